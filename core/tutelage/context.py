@@ -1,0 +1,47 @@
+"""What core hands to a plugin's hook: the things that a plugin needs and should not build for itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Where nobody watches."""
+
+
+def _never() -> bool:
+    """Where nobody cancels."""
+    return False
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.gettempdir())
+
+
+@frozen
+class Context:
+    """One stage call's surroundings. The defaults serve a library user who calls one stage by hand."""
+
+    settings: Any = None
+    """The plugin's own settings class, structured from the recipe; None where the plugin declares none."""
+    scratch: Path = field(factory=_temporary_folder)
+    """A folder for temporary files. It may be gone after the call."""
+    advance: Callable[[int], None] = _nothing
+    """Progress: so many more of the step's items (answers, judgements, training steps) are done."""
+    expect: Callable[[int], None] = _nothing
+    """Progress: the step has so many items in all, where the plugin knows better than the plan (training steps)."""
+    log: Callable[[Mapping[str, Any]], None] = _nothing
+    """One row of training metrics, under TRL's own names, with ``step``. It ends in ``metrics.jsonl``."""
+    cancelled: Callable[[], bool] = _never
+    """True once the user asked to stop. A plugin that works long looks now and then and returns early."""
+    caller: Any = None
+    """A ``tutelage.calling.Caller`` bound to ledger and budget: how every API is called."""
+
+    def with_settings(self, settings: Any) -> Context:
+        """The same surroundings for another plugin."""
+        return evolve(self, settings=settings)

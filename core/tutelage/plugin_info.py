@@ -1,0 +1,61 @@
+"""What a plugin says of itself: the answer to the ``describe`` hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from attrs import field, frozen
+
+from tutelage.records import Example, RatedExample, Rubric
+
+T = TypeVar("T")
+
+
+@frozen
+class EnvironmentVariable:
+    """A variable that the plugin reads, such as the one that holds its key."""
+
+    name: str
+    help: str
+    required: bool = True
+
+
+@frozen
+class NamedModel:
+    """A model that the plugin offers under ``PLUGIN/NAME``: for instance weights that it ships."""
+
+    location: str
+    """What the plugin that runs it should load: a folder, a hub name, an API model name."""
+    help: str = ""
+
+
+@frozen
+class NamedSet(Generic[T]):
+    """A set of prompts or examples that the plugin offers under ``PLUGIN/NAME``, read when it is needed."""
+
+    load: Callable[[int, int], Iterable[T]]
+    """Called with (count, seed): at most that many items, none twice, the same ones for the same seed."""
+    help: str = ""
+    size: int | None = None
+    """How many there are in all, where that is known."""
+
+
+@frozen
+class PluginInfo:
+    """A plugin's description of itself. Everything but ``help`` may be left out."""
+
+    help: str
+    """One line for ``tutelage plugins``."""
+    settings: type | None = None
+    """An attrs class; a field's ``metadata={"help": ...}`` is shown by ``tutelage plugins show``."""
+    environment: tuple[EnvironmentVariable, ...] = ()
+    item_by_item: bool = False
+    """True for an API: each answer is kept by itself. False for local work, which is kept in whole chunks."""
+    models: Mapping[str, NamedModel] = field(factory=dict)
+    prompt_sets: Mapping[str, NamedSet[str]] = field(factory=dict)
+    example_sets: Mapping[str, NamedSet[Example]] = field(factory=dict)
+    rated_sets: Mapping[str, NamedSet[RatedExample]] = field(factory=dict)
+    rubrics: Mapping[str, Rubric] = field(factory=dict)
+    pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)
+    """Rules by name, each with the signature of ``tutelage.pairing.PairRule``."""
