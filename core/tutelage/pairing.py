@@ -1,0 +1,292 @@
+"""From scored candidates to preference pairs.
+
+A pair rule sees one prompt at a time and proposes pairs; core checks every proposal, so that no rule can make a pair
+whose sides are the same text or tied, and counts what was dropped by reason. Only answers that can teach reach a rule:
+refused, failed and empty ones do not, and neither do cut ones (at their length limit), because training would put an
+end token after a text that did not end. ``PairOptions.keep_cut`` takes those in, as the paper did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import TypeAlias
+
+from attrs import evolve, field, frozen
+
+from tutelage.errors import InputError
+from tutelage.records import Candidate, Demonstration, Outcome, Preference, Prompt
+
+
+@frozen
+class Answer:
+    """A text that may become one side of a pair."""
+
+    id: str
+    text: str
+    score: float | None = None
+    """The judge's average score; None where there is none."""
+
+    @property
+    def words(self) -> int:
+        """Length in words, as whitespace separates them."""
+        return len(self.text.split())
+
+
+@frozen
+class Group:
+    """What a rule sees of one prompt: the usable answers, in order of their ids, and the demonstration, if any."""
+
+    prompt: Prompt
+    answers: tuple[Answer, ...]
+    demonstration: Answer | None = None
+
+    @property
+    def scored(self) -> tuple[Answer, ...]:
+        """The answers that have a score."""
+        return tuple(answer for answer in self.answers if answer.score is not None)
+
+
+@frozen
+class PairOptions:
+    """What a recipe may set for its pair rule."""
+
+    seed: int = 0
+    """For whatever a rule draws, ties among the best included."""
+    margin: float = 0.0
+    """Least difference of scores between the two sides; a tie never makes a pair, whatever the margin."""
+    length_ratio: float = 1.25
+    """``length-controlled`` only: the longer side has at most so many times the words of the shorter one."""
+    keep_cut: bool = False
+    """Whether answers that hit their length limit may be sides."""
+
+
+Proposal: TypeAlias = tuple[Answer, Answer] | str
+"""A pair (chosen, rejected), or the reason why a prompt has none."""
+
+PairRule: TypeAlias = Callable[[Group, PairOptions], Iterable[Proposal]]
+"""Proposes the pairs of one prompt. Plugins offer their own through ``PluginInfo.pair_rules``."""
+
+
+@frozen
+class Pairing:
+    """The pairs of all prompts, and what did not become one."""
+
+    preferences: tuple[Preference, ...]
+    """Sorted by prompt id and id."""
+    dropped: Mapping[str, int] = field(factory=dict)
+    """Counts by reason. "answer ..." and "demonstration ..." count single texts that no rule saw, every other reason
+    counts pairs that were proposed, or prompts without one."""
+
+
+def pair(
+    rule: PairRule,
+    prompts: Mapping[str, Prompt],
+    candidates: Iterable[Candidate],
+    scores: Mapping[str, float | None] | None = None,
+    demonstrations: Mapping[str, Demonstration] | None = None,
+    options: PairOptions | None = None,
+) -> Pairing:
+    """Build the preference pairs of every prompt with ``rule``.
+
+    ``prompts`` and ``demonstrations`` go by prompt id, ``scores`` (averaged) by candidate id. Nothing depends on the
+    order in which candidates come. Raises ``InputError`` where a candidate answers an unknown prompt or is there twice.
+    """
+    options = options or PairOptions()
+    dropped: Counter[str] = Counter()
+    preferences: list[Preference] = []
+    answers = _usable_answers(prompts, candidates, scores or {}, options, dropped)
+    for prompt_id, prompt in sorted(prompts.items()):
+        demonstration = _usable_demonstration((demonstrations or {}).get(prompt_id), options, dropped)
+        preferences += _pairs_of(rule, Group(prompt, answers[prompt_id], demonstration), options, dropped)
+    return Pairing(tuple(sorted(preferences, key=lambda p: (p.prompt_id, p.id))), dict(sorted(dropped.items())))
+
+
+def best_worst(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    """The highest score against the lowest, one pair a prompt (Yuan et al., 2024, section 2.3); ties are drawn."""
+    scored = group.scored
+    if len(scored) < 2:
+        yield "fewer than two scored answers"
+    else:
+        yield _highest(scored, options), _lowest(scored, options)
+
+
+def random_pairs(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    """Two different answers in random order, whatever their scores: the control that shows what judging adds."""
+    # A text that was sampled often stands once, or the draw would prefer it: a signal that a control must not have.
+    distinct = {answer.text.strip(): answer for answer in reversed(group.answers)}
+    if len(distinct) < 2:
+        yield "fewer than two different answers"
+    else:
+        chosen, rejected, *_ = _shuffled(distinct.values(), options)
+        yield evolve(chosen, score=None), evolve(rejected, score=None)
+
+
+def demonstration_vs_own(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    """The teacher's answer against one of the student's own, drawn by seed."""
+    if group.demonstration is None:
+        yield "no demonstration"
+    elif not group.answers:
+        yield "no usable answer"
+    else:
+        yield group.demonstration, _shuffled(group.answers, options)[0]
+
+
+def demonstration_vs_worst(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    """The teacher's answer against the student's answer with the lowest score."""
+    if group.demonstration is None:
+        yield "no demonstration"
+    elif not group.scored:
+        yield "no scored answer"
+    else:
+        yield group.demonstration, _lowest(group.scored, options)
+
+
+def all_ordered(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    """Every two answers whose scores differ, the higher one chosen."""
+    if len(group.scored) < 2:
+        yield "fewer than two scored answers"
+    yield from _ordered(group.scored)
+
+
+def length_controlled(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    """The widest margin among pairs of similar length, so that length alone can't be what is learned."""
+    similar = [sides for sides in _ordered(group.scored) if _similar_length(*sides, options.length_ratio)]
+    if not similar:
+        yield "no two scored answers of similar length"
+    else:
+        yield max(similar, key=lambda sides: (_score(sides[0]) - _score(sides[1]), _draw(options, *sides)))
+
+
+RULES: Mapping[str, PairRule] = {
+    "best-worst": best_worst,
+    "random-pairs": random_pairs,
+    "demonstration-vs-own": demonstration_vs_own,
+    "demonstration-vs-worst": demonstration_vs_worst,
+    "all-ordered": all_ordered,
+    "length-controlled": length_controlled,
+}
+"""The rules that come with core, by the names that a recipe uses."""
+
+
+def _usable_answers(
+    prompts: Mapping[str, Prompt],
+    candidates: Iterable[Candidate],
+    scores: Mapping[str, float | None],
+    options: PairOptions,
+    dropped: Counter[str],
+) -> dict[str, tuple[Answer, ...]]:
+    usable: dict[str, list[Answer]] = {prompt_id: [] for prompt_id in prompts}
+    seen: set[str] = set()
+    for candidate in candidates:
+        if candidate.prompt_id not in usable:
+            raise InputError(
+                f"candidate {candidate.id} answers prompt {candidate.prompt_id}, which is not among the prompts"
+            )
+        if candidate.id in seen:
+            raise InputError(f"candidate {candidate.id} is there twice; each candidate of a prompt counts once")
+        seen.add(candidate.id)
+        if reason := _unusable(candidate.outcome, candidate.text, options):
+            dropped[f"answer {reason}"] += 1
+        else:
+            usable[candidate.prompt_id].append(Answer(candidate.id, candidate.text, scores.get(candidate.id)))
+    return {prompt_id: tuple(sorted(found, key=lambda a: a.id)) for prompt_id, found in usable.items()}
+
+
+def _usable_demonstration(
+    demonstration: Demonstration | None, options: PairOptions, dropped: Counter[str]
+) -> Answer | None:
+    if demonstration is None:
+        return None
+    if reason := _unusable(demonstration.outcome, demonstration.text, options):
+        dropped[f"demonstration {reason}"] += 1
+        return None
+    return Answer(f"{demonstration.prompt_id}/demonstration", demonstration.text)
+
+
+def _unusable(outcome: Outcome, text: str, options: PairOptions) -> str:
+    """Why a text cannot be a side, or nothing."""
+    kept = outcome is Outcome.ANSWERED or (outcome is Outcome.CUT and options.keep_cut)
+    if not kept:
+        return outcome.value
+    return "" if text.strip() else "empty"
+
+
+def _pairs_of(rule: PairRule, group: Group, options: PairOptions, dropped: Counter[str]) -> list[Preference]:
+    """The checked pairs of one prompt, each once."""
+    pairs: dict[str, Preference] = {}
+    proposals = list(rule(group, options))
+    for proposal in proposals:
+        reason = proposal if isinstance(proposal, str) else _problem(*proposal, options)
+        if reason or isinstance(proposal, str):
+            dropped[reason] += 1
+            continue
+        preference = _preference(group.prompt, *proposal)
+        pairs[preference.id] = preference
+    if not proposals:
+        dropped["the rule proposed nothing"] += 1
+    return list(pairs.values())
+
+
+def _problem(chosen: Answer, rejected: Answer, options: PairOptions) -> str:
+    """Why two answers are no pair, or nothing. It holds for every rule, a stranger's too."""
+    if not chosen.text.strip() or not rejected.text.strip():
+        return "empty text"
+    if chosen.text.strip() == rejected.text.strip():
+        return "same text"
+    if chosen.score is None or rejected.score is None:
+        return ""
+    if chosen.score == rejected.score:
+        return "tied"
+    if chosen.score < rejected.score:
+        return "chosen scored lower than rejected"
+    return "margin too small" if chosen.score - rejected.score < options.margin else ""
+
+
+def _preference(prompt: Prompt, chosen: Answer, rejected: Answer) -> Preference:
+    return Preference(
+        prompt_id=prompt.id,
+        prompt=prompt.text,
+        chosen=chosen.text,
+        rejected=rejected.text,
+        chosen_id=chosen.id,
+        rejected_id=rejected.id,
+        score_chosen=chosen.score,
+        score_rejected=rejected.score,
+    )
+
+
+def _draw(options: PairOptions, *answers: Answer) -> bytes:
+    """A random-looking number that belongs to these answers under this seed, wherever they stand in a list."""
+    return hashlib.sha256("\x1f".join([str(options.seed), *(answer.id for answer in answers)]).encode()).digest()
+
+
+def _ordered(answers: tuple[Answer, ...]) -> list[tuple[Answer, Answer]]:
+    """Every two answers, the one with the higher score first."""
+    pairs = combinations(answers, 2)
+    return [(one, other) if _score(one) >= _score(other) else (other, one) for one, other in pairs]
+
+
+def _shuffled(answers: Iterable[Answer], options: PairOptions) -> list[Answer]:
+    return sorted(answers, key=lambda answer: _draw(options, answer))
+
+
+def _score(answer: Answer) -> float:
+    if answer.score is None:
+        raise InputError(f"answer {answer.id} has no score; a rule that compares scores takes ``Group.scored``")
+    return answer.score
+
+
+def _highest(answers: tuple[Answer, ...], options: PairOptions) -> Answer:
+    return max(answers, key=lambda answer: (_score(answer), _draw(options, answer)))
+
+
+def _lowest(answers: tuple[Answer, ...], options: PairOptions) -> Answer:
+    return min(answers, key=lambda answer: (_score(answer), _draw(options, answer)))
+
+
+def _similar_length(one: Answer, other: Answer, ratio: float) -> bool:
+    shorter, longer = sorted((one.words, other.words))
+    return longer <= ratio * shorter
