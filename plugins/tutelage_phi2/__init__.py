@@ -1,1 +1,100 @@
-"""Placeholder while the package is being written."""
+"""The student: any causal language model on transformers, TRL and PEFT, with Phi-2 as the default.
+
+This module only answers pluggy; the work is in its neighbours (``answering``, ``judging``, ``training``), which are
+imported when a hook is called, and which import torch inside functions. So the plugin costs nothing at start-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tutelage.context import Context
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin_info import EnvironmentVariable, NamedModel, PluginInfo
+from tutelage.records import (
+    Candidate,
+    Comparison,
+    Demonstration,
+    JudgeItem,
+    Judgement,
+    Model,
+    Objective,
+    Prompt,
+    Rubric,
+    Sampling,
+    Verdict,
+)
+from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
+
+
+@hookimpl
+def describe() -> PluginInfo:
+    """One line of help, the settings, and Phi-2 as a named model."""
+    return PluginInfo(
+        help="A causal language model on this machine (default: Phi-2): samples, judges itself, learns by SFT and DPO.",
+        settings=Phi2Settings,
+        environment=(
+            EnvironmentVariable("HF_HOME", "Where downloaded weights are kept.", required=False),
+            EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),
+        ),
+        models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
+    )
+
+
+@hookimpl
+def generate_candidates(
+    model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
+) -> Iterator[Candidate]:
+    """Answer each prompt ``n`` times, in padded batches."""
+    from tutelage_phi2 import answering
+
+    return answering.candidates(model, prompts, n, sampling, context)
+
+
+@hookimpl
+def demonstrate(
+    model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
+) -> Iterator[Demonstration]:
+    """Answer each prompt once: a local model may be the teacher, too."""
+    from tutelage_phi2 import answering
+
+    return answering.demonstrations(model, prompts, sampling, context)
+
+
+@hookimpl
+def judge(
+    model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
+) -> Iterator[Judgement]:
+    """Score answers by asking the model with the rubric's prompt."""
+    from tutelage_phi2 import judging
+
+    return judging.judgements(model, items, rubric, samples, sampling, context)
+
+
+@hookimpl
+def evaluate(
+    model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
+) -> Iterator[Verdict]:
+    """Compare two answers by asking the model with a pairwise rubric's prompt."""
+    from tutelage_phi2 import judging
+
+    return judging.verdicts(model, comparisons, rubric, sampling, context)
+
+
+@hookimpl
+def train_step(
+    model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
+) -> Model:
+    """Train by SFT or DPO with TRL and write a checkpoint that is complete by itself."""
+    from tutelage_phi2 import training
+
+    return training.train(model, reference, objective, examples, output, context)
+
+
+@hookimpl
+def release(model: Model) -> None:
+    """Forget the weights of this model, where they are the ones that are loaded."""
+    from tutelage_phi2 import loading
+
+    loading.release(model)

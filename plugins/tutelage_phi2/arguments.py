@@ -1,0 +1,89 @@
+"""From a recipe's objective to TRL's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import InputError
+from tutelage.records import Dpo, Lora, Objective, Sft
+from tutelage_phi2 import loading
+from tutelage_phi2.settings import Phi2Settings
+
+_CHECKPOINTING_FROM = 500_000_000
+"""Parameters from which gradient checkpointing is worth its time, where the settings leave it open."""
+_PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
+"""All linear layers of Phi but the head."""
+
+
+def check(objective: Objective) -> None:
+    """Raise ``InputError`` for an objective that TRL could not follow, before anything is loaded."""
+    micro = objective.micro_batch_size
+    if micro is not None and (micro < 1 or objective.batch_size % micro):
+        raise InputError(
+            f"micro_batch_size {micro}: the batch_size {objective.batch_size} must be a multiple of it, "
+            "so that every step learns from as many examples"
+        )
+
+
+def trainer_arguments(objective: Objective, model: Any, output: Path, settings: Phi2Settings) -> Any:
+    """A ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself writes nothing and prints nothing."""
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.sft_config import SFTConfig
+
+    micro = objective.micro_batch_size or objective.batch_size
+    dtype = str(loading.dtype_of(settings)).removeprefix("torch.")
+    common: dict[str, Any] = {
+        "output_dir": str(output),
+        "num_train_epochs": objective.epochs,
+        "learning_rate": objective.learning_rate,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": objective.batch_size // micro,
+        "warmup_steps": objective.warmup_ratio,
+        "seed": objective.seed,
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+        "use_cpu": model.device.type == "cpu",
+        "gradient_checkpointing": _checkpointing(model, settings),
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": model.device.type == "cuda",
+        "max_length": None,  # every row has been measured already; nothing is ever cut
+    }
+    if isinstance(objective, Sft):
+        return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
+    return _dpo_config(DPOConfig, objective, common)
+
+
+def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> Any:
+    return config(
+        **common,
+        beta=objective.beta,
+        loss_type=[objective.loss_type],
+        precompute_ref_log_probs=True,
+        disable_dropout=False,  # done before the adapter is added, whose dropout the recipe may ask for
+    )
+
+
+def _checkpointing(model: Any, settings: Phi2Settings) -> bool:
+    if settings.gradient_checkpointing is not None:
+        return settings.gradient_checkpointing
+    return int(model.num_parameters()) > _CHECKPOINTING_FROM
+
+
+def lora_config(lora: Lora | None, model: Any) -> Any:
+    """A ``peft.LoraConfig`` on all linear layers but the head, or None for full fine-tuning."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(_PHI_LAYERS) if model.config.model_type == "phi" else "all-linear",
+        task_type="CAUSAL_LM",
+    )

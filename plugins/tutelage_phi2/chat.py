@@ -1,0 +1,108 @@
+"""One chat template, from supervised training through sampling and judging to DPO.
+
+A base model such as Phi-2 has neither a template nor a pad token. ``ensure_chat`` gives the tokenizer both, once, and
+every checkpoint saves them. Text and tokens of a conversation are made here and nowhere else: what a model is trained
+on is, token for token, what it sees when it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tutelage.errors import InputError
+
+PAD_TOKEN = "<|pad|>"
+USER_TOKEN = "<|user|>"
+ASSISTANT_TOKEN = "<|assistant|>"
+
+MARKED_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] | trim }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""For a tokenizer that has role markers among its special tokens."""
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if not loop.first %}{{ '\n' }}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ 'Instruct: ' }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ 'Output:\n' }}{% endif %}"
+    "{{ message['content'] | trim }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\nOutput:\n' }}{% endif %}"
+)
+"""For any other: the words of Phi-2's model card. The line end after ``Output:`` keeps their tokens apart."""
+
+Message = Mapping[str, str]
+
+
+def ensure_chat(tokenizer: Any) -> None:
+    """Give ``tokenizer`` a chat template and a pad token that is not its end token, where it lacks them.
+
+    A template that it brings along is kept. The end of an answer is the tokenizer's end token, and it has to be
+    learned: were it the pad token too, training would mask it. Raises ``InputError`` for a tokenizer without an end
+    token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"tokenizer of {tokenizer.name_or_path}: it has no end token (eos_token), so no answer could ever end; "
+            "set one in its tokenizer_config.json"
+        )
+    if not tokenizer.chat_template:
+        marked = {USER_TOKEN, ASSISTANT_TOKEN} <= tokenizer.get_added_vocab().keys()
+        begin = "{{ bos_token }}" if _begins_with_bos(tokenizer) else ""
+        tokenizer.chat_template = begin + (MARKED_TEMPLATE if marked else PLAIN_TEMPLATE)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+
+
+def _begins_with_bos(tokenizer: Any) -> bool:
+    ids = tokenizer("").input_ids
+    return bool(ids) and ids[0] == tokenizer.bos_token_id
+
+
+def question(tokenizer: Any, text: str) -> str:
+    """The text that asks ``text`` of the model: one user message, and the opening of the answer."""
+    return prompt_text(tokenizer, [{"role": "user", "content": text}])
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """A conversation up to the opening of the answer."""
+    return str(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False))
+
+
+def answer_text(tokenizer: Any, prompt: Sequence[Message], answer: Sequence[Message]) -> str:
+    """What follows ``prompt_text(prompt)`` when the conversation goes on with ``answer``.
+
+    Raises ``InputError`` where the tokenizer's own template rewrites the prompt once an answer follows it.
+    """
+    begin = prompt_text(tokenizer, prompt)
+    whole = str(tokenizer.apply_chat_template([*prompt, *answer], tokenize=False))
+    if not whole.startswith(begin):
+        raise InputError(
+            f"tokenizer of {tokenizer.name_or_path}: its chat template renders a prompt differently once an answer "
+            "follows, so training and sampling would see different texts; use a template that only appends"
+        )
+    return whole[len(begin) :]
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of templated texts; the template has already written every special token."""
+    if not texts:
+        return []
+    return list(tokenizer(list(texts), add_special_tokens=False).input_ids)
+
+
+def encode_answers(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of answers, each ending with the end token and with nothing behind it."""
+    return [_ended(ids, tokenizer.eos_token_id) for ids in encode(tokenizer, texts)]
+
+
+def _ended(ids: list[int], end: int) -> list[int]:
+    if end not in ids:
+        return [*ids, end]
+    return ids[: len(ids) - ids[::-1].index(end)]

@@ -1,0 +1,50 @@
+"""Choosing the next token of every row: greedy, or nucleus sampling with random numbers that belong to the row.
+
+Each row brings its own uniform numbers, so what it samples does not depend on the rows that share its batch, nor on
+the device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from tutelage.records import Sampling
+
+
+def uniforms(seed: int, prompts: Sequence[str], n: int, steps: int) -> Any:
+    """Numbers in [0, 1) of shape (len(prompts) * n, steps), n rows for each prompt.
+
+    A row follows from the seed, the prompt's text and the number of the sample, and from nothing else.
+    """
+    import torch
+
+    rows = torch.empty(len(prompts) * n, steps, dtype=torch.float64)
+    generator = torch.Generator()
+    for row in range(len(rows)):
+        name = f"{seed}\x1f{row % n}\x1f{prompts[row // n]}"
+        generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True))
+        torch.rand(steps, dtype=torch.float64, generator=generator, out=rows[row])
+    return rows
+
+
+def choose(logits: Any, sampling: Sampling, uniform: Any) -> Any:
+    """The next token of each row: ``logits`` (rows, vocabulary) and ``uniform`` (rows,) give ids (rows,).
+
+    Temperature 0 is greedy. Otherwise the nucleus: the most probable tokens whose probabilities sum to ``top_p`` or
+    just above (Holtzman et al., 2020, section 3.1), and among them the one into whose share of the cumulative
+    probability the row's uniform number falls.
+    """
+    import torch
+
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probabilities = torch.softmax(logits.float() / sampling.temperature, -1)
+    ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+    cumulative = ordered.double().cumsum(-1)
+    inside = cumulative - ordered < sampling.top_p
+    total = torch.where(inside, cumulative, 0.0).amax(-1)
+    place = (cumulative <= (uniform * total)[:, None]).sum(-1, keepdim=True)
+    last = inside.sum(-1, keepdim=True) - 1
+    return tokens.gather(-1, torch.minimum(place, last)).squeeze(-1)

@@ -1,0 +1,173 @@
+"""Generation behind one interface: prompts in, replies out, for candidates, demonstrations and judging alike.
+
+Prompts are sorted by length and run in left-padded batches. A prompt that is answered n times is read once, and its
+keys and values are repeated for the n rows. Rows that have ended leave the batch. Greedy replies are, token for token,
+those of transformers' ``generate``; the loop is our own because ``generate`` neither shares a prompt among samples nor
+lets go of finished rows, and draws its random numbers from one stream for the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from tutelage.records import Sampling
+from tutelage_phi2.chat import encode
+from tutelage_phi2.choosing import choose, uniforms
+from tutelage_phi2.loading import Loaded
+
+_KEEP_SHARE = 0.8
+"""Rows are dropped once no more than this share of a batch is still being written: each drop copies the cache."""
+_UNWRITTEN = -1
+
+
+@frozen
+class Reply:
+    """One reply to one prompt."""
+
+    prompt: int
+    """Which of the prompts, from 0."""
+    sample: int
+    """Which of its n replies, from 0."""
+    text: str
+    """The reply alone, without end and pad tokens, stripped."""
+    tokens: int
+    """Its length, the end token not counted."""
+    ended: bool
+    """False where the limit of new tokens came before the end token."""
+    fits: bool = True
+    """False where the prompt leaves no room for a reply in the model's context: nothing was generated."""
+
+
+def generate(
+    loaded: Loaded, prompts: Sequence[str], n: int, sampling: Sampling, batch_size: int
+) -> Iterator[list[Reply]]:
+    """Reply n times to each of the prompts, which are already templated; yields batch by batch, in no set order.
+
+    At most ``batch_size`` rows run at once, though always all n of a prompt. The same model, prompts and sampling give
+    the same replies. A prompt that does not fit into the model's context gives replies with ``fits`` False.
+    """
+    ids = encode(loaded.tokenizer, prompts)
+    room = _context_length(loaded.model) - sampling.max_new_tokens
+    fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]
+    if unfit := sorted(set(range(len(prompts))) - set(fitting)):
+        yield [Reply(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
+    fitting.sort(key=lambda index: (-len(ids[index]), index))
+    at_once = max(1, batch_size // n)
+    for start in range(0, len(fitting), at_once):
+        batch = fitting[start : start + at_once]
+        random = uniforms(sampling.seed, [prompts[index] for index in batch], n, sampling.max_new_tokens)
+        rows = _write(loaded, [ids[index] for index in batch], n, sampling, random)
+        yield _replies(loaded, batch, n, rows)
+
+
+def _context_length(model: Any) -> int:
+    """Positions that the model knows, or a number that no prompt reaches where its configuration does not say."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def _replies(loaded: Loaded, batch: Sequence[int], n: int, rows: list[list[int]]) -> list[Reply]:
+    ends = end_tokens(loaded)
+    ended = [bool(row) and row[-1] in ends for row in rows]
+    written = [row[:-1] if over else row for row, over in zip(rows, ended, strict=True)]
+    texts = loaded.tokenizer.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [
+        Reply(batch[row // n], row % n, texts[row].strip(), len(written[row]), ended[row]) for row in range(len(rows))
+    ]
+
+
+def end_tokens(loaded: Loaded) -> frozenset[int]:
+    """Every token that ends an answer: the tokenizer's, and those that the model's generation settings name."""
+    named = loaded.model.generation_config.eos_token_id
+    more = named if isinstance(named, list) else [named]
+    return frozenset({loaded.tokenizer.eos_token_id, *(token for token in more if token is not None)})
+
+
+def _write(loaded: Loaded, prompts: list[list[int]], n: int, sampling: Sampling, random: Any) -> list[list[int]]:
+    """Generate ``len(prompts) * n`` rows of token ids, each up to and with its end token, or to the limit."""
+    import torch
+
+    with torch.inference_mode():
+        batch = _Batch.read(loaded, prompts, n)
+        ends = torch.tensor(sorted(end_tokens(loaded)), device=batch.logits.device)
+        random = random.to(batch.logits.device)
+        shape = (len(prompts) * n, sampling.max_new_tokens)
+        written = torch.full(shape, _UNWRITTEN, device=batch.logits.device)
+        for step in range(sampling.max_new_tokens):
+            tokens = choose(batch.logits, sampling, random[batch.rows, step])
+            written[batch.rows[batch.running], step] = tokens[batch.running]
+            batch.running &= ~torch.isin(tokens, ends)
+            left = int(batch.running.sum())
+            if left == 0 or step == sampling.max_new_tokens - 1:
+                break
+            if left <= _KEEP_SHARE * len(batch.rows):
+                tokens = batch.drop_ended(tokens)
+            batch.step(tokens)
+        return [[token for token in row if token != _UNWRITTEN] for row in written.tolist()]
+
+
+class _Batch:
+    """Rows that are written together: the cache, what is visible of it, and the logits of the next token."""
+
+    def __init__(self, model: Any, cache: Any, mask: Any, logits: Any) -> None:
+        import torch
+
+        self.model = model
+        self.cache = cache
+        self.mask = mask
+        """(rows, length so far): 0 where a row is padded."""
+        self.logits = logits
+        """(rows, vocabulary)"""
+        self.rows = torch.arange(len(logits), device=logits.device)
+        """Which row of the result each one writes."""
+        self.running = torch.ones_like(self.rows, dtype=torch.bool)
+
+    @classmethod
+    def read(cls, loaded: Loaded, prompts: list[list[int]], n: int) -> _Batch:
+        """Read the prompts, padded on the left, once each, and make n rows of every one."""
+        import torch
+        from transformers.cache_utils import DynamicCache
+
+        device = loaded.model.device
+        longest = max(map(len, prompts))
+        pad = loaded.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in prompts], device=device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device)
+        cache = DynamicCache(config=loaded.model.config)
+        output = loaded.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1]
+        if n > 1:
+            cache.batch_repeat_interleave(n)
+            mask, logits = mask.repeat_interleave(n, 0), logits.repeat_interleave(n, 0)
+        return cls(loaded.model, cache, mask, logits)
+
+    def drop_ended(self, tokens: Any) -> Any:
+        """Let the rows go that have ended; returns the tokens of the others."""
+        keep = self.running.nonzero().squeeze(-1)
+        self.cache.batch_select_indices(keep)
+        self.mask, self.rows, self.running = self.mask[keep], self.rows[keep], self.running[keep]
+        return tokens[keep]
+
+    def step(self, tokens: Any) -> None:
+        """Append one token to each row and compute the logits of the next."""
+        import torch
+
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], 1)
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=self.mask,
+            position_ids=self.mask.sum(-1, keepdim=True) - 1,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.logits = output.logits[:, -1]

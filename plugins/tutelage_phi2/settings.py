@@ -1,0 +1,36 @@
+"""What a recipe may set for this plugin."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import field, frozen, validators
+
+DEFAULT_MODEL = "microsoft/phi-2"
+"""The base model of the published method."""
+
+
+def _setting(default: Any, help: str, **options: Any) -> Any:
+    return field(default=default, metadata={"help": help}, **options)
+
+
+_at_least_one = validators.optional(validators.ge(1))
+
+
+@frozen
+class Phi2Settings:
+    """How the model is loaded and run. What it is asked for (sampling, objective) stands in the recipe's own keys."""
+
+    device: str = _setting("auto", "Where it runs: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _setting(
+        "auto", "Type of the weights: auto is float32 on a CPU and bfloat16 on a GPU."
+    )
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = _setting(
+        "auto", "Attention of transformers: auto is eager on a CPU, where it decodes fastest, and sdpa on a GPU."
+    )
+    batch_size: int = _setting(256, "Answers that are generated at once.", validator=validators.ge(1))
+    local_files_only: bool = _setting(False, "Never ask the hub: a model that is not on this machine is an error.")
+    threads: int | None = _setting(None, "CPU threads of torch; left out, torch's own choice.", validator=_at_least_one)
+    gradient_checkpointing: bool | None = _setting(
+        None, "Save memory in training for a fifth more time; left out, only for models above 500M parameters."
+    )

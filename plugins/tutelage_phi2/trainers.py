@@ -1,0 +1,97 @@
+"""TRL's trainers, fed with our tokens. Losses, rewards, metrics and the loop are TRL's own."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+@cache
+def sft_trainer() -> type[Any]:
+    """``trl.SFTTrainer`` without its telemetry."""
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
+        def _send_telemetry(self) -> None:
+            """Nothing leaves this machine."""
+
+    return Trainer
+
+
+@cache
+def dpo_trainer() -> type[Any]:
+    """``trl.DPOTrainer`` on rows that are tokenised already, whose reference is computed once, before training."""
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    class Trainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
+        def _send_telemetry(self) -> None:
+            """Nothing leaves this machine."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            """The rows have TRL's columns already: prompt_ids, chosen_ids, rejected_ids."""
+            return dataset
+
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            """As TRL's, without its cache file: a step trains once on its pairs, and may write into its output only."""
+            return with_reference(self, dataset, batch_size)
+
+    return Trainer
+
+
+def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
+    """Add the reference's log-probabilities of both sides as columns.
+
+    They come from TRL's ``compute_ref_log_probs``: the reference model where the trainer has one, else the model before
+    its first step, its adapter off. Pairs of one length go together, for less padding.
+    """
+    import torch
+
+    def length(index: int) -> int:
+        row = dataset[index]
+        return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+    model = trainer.ref_model or trainer.model
+    order = sorted(range(len(dataset)), key=length)
+    chosen, rejected = torch.empty(len(dataset)), torch.empty(len(dataset))
+    training = model.training
+    model.eval()
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        batch = trainer._prepare_inputs(trainer.data_collator([dataset[index] for index in indices]))
+        sides = trainer.compute_ref_log_probs(model, batch)
+        chosen[indices], rejected[indices] = (side.float().cpu() for side in sides)
+    model.train(training)
+    columns = {"ref_chosen_logps": chosen.tolist(), "ref_rejected_logps": rejected.tolist()}
+    for name, column in columns.items():
+        dataset = dataset.add_column(name, column)
+    return dataset
+
+
+def disable_dropout(model: Any) -> None:
+    """Switch the model's own dropout off, as TRL does for DPO by default: policy and reference must be comparable."""
+    from trl.trainer.utils import disable_dropout_in_model
+
+    disable_dropout_in_model(model)
+
+
+@cache
+def progress_callback() -> type[Any]:
+    """A trainer callback that reports to a ``Context``: how many steps, each step's metrics, and whether to stop."""
+    from transformers.trainer_callback import TrainerCallback
+
+    class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+        def __init__(self, context: Any) -> None:
+            self.context = context
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.context.expect(state.max_steps)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.context.advance(1)
+            control.should_training_stop = control.should_training_stop or self.context.cancelled()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+            if "loss" in logs:
+                self.context.log({"step": state.global_step, **logs})
+
+    return Progress

@@ -1,0 +1,104 @@
+"""One training step, by SFT or DPO: examples checked, model loaded, TRL run, checkpoint written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from tutelage.context import Context
+from tutelage.errors import StageError
+from tutelage.records import Dpo, Model, Objective, Sft
+from tutelage_phi2 import checkpoint, loading, trainers
+from tutelage_phi2.arguments import check, lora_config, trainer_arguments
+from tutelage_phi2.examples import dpo_rows, sft_rows
+from tutelage_phi2.loading import Loaded
+from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
+
+
+def train(
+    model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
+) -> Model:
+    """Train ``model`` and write the whole checkpoint into ``output``; returns the model that lies there.
+
+    ``reference`` is the policy that DPO stays near; None is the model that it starts from. Raises ``InputError`` before
+    training for anything wrong with model, objective or examples, and ``StageError`` where the user cancels: there is
+    no half a checkpoint.
+    """
+    settings = loading.settings_of(context)
+    check(objective)
+    loading.release_all()
+    start = loading.read(model, settings, training_dtype(objective, settings))
+    other = None
+    if isinstance(objective, Dpo) and reference is not None and not _is_same(reference, model):
+        other = loading.read(reference, settings, training_dtype(objective, settings))
+    with loading.quiet():
+        trainer = build(objective, start, other, examples, output, settings, context)
+        _run(trainer)
+        if objective.lora is not None:
+            trainer.model.peft_config["default"].base_model_name_or_path = model.name or DEFAULT_MODEL
+        checkpoint.save(trainer.model, start.tokenizer, output, loading.dtype_of(settings))
+    return evolve(model, name=str(output))
+
+
+def training_dtype(objective: Objective, settings: Phi2Settings) -> Any:
+    """The torch type that the weights are trained in.
+
+    Full fine-tuning keeps them in float32 and computes in the settings' type (mixed precision): a step of 1e-5 is lost
+    in bfloat16. Under an adapter the weights stand still, so they stay in the settings' type.
+    """
+    import torch
+
+    return torch.float32 if objective.lora is None else loading.dtype_of(settings)
+
+
+def build(
+    objective: Objective,
+    start: Loaded,
+    reference: Loaded | None,
+    examples: Path,
+    output: Path,
+    settings: Phi2Settings,
+    context: Context,
+) -> Any:
+    """The TRL trainer of this step, ready to ``train()``. ``reference`` is None where DPO stays near the start itself.
+
+    Raises ``InputError`` with file and line for an example that cannot be trained on.
+    """
+    from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
+
+    limit = min(objective.max_length, int(getattr(start.model.config, "max_position_embeddings", None) or 2**31))
+    read = sft_rows if isinstance(objective, Sft) else dpo_rows
+    rows = read(examples, start.tokenizer, limit)
+    common = {
+        "model": start.model,
+        "args": trainer_arguments(objective, start.model, output, settings),
+        "train_dataset": Dataset.from_list(rows),
+        "processing_class": start.tokenizer,
+        "peft_config": lora_config(objective.lora, start.model),
+        "callbacks": [trainers.progress_callback()(context)],
+    }
+    if isinstance(objective, Sft):
+        trainer = trainers.sft_trainer()(**common)
+    else:
+        trainers.disable_dropout(start.model)
+        trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
+        trainer.ref_model = None  # its log-probabilities are in the rows by now
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _is_same(reference: Model, model: Model) -> bool:
+    return (reference.name or DEFAULT_MODEL) == (model.name or DEFAULT_MODEL)
+
+
+def _run(trainer: Any) -> None:
+    trainer.train()
+    state = trainer.state
+    if state.global_step < state.max_steps:
+        raise StageError(
+            f"training was cancelled after {state.global_step} of {state.max_steps} steps; "
+            "the same command starts this step again"
+        )
