@@ -5,9 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
+
+if TYPE_CHECKING:
+    from tutelage.calling import Caller
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -23,6 +26,13 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
+def _plain_caller() -> Caller:
+    """The user's ledger, opened at the first call, and no budget."""
+    from tutelage.calling import Caller
+
+    return Caller()
+
+
 @frozen
 class Context:
     """One stage call's surroundings. The defaults serve a library user who calls one stage by hand."""
@@ -32,15 +42,15 @@ class Context:
     scratch: Path = field(factory=_temporary_folder)
     """A folder for temporary files. It may be gone after the call."""
     advance: Callable[[int], None] = _nothing
-    """Progress: so many more of the step's items (answers, judgements, training steps) are done."""
+    """Progress: so many more training steps are done. (Answers, judgements and verdicts are counted by core.)"""
     expect: Callable[[int], None] = _nothing
-    """Progress: the step has so many items in all, where the plugin knows better than the plan (training steps)."""
+    """Progress: the training has so many steps in all."""
     log: Callable[[Mapping[str, Any]], None] = _nothing
     """One row of training metrics, under TRL's own names, with ``step``. It ends in ``metrics.jsonl``."""
     cancelled: Callable[[], bool] = _never
     """True once the user asked to stop. A plugin that works long looks now and then and returns early."""
-    caller: Any = None
-    """A ``tutelage.calling.Caller`` bound to ledger and budget: how every API is called."""
+    caller: Caller = field(factory=_plain_caller)
+    """Bound to ledger and budget: how every API is called."""
 
     def with_settings(self, settings: Any) -> Context:
         """The same surroundings for another plugin."""

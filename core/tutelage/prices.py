@@ -1,0 +1,40 @@
+"""What a request to a paid service costs, as far as it is known.
+
+Prices come from ``genai-prices``, a maintained table that ships with the plugin extras, or from the user's own
+``price`` setting. A price that neither knows is None: it is said, never guessed.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen, validators
+
+
+@frozen
+class Price:
+    """The user's own price for a model, in US dollars per million tokens; 0 for a server that costs nothing."""
+
+    input: float = field(
+        validator=validators.ge(0.0), metadata={"help": "US dollars for a million tokens of the question"}
+    )
+    output: float = field(
+        validator=validators.ge(0.0), metadata={"help": "US dollars for a million tokens of the answer"}
+    )
+
+
+def cost(base_url: str, model: str, input_tokens: int, output_tokens: int, price: Price | None = None) -> float | None:
+    """US dollars for one request, or None where the price is unknown.
+
+    ``price`` goes before the table. The table is looked up by the service's address, so that a model of a well-known
+    name behind another address has no price, rather than somebody else's.
+    """
+    if price is not None:
+        return (input_tokens * price.input + output_tokens * price.output) / 1e6
+    try:
+        import genai_prices
+    except ImportError:
+        return None
+    usage = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    try:
+        return float(genai_prices.calc_price(usage, model, provider_api_url=base_url).total_price)
+    except LookupError:
+        return None
