@@ -85,6 +85,8 @@ class Candidate:
     """Why, where the outcome is not ``ANSWERED``."""
     tokens: int | None = None
     """Length of the answer in the model's own tokens, where the plugin knows it."""
+    model: str = ""
+    """Id of the model that wrote it, in a file that mixes the answers of several; set by core."""
 
     @property
     def id(self) -> str:

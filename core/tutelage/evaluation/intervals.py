@@ -52,6 +52,10 @@ class Bootstrap:
     confidence: float = 0.95
 
 
+DEFAULT = Bootstrap()
+"""2,000 resamples and 95%: a percentile of 2.5 then rests on 50 of them."""
+
+
 @frozen
 class Clusters:
     """The distinct clusters of some records in sorted order, so that the records' own order changes nothing."""
@@ -156,6 +160,23 @@ def ratio_metrics(
         return made
     involved = (denominators > 0).sum(axis=0)
     return [_widened(metric, int(count), bootstrap) for metric, count in zip(made, involved, strict=True)]
+
+
+def paired_ratio(
+    left: tuple[Floats, Floats], right: tuple[Floats, Floats], clusters: Clusters, bootstrap: Bootstrap
+) -> tuple[Floats, Floats, Integers]:
+    """Differences of ratios, left minus right, over the clusters in which both have a part.
+
+    Each side is (numerators, denominators) of the shape (clusters, ratios). Gives the differences, their replicates as
+    ``ratio`` does, and on how many clusters each rests.
+    """
+    import numpy as np
+
+    both = (left[1] > 0) & (right[1] > 0)
+    numerators, denominators = (np.concatenate([left[part] * both, right[part] * both], axis=1) for part in (0, 1))
+    values, replicates = ratio(numerators, denominators, clusters, bootstrap)
+    count = both.shape[1]
+    return values[:count] - values[count:], replicates[:, :count] - replicates[:, count:], both.sum(axis=0)
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Metric:

@@ -1,0 +1,321 @@
+"""What each step does, as one function a step type: read its inputs, ask a stage, write its artifact.
+
+Every function returns what it made: the counts of what became of the step's items, and how to put the finished artifact
+into its place. The runner notes the counts first, so that an artifact is never without them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import evolve, frozen
+
+from tutelage import stages
+from tutelage.checks import bound_model, find_rubric, find_rule, sets_of
+from tutelage.context import Context
+from tutelage.data import load_examples, load_prompts, load_rated
+from tutelage.items import Ask, Result, Unit, derive_seed, in_chunks, one_by_one
+from tutelage.judging import average, render, reply
+from tutelage.pairing import PairOptions, pair
+from tutelage.recipe import Recipe
+from tutelage.records import (
+    Candidate,
+    Comparison,
+    Demonstration,
+    Judgement,
+    JudgeItem,
+    Model,
+    Outcome,
+    Prompt,
+    Sampling,
+    Verdict,
+)
+from tutelage.registry import Registry
+from tutelage.steps import (
+    BuildExamples,
+    ChosenExamples,
+    Compare,
+    Demonstrate,
+    Judge,
+    MakePairs,
+    MixAnswers,
+    Sample,
+    SelectPrompts,
+    Step,
+    Train,
+    Worker,
+)
+from tutelage.store import Store
+from tutelage.trl_format import preference_row, read_preferences, supervised_row
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT", bound=Result)
+Counts = Mapping[str, int]
+HAS_TEXT = (Outcome.ANSWERED, Outcome.CUT)
+
+
+@frozen
+class Made:
+    """A finished step that is not in its place yet."""
+
+    counts: Counts
+    """What became of the items, by outcome or by the reason for which they were dropped."""
+    put: Callable[[], object]
+    """Puts the artifact into its place."""
+
+
+@frozen
+class Surroundings:
+    """What every action needs: the recipe, the plugins, the run, and how to tell of progress."""
+
+    recipe: Recipe
+    registry: Registry
+    store: Store
+    context: Context
+
+    @property
+    def quiet(self) -> Context:
+        """The context of stages whose results are counted here as they come."""
+        return evolve(self.context, advance=lambda _: None, expect=lambda _: None)
+
+    def model(self, worker: Worker) -> Model:
+        """The model of a worker: as it is bound, or with the run's own weights."""
+        bound = bound_model(self.recipe, worker.role, self.registry)
+        name = str(self.store.path(worker.checkpoint)) if worker.checkpoint else bound.name
+        return evolve(bound, name=name, id=worker.id)
+
+    def prompts(self, path: str, take: int | None = None) -> list[Prompt]:
+        """The prompts of an artifact, or its first ``take``."""
+        return self.store.read(path, Prompt)[:take]
+
+
+def select_prompts(step: SelectPrompts, at: Surroundings) -> Made:
+    """A slice of a source's prompts, in the order that the seed draws."""
+    wanted = None if step.take is None else step.skip + step.take
+    texts = load_prompts(sets_of(at.registry), step.source, wanted, step.seed)[step.skip :]
+    return _rows(step, at, "prompts", [Prompt(text, step.source) for text in texts])
+
+
+def build_examples(step: BuildExamples, at: Surroundings) -> Made:
+    """IFT as it is; EFT as the very question that judging asks, with the reply that it should get."""
+    data, sets = at.recipe.data, sets_of(at.registry)
+    rubric = find_rubric(at.recipe.judging.rubric, at.registry)
+    counts = {}
+    rows: list[dict[str, Any]] = []
+    if data.ift:
+        examples = load_examples(sets, data.ift.source, data.ift.count, step.seed)
+        rows += [supervised_row(example.prompt, example.answer) for example in examples]
+        counts["ift"] = len(rows)
+    if data.eft:
+        rated = load_rated(sets, data.eft.source, data.eft.count, step.seed)
+        for example in rated:
+            question = render(rubric, JudgeItem("", example.prompt, example.answer))
+            rows.append(supervised_row(question, reply(example.score, example.reason)))
+        counts["eft"] = len(rated)
+    random.Random(step.seed).shuffle(rows)
+    return Made(counts, lambda: at.store.write(step.output, rows))
+
+
+def train(step: Train, at: Surroundings) -> Made:
+    """One training run; its metrics first, then the checkpoint, so that a checkpoint is never without them."""
+    metrics: list[Mapping[str, Any]] = []
+    folder = at.store.fresh_folder(step.output)
+    reference = at.model(step.reference) if step.reference else None
+    examples = at.store.path(step.examples)
+    stages.train_step(
+        at.registry,
+        at.model(step.start),
+        reference,
+        step.objective,
+        examples,
+        folder,
+        evolve(at.context, log=metrics.append),
+    )
+
+    def put() -> None:
+        at.store.write(str(Path(step.output).with_name("metrics.jsonl")), metrics)
+        at.store.rename(folder, step.output)
+
+    return Made({"steps": len(metrics)}, put)
+
+
+def sample(step: Sample, at: Surroundings) -> Made:
+    """A model's answers to prompts."""
+    model = at.model(step.worker)
+    prompts = at.prompts(step.prompts, step.take)
+    units = [Unit(prompt, tuple(f"{prompt.id}/{index}" for index in range(step.n))) for prompt in prompts]
+
+    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
+        sampling = _seeded(step, step.sampling, chunk)
+        return stages.generate_candidates(at.registry, model, items, step.n, sampling, at.quiet)
+
+    return _work(step, at, model, units, ask, Candidate)
+
+
+def demonstrate(step: Demonstrate, at: Surroundings) -> Made:
+    """A teacher's answers to prompts."""
+    model = at.model(step.worker)
+    units = [Unit(prompt, (prompt.id,)) for prompt in at.prompts(step.prompts)]
+
+    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Demonstration]:
+        return stages.demonstrate(at.registry, model, items, _seeded(step, step.sampling, chunk), at.quiet)
+
+    return _work(step, at, model, units, ask, Demonstration)
+
+
+def judge(step: Judge, at: Surroundings) -> Made:
+    """A model's scores of answers. What has no text is not judged."""
+    model, rubric = at.model(step.worker), find_rubric(step.rubric, at.registry)
+    prompts = {prompt.id: prompt.text for prompt in at.prompts(step.prompts, step.take)}
+    answers = [c for c in at.store.read(step.answers, Candidate) if c.prompt_id in prompts and c.outcome in HAS_TEXT]
+    units = [
+        Unit(
+            JudgeItem(answer.id, prompts[answer.prompt_id], answer.text),
+            tuple(f"{answer.id}#{number}" for number in range(step.samples)),
+        )
+        for answer in answers
+    ]
+
+    def ask(items: Sequence[JudgeItem], chunk: int) -> Iterator[Judgement]:
+        sampling = _seeded(step, step.sampling, chunk)
+        return stages.judge(at.registry, model, items, rubric, step.samples, sampling, at.quiet)
+
+    return _work(step, at, model, units, ask, Judgement)
+
+
+def make_preferences(step: MakePairs, at: Surroundings) -> Made:
+    """Pairs of scored candidates, or of demonstrations and candidates, by the step's rule."""
+    scores = average(at.store.read(step.judgements, Judgement)) if step.judgements else {}
+    demonstrations = at.store.read(step.demonstrations, Demonstration) if step.demonstrations else []
+    only = {pair.prompt_id for pair in read_preferences(at.store.path(step.like))} if step.like else None
+    pairing = pair(
+        find_rule(step.rule, at.registry),
+        {prompt.id: prompt for prompt in at.prompts(step.prompts) if only is None or prompt.id in only},
+        (c for c in at.store.read(step.candidates, Candidate) if only is None or c.prompt_id in only),
+        scores={item: averaged.score for item, averaged in scores.items()},
+        demonstrations={demonstration.prompt_id: demonstration for demonstration in demonstrations},
+        options=PairOptions(seed=step.seed, margin=step.margin),
+    )
+    counts = {"pairs": len(pairing.preferences), **pairing.dropped}
+    return Made(counts, lambda: at.store.write(step.output, map(preference_row, pairing.preferences)))
+
+
+def chosen_examples(step: ChosenExamples, at: Surroundings) -> Made:
+    """What DPO would prefer, as plain examples."""
+    pairs = read_preferences(at.store.path(step.preferences))
+    return _rows(step, at, "examples", [supervised_row(pair.prompt, pair.chosen) for pair in pairs])
+
+
+def mix_answers(step: MixAnswers, at: Surroundings) -> Made:
+    """For each prompt ``n`` sampled answers, each of a model drawn at random."""
+    by_model = {
+        model: {candidate.id: candidate for candidate in at.store.read(path, Candidate)}
+        for model, path in step.answers.items()
+    }
+    rows = [
+        evolve(by_model[model][f"{prompt.id}/{index}"], model=model)
+        for prompt in at.prompts(step.prompts, step.take)
+        for index, model in enumerate(_draw(sorted(by_model), step, prompt))
+    ]
+    return _rows(step, at, "answers", rows)
+
+
+def compare(step: Compare, at: Surroundings) -> Made:
+    """Both orders of every two answers. Equal answers are a tie that nobody needs to be asked about."""
+    model, rubric = at.model(step.worker), find_rubric(step.rubric, at.registry)
+    asked, known = contests(step, at)
+    units = [Unit(comparison, (comparison.id,)) for comparison in asked]
+
+    def ask(items: Sequence[Comparison], chunk: int) -> Iterator[Verdict]:
+        return stages.evaluate(at.registry, model, items, rubric, _seeded(step, step.sampling, chunk), at.quiet)
+
+    return _work(step, at, model, units, ask, Verdict, known)
+
+
+def contests(step: Compare, at: Surroundings) -> tuple[list[Comparison], list[Verdict]]:
+    """What must be asked, and the verdicts that are known without asking."""
+    texts = {
+        model: {
+            answer.prompt_id: answer.text for answer in at.store.read(path, Candidate) if answer.outcome in HAS_TEXT
+        }
+        for model, path in step.answers.items()
+    }
+    asked, known = [], []
+    for left, right in step.pairs:
+        for prompt in at.prompts(step.prompts):
+            first, second = texts[left].get(prompt.id), texts[right].get(prompt.id)
+            if first is None or second is None:
+                continue
+            ids = comparison_id(left, right, prompt.id), comparison_id(right, left, prompt.id)
+            if first.strip() == second.strip():
+                known += [Verdict(id, 0.5, detail="equal answers, not asked") for id in ids]
+            else:
+                asked.append(Comparison(ids[0], prompt.text, first, second))
+                asked.append(Comparison(ids[1], prompt.text, second, first))
+    return asked, known
+
+
+def comparison_id(first: str, second: str, prompt_id: str) -> str:
+    """Names one order of one comparison: who stands first, who second, on which prompt."""
+    return f"{first}|{second}|{prompt_id}"
+
+
+def _rows(step: Step, at: Surroundings, what: str, rows: Sequence[Any]) -> Made:
+    return Made({what: len(rows)}, lambda: at.store.write(step.output, rows))
+
+
+def _draw(models: Sequence[str], step: MixAnswers, prompt: Prompt) -> list[str]:
+    return random.Random(derive_seed(step.seed, step.output, prompt.id)).choices(models, k=step.n)
+
+
+def _seeded(step: Step, sampling: Sampling, chunk: int) -> Sampling:
+    return evolve(sampling, seed=derive_seed(step.seed, step.output, chunk))
+
+
+def _work(
+    step: Step,
+    at: Surroundings,
+    model: Model,
+    units: Sequence[Unit[ItemT]],
+    ask: Ask[ItemT, ResultT],
+    cls: type[ResultT],
+    known: Sequence[ResultT] = (),
+) -> Made:
+    """Ask for every unit, keep each result as it comes, and finish the artifact sorted by id."""
+    journal = at.store.journal(step.output, cls)
+    at.context.expect(sum(len(unit.results) for unit in units))
+
+    def counted(items: Sequence[ItemT], chunk: int) -> Iterator[ResultT]:
+        for result in ask(items, chunk):
+            at.context.advance(1)
+            yield result
+
+    if at.registry.info(model.plugin).item_by_item:
+        results = one_by_one(units, counted, journal)
+    else:
+        results = in_chunks(units, at.recipe.chunk, counted, journal)
+    finished = sorted([*known, *results], key=lambda result: result.id)
+
+    def put() -> None:
+        at.store.write(step.output, finished)
+        journal.discard()
+
+    return Made(Counter(str(result.outcome) for result in finished), put)
+
+
+ACTIONS: Mapping[type[Step], Callable[[Any, Surroundings], Made]] = {
+    SelectPrompts: select_prompts,
+    BuildExamples: build_examples,
+    Train: train,
+    Sample: sample,
+    Demonstrate: demonstrate,
+    Judge: judge,
+    MakePairs: make_preferences,
+    ChosenExamples: chosen_examples,
+    MixAnswers: mix_answers,
+    Compare: compare,
+}

@@ -1,0 +1,128 @@
+"""Everything that can be known to be wrong before a run starts: roles, plugins, settings, data, rubrics, pair rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tutelage.data import Sets, load_examples, load_prompts, load_rated
+from tutelage.errors import InputError, PluginError, TutelageError, nearest
+from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
+from tutelage.pairing import RULES, PairRule
+from tutelage.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
+from tutelage.recipe import Binding, Recipe
+from tutelage.records import Model, Rubric
+from tutelage.registry import Registry
+from tutelage.settings import structure
+from tutelage.steps import Plan
+
+BUILT_IN_RUBRICS = {rubric.name: rubric for rubric in (ADDITIVE_RUBRIC, PAIRWISE_RUBRIC)}
+
+
+def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
+    """The plan of a recipe whose every part has been looked up, and nothing run or written.
+
+    Raises PluginError where a plugin is missing or broken, otherwise InputError with every problem found.
+    """
+    _raise_all(_pipeline_problems(recipe))
+    for role, hooks in roles_needed(recipe).items():
+        check_binding(role, binding(recipe, role), hooks, registry)
+    _raise_all(_problems(recipe, registry))
+    return make_plan(recipe)
+
+
+def binding(recipe: Recipe, role: str) -> Binding | None:
+    """What a recipe binds to a role; the teacher judges where no judge is bound."""
+    found: Binding | None = getattr(recipe.models, role)
+    return recipe.models.teacher if found is None and role == "judge" else found
+
+
+def check_binding(role: str, bound: Binding | None, hooks: set[str], registry: Registry) -> None:
+    """Check that a role is bound to a working plugin with the hooks it needs, and that its settings are right."""
+    if bound is None:
+        raise InputError(f"models.{role}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
+    for hook in sorted(hooks):
+        registry.require(bound.plugin, hook)
+    settings = registry.info(bound.plugin).settings
+    if settings is not None:
+        structure(settings, dict(bound.settings), f"models.{role}.settings (plugin {bound.plugin})")
+    elif bound.settings:
+        raise InputError(f"models.{role}.settings: the plugin {bound.plugin} has no settings; leave them out")
+    registry.find_model(bound.model)
+
+
+def bound_model(recipe: Recipe, role: str, registry: Registry) -> Model:
+    """The model that a role is bound to, with a plugin's named model resolved to its location."""
+    bound = binding(recipe, role)
+    if bound is None:
+        raise InputError(f"models.{role}: missing")
+    named = registry.find_model(bound.model)
+    return Model(bound.plugin, named.location if named else bound.model, dict(bound.settings), role)
+
+
+def find_rubric(name: str, registry: Registry) -> Rubric:
+    """A rubric by built-in or qualified name. Raises InputError naming the nearest."""
+    if found := BUILT_IN_RUBRICS.get(name) or registry.find_rubric(name):
+        return found
+    raise InputError(f"no rubric {name!r}{nearest(name, BUILT_IN_RUBRICS)}")
+
+
+def find_rule(name: str, registry: Registry) -> PairRule:
+    """A pair rule by built-in or qualified name. Raises InputError naming the nearest."""
+    if found := RULES.get(name) or registry.find_pair_rule(name):
+        return found
+    raise InputError(f"no pair rule {name!r}{nearest(name, RULES)}")
+
+
+def sets_of(registry: Registry) -> Sets:
+    """The sets that the installed plugins offer."""
+    return Sets(registry.find_prompt_set, registry.find_example_set, registry.find_rated_set)
+
+
+def _raise_all(problems: Iterator[str]) -> None:
+    found = list(problems)
+    if found:
+        raise InputError("\n".join(found))
+
+
+def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
+    for name in recipe.pipelines:
+        if name not in PIPELINES:
+            yield f"pipelines: no pipeline {name!r}{nearest(name, PIPELINES)}"
+    for name, control in recipe.controls.items():
+        if name not in CONTROLS:
+            yield f"controls: no control {name!r}{nearest(name, CONTROLS)}"
+        if control.mirrors not in recipe.pipelines:
+            yield f"controls.{name}.mirrors: this recipe runs no pipeline {control.mirrors!r}" + nearest(
+                control.mirrors, recipe.pipelines
+            )
+
+
+def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
+    data, sets, seed = recipe.data, sets_of(registry), recipe.seeds[0]
+    prompts = data.prompts
+    wanted = (prompts.count or 0) * recipe.iterations
+    yield from _problem("data.prompts", lambda: load_prompts(sets, prompts.source, wanted, seed))
+    if (ift := data.ift) is not None:
+        yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
+    if (eft := data.eft) is not None:
+        yield from _problem("data.eft", lambda: load_rated(sets, eft.source, eft.count, seed))
+    for key, member in (*recipe.pipelines.items(), *recipe.controls.items()):
+        yield from _problem(f"{key}.judging.rubric", lambda name=member.judging.rubric: find_rubric(name, registry))
+        if member.pairs.rule:
+            yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: find_rule(name, registry))
+    if (evaluation := recipe.evaluation) is not None:
+        source = evaluation.prompts
+        yield from _problem("evaluation.prompts", lambda: load_prompts(sets, source.source, source.count, seed))
+        yield from _problem("evaluation.rubric", lambda: find_rubric(evaluation.rubric, registry))
+        name = evaluation.comparison_rubric
+        yield from _problem("evaluation.comparison_rubric", lambda: find_rubric(name, registry))
+
+
+def _problem(key: str, look: Callable[..., Any]) -> Iterator[str]:
+    try:
+        look()
+    except PluginError:
+        raise
+    except TutelageError as error:
+        yield f"{key}: {error}"

@@ -1,0 +1,270 @@
+"""The three pipelines and the two controls as data, and the plan that a recipe makes of them.
+
+Each pipeline is one line of ``PIPELINES``: who scores the candidates, whether a teacher demonstrates, and which rule
+makes pairs of it. All of them share M1 and its samples. A control mirrors the first iteration of a pipeline, where both
+start from the same model and the same candidates; later iterations would compare two different histories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import evolve, frozen
+
+from tutelage.measures import Measures
+from tutelage.recipe import Control, PipelineSettings, Recipe
+from tutelage.steps import (
+    BuildExamples,
+    ChosenExamples,
+    Demonstrate,
+    Judge,
+    MakePairs,
+    Plan,
+    PlannedModel,
+    Sample,
+    SelectPrompts,
+    Step,
+    Summarise,
+    Train,
+    Worker,
+)
+
+
+@frozen
+class Pipeline:
+    """How one pipeline comes from prompts to preference pairs."""
+
+    name: str
+    help: str
+    scored_by: str | None
+    """Role that judges the student's candidates; "student" is the model that wrote them."""
+    demonstrated_by: str | None
+    """Role that answers each prompt as the chosen side."""
+    rule: str
+    """Pair rule, where the recipe names none."""
+
+
+PIPELINES = {
+    pipeline.name: pipeline
+    for pipeline in (
+        Pipeline("self-reward", "the student judges its own candidates", "student", None, "best-worst"),
+        Pipeline("teacher-reward", "the teacher judges the student's candidates", "judge", None, "best-worst"),
+        Pipeline(
+            "teacher-demonstration",
+            "the teacher's answer is chosen, the student's own rejected",
+            None,
+            "teacher",
+            "demonstration-vs-own",
+        ),
+    )
+}
+
+CONTROLS = {
+    "random-pairs": "the same candidates, pairs drawn at random: what DPO does without a judge",
+    "sft-on-chosen": "SFT on the chosen side of the same pairs: what the answers do without DPO",
+}
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """The whole run as data. Pure: reads nothing but the recipe, which must have passed its checks."""
+    steps: dict[str, Step] = {}
+    models: list[PlannedModel] = []
+    for seed in recipe.seeds:
+        series = Series(recipe, seed)
+        models += series.models()
+        for step in series.steps():
+            steps.setdefault(step.output, step)
+    if recipe.evaluation:
+        summary = Summarise(output="summary.json", count=1)
+        steps[summary.output] = summary
+    return Plan(tuple(steps.values()), tuple(models))
+
+
+def roles_needed(recipe: Recipe) -> dict[str, set[str]]:
+    """Which hooks each role must serve, so that missing ones are found before any work."""
+    needed: dict[str, set[str]] = {"student": {"generate_candidates", "train_step"}}
+    for name in recipe.pipelines:
+        pipeline = PIPELINES[name]
+        if pipeline.scored_by:
+            needed.setdefault(pipeline.scored_by, set()).add("judge")
+        if pipeline.demonstrated_by:
+            needed.setdefault(pipeline.demonstrated_by, set()).add("demonstrate")
+    if recipe.evaluation:
+        needed["evaluator"] = {"judge", "evaluate"}
+        if recipe.evaluation.agreement_prompts and recipe.evaluation.sampled > 1:
+            needed["student"].add("judge")
+    return needed
+
+
+@frozen
+class Series:
+    """The plan of one seed."""
+
+    recipe: Recipe
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Where everything of this seed lies."""
+        return f"seed-{self.seed}"
+
+    def models(self) -> list[PlannedModel]:
+        """M0, M1, then round by round each pipeline's model, and the controls beside M2."""
+        found = [
+            PlannedModel("M0", self.seed, None, 0, None, f"{self.folder}/M0"),
+            PlannedModel("M1", self.seed, None, 1, "M0", f"{self.folder}/M1"),
+        ]
+        for round_number in range(1, self.recipe.iterations + 1):
+            names = [*self.recipe.pipelines, *(self.recipe.controls if round_number == 1 else ())]
+            found += [self.model(name, round_number + 1) for name in names]
+        return found
+
+    def model(self, pipeline: str, iteration: int) -> PlannedModel:
+        """M1, or a later model of a pipeline or control."""
+        if iteration == 1:
+            return PlannedModel("M1", self.seed, None, 1, "M0", f"{self.folder}/M1")
+        parent = "M1" if iteration == 2 else f"M{iteration - 1}/{pipeline}"
+        folder = f"{self.folder}/{pipeline}/M{iteration}"
+        return PlannedModel(f"M{iteration}/{pipeline}", self.seed, pipeline, iteration, parent, folder)
+
+    def steps(self) -> Iterator[Step]:
+        """Every step of this seed: M1, round by round the pipelines, the controls, then the measures of all."""
+        yield from self.first_model()
+        for round_number in range(1, self.recipe.iterations + 1):
+            for name, settings in self.recipe.pipelines.items():
+                yield from self.round(PIPELINES[name], settings, round_number)
+        for name, control in self.recipe.controls.items():
+            yield from self.control(name, control)
+        yield from Measures(self.recipe, self.seed, tuple(self.models())).steps()
+
+    def first_model(self) -> Iterator[Step]:
+        """Seed examples, and M1."""
+        recipe = self.recipe
+        model = self.model("", 1)
+        examples = f"{model.folder}/examples.jsonl"
+        count = sum(source.count or 0 for source in (recipe.data.ift, recipe.data.eft) if source)
+        yield BuildExamples(output=examples, count=count, seed=self.seed)
+        yield Train(
+            output=f"{model.folder}/checkpoint",
+            count=round(count * recipe.sft.epochs),
+            seed=self.seed,
+            examples=examples,
+            start=Worker("student", "M0"),
+            reference=None,
+            objective=evolve(recipe.sft, seed=self.seed),
+            model=model.id,
+        )
+
+    def round(self, pipeline: Pipeline, settings: PipelineSettings, round_number: int) -> Iterator[Step]:
+        """Prompts, candidates, scores or demonstrations, pairs, and the next model."""
+        parent, child = self.model(pipeline.name, round_number), self.model(pipeline.name, round_number + 1)
+        prompts, candidates = f"{parent.folder}/samples/prompts.jsonl", f"{parent.folder}/samples/candidates.jsonl"
+        judgements = demonstrations = ""
+        yield from self.samples(parent, round_number)
+        if pipeline.scored_by:
+            judgements = f"{child.folder}/judgements.jsonl"
+            worker = parent.worker if pipeline.scored_by == "student" else Worker("judge", "judge")
+            yield Judge(
+                output=judgements,
+                count=self.prompt_count * self.recipe.generation.n * settings.judging.samples,
+                seed=self.seed,
+                worker=worker,
+                prompts=prompts,
+                answers=candidates,
+                rubric=settings.judging.rubric,
+                samples=settings.judging.samples,
+                sampling=settings.judging.sampling(),
+            )
+        if pipeline.demonstrated_by:
+            demonstrations = f"{child.folder}/demonstrations.jsonl"
+            yield Demonstrate(
+                output=demonstrations,
+                count=self.prompt_count,
+                seed=self.seed,
+                worker=Worker("teacher", "teacher"),
+                prompts=prompts,
+                sampling=self.recipe.generation.sampling(),
+            )
+        yield MakePairs(
+            output=f"{child.folder}/preferences.jsonl",
+            count=self.prompt_count,
+            seed=self.seed,
+            prompts=prompts,
+            candidates=candidates,
+            judgements=judgements,
+            demonstrations=demonstrations,
+            rule=settings.pairs.rule or pipeline.rule,
+            margin=settings.pairs.margin,
+        )
+        yield self.preference_training(parent, child, settings)
+
+    def samples(self, model: PlannedModel, round_number: int) -> Iterator[Step]:
+        """What a model writes for the next round: shared by every pipeline that continues from it."""
+        prompts = f"{model.folder}/samples/prompts.jsonl"
+        yield SelectPrompts(
+            output=prompts,
+            count=self.prompt_count,
+            seed=self.seed,
+            source=self.recipe.data.prompts.source,
+            skip=(round_number - 1) * self.prompt_count,
+            take=self.prompt_count,
+        )
+        yield Sample(
+            output=f"{model.folder}/samples/candidates.jsonl",
+            count=self.prompt_count * self.recipe.generation.n,
+            seed=self.seed,
+            worker=model.worker,
+            prompts=prompts,
+            n=self.recipe.generation.n,
+            sampling=self.recipe.generation.sampling(),
+        )
+
+    def control(self, name: str, control: Control) -> Iterator[Step]:
+        """A control's pairs or examples, and its M2."""
+        parent, child = self.model(name, 1), self.model(name, 2)
+        mirrored = f"{self.model(control.mirrors, 2).folder}/preferences.jsonl"
+        if name == "random-pairs":
+            yield MakePairs(
+                output=f"{child.folder}/preferences.jsonl",
+                count=self.prompt_count,
+                seed=self.seed,
+                prompts=f"{parent.folder}/samples/prompts.jsonl",
+                candidates=f"{parent.folder}/samples/candidates.jsonl",
+                like=mirrored,
+                rule="random-pairs",
+                margin=0.0,
+            )
+            yield self.preference_training(parent, child, control)
+            return
+        examples = f"{child.folder}/examples.jsonl"
+        yield ChosenExamples(output=examples, count=self.prompt_count, seed=self.seed, preferences=mirrored)
+        yield Train(
+            output=f"{child.folder}/checkpoint",
+            count=round(self.prompt_count * control.sft.epochs),
+            seed=self.seed,
+            examples=examples,
+            start=parent.worker,
+            reference=None,
+            objective=evolve(control.sft, seed=self.seed),
+            model=child.id,
+        )
+
+    def preference_training(
+        self, parent: PlannedModel, child: PlannedModel, settings: PipelineSettings | Control
+    ) -> Train:
+        """DPO from the parent, with the parent as reference."""
+        return Train(
+            output=f"{child.folder}/checkpoint",
+            count=round(self.prompt_count * settings.dpo.epochs),
+            seed=self.seed,
+            examples=f"{child.folder}/preferences.jsonl",
+            start=parent.worker,
+            reference=parent.worker,
+            objective=evolve(settings.dpo, seed=self.seed),
+            model=child.id,
+        )
+
+    @property
+    def prompt_count(self) -> int:
+        """Fresh prompts of each iteration."""
+        return self.recipe.data.prompts.count or 0

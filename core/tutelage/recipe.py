@@ -1,0 +1,337 @@
+"""The recipe: everything that a run depends on, as one YAML file, checked whole before anything runs.
+
+A recipe binds each role (student, teacher, judge, evaluator) to a plugin, names the data, the pipelines and the
+settings of every stage. What is left out has the paper's default (see the records). ``dpo``, ``sft``, ``judging`` and
+``pairs`` at the top hold for every pipeline; the same keys inside a pipeline or a control override them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from attrs import evolve, field, frozen
+
+from tutelage.errors import InputError
+from tutelage.jsonl import converter
+from tutelage.records import Dpo, Sampling, Sft
+from tutelage.settings import structure
+
+RECIPES = Path(__file__).parent / "recipes"
+SCHEMA = 1
+OVERRIDABLE = ("dpo", "sft", "judging", "pairs")
+
+
+def described(help: str, **kwargs: Any) -> Any:
+    """An attrs field whose help is shown in the generated reference of recipe keys."""
+    return field(metadata={"help": help}, **kwargs)
+
+
+@frozen
+class Binding:
+    """The model that fills a role."""
+
+    plugin: str = described("Name of the plugin that runs the model.")
+    model: str = described(
+        "What it runs: a model that a plugin offers (`tiny/student`), a weights folder, a hub name, or an API model "
+        "name. Empty: the plugin's default.",
+        default="",
+    )
+    settings: Mapping[str, Any] = described(
+        "The plugin's own settings; `tutelage plugins show NAME` lists them.", factory=dict
+    )
+
+
+@frozen
+class Roles:
+    """Which model plays which part."""
+
+    student: Binding = described("The model to align.")
+    teacher: Binding | None = described("Demonstrates, and judges where no judge is bound.", default=None)
+    judge: Binding | None = described("Judges in teacher-reward; the teacher, if left out.", default=None)
+    evaluator: Binding | None = described(
+        "Judges every model's answers (the gold scores) and compares them. Without it a run trains and measures nothing.",
+        default=None,
+    )
+
+
+@frozen
+class Source:
+    """Where prompts or examples come from."""
+
+    source: str = described("A set that a plugin offers (`tiny/train`), or the path of a JSON-lines file.")
+    count: int | None = described("How many to use; all of them, if left out.", default=None)
+
+
+@frozen
+class Data:
+    """What the models learn from."""
+
+    ift: Source | None = described("Instruction data of M1; rows with `prompt` and `answer`.", default=None)
+    eft: Source | None = described("Judging data of M1; rows with `prompt`, `answer`, `score`, `reason`.", default=None)
+    prompts: Source = described("Fresh prompts; `count` is for each iteration. Rows with `prompt`.", kw_only=True)
+
+
+@frozen
+class Generation:
+    """How the student samples candidates."""
+
+    n: int = described("Candidates for each prompt; at least 2.", default=4)
+    temperature: float = described("0 is greedy.", default=0.7)
+    top_p: float = described("Nucleus sampling.", default=0.9)
+    max_new_tokens: int = described("Tokens; a longer answer is cut and says so.", default=256)
+
+    def sampling(self) -> Sampling:
+        """As the stages take it; the seed is set by the runner."""
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+
+
+@frozen
+class Judging:
+    """How answers are scored, by whichever model judges."""
+
+    rubric: str = described("A rubric that a plugin offers, or `additive`, the built-in one.", default="additive")
+    samples: int = described("Judgements of each answer, averaged.", default=1)
+    temperature: float = described("0 is greedy.", default=0.0)
+    top_p: float = described("Nucleus sampling.", default=1.0)
+    max_new_tokens: int = described("Tokens of a judgement.", default=256)
+
+    def sampling(self) -> Sampling:
+        """As the stages take it; the seed is set by the runner."""
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+
+
+@frozen
+class Pairs:
+    """How scored candidates become preference pairs."""
+
+    rule: str | None = described("A pair rule; the pipeline's own, if left out.", default=None)
+    margin: float = described("Chosen must score higher than rejected by at least this.", default=0.0)
+
+
+@frozen
+class PipelineSettings:
+    """One pipeline, with what it changes of the settings that hold for all."""
+
+    judging: Judging = described("As the top-level key.", factory=Judging)
+    pairs: Pairs = described("As the top-level key.", factory=Pairs)
+    dpo: Dpo = described("As the top-level key.", factory=Dpo)
+    sft: Sft = described("As the top-level key; unused.", factory=Sft)
+
+
+@frozen
+class Control:
+    """A control run beside a pipeline, to tell what did the work."""
+
+    mirrors: str = described("The pipeline whose first iteration it mirrors.")
+    judging: Judging = described("As the top-level key; unused.", factory=Judging)
+    pairs: Pairs = described("As the top-level key.", factory=Pairs)
+    dpo: Dpo = described("As the top-level key (random-pairs).", factory=Dpo)
+    sft: Sft = described("As the top-level key (sft-on-chosen).", factory=Sft)
+
+
+@frozen
+class Evaluation:
+    """What is measured of every model, on prompts that no model has trained on."""
+
+    prompts: Source = described("Held-out prompts.")
+    sampled: int = described("Sampled answers a prompt, beside the greedy one; 0 leaves them out.", default=4)
+    temperature: float = described("Of the sampled answers.", default=1.0)
+    top_p: float = described("Of the sampled answers.", default=1.0)
+    max_new_tokens: int = described("Tokens of an answer.", default=256)
+    agreement_prompts: int = described(
+        "On so many of the held-out prompts each model's own judging is compared with the gold; 0 leaves it out.",
+        default=100,
+    )
+    compare: Literal["all", "parent"] = described(
+        "Head-to-head of every two models, or of each with its parent alone (an API is paid per comparison).",
+        default="all",
+    )
+    rubric: str = described("Of the gold scores; as `judging.rubric`.", default="additive")
+    comparison_rubric: str = described("Of the comparisons; `pairwise` is the built-in one.", default="pairwise")
+    judgement_tokens: int = described("Tokens of an evaluator's judgement or verdict.", default=256)
+
+
+@frozen
+class Recipe:
+    """A whole run."""
+
+    models: Roles = described("Role bindings.")
+    data: Data = described("Seed data and prompts.")
+    pipelines: Mapping[str, PipelineSettings] = described("The pipelines to run, each with its overrides.")
+    name: str = described("Names the run's folder, unless --run does.", default="run")
+    schema: int = described("Version of this format.", default=SCHEMA)
+    seeds: tuple[int, ...] = described("One whole series of models for each.", default=(0,))
+    iterations: int = described("Preference rounds: 1 ends at M2, 2 at M3.", default=1)
+    controls: Mapping[str, Control] = described("Controls, each mirroring a pipeline.", factory=dict)
+    generation: Generation = described("Candidates.", factory=Generation)
+    judging: Judging = described("Judgements.", factory=Judging)
+    pairs: Pairs = described("Preference pairs.", factory=Pairs)
+    sft: Sft = described("M1's training.", factory=Sft)
+    dpo: Dpo = described("The later models' training.", factory=Dpo)
+    evaluation: Evaluation | None = described("Measures; none, if left out.", default=None)
+    chunk: int = described("Prompts that local work finishes, and keeps, at a time.", default=512)
+
+
+def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check a recipe file; ``overrides`` maps dotted keys to values and wins over the file.
+
+    Raises InputError naming file, key and, for an unknown key, the nearest valid one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: the recipe cannot be read ({error}); `tutelage recipes` lists the built-in ones"
+        ) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a recipe is a YAML mapping, this is {type(values).__name__}")
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    return from_values(values, f"recipe {path}")
+
+
+def from_values(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Check plain values and make the recipe of them. Raises InputError with every problem found."""
+    recipe = structure(Recipe, _inherit(dict(values)), where)
+    problems = list(_problems(recipe))
+    if problems:
+        raise InputError("\n".join(f"{where}: {problem}" for problem in problems))
+    return recipe
+
+
+def to_values(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain values: what a run keeps as ``recipe.yaml``."""
+    values = converter().unstructure(recipe)
+    values["seeds"] = list(recipe.seeds)
+    return dict(values)
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(to_values(recipe), sort_keys=False, allow_unicode=True)
+
+
+def built_in() -> dict[str, Path]:
+    """The recipes that ship with tutelage, by name."""
+    return {str(path.relative_to(RECIPES).with_suffix("")): path for path in sorted(RECIPES.rglob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """The path of a recipe given by file or by built-in name. Raises InputError if it is neither."""
+    from tutelage.errors import nearest
+
+    recipes = built_in()
+    if name in recipes:
+        return recipes[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    raise InputError(f"no recipe {name!r}: neither a file nor a built-in recipe{nearest(name, recipes)}")
+
+
+def summary_line(path: Path) -> str:
+    """The first comment line of a recipe file: what it is for."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``a.b=value`` of ``--set``; the value is read as YAML. Raises InputError where it is not of that form."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {text}: expected KEY=VALUE, such as dpo.learning_rate=1e-4")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is not YAML") from error
+
+
+def rebind(recipe_role: Mapping[str, Any] | None, spec: str) -> dict[str, Any]:
+    """A binding given as ``NAME[:MODEL]`` on the command line. Settings stay where the plugin stays the same."""
+    plugin, _, model = spec.partition(":")
+    before = recipe_role or {}
+    settings = before.get("settings", {}) if before.get("plugin") == plugin else {}
+    return {"plugin": plugin, "model": model, "settings": settings}
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    place = values
+    for key in parents:
+        inner = place.get(key)
+        if inner is None:
+            inner = place[key] = {}
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {dotted}: {key!r} is not a section of the recipe")
+        place = inner
+    place[last] = value
+
+
+def _inherit(values: dict[str, Any]) -> dict[str, Any]:
+    """Spread the settings that hold for all into each pipeline and control, under their own overrides."""
+    for group in ("pipelines", "controls"):
+        members = values.get(group)
+        if isinstance(members, Mapping):
+            values[group] = {name: _inherit_member(values, member) for name, member in members.items()}
+    return values
+
+
+def _inherit_member(values: Mapping[str, Any], member: Any) -> Any:
+    member = {} if member is None else member
+    if not isinstance(member, Mapping):
+        return member
+    merged = dict(member)
+    for key in OVERRIDABLE:
+        general, own = values.get(key, {}), member.get(key, {})
+        if isinstance(general, Mapping) and isinstance(own, Mapping):
+            merged[key] = {**general, **own}
+    return merged
+
+
+def _problems(recipe: Recipe) -> Any:
+    """Yield what is wrong with a well-formed recipe."""
+    if recipe.schema != SCHEMA:
+        yield f"schema: {recipe.schema} is not known; this tutelage reads schema {SCHEMA}"
+    if recipe.iterations < 1:
+        yield f"iterations: {recipe.iterations}; at least one preference round is needed"
+    if recipe.generation.n < 2:
+        yield f"generation.n: {recipe.generation.n}; a pair needs at least 2 candidates"
+    if not recipe.seeds:
+        yield "seeds: empty; name at least one"
+    if len(set(recipe.seeds)) != len(recipe.seeds):
+        yield "seeds: the same seed twice"
+    if not recipe.pipelines:
+        yield "pipelines: empty; name at least one"
+    if recipe.chunk < 1:
+        yield f"chunk: {recipe.chunk}; at least 1"
+    if recipe.data.prompts.count is None:
+        yield "data.prompts.count: missing; say how many fresh prompts an iteration takes"
+    if recipe.data.ift is None and recipe.data.eft is None:
+        yield "data: neither ift nor eft; M1 has nothing to learn from"
+    yield from _objective_problems(recipe)
+
+
+def _objective_problems(recipe: Recipe) -> Any:
+    for key, objective in (("sft", recipe.sft), ("dpo", recipe.dpo)):
+        if objective.seed:
+            yield f"{key}.seed: is set by `seeds`; leave it out"
+        if objective.batch_size < 1 or objective.epochs <= 0 or objective.learning_rate <= 0:
+            yield f"{key}: batch_size, epochs and learning_rate must be positive"
+    for key, judging in (
+        ("judging", recipe.judging),
+        *((f"pipelines.{n}.judging", p.judging) for n, p in recipe.pipelines.items()),
+    ):
+        if judging.samples < 1:
+            yield f"{key}.samples: {judging.samples}; at least 1"
+
+
+def with_seed(objective: Sft | Dpo, seed: int) -> Sft | Dpo:
+    """The objective of one run, with its seed."""
+    return evolve(objective, seed=seed)

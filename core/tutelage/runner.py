@@ -1,0 +1,160 @@
+"""Walks a plan: the only writer of a run.
+
+A step whose artifact is there is done. Stopping at any moment, by a signal, an error or a power cut, and starting again
+with the same recipe continues with what is missing and ends with the same artifacts.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from tutelage import stages
+from tutelage.actions import ACTIONS, Made, Surroundings
+from tutelage.checks import checked_plan
+from tutelage.context import Context
+from tutelage.errors import InputError
+from tutelage.jsonl import write_whole
+from tutelage.recipe import Recipe, find, load, to_yaml
+from tutelage.records import Model
+from tutelage.registry import Registry
+from tutelage.reporter import Reporter, Silent
+from tutelage.steps import Plan, Step, Summarise, Train, Worker
+from tutelage.store import Store
+from tutelage.summarise import write_summary
+from tutelage.summary import Summary, read_summary
+
+SCHEMA = 1
+
+
+def run(
+    recipe: Recipe | str | Path = "embedded",
+    directory: str | Path | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Summary | None:
+    """Run a recipe (a ``Recipe``, a file, or the name of a built-in one), or continue the run in ``directory``.
+
+    Returns what the table shows; None where the recipe measures nothing. Raises InputError before anything is written
+    where the recipe is wrong or the directory holds another run, PluginError where a plugin is missing,
+    RunLockedError where another process works on the run, and StageError where a plugin failed on the way.
+    """
+    checked = recipe if isinstance(recipe, Recipe) else load(find(str(recipe)))
+    registry = registry or Registry.discover()
+    plan = checked_plan(checked, registry)
+    store = Store(Path(directory) if directory else Path("runs") / checked.name)
+    context = Context(cancelled=cancelled) if cancelled else Context()
+    check_same_recipe(store, checked)
+    with store.lock():
+        _describe_run(store, checked, registry)
+        Runner(checked, plan, registry, store, reporter or Silent(), context).walk()
+    return read_summary(store.path("summary.json")) if checked.evaluation else None
+
+
+def check_same_recipe(store: Store, recipe: Recipe) -> None:
+    """Raise InputError where the folder holds a run of another recipe, naming the lines that differ."""
+    kept = store.path("recipe.yaml")
+    if not kept.exists():
+        return
+    before, now = kept.read_text(encoding="utf-8").splitlines(), to_yaml(recipe).splitlines()
+    if before != now:
+        differing = [line.strip() for line in now if line not in before] or ["lines were left out"]
+        raise InputError(
+            f"{store.root}: this run was made by another recipe (differing: {'; '.join(differing[:5])}); "
+            "name another folder with --run, or use the recipe in recipe.yaml there"
+        )
+
+
+@frozen
+class Runner:
+    """One process at work on one run."""
+
+    recipe: Recipe
+    plan: Plan
+    registry: Registry
+    store: Store
+    reporter: Reporter
+    context: Context
+
+    def walk(self) -> None:
+        """Do every step that is not done, in the plan's order."""
+        left = [step for step in self.plan.steps if not self.store.has(step.output)]
+        self.reporter.planned(left)
+        loaded: Model | None = None
+        scratch = self.store.path(".scratch")
+        scratch.mkdir(exist_ok=True)
+        for step in left:
+            loaded = self._make_room(step, loaded)
+            self._do(step, scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def _make_room(self, step: Step, loaded: Model | None) -> Model | None:
+        """Free the last student's memory when another works, and before training."""
+        worker: Worker | None = step.start if isinstance(step, Train) else getattr(step, "worker", None)
+        if worker is None or worker.role != "student":
+            return loaded
+        model = self._surroundings(self.context).model(worker)
+        if loaded is not None and (loaded != model or isinstance(step, Train)):
+            stages.release(self.registry, loaded)
+        return model
+
+    def _do(self, step: Step, scratch: Path) -> None:
+        started = time.monotonic()
+        self.reporter.started(step)
+        context = evolve(
+            self.context,
+            scratch=scratch,
+            advance=lambda items: self.reporter.advanced(step, items),
+            expect=lambda total: self.reporter.expected(step, total),
+        )
+        made = self._make(step, self._surroundings(context))
+        seconds = time.monotonic() - started
+        self.store.note_step(step.output, seconds, made.counts)
+        made.put()
+        self.reporter.finished(step, seconds, made.counts)
+
+    def _make(self, step: Step, surroundings: Surroundings) -> Made:
+        if isinstance(step, Summarise):
+            return Made({}, lambda: write_summary(self.store, self.recipe, self.plan))
+        return ACTIONS[type(step)](step, surroundings)
+
+    def _surroundings(self, context: Context) -> Surroundings:
+        return Surroundings(self.recipe, self.registry, self.store, context)
+
+
+def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
+    """Keep the resolved recipe and the versions that made the run."""
+    if store.has("run.json"):
+        return
+    versions = {status.name: status.version for status in registry.statuses() if status.status == "ok"}
+    store.write_json(
+        "run.json",
+        {
+            "schema": SCHEMA,
+            "tutelage": _version("tutelage"),
+            "python": platform.python_version(),
+            "libraries": {name: _version(name) for name in ("torch", "transformers", "trl", "peft") if _version(name)},
+            "plugins": versions,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )
+    write_whole(store.path("recipe.yaml"), lambda path: _write_text(path, to_yaml(recipe)))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _version(distribution: str) -> Any:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,234 @@
+"""The steps that a plan is made of: plain data. Each one writes one artifact, and its path is the step's name.
+
+Paths are relative to the run. A step whose artifact is there is done; the runner does the others in the plan's order.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from tutelage.records import Objective, Sampling
+
+
+@frozen
+class Worker:
+    """A model as the plan names it, before anything is loaded."""
+
+    role: str
+    """student, teacher, judge or evaluator."""
+    id: str
+    """``M1``, ``M2/self-reward``, or the role's own name."""
+    checkpoint: str = ""
+    """Where a trained student's weights will lie; empty for a model as it is bound."""
+
+
+@frozen
+class PlannedModel:
+    """One model of the series of one seed."""
+
+    id: str
+    seed: int
+    pipeline: str | None
+    """None for M0 and M1, which all pipelines share."""
+    iteration: int
+    parent: str | None
+    folder: str
+
+    @property
+    def worker(self) -> Worker:
+        """The model at work."""
+        return Worker("student", self.id, f"{self.folder}/checkpoint" if self.iteration else "")
+
+
+@frozen(kw_only=True)
+class Step:
+    """What every step has."""
+
+    output: str
+    """The artifact's path; the step's name."""
+    count: int
+    """How many items it makes, as far as the plan can know: an upper bound where answers may be dropped."""
+    unit: str
+    """What is counted."""
+    seed: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths of the artifacts that it reads."""
+        return ()
+
+
+@frozen(kw_only=True)
+class SelectPrompts(Step):
+    """Take prompts of a source: a slice, so that no iteration sees a prompt of another."""
+
+    source: str
+    skip: int
+    take: int | None
+    unit: str = "prompts"
+
+
+@frozen(kw_only=True)
+class BuildExamples(Step):
+    """IFT and EFT examples of M1, in one file."""
+
+    unit: str = "examples"
+
+
+@frozen(kw_only=True)
+class Train(Step):
+    """One training run: SFT, or DPO against the reference."""
+
+    examples: str
+    start: Worker
+    reference: Worker | None
+    objective: Objective
+    model: str
+    unit: str = "epochs' examples"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The examples, and the checkpoint to start from."""
+        return tuple(path for path in (self.examples, self.start.checkpoint) if path)
+
+
+@frozen(kw_only=True)
+class Sample(Step):
+    """A model answers prompts: candidates to learn from, or answers to be evaluated."""
+
+    worker: Worker
+    prompts: str
+    n: int
+    sampling: Sampling
+    take: int | None = None
+    """Only so many of the prompts."""
+    unit: str = "answers"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The prompts."""
+        return tuple(path for path in (self.prompts, self.worker.checkpoint) if path)
+
+
+@frozen(kw_only=True)
+class Judge(Step):
+    """A model scores answers."""
+
+    worker: Worker
+    prompts: str
+    answers: str
+    rubric: str
+    samples: int
+    sampling: Sampling
+    take: int | None = None
+    """Only the answers to so many of the prompts."""
+    unit: str = "judgements"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Prompts and answers."""
+        return tuple(path for path in (self.prompts, self.answers, self.worker.checkpoint) if path)
+
+
+@frozen(kw_only=True)
+class Demonstrate(Step):
+    """The teacher answers prompts."""
+
+    worker: Worker
+    prompts: str
+    sampling: Sampling
+    unit: str = "demonstrations"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The prompts."""
+        return (self.prompts,)
+
+
+@frozen(kw_only=True)
+class MakePairs(Step):
+    """Scored candidates, or demonstrations, become preference pairs."""
+
+    prompts: str
+    candidates: str
+    judgements: str = ""
+    demonstrations: str = ""
+    like: str = ""
+    """Only for prompts that have a pair in this file (controls)."""
+    rule: str
+    margin: float
+    unit: str = "pairs"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Everything that a pair is made of."""
+        every = (self.prompts, self.candidates, self.judgements, self.demonstrations, self.like)
+        return tuple(path for path in every if path)
+
+
+@frozen(kw_only=True)
+class ChosenExamples(Step):
+    """The chosen side of preference pairs as SFT examples (a control)."""
+
+    preferences: str
+    unit: str = "examples"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The pairs."""
+        return (self.preferences,)
+
+
+@frozen(kw_only=True)
+class MixAnswers(Step):
+    """A set of answers drawn from all models, on which every judge is measured alike."""
+
+    answers: dict[str, str] = field(factory=dict)
+    """Model id to its file of answers."""
+    prompts: str
+    take: int
+    n: int
+    unit: str = "answers"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The prompts and every model's answers."""
+        return (self.prompts, *self.answers.values())
+
+
+@frozen(kw_only=True)
+class Compare(Step):
+    """The evaluator compares pairs of models, each pair of answers in both orders."""
+
+    worker: Worker
+    pairs: tuple[tuple[str, str], ...]
+    answers: dict[str, str] = field(factory=dict)
+    """Model id to its file of greedy answers."""
+    prompts: str
+    rubric: str
+    sampling: Sampling
+    unit: str = "verdicts"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The prompts and every model's answers."""
+        return (self.prompts, *self.answers.values())
+
+
+@frozen(kw_only=True)
+class Summarise(Step):
+    """Read what the other steps made; write ``summary.json`` and the tables."""
+
+    unit: str = "summary"
+
+
+@frozen
+class Plan:
+    """Every step of a run, in an order in which each finds its inputs."""
+
+    steps: tuple[Step, ...]
+    models: tuple[PlannedModel, ...]
+
+    def models_of(self, seed: int) -> tuple[PlannedModel, ...]:
+        """The series of one seed, M0 first."""
+        return tuple(model for model in self.models if model.seed == seed)
