@@ -39,7 +39,7 @@ class Separation:
 
 
 @frozen
-class Comparison:
+class ModelComparison:
     """Two of several models; ``p_value_adjusted`` accounts for all the comparisons that were made (Holm, 1979)."""
 
     left: str
@@ -68,13 +68,18 @@ def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap
     return Separation(difference, round(error, 10), _p_value(difference.value, error), needed)
 
 
-def compare_all(models: Mapping[str, Iterable[Observation]], bootstrap: Bootstrap = DEFAULT) -> tuple[Comparison, ...]:
+def compare_all(
+    models: Mapping[str, Iterable[Observation]], bootstrap: Bootstrap = DEFAULT
+) -> tuple[ModelComparison, ...]:
     """Compare every two models, with p-values adjusted for the number of comparisons."""
     held = {name: list(observations) for name, observations in models.items()}
     pairs = list(combinations(held, 2))
     separations = [compare(held[left], held[right], bootstrap) for left, right in pairs]
     adjusted = holm([separation.p_value for separation in separations])
-    return tuple(Comparison(*pair, *rest) for pair, *rest in zip(pairs, separations, adjusted, strict=True))
+    return tuple(
+        ModelComparison(left, right, separation, p_value)
+        for (left, right), separation, p_value in zip(pairs, separations, adjusted, strict=True)
+    )
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

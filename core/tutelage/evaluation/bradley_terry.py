@@ -1,0 +1,76 @@
+"""One ranking of all models from their pairwise results (Bradley & Terry, 1952)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from tutelage.evaluation.intervals import Bootstrap, Floats, Metric, metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PRIOR_PRECISION = 0.01
+"""Of a normal prior on each strength (standard deviation 10): without it, a model that won every time is infinite."""
+
+_STEPS = 100
+_LONGEST_STEP = 2.0
+"""Log-odds: Newton's step from a flat place of the likelihood would overshoot."""
+
+
+@frozen
+class Strength:
+    """One model in the ranking."""
+
+    model: str
+    strength: Metric
+    """Log-odds, with mean 0 over the models: a model beats another with probability 1 / (1 + exp(other - own)).
+    n counts its parsed comparisons."""
+
+
+def connected(results: NDArray[np.bool_]) -> bool:
+    """Whether results link every model with every other; ``results`` says which two met: shape (models, models)."""
+    from scipy.sparse.csgraph import connected_components
+
+    return len(results) > 0 and int(connected_components(results, directed=False)[0]) == 1
+
+
+def rank(models: Sequence[str], wins: Floats, resampled_wins: Floats, bootstrap: Bootstrap) -> tuple[Strength, ...]:
+    """Rank models, strongest first.
+
+    ``wins[i, j]`` is how often model i beat j, ties being half a win for each: shape (models, models);
+    ``resampled_wins`` the same for every resample: (resamples, models, models).
+    """
+    strengths = fit(wins[None])[0]
+    counts = (wins + wins.T).sum(axis=1).round().astype(int)
+    measured = metrics(strengths, fit(resampled_wins), counts, bootstrap)
+    order = sorted(range(len(models)), key=lambda number: (-strengths[number], models[number]))
+    return tuple(Strength(models[number], measured[number]) for number in order)
+
+
+def fit(wins: Floats) -> Floats:
+    """Strengths of largest posterior for each table of wins: (tables, models, models) to (tables, models).
+
+    Newton's method on a concave function, all tables at once; each row of strengths has mean 0.
+    """
+    import numpy as np
+
+    games = wins + wins.transpose(0, 2, 1)
+    own = wins.sum(axis=2)
+    strengths = np.zeros(own.shape)
+    diagonal = np.arange(own.shape[1])
+    for _ in range(_STEPS):
+        chances = 1 / (1 + np.exp(strengths[:, None, :] - strengths[:, :, None]))
+        gradient = own - (games * chances).sum(axis=2) - PRIOR_PRECISION * strengths
+        curvature = games * chances * (1 - chances)
+        hessian = -curvature
+        hessian[:, diagonal, diagonal] += curvature.sum(axis=2) + PRIOR_PRECISION
+        step = np.linalg.solve(hessian, gradient[..., None])[..., 0].clip(-_LONGEST_STEP, _LONGEST_STEP)
+        strengths = strengths + step
+        if np.abs(step).max(initial=0.0) < 1e-9:
+            break
+    centred: Floats = strengths - strengths.mean(axis=1, keepdims=True)
+    return centred
