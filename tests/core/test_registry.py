@@ -205,7 +205,7 @@ def test_the_users_interrupt_during_an_import_ends_discovery(site: Path) -> None
 
 
 def test_a_misspelled_name_to_block_is_an_error_not_a_silent_nothing() -> None:
-    with pytest.raises(InputError, match="plugin 'tinny', blocked by --no-plugin, is not .*'tiny'"):
+    with pytest.raises(InputError, match=r"plugin 'tinny', blocked by --no-plugin, is not .*'tiny'"):
         Registry.discover(blocked=["tinny"], environment={})
     with pytest.raises(InputError, match="blocked by TUTELAGE_NO_PLUGINS, is not installed"):
         Registry.discover(environment={"TUTELAGE_NO_PLUGINS": "tinny"})
