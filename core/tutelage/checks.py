@@ -10,7 +10,7 @@ from tutelage.errors import InputError, PluginError, TutelageError, nearest
 from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.pairing import RULES, PairRule
 from tutelage.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
-from tutelage.recipe import Binding, Recipe
+from tutelage.recipe import Binding, Control, PipelineSettings, Recipe
 from tutelage.records import Model, Rubric
 from tutelage.registry import Registry
 from tutelage.settings import structure
@@ -107,7 +107,8 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
         yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
     if (eft := data.eft) is not None:
         yield from _problem("data.eft", lambda: load_rated(sets, eft.source, eft.count, seed))
-    for key, member in (*recipe.pipelines.items(), *recipe.controls.items()):
+    members: dict[str, PipelineSettings | Control] = {**recipe.pipelines, **recipe.controls}
+    for key, member in members.items():
         yield from _problem(f"{key}.judging.rubric", lambda name=member.judging.rubric: find_rubric(name, registry))
         if member.pairs.rule:
             yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: find_rule(name, registry))

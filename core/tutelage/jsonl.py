@@ -65,7 +65,7 @@ def read_records(path: Path, cls: type[T]) -> Iterator[T]:
             raise InputError(f"{path}, line {number}: not a {cls.__name__}: {problems}") from error
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, make it durable, and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -93,4 +93,4 @@ def write_rows(path: Path, rows: Iterable[Any]) -> int:
 def write_json(path: Path, value: Any) -> None:
     """Write a record or mapping as a finished, readable JSON file with keys in their own order."""
     text = json.dumps(converter().unstructure(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

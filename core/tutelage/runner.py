@@ -146,11 +146,7 @@ def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     )
-    write_whole(store.path("recipe.yaml"), lambda path: _write_text(path, to_yaml(recipe)))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_whole(store.path("recipe.yaml"), lambda path: path.write_text(to_yaml(recipe), encoding="utf-8"))
 
 
 def _version(distribution: str) -> Any:

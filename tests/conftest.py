@@ -1,0 +1,37 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+from tutelage.recipe import from_values
+from tutelage.registry import Registry
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def numbers_registry():
+    """A registry with the echoing world alone, under the name ``numbers``."""
+    import echoing_world
+
+    registry = Registry.empty()
+    registry.register(echoing_world, "numbers")
+    return registry
+
+
+@pytest.fixture
+def make_recipe():
+    """Make a recipe on the echoing world; keyword arguments replace top-level keys."""
+    from recipes import numbers_recipe
+
+    return lambda **changes: from_values(numbers_recipe(**changes))
+
+
+@pytest.fixture
+def shared_data():
+    """Real published data beside the checkout; the test is skipped where it is not there."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: published data to test against is no part of the project")
+    return folder

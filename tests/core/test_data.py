@@ -1,0 +1,57 @@
+import json
+
+import pytest
+
+from tutelage.data import Sets, load_examples, load_prompts, load_rated
+from tutelage.errors import InputError
+from tutelage.plugin_info import NamedSet
+
+NOTHING = Sets(lambda name: None, lambda name: None, lambda name: None)
+
+
+def file_of(tmp_path, rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path):
+    path = file_of(tmp_path, [{"prompt": f"task {n}"} for n in range(20)] + [{"prompt": "task 3"}])
+    first = load_prompts(NOTHING, path, 20, seed=1)
+    assert sorted(first) == sorted(f"task {n}" for n in range(20))
+    assert first == load_prompts(NOTHING, path, 20, seed=1) != load_prompts(NOTHING, path, 20, seed=2)
+
+
+def test_too_few_rows_are_an_error_and_not_a_smaller_run(tmp_path):
+    path = file_of(tmp_path, [{"prompt": "a"}, {"prompt": "b"}])
+    with pytest.raises(InputError, match="3 different ones are asked for and 2 are there"):
+        load_prompts(NOTHING, path, 3, seed=0)
+
+
+def test_a_row_that_lacks_something_is_named_by_line(tmp_path):
+    path = file_of(tmp_path, [{"prompt": "a", "answer": "b"}, {"prompt": "c"}])
+    with pytest.raises(InputError, match="line 2: `answer` must be a text that is not empty"):
+        load_examples(NOTHING, path, None, seed=0)
+
+
+def test_a_score_that_is_no_number_is_named_by_line(tmp_path):
+    path = file_of(tmp_path, [{"prompt": "a", "answer": "b", "score": "4"}])
+    with pytest.raises(InputError, match="line 1: `score` must be a number"):
+        load_rated(NOTHING, path, None, seed=0)
+
+
+def test_an_empty_file_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="empty"):
+        load_prompts(NOTHING, file_of(tmp_path, []), None, seed=0)
+
+
+def test_a_plugins_set_is_asked_for_the_count_and_the_seed():
+    asked = []
+
+    def load(count, seed):
+        asked.append((count, seed))
+        return [f"task {n}" for n in range(count)]
+
+    sets = Sets(lambda name: NamedSet(load) if name == "a/b" else None, lambda name: None, lambda name: None)
+    assert load_prompts(sets, "a/b", 3, seed=7) == ["task 0", "task 1", "task 2"]
+    assert asked == [(3, 7)]

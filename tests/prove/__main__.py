@@ -1,0 +1,45 @@
+"""``make prove``: run every show (or those named) and write its figures to docs/proof.json, from which the docs quote.
+
+    python -m tests.prove            # all of them
+    python -m tests.prove kills      # one
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from tests.prove import embedded, kills, startup
+
+SHOWS = {
+    "startup": startup.prove,
+    "embedded": embedded.prove_one_seed,
+    "embedded-seeds": embedded.prove_seeds,
+    "kills": kills.prove,
+}
+PROOF = Path("docs/proof.json")
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - set(SHOWS)
+    if unknown:
+        sys.exit(f"no show {', '.join(sorted(unknown))}; there are: {', '.join(SHOWS)}")
+    proof = json.loads(PROOF.read_text()) if PROOF.exists() else {}
+    for name in names or SHOWS:
+        print(f"-- {name}", flush=True)
+        started = time.monotonic()
+        figures = SHOWS[name]()
+        proof[name] = {
+            "measured": time.strftime("%Y-%m-%d"),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+            "seconds": round(time.monotonic() - started, 1),
+            **figures,
+        }
+        PROOF.write_text(json.dumps(proof, indent=2) + "\n")
+        print(json.dumps(proof[name], indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

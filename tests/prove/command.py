@@ -1,0 +1,44 @@
+"""Running the real command as a user does, and measuring it as the operating system accounts for it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from attrs import frozen
+
+TUTELAGE = str(Path(sys.executable).with_name("tutelage"))
+
+
+@frozen
+class Finished:
+    wall_seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    output: str
+
+
+def run(*arguments: str) -> Finished:
+    """Run ``tutelage`` to its end; a failure ends the show with what the command said."""
+    started = time.monotonic()
+    process = subprocess.Popen([TUTELAGE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    output, errors = process.communicate()
+    wall = time.monotonic() - started
+    if process.returncode:
+        sys.exit(f"tutelage {' '.join(arguments)} ended with {process.returncode}:\n{errors}")
+    return Finished(wall, 0.0, 0.0, output)
+
+
+def measure(*arguments: str) -> Finished:
+    """Run ``tutelage`` to its end, with the processor time and the memory of that one process."""
+    started = time.monotonic()
+    pid = os.posix_spawn(TUTELAGE, [TUTELAGE, *arguments], os.environ, file_actions=_to_nowhere())
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        sys.exit(f"tutelage {' '.join(arguments)} ended with status {os.waitstatus_to_exitcode(status)}")
+    return Finished(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, "")
+
+
+def _to_nowhere():
+    return [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
