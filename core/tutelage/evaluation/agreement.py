@@ -1,0 +1,289 @@
+"""How well a judge's scores agree with the gold, on the same answers joined by id.
+
+Definitions, for items that both have scored, within one prompt (and seed):
+
+- ``pairwise_accuracy``: over every two answers that the gold does not tie, the share that the judge puts in the same
+  order. A tie of the judge is wrong: it did not tell them apart. n counts pairs.
+- ``five_best``: of the answers to which the judge gives the highest score, the share that the gold ranks top among the
+  prompt's answers (a tie for the top is top). An averaged score counts as the highest where it rounds to it, that is
+  from ``highest - 0.5``. n counts these answers.
+- ``exact_match``: share of prompts (with two answers or more) whose answers both put in the same order, ties included.
+- ``spearman``, ``kendall_tau``: rank correlations over all items pooled; tau is tau-b (Kendall, 1945). n counts items.
+  The same ``_within`` are means over prompts of the correlation inside a prompt, where neither side ties all; n counts
+  prompts.
+- ``parsed``: share of the judge's replies that had a score.
+
+``as_published`` computes instead what the notebook of the paper computed: rows joined by position, a missing score
+taken for -1, "pairwise accuracy" the share of equal scores, "5-best" the share of the judge's fives that the gold
+scores five, "exact match" the share of prompts with equal scores throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import evolve, field, frozen
+
+from tutelage.errors import InputError
+from tutelage.evaluation.correlations import Cells, kendall_tau, spearman, within_rows
+from tutelage.evaluation.intervals import (
+    DEFAULT,
+    NOTHING,
+    Bootstrap,
+    Cluster,
+    Clusters,
+    Floats,
+    Integers,
+    Metric,
+    metrics,
+    ratio_metrics,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+UNPARSED_AS_PUBLISHED = -1.0
+"""What the published code wrote for a reply without a score, and then computed with."""
+
+
+@frozen
+class Rating:
+    """One answer as a judge, or the gold, rated it."""
+
+    id: str
+    """The answer's; judge and gold are joined by it, under the same seed."""
+    prompt_id: str
+    score: float | None
+    """Averaged over the samples; None where no sample could be parsed."""
+    seed: int = 0
+    parsed: int = field()
+    """How many replies gave a score."""
+    asked: int = 1
+    """How many replies there are."""
+
+    @parsed.default
+    def _one_if_scored(self) -> int:
+        return 0 if self.score is None else 1
+
+
+@frozen
+class Agreement:
+    """How well a judge agrees with the gold; each measure is defined at the head of this module."""
+
+    items: int
+    """Answers that both have scored."""
+    unmatched: int
+    """Answers that only one of the two lists holds."""
+    pairwise_accuracy: Metric
+    five_best: Metric
+    exact_match: Metric
+    spearman: Metric
+    kendall_tau: Metric
+    spearman_within: Metric
+    kendall_within: Metric
+    parsed: Metric
+
+
+class Averaged(Protocol):
+    """All samples of one item, such as ``tutelage.judging.average`` gives them."""
+
+    @property
+    def score(self) -> float | None:
+        """Mean of the parsed samples."""
+
+    @property
+    def parsed(self) -> int:
+        """How many samples gave a score."""
+
+    @property
+    def asked(self) -> int:
+        """How many samples there are."""
+
+
+def ratings(averages: Mapping[str, Averaged], prompt_of: Mapping[str, str], seed: int = 0) -> list[Rating]:
+    """Ratings from averaged judgements; ``prompt_of`` gives the prompt id of each item id."""
+    if missing := averages.keys() - prompt_of.keys():
+        raise InputError(f"item {min(missing)} was judged, but its prompt is not known ({len(missing)} such)")
+    return [
+        Rating(item_id, prompt_of[item_id], averaged.score, seed, averaged.parsed, averaged.asked)
+        for item_id, averaged in averages.items()
+    ]
+
+
+def agreement(
+    judge: Iterable[Rating],
+    gold: Iterable[Rating],
+    highest: float = 5.0,
+    lowest: float = 0.0,
+    as_published: bool = False,
+    bootstrap: Bootstrap = DEFAULT,
+) -> Agreement:
+    """Compare a judge with the gold.
+
+    The order of either list changes nothing, unless ``as_published`` joins them by it. Intervals resample prompts, and
+    seeds where there are several. Raises ``InputError`` where an id is there twice or under two prompts, a score lies
+    outside the scale, or lists that are joined by position differ in length.
+    """
+    judge, gold = list(judge), list(gold)
+    _check(judge, "judge", lowest, highest)
+    _check(gold, "gold", lowest, highest)
+    joined = _by_position(judge, gold) if as_published else _by_id(judge, gold)
+    clusters = Clusters.of(_cluster(rating) for rating in [*judge, *gold])
+    measures = _Measures(_Table.of(joined, clusters), clusters, highest, bootstrap)
+    rho, tau = within_rows(measures.table.judge_rows, measures.table.gold_rows)
+    return Agreement(
+        items=len(measures.table.judge),
+        unmatched=len(judge) + len(gold) - 2 * len(joined),
+        pairwise_accuracy=measures.equal_scores() if as_published else measures.pairwise_accuracy(),
+        five_best=measures.five_best(as_published),
+        exact_match=measures.exact_match(as_published),
+        spearman=measures.pooled(spearman),
+        kendall_tau=measures.pooled(kendall_tau),
+        spearman_within=measures.mean(rho),
+        kendall_within=measures.mean(tau),
+        parsed=_parsed(judge, clusters, bootstrap),
+    )
+
+
+@frozen
+class _Table:
+    """The items that both have scored, pooled and by prompt."""
+
+    cluster: Integers = field(eq=False)
+    """The cluster of each item: shape (items,)."""
+    judge: Floats = field(eq=False)
+    gold: Floats = field(eq=False)
+    judge_rows: Floats = field(eq=False)
+    """The same scores, one row for each cluster, NaN where a row is shorter than the longest: (clusters, longest)."""
+    gold_rows: Floats = field(eq=False)
+
+    @classmethod
+    def of(cls, joined: Sequence[tuple[Rating, Rating]], clusters: Clusters) -> _Table:
+        import numpy as np
+
+        both = [(one, other) for one, other in joined if one.score is not None and other.score is not None]
+        cluster = np.array([clusters.index[_cluster(one)] for one, _ in both], int)
+        order = np.argsort(cluster, kind="stable")
+        cluster = cluster[order]
+        judge, gold = (np.array([pair[side].score for pair in both], float)[order] for side in (0, 1))
+        place = np.arange(len(cluster)) - np.searchsorted(cluster, cluster)
+        rows = np.full((2, len(clusters.keys), int(place.max(initial=0)) + 1), np.nan)
+        rows[:, cluster, place] = judge, gold
+        return cls(cluster, judge, gold, rows[0], rows[1])
+
+
+@frozen
+class _Measures:
+    table: _Table
+    clusters: Clusters
+    highest: float
+    bootstrap: Bootstrap
+
+    def pairwise_accuracy(self) -> Metric:
+        judge, gold = self._orders()
+        return self._share((judge == gold) & (gold != 0), ~_is_nan(gold) & (gold != 0))
+
+    def equal_scores(self) -> Metric:
+        return self._share(self.table.judge_rows == self.table.gold_rows, ~_is_nan(self.table.gold_rows))
+
+    def five_best(self, as_published: bool) -> Metric:
+        import numpy as np
+
+        judge, gold = self.table.judge_rows, self.table.gold_rows
+        top = np.fmax.reduce(gold, axis=1, initial=-np.inf, keepdims=True)
+        best = gold == (self.highest if as_published else top)
+        fives = judge >= self.highest - (0.0 if as_published else 0.5)
+        return self._share(fives & best, fives)
+
+    def exact_match(self, as_published: bool) -> Metric:
+        judge, gold = (self.table.judge_rows, self.table.gold_rows) if as_published else self._orders()
+        same = ((judge == gold) | _is_nan(gold)).all(axis=1, keepdims=True)
+        ranked = (~_is_nan(gold)).any(axis=1, keepdims=True)
+        return self._share(same & ranked, ranked)
+
+    def pooled(self, correlation: Callable[[Floats, Cells], Floats]) -> Metric:
+        """A correlation over all items, with the cells of each cluster counted once and then weighted."""
+        import numpy as np
+
+        if not len(self.table.judge):
+            return NOTHING
+        cells = Cells.of(self.table.judge, self.table.gold)
+        counts = np.zeros((len(self.clusters.keys), len(cells.first)))
+        np.add.at(counts, (self.table.cluster, cells.of_item), 1.0)
+        values = correlation(counts.sum(axis=0, keepdims=True), cells)
+        replicates = correlation(self.clusters.weights(self.bootstrap) @ counts, cells)
+        return metrics(values, replicates[:, None], [len(self.table.judge)], self.bootstrap)[0]
+
+    def mean(self, values: Floats) -> Metric:
+        """Mean over the clusters that have a value: (clusters,), NaN for none."""
+        import numpy as np
+
+        sums = np.nan_to_num(values)[:, None], (~np.isnan(values)).astype(float)[:, None]
+        return ratio_metrics(*sums, self.clusters, self.bootstrap)[0]
+
+    def _share(self, hits: NDArray[np.bool_], units: NDArray[np.bool_]) -> Metric:
+        """Hits over units, both of the shape (clusters, units of a cluster)."""
+        numerators, denominators = (part.sum(axis=1, keepdims=True).astype(float) for part in (hits, units))
+        return ratio_metrics(numerators, denominators, self.clusters, self.bootstrap, proportion=True)[0]
+
+    def _orders(self) -> tuple[Floats, Floats]:
+        """How judge and gold order every two items of a prompt (1, 0, -1; NaN for no pair): (clusters, pairs)."""
+        import numpy as np
+
+        one, other = np.triu_indices(self.table.judge_rows.shape[1], 1)
+        judge, gold = (np.sign(rows[:, one] - rows[:, other]) for rows in (self.table.judge_rows, self.table.gold_rows))
+        return judge, gold
+
+
+def _parsed(judge: Sequence[Rating], clusters: Clusters, bootstrap: Bootstrap) -> Metric:
+    keys = [_cluster(rating) for rating in judge]
+    parsed, asked = (
+        clusters.sums(keys, [float(getattr(rating, name)) for rating in judge])[:, None] for name in ("parsed", "asked")
+    )
+    return ratio_metrics(parsed, asked, clusters, bootstrap, proportion=True)[0]
+
+
+def _cluster(rating: Rating) -> Cluster:
+    return rating.seed, rating.prompt_id
+
+
+def _is_nan(values: Floats) -> NDArray[np.bool_]:
+    import numpy as np
+
+    return np.isnan(values)
+
+
+def _by_id(judge: Sequence[Rating], gold: Sequence[Rating]) -> list[tuple[Rating, Rating]]:
+    known = {(rating.seed, rating.id): rating for rating in gold}
+    joined = [(one, known[one.seed, one.id]) for one in judge if (one.seed, one.id) in known]
+    for one, other in joined:
+        if one.prompt_id != other.prompt_id:
+            raise InputError(f"item {one.id}: prompt {one.prompt_id} for the judge, {other.prompt_id} for the gold")
+    return joined
+
+
+def _by_position(judge: Sequence[Rating], gold: Sequence[Rating]) -> list[tuple[Rating, Rating]]:
+    if len(judge) != len(gold):
+        raise InputError(f"{len(judge)} items of the judge and {len(gold)} of the gold can't be joined by position")
+    return [(_as_published(one), _as_published(other)) for one, other in zip(judge, gold, strict=True)]
+
+
+def _as_published(rating: Rating) -> Rating:
+    return evolve(rating, score=UNPARSED_AS_PUBLISHED if rating.score is None else rating.score)
+
+
+def _check(ratings: Iterable[Rating], side: str, lowest: float, highest: float) -> None:
+    seen: set[tuple[int, str]] = set()
+    for rating in ratings:
+        if (rating.seed, rating.id) in seen:
+            raise InputError(f"{side}: item {rating.id} is there twice (seed {rating.seed})")
+        seen.add((rating.seed, rating.id))
+        if rating.score is not None and not lowest <= rating.score <= highest:
+            raise InputError(
+                f"{side}: item {rating.id} has the score {rating.score}, outside {lowest:g} to {highest:g}; "
+                "an item without a score has None"
+            )
+        if not 0 <= rating.parsed <= rating.asked:
+            raise InputError(f"{side}: item {rating.id} has {rating.parsed} parsed replies of {rating.asked}")

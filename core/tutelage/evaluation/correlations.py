@@ -1,0 +1,126 @@
+"""Rank correlations of two raters, for many resamples at once.
+
+Scores take few distinct values, so pooled items are counted in cells, one for each distinct pair of scores. A resample
+then is a row of cell counts, and both correlations follow from the counts exactly, ties included.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from tutelage.evaluation.intervals import Floats, Integers
+
+_BLOCK = 1024
+"""Cells compared at once: bounds the memory where scores are continuous and every item is its own cell."""
+
+
+@frozen
+class Cells:
+    """The distinct pairs of scores among some items."""
+
+    first: Floats = field(eq=False)
+    """The first rater's score of each cell: shape (cells,)."""
+    second: Floats = field(eq=False)
+    of_item: Integers = field(eq=False)
+    """The cell of each item: shape (items,)."""
+
+    @classmethod
+    def of(cls, first: Floats, second: Floats) -> Cells:
+        """The cells of items that two raters scored, both of the shape (items,)."""
+        import numpy as np
+
+        values, of_item = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
+        return cls(values[:, 0], values[:, 1], of_item.reshape(-1))
+
+
+def spearman(counts: Floats, cells: Cells) -> Floats:
+    """Spearman's correlation for each row of cell counts, (rows, cells) to (rows,); NaN where one side is constant.
+
+    The product-moment correlation of mid-ranks, which is right with ties (Kendall & Gibbons, 1990, section 3.8).
+    """
+    import numpy as np
+
+    total = counts.sum(axis=1, keepdims=True)
+    first, second = (_midranks(counts, values) - (total + 1) / 2 for values in (cells.first, cells.second))
+    squares = (counts * first**2).sum(axis=1) * (counts * second**2).sum(axis=1)
+    return _divided((counts * first * second).sum(axis=1), np.sqrt(squares))
+
+
+def kendall_tau(counts: Floats, cells: Cells) -> Floats:
+    """Kendall's tau-b (1945) for each row of cell counts, (rows, cells) to (rows,); NaN where one side is constant."""
+    import numpy as np
+
+    total = counts.sum(axis=1)
+    all_pairs = total * (total - 1) / 2
+    first, second = (all_pairs - _tied_pairs(counts, values) for values in (cells.first, cells.second))
+    return _divided(_concordance(counts, cells), np.sqrt(first * second))
+
+
+def within_rows(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Spearman's correlation and tau-b inside each row, both (rows, items) with NaN for no item, to two of (rows,).
+
+    NaN where a row has fewer than two items that both scored, or one side ties all of them.
+    """
+    import numpy as np
+
+    missing = np.isnan(first) | np.isnan(second)
+    one, other = (_signs(np.where(missing, np.nan, side)) for side in (first, second))
+    tau = _divided((one * other).sum(axis=(1, 2)), np.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2))))
+    # A row's sum of signs is twice its mid-rank less a constant, and is already centred.
+    ranks, others = one.sum(axis=2), other.sum(axis=2)
+    rho = _divided((ranks * others).sum(axis=1), np.sqrt((ranks**2).sum(axis=1) * (others**2).sum(axis=1)))
+    return rho, tau
+
+
+def _signs(rows: Floats) -> Floats:
+    """Sign of the difference of every two items of a row, 0 where either is missing: (rows, items, items)."""
+    import numpy as np
+
+    return np.nan_to_num(np.sign(rows[:, :, None] - rows[:, None, :]))
+
+
+def _groups(counts: Floats, values: Floats) -> tuple[Floats, Integers]:
+    """Counts of each distinct value, in ascending order of it, and which of them each cell has."""
+    import numpy as np
+
+    _, of_cell = np.unique(values, return_inverse=True)
+    order = np.argsort(of_cell, kind="stable")
+    starts = np.flatnonzero(np.diff(of_cell[order], prepend=-1))
+    return np.add.reduceat(counts[:, order], starts, axis=1), of_cell
+
+
+def _midranks(counts: Floats, values: Floats) -> Floats:
+    """Mean rank of the items of each cell by ``values``: shape (rows, cells)."""
+    import numpy as np
+
+    sizes, of_cell = _groups(counts, values)
+    ranks: Floats = (np.cumsum(sizes, axis=1) - (sizes - 1) / 2)[:, of_cell]
+    return ranks
+
+
+def _tied_pairs(counts: Floats, values: Floats) -> Floats:
+    sizes, _ = _groups(counts, values)
+    tied: Floats = (sizes * (sizes - 1) / 2).sum(axis=1)
+    return tied
+
+
+def _concordance(counts: Floats, cells: Cells) -> Floats:
+    """Concordant less discordant pairs, for each row of counts."""
+    import numpy as np
+
+    result = np.zeros(len(counts))
+    for start in range(0, len(cells.first), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        signs = np.sign(cells.first[:, None] - cells.first[block]) * np.sign(
+            cells.second[:, None] - cells.second[block]
+        )
+        result += (counts @ signs * counts[:, block]).sum(axis=1)
+    return result / 2
+
+
+def _divided(numerators: Floats, denominators: Floats) -> Floats:
+    """The ratio, NaN where a denominator is 0."""
+    import numpy as np
+
+    there = denominators > 0
+    return np.where(there, numerators / np.where(there, denominators, 1), np.nan)
