@@ -1,0 +1,18 @@
+"""The kit for plugin authors: ``check_plugin`` runs the contract of every hook that a plugin implements.
+
+::
+
+    # test_my_plugin.py
+    from tutelage.testing import check_plugin
+
+    def test_my_plugin_keeps_its_promises():
+        check_plugin("my-plugin").raise_for_problems()
+
+``pytest_plugins = ["tutelage.testing.fixtures"]`` gives the fixtures for tests of one's own.
+"""
+
+from tutelage.testing.kit import check_plugin
+from tutelage.testing.report import Check, Report
+from tutelage.testing.subject import PROMPTS, Subject
+
+__all__ = ["PROMPTS", "Check", "Report", "Subject", "check_plugin"]

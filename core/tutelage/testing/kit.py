@@ -1,0 +1,91 @@
+"""``check_plugin``: every promise of every hook that a plugin implements, in one call."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from attrs import evolve
+
+from tutelage.context import Context
+from tutelage.errors import PluginError
+from tutelage.hookspecs import ENTRY_POINT_GROUP
+from tutelage.records import Model
+from tutelage.registry import Registry
+from tutelage.testing.promises import PROMISES, Promise
+from tutelage.testing.report import Check, Report
+from tutelage.testing.subject import PROMPTS, Subject
+
+
+def check_plugin(
+    plugin: object,
+    *,
+    model: Model | None = None,
+    context: Context | None = None,
+    prompts: Sequence[str] = PROMPTS,
+    skip: Collection[str] = (),
+) -> Report:
+    """Check a plugin against the contract of every hook that it implements, with a handful of small inputs.
+
+    ``plugin`` is the name of an installed plugin, a module, or an object with hooks. ``model`` is what it should run,
+    with its settings (the plugin's name in it is filled in); ``context`` gives what a plugin for a service needs, such
+    as a caller; ``prompts`` are texts that it can answer; ``skip`` names hooks to leave out.
+    Returns a ``Report``: print it, or call its ``raise_for_problems()``.
+    """
+    name = plugin if isinstance(plugin, str) else _name_of(plugin)
+    try:
+        registry = _registry_with(plugin, name)
+        label = registry.label(name)
+    except PluginError as error:
+        return Report(f"plugin {name!r}", (Check("loading", "loads, with hooks that can be called", str(error)),))
+    with tempfile.TemporaryDirectory(prefix="check-plugin-") as folder:
+        scratch = Path(folder, "scratch")
+        scratch.mkdir()
+        subject = Subject(
+            registry=registry,
+            name=name,
+            model=evolve(model or Model(name), plugin=name),
+            context=context or Context(scratch=scratch),
+            folder=Path(folder),
+            prompt_texts=tuple(prompts),
+            module=_entry_module(plugin),
+        )
+        return Report(label, tuple(_checks(subject, skip)))
+
+
+def _name_of(plugin: object) -> str:
+    return str(getattr(plugin, "__name__", type(plugin).__name__)).replace(".", "-")
+
+
+def _registry_with(plugin: object, name: str) -> Registry:
+    if isinstance(plugin, str):
+        return Registry.discover()
+    registry = Registry.empty()
+    registry.register(plugin, name)
+    return registry
+
+
+def _entry_module(plugin: object) -> str | None:
+    """The module that is imported at start-up; None for an object that a test made."""
+    if isinstance(plugin, str):
+        return next(entry.module for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=plugin))
+    return plugin.__name__ if isinstance(plugin, ModuleType) else None
+
+
+def _checks(subject: Subject, skip: Collection[str]) -> Iterator[Check]:
+    for hook in subject.registry.hooks(subject.name):
+        for promise in PROMISES[hook] if hook not in skip else ():
+            yield Check(hook, promise.__doc__ or "", _problem(subject, promise, hook))
+
+
+def _problem(subject: Subject, promise: Promise, hook: str) -> str | None:
+    try:
+        promise(subject, hook)
+    except AssertionError as broken:
+        return str(broken)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
