@@ -1,0 +1,62 @@
+"""Every installed plugin that needs no service keeps tutelage's contract, and so does the one that lives outside."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+import zipfile
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from tutelage.records import Model
+from tutelage.registry import Registry
+from tutelage.testing import PROMPTS, check_plugin
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = Registry.discover(environment={})
+LOCAL = [name for name in REGISTRY.names() if not REGISTRY.info(name).item_by_item]
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random Phi of the phi2 plugin's own tests: a base model, as small as one can be."""
+    write_base = runpy.run_path(str(ROOT / "tests/plugins/phi2/conftest.py"))["write_base"]
+    return Path(write_base(tmp_path_factory.mktemp("base")))
+
+
+def own_prompts(name: str) -> list[str]:
+    """Two prompts of each set that a plugin offers."""
+    return [text for offered in REGISTRY.info(name).prompt_sets.values() for text in offered.load(2, 0)]
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_an_installed_plugin_keeps_the_contract(name: str, base: Path) -> None:
+    model = Model(name, str(base)) if "train_step" in REGISTRY.hooks(name) else Model(name)
+    prompts = dict.fromkeys([*own_prompts(name), *PROMPTS])
+    check_plugin(name, model=model, prompts=list(prompts)).raise_for_problems()
+
+
+def test_every_plugin_that_ships_can_be_used() -> None:
+    broken = [str(status) for status in REGISTRY.statuses() if status.distribution == "tutelage" and status.error]
+    assert broken == []
+
+
+def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(tmp_path: Path) -> None:
+    import hatchling.build
+
+    project, site = ROOT / "contrib/tutelage-echo", tmp_path / "site"
+    with chdir(project):
+        wheel = hatchling.build.build_wheel(str(site))
+    with zipfile.ZipFile(site / wheel) as archive:
+        archive.extractall(site)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project / "tests")],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
