@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import field, frozen
 
 from tutelage.records import Example, RatedExample, Rubric
+
+if TYPE_CHECKING:
+    from tutelage.calling import Endpoint
 
 T = TypeVar("T")
 
@@ -19,6 +22,17 @@ class EnvironmentVariable:
     name: str
     help: str
     required: bool = True
+
+
+@frozen
+class Finding:
+    """One thing that ``tutelage doctor`` looked at."""
+
+    what: str
+    """In a word: SDK, key, endpoint, model, GPU."""
+    ok: bool
+    detail: str
+    """What was found; where it is not well, what to do."""
 
 
 @frozen
@@ -59,3 +73,8 @@ class PluginInfo:
     rubrics: Mapping[str, Rubric] = field(factory=dict)
     pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)
     """Rules by name, each with the signature of ``tutelage.pairing.PairRule``."""
+    endpoint: Callable[[Any, str], Endpoint] | None = None
+    """For an API: the service that a model stands for, given (settings or None, model name or ""). It has a price."""
+    check: Callable[[Any, str], Iterable[Finding]] | None = None
+    """For ``tutelage doctor``: look at what the plugin needs, given (settings or None, model name or ""); at most one
+    call, and a free one. Problems are findings, never exceptions."""

@@ -6,6 +6,8 @@ Prices come from ``genai-prices``, a maintained table that ships with the plugin
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from attrs import field, frozen, validators
 
 
@@ -29,12 +31,21 @@ def cost(base_url: str, model: str, input_tokens: int, output_tokens: int, price
     """
     if price is not None:
         return (input_tokens * price.input + output_tokens * price.output) / 1e6
+    if not _listed(base_url, model):
+        return None
+    import genai_prices
+
+    usage = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    return float(genai_prices.calc_price(usage, model, provider_api_url=base_url).total_price)
+
+
+@lru_cache
+def _listed(base_url: str, model: str) -> bool:
+    """Whether the price table is installed and knows the model at that address."""
     try:
         import genai_prices
-    except ImportError:
-        return None
-    usage = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-    try:
-        return float(genai_prices.calc_price(usage, model, provider_api_url=base_url).total_price)
-    except LookupError:
-        return None
+
+        genai_prices.calc_price(genai_prices.Usage(input_tokens=1), model, provider_api_url=base_url)
+    except (ImportError, LookupError):
+        return False
+    return True

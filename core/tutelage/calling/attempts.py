@@ -20,6 +20,7 @@ from tutelage.calling.pool import Stopped
 from tutelage.calling.problems import CallError, Permanent, Refused, Transient, Unusable
 from tutelage.calling.records import Answer, Ask, Endpoint, Limits, Reply, Request
 from tutelage.calling.shared import Shared
+from tutelage.calling.throttle import Place
 from tutelage.errors import StageError, TutelageError
 from tutelage.ledger import Entry
 from tutelage.records import Outcome
@@ -132,36 +133,34 @@ class Calls:
     def _attempt(
         self, request: Request[T], key: str | None, tries: _Tries, seconds: float, stopped: threading.Event
     ) -> Answer[T]:
-        """One attempt, in its place in flight; what it says of our speed changes how many places there are."""
-        with self._throttle.place(request.input_tokens + request.max_output_tokens, stopped) as place:
-            if stopped.is_set():
-                raise Stopped
-            tries.count += 1
-            timeout = min(self._limits.attempt_seconds, seconds)
-            try:
-                answer = _within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout))
-            except Transient as problem:
-                if problem.too_fast:
-                    self._throttle.concurrency.slower(place.started)
-                raise
-            finally:
-                tries.seconds += time.monotonic() - place.started
-            self._throttle.concurrency.faster()
-            if answer.reply.input_tokens is not None:
-                place.used_tokens = answer.reply.input_tokens + (answer.reply.output_tokens or 0)
-            return answer
+        """One attempt, when there is a place in flight for it."""
+        place = self._throttle.enter(request.input_tokens + request.max_output_tokens, stopped)
+        if stopped.is_set():
+            place.leave()
+            raise Stopped
+        tries.count += 1
+        timeout = min(self._limits.attempt_seconds, seconds)
+        try:
+            return _within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout, place))
+        finally:
+            tries.seconds += time.monotonic() - place.started
 
-    def _sent(self, request: Request[T], key: str | None, tries: _Tries, timeout: float) -> Answer[T]:
+    def _sent(self, request: Request[T], key: str | None, tries: _Tries, timeout: float, place: Place) -> Answer[T]:
         """Ask and store. It runs to its end even where its time was up: a late answer is paid, and kept."""
-        started = time.monotonic()
         try:
             reply = self._ask(request.body, timeout)
         except CallError as problem:
+            if isinstance(problem, Transient) and problem.too_fast:
+                place.slower()
             problem.args = (self._endpoint.scrub(str(problem)),)
             raise
         except Exception as error:
             raise StageError(self._endpoint.scrub(self._surprise(error))) from None
-        return self._settled(request, key, reply, tries, time.monotonic() - started)
+        finally:
+            place.leave()
+        seconds = time.monotonic() - place.started
+        place.faster(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
+        return self._settled(request, key, reply, tries, seconds)
 
     def _settled(
         self, request: Request[T], key: str | None, reply: Reply, tries: _Tries, seconds: float = 0.0

@@ -107,7 +107,8 @@ class Caller:
         limits = limits or Limits()
         asker = (self.run, self.stage)
         calls = Calls(self._shared, ask, endpoint, limits, self.budget, asker, not self.ask_refused_again)
-        pool: Pool[Request[T], Answer[T]] = Pool(calls.answer, limits.in_flight)
+        # as many again as may be in flight: those that wait for their next attempt, or are being stored
+        pool: Pool[Request[T], Answer[T]] = Pool(calls.answer, 2 * limits.in_flight)
         for answer in pool.run(requests, self.cancelled):
             self.tally.count(answer)
             yield answer

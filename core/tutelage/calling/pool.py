@@ -47,7 +47,7 @@ class Pool(Generic[In, Out]):
         self._error: BaseException | None = None
 
     def run(self, items: Iterable[In], cancelled: Callable[[], bool]) -> Iterator[Out]:
-        """Yield the results as they come. At most twice the width of items are taken and not yet yielded.
+        """Yield the results as they come. At most ``width`` items are taken and not yet yielded.
 
         An error of the work, or ``cancelled``, takes no more items, yields what is still in flight within the grace,
         and ends; the first error is raised then. A consumer that leaves early (Ctrl-C too) stops the work likewise.
@@ -55,7 +55,7 @@ class Pool(Generic[In, Out]):
         try:
             for item in self._until_stopped(items, cancelled):
                 self._submit(item)
-                while self._outstanding >= 2 * self._width or not self._done.empty():
+                while self._outstanding >= self._width or not self._done.empty():
                     yield from self._next_results(cancelled)
             while self._outstanding and not self._stopped.is_set():
                 yield from self._next_results(cancelled)

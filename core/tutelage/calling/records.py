@@ -80,7 +80,12 @@ class Endpoint:
     @property
     def kept(self) -> bool:
         """Whether its answers are kept in the ledger and served from there."""
-        return bool(self.revision) or not _on_this_machine(self.base_url)
+        return bool(self.revision) or not self.on_this_machine
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the service runs here: its weights may change under one name, and it may need no key."""
+        return _on_this_machine(self.base_url)
 
     def key(self, request: Request[Any]) -> str | None:
         """The request's name in the ledger, None where answers are not kept."""

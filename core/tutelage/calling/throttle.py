@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from attrs import define
 
 from tutelage.calling.records import Limits
 
@@ -25,13 +21,12 @@ class Concurrency:
         self._slowed_at = -1.0
         self._changed = threading.Condition()
 
-    def acquire(self) -> float:
-        """Wait for a free place; returns the moment at which it was taken."""
+    def acquire(self) -> None:
+        """Wait for a free place and take it."""
         with self._changed:
             while self._busy >= int(self.limit):
                 self._changed.wait()
             self._busy += 1
-            return time.monotonic()
 
     def release(self) -> None:
         """Give the place back."""
@@ -78,13 +73,27 @@ class Pace:
             self._next += units * self._seconds_each
 
 
-@define
 class Place:
-    """One request's place in flight."""
+    """One request's place in flight. Whoever sends the request leaves it when the service has replied."""
 
-    started: float
-    used_tokens: int | None = None
-    """Set by the holder when the service has counted them."""
+    def __init__(self, throttle: Throttle, booked_tokens: int) -> None:
+        self.started = time.monotonic()
+        self._throttle = throttle
+        self._booked_tokens = booked_tokens
+
+    def leave(self) -> None:
+        """The request is no longer in flight."""
+        self._throttle.concurrency.release()
+
+    def faster(self, used_tokens: int | None) -> None:
+        """It was answered, and used so many tokens where the service has counted them."""
+        self._throttle.concurrency.faster()
+        if used_tokens is not None:
+            self._throttle.tokens.correct(used_tokens - self._booked_tokens)
+
+    def slower(self) -> None:
+        """The service said that it is asked too much."""
+        self._throttle.concurrency.slower(self.started)
 
 
 class Throttle:
@@ -92,18 +101,11 @@ class Throttle:
 
     def __init__(self, limits: Limits) -> None:
         self.concurrency = Concurrency(limits.in_flight)
+        self.tokens = Pace(limits.tokens_per_minute)
         self._requests = Pace(limits.requests_per_minute)
-        self._tokens = Pace(limits.tokens_per_minute)
 
-    @contextmanager
-    def place(self, tokens: int, stopped: threading.Event) -> Iterator[Place]:
-        """Wait until one more request of about so many tokens may start, and hold its place until it has ended."""
-        place = Place(self.concurrency.acquire())
-        try:
-            stopped.wait(max(self._requests.book(1), self._tokens.book(tokens)))
-            place.started = time.monotonic()
-            yield place
-        finally:
-            self.concurrency.release()
-            if place.used_tokens is not None:
-                self._tokens.correct(place.used_tokens - tokens)
+    def enter(self, tokens: int, stopped: threading.Event) -> Place:
+        """Wait until one more request of about so many tokens may start, or until the stop, and take its place."""
+        self.concurrency.acquire()
+        stopped.wait(max(self._requests.book(1), self.tokens.book(tokens)))
+        return Place(self, tokens)

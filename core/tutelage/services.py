@@ -1,0 +1,170 @@
+"""The stages of a chat service: what is left to a plugin is how its protocol spells a question and an answer.
+
+A plugin that calls an API makes one ``ChatService`` and returns from each hook what the method of that name yields.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from tutelage.calling import Answer, Ask, Caller, Endpoint, Limits, Reply, Request
+from tutelage.judging import parse_preference, parse_score, render, render_comparison
+from tutelage.records import (
+    Candidate,
+    Comparison,
+    Demonstration,
+    JudgeItem,
+    Judgement,
+    Outcome,
+    Prompt,
+    Rubric,
+    Sampling,
+    Verdict,
+)
+
+VERDICT = "verdict"
+"""The key of ``Reply.extra`` under which a plugin keeps ``verdict_alternatives``."""
+
+_SAMPLES_PER_SEED = 1000
+_BEFORE_VERDICT = re.compile(r"better\W*$", re.IGNORECASE)
+_WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5}
+
+Alternatives = Sequence[tuple[str, float]]
+"""Tokens that could stand at one place of a reply, each with its log-probability (natural logarithm)."""
+
+
+@frozen
+class Question:
+    """One message to a chat model, and how it is to be answered."""
+
+    text: str
+    sampling: Sampling
+    sample: int = 0
+    """Differs between the samples of one question and between seeds; a protocol with a seed sends it as that."""
+    max_tokens: int = 256
+    """Length limit of the reply, with the thoughts of a reasoning model."""
+    log_probabilities: bool = False
+    """Whether the tokens' log-probabilities are wanted, where the service gives them."""
+
+
+@frozen
+class ChatService:
+    """A model behind an API, as the stages use it."""
+
+    caller: Caller
+    endpoint: Endpoint
+    body: Callable[[Question], Mapping[str, Any]]
+    """The exact request for a question, in plain JSON values."""
+    ask: Ask
+    limits: Limits = field(factory=Limits)
+    thinking_tokens: int = 0
+    """Room for the thoughts of a reasoning model, on top of the answer's length limit."""
+
+    def generate_candidates(self, prompts: Iterable[Prompt], n: int, sampling: Sampling) -> Iterator[Candidate]:
+        """Each prompt ``n`` times, each as a request of its own (many servers ignore a count)."""
+        requests = (
+            self._request((prompt.id, index), prompt.text, sampling, index) for prompt in prompts for index in range(n)
+        )
+        for answer in self._answers(requests):
+            (prompt_id, index), reply = answer.about, answer.reply
+            yield Candidate(prompt_id, index, reply.text, reply.outcome, reply.detail, reply.output_tokens)
+
+    def demonstrate(self, prompts: Iterable[Prompt], sampling: Sampling) -> Iterator[Demonstration]:
+        """One answer a prompt."""
+        requests = (self._request(prompt.id, prompt.text, sampling) for prompt in prompts)
+        for answer in self._answers(requests):
+            yield Demonstration(answer.about, answer.reply.text, answer.reply.outcome, answer.reply.detail)
+
+    def judge(
+        self, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling
+    ) -> Iterator[Judgement]:
+        """Each item ``samples`` times, by the rubric's prompt; only the judge's reply is parsed."""
+        requests = (
+            self._request((item.id, sample), render(rubric, item), sampling, sample)
+            for item in items
+            for sample in range(samples)
+        )
+        for answer in self._answers(requests):
+            item_id, sample = answer.about
+            yield _judgement(item_id, sample, answer.reply, rubric)
+
+    def evaluate(
+        self, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, log_probabilities: bool = True
+    ) -> Iterator[Verdict]:
+        """Each comparison once, in its own order; weighted by log-probabilities where the service gave them."""
+        requests = (
+            self._request(comparison.id, render_comparison(rubric, comparison), sampling, 0, log_probabilities)
+            for comparison in comparisons
+        )
+        for answer in self._answers(requests):
+            yield _verdict(answer.about, answer.reply)
+
+    def _request(
+        self, about: Any, text: str, sampling: Sampling, index: int = 0, log_probabilities: bool = False
+    ) -> Request[Any]:
+        sample = sampling.seed * _SAMPLES_PER_SEED + index
+        max_tokens = sampling.max_new_tokens + self.thinking_tokens
+        body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities))
+        return Request(about, body, sample, max_tokens)
+
+    def _answers(self, requests: Iterable[Request[Any]]) -> Iterator[Answer[Any]]:
+        return self.caller.map(requests, self.ask, self.endpoint, self.limits)
+
+
+def verdict_alternatives(tokens: Iterable[tuple[str, Alternatives]]) -> list[list[Any]]:
+    """Of a reply's tokens, each with its alternatives, those at the place where "better: ..." says which one it is.
+
+    Plain JSON values for ``Reply.extra[VERDICT]``; empty where the reply has no such place. Only this place is kept:
+    all alternatives of a reply would be a hundred times its text.
+    """
+    before = ""
+    for token, alternatives in tokens:
+        if _BEFORE_VERDICT.search(before) and _side(token) is not None:
+            return [[word, log_probability] for word, log_probability in alternatives]
+        before += token
+    return []
+
+
+def weighted_preference(alternatives: Iterable[Sequence[Any]]) -> float | None:
+    """Probability that the first answer is the better one, from the tokens that could have named it.
+
+    Their probabilities are normalised over first, second and tie, and a tie counts half, as in G-Eval's weighting of
+    scores by token probabilities (Liu et al., 2023, section 2); None where no token names any of the three.
+    """
+    weights = dict.fromkeys(_WORTH, 0.0)
+    for token, log_probability in alternatives:
+        if (side := _side(token)) is not None:
+            weights[side] += math.exp(log_probability)
+    total = sum(weights.values())
+    return sum(_WORTH[side] * weight for side, weight in weights.items()) / total if total > 0 else None
+
+
+def _side(token: str) -> str | None:
+    """first, second or tie where a token begins one of these words; they differ in their first letter."""
+    letters = token.strip(" \t\r\n*_`\"'").lower()
+    return next((side for side in _WORTH if letters and side.startswith(letters)), None)
+
+
+def _judgement(item_id: str, sample: int, reply: Reply, rubric: Rubric) -> Judgement:
+    if reply.outcome is not Outcome.ANSWERED:
+        return Judgement(item_id, sample, None, reply.outcome, raw=reply.text, detail=reply.detail)
+    parsed = parse_score(reply.text, rubric)
+    outcome = Outcome.UNPARSED if parsed.score is None else Outcome.ANSWERED
+    return Judgement(item_id, sample, parsed.score, outcome, parsed.reason, reply.text, parsed.detail)
+
+
+def _verdict(comparison_id: str, reply: Reply) -> Verdict:
+    """The stated verdict; where there are log-probabilities, the weight that it was given."""
+    if reply.outcome is not Outcome.ANSWERED:
+        return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
+    parsed = parse_preference(reply.text)
+    if parsed.preference is None:
+        return Verdict(comparison_id, None, Outcome.UNPARSED, reply.text, parsed.detail)
+    weighted = weighted_preference(reply.extra.get(VERDICT, ()))
+    preference = parsed.preference if weighted is None else weighted
+    return Verdict(comparison_id, preference, Outcome.ANSWERED, reply.text)

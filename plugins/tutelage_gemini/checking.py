@@ -1,0 +1,41 @@
+"""What ``tutelage doctor`` looks at: SDK, key, endpoint and model, with one free call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tutelage.calling import Unusable
+from tutelage.errors import InputError, PluginError
+from tutelage.plugin_info import Finding
+from tutelage_gemini.settings import GeminiSettings, endpoint
+
+_TIMEOUT_SECONDS = 10.0
+
+
+def check(settings: GeminiSettings | None, model: str) -> Iterator[Finding]:
+    """One finding for each thing that is needed; the first that is missing ends it. The call describes the model."""
+    from tutelage_gemini import client
+
+    settings = settings or GeminiSettings()
+    asked = endpoint(settings, model)
+    try:
+        models = client.connect(settings, model, "model")
+        yield Finding("SDK", True, f"google-generativeai {_version()}")
+        yield Finding("key", True, f"{settings.key_variable} is set" if asked.secret else "none: a local server")
+        models.get_model(name=f"models/{asked.model}", retry=None, timeout=_TIMEOUT_SECONDS)
+        yield Finding("endpoint", True, settings.base_url)
+        yield Finding("model", True, asked.model)
+    except PluginError as error:
+        yield Finding("SDK", False, str(error))
+    except InputError as error:
+        yield Finding("key", False, str(error))
+    except Exception as error:
+        problem = client.problem_of(error, settings, asked.model)
+        what = "model" if isinstance(problem, Unusable) else "endpoint"
+        yield Finding(what, False, asked.scrub(f"{settings.base_url}: {problem}"))
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("google-generativeai")

@@ -1,0 +1,75 @@
+"""What a recipe may set for this plugin, and what follows from it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from attrs import field, frozen, validators
+
+from tutelage.calling import Endpoint, Limits, Price
+from tutelage.errors import InputError
+
+OFFICIAL_URL = "https://generativelanguage.googleapis.com"
+KEY_VARIABLE = "GEMINI_API_KEY"
+OTHER_KEY_VARIABLE = "GOOGLE_API_KEY"
+"""Google's older name for it."""
+DEFAULT_MODEL = "gemini-2.5-flash-lite"
+"""A current model that does not spend the answer's tokens on thoughts; the published method's was gemini-1.0-pro."""
+
+_NO_KEY = "none"
+
+Block = Literal["none", "only_high", "medium_and_above", "low_and_above"]
+
+
+def _setting(default: Any, help: str, **options: Any) -> Any:
+    return field(default=default, metadata={"help": help}, **options)
+
+
+@frozen
+class GeminiSettings:
+    """Settings of plugin ``gemini``. The key itself is never a setting: it stays in the environment."""
+
+    model: str = _setting(DEFAULT_MODEL, "model that is asked where the recipe names none")
+    base_url: str = _setting(OFFICIAL_URL, "address of the service, without a path")
+    key_variable: str = _setting(
+        KEY_VARIABLE, f"environment variable that holds the key; {OTHER_KEY_VARIABLE} is looked at where it is not set"
+    )
+    revision: str = _setting(
+        "", "which weights a server on this machine runs; without it, its answers are not kept in the ledger"
+    )
+    price: Price | None = _setting(None, "US dollars per million tokens, where the price table does not know the model")
+    block: Block = _setting("only_high", "from which probability of harm on the service blocks an answer")
+    thinking_tokens: int = _setting(
+        0, "room for a reasoning model's thoughts, on top of the answer's length limit", validator=validators.ge(0)
+    )
+    log_probabilities: bool = _setting(
+        False, "ask for log-probabilities in evaluate, so that a preference is weighted by them; most models refuse"
+    )
+    limits: Limits = field(factory=Limits, metadata={"help": "how hard and how patiently the service is asked"})
+
+
+def endpoint(settings: GeminiSettings | None, model: str) -> Endpoint:
+    """Which model of which service is asked."""
+    settings = settings or GeminiSettings()
+    variables = (settings.key_variable, OTHER_KEY_VARIABLE)
+    return Endpoint(
+        provider="gemini",
+        base_url=settings.base_url.rstrip("/"),
+        model=(model or settings.model).removeprefix("models/"),
+        revision=settings.revision,
+        price=settings.price,
+        secret=next((key for name in variables if (key := os.environ.get(name))), ""),
+    )
+
+
+def key_for(settings: GeminiSettings, asked: Endpoint) -> str:
+    """The key to send. Raises ``InputError`` where the service needs one and the environment has none."""
+    if asked.secret:
+        return asked.secret
+    if asked.on_this_machine:
+        return _NO_KEY
+    raise InputError(
+        f"plugin 'gemini' needs a key for {settings.base_url}: put it into the environment variable "
+        f"{settings.key_variable} (another one: setting key_variable)"
+    )
