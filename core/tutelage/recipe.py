@@ -52,7 +52,7 @@ class Roles:
     teacher: Binding | None = described("Demonstrates, and judges where no judge is bound.", default=None)
     judge: Binding | None = described("Judges in teacher-reward; the teacher, if left out.", default=None)
     evaluator: Binding | None = described(
-        "Judges every model's answers (the gold scores) and compares them. Without it a run trains and measures nothing.",
+        "Judges every model's answers (the gold scores) and compares them. Without it nothing is measured.",
         default=None,
     )
 
@@ -175,8 +175,9 @@ class Recipe:
     chunk: int = described("Prompts that local work finishes, and keeps, at a time.", default=512)
 
 
-def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read and check a recipe file; ``overrides`` maps dotted keys to values and wins over the file.
+def load(path: Path, overrides: Mapping[str, Any] | None = None, roles: Mapping[str, str] | None = None) -> Recipe:
+    """Read and check a recipe file. ``roles`` binds roles anew, each as ``NAME[:MODEL]``; ``overrides`` maps dotted
+    keys to values and has the last word.
 
     Raises InputError naming file, key and, for an unknown key, the nearest valid one.
     """
@@ -192,6 +193,10 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a YAML mapping, this is {type(values).__name__}")
+    for role, spec in (roles or {}).items():
+        models = values.get("models")
+        before = models.get(role) if isinstance(models, Mapping) else None
+        _set(values, f"models.{role}", rebind(before if isinstance(before, Mapping) else None, spec))
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     return from_values(values, f"recipe {path}")
@@ -253,10 +258,10 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text}: the value is not YAML") from error
 
 
-def rebind(recipe_role: Mapping[str, Any] | None, spec: str) -> dict[str, Any]:
+def rebind(before: Mapping[str, Any] | None, spec: str) -> dict[str, Any]:
     """A binding given as ``NAME[:MODEL]`` on the command line. Settings stay where the plugin stays the same."""
     plugin, _, model = spec.partition(":")
-    before = recipe_role or {}
+    before = before or {}
     settings = before.get("settings", {}) if before.get("plugin") == plugin else {}
     return {"plugin": plugin, "model": model, "settings": settings}
 

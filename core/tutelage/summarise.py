@@ -12,7 +12,8 @@ from attrs import evolve, field, frozen
 
 from tutelage.actions import HAS_TEXT, comparison_id
 from tutelage.evaluation.agreement import Rating, agreement, ratings
-from tutelage.evaluation.head_to_head import Contest, HeadToHead, head_to_head
+from tutelage.evaluation.contests import Contest
+from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.health import TrainingHealth, training_health
 from tutelage.evaluation.intervals import Metric
 from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
@@ -21,8 +22,8 @@ from tutelage.judging import average
 from tutelage.measures import MeasuredModel, Measures
 from tutelage.recipe import Recipe
 from tutelage.records import Candidate, Dpo, Judgement, Prompt, Verdict
-from tutelage.steps import Plan, PlannedModel, Train
-from tutelage.store import Store
+from tutelage.steps import Plan, PlannedModel, Summarise, Train
+from tutelage.store import FinishedStep, Store
 from tutelage.summary import (
     SCHEMA,
     AgreementResult,
@@ -64,7 +65,7 @@ def summarise(store: Store, recipe: Recipe, plan: Plan) -> Summary:
     reader = Reader(store, recipe, plan)
     scopes: list[int | None] = [*recipe.seeds, *([None] if len(recipe.seeds) > 1 else [])]
     training = tuple(reader.training())
-    everything = reader.head_to_head(None)
+    everything = reader.head_to_head(scopes[-1])
     return Summary(
         schema=SCHEMA,
         recipe=recipe.name,
@@ -147,18 +148,21 @@ class Reader:
         verdicts: list[Verdict] = []
         for seed in self.seeds(scope):
             contests += self._contests(seed)
-            for verdict in self.store.read(self._measures(seed).verdicts, Verdict):
-                verdicts.append(evolve(verdict, comparison_id=f"{seed}|{verdict.comparison_id}"))
+            verdicts += (
+                evolve(verdict, comparison_id=f"{seed}|{verdict.comparison_id}")
+                for verdict in self.store.read(self._measures(seed).verdicts, Verdict)
+            )
         return head_to_head(contests, verdicts, order)
 
     def agreement(self, scope: int | None) -> Iterator[AgreementResult]:
         """Each model's own judging against the gold, on its own answers and on the mixed set."""
         if not self._measures(self.recipe.seeds[0]).judges_measured:
             return
+        mixed = [rating for seed in self.seeds(scope) for rating in self._mixed_gold(seed)]
         for model in self.plan.models_of(self.recipe.seeds[0]):
-            for answers in ("own", "mixed"):
+            own = [rating for seed in self.seeds(scope) for rating in self._own_gold(seed, model.id)]
+            for answers, gold in (("own", own), ("mixed", mixed)):
                 judged = [rating for seed in self.seeds(scope) for rating in self._own_ratings(seed, model.id, answers)]
-                gold = [rating for seed in self.seeds(scope) for rating in self._gold_ratings(seed, model.id, answers)]
                 found = agreement(judged, gold)
                 metrics: dict[str, Metric] = {name: getattr(found, name) for name in AGREEMENT_METRICS}
                 yield AgreementResult(model.id, answers, scope, metrics)
@@ -173,11 +177,11 @@ class Reader:
         metrics = Path(step.output).with_name("metrics.jsonl")
         rows = [row for _, row in read_rows(self.store.path(str(metrics)))]
         beta = step.objective.beta if isinstance(step.objective, Dpo) else None
-        words = (self._mean_words(step.seed, model) for model in (step.start.id, step.model))
-        return training_health(rows, beta, *words)
+        before, after = (self._mean_words(step.seed, model) for model in (step.start.id, step.model))
+        return training_health(rows, beta, before, after)
 
     def _mean_words(self, seed: int, model: str) -> float | None:
-        counts = [answer.words for answer in self.graded(seed)[model]["greedy"]]
+        counts = [answer.words for answer in self.graded(seed)[model]["greedy"] if answer.words is not None]
         return sum(counts) / len(counts) if counts else None
 
     def _compared(self) -> list[tuple[str, str]]:
@@ -228,17 +232,15 @@ class Reader:
         averages = average(self.store.read(measured.own(answers), Judgement))
         return ratings(averages, {item: item.partition("/")[0] for item in averages}, seed)
 
-    def _gold_ratings(self, seed: int, model: str, answers: str) -> list[Rating]:
-        measures = self._measures(seed)
-        taken = self.store.read(measures.prompts, Prompt)[: self._agreement_prompts]
-        if answers == "own":
-            gold = average(self.store.read(self._measured(seed, model).gold("sampled"), Judgement))
-            wanted = {prompt.id for prompt in taken}
-            scores = {item: score for item, score in gold.items() if item.partition("/")[0] in wanted}
-            return ratings(scores, {item: item.partition("/")[0] for item in scores}, seed)
-        return self._mixed_gold(seed, measures)
+    def _own_gold(self, seed: int, model: str) -> list[Rating]:
+        taken = self.store.read(self._measures(seed).prompts, Prompt)[: self._agreement_prompts]
+        wanted = {prompt.id for prompt in taken}
+        gold = average(self.store.read(self._measured(seed, model).gold("sampled"), Judgement))
+        scores = {item: score for item, score in gold.items() if item.partition("/")[0] in wanted}
+        return ratings(scores, {item: item.partition("/")[0] for item in scores}, seed)
 
-    def _mixed_gold(self, seed: int, measures: Measures) -> list[Rating]:
+    def _mixed_gold(self, seed: int) -> list[Rating]:
+        measures = self._measures(seed)
         gold = {
             model.id: average(self.store.read(MeasuredModel(model).gold("sampled"), Judgement))
             for model in measures.models
@@ -259,9 +261,10 @@ def _prefix(decoding: str) -> str:
     return "" if decoding == "greedy" else f"{decoding}_"
 
 
-def _in_plan_order(store: Store, plan: Plan) -> Iterator[Any]:
+def _in_plan_order(store: Store, plan: Plan) -> Iterator[FinishedStep]:
     finished = store.finished_steps()
-    return (finished[step.output] for step in plan.steps if step.output in finished)
+    steps = (step for step in plan.steps if not isinstance(step, Summarise))
+    return (finished[step.output] for step in steps if step.output in finished)
 
 
 def _warnings(training: Iterable[TrainingResult]) -> Iterator[str]:

@@ -27,8 +27,8 @@ class ModelResult:
     seed: int | None
     """None: over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
-    """``gold_score``, ``gold_exact``, ``gold_scored``, ``answer_words`` of its greedy answers; ``sampled_`` and the same
-    names of its sampled ones."""
+    """``gold_score``, ``gold_exact``, ``gold_scored``, ``answer_words`` of its greedy answers; of its sampled ones the
+    same names after ``sampled_``."""
 
 
 @frozen

@@ -6,7 +6,7 @@ from tutelage.records import Candidate, Outcome
 
 
 def test_records_come_back_as_they_were_written(tmp_path):
-    candidates = [Candidate("p", 0, "ein Wort\nund \u2028 noch eins"), Candidate("p", 1, "", Outcome.REFUSED, "blocked")]
+    candidates = [Candidate("p", 0, "two\nlines \u2028 or three"), Candidate("p", 1, "", Outcome.REFUSED, "blocked")]
     path = tmp_path / "candidates.jsonl"
     assert write_rows(path, candidates) == 2
     assert list(read_records(path, Candidate)) == candidates

@@ -28,7 +28,8 @@ def test_a_second_process_on_a_run_is_refused_and_told_who_works_there(tmp_path)
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(RunLockedError, match=f"process {holder.pid} is working on this run"), Store(tmp_path).lock():
+        refusal = pytest.raises(RunLockedError, match=f"process {holder.pid} is working on this run")
+        with refusal, Store(tmp_path).lock():
             pass
         holder.kill()
     with Store(tmp_path).lock():

@@ -1,7 +1,7 @@
 """``make prove``: run every show (or those named) and write its figures to docs/proof.json, from which the docs quote.
 
-    python -m tests.prove            # all of them
-    python -m tests.prove kills      # one
+python -m tests.prove            # all of them
+python -m tests.prove kills      # one
 """
 
 import json
