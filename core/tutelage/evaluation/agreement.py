@@ -20,7 +20,7 @@ scores five, "exact match" the share of prompts with equal scores throughout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve, field, frozen
@@ -132,17 +132,18 @@ def agreement(
     joined = _by_position(judge, gold) if as_published else _by_id(judge, gold)
     clusters = Clusters.of(_cluster(rating) for rating in [*judge, *gold])
     measures = _Measures(_Table.of(joined, clusters), clusters, highest, bootstrap)
-    rho, tau = within_rows(measures.table.judge_rows, measures.table.gold_rows)
+    rho, tau = measures.pooled()
+    rho_within, tau_within = measures.within()
     return Agreement(
         items=len(measures.table.judge),
         unmatched=len(judge) + len(gold) - 2 * len(joined),
         pairwise_accuracy=measures.equal_scores() if as_published else measures.pairwise_accuracy(),
         five_best=measures.five_best(as_published),
         exact_match=measures.exact_match(as_published),
-        spearman=measures.pooled(spearman),
-        kendall_tau=measures.pooled(kendall_tau),
-        spearman_within=measures.mean(rho),
-        kendall_within=measures.mean(tau),
+        spearman=rho,
+        kendall_tau=tau,
+        spearman_within=rho_within,
+        kendall_within=tau_within,
         parsed=_parsed(judge, clusters, bootstrap),
     )
 
@@ -200,28 +201,30 @@ class _Measures:
     def exact_match(self, as_published: bool) -> Metric:
         judge, gold = (self.table.judge_rows, self.table.gold_rows) if as_published else self._orders()
         same = ((judge == gold) | _is_nan(gold)).all(axis=1, keepdims=True)
-        ranked = (~_is_nan(gold)).any(axis=1, keepdims=True)
+        ranked = (~_is_nan(gold)).sum(axis=1, keepdims=True) > 0
         return self._share(same & ranked, ranked)
 
-    def pooled(self, correlation: Callable[[Floats, Cells], Floats]) -> Metric:
-        """A correlation over all items, with the cells of each cluster counted once and then weighted."""
+    def pooled(self) -> list[Metric]:
+        """Both correlations over all items: the cells of each cluster are counted once, and then weighted."""
         import numpy as np
 
-        if not len(self.table.judge):
-            return NOTHING
+        items = len(self.table.judge)
+        if not items:
+            return [NOTHING, NOTHING]
         cells = Cells.of(self.table.judge, self.table.gold)
         counts = np.zeros((len(self.clusters.keys), len(cells.first)))
         np.add.at(counts, (self.table.cluster, cells.of_item), 1.0)
-        values = correlation(counts.sum(axis=0, keepdims=True), cells)
-        replicates = correlation(self.clusters.weights(self.bootstrap) @ counts, cells)
-        return metrics(values, replicates[:, None], [len(self.table.judge)], self.bootstrap)[0]
+        resampled = np.concatenate([counts.sum(axis=0, keepdims=True), self.clusters.weights(self.bootstrap) @ counts])
+        both = np.stack([correlation(resampled, cells) for correlation in (spearman, kendall_tau)], axis=1)
+        return metrics(both[0], both[1:], [items, items], self.bootstrap)
 
-    def mean(self, values: Floats) -> Metric:
-        """Mean over the clusters that have a value: (clusters,), NaN for none."""
+    def within(self) -> list[Metric]:
+        """Both correlations inside each prompt, averaged over the prompts that have one."""
         import numpy as np
 
-        sums = np.nan_to_num(values)[:, None], (~np.isnan(values)).astype(float)[:, None]
-        return ratio_metrics(*sums, self.clusters, self.bootstrap)[0]
+        values = np.stack(within_rows(self.table.judge_rows, self.table.gold_rows), axis=1)
+        there = (~np.isnan(values)).astype(float)
+        return ratio_metrics(np.nan_to_num(values), there, self.clusters, self.bootstrap)
 
     def _share(self, hits: NDArray[np.bool_], units: NDArray[np.bool_]) -> Metric:
         """Hits over units, both of the shape (clusters, units of a cluster)."""

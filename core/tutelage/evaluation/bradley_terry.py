@@ -31,11 +31,14 @@ class Strength:
     n counts its parsed comparisons."""
 
 
-def connected(results: NDArray[np.bool_]) -> bool:
-    """Whether results link every model with every other; ``results`` says which two met: shape (models, models)."""
-    from scipy.sparse.csgraph import connected_components
+def connected(met: NDArray[np.bool_]) -> bool:
+    """Whether results link every model with every other; ``met`` says which two have results: (models, models)."""
+    import numpy as np
 
-    return len(results) > 0 and int(connected_components(results, directed=False)[0]) == 1
+    reached = np.arange(len(met)) == 0
+    for _ in met:
+        reached = reached | (met | met.T)[reached].any(axis=0)
+    return bool(len(met) and reached.all())
 
 
 def rank(models: Sequence[str], wins: Floats, resampled_wins: Floats, bootstrap: Bootstrap) -> tuple[Strength, ...]:

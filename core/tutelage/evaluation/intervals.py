@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import field, frozen
@@ -92,6 +93,8 @@ def _weights(sizes: tuple[int, ...], resamples: int, seed: int) -> Floats:
     """Draws of seeds, then of prompts within each drawn seed, as counts; ``sizes`` are the prompts of each seed."""
     import numpy as np
 
+    if not sizes:
+        return np.zeros((resamples, 0))
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
     blocks = [_draws(generator, drawn[:, number] * size, size) for number, size in enumerate(sizes)]
@@ -146,19 +149,26 @@ def metrics(values: Floats, replicates: Floats, counts: Sequence[int] | Integers
 
 
 def ratio_metrics(
-    numerators: Floats, denominators: Floats, clusters: Clusters, bootstrap: Bootstrap, *, proportion: bool = False
+    numerators: Floats,
+    denominators: Floats,
+    clusters: Clusters,
+    bootstrap: Bootstrap,
+    *,
+    proportion: bool | Sequence[bool] = False,
 ) -> list[Metric]:
     """A metric for each column: sum of numerators over sum of denominators, n being the latter.
 
-    With ``proportion``, a share of exactly 0 or 1 gets Wilson's interval over the clusters that have a part in it,
-    because every resample repeats such a share and its bootstrap interval would have no width.
+    Where ``proportion`` (of all columns, or of each) is true, a share of exactly 0 or 1 gets Wilson's interval over the
+    clusters that have a part in it: every resample repeats such a share, so its bootstrap interval has no width.
     """
     values, replicates = ratio(numerators, denominators, clusters, bootstrap)
     made = metrics(values, replicates, denominators.sum(axis=0).round().astype(int), bootstrap)
-    if not proportion:
-        return made
-    involved = (denominators > 0).sum(axis=0)
-    return [_widened(metric, int(count), bootstrap) for metric, count in zip(made, involved, strict=True)]
+    shares = [proportion] * len(made) if isinstance(proportion, bool) else proportion
+    involved = (denominators > 0).sum(axis=0).tolist()
+    return [
+        _widened(metric, count, bootstrap) if share else metric
+        for metric, count, share in zip(made, involved, shares, strict=True)
+    ]
 
 
 def paired_ratio(
@@ -180,11 +190,9 @@ def paired_ratio(
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Metric:
     """A share of independent trials with Wilson's score interval (Wilson, 1927)."""
-    from scipy.special import ndtri
-
     if n == 0:
         return NOTHING
-    z = float(ndtri((1 + confidence) / 2))
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, square = successes / n, z * z / n
     middle = (share + square / 2) / (1 + square)
     half = z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))

@@ -59,20 +59,18 @@ def score_metrics(
     ``highest`` score. ``gold_scored``: share of all answers that have one. ``answer_words``: mean length. n counts
     answers. Raises ``InputError`` where a score is outside the scale or no number.
     """
+    import numpy as np
+
     answers = list(answers)
     _check(answers, lowest, highest)
     table = _Table.of(answers, highest)
     (gold, exact, words), (scored, _, worded) = table.numerators.T, table.denominators.T
-    shares = table.columns([exact, scored], [scored, table.asked])
-    means = table.columns([gold, words], [scored, worded])
-    gold_exact, gold_scored = ratio_metrics(*shares, table.clusters, bootstrap, proportion=True)
-    gold_score, answer_words = ratio_metrics(*means, table.clusters, bootstrap)
-    return {
-        "gold_score": gold_score,
-        "gold_exact": gold_exact,
-        "gold_scored": gold_scored,
-        "answer_words": answer_words,
-    }
+    parts = [(gold, scored), (exact, scored), (scored, table.asked), (words, worded)]
+    numerators, denominators = (np.stack(side, axis=1) for side in zip(*parts, strict=True))
+    names = ("gold_score", "gold_exact", "gold_scored", "answer_words")
+    shares = (False, True, True, False)
+    made = ratio_metrics(numerators, denominators, table.clusters, bootstrap, proportion=shares)
+    return dict(zip(names, made, strict=True))
 
 
 def score_differences(
@@ -120,12 +118,6 @@ class _Table:
             np.stack([clusters.sums(keys, there.astype(float)) for there in known], axis=1),
             clusters.sums(keys, np.ones(len(keys))),
         )
-
-    @staticmethod
-    def columns(numerators: Sequence[Floats], denominators: Sequence[Floats]) -> tuple[Floats, Floats]:
-        import numpy as np
-
-        return np.stack(numerators, axis=1), np.stack(denominators, axis=1)
 
 
 def _check(answers: Iterable[GradedAnswer], lowest: float, highest: float) -> None:

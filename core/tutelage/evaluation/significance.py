@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from statistics import NormalDist
 
 from attrs import frozen
 
@@ -117,10 +118,8 @@ def _p_value(difference: float, error: float) -> float:
 
 def _prompts_needed(differences: Floats, confidence: float) -> int | None:
     """Sample size of a paired comparison (Cohen, 1988, section 2.4): ((z + z_power) x deviation / mean)^2."""
-    from scipy.special import ndtri
-
     mean = float(differences.mean())
     if abs(mean) < 1e-12 or len(differences) < 2:
         return None
-    z = float(ndtri((1 + confidence) / 2) + ndtri(POWER))
+    z = NormalDist().inv_cdf((1 + confidence) / 2) + NormalDist().inv_cdf(POWER)
     return max(2, math.ceil((z * float(differences.std(ddof=1)) / mean) ** 2))

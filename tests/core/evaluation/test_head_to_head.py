@@ -1,0 +1,194 @@
+import random
+import time
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from tutelage.errors import InputError
+from tutelage.evaluation.contests import Contest
+from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
+from tutelage.records import Outcome, Verdict
+
+Asked = tuple[list[Contest], list[Verdict]]
+
+
+def bout(prompt: str, left_first: float | None, right_first: float | None, seed: int = 0) -> Asked:
+    """``left`` against ``right``; the numbers are preferences for whatever stands first."""
+    contests = [
+        Contest(f"{seed}{prompt}:1", prompt, "left", "right", 2, 5, seed),
+        Contest(f"{seed}{prompt}:2", prompt, "right", "left", 5, 2, seed),
+    ]
+    return contests, [Verdict(contests[0].comparison_id, left_first), Verdict(contests[1].comparison_id, right_first)]
+
+
+def together(*asked: Asked) -> Asked:
+    return [contest for contests, _ in asked for contest in contests], [v for _, verdicts in asked for v in verdicts]
+
+
+def simulated(
+    models: int, prompts: int, seed: int, bias: float = 0.0, skills: list[float] | None = None, unparsed: float = 0.0
+) -> Asked:
+    """An evaluator that prefers the first answer with the models' own probability and ``bias`` on top."""
+    generator = np.random.default_rng(seed)
+    skills = skills or [0.0] * models
+    names = [f"model-{number:02}" for number in range(models)]
+    contests, verdicts = [], []
+    for prompt in range(prompts):
+        for first, second in permutations(range(models), 2):
+            contest = Contest(f"{prompt}/{first}/{second}", f"p{prompt:04}", names[first], names[second], 3, 4)
+            chance = 1 / (1 + np.exp(skills[second] - skills[first])) + bias
+            preference = None if generator.random() < unparsed else float(generator.random() < chance)
+            contests.append(contest)
+            verdicts.append(Verdict(contest.comparison_id, preference))
+    return contests, verdicts
+
+
+def test_a_win_takes_both_orders_and_a_disagreement_is_a_tie() -> None:
+    (result,) = head_to_head(
+        *together(
+            bout("win", 1, 0),
+            bout("loss", 0, 1),
+            bout("first twice", 1, 1),
+            bout("second twice", 0, 0),
+            bout("neither", 0.5, 0.5),
+            bout("one order only", 1, 0.5),
+            bout("by probability", 0.51, 0.2),
+            bout("unparsed", None, 0),
+            bout("unparsed too", 1, None),
+        )
+    ).pairs
+    assert (result.left, result.right) == ("left", "right")
+    assert (result.wins, result.ties, result.losses, result.unparsed, result.n) == (2, 4, 1, 2, 9)
+    assert (result.win_rate.value, result.win_rate.n) == (pytest.approx(4 / 7), 7)
+    shares = (result.win_share, result.tie_share, result.loss_share)
+    assert [share.value for share in shares] == pytest.approx([2 / 7, 4 / 7, 1 / 7])
+
+
+def test_a_comparison_without_a_verdict_is_unparsed() -> None:
+    contests, verdicts = bout("a", 1, 0)
+    (result,) = head_to_head(contests, verdicts[:1]).pairs
+    assert (result.wins, result.unparsed, result.n, result.win_rate.n) == (0, 1, 1, 0)
+    assert result.win_rate.value is None
+
+
+def test_the_given_order_of_models_says_who_is_left_and_flipping_reverses_it() -> None:
+    asked = together(bout("a", 1, 0), bout("b", 1, 0), bout("c", 0, 1), bout("d", 1, 1))
+    (result,) = head_to_head(*asked).pairs
+    (reverse,) = head_to_head(*asked, models=["right", "left"]).pairs
+    assert (reverse.left, reverse.wins, reverse.losses) == ("right", 1, 2)
+    assert result.flipped() == reverse
+    assert result.flipped().flipped() == result
+
+
+def test_the_order_of_the_rows_changes_nothing() -> None:
+    contests, verdicts = simulated(3, 20, seed=0, unparsed=0.1)
+    generator = random.Random(0)
+    shuffled = (generator.sample(rows, len(rows)) for rows in (contests, verdicts))
+    assert head_to_head(*shuffled) == head_to_head(contests, verdicts)
+
+
+def test_a_planted_position_bias_is_reported_and_leaves_the_win_rate_unbiased() -> None:
+    skills = [0.5, 0.0]
+    truth = 1 / (1 + np.exp(-0.5))
+    made = head_to_head(*simulated(2, 3000, seed=3, bias=0.2, skills=skills))
+    assert made.position_bias.value == pytest.approx(0.2, abs=0.03)
+    assert made.position_bias.low <= 0.2 <= made.position_bias.high
+    assert made.pairs[0].win_rate.value == pytest.approx(truth, abs=0.02)
+    assert made.pairs[0].win_rate.low <= truth <= made.pairs[0].win_rate.high
+
+
+def test_equal_models_have_an_even_win_rate_in_their_interval() -> None:
+    even = [head_to_head(*simulated(2, 200, seed=seed)).pairs[0].win_rate for seed in range(20)]
+    assert sum(rate.low <= 0.5 <= rate.high for rate in even) >= 17
+
+
+def test_an_evaluator_that_always_prefers_the_first_gives_only_ties() -> None:
+    made = head_to_head(*together(*(bout(str(number), 1, 1) for number in range(50))))
+    assert (made.pairs[0].ties, made.pairs[0].win_rate.value) == (50, 0.5)
+    assert (made.inconsistent.value, made.position_bias.value) == (1.0, 0.5)
+    assert made.winner_words.value is None
+
+
+def test_the_lengths_of_winners_and_losers_are_told_apart() -> None:
+    made = head_to_head(*together(bout("a", 1, 0), bout("b", 0, 1), bout("c", 0, 1), bout("d", 1, 1)))
+    assert (made.winner_words.value, made.loser_words.value) == (4.0, 3.0)
+    assert (made.longer_wins.value, made.longer_wins.n) == (pytest.approx(2 / 3), 3)
+
+
+def ranked(made: HeadToHead) -> list[str]:
+    return [strength.model for strength in made.ranking]
+
+
+def test_the_ranking_recovers_planted_strengths() -> None:
+    skills = [1.0, -1.0, 0.0, 0.5, -0.5]
+    made = head_to_head(*simulated(5, 2000, seed=4, skills=skills))
+    assert ranked(made) == ["model-00", "model-03", "model-02", "model-04", "model-01"]
+    values = [strength.strength.value for strength in made.ranking]
+    assert sum(values) == pytest.approx(0.0, abs=1e-6)
+    # Disagreement of the orders is a tie, and half a win each is the truth on average.
+    assert values == pytest.approx([1.0, 0.5, 0.0, -0.5, -1.0], abs=0.05)
+
+
+def test_a_model_that_won_every_time_has_a_finite_strength() -> None:
+    made = head_to_head(*together(*(bout(str(number), 1, 0) for number in range(100))))
+    assert ranked(made) == ["left", "right"]
+    assert 2 < made.ranking[0].strength.value < 10
+
+
+def test_models_that_never_met_are_not_ranked() -> None:
+    contests, verdicts = bout("a", 1, 0)
+    others = [
+        Contest("x", "a", "third", "fourth", 1, 1),
+        Contest("y", "a", "fourth", "third", 1, 1),
+    ]
+    made = head_to_head([*contests, *others], [*verdicts, Verdict("x", 1), Verdict("y", 0)])
+    assert len(made.pairs) == 2
+    assert made.ranking == ()
+
+
+def test_nothing_compared_is_an_empty_result() -> None:
+    made = head_to_head([], [])
+    assert (made.pairs, made.ranking, made.position_bias.value) == ((), (), None)
+
+
+def test_seeds_are_kept_apart() -> None:
+    (result,) = head_to_head(*together(bout("a", 1, 0, seed=0), bout("a", 1, 0, seed=1))).pairs
+    assert (result.wins, result.n) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("contests", "verdicts", "message"),
+    [
+        ([], [Verdict("x", 1)], "verdict x belongs to no comparison"),
+        (bout("a", 1, 0)[0][:1], [], "one order only"),
+        (bout("a", 1, 0)[0] * 2, [], "twice"),
+        (bout("a", 1, 0)[0], [Verdict("0a:1", 1), Verdict("0a:1", 1)], "verdict 0a:1 is there twice"),
+        (bout("a", 1, 0)[0], [Verdict("0a:1", 1.5)], "not between 0 and 1"),
+        (bout("a", 1, 0)[0], [Verdict("0a:1", float("nan"))], "not between 0 and 1"),
+        ([Contest("x", "a", "left", "left", 1, 1)], [], "compared with itself"),
+    ],
+)
+def test_verdicts_that_do_not_fit_are_an_error(contests: list[Contest], verdicts: list[Verdict], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        head_to_head(contests, verdicts)
+
+
+def test_the_outcome_of_an_unparsed_verdict_is_not_looked_at_but_its_missing_preference_is() -> None:
+    contests, verdicts = bout("a", 1, 0)
+    refused = [verdicts[0], Verdict(verdicts[1].comparison_id, None, Outcome.REFUSED)]
+    assert head_to_head(contests, refused).pairs[0].unparsed == 1
+
+
+def test_three_hundred_thousand_verdicts_take_less_than_ten_seconds() -> None:
+    contests, verdicts = [], []
+    generator = random.Random(0)
+    for prompt in range(805):
+        for first, second in permutations(range(20), 2):
+            name = f"{prompt}/{first}/{second}"
+            contests.append(Contest(name, f"p{prompt:04}", f"model-{first:02}", f"model-{second:02}", 3, 4))
+            verdicts.append(Verdict(name, float(generator.random() < 0.5)))
+    start = time.process_time()
+    made = head_to_head(contests, verdicts)
+    assert time.process_time() - start < 10
+    assert (len(verdicts), len(made.pairs), len(made.ranking)) == (305_900, 190, 20)

@@ -1,0 +1,69 @@
+import pytest
+
+from tutelage.errors import InputError
+from tutelage.evaluation.health import FirstLast, HealthLimits, training_health
+
+
+def dpo(chosen: float, rejected: float, steps: int = 20, beta: float = 0.1) -> list[dict[str, float]]:
+    """A run whose log-probabilities move evenly from the reference's to the given changes."""
+    return [
+        {
+            "step": step,
+            "loss": 0.7 - 0.01 * step,
+            "rewards/chosen": beta * chosen * step / steps,
+            "rewards/rejected": beta * rejected * step / steps,
+            "rewards/margins": beta * (chosen - rejected) * step / steps,
+            "rewards/accuracies": 0.97,
+            "logps/chosen": -10 + chosen * step / steps,
+            "logps/rejected": -10 + rejected * step / steps,
+        }
+        for step in range(1, steps + 1)
+    ]
+
+
+def test_changes_are_in_nats_against_the_reference() -> None:
+    health = training_health([*dpo(1.0, -4.0), {"step": 20, "train_runtime": 3.0}], beta=0.1)
+    assert health.chosen_change.first == pytest.approx(0.075)
+    assert health.chosen_change.last == pytest.approx(0.975)
+    assert health.rejected_change.last == pytest.approx(-3.9)
+    assert health.margin.last == pytest.approx(4.875)
+    assert health.chosen_logp.last == pytest.approx(-9.025)
+    assert (health.rows, health.warnings) == (21, ())
+
+
+def test_a_collapse_is_told_however_high_the_accuracy() -> None:
+    health = training_health(dpo(-12.0, -30.0), beta=0.1)
+    assert health.accuracy.last == pytest.approx(0.97)
+    assert [warning.split()[0] for warning in health.warnings] == ["chosen", "rejected"]
+    assert "lower the learning rate" in health.warnings[0]
+
+
+def test_the_limits_are_settings() -> None:
+    limits = HealthLimits(chosen_change=-20, rejected_change=-40)
+    assert training_health(dpo(-12.0, -30.0), beta=0.1, limits=limits).warnings == ()
+
+
+@pytest.mark.parametrize(("after", "warned"), [(10.0, False), (14.0, False), (16.0, True), (6.0, True)])
+def test_a_drift_of_length_is_told_either_way(after: float, warned: bool) -> None:
+    health = training_health([], words_before=10.0, words_after=after)
+    assert bool(health.warnings) is warned
+    assert (health.words_before, health.words_after) == (10.0, after)
+
+
+def test_a_number_that_is_not_finite_is_told_and_not_averaged() -> None:
+    rows = [*dpo(1.0, -1.0, steps=3), {"step": 4, "loss": float("nan")}, {"step": 5, "loss": None}]
+    health = training_health(rows, beta=0.1)
+    assert health.loss.last == pytest.approx(0.67)
+    assert health.warnings == ("not a finite number in some steps: loss; lower the learning rate",)
+
+
+def test_supervised_training_has_a_loss_and_no_changes() -> None:
+    health = training_health([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
+    assert health.loss == FirstLast(2.0, 1.0)
+    assert health.chosen_change == health.margin == FirstLast(None, None)
+
+
+@pytest.mark.parametrize("beta", [None, 0.0, -0.1])
+def test_rewards_without_their_beta_are_an_error(beta: float | None) -> None:
+    with pytest.raises(InputError, match="beta"):
+        training_health(dpo(1.0, -1.0), beta=beta)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from tutelage.errors import InputError
+from tutelage.evaluation.intervals import NOTHING
+from tutelage.evaluation.significance import Observation, Separation, compare, compare_all, holm
+
+
+def model(values: np.ndarray, seed: int = 0) -> list[Observation]:
+    return [Observation(f"p{number:04}", float(value), seed) for number, value in enumerate(values)]
+
+
+def test_a_difference_is_separated_with_about_the_prompts_that_were_said_to_be_needed() -> None:
+    """80% of studies of the needed size should find the difference."""
+    generator = np.random.default_rng(0)
+    pilot = compare(model(generator.normal(0.5, 1, 4000)), model(generator.normal(0, 1, 4000)))
+    assert pilot.prompts_needed == pytest.approx(2 * (1.96 + 0.84) ** 2 / 0.25, rel=0.15)
+    size = pilot.prompts_needed
+    studies = (compare(model(generator.normal(0.5, 1, size)), model(generator.normal(0, 1, size))) for _ in range(150))
+    assert np.mean([study.difference.low > 0 for study in studies]) == pytest.approx(0.8, abs=0.1)
+
+
+def test_equal_models_are_seldom_found_different() -> None:
+    generator = np.random.default_rng(1)
+    p_values = [compare(*(model(generator.normal(size=200)) for _ in range(2))).p_value for _ in range(200)]
+    assert np.mean(np.array(p_values) < 0.05) <= 0.09
+
+
+def test_a_model_compared_with_itself_shows_nothing() -> None:
+    values = np.random.default_rng(2).random(50)
+    made = compare(model(values), model(values))
+    assert (made.difference.value, made.difference.low, made.difference.high) == (0.0, 0.0, 0.0)
+    assert (made.p_value, made.prompts_needed) == (1.0, None)
+
+
+def test_the_p_value_agrees_with_the_paired_t_test() -> None:
+    from scipy import stats
+
+    generator = np.random.default_rng(3)
+    left, right = generator.normal(0.1, 1, 400), generator.normal(0, 1, 400)
+    assert compare(model(left), model(right)).p_value == pytest.approx(stats.ttest_rel(left, right).pvalue, abs=0.03)
+
+
+def test_models_with_no_prompt_in_common_are_not_compared() -> None:
+    assert compare([Observation("a", 1.0)], [Observation("b", 1.0)]) == Separation(NOTHING, None, None, None)
+
+
+def test_several_observations_of_a_prompt_count_as_one() -> None:
+    made = compare([Observation("a", 1.0), Observation("a", 3.0), Observation("b", 0.0)], model(np.zeros(0)))
+    assert made.difference == NOTHING
+    made = compare([Observation("a", 1.0), Observation("a", 3.0)], [Observation("a", 0.0)])
+    assert (made.difference.value, made.difference.n) == (2.0, 1)
+
+
+def test_a_value_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(InputError, match="nan is not a finite number"):
+        compare([Observation("a", float("nan"))], [])
+
+
+def test_holms_adjustment_is_his_textbook_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, None, 0.9]) == [1.0, None, 1.0]
+    assert holm([]) == []
+
+
+def test_every_two_models_are_compared_with_adjusted_p_values() -> None:
+    generator = np.random.default_rng(5)
+    made = compare_all({name: model(generator.normal(mean, 1, 300)) for name, mean in (("a", 0), ("b", 0), ("c", 1))})
+    assert [(one.left, one.right) for one in made] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [one.p_value_adjusted < 0.05 for one in made] == [False, True, True]
+    assert all(one.p_value_adjusted >= one.separation.p_value for one in made)
