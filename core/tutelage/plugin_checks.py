@@ -136,6 +136,9 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
+    for name in ("endpoint", "check"):
+        if (function := getattr(info, name)) is not None and not callable(function):
+            yield f"{name} must be callable, not {function!r}"
 
 
 def _settings_problems(settings: Any) -> Iterator[str]:

@@ -104,8 +104,9 @@ def _path_of(error: BaseException, path: str) -> str:
         if isinstance(note, IterableValidationNote) and isinstance(note.index, int):
             return f"{path}[{note.index}]"
         if isinstance(note, AttributeValidationNote | IterableValidationNote):
-            step = note.name if isinstance(note, AttributeValidationNote) else note.index
-            return f"{path}.{step}" if path else str(step)
+            key = str(note.name if isinstance(note, AttributeValidationNote) else note.index)
+            step = key if key.isprintable() else repr(key)
+            return f"{path}.{step}" if path else step
     return path
 
 
@@ -119,9 +120,13 @@ def _mismatch(kind: Any, value: Any) -> ValueError:
     if isinstance(value, str) and (words := [choice for choice in choices(kind) if isinstance(choice, str)]):
         near = nearest(value, words)
         hint = near if "did you mean" in near else ""
-    elif isinstance(value, str) and kind in (int, float) and _reads_as_number(value):
+    elif isinstance(value, str) and _takes_number(kind) and _reads_as_number(value):
         hint = "; write it without quotes" + (f", as {float(value)!r}" if "e" in value.lower() else "")
     return ValueError(f"expected {type_words(kind)}, got {given_words(value)}{hint}")
+
+
+def _takes_number(kind: Any) -> bool:
+    return any(member in (int, float) for member in (get_args(kind) if is_union(kind) else (kind,)))
 
 
 def _reads_as_number(text: str) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from attrs import field, frozen, validators
+from attrs import asdict, field, frozen, validators
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Prompt, Sft
@@ -43,6 +45,7 @@ class Settings:
     extra: Mapping[str, Any] = field(factory=dict)
     adapters: tuple[Lora, ...] = ()
     seed: int | str = 0
+    limit: float | None = None
 
 
 def problems(values: Any, cls: type = Settings) -> list[str]:
@@ -104,6 +107,7 @@ def test_what_is_already_made_is_taken_as_it_is() -> None:
         ("rate", "5e-5", "expected a number, got text '5e-5'; write it without quotes, as 5e-05"),
         ("rate", False, "expected a number, got false"),
         ("rate", float("nan"), "expected a finite number, got nan"),
+        ("limit", "1e3", "expected a number or nothing, got text '1e3'; write it without quotes, as 1000.0"),
         ("merge", 1, "expected true or false, got 1"),
         ("merge", "yes", "expected true or false, got text 'yes'"),
         ("device", 0, "expected text, got 0"),
@@ -228,3 +232,29 @@ def test_settings_are_described_with_type_default_and_help_and_nested_names() ->
     assert described["colour"] == SettingField("colour", "'red' or 'green'", "'red'", "")
     assert described["sizes"].default == "[]"
     assert list(described)[:3] == ["device", "batch", "rate"]
+
+
+SCALARS = some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=5)
+VALUES = some.recursive(SCALARS, lambda inner: some.lists(inner) | some.dictionaries(some.text(max_size=5), inner))
+KEYS = some.sampled_from([setting.name for setting in describe_settings(Settings) if "." not in setting.name])
+
+
+@settings(max_examples=50, deadline=None)
+@given(some.dictionaries(KEYS, VALUES))
+def test_whatever_a_file_holds_it_becomes_settings_or_an_error_with_a_place(values: dict[str, Any]) -> None:
+    try:
+        made = structure(Settings, values, "file")
+    except InputError as error:
+        assert all(line.startswith("file: ") for line in str(error).split("\n"))
+    else:
+        assert {key: asdict(made)[key] for key in values if key in ("device", "batch", "merge", "seed")} == {
+            key: value for key, value in values.items() if key in ("device", "batch", "merge", "seed")
+        }
+
+
+@settings(max_examples=50, deadline=None)
+@given(VALUES)
+def test_a_class_is_never_made_from_something_else_than_a_mapping(value: Any) -> None:
+    if value != {} and not (isinstance(value, dict) and set(value) <= {"r", "dropout"}):
+        with pytest.raises(InputError):
+            structure(Lora, value, "file")
