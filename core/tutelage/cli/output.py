@@ -1,0 +1,116 @@
+"""What is written to the terminal: tables, rich where somebody looks and plain where a file or a pipe takes them.
+
+What a model wrote is not to be trusted: a terminal obeys escape sequences, and bidirectional controls make a text read
+as another. So everything that is shown passes through ``printable``, and nothing is read as rich markup.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+import click
+from attrs import frozen
+
+_ESCAPE_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"  # OSC, DCS and other strings: titles, links
+    r"|\x1b[ -/]*[0-~]?",
+    re.DOTALL,
+)
+_BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_UNPRINTABLE = {"Cc", "Cs"}
+"""Unicode categories: controls, and halves of surrogate pairs, which no terminal can be sent."""
+
+
+def printable(text: str) -> str:
+    """The text without anything that a terminal would obey; line ends and tabs stay."""
+    text = _ESCAPE_SEQUENCE.sub("", text)
+    return "".join(letter for letter in text if letter in "\n\t" or _is_printable(letter))
+
+
+def _is_printable(letter: str) -> bool:
+    return unicodedata.category(letter) not in _UNPRINTABLE and letter not in _BIDIRECTIONAL
+
+
+def say(text: str = "") -> None:
+    """A line of the result, on stdout."""
+    click.echo(printable(text))
+
+
+def tell(text: str) -> None:
+    """A line about the work, on stderr."""
+    click.echo(printable(text), err=True)
+
+
+def fail(text: str) -> None:
+    """An error message, on stderr; red where that is a terminal."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(text)}", err=True)
+
+
+@frozen
+class Table:
+    """A table of texts. The first column and those named in ``left`` are aligned left, the others right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    left: frozenset[str] = frozenset()
+
+    def is_left(self, number: int) -> bool:
+        """Whether a column is aligned to the left."""
+        return number == 0 or self.columns[number] in self.left
+
+
+def show(table: Table) -> None:
+    """Write a table to stdout."""
+    if sys.stdout.isatty():
+        _show_rich(table)
+    else:
+        click.echo(plain(table))
+
+
+def plain(table: Table) -> str:
+    """A table as lines of text, columns two spaces apart."""
+    cells = [list(map(one_line, row)) for row in (table.columns, *table.rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = [_plain_row(table, row, widths) for row in (cells[0], rule, *cells[1:])]
+    return "\n".join([*([one_line(table.title)] if table.title else []), *lines])
+
+
+def one_line(text: str) -> str:
+    """A printable text on one line."""
+    return " ".join(printable(text).split())
+
+
+def _plain_row(table: Table, row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [
+        cell.ljust(width) if table.is_left(number) else cell.rjust(width)
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _show_rich(table: Table) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    title = Text(one_line(table.title), style="bold") if table.title else None
+    drawn = RichTable(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for number, column in enumerate(table.columns):
+        left = table.is_left(number)
+        drawn.add_column(Text(column), justify="left" if left else "right", no_wrap=number == 0)
+    for row in table.rows:
+        drawn.add_row(*(Text(_kept_together(table, number, cell)) for number, cell in enumerate(row)))
+    Console().print(drawn)
+
+
+def _kept_together(table: Table, number: int, cell: str) -> str:
+    """A cell that, on a narrow terminal, does not break within an interval."""
+    text = one_line(cell)
+    return text if table.is_left(number) else text.replace(", ", ",")

@@ -1,0 +1,128 @@
+"""``tutelage plugins``: what is installed, whether it can be used, and what one plugin offers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from tutelage.cli.options import as_json, plugin_options
+from tutelage.cli.output import Table, say, show
+from tutelage.plugin_info import NamedSet, PluginInfo
+from tutelage.plugin_status import PluginStatus
+from tutelage.registry import Registry
+from tutelage.settings import describe_settings
+
+
+@click.group("plugins", invoke_without_command=True)
+@plugin_options
+@as_json
+@click.pass_context
+def command(context: click.Context, registry: Registry, as_json: bool) -> None:
+    """List the installed plugins, or show one."""
+    context.obj = registry
+    if context.invoked_subcommand is not None:
+        return
+    if as_json:
+        say(json.dumps([status.as_json() for status in registry.statuses()], indent=2))
+        return
+    rows = [_row(status) for status in registry.statuses()]
+    columns = ("plugin", "distribution", "status", "hooks")
+    show(Table(columns, rows, left=frozenset(columns)))
+    for status in registry.statuses():
+        if status.error:
+            say(f"\n{status.name}: {status.error}")
+
+
+@command.command("show")
+@click.argument("name")
+@click.pass_obj
+def show_command(registry: Registry, name: str) -> None:
+    """Show a plugin's hooks, settings, environment and what else it offers; a failed one's traceback."""
+    statuses = [status for status in registry.statuses() if status.name == name]
+    if not statuses:
+        registry.info(name)  # raises, and names the nearest one
+    for status in statuses:
+        _show_status(status)
+        if status.status == "ok":
+            _show_info(registry.info(name))
+
+
+def _row(status: PluginStatus) -> tuple[str, str, str, str]:
+    return status.name, status.origin, status.status, ", ".join(status.hooks)
+
+
+def _show_status(status: PluginStatus) -> None:
+    say(f"{status.name} ({status.origin}): {status.status}")
+    if status.error:
+        say(status.error)
+    if status.traceback:
+        say(f"\n{status.traceback.rstrip()}")
+
+
+def _show_info(info: PluginInfo) -> None:
+    say(info.help)
+    for table in info_tables(info):
+        say()
+        show(table)
+
+
+def info_tables(info: PluginInfo, environment: bool = True) -> Iterator[Table]:
+    """What a plugin says of itself: settings, environment, and what else it offers.
+
+    ``environment`` tells whether its variables are set on this machine; their values are never shown.
+    """
+    if info.settings is not None:
+        yield _settings_table(info.settings)
+    if info.environment:
+        columns = ("variable", "needed", *(("set",) if environment else ()), "help")
+        rows = [
+            (
+                variable.name,
+                "yes" if variable.required else "no",
+                *((("yes" if os.environ.get(variable.name) else "no"),) if environment else ()),
+                variable.help,
+            )
+            for variable in info.environment
+        ]
+        yield Table(columns, rows, "Environment", left=frozenset(columns))
+    yield from _offered_tables(info)
+
+
+def _settings_table(settings: type) -> Table:
+    rows = [
+        (field.name, field.type, "(must be given)" if field.default is None else field.default, field.help)
+        for field in describe_settings(settings)
+    ]
+    columns = ("setting", "type", "default", "help")
+    return Table(columns, rows, "Settings", left=frozenset(columns))
+
+
+def _offered_tables(info: PluginInfo) -> Iterator[Table]:
+    if info.models:
+        yield _named_table("Models", [(name, model.help) for name, model in info.models.items()])
+    yield from _set_table("Prompt sets", info.prompt_sets)
+    yield from _set_table("Example sets (IFT)", info.example_sets)
+    yield from _set_table("Rated sets (EFT)", info.rated_sets)
+    if info.rubrics:
+        rows = [(name, f"{rubric.lowest:g} to {rubric.highest:g}") for name, rubric in info.rubrics.items()]
+        yield Table(("name", "scale"), rows, "Rubrics", left=frozenset({"scale"}))
+    if info.pair_rules:
+        yield _named_table("Pair rules", [(name, _first_line(rule)) for name, rule in info.pair_rules.items()])
+
+
+def _set_table(title: str, sets: Mapping[str, NamedSet[Any]]) -> Iterator[Table]:
+    if sets:
+        rows = [(name, "" if item.size is None else f"{item.size:,}", item.help) for name, item in sets.items()]
+        yield Table(("name", "size", "help"), rows, title, left=frozenset({"help"}))
+
+
+def _named_table(title: str, rows: list[tuple[str, str]]) -> Table:
+    return Table(("name", "help"), rows, title, left=frozenset({"help"}))
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,152 @@
+"""What a run tells while it works: a line for each finished step and, on a terminal, two bars with the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tutelage.cli.forecast import Forecast
+from tutelage.cli.output import printable, tell
+from tutelage.cli.wording import counts_words, seconds_words, title
+from tutelage.reporter import Reporter, Silent
+from tutelage.steps import Step
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+REDRAW_SECONDS = 0.1
+"""The bars are not redrawn more often: thousands of items a second would spend their time there."""
+
+
+@contextmanager
+def reporting(quiet: bool) -> Iterator[Reporter]:
+    """The reporter that suits stderr: bars on a terminal, lines elsewhere, nothing where ``quiet``."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        with _bars() as progress:
+            yield Bars(progress)
+    else:
+        yield Lines()
+
+
+def finished_line(step: Step, number: int, total: int, seconds: float, counts: Mapping[str, int]) -> str:
+    """One finished step: which, what became of its items, and how long it took."""
+    width = len(str(total))
+    done = f"{counts_words(step, counts)} in {seconds_words(seconds)}"
+    return f"[{number:{width}}/{total}] {title(step)}: {done} -> {step.output}"
+
+
+class Lines(Silent):
+    """One line a finished step, for logs."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0
+
+    def planned(self, steps: Sequence[Step]) -> None:
+        """How many steps there are to do."""
+        self.total = len(steps)
+
+    def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
+        """Write the line."""
+        self.done += 1
+        tell(finished_line(step, self.done, self.total, seconds, counts))
+
+    def note(self, text: str) -> None:
+        """Write it."""
+        tell(text)
+
+
+class Bars:
+    """A bar for the whole run and one for the step at work, below the lines of the finished steps."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.forecast = Forecast()
+        self.steps: list[Step] = []
+        self.done = 0
+        self.whole = progress.add_task("whole run", total=None, amount="", rate="", left="")
+        self.current = progress.add_task("", total=None, amount="", rate="", left="")
+        self._items = 0
+        self._expected: int | None = None
+        self._started = self._drawn = time.monotonic()
+
+    def planned(self, steps: Sequence[Step]) -> None:
+        """Start the bar of the whole."""
+        self.steps = list(steps)
+        self.progress.update(self.whole, total=len(steps), amount=f"0/{len(steps)} steps")
+
+    def started(self, step: Step) -> None:
+        """Start the bar of a step."""
+        self._items, self._expected = 0, step.count or None
+        self._started = time.monotonic()
+        self.progress.reset(self.current, description=printable(title(step)), total=self._expected)
+        self._draw(step)
+
+    def expected(self, step: Step, total: int) -> None:
+        """The step knows its number of items."""
+        self._expected = total
+        self.progress.update(self.current, total=total)
+
+    def advanced(self, step: Step, items: int) -> None:
+        """Move the step's bar."""
+        self._items += items
+        if time.monotonic() - self._drawn > REDRAW_SECONDS:
+            self._draw(step)
+
+    def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
+        """Move the whole's bar and leave a line."""
+        self.done += 1
+        self.forecast.finished(step, seconds)
+        self.note(finished_line(step, self.done, len(self.steps), seconds, counts))
+        left = self.forecast.left(self.steps[self.done :])
+        self.progress.update(self.whole, completed=self.done, amount=f"{self.done}/{len(self.steps)} steps")
+        self._draw_left(left or 0.0)
+
+    def note(self, text: str) -> None:
+        """A line above the bars."""
+        self.progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self, step: Step) -> None:
+        self._drawn = time.monotonic()
+        seconds = self._drawn - self._started
+        rate = self._items / seconds if seconds > 0 else 0.0
+        remaining = (self._expected or 0) - self._items
+        step_left = remaining / rate if rate and remaining > 0 else None
+        self.progress.update(
+            self.current,
+            completed=self._items,
+            amount=f"{self._items:,}/{self._expected:,}" if self._expected else f"{self._items:,}",
+            rate=f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate else "",
+            left=_left_words(step_left),
+        )
+        later = self.forecast.left(self.steps[self.done + 1 :])
+        ahead = self.forecast.left([step]) if step_left is None else step_left
+        self._draw_left(None if later is None or ahead is None else later + ahead)
+
+    def _draw_left(self, seconds: float | None) -> None:
+        self.progress.update(self.whole, left=_left_words(seconds))
+
+
+def _left_words(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds_words(seconds)} left"
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress

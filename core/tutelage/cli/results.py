@@ -1,0 +1,89 @@
+"""The table at the end of a run: what each model can do, how it judges, and what it gained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tutelage.cli.output import Table
+from tutelage.cli.wording import metric_words
+from tutelage.summary import AgreementResult, ComparisonResult, ModelResult, Summary
+
+NOTE = "Each figure with its 95% interval. Exact: share of answers with the top score. Greedy answers, unless sampled."
+
+
+def result_tables(summary: Summary) -> Iterator[Table]:
+    """The tables of a summary, over all its seeds."""
+    models = summary.overall()
+    yield answers_table(models)
+    yield gains_table(summary)
+    yield rivals_table(summary, models)
+
+
+def answers_table(models: tuple[ModelResult, ...]) -> Table:
+    """How well each model answers the held-out prompts."""
+    rows = [
+        (
+            model.id,
+            metric_words(model.metrics.get("gold_score")),
+            metric_words(model.metrics.get("gold_exact"), scale=100, decimals=0),
+            metric_words(model.metrics.get("answer_words"), decimals=1),
+            metric_words(model.metrics.get("sampled_gold_score")),
+        )
+        for model in models
+    ]
+    return Table(("model", "gold score", "exact %", "words", "sampled gold score"), rows, "Answers to held-out prompts")
+
+
+def gains_table(summary: Summary) -> Table:
+    """Each later model less M1, paired by prompt."""
+    scope = _scope(summary)
+    rows = [
+        (
+            difference.left,
+            metric_words(difference.metrics.get("gold_score"), sign=True),
+            metric_words(difference.metrics.get("gold_exact"), scale=100, decimals=0, sign=True),
+            metric_words(difference.metrics.get("answer_words"), decimals=1, sign=True),
+            metric_words(difference.metrics.get("sampled_gold_score"), sign=True),
+        )
+        for difference in summary.differences
+        if difference.right == "M1" and difference.seed == scope
+    ]
+    return Table(("model", "gold score", "exact %", "words", "sampled gold score"), rows, "Gain over M1")
+
+
+def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:
+    """Each model against its parent, and its judging of its own answers against the gold."""
+    rows = []
+    for model in models:
+        compared, judging = _against_parent(summary, model), _own_judging(summary, model.id)
+        metrics = judging.metrics if judging else {}
+        rows.append(
+            (
+                model.id,
+                f"{compared.wins}/{compared.ties}/{compared.losses}" if compared else "-",
+                metric_words(metrics.get("pairwise_accuracy"), scale=100, decimals=0),
+                metric_words(metrics.get("spearman")),
+            )
+        )
+    columns = ("model", "won / tied / lost", "own judging: pairwise %", "Spearman")
+    return Table(columns, rows, "Against its parent, and as a judge of its own answers")
+
+
+def _scope(summary: Summary) -> int | None:
+    """The seed of the rows to show: the only one, or None for all together."""
+    return summary.seeds[0] if len(summary.seeds) == 1 else None
+
+
+def _against_parent(summary: Summary, model: ModelResult) -> ComparisonResult | None:
+    for result in summary.comparisons:
+        if (result.left, result.right, result.seed) == (model.id, model.parent, model.seed):
+            return result
+    return None
+
+
+def _own_judging(summary: Summary, model: str) -> AgreementResult | None:
+    scope = _scope(summary)
+    for result in summary.agreement:
+        if (result.model, result.answers, result.seed) == (model, "own", scope):
+            return result
+    return None
