@@ -18,6 +18,7 @@ from tutelage import stages
 from tutelage.checks import bound_model, find_rubric, find_rule, sets_of
 from tutelage.context import Context
 from tutelage.data import load_examples, load_prompts, load_rated
+from tutelage.errors import StageError
 from tutelage.items import Ask, Result, Unit, derive_seed, in_chunks, one_by_one
 from tutelage.judging import average, render, reply
 from tutelage.pairing import PairOptions, pair
@@ -290,6 +291,7 @@ def _work(
     at.context.expect(sum(len(unit.results) for unit in units))
 
     def counted(items: Sequence[ItemT], chunk: int) -> Iterator[ResultT]:
+        _stop_if_asked(step, at.context)
         for result in ask(items, chunk):
             at.context.advance(1)
             yield result
@@ -299,12 +301,19 @@ def _work(
     else:
         results = in_chunks(units, at.recipe.chunk, counted, journal)
     finished = sorted([*known, *results], key=lambda result: result.id)
+    _stop_if_asked(step, at.context)
 
     def put() -> None:
         at.store.write(step.output, finished)
         journal.discard()
 
     return Made(Counter(str(result.outcome) for result in finished), put)
+
+
+def _stop_if_asked(step: Step, context: Context) -> None:
+    """A stage that was asked to stop returned early: its artifact would not be whole."""
+    if context.cancelled():
+        raise StageError(f"{step.output}: stopped as asked")
 
 
 ACTIONS: Mapping[type[Step], Callable[[Any, Surroundings], Made]] = {

@@ -42,6 +42,12 @@ class StageError(TutelageError):
     exit_code = 6
 
 
+class Interrupted(TutelageError):
+    """The user asked to stop; what was finished is kept, and the same command continues."""
+
+    exit_code = 130
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelled word: '; did you mean X?' or, where nothing is near, the known ones."""
     names = sorted(known)

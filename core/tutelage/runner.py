@@ -20,7 +20,7 @@ from tutelage import stages
 from tutelage.actions import ACTIONS, Made, Surroundings
 from tutelage.checks import checked_plan
 from tutelage.context import Context
-from tutelage.errors import InputError
+from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.jsonl import write_whole
 from tutelage.recipe import Recipe, find, load, to_yaml
 from tutelage.records import Model
@@ -45,7 +45,8 @@ def run(
 
     Returns what the table shows; None where the recipe measures nothing. Raises InputError before anything is written
     where the recipe is wrong or the directory holds another run, PluginError where a plugin is missing,
-    RunLockedError where another process works on the run, and StageError where a plugin failed on the way.
+    RunLockedError where another process works on the run, StageError where a plugin failed on the way, and Interrupted
+    where ``cancelled`` said so; after either of these two the same call continues.
     """
     checked = recipe if isinstance(recipe, Recipe) else load(find(str(recipe)))
     registry = registry or Registry.discover()
@@ -92,6 +93,7 @@ class Runner:
         scratch = self.store.path(".scratch")
         scratch.mkdir(exist_ok=True)
         for step in left:
+            self._stop_if_asked()
             loaded = self._make_room(step, loaded)
             self._do(step, scratch)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -124,7 +126,15 @@ class Runner:
     def _make(self, step: Step, surroundings: Surroundings) -> Made:
         if isinstance(step, Summarise):
             return Made({}, lambda: write_summary(self.store, self.recipe, self.plan))
-        return ACTIONS[type(step)](step, surroundings)
+        try:
+            return ACTIONS[type(step)](step, surroundings)
+        except StageError:
+            self._stop_if_asked()  # a training that was asked to stop ends with an error, so that none is half done
+            raise
+
+    def _stop_if_asked(self) -> None:
+        if self.context.cancelled():
+            raise Interrupted("stopped as asked; what is finished is kept, and the same command continues")
 
     def _surroundings(self, context: Context) -> Surroundings:
         return Surroundings(self.recipe, self.registry, self.store, context)
