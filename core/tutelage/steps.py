@@ -84,7 +84,7 @@ class Train(Step):
     reference: Worker | None
     objective: Objective
     model: str
-    unit: str = "epochs' examples"
+    unit: str = "examples seen"
 
     @property
     def inputs(self) -> tuple[str, ...]:
