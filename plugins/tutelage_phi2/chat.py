@@ -75,12 +75,11 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
     return str(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False))
 
 
-def answer_text(tokenizer: Any, prompt: Sequence[Message], answer: Sequence[Message]) -> str:
-    """What follows ``prompt_text(prompt)`` when the conversation goes on with ``answer``.
+def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: Sequence[Message]) -> str:
+    """What follows ``begin``, which is ``prompt_text(prompt)``, when the conversation goes on with ``answer``.
 
     Raises ``InputError`` where the tokenizer's own template rewrites the prompt once an answer follows it.
     """
-    begin = prompt_text(tokenizer, prompt)
     whole = str(tokenizer.apply_chat_template([*prompt, *answer], tokenize=False))
     if not whole.startswith(begin):
         raise InputError(

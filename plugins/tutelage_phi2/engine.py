@@ -17,6 +17,7 @@ from tutelage.records import Sampling
 from tutelage_phi2.chat import encode
 from tutelage_phi2.choosing import choose, uniforms
 from tutelage_phi2.loading import Loaded
+from tutelage_phi2.memory import rows_that_fit
 
 _KEEP_SHARE = 0.8
 """Rows are dropped once no more than this share of a batch is still being written: each drop copies the cache."""
@@ -42,11 +43,11 @@ class Reply:
 
 
 def generate(
-    loaded: Loaded, prompts: Sequence[str], n: int, sampling: Sampling, batch_size: int
+    loaded: Loaded, prompts: Sequence[str], n: int, sampling: Sampling, batch_size: int | None = None
 ) -> Iterator[list[Reply]]:
     """Reply n times to each of the prompts, which are already templated; yields batch by batch, in no set order.
 
-    At most ``batch_size`` rows run at once, though always all n of a prompt. The same model, prompts and sampling give
+    At most ``batch_size`` rows run at once (None: as many as fit into memory), though always all n of a prompt. The same model, prompts and sampling give
     the same replies. A prompt that does not fit into the model's context gives replies with ``fits`` False.
     """
     ids = encode(loaded.tokenizer, prompts)
@@ -55,9 +56,10 @@ def generate(
     if unfit := sorted(set(range(len(prompts))) - set(fitting)):
         yield [Reply(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
     fitting.sort(key=lambda index: (-len(ids[index]), index))
-    at_once = max(1, batch_size // n)
-    for start in range(0, len(fitting), at_once):
-        batch = fitting[start : start + at_once]
+    while fitting:
+        longest = len(ids[fitting[0]]) + sampling.max_new_tokens
+        at_once = max(1, (batch_size or rows_that_fit(loaded.model, longest)) // n)
+        batch, fitting = fitting[:at_once], fitting[at_once:]
         random = uniforms(sampling.seed, [prompts[index] for index in batch], n, sampling.max_new_tokens)
         rows = _write(loaded, [ids[index] for index in batch], n, sampling, random)
         yield _replies(loaded, batch, n, rows)

@@ -21,12 +21,12 @@ _IGNORED = -100
 
 
 @frozen
-class _Turn:
-    """A prompt and one answer to it, as token ids, and the line of the file that they stand in."""
+class _Example:
+    """A prompt and one or two answers to it, as token ids, and the line of the file that they stand in."""
 
     line: int
     prompt: list[int]
-    answer: list[int]
+    answers: dict[str, list[int]]
 
 
 def sft_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
@@ -35,41 +35,59 @@ def sft_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list
     Raises ``InputError`` with file and line for an empty file, a line that is no example, and an example of more than
     ``max_length`` tokens.
     """
-    turns = _turns(path, tokenizer, "completion", max_length)
     return [
-        {"input_ids": turn.prompt + turn.answer, "labels": [_IGNORED] * len(turn.prompt) + turn.answer}
-        for turn in turns
+        {
+            "input_ids": example.prompt + example.answers["completion"],
+            "labels": [_IGNORED] * len(example.prompt) + example.answers["completion"],
+        }
+        for example in _examples(path, tokenizer, ("completion",), max_length)
     ]
 
 
 def dpo_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
     """Rows for ``trl.DPOTrainer``: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``. Raises as ``sft_rows`` does."""
-    chosen = _turns(path, tokenizer, "chosen", max_length)
-    rejected = _turns(path, tokenizer, "rejected", max_length)
     return [
-        {"prompt_ids": good.prompt, "chosen_ids": good.answer, "rejected_ids": bad.answer}
-        for good, bad in zip(chosen, rejected, strict=True)
+        {
+            "prompt_ids": example.prompt,
+            "chosen_ids": example.answers["chosen"],
+            "rejected_ids": example.answers["rejected"],
+        }
+        for example in _examples(path, tokenizer, ("chosen", "rejected"), max_length)
     ]
 
 
-def _turns(path: Path, tokenizer: Any, side: str, max_length: int) -> list[_Turn]:
-    lines, prompts, answers = [], [], []
+def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: int) -> list[_Example]:
+    lines: list[int] = []
+    prompts: list[str] = []
+    answers: dict[str, list[str]] = {side: [] for side in sides}
     for line, row in read_rows(path):
-        prompt, answer = (_messages(row, key, f"{path}, line {line}") for key in ("prompt", side))
+        place = f"{path}, line {line}"
+        prompt = _messages(row, "prompt", place)
+        begin = prompt_text(tokenizer, prompt)
         lines.append(line)
-        prompts.append(prompt_text(tokenizer, prompt))
-        answers.append(answer_text(tokenizer, prompt, answer))
+        prompts.append(begin)
+        for side in sides:
+            answers[side].append(answer_text(tokenizer, prompt, begin, _messages(row, side, place)))
     if not lines:
         raise InputError(f"{path}: no examples in it; training needs at least one")
-    ids = zip(lines, encode(tokenizer, prompts), encode_answers(tokenizer, answers), strict=True)
-    turns = [_Turn(line, prompt, answer) for line, prompt, answer in ids]
-    for turn in turns:
-        if (length := len(turn.prompt) + len(turn.answer)) > max_length:
+    prompt_ids = encode(tokenizer, prompts)
+    ids = {side: encode_answers(tokenizer, answers[side]) for side in sides}
+    examples = [
+        _Example(line, prompt_ids[index], {side: ids[side][index] for side in sides})
+        for index, line in enumerate(lines)
+    ]
+    for example in examples:
+        _check_length(example, path, max_length)
+    return examples
+
+
+def _check_length(example: _Example, path: Path, max_length: int) -> None:
+    for side, answer in example.answers.items():
+        if (length := len(example.prompt) + len(answer)) > max_length:
             raise InputError(
-                f"{path}, line {turn.line}: prompt and {side} are {length} tokens, but only {max_length} fit; "
+                f"{path}, line {example.line}: prompt and {side} are {length} tokens, but only {max_length} fit; "
                 "leave the example out, or raise max_length as far as the model's context allows"
             )
-    return turns
 
 
 def _messages(row: dict[str, Any], key: str, place: str) -> Sequence[dict[str, str]]:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
 from tutelage.context import Context
-from tutelage.errors import InputError, PluginError
+from tutelage.errors import InputError
 from tutelage.records import Model
 from tutelage_phi2.chat import ensure_chat
+from tutelage_phi2.finding import is_local, plainly
+from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
-
-_HUB_TIMEOUT = 10.0
-"""Seconds for the one question whether the hub has a model, before anything is downloaded from it."""
 
 
 @frozen(eq=False)
@@ -59,13 +54,19 @@ def release(model: Model) -> None:
 
 
 def release_all() -> None:
-    """Free the memory of whatever is kept, on the GPU too."""
-    if not _loaded:
-        return
+    """Free the memory of whatever is kept, on the GPU too.
+
+    A model that was only read is in no cycle, so its last reference frees it: collecting garbage would only cost time.
+    """
+    if _loaded:
+        _loaded.clear()
+        empty_cache()
+
+
+def empty_cache() -> None:
+    """Give memory that torch keeps for reuse back to the GPU."""
     import torch
 
-    _loaded.clear()
-    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -83,7 +84,7 @@ def read(model: Model, settings: Phi2Settings, dtype: Any = None) -> Loaded:
     Raises as ``load`` does.
     """
     name = model.name or DEFAULT_MODEL
-    local_only = _find(name, settings)
+    local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
     with plainly(name), quiet():
         import torch
@@ -147,87 +148,3 @@ def _attention(settings: Phi2Settings, device: Any) -> str:
     if settings.attention == "auto":
         return "eager" if device.type == "cpu" else "sdpa"
     return settings.attention
-
-
-def _find(name: str, settings: Phi2Settings) -> bool:
-    """True where ``name`` is on this machine, False where the hub has it. Raises ``InputError`` where neither is so.
-
-    Left alone, transformers takes a missing folder for a hub name and retries for half a minute.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"model {name}: the folder has no config.json, so it is no checkpoint; check the path")
-        return True
-    parts = name.split("/")
-    if len(parts) > 2 or name.startswith((".", "~")) or "\\" in name or (len(parts) == 2 and Path(parts[0]).is_dir()):
-        raise InputError(f"model {name}: there is no such folder; check the path (a hub name is OWNER/NAME)")
-    if _is_cached(name):
-        return True
-    if settings.local_files_only:
-        raise InputError(
-            f"model {name}: neither a folder nor in the hub's cache on this machine, and local_files_only is set; "
-            "download it first, or leave the setting out"
-        )
-    _ask_hub(name)
-    return False
-
-
-def _is_cached(name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(name, "config.json")
-    except HFValidationError as error:
-        raise InputError(f"model {name}: neither a folder nor a name of the hub (OWNER/NAME); check it") from error
-    if not isinstance(config, str):
-        return False
-    weights = [*Path(config).parent.glob("*.safetensors")]
-    return bool(weights) and all(file.exists() for file in weights)
-
-
-def _ask_hub(name: str) -> None:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
-    except HfHubHTTPError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"model {name}: no folder of this name, and the hub refuses it: {reason}") from error
-    except (OSError, OfflineModeIsEnabled) as error:
-        raise InputError(
-            f"model {name}: not on this machine, and the hub cannot be reached; connect, or name a folder with weights"
-        ) from error
-
-
-@contextmanager
-def plainly(name: str) -> Iterator[None]:
-    """Turn what transformers raises while it reads ``name`` into one error for the user."""
-    try:
-        yield
-    except ImportError as error:
-        raise PluginError(f"plugin phi2: {error}; install it with: pip install 'tutelage[phi2]'") from error
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"model {name}: it cannot be read: {reason}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars, chatter and deprecations off the terminal, and leave all as it was."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

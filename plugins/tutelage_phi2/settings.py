@@ -28,7 +28,11 @@ class Phi2Settings:
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = _setting(
         "auto", "Attention of transformers: auto is eager on a CPU, where it decodes fastest, and sdpa on a GPU."
     )
-    batch_size: int = _setting(256, "Answers that are generated at once.", validator=validators.ge(1))
+    batch_size: int | None = _setting(
+        None,
+        "Answers that are generated at once; left out, as many as fit into memory, 512 at most.",
+        validator=_at_least_one,
+    )
     local_files_only: bool = _setting(False, "Never ask the hub: a model that is not on this machine is an error.")
     threads: int | None = _setting(None, "CPU threads of torch; left out, torch's own choice.", validator=_at_least_one)
     gradient_checkpointing: bool | None = _setting(

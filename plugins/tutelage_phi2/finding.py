@@ -1,0 +1,77 @@
+"""Where a model's weights are: a folder, the hub's cache, or the hub; and one clear error, at once, where nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tutelage.errors import InputError, PluginError
+
+_HUB_TIMEOUT = 10.0
+"""Seconds for the one question whether the hub has a model, before anything is downloaded from it."""
+
+
+def is_local(name: str, local_files_only: bool) -> bool:
+    """True where ``name`` is on this machine, False where the hub has it. Raises ``InputError`` where neither is so.
+
+    Left alone, transformers takes a missing folder for a hub name and retries for half a minute.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"model {name}: the folder has no config.json, so it is no checkpoint; check the path")
+        return True
+    parts = name.split("/")
+    if len(parts) > 2 or name.startswith((".", "~")) or "\\" in name or (len(parts) == 2 and Path(parts[0]).is_dir()):
+        raise InputError(f"model {name}: there is no such folder; check the path (a hub name is OWNER/NAME)")
+    if _is_cached(name):
+        return True
+    if local_files_only:
+        raise InputError(
+            f"model {name}: neither a folder nor in the hub's cache on this machine, and local_files_only is set; "
+            "download it first, or leave the setting out"
+        )
+    _ask_hub(name)
+    return False
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except HFValidationError as error:
+        raise InputError(f"model {name}: neither a folder nor a name of the hub (OWNER/NAME); check it") from error
+    if not isinstance(config, str):
+        return False
+    weights = [*Path(config).parent.glob("*.safetensors")]
+    return bool(weights) and all(file.exists() for file in weights)
+
+
+def _ask_hub(name: str) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
+    except HfHubHTTPError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"model {name}: no folder of this name, and the hub refuses it: {reason}") from error
+    except (OSError, OfflineModeIsEnabled) as error:
+        raise InputError(
+            f"model {name}: not on this machine, and the hub cannot be reached; connect, or name a folder with weights"
+        ) from error
+
+
+@contextmanager
+def plainly(name: str) -> Iterator[None]:
+    """Turn what transformers raises while it reads ``name`` into one error for the user."""
+    try:
+        yield
+    except ImportError as error:
+        raise PluginError(f"plugin phi2: {error}; install it with: pip install 'tutelage[phi2]'") from error
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"model {name}: it cannot be read: {reason}") from error
