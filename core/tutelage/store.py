@@ -131,17 +131,19 @@ class Journal(Iterable[T]):
         if not self.path.exists():
             return
         structure = converter().structure
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
-        for line in whole.splitlines():
+        for line in self._whole_lines().splitlines():
             yield structure(json.loads(line), self.cls)
+
+    def _whole_lines(self) -> bytes:
+        data = self.path.read_bytes()
+        return data[: data.rfind(b"\n") + 1]
 
     def append(self, rows: Iterable[T]) -> None:
         """Add items and make them durable before this returns."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                os.truncate(self.path, len(self._whole_lines()))  # here, so that reading never writes
             self._file = self.path.open("a", encoding="utf-8")
         self._file.write("".join(dump(row) + "\n" for row in rows))
         self._file.flush()
