@@ -22,7 +22,7 @@ BUILT_IN_RUBRICS = {rubric.name: rubric for rubric in (ADDITIVE_RUBRIC, PAIRWISE
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
     """The plan of a recipe whose every part has been looked up, and nothing run or written.
 
-    Raises PluginError where a plugin is missing or broken, otherwise InputError with every problem found.
+    Raises PluginError where a plugin is broken, blocked or lacks a hook, otherwise InputError with every problem found.
     """
     _raise_all(_pipeline_problems(recipe))
     for role, hooks in roles_needed(recipe).items():
@@ -41,6 +41,9 @@ def check_binding(role: str, bound: Binding | None, hooks: set[str], registry: R
     """Check that a role is bound to a working plugin with the hooks it needs, and that its settings are right."""
     if bound is None:
         raise InputError(f"models.{role}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
+    if bound.plugin not in {status.name for status in registry.statuses()}:
+        known = nearest(bound.plugin, registry.names())
+        raise InputError(f"models.{role}.plugin: no plugin {bound.plugin!r} is installed{known}")
     for hook in sorted(hooks):
         registry.require(bound.plugin, hook)
     settings = registry.info(bound.plugin).settings
