@@ -18,6 +18,7 @@ from tutelage.errors import InputError
 from tutelage.jsonl import converter
 from tutelage.records import Dpo, Sampling, Sft
 from tutelage.settings import structure
+from tutelage.yaml_text import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 SCHEMA = 1
@@ -188,7 +189,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None, roles: Mapping[
             f"{path}: the recipe cannot be read ({error}); `tutelage recipes` lists the built-in ones"
         ) from error
     try:
-        values = yaml.safe_load(text)
+        values = read_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -253,7 +254,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise InputError(f"--set {text}: expected KEY=VALUE, such as dpo.learning_rate=1e-4")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), read_yaml(value)
     except yaml.YAMLError as error:
         raise InputError(f"--set {text}: the value is not YAML") from error
 

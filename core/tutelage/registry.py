@@ -164,6 +164,8 @@ class Registry:
         if not slash or not self._knows(plugin):
             return None
         offered = getattr(self.info(plugin), kind)
+        if not offered:
+            return None  # a hub name such as openai/gpt-oss-20b, whose owner is called like a plugin
         if name not in offered:
             known = (f"{plugin}/{other}" for other in offered)
             what = kind.removesuffix("s").replace("_", " ")

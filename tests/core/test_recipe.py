@@ -83,7 +83,8 @@ def test_an_override_below_a_value_is_refused(tmp_path):
 
 
 def test_override_values_are_read_as_yaml():
-    assert parse_override("dpo.learning_rate=1.0e-4") == ("dpo.learning_rate", 1e-4)
+    assert parse_override("dpo.learning_rate=1e-4") == ("dpo.learning_rate", 1e-4)
+    assert parse_override("name=1e4x") == ("name", "1e4x")
     assert parse_override("seeds=[1, 2]") == ("seeds", [1, 2])
     with pytest.raises(InputError, match="expected KEY=VALUE"):
         parse_override("seeds")

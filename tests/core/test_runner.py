@@ -161,24 +161,30 @@ from tutelage.registry import Registry
 from tutelage.runner import run
 registry = Registry.empty()
 registry.register(echoing_world, "numbers")
-print("ready", flush=True)
 run(from_values(recipes.numbers_recipe()), sys.argv[1], registry)
 """
 
 
+def kill_after_steps(command, steps_file, steps):
+    """Start a run and kill it once so many more steps are noted. Returns whether it was killed."""
+
+    def noted():
+        return steps_file.read_bytes().count(b"\n") if steps_file.exists() else 0
+
+    with subprocess.Popen(command) as process:
+        wanted = noted() + steps
+        while process.poll() is None and noted() < wanted:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    return process.returncode == -signal.SIGKILL
+
+
 def test_a_run_killed_again_and_again_ends_with_the_same_artifacts(tmp_path, undisturbed):
     draw, kills = random.Random(7), 0
-    while True:
-        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"ready\n"
-            time.sleep(draw.uniform(0.05, 0.4 + 0.1 * kills))
-            process.send_signal(signal.SIGKILL)
-        if process.returncode == 0:
-            break
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
+    while kill_after_steps(command, tmp_path / "run" / "steps.jsonl", draw.randint(1, 30)):
         kills += 1
-        assert kills < 40
-    assert kills >= 2
+    assert kills >= 3
     assert artifacts(tmp_path / "run") == artifacts(undisturbed)
 
 

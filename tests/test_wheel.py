@@ -1,0 +1,54 @@
+"""The built wheel, installed alone: an editable install exposes files that a wheel may lack."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder of commands of an empty environment with the wheel and its own requirements, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
+    subprocess.run(build, check=True, capture_output=True)
+    venv.create(folder / "venv", with_pip=True)
+    (wheel,) = folder.glob("*.whl")
+    pip = [str(folder / "venv/bin/pip"), "install", "--quiet", "--constraint", str(REPOSITORY / "constraints.txt")]
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+    return folder / "venv" / "bin"
+
+
+def output_of(installed, *arguments):
+    command = [str(installed / arguments[0]), *arguments[1:]]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=installed).stdout
+
+
+def test_every_plugin_that_ships_is_found_without_any_of_the_heavy_libraries(installed):
+    plugins = json.loads(output_of(installed, "tutelage", "plugins", "--json"))
+    assert {plugin["name"]: plugin["status"] for plugin in plugins} == {
+        name: "ok" for name in ("gemini", "openai", "phi2", "tiny")
+    }
+    assert all(plugin["distribution"] == "tutelage" for plugin in plugins)
+
+
+def test_the_recipes_and_the_embedded_plan_are_in_the_wheel(installed):
+    assert "embedded" in output_of(installed, "tutelage", "recipes")
+    plan = json.loads(output_of(installed, "tutelage", "plan", "embedded", "--json"))
+    assert plan
+
+
+def test_the_embedded_weights_are_in_the_wheel(installed):
+    program = (
+        "from pathlib import Path; import tutelage_tiny;"
+        "folder = Path(tutelage_tiny.describe().models['student'].location);"
+        "print(sorted(path.name for path in folder.iterdir()))"
+    )
+    files = output_of(installed, "python", "-c", program)
+    assert "model.safetensors" in files
+    assert "tokenizer.json" in files
