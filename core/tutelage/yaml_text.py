@@ -1,4 +1,4 @@
-"""YAML as people write it: ``5e-5`` is a number here. YAML 1.1, which PyYAML reads, wants ``5.0e-5`` and takes it for text."""
+"""YAML as people write it: ``5e-5`` is a number here, where YAML 1.1, which PyYAML reads, would take it for text."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ _Loader.add_implicit_resolver(
 
 def read_yaml(text: str) -> Any:
     """The plain values of a YAML text. Raises ``yaml.YAMLError`` where it is not YAML."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    return yaml.load(text, Loader=_Loader)
