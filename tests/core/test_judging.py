@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +17,8 @@ from tutelage.judging import (
     reply,
 )
 from tutelage.records import Comparison, JudgeItem, Judgement, Outcome, Rubric
+
+SEED_PAPER = Path(__file__).parents[3] / "shared" / "data" / "seed_paper"
 
 ORDERS = st.sampled_from(
     [
@@ -229,3 +234,19 @@ def test_a_sample_that_is_there_twice_is_an_error() -> None:
 def test_a_score_that_is_no_number_is_an_error() -> None:
     with pytest.raises(InputError, match="a#0: its score nan"):
         average([Judgement("a", 0, float("nan"))])
+
+
+@pytest.mark.skipif(not SEED_PAPER.is_dir(), reason=f"the published replies are not at {SEED_PAPER}")
+def test_of_800_real_replies_nearly_all_are_read_and_none_is_read_wrongly() -> None:
+    """Against the scores that the published code read. Its replies echo the question first and the end token after."""
+    lines = (SEED_PAPER / "m1_scores.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [answer for row in map(json.loads, lines) for answer in row["completion"].values()]
+    replies = [answer["reasoning"].split("<|im_start|>assistant", 1)[1].split("<|im_end|>")[0] for answer in answers]
+    parsed = [parse_score(text, ADDITIVE_RUBRIC) for text in replies]
+    wrong = [
+        (one.score, answer["score"])
+        for one, answer in zip(parsed, answers, strict=True)
+        if one.score is not None and one.score != answer["score"]
+    ]
+    assert wrong == []
+    assert sum(one.score is not None for one in parsed) >= 795

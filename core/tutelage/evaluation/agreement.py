@@ -26,17 +26,15 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import evolve, field, frozen
 
 from tutelage.errors import InputError
-from tutelage.evaluation.correlations import Cells, kendall_tau, spearman, within_rows
+from tutelage.evaluation.correlations import pooled, within
 from tutelage.evaluation.intervals import (
     DEFAULT,
-    NOTHING,
     Bootstrap,
     Cluster,
     Clusters,
     Floats,
     Integers,
     Metric,
-    metrics,
     ratio_metrics,
 )
 
@@ -132,10 +130,11 @@ def agreement(
     joined = _by_position(judge, gold) if as_published else _by_id(judge, gold)
     clusters = Clusters.of(_cluster(rating) for rating in [*judge, *gold])
     measures = _Measures(_Table.of(joined, clusters), clusters, highest, bootstrap)
-    rho, tau = measures.pooled()
-    rho_within, tau_within = measures.within()
+    table = measures.table
+    rho, tau = pooled(table.judge, table.gold, table.cluster, clusters, bootstrap)
+    rho_within, tau_within = within(table.judge_rows, table.gold_rows, clusters, bootstrap)
     return Agreement(
-        items=len(measures.table.judge),
+        items=len(table.judge),
         unmatched=len(judge) + len(gold) - 2 * len(joined),
         pairwise_accuracy=measures.equal_scores() if as_published else measures.pairwise_accuracy(),
         five_best=measures.five_best(as_published),
@@ -166,13 +165,8 @@ class _Table:
 
         both = [(one, other) for one, other in joined if one.score is not None and other.score is not None]
         cluster = np.array([clusters.index[_cluster(one)] for one, _ in both], int)
-        order = np.argsort(cluster, kind="stable")
-        cluster = cluster[order]
-        judge, gold = (np.array([pair[side].score for pair in both], float)[order] for side in (0, 1))
-        place = np.arange(len(cluster)) - np.searchsorted(cluster, cluster)
-        rows = np.full((2, len(clusters.keys), int(place.max(initial=0)) + 1), np.nan)
-        rows[:, cluster, place] = judge, gold
-        return cls(cluster, judge, gold, rows[0], rows[1])
+        judge, gold = (np.array([pair[side].score for pair in both], float) for side in (0, 1))
+        return cls(cluster, judge, gold, clusters.rows(cluster, judge), clusters.rows(cluster, gold))
 
 
 @frozen
@@ -203,28 +197,6 @@ class _Measures:
         same = ((judge == gold) | _is_nan(gold)).all(axis=1, keepdims=True)
         ranked = (~_is_nan(gold)).sum(axis=1, keepdims=True) > 0
         return self._share(same & ranked, ranked)
-
-    def pooled(self) -> list[Metric]:
-        """Both correlations over all items: the cells of each cluster are counted once, and then weighted."""
-        import numpy as np
-
-        items = len(self.table.judge)
-        if not items:
-            return [NOTHING, NOTHING]
-        cells = Cells.of(self.table.judge, self.table.gold)
-        counts = np.zeros((len(self.clusters.keys), len(cells.first)))
-        np.add.at(counts, (self.table.cluster, cells.of_item), 1.0)
-        resampled = np.concatenate([counts.sum(axis=0, keepdims=True), self.clusters.weights(self.bootstrap) @ counts])
-        both = np.stack([correlation(resampled, cells) for correlation in (spearman, kendall_tau)], axis=1)
-        return metrics(both[0], both[1:], [items, items], self.bootstrap)
-
-    def within(self) -> list[Metric]:
-        """Both correlations inside each prompt, averaged over the prompts that have one."""
-        import numpy as np
-
-        values = np.stack(within_rows(self.table.judge_rows, self.table.gold_rows), axis=1)
-        there = (~np.isnan(values)).astype(float)
-        return ratio_metrics(np.nan_to_num(values), there, self.clusters, self.bootstrap)
 
     def _share(self, hits: NDArray[np.bool_], units: NDArray[np.bool_]) -> Metric:
         """Hits over units, both of the shape (clusters, units of a cluster)."""

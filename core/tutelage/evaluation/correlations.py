@@ -1,4 +1,4 @@
-"""Rank correlations of two raters, for many resamples at once.
+"""Rank correlations of two raters with intervals, pooled over all items and inside each prompt.
 
 Scores take few distinct values, so pooled items are counted in cells, one for each distinct pair of scores. A resample
 then is a row of cell counts, and both correlations follow from the counts exactly, ties included.
@@ -8,10 +8,43 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from tutelage.evaluation.intervals import Floats, Integers
+from tutelage.evaluation.intervals import NOTHING, Bootstrap, Clusters, Floats, Integers, Metric, metrics, ratio_metrics
 
 _BLOCK = 1024
 """Cells compared at once: bounds the memory where scores are continuous and every item is its own cell."""
+
+
+def pooled(
+    first: Floats, second: Floats, positions: Integers, clusters: Clusters, bootstrap: Bootstrap
+) -> tuple[Metric, Metric]:
+    """Spearman's correlation and tau-b over all items; n counts items.
+
+    Scores of the shape (items,), and the cluster that each item belongs to.
+    """
+    import numpy as np
+
+    if not len(first):
+        return NOTHING, NOTHING
+    cells = Cells.of(first, second)
+    counts = np.zeros((len(clusters.keys), len(cells.first)))
+    np.add.at(counts, (positions, cells.of_item), 1.0)
+    resampled = np.concatenate([counts.sum(axis=0, keepdims=True), clusters.weights(bootstrap) @ counts])
+    both = np.stack([correlation(resampled, cells) for correlation in (spearman, kendall_tau)], axis=1)
+    rho, tau = metrics(both[0], both[1:], [len(first)] * 2, bootstrap)
+    return rho, tau
+
+
+def within(first: Floats, second: Floats, clusters: Clusters, bootstrap: Bootstrap) -> tuple[Metric, Metric]:
+    """Means over clusters of Spearman's correlation and tau-b inside each; n counts the clusters that have one.
+
+    Scores of the shape (clusters, items), as ``Clusters.rows`` gives them.
+    """
+    import numpy as np
+
+    values = np.stack(within_rows(first, second), axis=1)
+    there = (~np.isnan(values)).astype(float)
+    rho, tau = ratio_metrics(np.nan_to_num(values), there, clusters, bootstrap)
+    return rho, tau
 
 
 @frozen

@@ -38,6 +38,12 @@ class Metric:
     n: int
     """How many units (answers, pairs, prompts: the metric says which) the value rests on."""
 
+    def shifted(self, by: float) -> Metric:
+        """The same measure counted from another zero."""
+        if self.value is None or self.low is None or self.high is None:
+            return self
+        return measured(self.value + by, self.low + by, self.high + by, self.n)
+
 
 NOTHING = Metric(None, None, None, 0)
 """What every measure of nothing is."""
@@ -79,6 +85,20 @@ class Clusters:
 
         positions = [self.index[key] for key in keys]
         return np.bincount(positions, weights=np.asarray(values, float), minlength=len(self.keys)).astype(float)
+
+    def rows(self, positions: Integers, values: Floats) -> Floats:
+        """Values side by side, a row for each cluster, NaN where a row is shorter than the longest.
+
+        ``positions`` says which cluster each value belongs to. Shapes (values,) and (values,) to (clusters, longest).
+        """
+        import numpy as np
+
+        order = np.argsort(positions, kind="stable")
+        sorted_positions = positions[order]
+        place = np.arange(len(order)) - np.searchsorted(sorted_positions, sorted_positions)
+        rows = np.full((len(self.keys), int(place.max(initial=0)) + 1), np.nan)
+        rows[sorted_positions, place] = values[order]
+        return rows
 
     def weights(self, bootstrap: Bootstrap) -> Floats:
         """How often each resample drew each cluster: shape (resamples, clusters), read-only."""
