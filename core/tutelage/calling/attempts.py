@@ -143,6 +143,7 @@ class Calls:
         try:
             return _within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout, place))
         finally:
+            place.leave()
             tries.seconds += time.monotonic() - place.started
 
     def _sent(self, request: Request[T], key: str | None, tries: _Tries, timeout: float, place: Place) -> Answer[T]:

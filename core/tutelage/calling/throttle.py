@@ -7,8 +7,8 @@ import time
 
 from tutelage.calling.records import Limits
 
-_SLOWER = 0.7
-"""What is left of the limit when a service says that it is too much (CUBIC's factor: RFC 9438, 4.6)."""
+_SLOWER = 0.5
+"""What is left of the limit when a service says that it is too much (TCP's: RFC 5681, 3.1)."""
 
 
 class Concurrency:
@@ -74,16 +74,18 @@ class Pace:
 
 
 class Place:
-    """One request's place in flight. Whoever sends the request leaves it when the service has replied."""
+    """One request's place in flight, left when the service has replied, or when nobody waits for that any more."""
 
     def __init__(self, throttle: Throttle, booked_tokens: int) -> None:
         self.started = time.monotonic()
         self._throttle = throttle
         self._booked_tokens = booked_tokens
+        self._left = threading.Lock()
 
     def leave(self) -> None:
-        """The request is no longer in flight."""
-        self._throttle.concurrency.release()
+        """The request is no longer in flight. The first call counts."""
+        if self._left.acquire(blocking=False):
+            self._throttle.concurrency.release()
 
     def faster(self, used_tokens: int | None) -> None:
         """It was answered, and used so many tokens where the service has counted them."""
