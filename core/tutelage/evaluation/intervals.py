@@ -178,16 +178,18 @@ def ratio_metrics(
 ) -> list[Metric]:
     """A metric for each column: sum of numerators over sum of denominators, n being the latter.
 
-    Where ``proportion`` (of all columns, or of each) is true, a share of exactly 0 or 1 gets Wilson's interval over the
-    clusters that have a part in it: every resample repeats such a share, so its bootstrap interval has no width.
+    Where ``proportion`` (of all columns, or of each) is true, the column is a share, and gets Wilson's interval where
+    that is the better one: where every cluster is one independent trial (a percentile interval covers too little near
+    0 and 1), and at exactly 0 or 1, where every resample repeats the share and the bootstrap's interval has no width.
     """
     values, replicates = ratio(numerators, denominators, clusters, bootstrap)
     made = metrics(values, replicates, denominators.sum(axis=0).round().astype(int), bootstrap)
     shares = [proportion] * len(made) if isinstance(proportion, bool) else proportion
+    trials = _are_trials(numerators, denominators, clusters)
     involved = (denominators > 0).sum(axis=0).tolist()
     return [
-        _widened(metric, count, bootstrap) if share else metric
-        for metric, count, share in zip(made, involved, shares, strict=True)
+        _by_wilson(metric, count, bootstrap) if share and (trial or metric.value in (0.0, 1.0)) else metric
+        for metric, share, trial, count in zip(made, shares, trials, involved, strict=True)
     ]
 
 
@@ -245,8 +247,18 @@ def _quantiles(replicates: Floats, shares: tuple[float, float]) -> Floats:
     )
 
 
-def _widened(metric: Metric, clusters: int, bootstrap: Bootstrap) -> Metric:
-    if metric.value not in (0.0, 1.0):
+def _are_trials(numerators: Floats, denominators: Floats, clusters: Clusters) -> list[bool]:
+    """Whether each column has at most one unit a cluster, hit or missed whole, under one seed."""
+    import numpy as np
+
+    if len({seed for seed, _ in clusters.keys}) > 1:
+        return [False] * numerators.shape[1]
+    whole = np.isin(numerators, (0.0, 1.0)) & np.isin(denominators, (0.0, 1.0))
+    return [bool(column) for column in whole.all(axis=0)]
+
+
+def _by_wilson(metric: Metric, clusters: int, bootstrap: Bootstrap) -> Metric:
+    if metric.value is None:
         return metric
     bounds = wilson(metric.value * clusters, clusters, bootstrap.confidence)
     return Metric(metric.value, bounds.low, bounds.high, metric.n)

@@ -1,4 +1,3 @@
-import json
 import random
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from scipy import stats
 from tutelage.errors import InputError
 from tutelage.evaluation.agreement import Agreement, Rating, agreement, ratings
 from tutelage.evaluation.intervals import NOTHING, Bootstrap
+from tutelage.evaluation.published import published_ratings
+from tutelage.jsonl import read_rows
 from tutelage.judging import average
 from tutelage.records import Judgement
 
@@ -23,12 +24,7 @@ needs_the_published_scores = pytest.mark.skipif(
 
 
 def published(name: str) -> list[Rating]:
-    lines = (SEED_PAPER / name).read_text(encoding="utf-8").splitlines()
-    return [
-        Rating(f"{row['prompt_id']}/{key}", row["prompt_id"], None if answer["score"] == -1 else float(answer["score"]))
-        for row in map(json.loads, lines)
-        for key, answer in sorted(row["completion"].items())
-    ]
+    return published_ratings(read_rows(SEED_PAPER / name), name)
 
 
 def rows(*groups: list[float | None]) -> list[Rating]:

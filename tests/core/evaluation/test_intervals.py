@@ -114,6 +114,13 @@ def test_a_share_of_exactly_one_has_wilsons_interval_over_prompts() -> None:
     assert metric.low == pytest.approx(0.7225, abs=1e-4)
 
 
+def test_the_interval_of_a_rare_share_covers_the_truth_where_each_prompt_is_one_trial() -> None:
+    hits = (np.random.default_rng(3).random((PROMPTS, WORLDS)) < 0.04).astype(float)
+    made = ratio_metrics(hits, np.ones_like(hits), clusters(), DEFAULT, proportion=True)
+    assert 0.93 <= covered(made, 0.04) <= 0.98
+    assert made[0] == wilson(hits[:, 0].sum(), PROMPTS)
+
+
 def test_a_difference_counts_only_the_prompts_that_both_have() -> None:
     left = np.array([[1.0], [5.0], [0.0]])
     right = np.array([[0.0], [0.0], [9.0]])

@@ -1,0 +1,29 @@
+"""Score files in the format of the paper's published code: a row for each prompt, its answers by number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tutelage.errors import InputError
+from tutelage.evaluation.agreement import UNPARSED_AS_PUBLISHED, Rating
+
+
+def published_ratings(rows: Iterable[tuple[int, Mapping[str, Any]]], source: str) -> list[Rating]:
+    """Read ``{"prompt_id": ..., "completion": {"0": {"score": ...}, ...}}`` rows, as ``jsonl.read_rows`` yields them.
+
+    An answer's id is ``PROMPT_ID/NUMBER``, and -1, which that code wrote for a reply without a score, is no score.
+    Raises ``InputError`` with ``source`` (the file) and line where a row has another form.
+    """
+    return [rating for line, row in rows for rating in _of_row(row, f"{source}, line {line}")]
+
+
+def _of_row(row: Mapping[str, Any], place: str) -> Iterator[Rating]:
+    prompt_id, answers = row.get("prompt_id"), row.get("completion")
+    if not isinstance(prompt_id, str) or not isinstance(answers, Mapping):
+        raise InputError(f"{place}: expected a prompt_id and, under completion, its answers by number")
+    for number, answer in sorted(answers.items()):
+        score = answer.get("score") if isinstance(answer, Mapping) else None
+        if not isinstance(score, int | float) or isinstance(score, bool):
+            raise InputError(f"{place}: answer {number} has no numeric score")
+        yield Rating(f"{prompt_id}/{number}", prompt_id, None if score == UNPARSED_AS_PUBLISHED else float(score))
