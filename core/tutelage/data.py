@@ -52,12 +52,12 @@ def load_rated(sets: Sets, source: str, count: int | None, seed: int) -> list[Ra
 
 def prompt_of(row: Mapping[str, Any]) -> str:
     """The prompt of a row. Raises ValueError where there is none."""
-    return _text(row, "prompt")
+    return text_of(row, "prompt")
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
     """The instruction example in a row. Raises ValueError where something is missing."""
-    return Example(_text(row, "prompt"), _text(row, "answer"))
+    return Example(text_of(row, "prompt"), text_of(row, "answer"))
 
 
 def rated_of(row: Mapping[str, Any]) -> RatedExample:
@@ -65,10 +65,11 @@ def rated_of(row: Mapping[str, Any]) -> RatedExample:
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise ValueError("`score` must be a number")
-    return RatedExample(_text(row, "prompt"), _text(row, "answer"), float(score), str(row.get("reason", "")))
+    return RatedExample(text_of(row, "prompt"), text_of(row, "answer"), float(score), str(row.get("reason", "")))
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
+def text_of(row: Mapping[str, Any], key: str) -> str:
+    """The text that a row has under a key. Raises ValueError where there is none, or an empty one."""
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"`{key}` must be a text that is not empty; the row has {', '.join(sorted(row)) or 'no keys'}")

@@ -19,9 +19,6 @@ ROLES = ("student", "judge", "teacher", "evaluator")
 DEFAULT_RECIPE = "embedded"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-set_option = click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Set one key, such as dpo.beta=0.2; repeatable."
-)
 
 
 @frozen
@@ -59,7 +56,8 @@ def recipe_options(command: Command) -> Command:
     for role in reversed(ROLES):
         help = f"Bind the {role} to a plugin."
         decorated = click.option(f"--{role}", metavar="NAME[:MODEL]", help=help)(decorated)
-    decorated = set_option(decorated)
+    help = "Set one key of the recipe, such as dpo.beta=0.2; repeatable."
+    decorated = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=help)(decorated)
     help = "The run's folder [default: runs/ and the recipe's name]. Without RECIPE, the run there is continued."
     decorated = click.option("--run", "directory", metavar="DIR", help=help)(decorated)
     return click.argument("recipe", required=False)(decorated)

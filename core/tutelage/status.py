@@ -1,0 +1,90 @@
+"""How far a run is: read from its folder, without touching it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from attrs import field, frozen
+
+from tutelage.pipelines import make_plan
+from tutelage.recipe import load
+from tutelage.steps import Step
+from tutelage.store import FinishedStep, Store, open_run
+
+State = Literal["done", "in progress", "to come"]
+
+
+@frozen
+class StepStatus:
+    """One step of a run."""
+
+    step: Step
+    state: State
+    kept: int = 0
+    """Items that an unfinished step has in its journal."""
+    counts: Mapping[str, int] = field(factory=dict)
+    """What became of the items of a finished step."""
+
+
+@frozen
+class RunStatus:
+    """A whole run."""
+
+    root: Path
+    recipe: str
+    steps: tuple[StepStatus, ...]
+    process: int | None
+    """Id of the process that works on it."""
+
+    def count(self, state: State) -> int:
+        """How many steps are in a state."""
+        return sum(step.state == state for step in self.steps)
+
+
+def run_status(root: Path) -> RunStatus:
+    """How far the run in ``root`` is. Reads only. Raises InputError where no run is there."""
+    store = open_run(root)
+    recipe = load(store.path("recipe.yaml"))
+    notes = store.finished_steps()
+    steps = tuple(_step_status(store, step, notes.get(step.output)) for step in make_plan(recipe).steps)
+    return RunStatus(root, recipe.name, steps, _lock_holder(store))
+
+
+def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepStatus:
+    if store.has(step.output):
+        return StepStatus(step, "done", counts=note.counts if note else {})
+    journal = store.journal(step.output, object).path
+    if journal.exists():
+        return StepStatus(step, "in progress", journal.read_bytes().count(b"\n"))
+    started = store.path(step.output).with_name(f".{store.path(step.output).name}.tmp").exists()
+    return StepStatus(step, "in progress" if started else "to come")
+
+
+def _lock_holder(store: Store) -> int | None:
+    """The process that holds the run's lock. The number in the file alone says nothing: its process may be gone."""
+    lock = store.path(".lock")
+    try:
+        with lock.open("rb") as file:
+            process = int(file.read().strip() or 0)
+            if not process or not _is_alive(process):
+                return None
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+    except BlockingIOError:
+        return process
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
