@@ -232,7 +232,8 @@ def _is_nan(values: Floats) -> NDArray[np.bool_]:
 
 def _by_id(judge: Sequence[Rating], gold: Sequence[Rating]) -> list[tuple[Rating, Rating]]:
     known = {(rating.seed, rating.id): rating for rating in gold}
-    joined = [(one, known[one.seed, one.id]) for one in judge if (one.seed, one.id) in known]
+    matched = sorted((one for one in judge if (one.seed, one.id) in known), key=lambda one: (one.seed, one.id))
+    joined = [(one, known[one.seed, one.id]) for one in matched]
     for one, other in joined:
         if one.prompt_id != other.prompt_id:
             raise InputError(f"item {one.id}: prompt {one.prompt_id} for the judge, {other.prompt_id} for the gold")

@@ -254,7 +254,7 @@ def _are_trials(numerators: Floats, denominators: Floats, clusters: Clusters) ->
     if len({seed for seed, _ in clusters.keys}) > 1:
         return [False] * numerators.shape[1]
     whole = np.isin(numerators, (0.0, 1.0)) & np.isin(denominators, (0.0, 1.0))
-    return [bool(column) for column in whole.all(axis=0)]
+    return [bool(column) for column in np.logical_and.reduce(whole, axis=0)]
 
 
 def _by_wilson(metric: Metric, clusters: int, bootstrap: Bootstrap) -> Metric:
