@@ -1,0 +1,115 @@
+"""What is Gemini's own: how a request is spelled, and how blocked and strange replies are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import tutelage_gemini as plugin
+from tutelage.calling import Limits, Transient
+from tutelage.context import Context
+from tutelage.errors import StageError
+from tutelage.judging import PAIRWISE_RUBRIC
+from tutelage.records import Comparison, Model, Outcome, Prompt, Sampling
+from tutelage.services import Question
+from tutelage_gemini.client import read_reply, request_body
+from tutelage_gemini.settings import GeminiSettings, endpoint
+
+QUESTION = Question("Why?", Sampling(temperature=0.3, top_p=0.8), sample=7, max_tokens=50)
+
+
+def response(**fields: Any) -> Any:
+    import google.generativeai as genai
+
+    return genai.protos.GenerateContentResponse(fields)
+
+
+def candidate(finish: str, *texts: str) -> dict[str, Any]:
+    return {"finish_reason": finish, "content": {"role": "model", "parts": [{"text": text} for text in texts]}}
+
+
+def test_a_request_says_model_question_length_sampling_and_what_to_block() -> None:
+    body = request_body(GeminiSettings(block="none"), "gemini-1.0-pro", QUESTION)
+    assert body["model"] == "models/gemini-1.0-pro"
+    assert body["contents"] == [{"role": "user", "parts": [{"text": "Why?"}]}]
+    assert body["generation_config"] == {
+        "temperature": 0.3,
+        "top_p": 0.8,
+        "max_output_tokens": 50,
+        "candidate_count": 1,
+    }
+    assert {rule["threshold"] for rule in body["safety_settings"]} == {"BLOCK_NONE"}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_every_request_that_we_spell_is_one_in_the_protocol() -> None:
+    import google.generativeai as genai
+
+    for block in ("none", "only_high", "medium_and_above", "low_and_above"):
+        body = request_body(GeminiSettings(block=block), "m", Question("Why?", Sampling(), log_probabilities=True))  # type: ignore[arg-type]
+        assert genai.protos.GenerateContentRequest(body).safety_settings[0].threshold.name == f"BLOCK_{block.upper()}"
+
+
+def test_the_parts_of_an_answer_are_one_text_and_thoughts_are_paid() -> None:
+    usage = {"prompt_token_count": 10, "candidates_token_count": 2, "total_token_count": 40}
+    reply = read_reply(response(candidates=[candidate("STOP", "Be", "cause.")], usage_metadata=usage))
+    assert (reply.text, reply.outcome) == ("Because.", Outcome.ANSWERED)
+    assert (reply.input_tokens, reply.output_tokens) == (10, 30)
+
+
+@pytest.mark.parametrize("finish", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "OTHER"])
+def test_an_answer_that_was_stopped_is_a_refusal_with_its_reason(finish: str) -> None:
+    reply = read_reply(response(candidates=[candidate(finish)]))
+    assert (reply.outcome, reply.detail) == (Outcome.REFUSED, f"the answer was blocked: {finish}")
+
+
+def test_a_blocked_question_is_a_refusal_with_its_reason() -> None:
+    reply = read_reply(response(prompt_feedback={"block_reason": "PROHIBITED_CONTENT"}))
+    assert (reply.outcome, reply.detail) == (Outcome.REFUSED, "the question was blocked: PROHIBITED_CONTENT")
+
+
+def test_an_answer_that_is_all_thoughts_was_cut() -> None:
+    reply = read_reply(response(candidates=[candidate("MAX_TOKENS")]))
+    assert (reply.outcome, reply.text) == (Outcome.CUT, "")
+
+
+def test_a_reply_without_candidates_is_tried_again() -> None:
+    with pytest.raises(Transient, match="no candidates"):
+        read_reply(response())
+
+
+def test_googles_older_variable_holds_the_key_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+    monkeypatch.setenv("GOOGLE_API_KEY", "older")
+    assert endpoint(None, "").secret == "older"
+    monkeypatch.setenv("GEMINI_API_KEY", "newer")
+    assert endpoint(None, "").secret == "newer"
+
+
+def test_two_services_in_one_process_keep_apart(start_server: Callable[..., Any]) -> None:
+    servers = [start_server("gemini"), start_server("gemini")]
+    prompts = [Prompt(f"Question {number}?") for number in range(8)]
+    limits = Limits(in_flight=1)
+    streams = [
+        plugin.demonstrate(
+            Model("gemini", "gemini-test"),
+            iter(prompts),
+            Sampling(),
+            Context(settings=GeminiSettings(base_url=server.url, limits=limits)),
+        )
+        for server in servers
+    ]
+    for _ in prompts:
+        for stream in streams:
+            assert next(stream).outcome is Outcome.ANSWERED
+    assert [len(server.asked()) for server in servers] == [8, 8]
+
+
+def test_log_probabilities_that_the_model_refuses_are_named_with_the_setting(start_server: Callable[..., Any]) -> None:
+    server = start_server("gemini", "--always", "no-logprobs")
+    context = Context(settings=GeminiSettings(base_url=server.url, log_probabilities=True))
+    comparison = Comparison("1", "Why?", "One.", "Two.")
+    with pytest.raises(StageError, match="set log_probabilities: false"):
+        list(plugin.evaluate(Model("gemini", "m"), iter([comparison]), PAIRWISE_RUBRIC, Sampling(), context))

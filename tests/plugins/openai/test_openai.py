@@ -1,0 +1,102 @@
+"""What is OpenAI's own: how a request is spelled, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion
+
+import tutelage_openai as plugin
+from tutelage.calling import Limits, Transient
+from tutelage.context import Context
+from tutelage.errors import StageError
+from tutelage.judging import PAIRWISE_RUBRIC
+from tutelage.records import Comparison, Model, Outcome, Prompt, Sampling
+from tutelage.services import Question
+from tutelage_openai.client import read_reply, request_body
+from tutelage_openai.settings import OpenAiSettings
+
+QUESTION = Question("Why?", Sampling(temperature=0.3, top_p=0.8), sample=7, max_tokens=50)
+LOCAL = "http://127.0.0.1:8000/v1"
+
+
+def demonstrate(server: Any) -> list[Any]:
+    settings = OpenAiSettings(base_url=f"{server.url}/v1", limits=Limits(attempts=1))
+    arguments = {"model": Model("openai", "gpt-test"), "prompts": iter([Prompt("Why?")]), "sampling": Sampling()}
+    return list(plugin.demonstrate(**arguments, context=Context(settings=settings)))
+
+
+def test_a_request_says_model_question_length_and_sampling() -> None:
+    assert request_body(OpenAiSettings(base_url=LOCAL), "m", QUESTION) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Why?"}],
+        "max_tokens": 50,
+        "temperature": 0.3,
+        "top_p": 0.8,
+        "seed": 7,
+    }
+
+
+def test_the_official_service_is_told_the_length_under_its_new_name() -> None:
+    body = request_body(OpenAiSettings(), "m", QUESTION)
+    assert (body["max_completion_tokens"], "max_tokens" in body) == (50, False)
+
+
+def test_settings_leave_sampling_out_and_change_the_body() -> None:
+    settings = OpenAiSettings(base_url=LOCAL, send_sampling=False, extra={"max_tokens": None, "top_k": 5})
+    assert request_body(settings, "m", QUESTION) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Why?"}],
+        "top_k": 5,
+    }
+
+
+def test_gpt_4_turbo_is_asked_where_the_recipe_names_no_model() -> None:
+    endpoint = plugin.describe().endpoint
+    assert endpoint is not None
+    assert endpoint(None, "").model == "gpt-4-turbo"
+    assert endpoint(None, "").cost(1_000_000, 0) == 10.0
+
+
+def completion(**changes: Any) -> ChatCompletion:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Because."}, **changes}
+    return ChatCompletion.model_construct(model="m", choices=[ChatCompletion.model_validate({
+        "id": "1", "created": 1, "model": "m", "object": "chat.completion", "choices": [choice],
+    }).choices[0]], usage=None)  # fmt: skip
+
+
+def test_a_refusal_in_words_is_a_refusal() -> None:
+    reply = read_reply(completion(message={"role": "assistant", "content": None, "refusal": "I can't help."}))
+    assert (reply.outcome, reply.detail, reply.text) == (Outcome.REFUSED, "I can't help.", "")
+
+
+def test_without_usage_the_tokens_are_unknown() -> None:
+    reply = read_reply(completion())
+    assert (reply.text, reply.input_tokens, reply.output_tokens) == ("Because.", None, None)
+
+
+@pytest.mark.parametrize("strange", ["<html></html>", None, ChatCompletion.model_construct(choices=None)])
+def test_what_is_no_completion_is_tried_again(strange: Any) -> None:
+    with pytest.raises(Transient, match="no choices"):
+        read_reply(strange)
+
+
+def test_an_account_without_credit_stops_the_step(start_server: Callable[..., Any]) -> None:
+    with pytest.raises(StageError, match="is out of credit"):
+        demonstrate(start_server("openai", "--always", "quota"))
+
+
+def test_a_prompt_that_the_service_filters_is_a_refusal(start_server: Callable[..., Any]) -> None:
+    (demonstration,) = demonstrate(start_server("openai", "--always", "filtered"))
+    assert (demonstration.outcome, demonstration.text) == (Outcome.REFUSED, "")
+    assert "blocked by safety rules" in demonstration.detail
+
+
+def test_a_parameter_that_the_model_refuses_is_named_with_the_setting(start_server: Callable[..., Any]) -> None:
+    server = start_server("openai", "--always", "no-logprobs")
+    context = Context(settings=OpenAiSettings(base_url=f"{server.url}/v1"))
+    comparison = Comparison("1", "Why?", "One.", "Two.")
+    with pytest.raises(StageError, match=r"'m' does not take logprobs: .*set log_probabilities: false"):
+        list(plugin.evaluate(Model("openai", "m"), iter([comparison]), PAIRWISE_RUBRIC, Sampling(), context))
