@@ -220,8 +220,11 @@ class Lora:
     """A low-rank adapter (Hu et al., 2021) in place of full fine-tuning."""
 
     r: int = 16
+    """Rank."""
     alpha: int = 32
+    """The adapter's output is scaled by alpha / r."""
     dropout: float = 0.05
+    """Of the adapter's input."""
 
 
 @frozen
@@ -229,17 +232,21 @@ class Sft:
     """Supervised fine-tuning. The loss is on the answer alone, the prompt is masked."""
 
     epochs: float = 3.0
+    """Passes over the examples."""
     learning_rate: float = 2e-4
+    """At the end of the warm-up."""
     batch_size: int = 16
     """Examples a step, whatever the device holds at once."""
     micro_batch_size: int | None = None
     """Examples that the device holds at once; None is the whole batch."""
     warmup_ratio: float = 0.1
+    """Share of the steps in which the learning rate rises."""
     max_length: int = 1024
     """Tokens; a longer example is an error of the data, not a silent cut."""
     lora: Lora | None = None
     """None is full fine-tuning."""
     seed: int = 0
+    """A run sets it."""
 
 
 @frozen
@@ -247,12 +254,15 @@ class Dpo:
     """Direct preference optimisation (Rafailov et al., 2023)."""
 
     epochs: float = 1.0
+    """Passes over the examples."""
     learning_rate: float = 5e-5
+    """At the end of the warm-up."""
     batch_size: int = 16
     """Pairs a step, whatever the device holds at once."""
     micro_batch_size: int | None = None
     """Pairs that the device holds at once; None is the whole batch."""
     warmup_ratio: float = 0.1
+    """Share of the steps in which the learning rate rises."""
     max_length: int = 1024
     """Tokens of prompt and answer together; a longer example is an error of the data, not a silent cut."""
     beta: float = 0.1
@@ -262,6 +272,7 @@ class Dpo:
     lora: Lora | None = None
     """None is full fine-tuning."""
     seed: int = 0
+    """A run sets it."""
 
 
 Objective = Sft | Dpo
