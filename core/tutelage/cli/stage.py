@@ -183,10 +183,11 @@ def train(
     out: Path,
     registry: Registry,
 ) -> None:
-    """Train a model; --out is the checkpoint's folder, its metrics lie beside it in OUT.metrics.jsonl.
+    """Train a model by SFT or DPO.
 
-    EXAMPLES is in TRL's conversational format, as examples.jsonl and preferences.jsonl of a run are. The objective's
-    fields are set as in a recipe: --set sft.epochs=2, --set dpo.beta=0.2.
+    EXAMPLES is in TRL's conversational format, as examples.jsonl and preferences.jsonl of a run are. --out is the
+    checkpoint's folder, and its metrics lie beside it in OUT.metrics.jsonl. The objective's fields are set as in a
+    recipe: --set sft.epochs=2, --set dpo.beta=0.2.
     """
     goal = _objective(objective, learning, seed)
     anchor = find_model(reference, registry) if reference else model if objective == "dpo" else None

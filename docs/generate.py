@@ -1,0 +1,202 @@
+"""Write ``docs/reference/``: the commands, the hooks, the recipe's keys and the plugins, as the code itself says them.
+
+``python docs/generate.py`` writes the pages; with ``--check`` it writes nothing and fails where one is not up to date.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+import click
+
+from tutelage import hookspecs
+from tutelage.checks import BUILT_IN_RUBRICS
+from tutelage.cli import cli
+from tutelage.cli.output import Table
+from tutelage.cli.plugins import info_tables
+from tutelage.pairing import RULES
+from tutelage.pipelines import CONTROLS, PIPELINES
+from tutelage.plugin_checks import HOOKS
+from tutelage.plugin_status import OWN_DISTRIBUTION
+from tutelage.recipe import Control, PipelineSettings, Recipe
+from tutelage.registry import Registry
+from tutelage.settings import describe_settings
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->"
+WIDTH = 100
+
+
+def main() -> None:
+    stale = []
+    for name, text in pages().items():
+        path = REFERENCE / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(str(path))
+        if "--check" not in sys.argv:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    if "--check" in sys.argv and stale:
+        sys.exit(f"not up to date: {', '.join(stale)}; run `make docs`")
+
+
+def pages() -> dict[str, str]:
+    """Every page by its name."""
+    return {
+        "cli.md": page("Commands", cli_sections()),
+        "hooks.md": page("Hooks", hook_sections()),
+        "recipe.md": page("Recipe keys", recipe_sections()),
+        "plugins.md": page("Plugins", plugin_sections()),
+    }
+
+
+def page(title: str, sections: Iterable[str]) -> str:
+    return "\n\n".join([f"# {title}", NOTE, *sections]) + "\n"
+
+
+def cli_sections() -> Iterator[str]:
+    """The help of each command, the groups' own commands after them."""
+    yield from command_sections(
+        cli, click.Context(cli, info_name="tutelage", terminal_width=WIDTH, **cli.context_settings)
+    )
+
+
+def command_sections(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from command_sections(
+                inner, click.Context(inner, info_name=name, parent=context, terminal_width=WIDTH)
+            )
+
+
+def hook_sections() -> Iterator[str]:
+    """The module's introduction, then each hook with its signature."""
+    yield rst_to_markdown(inspect.getdoc(hookspecs) or "")
+    for name in HOOKS:
+        hook = getattr(hookspecs, name)
+        yield f"## {name}\n\n```python\n{signature(hook)}\n```\n\n{rst_to_markdown(inspect.getdoc(hook) or '')}"
+
+
+def signature(hook: Any) -> str:
+    """A hook's signature, one argument a line where it is long."""
+    found = inspect.signature(hook)
+    line = f"def {hook.__name__}{found}".replace("'", "")
+    if len(line) <= WIDTH:
+        return line
+    arguments = "".join(f"    {argument},\n".replace("'", "") for argument in found.parameters.values())
+    return f"def {hook.__name__}(\n{arguments}) -> {found.return_annotation}"
+
+
+def recipe_sections() -> Iterator[str]:
+    """The keys, then what may stand where a name is asked for."""
+    yield (inspect.getdoc(inspect.getmodule(Recipe)) or "").replace("``", "`")
+    yield f"## Top level\n\n{settings_table(Recipe)}"
+    yield f"## Under `pipelines.NAME`\n\n{settings_table(PipelineSettings, nested=False)}"
+    yield f"## Under `controls.NAME`\n\n{settings_table(Control, nested=False)}"
+    pipelines = [(f"`{pipeline.name}`", pipeline.help, f"`{pipeline.rule}`") for pipeline in PIPELINES.values()]
+    yield f"## Pipelines\n\n{markdown(('name', 'what it does', 'pair rule'), pipelines)}"
+    controls = [(f"`{name}`", help) for name, help in CONTROLS.items()]
+    yield f"## Controls\n\n{markdown(('name', 'what it does'), controls)}"
+    rules = [(f"`{name}`", first_paragraph(rule)) for name, rule in RULES.items()]
+    yield f"## Pair rules\n\n{markdown(('name', 'what it proposes'), rules)}"
+    rubrics = [(f"`{rubric.name}`", f"{rubric.lowest:g} to {rubric.highest:g}") for rubric in BUILT_IN_RUBRICS.values()]
+    yield f"## Rubrics\n\n{markdown(('name', 'scale'), rubrics)}"
+
+
+def plugin_sections() -> Iterator[str]:
+    """The plugins that ship with tutelage: what `tutelage plugins show` says."""
+    registry = Registry.discover(environment={})
+    for status in registry.statuses():
+        if status.distribution != OWN_DISTRIBUTION:
+            continue
+        if status.status != "ok":
+            sys.exit(f"{status.label}: {status.error}")
+        info = registry.info(status.name)
+        hooks = ", ".join(f"`{hook}`" for hook in status.hooks)
+        tables = [f"### {table.title}\n\n{table_markdown(table)}" for table in info_tables(info, environment=False)]
+        yield "\n\n".join([f"## {status.name}", info.help, f"Hooks: {hooks}.", *tables])
+
+
+def settings_table(cls: type, nested: bool = True) -> str:
+    """The keys of an attrs class; help is the field's own, or the text below it in the source."""
+    documented = dict(documented_fields(cls, ""))
+    rows = [
+        (
+            f"`{field.name}`",
+            field.type.partition(" (")[0],
+            default_words(field.default),
+            field.help or documented.get(field.name, ""),
+        )
+        for field in describe_settings(cls)
+        if nested or "." not in field.name
+    ]
+    return markdown(("key", "type", "default", "help"), rows)
+
+
+def default_words(default: str | None) -> str:
+    """A default as a recipe's reader needs it: that of a section stands in the rows of its keys."""
+    if default is None:
+        return "required"
+    if default == "None" or (default.endswith(")") and not default.startswith("(")):
+        return ""
+    return f"`{default}`"
+
+
+def documented_fields(cls: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """(dotted name, text below the field) of a class and those nested in it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    for statement, following in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            match following:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield prefix + statement.target.id, " ".join(text.split()).replace("``", "`")
+    attrs.resolve_types(cls)
+    for field in attrs.fields(cls):
+        for kind in (field.type, *get_args(field.type)):
+            if isinstance(kind, type) and attrs.has(kind):
+                yield from documented_fields(kind, f"{prefix}{field.name}.")
+
+
+def table_markdown(table: Table) -> str:
+    return markdown(table.columns, [(f"`{row[0]}`", *row[1:]) for row in table.rows])
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(escaped(cell) for cell in line)} |" for line in lines)
+
+
+def escaped(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|")
+
+
+def first_paragraph(documented: object) -> str:
+    return (inspect.getdoc(documented) or "").partition("\n\n")[0].replace("``", "`")
+
+
+def rst_to_markdown(text: str) -> str:
+    """Double backticks to single ones, and an indented block after ``::`` to a fenced one."""
+    before, colons, rest = text.partition("::\n\n")
+    if not colons:
+        return text.replace("``", "`")
+    lines = rest.split("\n")
+    end = next((number for number, line in enumerate(lines) if line and not line.startswith("    ")), len(lines))
+    code = textwrap.dedent("\n".join(lines[:end])).strip("\n")
+    prose = [part.replace("``", "`") for part in (before, "\n".join(lines[end:]))]
+    return f"{prose[0]}:\n\n```python\n{code}\n```\n\n{prose[1]}"
+
+
+if __name__ == "__main__":
+    main()
