@@ -47,12 +47,12 @@ def generate(
 ) -> Iterator[list[Reply]]:
     """Reply n times to each of the prompts, which are already templated; yields batch by batch, in no set order.
 
-    At most ``batch_size`` rows run at once (None: as many as fit into memory), though always all n of a prompt. The same model, prompts and sampling give
-    the same replies. A prompt that does not fit into the model's context gives replies with ``fits`` False.
+    At most ``batch_size`` rows run at once (None: as many as fit into memory), though always all n of a prompt. The
+    same model, prompts and sampling give the same replies. A reply ends at the latest where the model's context does; a
+    prompt that fills the context gives replies with ``fits`` False.
     """
     ids = encode(loaded.tokenizer, prompts)
-    room = _context_length(loaded.model) - sampling.max_new_tokens
-    fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]
+    fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) < context_length(loaded.model)]
     if unfit := sorted(set(range(len(prompts))) - set(fitting)):
         yield [Reply(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
     fitting.sort(key=lambda index: (-len(ids[index]), index))
@@ -65,7 +65,7 @@ def generate(
         yield _replies(loaded, batch, n, rows)
 
 
-def _context_length(model: Any) -> int:
+def context_length(model: Any) -> int:
     """Positions that the model knows, or a number that no prompt reaches where its configuration does not say."""
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
@@ -95,14 +95,16 @@ def _write(loaded: Loaded, prompts: list[list[int]], n: int, sampling: Sampling,
         batch = _Batch.read(loaded, prompts, n)
         ends = torch.tensor(sorted(end_tokens(loaded)), device=batch.logits.device)
         random = random.to(batch.logits.device)
+        room = context_length(loaded.model) - torch.tensor([len(ids) for ids in prompts]).repeat_interleave(n)
+        limits = room.clamp(max=sampling.max_new_tokens).to(batch.logits.device)
         shape = (len(prompts) * n, sampling.max_new_tokens)
         written = torch.full(shape, _UNWRITTEN, device=batch.logits.device)
         for step in range(sampling.max_new_tokens):
             tokens = choose(batch.logits, sampling, random[batch.rows, step])
             written[batch.rows[batch.running], step] = tokens[batch.running]
-            batch.running &= ~torch.isin(tokens, ends)
+            batch.running &= ~torch.isin(tokens, ends) & (step + 1 < limits[batch.rows])
             left = int(batch.running.sum())
-            if left == 0 or step == sampling.max_new_tokens - 1:
+            if left == 0:
                 break
             if left <= _KEEP_SHARE * len(batch.rows):
                 tokens = batch.drop_ended(tokens)

@@ -68,10 +68,12 @@ def _ask_hub(name: str) -> None:
 @contextmanager
 def plainly(name: str) -> Iterator[None]:
     """Turn what transformers raises while it reads ``name`` into one error for the user."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except ImportError as error:
         raise PluginError(f"plugin phi2: {error}; install it with: pip install 'tutelage[phi2]'") from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"model {name}: it cannot be read: {reason}") from error

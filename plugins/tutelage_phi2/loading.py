@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.context import Context
-from tutelage.errors import InputError
+from tutelage.errors import InputError, PluginError
 from tutelage.records import Model
 from tutelage_phi2.chat import ensure_chat
 from tutelage_phi2.finding import is_local, plainly
@@ -31,8 +31,13 @@ _loaded: dict[object, Loaded] = {}
 
 
 def settings_of(context: Context) -> Phi2Settings:
-    """The plugin's settings of this call, or the defaults."""
-    return context.settings if isinstance(context.settings, Phi2Settings) else Phi2Settings()
+    """The plugin's settings of this call; the defaults where it has none. Raises ``PluginError`` for other settings."""
+    if context.settings is None:
+        return Phi2Settings()
+    if not isinstance(context.settings, Phi2Settings):
+        kind = type(context.settings).__name__
+        raise PluginError(f"plugin phi2: its settings are a {kind}; make them a tutelage_phi2.settings.Phi2Settings")
+    return context.settings
 
 
 def load(model: Model, settings: Phi2Settings) -> Loaded:
@@ -94,6 +99,8 @@ def read(model: Model, settings: Phi2Settings, dtype: Any = None) -> Loaded:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+        for how_it_was_loaded in ("local_files_only", "is_local"):  # transformers would save these with it
+            tokenizer.init_kwargs.pop(how_it_was_loaded, None)
         ensure_chat(tokenizer)
         weights = AutoModelForCausalLM.from_pretrained(
             name,

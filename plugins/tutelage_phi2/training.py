@@ -15,6 +15,7 @@ from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
 from tutelage_phi2 import checkpoint, loading, trainers
 from tutelage_phi2.arguments import check, lora_config, trainer_arguments
+from tutelage_phi2.engine import context_length
 from tutelage_phi2.examples import dpo_rows, sft_rows
 from tutelage_phi2.loading import Loaded
 from tutelage_phi2.quiet import quiet
@@ -102,7 +103,7 @@ def build(
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    limit = min(objective.max_length, int(getattr(start.model.config, "max_position_embeddings", None) or 2**31))
+    limit = min(objective.max_length, context_length(start.model))
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(examples, start.tokenizer, limit)
     common = {
@@ -124,7 +125,7 @@ def build(
 
 
 def _is_same(reference: Model, model: Model) -> bool:
-    return (reference.name or DEFAULT_MODEL) == (model.name or DEFAULT_MODEL)
+    return Path(reference.name or DEFAULT_MODEL).resolve() == Path(model.name or DEFAULT_MODEL).resolve()
 
 
 def _run(trainer: Any) -> None:
