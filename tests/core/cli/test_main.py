@@ -1,0 +1,77 @@
+"""The command line starts fast, says what it can do, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tutelage import errors
+from tutelage.cli import COMMANDS, EXIT_CODES, cli
+from tutelage.errors import TutelageError
+
+HEAVY = ("torch", "transformers", "numpy", "scipy", "rich", "yaml", "cattrs", "pluggy", "importlib.metadata")
+
+
+def cpu_seconds_of_help() -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [str(Path(sys.executable).with_name("tutelage")), "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_takes_less_than_a_fifth_of_a_second_of_cpu() -> None:
+    assert min(cpu_seconds_of_help() for _ in range(3)) < 0.2
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "import json, sys\nfrom tutelage.cli import cli\ncli(['--help'], standalone_mode=False)\n"
+    program += "print(json.dumps(list(sys.modules)), file=sys.stderr)"
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "Align a small language model" in found.stdout
+    assert not set(HEAVY) & set(json.loads(found.stderr))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_line_of_a_command_is_its_own(name: str) -> None:
+    command = cli.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    assert command.name == name
+    assert command.get_short_help_str(limit=200) == COMMANDS[name]
+
+
+def test_every_exit_code_is_documented() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TutelageError)]
+    documented = {int(line.split()[0]) for line in EXIT_CODES.splitlines() if line.split()[0].isdigit()}
+    assert documented == {0, *(kind.exit_code for kind in kinds)}
+
+
+def test_an_unknown_command_and_an_unknown_option_are_usage_errors() -> None:
+    assert CliRunner().invoke(cli, ["runn"]).exit_code == 2
+    assert CliRunner().invoke(cli, ["run", "--nothing"]).exit_code == 2
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    from importlib.metadata import version
+
+    assert version("tutelage") in CliRunner().invoke(cli, ["--version"]).stdout
+
+
+def test_an_error_is_one_message_on_stderr_and_no_traceback() -> None:
+    result = CliRunner().invoke(cli, ["run", "embeded"])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: no recipe 'embeded': neither a file nor a built-in recipe; did you mean 'embedded'?\n"
+    )
+
+
+def test_python_minus_m_is_the_same_command() -> None:
+    found = subprocess.run([sys.executable, "-m", "tutelage", "--help"], check=True, capture_output=True, text=True)
+    assert found.stdout.startswith("Usage: tutelage ")
