@@ -26,13 +26,6 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def _plain_caller() -> Caller:
-    """The user's ledger, opened at the first call, and no budget."""
-    from tutelage.calling import Caller
-
-    return Caller()
-
-
 @frozen
 class Context:
     """One stage call's surroundings. The defaults serve a library user who calls one stage by hand."""
@@ -49,8 +42,14 @@ class Context:
     """One row of training metrics, under TRL's own names, with ``step``. It ends in ``metrics.jsonl``."""
     cancelled: Callable[[], bool] = _never
     """True once the user asked to stop. A plugin that works long looks now and then and returns early."""
-    caller: Caller = field(factory=_plain_caller)
-    """Bound to ledger and budget: how every API is called."""
+    caller: Caller = field()
+    """How every API is called; the default has the user's ledger, opened at the first call, and no budget."""
+
+    @caller.default
+    def _plain_caller(self) -> Caller:
+        from tutelage.calling import Caller
+
+        return Caller(cancelled=self.cancelled)
 
     def with_settings(self, settings: Any) -> Context:
         """The same surroundings for another plugin."""

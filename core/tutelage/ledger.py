@@ -88,7 +88,7 @@ class Entry:
 
 _COLUMNS = tuple(column.name for column in attrs.fields(Entry))
 _INSERT = f"INSERT INTO answers ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-_GROUPS = ("run", "stage", "model", "provider", "outcome")
+GROUPS = ("run", "stage", "model", "provider", "outcome")
 
 
 @frozen
@@ -192,8 +192,8 @@ class Ledger:
     ) -> list[Spend]:
         """What was spent, grouped by any of run, stage, model, provider, outcome, of one run, stage or model or all."""
         for name in by:
-            if name not in _GROUPS:
-                raise InputError(f"the ledger has no group {name!r}{nearest(name, _GROUPS)}")
+            if name not in GROUPS:
+                raise InputError(f"the ledger has no group {name!r}{nearest(name, GROUPS)}")
         columns = ", ".join(by) or "''"
         condition, values = _where(run=run, stage=stage, model=model)
         query = (

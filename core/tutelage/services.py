@@ -107,7 +107,8 @@ class ChatService:
     def _request(
         self, about: Any, text: str, sampling: Sampling, index: int = 0, log_probabilities: bool = False
     ) -> Request[Any]:
-        sample = sampling.seed * _SAMPLES_PER_SEED + index
+        seed = sampling.seed if sampling.temperature > 0 else 0  # a greedy answer is the same for every seed
+        sample = seed * _SAMPLES_PER_SEED + index
         max_tokens = sampling.max_new_tokens + self.thinking_tokens
         body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities))
         return Request(about, body, sample, max_tokens)

@@ -22,6 +22,8 @@ COMMANDS = {
     "stage": "Run one stage over files.",
     "recipes": "List, show and copy the built-in recipes.",
     "plugins": "List the installed plugins, or show one.",
+    "ledger": "Show what was spent, prune and export the answers.",
+    "doctor": "Check what the plugins need: SDK, key, endpoint, model, GPU.",
 }
 
 EXIT_CODES = """\b

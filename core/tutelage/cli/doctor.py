@@ -1,0 +1,48 @@
+"""``tutelage doctor``: whether each plugin finds its SDK, key, endpoint, model and GPU."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from attrs import asdict
+
+from tutelage.checks import bound_model
+from tutelage.cli.options import ROLES, as_json, plugin_options
+from tutelage.cli.output import Table, say, show
+from tutelage.doctor import Diagnosis, examine
+from tutelage.errors import PluginError
+from tutelage.recipe import Recipe, find, load
+from tutelage.records import Model
+from tutelage.registry import Registry
+
+
+@click.command("doctor")
+@click.argument("recipe", required=False)
+@plugin_options
+@as_json
+def command(recipe: str | None, registry: Registry, as_json: bool) -> None:
+    """Check what the plugins need: SDK, key, endpoint, model, GPU.
+
+    With RECIPE (a file, or the name of a built-in one), only what its models need, with its settings; something that
+    is missing then is an error. At most one call is made for each, and a free one.
+    """
+    diagnoses = examine(registry, _models(load(find(recipe)), registry) if recipe else ())
+    if as_json:
+        say(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))
+    else:
+        columns = ("plugin", "role", "what", "found", "detail")
+        show(Table(columns, [_row(diagnosis) for diagnosis in diagnoses], left=frozenset(columns)))
+    missing = [diagnosis for diagnosis in diagnoses if not diagnosis.finding.ok]
+    if recipe and missing:
+        raise PluginError(f"{recipe}: {len(missing)} of {len(diagnoses)} things are missing")
+
+
+def _models(recipe: Recipe, registry: Registry) -> list[Model]:
+    bound = [role for role in ROLES if getattr(recipe.models, role) is not None]
+    return [bound_model(recipe, role, registry) for role in bound]
+
+
+def _row(diagnosis: Diagnosis) -> tuple[str, str, str, str, str]:
+    finding = diagnosis.finding
+    return diagnosis.plugin, diagnosis.role, finding.what, "yes" if finding.ok else "no", finding.detail

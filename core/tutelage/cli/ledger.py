@@ -1,0 +1,105 @@
+"""``tutelage ledger``: what the kept answers cost; forgets and exports them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from attrs import asdict
+
+from tutelage.cli.options import as_json
+from tutelage.cli.output import Table, say, show, tell
+from tutelage.errors import InputError
+from tutelage.ledger import GROUPS, Ledger, Spend, default_path
+
+_DEFAULT_GROUPS = ("run", "stage", "model")
+
+_of_run = click.option("--run", metavar="RUN", help="Only answers that this run paid for, as the table names it.")
+_of_model = click.option("--model", metavar="NAME", help="Only answers of this model.")
+
+
+@click.group("ledger", invoke_without_command=True)
+@click.option(
+    "--by", multiple=True, type=click.Choice(GROUPS), help="Group by this; repeatable [default: run, stage, model]."
+)
+@_of_run
+@_of_model
+@as_json
+@click.pass_context
+def command(context: click.Context, by: tuple[str, ...], run: str | None, model: str | None, as_json: bool) -> None:
+    """Show what was spent, prune and export the answers."""
+    if context.invoked_subcommand is not None:
+        return
+    by = by or _DEFAULT_GROUPS
+    lines = Ledger().spend(by, run=run, model=model)
+    if as_json:
+        say(json.dumps([{**dict(zip(by, line.group, strict=True)), **_figures(line)} for line in lines], indent=2))
+        return
+    show(_table(by, lines))
+    say(f"\nin {default_path()}")
+
+
+@command.command("prune")
+@_of_run
+@_of_model
+@click.option("--before", type=click.DateTime(), help="Only answers asked before this moment, UTC.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune_command(run: str | None, model: str | None, before: datetime | None, yes: bool) -> None:
+    """Forget answers of a run, a model, or before a day. They would be paid for again."""
+    if not (run or model or before):
+        raise InputError("say which answers to forget: --run, --model or --before")
+    if not yes:
+        click.confirm("Forget these answers? They would be paid for again", abort=True)
+    moment = before.replace(tzinfo=UTC) if before else None
+    tell(f"{Ledger().prune(moment, run=run, model=model):,} answers forgotten")
+
+
+@command.command("export")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@_of_run
+@_of_model
+def export_command(file: Path | None, run: str | None, model: str | None) -> None:
+    """Write the answers as JSON lines to FILE, or to stdout."""
+    rows = Ledger().export(run=run, model=model)
+    if file is None:
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+        return
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            count = sum(1 for row in rows if out.write(json.dumps(row, ensure_ascii=False) + "\n"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror}); name another file") from error
+    tell(f"{count:,} answers written to {file}")
+
+
+def _figures(line: Spend) -> dict[str, object]:
+    return {name: value for name, value in asdict(line).items() if name != "group"}
+
+
+def _table(by: Iterable[str], lines: list[Spend]) -> Table:
+    columns = (*by, "answers", "tokens in", "tokens out", "US dollars", "price unknown")
+    rows = [(*line.group, *_cells(line)) for line in lines]
+    if lines:
+        total = _total(lines)
+        rows.append(("in all", *[""] * (len(lines[0].group) - 1), *_cells(total)))
+    return Table(columns, rows, left=frozenset(by))
+
+
+def _total(lines: list[Spend]) -> Spend:
+    return Spend(
+        group=(),
+        answers=sum(line.answers for line in lines),
+        input_tokens=sum(line.input_tokens for line in lines),
+        output_tokens=sum(line.output_tokens for line in lines),
+        cost=sum(line.cost for line in lines),
+        unknown=sum(line.unknown for line in lines),
+    )
+
+
+def _cells(line: Spend) -> tuple[str, ...]:
+    counts = (f"{line.answers:,}", f"{line.input_tokens:,}", f"{line.output_tokens:,}")
+    return *counts, f"{line.cost:,.4f}", f"{line.unknown:,}" if line.unknown else ""

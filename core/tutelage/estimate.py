@@ -1,0 +1,95 @@
+"""What a plan will cost before it is run: requests, tokens and US dollars, for each stage that calls a service.
+
+Tokens are guessed only until the ledger has seen the same stage of the same model; then its means are taken. A price
+that is unknown stays unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from tutelage.calling import Endpoint
+from tutelage.checks import bound_model
+from tutelage.ledger import Ledger, Spend
+from tutelage.recipe import Recipe
+from tutelage.registry import Registry
+from tutelage.settings import structure
+from tutelage.steps import Compare, Demonstrate, Judge, Plan, Sample, Step
+
+STAGES: Mapping[type[Step], str] = {
+    Sample: "generate",
+    Judge: "judge",
+    Demonstrate: "demonstrate",
+    Compare: "evaluate",
+}
+"""Steps that ask a model, and their names in the ledger."""
+QUESTION_TOKENS = {"generate": 60, "judge": 600, "demonstrate": 60, "evaluate": 750}
+"""Before anything was seen: an instruction, and with the built-in rubrics one answer or two of 256 tokens around it."""
+
+
+@frozen
+class Estimate:
+    """One stage of one model."""
+
+    stage: str
+    role: str
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+    """US dollars; None where the price is unknown."""
+    seen: bool
+    """True where the tokens are the ledger's means, False where they are a guess, with answers of full length."""
+
+
+def estimates(plan: Plan, recipe: Recipe, registry: Registry, ledger: Ledger) -> list[Estimate]:
+    """An estimate for each stage and role whose plugin calls a service, all steps taken together.
+
+    Nothing is taken off for answers that the ledger has: a repeated run costs less, down to nothing.
+    """
+    steps: dict[tuple[str, str], list[Step]] = {}
+    for step in plan.steps:
+        if (stage := STAGES.get(type(step))) and not _worker(step).checkpoint:
+            steps.setdefault((stage, _worker(step).role), []).append(step)
+    found = []
+    for (stage, role), same in steps.items():
+        if (endpoint := _endpoint(recipe, role, registry)) is not None:
+            found.append(_estimate(stage, role, endpoint, same, ledger))
+    return found
+
+
+def _worker(step: Any) -> Any:
+    return step.worker
+
+
+def _endpoint(recipe: Recipe, role: str, registry: Registry) -> Endpoint | None:
+    model = bound_model(recipe, role, registry)
+    info = registry.info(model.plugin)
+    if info.endpoint is None:
+        return None
+    settings = structure(info.settings, dict(model.settings), f"models.{role}.settings") if info.settings else None
+    return info.endpoint(settings, model.name)
+
+
+def _estimate(stage: str, role: str, endpoint: Endpoint, steps: Iterable[Any], ledger: Ledger) -> Estimate:
+    seen = _mean_tokens(ledger.spend(by=("stage",), stage=stage, model=endpoint.model))
+    calls = input_tokens = output_tokens = 0
+    for step in steps:
+        each_in, each_out = seen or (QUESTION_TOKENS[stage], step.sampling.max_new_tokens)
+        calls += step.count
+        input_tokens += round(step.count * each_in)
+        output_tokens += round(step.count * each_out)
+    cost = endpoint.cost(input_tokens, output_tokens)
+    return Estimate(stage, role, endpoint.model, calls, input_tokens, output_tokens, cost, seen is not None)
+
+
+def _mean_tokens(lines: list[Spend]) -> tuple[float, float] | None:
+    """Mean tokens of a question and of an answer, None where the ledger has not seen any counted."""
+    answers = sum(line.answers for line in lines)
+    input_tokens = sum(line.input_tokens for line in lines)
+    output_tokens = sum(line.output_tokens for line in lines)
+    return (input_tokens / answers, output_tokens / answers) if input_tokens else None
