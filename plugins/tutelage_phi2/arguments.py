@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import InputError
+from tutelage.errors import InputError, nearest
 from tutelage.records import Dpo, Lora, Objective, Sft
 from tutelage_phi2 import loading
 from tutelage_phi2.settings import Phi2Settings
@@ -16,6 +16,25 @@ _PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
 """All linear layers of Phi but the head."""
 
 
+LOSS_TYPES = [
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+"""TRL's losses that need nothing but pairs and beta (``exo_pair`` needs label smoothing)."""
+
+
 def check(objective: Objective) -> None:
     """Raise ``InputError`` for an objective that TRL could not follow, before anything is loaded."""
     micro = objective.micro_batch_size
@@ -24,6 +43,8 @@ def check(objective: Objective) -> None:
             f"micro_batch_size {micro}: the batch_size {objective.batch_size} must be a multiple of it, "
             "so that every step learns from as many examples"
         )
+    if isinstance(objective, Dpo) and objective.loss_type not in LOSS_TYPES:
+        raise InputError(f"loss_type {objective.loss_type!r}: unknown{nearest(objective.loss_type, LOSS_TYPES)}")
 
 
 def trainer_arguments(objective: Objective, model: Any, output: Path, settings: Phi2Settings) -> Any:

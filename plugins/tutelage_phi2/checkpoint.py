@@ -23,4 +23,5 @@ def save(model: Any, tokenizer: Any, output: Path, dtype: Any) -> None:
 
 def _merged(model: Any, output: Path) -> Any:
     model.save_pretrained(output / ADAPTER_FOLDER)
+    (output / ADAPTER_FOLDER / "README.md").unlink()  # PEFT's form, with nothing filled in
     return model.merge_and_unload()

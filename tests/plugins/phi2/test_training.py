@@ -12,6 +12,7 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage_phi2.arguments import LOSS_TYPES
 from tutelage_phi2.loading import read
 from tutelage_phi2.settings import Phi2Settings
 from tutelage_phi2.training import train
@@ -158,6 +159,17 @@ def test_small_micro_batches_learn_the_same(base: Path, sft_file: Path, dpo_file
 def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="micro_batch_size 3: the batch_size 4 must be a multiple"):
         run(base, None, evolve(SFT, micro_batch_size=3), sft_file, tmp_path / "M1")
+
+
+def test_an_unknown_loss_is_refused_before_anything_is_read(dpo_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"loss_type 'sigmiod': unknown; did you mean 'sigmoid'"):
+        run(tmp_path / "no-model", None, evolve(DPO, loss_type="sigmiod"), dpo_file, tmp_path / "M2")
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_every_loss_that_may_be_named_trains(base: Path, dpo_file: Path, tmp_path: Path, loss_type: str) -> None:
+    rows = run(base, None, evolve(DPO, loss_type=loss_type, epochs=0.25), dpo_file, tmp_path / "M2")
+    assert len(rows) == 1 and math.isfinite(rows[0]["loss"])
 
 
 def test_a_checkpoint_is_complete_and_nothing_else_is_written(base: Path, dpo_file: Path, tmp_path: Path) -> None:
