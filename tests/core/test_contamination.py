@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from tutelage.contamination import index
+
+RIVERS = "Name the three longest rivers of Europe and say into which sea each of them flows."
+KNOWN = index(
+    [
+        (RIVERS, "held-out"),
+        ("How do I make escargot?", "held-out"),
+        ("hello there", "held-out"),
+        ("请用中文写一首关于大海的诗", "other"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        RIVERS,
+        RIVERS.upper().replace(".", " !"),
+        "Name the four longest rivers of Europe and say into which sea each of them flows.",
+        "name three longest rivers of Europe, and say into which ocean each of them flows",
+        f"You are a helpful assistant. {RIVERS} Answer in one line, please, and do not explain anything else.",
+    ],
+)
+def test_a_copy_is_caught_verbatim_edited_and_inside_a_longer_text(copy):
+    found = KNOWN.find(copy)
+    assert (found.prompt, found.source) == (RIVERS, "held-out")
+    assert found.share == 1 if RIVERS in copy else found.share >= 0.6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Name the three longest novels of Russia and say how long it takes to read them.",
+        "say hello there to everybody in the room, in the voice of a pirate",
+        "",
+        "of Europe and",
+        "How do I make a simple game of chess in Python?",
+    ],
+)
+def test_a_text_that_shares_words_alone_is_no_copy(text):
+    assert KNOWN.find(text) is None
+
+
+def test_a_prompt_shorter_than_an_n_gram_counts_as_a_whole_text():
+    assert KNOWN.find("Hello there!").share == 1
+
+
+def test_scripts_without_spaces_are_compared_letter_by_letter():
+    assert KNOWN.find("请用中文写一首关于高山和大海的诗").source == "other"
+
+
+def test_scattered_n_grams_of_a_long_text_are_no_copy():
+    words = RIVERS.rstrip(".").split()
+    filler = " lorem ipsum dolor sit amet " * 20
+    scattered = filler.join(" ".join(words[start : start + 3]) for start in range(0, len(words) - 2, 1))
+    assert KNOWN.find(scattered) is None
+
+
+def test_a_short_prompt_is_caught_where_the_whole_text_is_nearly_that_prompt():
+    assert KNOWN.find("How do I make an escargot?").prompt == "How do I make escargot?"
+    assert KNOWN.find("Please tell me: how do I make escargot? I have snails.").share == 1
+
+
+def test_published_prompts_are_found_to_hold_eleven_of_an_evaluation_set_word_for_word(shared_data):
+    lines = (shared_data / "seed_paper" / "prompts.jsonl").read_text().splitlines()
+    prompts = [json.loads(line)["prompt"] for line in lines]
+    outputs = json.loads((shared_data / "alpaca_eval/phi-2/model_outputs.json").read_text())
+    known = index((row["instruction"], "alpaca_eval") for row in outputs)
+    found = {prompt: overlap for prompt in prompts if (overlap := known.find(prompt))}
+    verbatim = {prompt for prompt, overlap in found.items() if overlap.share == 1}
+    assert verbatim >= {prompt for prompt in prompts if prompt in {row["instruction"] for row in outputs}}
+    assert len(verbatim) == 11
+    assert len(found) < 20, set(found) - verbatim
