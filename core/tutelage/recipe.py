@@ -16,12 +16,12 @@ from attrs import evolve, field, frozen
 
 from tutelage.errors import InputError
 from tutelage.jsonl import converter
+from tutelage.recipe_problems import SCHEMA, recipe_problems
 from tutelage.records import Dpo, Sampling, Sft
 from tutelage.settings import structure
 from tutelage.yaml_text import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
-SCHEMA = 1
 OVERRIDABLE = ("dpo", "sft", "judging", "pairs")
 
 
@@ -67,12 +67,68 @@ class Source:
 
 
 @frozen
+class SelfInstruct:
+    """How a model writes the fresh prompts: it is shown some of the source's and continues the list."""
+
+    writer: Literal["student", "teacher"] = described(
+        "Who writes: the student's current model, or the teacher.", default="student"
+    )
+    shots: int = described("Prompts that each request shows.", default=8)
+    listing: Literal["tags", "lines"] = described(
+        "How a list is written: each prompt between marks, or one a line for models too small to keep to marks.",
+        default="tags",
+    )
+    temperature: float = described("0 is greedy.", default=0.6)
+    top_p: float = described("Nucleus sampling.", default=0.9)
+    max_new_tokens: int = described("Tokens of a reply, which holds several prompts.", default=256)
+    max_requests: int = described(
+        "So many requests are made at most; an iteration with fewer prompts than wanted says so.", default=4000
+    )
+    similarity: float = described(
+        "A prompt is dropped where its Jaccard similarity to an earlier one or a seed is at least this.", default=0.7
+    )
+    min_characters: int = described("A shorter prompt is dropped.", default=10)
+    max_characters: int = described("A longer prompt is dropped.", default=2000)
+
+    def sampling(self) -> Sampling:
+        """As the stages take it; the seed is set by the runner."""
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+
+
+@frozen
+class Prompts(Source):
+    """Where fresh prompts come from."""
+
+    self_instruct: SelfInstruct | None = described(
+        "A model writes them, from examples of `source`; without this they are taken from `source`, none twice.",
+        default=None,
+    )
+
+
+@frozen
+class Decontamination:
+    """Prompts and examples that hold an evaluation prompt are dropped and listed."""
+
+    against: tuple[str, ...] = described(
+        "Prompt sets or files to keep clear of, beside `evaluation.prompts`.", default=()
+    )
+    n: int = described("Words of an n-gram.", default=3)
+    share: float = described(
+        "Of an evaluation prompt's n-grams, the least share that counts as a copy; 1 for verbatim ones alone.",
+        default=0.6,
+    )
+
+
+@frozen
 class Data:
     """What the models learn from."""
 
     ift: Source | None = described("Instruction data of M1; rows with `prompt` and `answer`.", default=None)
     eft: Source | None = described("Judging data of M1; rows with `prompt`, `answer`, `score`, `reason`.", default=None)
-    prompts: Source = described("Fresh prompts; `count` is for each iteration. Rows with `prompt`.", kw_only=True)
+    prompts: Prompts = described("Fresh prompts; `count` is for each iteration. Rows with `prompt`.", kw_only=True)
+    decontaminate: Decontamination | None = described(
+        "Keep evaluation prompts out of all that is learned from; null looks for none.", factory=Decontamination
+    )
 
 
 @frozen
@@ -172,6 +228,15 @@ class Recipe:
     pairs: Pairs = described("Preference pairs.", factory=Pairs)
     sft: Sft = described("M1's training.", factory=Sft)
     dpo: Dpo = described("The later models' training.", factory=Dpo)
+    start: Literal["previous", "M1"] = described(
+        "Where each preference round's training starts: from the model before, or from M1 again.", default="previous"
+    )
+    reference: Literal["previous", "M1", "M0"] = described(
+        "The policy that DPO stays near; the one it starts from is no further model in memory.", default="previous"
+    )
+    preferences: Literal["last", "all"] = described(
+        "Train on the pairs of this round, or on those of all rounds so far.", default="last"
+    )
     evaluation: Evaluation | None = described("Measures; none, if left out.", default=None)
     chunk: int = described("Prompts that local work finishes, and keeps, at a time.", default=512)
 
@@ -206,7 +271,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None, roles: Mapping[
 def from_values(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Check plain values and make the recipe of them. Raises InputError with every problem found."""
     recipe = structure(Recipe, _inherit(dict(values)), where)
-    problems = list(_problems(recipe))
+    problems = list(recipe_problems(recipe))
     if problems:
         raise InputError("\n".join(f"{where}: {problem}" for problem in problems))
     return recipe
@@ -299,43 +364,6 @@ def _inherit_member(values: Mapping[str, Any], member: Any) -> Any:
         if isinstance(general, Mapping) and isinstance(own, Mapping):
             merged[key] = {**general, **own}
     return merged
-
-
-def _problems(recipe: Recipe) -> Any:
-    """Yield what is wrong with a well-formed recipe."""
-    if recipe.schema != SCHEMA:
-        yield f"schema: {recipe.schema} is not known; this tutelage reads schema {SCHEMA}"
-    if recipe.iterations < 1:
-        yield f"iterations: {recipe.iterations}; at least one preference round is needed"
-    if recipe.generation.n < 2:
-        yield f"generation.n: {recipe.generation.n}; a pair needs at least 2 candidates"
-    if not recipe.seeds:
-        yield "seeds: empty; name at least one"
-    if len(set(recipe.seeds)) != len(recipe.seeds):
-        yield "seeds: the same seed twice"
-    if not recipe.pipelines:
-        yield "pipelines: empty; name at least one"
-    if recipe.chunk < 1:
-        yield f"chunk: {recipe.chunk}; at least 1"
-    if recipe.data.prompts.count is None:
-        yield "data.prompts.count: missing; say how many fresh prompts an iteration takes"
-    if recipe.data.ift is None and recipe.data.eft is None:
-        yield "data: neither ift nor eft; M1 has nothing to learn from"
-    yield from _objective_problems(recipe)
-
-
-def _objective_problems(recipe: Recipe) -> Any:
-    for key, objective in (("sft", recipe.sft), ("dpo", recipe.dpo)):
-        if objective.seed:
-            yield f"{key}.seed: is set by `seeds`; leave it out"
-        if objective.batch_size < 1 or objective.epochs <= 0 or objective.learning_rate <= 0:
-            yield f"{key}: batch_size, epochs and learning_rate must be positive"
-    for key, judging in (
-        ("judging", recipe.judging),
-        *((f"pipelines.{n}.judging", p.judging) for n, p in recipe.pipelines.items()),
-    ):
-        if judging.samples < 1:
-            yield f"{key}.samples: {judging.samples}; at least 1"
 
 
 def with_seed(objective: Sft | Dpo, seed: int) -> Sft | Dpo:
