@@ -14,8 +14,6 @@ _CHECKPOINTING_FROM = 500_000_000
 """Parameters from which gradient checkpointing is worth its time, where the settings leave it open."""
 _PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
 """All linear layers of Phi but the head."""
-
-
 LOSS_TYPES = [
     "sigmoid",
     "hinge",
@@ -43,6 +41,8 @@ def check(objective: Objective) -> None:
             f"micro_batch_size {micro}: the batch_size {objective.batch_size} must be a multiple of it, "
             "so that every step learns from as many examples"
         )
+    if not 0 <= objective.warmup_ratio < 1:
+        raise InputError(f"warmup_ratio {objective.warmup_ratio}: it is a share of the steps, from 0 to below 1")
     if isinstance(objective, Dpo) and objective.loss_type not in LOSS_TYPES:
         raise InputError(f"loss_type {objective.loss_type!r}: unknown{nearest(objective.loss_type, LOSS_TYPES)}")
 

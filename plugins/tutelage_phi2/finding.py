@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,18 @@ def is_local(name: str, local_files_only: bool) -> bool:
 
     Left alone, transformers takes a missing folder for a hub name and retries for half a minute.
     """
-    folder = Path(name).expanduser()
+    folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"model {name}: the folder has no config.json, so it is no checkpoint; check the path")
         return True
     parts = name.split("/")
-    if len(parts) > 2 or name.startswith((".", "~")) or "\\" in name or (len(parts) == 2 and Path(parts[0]).is_dir()):
+    if (
+        len(parts) > 2
+        or name.startswith((".", "~", "/"))
+        or "\\" in name
+        or (len(parts) == 2 and Path(parts[0]).is_dir())
+    ):
         raise InputError(f"model {name}: there is no such folder; check the path (a hub name is OWNER/NAME)")
     if _is_cached(name):
         return True
@@ -52,17 +58,25 @@ def _is_cached(name: str) -> bool:
 
 def _ask_hub(name: str) -> None:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         HfApi().model_info(name, timeout=_HUB_TIMEOUT)
     except HfHubHTTPError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"model {name}: no folder of this name, and the hub refuses it: {reason}") from error
-    except (OSError, OfflineModeIsEnabled) as error:
+    except Exception as error:  # which class a lost connection has changes with the hub library's own dependencies
         raise InputError(
-            f"model {name}: not on this machine, and the hub cannot be reached; connect, or name a folder with weights"
+            f"model {name}: not on this machine, and the hub cannot be reached ({type(error).__name__}); "
+            "connect, or name a folder with weights"
         ) from error
+
+
+def require(*packages: str) -> None:
+    """Raise ``PluginError`` where a package that this plugin runs on is not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise PluginError(f"plugin phi2: {', '.join(missing)} not installed; run: pip install 'tutelage[phi2]'")
 
 
 @contextmanager
@@ -72,8 +86,6 @@ def plainly(name: str) -> Iterator[None]:
 
     try:
         yield
-    except ImportError as error:
-        raise PluginError(f"plugin phi2: {error}; install it with: pip install 'tutelage[phi2]'") from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"model {name}: it cannot be read: {reason}") from error

@@ -11,7 +11,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.records import Model
 from tutelage_phi2.chat import ensure_chat
-from tutelage_phi2.finding import is_local, plainly
+from tutelage_phi2.finding import is_local, plainly, require
 from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
 
@@ -78,8 +78,7 @@ def empty_cache() -> None:
 
 def _stamp(model: Model) -> tuple[tuple[str, int, int], ...]:
     """What tells one state of a weights folder from another: a checkpoint may be written anew under the same path."""
-    folder = Path(model.name)
-    files = sorted(folder.glob("*.safetensors")) if model.name and folder.is_dir() else []
+    files = sorted(Path(location(model)).glob("*.safetensors"))
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
@@ -88,30 +87,55 @@ def read(model: Model, settings: Phi2Settings, dtype: Any = None) -> Loaded:
 
     Raises as ``load`` does.
     """
-    name = model.name or DEFAULT_MODEL
+    require("torch", "transformers", "safetensors", "accelerate")
+    name = location(model)
     local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
     with plainly(name), quiet():
+        tokenizer = _read_tokenizer(name, local_only)
+        weights = _read_weights(name, local_only, dtype or dtype_of(settings), _attention(settings, device))
+    if settings.threads is not None:
         import torch
-        from transformers.models.auto.modeling_auto import AutoModelForCausalLM
-        from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
-        for how_it_was_loaded in ("local_files_only", "is_local"):  # transformers would save these with it
-            tokenizer.init_kwargs.pop(how_it_was_loaded, None)
-        ensure_chat(tokenizer)
-        weights = AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=dtype or dtype_of(settings),
-            attn_implementation=_attention(settings, device),
-            local_files_only=local_only,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        torch.set_num_threads(settings.threads)
     _fit(weights, tokenizer)
     return Loaded(weights.to(device).eval(), tokenizer)
+
+
+def location(model: Model) -> str:
+    """Where its weights are: a folder, or a name of the hub."""
+    name = model.name or DEFAULT_MODEL
+    folder = Path(name).expanduser()
+    return str(folder) if folder.is_dir() else name
+
+
+def _read_tokenizer(name: str, local_only: bool) -> Any:
+    from transformers.models.auto.tokenization_auto import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    for how_it_was_loaded in ("local_files_only", "is_local"):  # transformers would save these with it
+        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    ensure_chat(tokenizer)
+    return tokenizer
+
+
+def _read_weights(name: str, local_only: bool, dtype: Any, attention: str) -> Any:
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+    weights, report = AutoModelForCausalLM.from_pretrained(
+        name,
+        dtype=dtype,
+        attn_implementation=attention,
+        local_files_only=local_only,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f"model {name}: its file lacks {len(missing)} of the weights, such as {missing[0]}; copy it anew"
+        )
+    return weights
 
 
 def _fit(weights: Any, tokenizer: Any) -> None:

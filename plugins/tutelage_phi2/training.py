@@ -17,9 +17,10 @@ from tutelage_phi2 import checkpoint, loading, trainers
 from tutelage_phi2.arguments import check, lora_config, trainer_arguments
 from tutelage_phi2.engine import context_length
 from tutelage_phi2.examples import dpo_rows, sft_rows
+from tutelage_phi2.finding import require
 from tutelage_phi2.loading import Loaded
 from tutelage_phi2.quiet import quiet
-from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
+from tutelage_phi2.settings import Phi2Settings
 
 
 def train(
@@ -31,6 +32,7 @@ def train(
     training for anything wrong with model, objective or examples, and ``StageError`` where the user cancels: there is
     no half a checkpoint.
     """
+    require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     settings = loading.settings_of(context)
     check(objective)
     loading.release_all()
@@ -56,7 +58,7 @@ def _train(
     trainer = build(objective, start, other, examples, output, settings, context)
     _run(trainer)
     if objective.lora is not None:
-        trainer.model.peft_config["default"].base_model_name_or_path = model.name or DEFAULT_MODEL
+        trainer.model.peft_config["default"].base_model_name_or_path = loading.location(model)
     checkpoint.save(trainer.model, start.tokenizer, output, loading.dtype_of(settings))
 
 
@@ -66,7 +68,8 @@ def _light_garbage_collection() -> Iterator[None]:
 
     The libraries are half a million objects, which a full collection walks in 0.2 s, and TRL collects at every start.
     """
-    trainers.sft_trainer(), trainers.dpo_trainer()
+    for imports in (trainers.sft_trainer, trainers.dpo_trainer):
+        imports()
     gc.freeze()
     try:
         yield
@@ -125,7 +128,7 @@ def build(
 
 
 def _is_same(reference: Model, model: Model) -> bool:
-    return Path(reference.name or DEFAULT_MODEL).resolve() == Path(model.name or DEFAULT_MODEL).resolve()
+    return Path(loading.location(reference)).resolve() == Path(loading.location(model)).resolve()
 
 
 def _run(trainer: Any) -> None:

@@ -188,3 +188,9 @@ def test_generation_imports_no_training_library(base: Path) -> None:
         "list(tutelage_phi2.generate_candidates(model, [Prompt('cat')], 1, Sampling(max_new_tokens=2), Context()))"
     )
     assert modules_after(code).isdisjoint({"trl", "peft", "datasets"})
+
+
+def test_the_plugin_keeps_the_promises_of_every_hook(base: Path) -> None:
+    from tutelage.testing import check_plugin
+
+    check_plugin("phi2", model=Model("phi2", str(base))).raise_for_problems()

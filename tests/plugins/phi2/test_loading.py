@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.records import Model
 from tutelage_phi2 import loading
+from tutelage_phi2.finding import require
 from tutelage_phi2.settings import Phi2Settings
 
 
@@ -38,6 +42,36 @@ def test_a_hub_model_that_is_not_here_and_cannot_be_had_is_one_error_at_once(loc
     with pytest.raises(InputError, match="microsoft/no-such-phi"):
         load("microsoft/no-such-phi", local_files_only=local_files_only)
     assert time.monotonic() - started < 15
+
+
+def test_a_hub_that_cannot_be_reached_is_one_error_at_once() -> None:
+    program = (
+        "from tutelage.errors import InputError\n"
+        "from tutelage_phi2.finding import is_local\n"
+        "try:\n    is_local('microsoft/no-such-phi', False)\n"
+        "except InputError as error:\n    print(error)\n"
+    )
+    surroundings = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=20, env=surroundings
+    )
+    assert "the hub cannot be reached" in result.stdout
+
+
+def test_weights_that_lack_a_layer_are_never_filled_with_random_ones(base: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base, tmp_path / "M1")
+    weights = load_file(base / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, tmp_path / "M1" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks 1 of the weights, such as lm_head.weight"):
+        load(tmp_path / "M1")
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    with pytest.raises(PluginError, match=r"no_such_package not installed; run: pip install 'tutelage\[phi2\]'"):
+        require("torch", "no_such_package")
 
 
 def test_a_name_that_no_hub_could_have_is_refused() -> None:

@@ -161,6 +161,11 @@ def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(base: Path, sft
         run(base, None, evolve(SFT, micro_batch_size=3), sft_file, tmp_path / "M1")
 
 
+def test_a_warmup_that_is_no_share_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="warmup_ratio 10: it is a share"):
+        run(base, None, evolve(SFT, warmup_ratio=10), sft_file, tmp_path / "M1")
+
+
 def test_an_unknown_loss_is_refused_before_anything_is_read(dpo_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"loss_type 'sigmiod': unknown; did you mean 'sigmoid'"):
         run(tmp_path / "no-model", None, evolve(DPO, loss_type="sigmiod"), dpo_file, tmp_path / "M2")
