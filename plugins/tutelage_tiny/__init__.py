@@ -1,1 +1,82 @@
-"""Placeholder while the package is being written."""
+"""The embedded default: a tiny language model that ships with tutelage, and a world small enough to know the truth.
+
+The plugin is teacher, judge and evaluator, all three by program; the model itself is run by the plugin ``phi2``, as
+Phi-2 is. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from tutelage.context import Context
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.records import Comparison, Demonstration, JudgeItem, Judgement, Outcome, Prompt, Verdict
+from tutelage_tiny import sets, world
+from tutelage_tiny.rubric import ADDITIVE, Grade, grade
+
+WEIGHTS = Path(__file__).parent / "weights"
+_NO_TASK = "not an instruction of the tiny world"
+
+
+@hookimpl
+def describe() -> PluginInfo:
+    """The student's weights, the prompts, the seed examples and the rubric."""
+    return PluginInfo(
+        help="A tiny language model and a small world with a programmatic teacher: no key, no network, no GPU.",
+        models={"student": NamedModel(str(WEIGHTS), "A Phi of 0.85M parameters that has read the world's text: M0.")},
+        prompt_sets={
+            "seed": NamedSet(partial(world.prompts, "seed"), "Instructions for examples and for self-instruct."),
+            "train": NamedSet(partial(world.prompts, "train"), "Instructions to train on."),
+            "held-out": NamedSet(partial(world.prompts, "held-out"), "Instructions to measure on."),
+        },
+        example_sets={"ift": NamedSet(sets.ift, "Instructions with their right answers.")},
+        rated_sets={"eft": NamedSet(sets.eft, "Careless answers with the scores that they deserve.")},
+        rubrics={"additive": ADDITIVE},
+    )
+
+
+@hookimpl
+def judge(items: Iterable[JudgeItem], samples: int, context: Context) -> Iterator[Judgement]:
+    """The gold score, the same in every sample. An instruction of another world is refused."""
+    for item in items:
+        given = _grade(item.prompt, item.answer)
+        for sample in range(samples):
+            if given is None:
+                yield Judgement(item.id, sample, None, Outcome.REFUSED, detail=_NO_TASK)
+            else:
+                yield Judgement(item.id, sample, given.score, reason=given.reason, raw=str(given))
+        context.advance(samples)
+
+
+@hookimpl
+def demonstrate(prompts: Iterable[Prompt], context: Context) -> Iterator[Demonstration]:
+    """The right answer. An instruction of another world is refused."""
+    for prompt in prompts:
+        task = world.parse(prompt.text)
+        if task is None:
+            yield Demonstration(prompt.id, "", Outcome.REFUSED, _NO_TASK)
+        else:
+            yield Demonstration(prompt.id, task.answer)
+        context.advance(1)
+
+
+@hookimpl
+def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Verdict]:
+    """Which of two answers has the higher gold score: 1 the first, 0 the second, 0.5 where they are equal."""
+    for comparison in comparisons:
+        first, second = (_grade(comparison.prompt, answer) for answer in (comparison.first, comparison.second))
+        if first is None or second is None:
+            yield Verdict(comparison.id, None, Outcome.REFUSED, detail=_NO_TASK)
+        else:
+            preference = 0.5 + 0.5 * ((first.score > second.score) - (first.score < second.score))
+            yield Verdict(comparison.id, preference, raw=f"{first.score:g} against {second.score:g}")
+        context.advance(1)
+
+
+def _grade(prompt: str, answer: str) -> Grade | None:
+    """The grade of an answer, None where the prompt is no instruction of this world."""
+    task = world.parse(prompt)
+    return None if task is None else grade(task, answer)

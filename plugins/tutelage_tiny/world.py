@@ -1,0 +1,273 @@
+"""A world small enough that the truth is known: its words, its tasks, and the one right answer to each.
+
+An instruction is plain text such as ``reverse these words with dashes: pear cat blue``, and its right answer is plain
+text too: ``blue - cat - pear``. Everything is made from a seed, and everything is read back from the text alone, so
+that a teacher, a judge and a test need nothing but strings.
+
+Every instruction belongs for ever to one split, by the hash of its text: what M0 reads in pretraining, the seed
+examples, the prompts to train on and the held-out prompts never meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Iterator
+
+from attrs import frozen
+
+from tutelage.errors import InputError
+
+CATEGORIES = {
+    category: tuple(words.split())
+    for category, words in {
+        "animals": "bear cat cow deer dog fox frog goat hen horse lion mouse owl sheep wolf",
+        "colours": "black blue bronze brown gold green grey orange pink purple red silver violet white yellow",
+        "fruits": "apple banana cherry date fig grape kiwi lemon lime mango melon olive peach pear plum",
+        "tools": "axe brush chisel drill file hammer knife ladder nail pliers rake ruler saw shovel wrench",
+    }.items()
+}
+WORDS = tuple(sorted(word for words in CATEGORIES.values() for word in words))
+CATEGORY_OF = {word: category for category, words in CATEGORIES.items() for word in words}
+LARGEST_NUMBER = 30
+STYLES = {"commas": ", ", "dashes": " - ", "bars": " | ", "slashes": " / "}
+"""How the items of an answer are written one after another."""
+SPLITS = {"text": range(0, 50), "seed": range(50, 60), "train": range(60, 90), "held-out": range(90, 100)}
+"""The hundredths of the hash space that each split owns; ``text`` is what the pretraining text may ask."""
+
+
+@frozen
+class Task:
+    """One instruction, taken apart."""
+
+    family: str
+    items: tuple[str, ...]
+    style: str = ""
+    """A key of ``STYLES``; empty where the answer is a single item."""
+    argument: str = ""
+    """What the family needs beside the items: a category, a number of words, an exchange."""
+
+    @property
+    def text(self) -> str:
+        """The instruction as it is asked."""
+        phrase = FAMILIES[self.family].phrase.format(argument=self.argument)
+        return f"{phrase}{f' with {self.style}' if self.style else ''}: {' '.join(self.items)}"
+
+    @property
+    def right_items(self) -> tuple[str, ...]:
+        """The items of the right answer, in order."""
+        return tuple(FAMILIES[self.family].solve(self))
+
+    @property
+    def separator(self) -> str:
+        """What stands between two items of an answer."""
+        return STYLES[self.style] if self.style else " "
+
+    @property
+    def answer(self) -> str:
+        """The right answer."""
+        return self.separator.join(self.right_items)
+
+
+@frozen
+class Family:
+    """A kind of instruction: how it is asked, made up and solved."""
+
+    phrase: str
+    draw: Callable[[random.Random], tuple[str, tuple[str, ...]]]
+    """Makes up an argument and the items."""
+    solve: Callable[[Task], list[str]]
+    """Finds the items of the right answer."""
+    is_list: bool = True
+    """Whether the answer is a list, which is asked for in one of the styles."""
+
+
+def _words(generator: random.Random, fewest: int = 3, most: int = 5) -> tuple[str, ...]:
+    return tuple(generator.sample(WORDS, generator.randint(fewest, most)))
+
+
+def _plain(fewest: int = 3, most: int = 5) -> Callable[[random.Random], tuple[str, tuple[str, ...]]]:
+    return lambda generator: ("", _words(generator, fewest, most))
+
+
+def _with_part(generator: random.Random) -> tuple[str, tuple[str, ...]]:
+    """Some words to take, fewer than there are."""
+    words = _words(generator, 4, 6)
+    return str(generator.randint(2, len(words) - 1)), words
+
+
+def _with_category(generator: random.Random) -> tuple[str, tuple[str, ...]]:
+    """A category of which there are two or three words among others."""
+    category = generator.choice(sorted(CATEGORIES))
+    inside = generator.sample(CATEGORIES[category], generator.randint(2, 3))
+    others = [word for word in WORDS if CATEGORY_OF[word] != category]
+    words = inside + generator.sample(others, generator.randint(2, 3))
+    return category, tuple(generator.sample(words, len(words)))
+
+
+def _with_count(generator: random.Random) -> tuple[str, tuple[str, ...]]:
+    """A category of which there are none to four words among others."""
+    category = generator.choice(sorted(CATEGORIES))
+    inside = generator.randint(0, 4)
+    others = [word for word in WORDS if CATEGORY_OF[word] != category]
+    words = generator.sample(CATEGORIES[category], inside) + generator.sample(others, 5 - inside)
+    return category, tuple(generator.sample(words, len(words)))
+
+
+def _with_exchange(generator: random.Random) -> tuple[str, tuple[str, ...]]:
+    """A word of the list and one that is not in it."""
+    *words, new = generator.sample(WORDS, generator.randint(4, 6))
+    return f"{generator.choice(words)} by {new}", tuple(words)
+
+
+def _with_odd_one(generator: random.Random) -> tuple[str, tuple[str, ...]]:
+    """Words of one category, and one of another."""
+    most, odd = generator.sample(sorted(CATEGORIES), 2)
+    words = [*generator.sample(CATEGORIES[most], generator.randint(3, 4)), generator.choice(CATEGORIES[odd])]
+    return "", tuple(generator.sample(words, len(words)))
+
+
+def _numbers(generator: random.Random) -> tuple[str, tuple[str, ...]]:
+    return "", tuple(str(n) for n in generator.sample(range(LARGEST_NUMBER + 1), generator.randint(3, 5)))
+
+
+def _addends(generator: random.Random) -> tuple[str, tuple[str, ...]]:
+    return "", tuple(str(generator.randint(0, 10)) for _ in range(generator.randint(2, 3)))
+
+
+def _exchanged(task: Task) -> list[str]:
+    old, new = task.argument.split(" by ")
+    return [new if item == old else item for item in task.items]
+
+
+def _odd_one(task: Task) -> list[str]:
+    categories = [CATEGORY_OF[item] for item in task.items]
+    return [item for item in task.items if categories.count(CATEGORY_OF[item]) == 1]
+
+
+def _of_category(task: Task) -> list[str]:
+    return [item for item in task.items if CATEGORY_OF[item] == task.argument]
+
+
+def _not_of_category(task: Task) -> list[str]:
+    return [item for item in task.items if CATEGORY_OF[item] != task.argument]
+
+
+FAMILIES: dict[str, Family] = {
+    "sort": Family("sort these words", _plain(), lambda task: sorted(task.items)),
+    "reverse": Family("reverse these words", _plain(4, 6), lambda task: list(reversed(task.items))),
+    "swap": Family(
+        "swap the ends of these words",
+        _plain(4, 6),
+        lambda task: [task.items[-1], *task.items[1:-1], task.items[0]],
+    ),
+    "double": Family("write each word twice", _plain(2, 4), lambda task: [item for item in task.items for _ in "12"]),
+    "repeat": Family("write these words twice", _plain(2, 4), lambda task: [*task.items, *task.items]),
+    "capitals": Family("write these words in capitals", _plain(3, 6), lambda task: [w.upper() for w in task.items]),
+    "first": Family("take the first {argument} words", _with_part, lambda task: [*task.items[: int(task.argument)]]),
+    "last": Family("take the last {argument} words", _with_part, lambda task: [*task.items[-int(task.argument) :]]),
+    "keep": Family("keep only the {argument}", _with_category, _of_category),
+    "remove": Family("remove the {argument}", _with_category, _not_of_category),
+    "replace": Family("replace {argument}", _with_exchange, _exchanged),
+    "numbers": Family("sort these numbers", _numbers, lambda task: sorted(task.items, key=int)),
+    "count": Family("count the {argument}", _with_count, lambda task: [str(len(_of_category(task)))], is_list=False),
+    "add": Family("add these numbers", _addends, lambda task: [str(sum(map(int, task.items)))], is_list=False),
+    "odd": Family("find the odd one", _with_odd_one, _odd_one, is_list=False),
+}
+
+_ARGUMENT = r"(?P<argument>[a-z0-9 ]+?)"
+_PATTERNS = {
+    name: re.compile(
+        re.escape(family.phrase).replace(r"\{argument\}", _ARGUMENT).replace(r"\ ", " ")
+        + (r" with (?P<style>[a-z]+)" if family.is_list else "")
+        + r": (?P<items>[a-z0-9 ]+)"
+    )
+    for name, family in FAMILIES.items()
+}
+
+
+def draw_task(generator: random.Random) -> Task:
+    """Make up a task, of any family and split."""
+    name = generator.choice(sorted(FAMILIES))
+    family = FAMILIES[name]
+    argument, items = family.draw(generator)
+    return Task(name, items, generator.choice(sorted(STYLES)) if family.is_list else "", argument)
+
+
+def tasks(split: str, generator: random.Random) -> Iterator[Task]:
+    """Tasks of one split without end; a task may come again.
+
+    Args:
+        split: A key of ``SPLITS``.
+        generator: Where the chance comes from; equal states give equal tasks.
+    """
+    while True:
+        task = draw_task(generator)
+        if split_of(task.text) == split:
+            yield task
+
+
+def prompts(split: str, count: int, seed: int) -> list[str]:
+    """The first ``count`` different instructions of a split for this seed."""
+    found: dict[str, None] = {}
+    for task in tasks(split, random.Random(f"{split}/{seed}")):
+        if len(found) == count:
+            break
+        found[task.text] = None
+    return list(found)
+
+
+def split_of(prompt: str) -> str:
+    """The split that owns this instruction, on every machine and for ever."""
+    hundredth = int(hashlib.sha256(prompt.encode()).hexdigest()[:8], 16) % 100
+    return next(name for name, owned in SPLITS.items() if hundredth in owned)
+
+
+def parse(prompt: str) -> Task | None:
+    """Take an instruction apart; None where it is not one of this world's."""
+    for name, pattern in _PATTERNS.items():
+        if match := pattern.fullmatch(prompt):
+            parts = match.groupdict()
+            task = Task(name, tuple(parts["items"].split()), parts.get("style") or "", parts.get("argument") or "")
+            return task if task.text == prompt and _is_sound(task) else None
+    return None
+
+
+def solve(prompt: str) -> str:
+    """The right answer to an instruction.
+
+    Raises:
+        InputError: The text is not an instruction of this world.
+    """
+    task = parse(prompt)
+    if task is None:
+        raise InputError(f"The tiny world has no such instruction: {prompt!r}. Look at the prompt set tiny/train.")
+    return task.answer
+
+
+def _is_sound(task: Task) -> bool:
+    """Whether the words mean something: known items, a known style and argument, and an answer."""
+    items_are_numbers = task.family in ("numbers", "add")
+    known = {str(n) for n in range(LARGEST_NUMBER + 1)} if items_are_numbers else set(WORDS)
+    if not known.issuperset(task.items) or (task.style and task.style not in STYLES):
+        return False
+    return _argument_is_sound(task) and bool(task.right_items) and task.right_items[0] in _sayable()
+
+
+def _argument_is_sound(task: Task) -> bool:
+    if task.family in ("keep", "remove", "count"):
+        return task.argument in CATEGORIES
+    if task.family in ("first", "last"):
+        return task.argument.isdigit() and 1 <= int(task.argument) <= len(task.items)
+    if task.family == "replace":
+        old, _, new = task.argument.partition(" by ")
+        return old in task.items and new in WORDS
+    if task.family == "odd":
+        return len(_odd_one(task)) == 1
+    return True
+
+
+def _sayable() -> set[str]:
+    """Every item that an answer can hold."""
+    return {*WORDS, *(word.upper() for word in WORDS), *(str(n) for n in range(LARGEST_NUMBER + 1))}
