@@ -24,7 +24,8 @@ RATING = (
     ". {score} points, ",
     "\n{score}: ",
 )
-MUMBLING = (*".,:?\n", *"here is this the one some more like by of in with good how example request reply task".split())
+_MUMBLED_WORDS = "here is this the one some more like by of in with good how example request reply task"
+MUMBLING = (*".,:?\n", *_MUMBLED_WORDS.split())
 LISTING = "tasks:\n"
 
 
