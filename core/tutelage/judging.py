@@ -170,8 +170,13 @@ def parse_score(reply: str, rubric: Rubric) -> ParsedScore:
     return ParsedScore(scores[0], reason)
 
 
-def parse_preference(reply: str) -> ParsedPreference:
-    """Read "better: first", "better: second" or "better: tie" from an evaluator's reply; two that differ are none."""
+def parse_preference(reply: str, rubric: Rubric = PAIRWISE_RUBRIC) -> ParsedPreference:
+    """Read "better: first", "better: second" or "better: tie" from an evaluator's reply; two that differ are none.
+
+    Where the rubric is answered by one token, the reply must be one of its two.
+    """
+    if rubric.tokens:
+        return _named_by_token(reply.strip(), rubric.tokens)
     matches = list(_BETTER.finditer(reply))
     if not matches:
         return ParsedPreference(None, reply.strip(), "the reply names neither answer")
@@ -195,6 +200,12 @@ def average(judgements: Iterable[Judgement]) -> dict[str, AveragedScore]:
             raise InputError(f"judgement {judgement.id} is there twice; each sample of an item counts once")
         of_item[judgement.sample] = judgement.score
     return {item_id: _averaged(item_id, samples[item_id]) for item_id in sorted(samples)}
+
+
+def _named_by_token(reply: str, tokens: tuple[str, str]) -> ParsedPreference:
+    if reply not in tokens:
+        return ParsedPreference(None, reply, f"the reply is neither {tokens[0]!r} nor {tokens[1]!r}")
+    return ParsedPreference(1.0 if reply == tokens[0] else 0.0)
 
 
 def _averaged(item_id: str, samples: dict[int, float | None]) -> AveragedScore:

@@ -118,6 +118,10 @@ class Rubric:
     """The judge prompt, with ``{prompt}`` and ``{answer}``, and ``{fence}`` where the answer is fenced."""
     lowest: float = 0.0
     highest: float = 5.0
+    system: str = ""
+    """What a chat model is told before the question (its system message); empty for none."""
+    tokens: tuple[str, str] | None = None
+    """For a comparison that is answered by one token: the one that names the first answer, and the second."""
 
 
 @frozen

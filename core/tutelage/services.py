@@ -5,6 +5,7 @@ A plugin that calls an API makes one ``ChatService`` and returns from each hook 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,6 +51,8 @@ class Question:
     """Length limit of the reply, with the thoughts of a reasoning model."""
     log_probabilities: bool = False
     """Whether the tokens' log-probabilities are wanted, where the service gives them."""
+    system: str = ""
+    """The system message, where there is one."""
 
 
 @frozen
@@ -85,7 +88,7 @@ class ChatService:
     ) -> Iterator[Judgement]:
         """Each item ``samples`` times, by the rubric's prompt; only the judge's reply is parsed."""
         requests = (
-            self._request((item.id, sample), render(rubric, item), sampling, sample)
+            self._request((item.id, sample), render(rubric, item), sampling, sample, system=rubric.system)
             for item in items
             for sample in range(samples)
         )
@@ -96,21 +99,36 @@ class ChatService:
     def evaluate(
         self, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, log_probabilities: bool = True
     ) -> Iterator[Verdict]:
-        """Each comparison once, in its own order; weighted by log-probabilities where the service gave them."""
+        """Each comparison once, in its own order; weighted by log-probabilities where the service gave them.
+
+        Where the rubric is answered by one token and log-probabilities are asked for, a reply without them is no
+        verdict: the token alone would be another measure.
+        """
         requests = (
-            self._request(comparison.id, render_comparison(rubric, comparison), sampling, 0, log_probabilities)
+            self._request(
+                comparison.id, render_comparison(rubric, comparison), sampling, 0, log_probabilities, rubric.system
+            )
             for comparison in comparisons
         )
         for answer in self._answers(requests):
-            yield _verdict(answer.about, answer.reply)
+            if rubric.tokens:
+                yield _token_verdict(answer.about, answer.reply, rubric, rubric.tokens, log_probabilities)
+            else:
+                yield _verdict(answer.about, answer.reply)
 
     def _request(
-        self, about: Any, text: str, sampling: Sampling, index: int = 0, log_probabilities: bool = False
+        self,
+        about: Any,
+        text: str,
+        sampling: Sampling,
+        index: int = 0,
+        log_probabilities: bool = False,
+        system: str = "",
     ) -> Request[Any]:
         seed = sampling.seed if sampling.temperature > 0 else 0  # a greedy answer is the same for every seed
         sample = seed * _SAMPLES_PER_SEED + index
         max_tokens = sampling.max_new_tokens + self.thinking_tokens
-        body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities))
+        body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities, system))
         return Request(about, body, sample, max_tokens)
 
     def _answers(self, requests: Iterable[Request[Any]]) -> Iterator[Answer[Any]]:
@@ -120,11 +138,14 @@ class ChatService:
 def verdict_alternatives(tokens: Iterable[tuple[str, Alternatives]]) -> list[list[Any]]:
     """Of a reply's tokens, each with its alternatives, those at the place where "better: ..." says which one it is.
 
-    Plain JSON values for ``Reply.extra[VERDICT]``; empty where the reply has no such place. Only this place is kept:
-    all alternatives of a reply would be a hundred times its text.
+    Of a reply that is one token, it is that one. Plain JSON values for ``Reply.extra[VERDICT]``; empty where the reply
+    has no such place. Only this place is kept: all alternatives of a reply would be a hundred times its text.
     """
+    places = list(tokens)
+    if len(places) == 1:
+        return [[word, log_probability] for word, log_probability in places[0][1]]
     before = ""
-    for token, alternatives in tokens:
+    for token, alternatives in places:
         if _BEFORE_VERDICT.search(before) and _side(token) is not None:
             return [[word, log_probability] for word, log_probability in alternatives]
         before += token
@@ -143,6 +164,20 @@ def weighted_preference(alternatives: Iterable[Sequence[Any]]) -> float | None:
             weights[side] += math.exp(log_probability)
     total = sum(weights.values())
     return sum(_WORTH[side] * weight for side, weight in weights.items()) / total if total > 0 else None
+
+
+def token_preference(alternatives: Iterable[Sequence[Any]], tokens: tuple[str, str]) -> float | None:
+    """Probability of the first of two tokens against the second, from what could have stood there.
+
+    A token that is not among the alternatives has probability 0; None where neither is. AlpacaEval 2.0 weights its
+    verdicts so (alpaca_eval 0.6.6, ``completion_parsers.logprob_parser``).
+    """
+    weights = dict.fromkeys(tokens, 0.0)
+    for token, log_probability in alternatives:
+        if token in weights:
+            weights[token] = math.exp(log_probability)
+    total = sum(weights.values())
+    return weights[tokens[0]] / total if total > 0 else None
 
 
 def _side(token: str) -> str | None:
@@ -169,3 +204,24 @@ def _verdict(comparison_id: str, reply: Reply) -> Verdict:
     weighted = weighted_preference(reply.extra.get(VERDICT, ()))
     preference = parsed.preference if weighted is None else weighted
     return Verdict(comparison_id, preference, Outcome.ANSWERED, reply.text)
+
+
+def _token_verdict(
+    comparison_id: str, reply: Reply, rubric: Rubric, tokens: tuple[str, str], log_probabilities: bool
+) -> Verdict:
+    """The verdict of a reply that is one token; its ``raw`` is JSON, with the alternatives that it was weighted by."""
+    if reply.outcome not in (Outcome.ANSWERED, Outcome.CUT):
+        return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
+    alternatives = reply.extra.get(VERDICT, [])
+    raw = json.dumps({"text": reply.text, "alternatives": alternatives}, ensure_ascii=False)
+    if not log_probabilities:
+        parsed = parse_preference(reply.text, rubric)
+        preference, detail = parsed.preference, parsed.detail
+    elif alternatives:
+        preference = token_preference(alternatives, tokens)
+        detail = "" if preference is not None else f"neither {tokens[0]!r} nor {tokens[1]!r} is among the likely tokens"
+    else:
+        preference, detail = None, "the reply came without log-probabilities, by which this rubric is weighted"
+    if preference is None:
+        return Verdict(comparison_id, None, Outcome.UNPARSED, raw, detail)
+    return Verdict(comparison_id, preference, Outcome.ANSWERED, raw)

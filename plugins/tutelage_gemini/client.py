@@ -34,7 +34,9 @@ def request_body(settings: GeminiSettings, model: str, question: Question) -> di
     if question.log_probabilities:
         generation |= {"response_logprobs": True, "logprobs": _TOP_LOG_PROBABILITIES}
     threshold = f"BLOCK_{settings.block.upper()}"
+    system = {"system_instruction": {"parts": [{"text": question.system}]}} if question.system else {}
     return {
+        **system,
         "model": f"models/{model}",
         "contents": [{"role": "user", "parts": [{"text": question.text}]}],
         "generation_config": generation,
@@ -95,7 +97,7 @@ def read_reply(response: Any) -> Reply:
     text = "".join(part.text for part in candidate.content.parts)
     finish = candidate.finish_reason.name
     if finish == "MAX_TOKENS":
-        return _reply(response, text, Outcome.CUT, "the answer reached its length limit")
+        return _reply(response, text, Outcome.CUT, "the answer reached its length limit", _verdict(candidate))
     if finish not in _FINISHED:
         return _reply(response, text, Outcome.REFUSED, f"the answer was blocked: {finish}")
     return _reply(response, text, Outcome.ANSWERED, "", _verdict(candidate))

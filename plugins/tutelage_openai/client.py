@@ -33,7 +33,9 @@ _SETTING_OF = {
 
 def request_body(settings: OpenAiSettings, model: str, question: Question) -> dict[str, Any]:
     """The body of ``POST /chat/completions`` (OpenAI API reference, Chat)."""
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": question.text}]}
+    messages = [{"role": "system", "content": question.system}] if question.system else []
+    messages.append({"role": "user", "content": question.text})
+    body: dict[str, Any] = {"model": model, "messages": messages}
     # OpenAI's newer models know only the new name, other servers often only the old one
     body["max_completion_tokens" if settings.official else "max_tokens"] = question.max_tokens
     if settings.send_sampling:

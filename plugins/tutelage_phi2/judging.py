@@ -28,7 +28,7 @@ def verdicts(
     """Compare the two answers of each comparison in its own order."""
     questions = ((comparison.id, judging.render_comparison(rubric, comparison)) for comparison in comparisons)
     for comparison_id, reply in replies(model, questions, 1, sampling, context):
-        parsed = judging.parse_preference(reply.text)
+        parsed = judging.parse_preference(reply.text, rubric)
         outcome, detail = _outcome(reply, parsed.preference is not None, parsed.detail)
         yield Verdict(comparison_id, parsed.preference, outcome, reply.text, detail)
 
