@@ -46,25 +46,21 @@ def show_command(registry: Registry, name: str) -> None:
     if not statuses:
         registry.info(name)  # raises, and names the nearest one
     for status in statuses:
-        _show_status(status)
+        say(f"{status.name} ({status.origin}): {status.status}")
         if status.status == "ok":
-            _show_info(registry.info(name))
+            _show_info(registry.info(name), status)
+        else:
+            say(status.error or "")
+            say(f"\n{status.traceback.rstrip()}" if status.traceback else "")
 
 
 def _row(status: PluginStatus) -> tuple[str, str, str, str]:
     return status.name, status.origin, status.status, ", ".join(status.hooks)
 
 
-def _show_status(status: PluginStatus) -> None:
-    say(f"{status.name} ({status.origin}): {status.status}")
-    if status.error:
-        say(status.error)
-    if status.traceback:
-        say(f"\n{status.traceback.rstrip()}")
-
-
-def _show_info(info: PluginInfo) -> None:
+def _show_info(info: PluginInfo, status: PluginStatus) -> None:
     say(info.help)
+    say(f"hooks: {', '.join(status.hooks)}")
     for table in info_tables(info):
         say()
         show(table)

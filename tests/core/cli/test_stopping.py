@@ -1,0 +1,82 @@
+"""Ctrl-C ends a run at a whole place."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tutelage.cli.stopping import stop_on_interrupt
+from tutelage.errors import Interrupted
+from tutelage.recipe import Recipe
+from tutelage.registry import Registry
+from tutelage.runner import run
+
+
+def test_the_first_ctrl_c_asks_and_the_second_ends_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_interrupt() as asked:
+        assert not asked()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked()
+        assert "Ctrl-C again stops at once" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def artifacts(folder: Path) -> dict[str, bytes]:
+    names = ("run.json", "steps.jsonl", ".lock")
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in names]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("item_by_item", [False, True])
+def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_artifacts(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe], item_by_item: bool
+) -> None:
+    recipe = make_recipe(pipelines={"self-reward": None}, controls={}, iterations=1)
+    registry = _item_by_item(numbers_registry) if item_by_item else numbers_registry
+    run(recipe, tmp_path / "undisturbed", registry)
+    stops = 0
+
+    def asked_after(calls: int) -> Callable[[], bool]:
+        left = [calls]
+
+        def asked() -> bool:
+            left[0] -= 1
+            return left[0] < 0
+
+        return asked
+
+    while True:
+        try:
+            run(recipe, tmp_path / "stopped", registry, cancelled=asked_after(3 + 2 * stops))
+        except Interrupted:
+            stops += 1
+        else:
+            break
+    assert stops > 3
+    assert artifacts(tmp_path / "stopped") == artifacts(tmp_path / "undisturbed")
+
+
+def _item_by_item(registry: Registry) -> Registry:
+    """The same world as an API would be: each result kept by itself."""
+    import types
+
+    import echoing_world
+    from attrs import evolve
+
+    from tutelage.hookspecs import hookimpl
+
+    info: Any = registry.info("numbers")
+    world = types.ModuleType("numbers_by_item")
+    world.__dict__.update(vars(echoing_world))
+    world.__dict__["describe"] = hookimpl(lambda: evolve(info, item_by_item=True))
+    other = Registry.empty()
+    other.register(world, "numbers")
+    return other
