@@ -1,4 +1,8 @@
-"""From a recipe's objective to TRL's configuration."""
+"""From a recipe's objective to TRL's configuration.
+
+What the recipe does not name stays at TRL's default (linear decay, no weight decay, gradients clipped at 1), with one
+difference: DPO switches the model's own dropout off, as TRL does, but not the adapter's, which the recipe does name.
+"""
 
 from __future__ import annotations
 

@@ -42,6 +42,12 @@ def is_local(name: str, local_files_only: bool) -> bool:
     return False
 
 
+def _can_only_be_a_path(name: str) -> bool:
+    """Whether no hub name looks so: OWNER/NAME, where OWNER is not by chance a folder here."""
+    parts = name.split("/")
+    return len(parts) > 2 or name.startswith((".", "~", "/")) or "\\" in name or Path(parts[0]).is_dir()
+
+
 def _is_cached(name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

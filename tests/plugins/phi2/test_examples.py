@@ -8,6 +8,7 @@ import pytest
 from tutelage.errors import InputError
 from tutelage_phi2.examples import dpo_rows, sft_rows
 from tutelage_phi2.loading import Loaded
+from tutelage_phi2.quiet import quiet
 
 GOOD = '{"prompt": [{"role": "user", "content": "cat"}], "completion": [{"role": "assistant", "content": "dog"}]}'
 
@@ -22,13 +23,15 @@ def stock_rows(trainer: type[Any], config: Any, loaded: Loaded, file: Path) -> l
     arguments = [dataset, loaded.tokenizer, config]
     if "SFT" in trainer.__name__:
         arguments += [False, None]
-    return list(trainer._prepare_dataset(bare, *arguments, "train"))
+    with quiet():
+        return list(trainer._prepare_dataset(bare, *arguments, "train"))
 
 
 def test_supervised_rows_are_those_of_trl(loaded: Loaded, sft_file: Path, tmp_path: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
-    config = SFTConfig(str(tmp_path), bf16=False, use_cpu=True)
+    with quiet():
+        config = SFTConfig(str(tmp_path), bf16=False, use_cpu=True)
     expected = [
         {key: row[key] for key in ("input_ids", "labels")} for row in stock_rows(SFTTrainer, config, loaded, sft_file)
     ]
@@ -38,7 +41,8 @@ def test_supervised_rows_are_those_of_trl(loaded: Loaded, sft_file: Path, tmp_pa
 def test_preference_rows_are_those_of_trl(loaded: Loaded, dpo_file: Path, tmp_path: Path) -> None:
     from trl import DPOConfig, DPOTrainer
 
-    config = DPOConfig(str(tmp_path), bf16=False, use_cpu=True)
+    with quiet():
+        config = DPOConfig(str(tmp_path), bf16=False, use_cpu=True)
     keys = ("prompt_ids", "chosen_ids", "rejected_ids")
     expected = [{key: row[key] for key in keys} for row in stock_rows(DPOTrainer, config, loaded, dpo_file)]
     assert dpo_rows(dpo_file, loaded.tokenizer, 100) == expected

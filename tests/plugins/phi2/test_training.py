@@ -14,6 +14,7 @@ from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_phi2.arguments import LOSS_TYPES
 from tutelage_phi2.loading import read
+from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import Phi2Settings
 from tutelage_phi2.training import train
 
@@ -63,28 +64,29 @@ def stock_dpo(start: Path, reference: Path, file: Path, output: Path, **options:
     from trl import DPOConfig, DPOTrainer
 
     policy, other = (read(model_of(folder), Phi2Settings()) for folder in (start, reference))
-    arguments = DPOConfig(
-        str(output),
-        num_train_epochs=DPO.epochs,
-        learning_rate=DPO.learning_rate,
-        per_device_train_batch_size=DPO.batch_size,
-        logging_steps=1,
-        bf16=False,
-        use_cpu=True,
-        report_to="none",
-        save_strategy="no",
-        seed=DPO.seed,
-        **options,
-    )
-    trainer = DPOTrainer(
-        policy.model,
-        other.model,
-        args=arguments,
-        train_dataset=load_dataset("json", data_files=str(file), split="train"),
-        processing_class=policy.tokenizer,
-    )
-    trainer.train()
-    return [{**row, "step": row["step"]} for row in trainer.state.log_history if "loss" in row]
+    with quiet():
+        arguments = DPOConfig(
+            str(output),
+            num_train_epochs=DPO.epochs,
+            learning_rate=DPO.learning_rate,
+            per_device_train_batch_size=DPO.batch_size,
+            logging_steps=1,
+            bf16=False,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            seed=DPO.seed,
+            **options,
+        )
+        trainer = DPOTrainer(
+            policy.model,
+            other.model,
+            args=arguments,
+            train_dataset=load_dataset("json", data_files=str(file), split="train"),
+            processing_class=policy.tokenizer,
+        )
+        trainer.train()
+    return [row for row in trainer.state.log_history if "loss" in row]
 
 
 REWARDS = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected")
@@ -219,6 +221,18 @@ def test_an_adapter_sits_on_every_linear_layer_of_phi_but_the_head(base: Path, s
     run(base, None, evolve(SFT, lora=LORA, epochs=1), sft_file, tmp_path / "M1")
     names = load_file(tmp_path / "M1" / "adapter" / "adapter_model.safetensors")
     assert {name.split(".")[-3] for name in names} == {"q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"}
+
+
+def test_the_adapters_dropout_is_honoured_in_dpo(base: Path, dpo_file: Path, tmp_path: Path) -> None:
+    losses = [
+        [
+            row["loss"]
+            for row in run(base, base, evolve(DPO, lora=Lora(4, 8, dropout)), dpo_file, tmp_path / f"{dropout}")
+        ]
+        for dropout in (0.0, 0.5)
+    ]
+    assert losses[0][0] == pytest.approx(losses[1][0])
+    assert losses[0][1:] != pytest.approx(losses[1][1:])
 
 
 def test_adapters_chain_on_merged_weights(base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path) -> None:
