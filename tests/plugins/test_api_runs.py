@@ -1,0 +1,90 @@
+"""Whole runs with a teacher, judge and evaluator behind an API: only the bindings differ from a local run's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_runs import IN_FLIGHT, api_recipe, api_registry, kill_and_continue
+
+from tutelage.checks import checked_plan
+from tutelage.estimate import Estimate, estimates
+from tutelage.ledger import Entry, Ledger
+from tutelage.registry import Registry
+from tutelage.runner import run
+
+StartServer = Callable[..., Any]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return api_registry()
+
+
+@pytest.mark.parametrize("service", ["openai", "gemini"])
+def test_teacher_pipelines_run_whole_and_a_repeated_run_asks_nothing(
+    service: str, registry: Registry, start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server(service, "--faults", "0.05")
+    recipe = api_recipe(service, server.url)
+    first = run(recipe, tmp_path / "first", registry)
+    assert first is not None
+    assert {"M2/teacher-reward", "M2/teacher-demonstration"} <= {model.id for model in first.models}
+    asked = Counter(row["question"] for row in server.asked() if row["kind"] in ("ok", "blocked", "length"))
+    assert asked
+    run(recipe, tmp_path / "second", registry)
+    again = Counter(row["question"] for row in server.asked() if row["kind"] in ("ok", "blocked", "length"))
+    assert again == asked
+    names = ["summary.json", "seed-0/teacher-demonstration/M2/preferences.jsonl"]
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_a_plan_is_estimated_by_price_and_corrected_by_what_was_seen(
+    registry: Registry, start_server: StartServer, tmp_path: Path, ledger_path: Path
+) -> None:
+    server = start_server("openai")
+    recipe = api_recipe("openai", server.url, price={"input": 1.0, "output": 10.0})
+    plan = checked_plan(recipe, registry)
+
+    def by_stage() -> dict[tuple[str, str], Estimate]:
+        found = estimates(plan, recipe, registry, Ledger(ledger_path))
+        return {(estimate.stage, estimate.role): estimate for estimate in found}
+
+    before = by_stage()
+    assert set(before) == {
+        ("judge", "judge"),
+        ("judge", "evaluator"),
+        ("demonstrate", "teacher"),
+        ("evaluate", "evaluator"),
+    }
+    shown = before["demonstrate", "teacher"]
+    assert (shown.calls, shown.output_tokens, shown.seen) == (12, 12 * 256, False)
+    assert shown.cost == pytest.approx((shown.input_tokens * 1.0 + shown.output_tokens * 10.0) / 1e6)
+    ledger = Ledger(ledger_path)
+    entry = {"key": "1", "provider": "openai", "base_url": "", "model": "gpt-test", "revision": "", "request": "{}"}
+    ledger.store(Entry(**entry, sample=0, outcome="answered", input_tokens=20, output_tokens=5, stage="demonstrate"))  # type: ignore[arg-type]
+    after = by_stage()["demonstrate", "teacher"]
+    assert (after.input_tokens, after.output_tokens, after.seen) == (12 * 20, 12 * 5, True)
+    assert by_stage()["judge", "judge"] == before["judge", "judge"]
+
+
+def test_an_unknown_price_is_estimated_in_tokens_only(
+    registry: Registry, start_server: StartServer, ledger_path: Path
+) -> None:
+    recipe = api_recipe("gemini", start_server("gemini").url)
+    found = estimates(checked_plan(recipe, registry), recipe, registry, Ledger(ledger_path))
+    assert found
+    assert all(estimate.cost is None and estimate.input_tokens > 0 for estimate in found)
+
+
+def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_in_flight(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server("openai", "--latency", "0.05")
+    for killed in kill_and_continue("openai", server, tmp_path, kills=1):
+        assert killed.same
+        assert 0 <= killed.repeated <= IN_FLIGHT
