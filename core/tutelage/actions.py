@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from tutelage import stages
-from tutelage.checks import bound_model, find_rubric, find_rule, sets_of
-from tutelage.context import Context
-from tutelage.data import load_examples, load_prompts, load_rated
-from tutelage.errors import StageError
+from tutelage.checks import find_rubric, find_rule
 from tutelage.items import Ask, Result, Unit, derive_seed, in_chunks, one_by_one
-from tutelage.judging import average, render, reply
+from tutelage.judging import average
 from tutelage.pairing import PairOptions, pair
-from tutelage.recipe import Recipe
+from tutelage.preparing import build_examples, select_prompts, write_prompts
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -32,15 +29,14 @@ from tutelage.records import (
     Model,
     Outcome,
     Prompt,
-    Sampling,
     Verdict,
 )
-from tutelage.registry import Registry
 from tutelage.steps import (
     BuildExamples,
     ChosenExamples,
     Compare,
     Demonstrate,
+    JoinPairs,
     Judge,
     MakePairs,
     MixAnswers,
@@ -48,77 +44,14 @@ from tutelage.steps import (
     SelectPrompts,
     Step,
     Train,
-    Worker,
+    WritePrompts,
 )
-from tutelage.store import Store
+from tutelage.surroundings import Made, Surroundings, made_rows, seeded, stop_if_asked
 from tutelage.trl_format import preference_row, read_preferences, supervised_row
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT", bound=Result)
-Counts = Mapping[str, int]
 HAS_TEXT = (Outcome.ANSWERED, Outcome.CUT)
-
-
-@frozen
-class Made:
-    """A finished step that is not in its place yet."""
-
-    counts: Counts
-    """What became of the items, by outcome or by the reason for which they were dropped."""
-    put: Callable[[], object]
-    """Puts the artifact into its place."""
-
-
-@frozen
-class Surroundings:
-    """What every action needs: the recipe, the plugins, the run, and how to tell of progress."""
-
-    recipe: Recipe
-    registry: Registry
-    store: Store
-    context: Context
-
-    @property
-    def quiet(self) -> Context:
-        """The context of stages whose results are counted here as they come."""
-        return evolve(self.context, advance=lambda _: None, expect=lambda _: None)
-
-    def model(self, worker: Worker) -> Model:
-        """The model of a worker: as it is bound, or with the run's own weights."""
-        bound = bound_model(self.recipe, worker.role, self.registry)
-        name = str(self.store.path(worker.checkpoint)) if worker.checkpoint else bound.name
-        return evolve(bound, name=name, id=worker.id)
-
-    def prompts(self, path: str, take: int | None = None) -> list[Prompt]:
-        """The prompts of an artifact, or its first ``take``."""
-        return self.store.read(path, Prompt)[:take]
-
-
-def select_prompts(step: SelectPrompts, at: Surroundings) -> Made:
-    """A slice of a source's prompts, in the order that the seed draws."""
-    wanted = None if step.take is None else step.skip + step.take
-    texts = load_prompts(sets_of(at.registry), step.source, wanted, step.seed)[step.skip :]
-    return _rows(step, at, "prompts", [Prompt(text, step.source) for text in texts])
-
-
-def build_examples(step: BuildExamples, at: Surroundings) -> Made:
-    """IFT as it is; EFT as the very question that judging asks, with the reply that it should get."""
-    data, sets = at.recipe.data, sets_of(at.registry)
-    rubric = find_rubric(at.recipe.judging.rubric, at.registry)
-    counts = {}
-    rows: list[dict[str, Any]] = []
-    if data.ift:
-        examples = load_examples(sets, data.ift.source, data.ift.count, step.seed)
-        rows += [supervised_row(example.prompt, example.answer) for example in examples]
-        counts["ift"] = len(rows)
-    if data.eft:
-        rated = load_rated(sets, data.eft.source, data.eft.count, step.seed)
-        for example in rated:
-            question = render(rubric, JudgeItem("", example.prompt, example.answer))
-            rows.append(supervised_row(question, reply(example.score, example.reason)))
-        counts["eft"] = len(rated)
-    random.Random(step.seed).shuffle(rows)
-    return Made(counts, lambda: at.store.write(step.output, rows))
 
 
 def train(step: Train, at: Surroundings) -> Made:
@@ -151,7 +84,7 @@ def sample(step: Sample, at: Surroundings) -> Made:
     units = [Unit(prompt, tuple(f"{prompt.id}/{index}" for index in range(step.n))) for prompt in prompts]
 
     def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
-        sampling = _seeded(step, step.sampling, chunk)
+        sampling = seeded(step, step.sampling, chunk)
         return stages.generate_candidates(at.registry, model, items, step.n, sampling, at.quiet)
 
     return _work(step, at, model, units, ask, Candidate)
@@ -163,7 +96,7 @@ def demonstrate(step: Demonstrate, at: Surroundings) -> Made:
     units = [Unit(prompt, (prompt.id,)) for prompt in at.prompts(step.prompts)]
 
     def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Demonstration]:
-        return stages.demonstrate(at.registry, model, items, _seeded(step, step.sampling, chunk), at.quiet)
+        return stages.demonstrate(at.registry, model, items, seeded(step, step.sampling, chunk), at.quiet)
 
     return _work(step, at, model, units, ask, Demonstration)
 
@@ -182,7 +115,7 @@ def judge(step: Judge, at: Surroundings) -> Made:
     ]
 
     def ask(items: Sequence[JudgeItem], chunk: int) -> Iterator[Judgement]:
-        sampling = _seeded(step, step.sampling, chunk)
+        sampling = seeded(step, step.sampling, chunk)
         return stages.judge(at.registry, model, items, rubric, step.samples, sampling, at.quiet)
 
     return _work(step, at, model, units, ask, Judgement)
@@ -205,10 +138,16 @@ def make_preferences(step: MakePairs, at: Surroundings) -> Made:
     return Made(counts, lambda: at.store.write(step.output, map(preference_row, pairing.preferences)))
 
 
+def join_pairs(step: JoinPairs, at: Surroundings) -> Made:
+    """The pairs of every round, the first round's first."""
+    pairs = [pair for part in step.parts for pair in read_preferences(at.store.path(part))]
+    return made_rows(step, at, "pairs", [preference_row(pair) for pair in pairs])
+
+
 def chosen_examples(step: ChosenExamples, at: Surroundings) -> Made:
     """What DPO would prefer, as plain examples."""
     pairs = read_preferences(at.store.path(step.preferences))
-    return _rows(step, at, "examples", [supervised_row(pair.prompt, pair.chosen) for pair in pairs])
+    return made_rows(step, at, "examples", [supervised_row(pair.prompt, pair.chosen) for pair in pairs])
 
 
 def mix_answers(step: MixAnswers, at: Surroundings) -> Made:
@@ -222,7 +161,7 @@ def mix_answers(step: MixAnswers, at: Surroundings) -> Made:
         for prompt in at.prompts(step.prompts, step.take)
         for index, model in enumerate(_draw(sorted(by_model), step, prompt))
     ]
-    return _rows(step, at, "answers", rows)
+    return made_rows(step, at, "answers", rows)
 
 
 def compare(step: Compare, at: Surroundings) -> Made:
@@ -232,7 +171,7 @@ def compare(step: Compare, at: Surroundings) -> Made:
     units = [Unit(comparison, (comparison.id,)) for comparison in asked]
 
     def ask(items: Sequence[Comparison], chunk: int) -> Iterator[Verdict]:
-        return stages.evaluate(at.registry, model, items, rubric, _seeded(step, step.sampling, chunk), at.quiet)
+        return stages.evaluate(at.registry, model, items, rubric, seeded(step, step.sampling, chunk), at.quiet)
 
     return _work(step, at, model, units, ask, Verdict, known)
 
@@ -265,16 +204,8 @@ def comparison_id(first: str, second: str, prompt_id: str) -> str:
     return f"{first}|{second}|{prompt_id}"
 
 
-def _rows(step: Step, at: Surroundings, what: str, rows: Sequence[Any]) -> Made:
-    return Made({what: len(rows)}, lambda: at.store.write(step.output, rows))
-
-
 def _draw(models: Sequence[str], step: MixAnswers, prompt: Prompt) -> list[str]:
     return random.Random(derive_seed(step.seed, step.output, prompt.id)).choices(models, k=step.n)
-
-
-def _seeded(step: Step, sampling: Sampling, chunk: int) -> Sampling:
-    return evolve(sampling, seed=derive_seed(step.seed, step.output, chunk))
 
 
 def _work(
@@ -291,7 +222,7 @@ def _work(
     at.context.expect(sum(len(unit.results) for unit in units))
 
     def counted(items: Sequence[ItemT], chunk: int) -> Iterator[ResultT]:
-        _stop_if_asked(step, at.context)
+        stop_if_asked(step, at.context)
         for result in ask(items, chunk):
             at.context.advance(1)
             yield result
@@ -301,7 +232,7 @@ def _work(
     else:
         results = in_chunks(units, at.recipe.chunk, counted, journal)
     finished = sorted([*known, *results], key=lambda result: result.id)
-    _stop_if_asked(step, at.context)
+    stop_if_asked(step, at.context)
 
     def put() -> None:
         at.store.write(step.output, finished)
@@ -310,20 +241,16 @@ def _work(
     return Made(Counter(str(result.outcome) for result in finished), put)
 
 
-def _stop_if_asked(step: Step, context: Context) -> None:
-    """A stage that was asked to stop returned early: its artifact would not be whole."""
-    if context.cancelled():
-        raise StageError(f"{step.output}: stopped as asked")
-
-
 ACTIONS: Mapping[type[Step], Callable[[Any, Surroundings], Made]] = {
     SelectPrompts: select_prompts,
+    WritePrompts: write_prompts,
     BuildExamples: build_examples,
     Train: train,
     Sample: sample,
     Demonstrate: demonstrate,
     Judge: judge,
     MakePairs: make_preferences,
+    JoinPairs: join_pairs,
     ChosenExamples: chosen_examples,
     MixAnswers: mix_answers,
     Compare: compare,

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tutelage.data import Sets, load_examples, load_prompts, load_rated
+from tutelage.decontamination import evaluation_prompts, fresh_slice
 from tutelage.errors import InputError, PluginError, TutelageError, nearest
 from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.pairing import RULES, PairRule
 from tutelage.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
+from tutelage.prompting import LISTINGS, showable
 from tutelage.recipe import Binding, Control, PipelineSettings, Recipe
 from tutelage.records import Model, Rubric
 from tutelage.registry import Registry
@@ -103,9 +105,7 @@ def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
 
 def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
     data, sets, seed = recipe.data, sets_of(registry), recipe.seeds[0]
-    prompts = data.prompts
-    wanted = (prompts.count or 0) * recipe.iterations
-    yield from _problem("data.prompts", lambda: load_prompts(sets, prompts.source, wanted, seed))
+    yield from _problem("data.prompts", lambda: _check_prompts(recipe, sets, seed))
     if (ift := data.ift) is not None:
         yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
     if (eft := data.eft) is not None:
@@ -121,6 +121,17 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
         yield from _problem("evaluation.rubric", lambda: find_rubric(evaluation.rubric, registry))
         name = evaluation.comparison_rubric
         yield from _problem("evaluation.comparison_rubric", lambda: find_rubric(name, registry))
+
+
+def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:
+    """Raise InputError where the source has not enough prompts for all rounds, or none to show to who writes them."""
+    prompts = recipe.data.prompts
+    if (writing := prompts.self_instruct) is None:
+        known = evaluation_prompts(recipe, sets, seed)
+        wanted = (prompts.count or 0) * recipe.iterations
+        fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)
+    elif not showable(load_prompts(sets, prompts.source, None, seed), LISTINGS[writing.listing]):
+        raise InputError(f"{prompts.source}: no prompt in it can be shown as an example (listing {writing.listing})")
 
 
 def _problem(key: str, look: Callable[..., Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from tutelage.steps import (
     BuildExamples,
     ChosenExamples,
     Demonstrate,
+    JoinPairs,
     Judge,
     MakePairs,
     Plan,
@@ -27,6 +28,7 @@ from tutelage.steps import (
     Summarise,
     Train,
     Worker,
+    WritePrompts,
 )
 
 
@@ -83,6 +85,8 @@ def make_plan(recipe: Recipe) -> Plan:
 def roles_needed(recipe: Recipe) -> dict[str, set[str]]:
     """Which hooks each role must serve, so that missing ones are found before any work."""
     needed: dict[str, set[str]] = {"student": {"generate_candidates", "train_step"}}
+    if (writing := recipe.data.prompts.self_instruct) is not None:
+        needed.setdefault(writing.writer, set()).add("generate_candidates")
     for name in recipe.pipelines:
         pipeline = PIPELINES[name]
         if pipeline.scored_by:
@@ -196,19 +200,12 @@ class Series:
             rule=settings.pairs.rule or pipeline.rule,
             margin=settings.pairs.margin,
         )
-        yield self.preference_training(parent, child, settings)
+        yield from self.preference_training(child, settings)
 
     def samples(self, model: PlannedModel, round_number: int) -> Iterator[Step]:
         """What a model writes for the next round: shared by every pipeline that continues from it."""
         prompts = f"{model.folder}/samples/prompts.jsonl"
-        yield SelectPrompts(
-            output=prompts,
-            count=self.prompt_count,
-            seed=self.seed,
-            source=self.recipe.data.prompts.source,
-            skip=(round_number - 1) * self.prompt_count,
-            take=self.prompt_count,
-        )
+        yield self.fresh_prompts(model, round_number, prompts)
         yield Sample(
             output=f"{model.folder}/samples/candidates.jsonl",
             count=self.prompt_count * self.recipe.generation.n,
@@ -217,6 +214,30 @@ class Series:
             prompts=prompts,
             n=self.recipe.generation.n,
             sampling=self.recipe.generation.sampling(),
+        )
+
+    def fresh_prompts(self, model: PlannedModel, round_number: int, output: str) -> Step:
+        """The prompts of one round: written by a model, or a slice of the source that no other round takes."""
+        source, writing = self.recipe.data.prompts.source, self.recipe.data.prompts.self_instruct
+        if writing is None:
+            return SelectPrompts(
+                output=output,
+                count=self.prompt_count,
+                seed=self.seed,
+                source=source,
+                skip=(round_number - 1) * self.prompt_count,
+                take=self.prompt_count,
+                decontaminate=True,
+            )
+        before = (self.model(model.pipeline or "", iteration) for iteration in range(1, model.iteration))
+        return WritePrompts(
+            output=output,
+            count=self.prompt_count,
+            seed=self.seed,
+            worker=model.worker if writing.writer == "student" else Worker("teacher", "teacher"),
+            source=source,
+            earlier=tuple(f"{earlier.folder}/samples/prompts.jsonl" for earlier in before),
+            sampling=writing.sampling(),
         )
 
     def control(self, name: str, control: Control) -> Iterator[Step]:
@@ -234,7 +255,7 @@ class Series:
                 rule="random-pairs",
                 margin=0.0,
             )
-            yield self.preference_training(parent, child, control)
+            yield from self.preference_training(child, control)
             return
         examples = f"{child.folder}/examples.jsonl"
         yield ChosenExamples(output=examples, count=self.prompt_count, seed=self.seed, preferences=mirrored)
@@ -249,20 +270,32 @@ class Series:
             model=child.id,
         )
 
-    def preference_training(
-        self, parent: PlannedModel, child: PlannedModel, settings: PipelineSettings | Control
-    ) -> Train:
-        """DPO from the parent, with the parent as reference."""
-        return Train(
+    def preference_training(self, child: PlannedModel, settings: PipelineSettings | Control) -> Iterator[Step]:
+        """DPO, from where and near what the recipe says; by default both are the model before."""
+        examples = f"{child.folder}/preferences.jsonl"
+        rounds = child.iteration - 1
+        if self.recipe.preferences == "all" and rounds > 1:
+            line = (self.model(child.pipeline or "", iteration) for iteration in range(2, child.iteration + 1))
+            parts = tuple(f"{model.folder}/preferences.jsonl" for model in line)
+            examples = f"{child.folder}/preferences-of-all-rounds.jsonl"
+            yield JoinPairs(output=examples, count=self.prompt_count * rounds, seed=self.seed, parts=parts)
+        count = self.prompt_count * (rounds if self.recipe.preferences == "all" else 1)
+        yield Train(
             output=f"{child.folder}/checkpoint",
-            count=round(self.prompt_count * settings.dpo.epochs),
+            count=round(count * settings.dpo.epochs),
             seed=self.seed,
-            examples=f"{child.folder}/preferences.jsonl",
-            start=parent.worker,
-            reference=parent.worker,
+            examples=examples,
+            start=self.policy(self.recipe.start, child),
+            reference=self.policy(self.recipe.reference, child),
             objective=evolve(settings.dpo, seed=self.seed),
             model=child.id,
         )
+
+    def policy(self, name: str, child: PlannedModel) -> Worker:
+        """The model that ``previous``, ``M1`` or ``M0`` means in the training of ``child``."""
+        if name == "M0":
+            return Worker("student", "M0")
+        return self.model(child.pipeline or "", child.iteration - 1 if name == "previous" else 1).worker
 
     @property
     def prompt_count(self) -> int:

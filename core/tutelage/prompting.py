@@ -16,6 +16,8 @@ from attrs import field, frozen
 
 CUT_OFF = "cut off"
 STRAY = "not an item of the list"
+SHOWN_CHARACTERS = 500
+"""Length up to which a seed prompt is shown: eight of them and the reply fit into 2,048 tokens."""
 
 
 @frozen
@@ -125,6 +127,11 @@ def prompt_problem(text: str, limits: PromptLimits) -> str:
     if _MARKUP.search(text) or any(_is_hidden(letter) for letter in text):
         return "unsafe to parse"
     return "" if any(letter.isalpha() for letter in text) else "no words"
+
+
+def showable(seeds: Sequence[str], listing: Listing) -> list[str]:
+    """The seeds that a request can show: short ones, so that several fit, which the list's own marks do not break."""
+    return [seed for seed in seeds if len(seed) <= SHOWN_CHARACTERS and listing.can_show(seed)]
 
 
 def few_shots(seeds: Sequence[str], shots: int, seed: int) -> list[str]:

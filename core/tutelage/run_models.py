@@ -6,7 +6,6 @@ from pathlib import Path
 
 from attrs import frozen
 
-from tutelage.actions import Surroundings
 from tutelage.context import Context
 from tutelage.errors import InputError, nearest
 from tutelage.pipelines import make_plan
@@ -15,6 +14,7 @@ from tutelage.records import Model
 from tutelage.registry import Registry
 from tutelage.steps import PlannedModel
 from tutelage.store import Store, open_run
+from tutelage.surroundings import Surroundings
 
 
 @frozen

@@ -65,7 +65,27 @@ class SelectPrompts(Step):
     source: str
     skip: int
     take: int | None
+    decontaminate: bool = False
+    """Keep clear of the evaluation prompts; so are all prompts to learn from."""
     unit: str = "prompts"
+
+
+@frozen(kw_only=True)
+class WritePrompts(Step):
+    """A model writes prompts (self-instruct): it is shown some of a source's, and continues the list."""
+
+    worker: Worker
+    source: str
+    """Of the examples that it is shown."""
+    earlier: tuple[str, ...] = ()
+    """Artifacts of prompts that the new ones must not repeat: those of the iterations before."""
+    sampling: Sampling
+    unit: str = "prompts"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The earlier prompts, and the checkpoint of who writes."""
+        return tuple(path for path in (*self.earlier, self.worker.checkpoint) if path)
 
 
 @frozen(kw_only=True)
@@ -88,8 +108,9 @@ class Train(Step):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The examples, and the checkpoint to start from."""
-        return tuple(path for path in (self.examples, self.start.checkpoint) if path)
+        """The examples, the checkpoint to start from, and the reference's where it is another one."""
+        other = self.reference.checkpoint if self.reference and self.reference != self.start else ""
+        return tuple(path for path in (self.examples, self.start.checkpoint, other) if path)
 
 
 @frozen(kw_only=True)
@@ -164,6 +185,19 @@ class MakePairs(Step):
         """Everything that a pair is made of."""
         every = (self.prompts, self.candidates, self.judgements, self.demonstrations, self.like)
         return tuple(path for path in every if path)
+
+
+@frozen(kw_only=True)
+class JoinPairs(Step):
+    """The preference pairs of several rounds, in one file, to train on."""
+
+    parts: tuple[str, ...]
+    unit: str = "pairs"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The pairs of each round."""
+        return self.parts
 
 
 @frozen(kw_only=True)

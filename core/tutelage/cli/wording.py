@@ -11,6 +11,7 @@ from tutelage.steps import (
     ChosenExamples,
     Compare,
     Demonstrate,
+    JoinPairs,
     Judge,
     MakePairs,
     MixAnswers,
@@ -20,16 +21,19 @@ from tutelage.steps import (
     Summarise,
     Train,
     Worker,
+    WritePrompts,
 )
 
 STAGES: Mapping[type[Step], str] = {
     SelectPrompts: "prompts",
+    WritePrompts: "prompts",
     BuildExamples: "examples",
     Train: "train",
     Sample: "generate",
     Judge: "judge",
     Demonstrate: "demonstrate",
     MakePairs: "pair",
+    JoinPairs: "join",
     ChosenExamples: "examples",
     MixAnswers: "mix",
     Compare: "evaluate",
