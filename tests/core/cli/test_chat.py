@@ -1,0 +1,87 @@
+"""``tutelage chat``: a model of a run answers, and cannot write on the terminal what it likes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tutelage.errors import InputError
+from tutelage.records import Model
+from tutelage.registry import Registry
+from tutelage.run_models import RunModels
+
+Invoke = Callable[..., Result]
+
+
+def skilled(golden: Path, model: str = "self-reward/M2") -> None:
+    (golden / f"seed-0/{model}/checkpoint/weights.json").write_text('{"skill": 1.1}')
+
+
+def test_a_prompt_is_answered_by_the_last_model_of_the_first_pipeline(invoke: Invoke, golden: Path) -> None:
+    skilled(golden)
+    result = invoke("chat", golden, "say 7")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "7\n"
+    assert result.stderr == ""
+
+
+def test_each_line_of_stdin_is_answered(invoke: Invoke, golden: Path) -> None:
+    skilled(golden, "random-pairs/M2")
+    result = invoke("chat", f"{golden}:M2/random-pairs", input="say 1\n\nsay 2\n")
+    assert result.stdout == "1\n2\n"
+
+
+def test_the_models_own_score_is_shown_beside_its_answer(invoke: Invoke, golden: Path) -> None:
+    skilled(golden)
+    result = invoke("chat", golden, "say 7", "--judge")
+    assert result.stdout == "7\n"
+    assert result.stderr == "(own score 5.00: 2 of 2 judgements could be read)\n"
+
+
+def test_what_a_terminal_would_obey_is_not_shown(invoke: Invoke, golden: Path) -> None:
+    skilled(golden)
+    assert invoke("chat", golden, "say \x1b]0;title\x07\x1b[2Jboo").stdout == "boo\n"
+
+
+def test_an_empty_prompt_is_an_error(invoke: Invoke, golden: Path) -> None:
+    result = invoke("chat", golden, " ")
+    assert (result.exit_code, result.stderr) == (2, "error: the prompt is empty\n")
+
+
+def test_a_model_that_is_not_there_is_named_with_the_nearest(invoke: Invoke, golden: Path) -> None:
+    result = invoke("chat", f"{golden}:M2/self-rewards", "say 7")
+    assert result.exit_code == 2
+    assert "no model 'M2/self-rewards'; did you mean 'M2/self-reward'?" in result.stderr
+
+
+def test_a_model_that_is_not_trained_yet_is_named_with_those_that_are(invoke: Invoke, golden: Path) -> None:
+    shutil.rmtree(golden / "seed-0/self-reward/M2/checkpoint")
+    result = invoke("chat", f"{golden}:M2/self-reward", "say 7")
+    assert result.exit_code == 2
+    assert "M2/self-reward is not trained yet; so far there are M0, M1, M2/random-pairs" in result.stderr
+    assert invoke("chat", golden, "say 7").exit_code == 0
+
+
+def test_the_last_model_is_the_last_that_is_there(golden: Path) -> None:
+    assert RunModels.open(golden).last() == "M2/self-reward"
+    shutil.rmtree(golden / "seed-0/self-reward/M2/checkpoint")
+    assert RunModels.open(golden).last() == "M1"
+    shutil.rmtree(golden / "seed-0/M1/checkpoint")
+    assert RunModels.open(golden).last() == "M0"
+
+
+def test_a_model_of_a_run_has_the_runs_weights(golden: Path, numbers_registry: Registry) -> None:
+    models = RunModels.open(golden)
+    checkpoint = str(golden / "seed-0/M1/checkpoint")
+    assert models.model("M1", numbers_registry) == Model("numbers", checkpoint, id="M1")
+    assert models.model("M0", numbers_registry) == Model("numbers", "novice", id="M0")
+
+
+def test_another_seed_is_chosen_or_refused(golden: Path) -> None:
+    assert RunModels.open(golden, 0).trained() == ["M0", "M1", "M2/self-reward", "M2/random-pairs"]
+    with pytest.raises(InputError, match="no seed 5; this run has 0"):
+        RunModels.open(golden, 5)

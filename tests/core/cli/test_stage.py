@@ -1,0 +1,183 @@
+"""``tutelage stage``: one stage over files, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from tutelage.jsonl import read_records
+from tutelage.records import Candidate, Demonstration, Judgement, Prompt, Verdict
+
+Invoke = Callable[..., Result]
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    return write(tmp_path / "prompts.jsonl", {"prompt": "say 1", "note": "kept out"}, {"prompt": "say 2"})
+
+
+def test_answers_are_generated_and_then_judged(invoke: Invoke, prompts: Path, golden: Path, tmp_path: Path) -> None:
+    result = invoke("stage", "generate", prompts, "--model", f"{golden}:M1", "--n", 3, "--out", "out/answers.jsonl")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "answers: 6 answered -> out/answers.jsonl\n"
+    answers = list(read_records(tmp_path / "out/answers.jsonl", Candidate))
+    wanted = sorted(f"{Prompt(text).id}/{index}" for text in ("say 1", "say 2") for index in range(3))
+    assert [answer.id for answer in answers] == wanted
+    options = ("--prompts", prompts, "--model", "numbers", "--samples", 2, "--out", "judgements.jsonl")
+    result = invoke("stage", "judge", "out/answers.jsonl", *options)
+    assert result.exit_code == 0, result.output
+    judgements = list(read_records(tmp_path / "judgements.jsonl", Judgement))
+    assert len(judgements) == 12
+    assert {judgement.item_id for judgement in judgements} == set(wanted)
+
+
+def test_answers_without_a_text_are_not_judged(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+    id = Prompt("say 1").id
+    rows = [
+        {"prompt_id": id, "index": 0, "text": "", "outcome": "refused"},
+        {"prompt_id": id, "index": 1, "text": "1"},
+    ]
+    answers = write(tmp_path / "answers.jsonl", *rows)
+    options = ("--prompts", prompts, "--model", "numbers", "--out", "judgements.jsonl")
+    assert invoke("stage", "judge", answers, *options).exit_code == 0
+    assert [row.item_id for row in read_records(tmp_path / "judgements.jsonl", Judgement)] == [f"{id}/1"]
+
+
+def test_plain_rows_are_judged_compared_and_demonstrated(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", {"id": "a", "prompt": "say 1", "answer": "1"}, {"prompt": "x", "answer": "y"})
+    assert invoke("stage", "judge", rows, "--model", "numbers", "--out", "j.jsonl").exit_code == 0
+    judged = {row.item_id: row.score for row in read_records(tmp_path / "j.jsonl", Judgement)}
+    assert judged.pop("a") == 5.0
+    assert list(judged.values()) == [1.0]
+    pairs = write(tmp_path / "pairs.jsonl", {"id": "c", "prompt": "say 1", "first": "2", "second": "1"})
+    assert invoke("stage", "evaluate", pairs, "--model", "numbers", "--out", "v.jsonl").exit_code == 0
+    assert list(read_records(tmp_path / "v.jsonl", Verdict)) == [Verdict("c", 0.0)]
+    assert invoke("stage", "demonstrate", prompts, "--model", "numbers", "--out", "d.jsonl").exit_code == 0
+    assert sorted(row.text for row in read_records(tmp_path / "d.jsonl", Demonstration)) == ["1", "2"]
+
+
+def test_a_run_s_own_prompts_keep_their_ids(invoke: Invoke, golden: Path, tmp_path: Path) -> None:
+    prompts = golden / "seed-0/M1/samples/prompts.jsonl"
+    assert invoke("stage", "demonstrate", prompts, "--model", "numbers", "--out", "d.jsonl").exit_code == 0
+    ids = {prompt.id for prompt in read_records(prompts, Prompt)}
+    assert {row.prompt_id for row in read_records(tmp_path / "d.jsonl", Demonstration)} == ids
+
+
+def test_training_gives_a_checkpoint_that_can_be_used(invoke: Invoke, golden: Path, tmp_path: Path) -> None:
+    examples = golden / "seed-0/M1/examples.jsonl"
+    options = ("--model", "numbers:numbers/novice", "--objective", "sft", "--set", "sft.epochs=1", "--out", "m1")
+    result = invoke("stage", "train", examples, *options)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "m1/weights.json").read_text()) == {"skill": 0.5}
+    rows = [json.loads(line) for line in (tmp_path / "m1.metrics.jsonl").read_text().splitlines()]
+    assert rows[0] == {"step": 0, "loss": 1.0}
+    pairs = golden / "seed-0/self-reward/M2/preferences.jsonl"
+    options = ("--model", "numbers:m1", "--reference", f"{golden}:M1", "--objective", "dpo", "--set", "dpo.lora.r=4")
+    assert invoke("stage", "train", pairs, *options, "--out", "m2").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".", "m"))) == [
+        "m1",
+        "m1.metrics.jsonl",
+        "m2",
+        "m2.metrics.jsonl",
+    ]
+
+
+def test_a_training_that_fails_leaves_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    broken = write(tmp_path / "examples.jsonl", {"prompt": "no conversation"})
+    options = ("--model", "numbers:numbers/novice", "--objective", "dpo", "--out", "m1")
+    result = invoke("stage", "train", broken, *options)
+    assert result.exit_code == 6
+    assert [path.name for path in tmp_path.iterdir() if "m1" in path.name] == []
+
+
+def test_nothing_is_overwritten(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("mine")
+    result = invoke("stage", "demonstrate", prompts, "--model", "numbers", "--out", "out.jsonl")
+    assert (result.exit_code, result.stderr) == (2, "error: out.jsonl: is there already; name another with --out\n")
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+
+
+WRONG_FILES = {
+    "judge": ({"prompt": "say 1"}, "rows.jsonl, line 1: `answer` must be a text that is not empty"),
+    "evaluate": ({"prompt": "say 1", "first": "1", "second": ""}, "rows.jsonl, line 1: `second` must be a text"),
+    "generate": ({"question": "say 1"}, "rows.jsonl, line 1: `prompt` must be a text that is not empty"),
+    "demonstrate": ({"text": 3, "id": "a"}, "rows.jsonl, line 1: `text` must be a text that is not empty"),
+}
+
+
+@pytest.mark.parametrize("stage", WRONG_FILES)
+def test_a_wrong_row_is_named_with_its_line(invoke: Invoke, tmp_path: Path, stage: str) -> None:
+    row, message = WRONG_FILES[stage]
+    result = invoke("stage", stage, write(tmp_path / "rows.jsonl", row), "--model", "numbers", "--out", "out.jsonl")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_empty_file_and_a_repeated_prompt_are_errors(invoke: Invoke, tmp_path: Path) -> None:
+    options = ("--model", "numbers", "--out", "out.jsonl")
+    result = invoke("stage", "demonstrate", write(tmp_path / "rows.jsonl"), *options)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: {tmp_path}/rows.jsonl: empty; at least one row is needed\n",
+    )
+    twice = write(tmp_path / "rows.jsonl", {"prompt": "say 1"}, {"prompt": "say 1"})
+    result = invoke("stage", "demonstrate", twice, *options)
+    assert result.exit_code == 2
+    assert "asked twice" in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "message"),
+    [
+        ("numbres", 3, "plugin 'numbres' is not installed; did you mean 'numbers'?"),
+        ("runs/none:M1", 2, "runs/none:M1: neither a run (recipe.yaml is not in runs/none) nor PLUGIN[:NAME]"),
+        ("numbers:numbers/expert", 2, "has no model 'numbers/expert'; did you mean 'numbers/novice'?"),
+    ],
+)
+def test_a_model_that_cannot_be_found_is_named(
+    invoke: Invoke, prompts: Path, model: str, code: int, message: str
+) -> None:
+    result = invoke("stage", "generate", prompts, "--model", model, "--out", "out.jsonl")
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate", "--set", "speed=3"), "this plugin has no settings, but got speed"),
+        (("generate", "--set", "dpo.beta=3"), "--set dpo.beta=3: belongs to `tutelage stage train`"),
+        (("train", "--objective", "sft", "--set", "dpo.beta=3"), "--set dpo.beta=3: the objective is sft"),
+        (("train", "--objective", "dpo", "--set", "dpo.bta=3"), "--set dpo: bta: unknown key; did you mean 'beta'?"),
+        (("train", "--objective", "dpo", "--set", "dpo.beta=1", "--set", "dpo.beta.x=1"), "'beta' has a value already"),
+        (("judge", "--rubric", "additve"), "no rubric 'additve'; did you mean 'additive'?"),
+    ],
+)
+def test_a_wrong_setting_is_named(invoke: Invoke, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    rows = write(tmp_path / "rows.jsonl", {"prompt": "say 1", "answer": "1"})
+    stage, *options = arguments
+    result = invoke("stage", stage, rows, "--model", "numbers", *options, "--out", "out")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_answer_to_a_prompt_that_is_not_in_the_file_is_an_error(
+    invoke: Invoke, prompts: Path, tmp_path: Path
+) -> None:
+    answers = write(tmp_path / "answers.jsonl", {"prompt_id": "unknown", "index": 0, "text": "1"})
+    result = invoke("stage", "judge", answers, "--prompts", prompts, "--model", "numbers", "--out", "out")
+    assert result.exit_code == 2
+    assert "unknown/0 answers the prompt unknown, not in" in result.stderr

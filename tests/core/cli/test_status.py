@@ -1,0 +1,94 @@
+"""``tutelage status``: how far a run is, without touching it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tutelage.errors import InputError
+from tutelage.status import run_status
+from tutelage.store import Store
+
+Invoke = Callable[..., Result]
+VERDICTS = "evaluation/seed-0/verdicts.jsonl"
+
+
+def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def unfinish(golden: Path) -> None:
+    """As a kill in the middle of the comparisons leaves it: a journal whose last line is cut."""
+    (golden / "summary.json").unlink()
+    lines = (golden / VERDICTS).read_bytes().splitlines(keepends=True)
+    (golden / VERDICTS).unlink()
+    (golden / VERDICTS).with_name(".verdicts.jsonl.journal").write_bytes(b"".join(lines[:20]) + lines[20][:10])
+    with (golden / "steps.jsonl").open("ab") as file:
+        file.write(b'{"output": "cut')
+
+
+def test_a_finished_run_is_finished(invoke: Invoke, golden: Path) -> None:
+    result = invoke("status", golden)
+    assert result.exit_code == 0
+    assert result.stdout == f"{golden}: recipe numbers, 37 steps: 37 done, 0 in progress, 0 to come\nit is finished\n"
+
+
+def test_what_is_in_progress_and_to_come_is_shown_with_its_items(invoke: Invoke, golden: Path) -> None:
+    unfinish(golden)
+    before = contents(golden)
+    lines = [" ".join(line.split()) for line in invoke("status", golden).stdout.splitlines()]
+    assert f"evaluate evaluator in progress 20 of 72 verdicts {VERDICTS}" in lines
+    assert "summarise to come 0 of 1 summary summary.json" in lines
+    assert lines[-1] == f"nobody is working on it; `tutelage run --run {golden}` continues"
+    assert contents(golden) == before
+
+
+def test_finished_steps_are_listed_on_demand(invoke: Invoke, golden: Path) -> None:
+    lines = [" ".join(line.split()) for line in invoke("status", golden, "--all").stdout.splitlines()]
+    [judged] = [line for line in lines if line.endswith("seed-0/self-reward/M2/judgements.jsonl")]
+    assert judged.startswith("judge M1 done 48 judgements")
+
+
+def test_json_has_every_step_and_the_process(invoke: Invoke, golden: Path) -> None:
+    unfinish(golden)
+    status = json.loads(invoke("status", golden, "--json").stdout)
+    assert status["process"] is None
+    assert status["done"] == 35
+    states = {step["output"]: (step["state"], step["kept"]) for step in status["steps"]}
+    assert states[VERDICTS] == ("in progress", 20)
+    assert states["summary.json"] == ("to come", 0)
+
+
+def test_who_holds_the_lock_is_named_and_not_disturbed(golden: Path) -> None:
+    with Store(golden).lock():
+        assert run_status(golden).process == os.getpid()
+    assert run_status(golden).process is None
+
+
+def test_a_process_that_is_gone_holds_nothing(golden: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (golden / ".lock").write_bytes(gone.stdout)
+    assert run_status(golden).process is None
+    (golden / ".lock").write_text("no number")
+    assert run_status(golden).process is None
+
+
+def test_a_training_that_has_begun_is_in_progress(golden: Path) -> None:
+    (golden / "seed-0/M1/checkpoint").rename(golden / "seed-0/M1/.checkpoint.tmp")
+    states = {step.step.output: step.state for step in run_status(golden).steps}
+    assert states["seed-0/M1/checkpoint"] == "in progress"
+
+
+def test_where_no_run_is_the_error_says_how_to_make_one(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("status", "nowhere")
+    assert result.exit_code == 2
+    assert "nowhere: no run is there" in result.stderr
+    with pytest.raises(InputError, match="tutelage run --run"):
+        run_status(tmp_path)
