@@ -1,0 +1,96 @@
+"""Services that fail in every way, and runs that are killed while they ask one."""
+
+import importlib
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
+
+from api_runs import IN_FLIGHT, MODELS, kill_and_continue
+from api_servers import ApiServer, running
+
+from tutelage.calling import Caller, Limits
+from tutelage.context import Context
+from tutelage.judging import ADDITIVE_RUBRIC
+from tutelage.ledger import Ledger
+from tutelage.records import JudgeItem, Model, Outcome, Sampling
+
+CALLS = 5000
+SERVED = {"ok": Outcome.ANSWERED, "blocked": Outcome.REFUSED, "length": Outcome.CUT}
+"""Replies that end a request, and what they make of it."""
+
+
+def prove_faults(calls: int = CALLS, share: float = 0.3) -> dict:
+    """Judge calls against a server whose replies are faulty so often: every item ends as one typed outcome."""
+    return {service: _judge_with_faults(service, calls, share) for service in MODELS}
+
+
+def prove_kills(kills: int = 20) -> dict:
+    """Kill -9 at random moments of an API run: the same artifacts, and nothing asked again but what was in flight."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.jsonl"
+        with running("openai", log, "--latency", "0.05") as server:
+            found = kill_and_continue("openai", server, Path(folder), kills)
+    return {
+        "kills": kills,
+        "same_artifacts": sum(killed.same for killed in found),
+        "in_flight": IN_FLIGHT,
+        "most_repeated": max(killed.repeated for killed in found),
+        "killed_after_seconds": [killed.after_seconds for killed in found],
+    }
+
+
+def prove_throughput(calls: int = 100_000) -> dict:
+    """Calls a second with 200 ms latency and 64 in flight, and memory from 1,000 calls on."""
+    from tests.bench.bench_calling import measure
+
+    return measure("openai", calls, in_flight=64, latency=0.2)
+
+
+def _judge_with_faults(service: str, calls: int, share: float) -> dict:
+    plugin = importlib.import_module(f"tutelage_{service}")
+    limits = Limits(in_flight=64, attempts=15, attempt_seconds=2.0, first_wait=0.1)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.jsonl"
+        caller = Caller(Ledger(Path(folder) / "ledger.db"))
+        with running(service, log, "--faults", str(share)) as server:
+            url = f"{server.url}/v1" if service == "openai" else server.url
+            settings = plugin.describe().settings(base_url=url, revision="1", limits=limits)
+            items = [JudgeItem(f"item-{number}", f"Question {number}?", f"Answer {number}.") for number in range(calls)]
+            context = Context(settings=settings, caller=caller)
+            judgements = list(
+                plugin.judge(
+                    model=Model(service, MODELS[service]),
+                    items=iter(items),
+                    rubric=ADDITIVE_RUBRIC,
+                    samples=1,
+                    sampling=Sampling(),
+                    context=context,
+                )
+            )
+            seconds = time.monotonic() - started
+            return _compared(server, judgements, items, caller, seconds)
+
+
+def _compared(server: ApiServer, judgements: list, items: list, caller: Caller, seconds: float) -> dict:
+    """What we counted, against what the server counted."""
+    asked = server.asked()
+    kinds = Counter(row["kind"] for row in asked)
+    ours = Counter(judgement.outcome for judgement in judgements)
+    theirs = {outcome: kinds[kind] for kind, outcome in SERVED.items()}
+    served = Counter(row["question"] for row in asked if row["kind"] in SERVED)
+    return {
+        "calls": len(items),
+        "every_item_once": sorted(j.item_id for j in judgements) == sorted(item.id for item in items),
+        "outcomes": {str(outcome): count for outcome, count in sorted(ours.items())},
+        "outcomes_match_the_servers_log": all(ours[outcome] == count for outcome, count in theirs.items()),
+        "attempts": caller.tally.attempts,
+        "attempts_match_the_servers_log": caller.tally.attempts == len(asked),
+        "answered_items_asked_twice": sum(count > 1 for count in served.values()),
+        "faults": {kind: count for kind, count in sorted(kinds.items()) if kind != "ok"},
+        "calls_per_second": round(len(items) / seconds, 1),
+    }
