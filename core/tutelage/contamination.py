@@ -74,7 +74,7 @@ class EvaluationPrompts:
         """How similar the whole text is to a short prompt; 0 where that is not enough."""
         groups = (letter_groups(normalised(one)) for one in (text, self.prompts[number][0]))
         similarity = jaccard(*groups)
-        return similarity if similarity >= NEARLY else 0.0
+        return similarity if similarity >= max(NEARLY, self.share) else 0.0
 
 
 def index(prompts: Iterable[tuple[str, str]], n: int = 3, share: float = 0.6) -> EvaluationPrompts:
