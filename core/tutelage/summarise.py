@@ -143,7 +143,14 @@ class Reader:
 
     def head_to_head(self, scope: int | None) -> HeadToHead:
         """All comparisons of a scope. A later model stands left, so that its wins are wins."""
-        order = [model.id for model in reversed(self.plan.models_of(self.recipe.seeds[0]))]
+        return head_to_head(*self.asked(scope), self.order())
+
+    def order(self) -> list[str]:
+        """The ids of the models, the last one first."""
+        return [model.id for model in reversed(self.plan.models_of(self.recipe.seeds[0]))]
+
+    def asked(self, scope: int | None) -> tuple[list[Contest], list[Verdict]]:
+        """What was compared in a scope, and the verdicts."""
         contests: list[Contest] = []
         verdicts: list[Verdict] = []
         for seed in self.seeds(scope):
@@ -152,7 +159,7 @@ class Reader:
                 evolve(verdict, comparison_id=f"{seed}|{verdict.comparison_id}")
                 for verdict in self.store.read(self._measures(seed).verdicts, Verdict)
             )
-        return head_to_head(contests, verdicts, order)
+        return contests, verdicts
 
     def agreement(self, scope: int | None) -> Iterator[AgreementResult]:
         """Each model's own judging against the gold, on its own answers and on the mixed set."""

@@ -1,0 +1,123 @@
+"""The figures of one model from its annotations, as the command prints them and as the leaderboard lists them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from tutelage.alpaca_eval.files import Output, read_tables
+from tutelage.evaluation.alpaca_eval import Annotation, win_rates
+from tutelage.evaluation.length_control import LengthControlled, from_published_weights
+from tutelage.jsonl import write_whole
+
+
+@frozen
+class AlpacaEvalResult:
+    """A model on AlpacaEval 2.0; rates are in percent. See ``WinRates`` and ``LengthControlled`` for each figure."""
+
+    model: str
+    baseline: str
+    annotator: str
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    standard_error: float | None
+    discrete_win_rate: float | None
+    length_controlled_winrate: float | None
+    lc_standard_error: float | None
+    length_controlled_by_instruction: float | None
+    length_controlled_note: str
+    n_wins: int
+    n_wins_base: int
+    n_draws: int
+    n_total: int
+    unparsed: int
+    avg_length: int | None
+
+
+LEADERBOARD_COLUMNS = (
+    "win_rate",
+    "standard_error",
+    "n_wins",
+    "n_wins_base",
+    "n_draws",
+    "n_total",
+    "discrete_win_rate",
+    "mode",
+    "avg_length",
+    "length_controlled_winrate",
+    "lc_standard_error",
+)
+
+
+def results(
+    annotations: Sequence[Annotation], tables: Path | None = None, reference: Sequence[Output] = ()
+) -> AlpacaEvalResult:
+    """All figures of one model.
+
+    ``annotations`` in the order of their file. ``tables`` is the folder of the tables of length control; without it,
+    there is no length-controlled win rate. ``reference``, the baseline's outputs, gives the benchmark's own order.
+    Raises ``InputError`` where the annotations or the tables are not sound (see ``win_rates`` and ``read_tables``).
+    """
+    rates = win_rates(annotations)
+    controlled = _length_controlled(annotations, tables, reference)
+    one = annotations[0] if annotations else Annotation("", "", "", None)
+    return AlpacaEvalResult(
+        model=one.generator_2,
+        baseline=one.generator_1,
+        annotator=one.annotator,
+        win_rate=rates.win_rate,
+        low=rates.low,
+        high=rates.high,
+        standard_error=rates.standard_error,
+        discrete_win_rate=rates.discrete_win_rate,
+        length_controlled_winrate=controlled.win_rate,
+        lc_standard_error=controlled.standard_error,
+        length_controlled_by_instruction=controlled.by_instruction,
+        length_controlled_note=controlled.note,
+        n_wins=rates.n_wins,
+        n_wins_base=rates.n_wins_base,
+        n_draws=rates.n_draws,
+        n_total=rates.n_total,
+        unparsed=rates.unparsed,
+        avg_length=rates.avg_length,
+    )
+
+
+def write_leaderboard(path: Path, result: AlpacaEvalResult) -> None:
+    """One row in the format of the library's ``leaderboard.csv``."""
+    values = {column: getattr(result, column, "community") for column in LEADERBOARD_COLUMNS}
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, ["", *LEADERBOARD_COLUMNS])
+            table.writeheader()
+            table.writerow({"": result.model, **values})
+
+    write_whole(path, write)
+
+
+def _length_controlled(
+    annotations: Sequence[Annotation], tables: Path | None, reference: Sequence[Output]
+) -> LengthControlled:
+    if tables is None:
+        return LengthControlled(note="no tables of length control were given (--tables)")
+    published = read_tables(tables)
+    number = {output.instruction: position for position, output in enumerate(reference)}
+    known = len(reference) == len(published.difficulty) and all(one.instruction in number for one in annotations)
+    positions = [number[one.instruction] for one in annotations] if known else None
+    controlled = from_published_weights(annotations, published, positions)
+    if controlled.win_rate is None and annotations:
+        return _fitted(annotations, tables, controlled.note)
+    return controlled
+
+
+def _fitted(annotations: Sequence[Annotation], tables: Path, why_not_published: str) -> LengthControlled:
+    from tutelage.alpaca_eval.library import GAMED, fit
+
+    if not (tables / GAMED).is_file():
+        return LengthControlled(note=f"{why_not_published}; to fit a new model, {GAMED} is needed beside the tables")
+    return fit(annotations, tables)

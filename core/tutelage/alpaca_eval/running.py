@@ -1,0 +1,183 @@
+"""A whole run of AlpacaEval: a model's answers, the annotator's verdicts of them, and the annotations to keep.
+
+The verdicts come through the stage ``evaluate``, so through the ledger and under the budget. Everything is durable in
+one folder, and the same call continues there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from tutelage import stages
+from tutelage.alpaca_eval.files import Output, write_list
+from tutelage.alpaca_eval.library import Annotator, model_stands_first
+from tutelage.context import Context
+from tutelage.errors import InputError
+from tutelage.file_work import finish
+from tutelage.items import Unit, derive_seed
+from tutelage.records import Candidate, Comparison, Model, Outcome, Prompt, Sampling, Verdict, content_id
+from tutelage.registry import Registry
+
+OUTPUTS = "model_outputs.json"
+ANNOTATIONS = "annotations.json"
+_SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=1)
+"""As the annotator is asked; the probabilities of its one token do not depend on what is drawn."""
+_DRAW = 1.5
+
+
+@frozen
+class Pair:
+    """One instruction with both answers, and the comparison that asks about them."""
+
+    baseline: Output
+    output: Output
+    model_first: bool
+    comparison: Comparison
+
+    @property
+    def is_same(self) -> bool:
+        """Equal answers are a draw that nobody is asked about."""
+        return self.baseline.output == self.output.output
+
+
+def answer(
+    registry: Registry,
+    model: Model,
+    name: str,
+    reference: Sequence[Output],
+    sampling: Sampling,
+    folder: Path,
+    context: Context,
+) -> list[Output]:
+    """Let a model answer the benchmark's instructions, and write its ``model_outputs.json``.
+
+    ``name`` is the generator's. An answer that failed is left out, and tried again by the next call; one that was
+    refused is an empty text.
+    """
+    prompts = {Prompt(row.instruction).id: row for row in reference}
+    units = [Unit(Prompt(row.instruction), (f"{id}/0",)) for id, row in prompts.items()]
+
+    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
+        seeded = evolve(sampling, seed=derive_seed(sampling.seed, "alpaca-eval", chunk))
+        return _counted(stages.generate_candidates(registry, model, items, 1, seeded, context), context)
+
+    path = folder / f"candidates-{_fingerprint(model, sampling)}.jsonl"
+    found = finish(path, Candidate, units, ask, registry.info(model.plugin).item_by_item)
+    texts = {candidate.prompt_id: candidate.text for candidate in found if candidate.outcome is not Outcome.FAILED}
+    outputs = [Output(row.instruction, texts[id], name, row.dataset) for id, row in prompts.items() if id in texts]
+    write_list(folder / OUTPUTS, [_output_row(output) for output in outputs])
+    return outputs
+
+
+def annotate(
+    registry: Registry,
+    evaluator: Model,
+    annotator: Annotator,
+    outputs: Sequence[Output],
+    reference: Sequence[Output],
+    folder: Path,
+    context: Context,
+) -> list[Mapping[str, Any]]:
+    """Ask which answer is better, each instruction in its one seeded order; write and return the annotations.
+
+    They are in the library's format, in the order of ``reference``. Raises ``InputError`` where no instruction is in
+    both, and what the stage raises.
+    """
+    pairs = _pairs(outputs, reference, f"{annotator.name} {_fingerprint(evaluator, annotator.rubric)}")
+    units = [Unit(pair.comparison, (pair.comparison.id,)) for pair in pairs if not pair.is_same]
+
+    def ask(items: Sequence[Comparison], chunk: int) -> Iterator[Verdict]:
+        verdicts = stages.evaluate(registry, evaluator, items, annotator.rubric, _SAMPLING, context)
+        return _counted(verdicts, context)
+
+    found = finish(folder / "verdicts.jsonl", Verdict, units, ask, registry.info(evaluator.plugin).item_by_item)
+    verdicts = {verdict.comparison_id: verdict for verdict in found}
+    name = _annotator_name(annotator, evaluator)
+    rows = [_annotation(pair, verdicts.get(pair.comparison.id), name) for pair in pairs]
+    write_list(folder / ANNOTATIONS, rows)
+    return rows
+
+
+def _pairs(outputs: Sequence[Output], reference: Sequence[Output], asked: str) -> list[Pair]:
+    by_instruction = {output.instruction: output for output in outputs}
+    stands_first = model_stands_first()
+    pairs = []
+    for baseline in reference:
+        if output := by_instruction.get(baseline.instruction):
+            model_first = stands_first(baseline.instruction)
+            texts = (output.output, baseline.output) if model_first else (baseline.output, output.output)
+            id = content_id(asked, baseline.instruction, *texts)
+            pairs.append(Pair(baseline, output, model_first, Comparison(id, baseline.instruction, *texts)))
+    if not pairs:
+        raise InputError("none of the outputs answers an instruction of the reference: are they of this benchmark?")
+    return pairs
+
+
+def _annotation(pair: Pair, verdict: Verdict | None, annotator: str) -> Mapping[str, Any]:
+    return {
+        "instruction": pair.baseline.instruction,
+        "output_1": pair.baseline.output,
+        "generator_1": pair.baseline.generator,
+        "dataset": pair.baseline.dataset,
+        "output_2": pair.output.output,
+        "generator_2": pair.output.generator,
+        "annotator": annotator,
+        "preference": _DRAW if pair.is_same else _preference(pair, verdict),
+        "raw_completion": _raw_completion(verdict),
+    }
+
+
+def _preference(pair: Pair, verdict: Verdict | None) -> float | None:
+    """From 1, the baseline's answer is better, to 2, the model's is; None where there is no verdict."""
+    if verdict is None or verdict.preference is None:
+        return None
+    return 1 + verdict.preference if pair.model_first else 2 - verdict.preference
+
+
+def _raw_completion(verdict: Verdict | None) -> Mapping[str, Any] | None:
+    """The reply in the form in which the library keeps it and parses it again."""
+    if verdict is None or verdict.preference is None or not verdict.raw.startswith("{"):
+        return None
+    reply = json.loads(verdict.raw)
+    top = [{"token": token, "logprob": log_probability} for token, log_probability in reply["alternatives"]]
+    return {
+        "finish_reason": "length",
+        "index": 0,
+        "logprobs": {"content": [{"token": reply["text"], "top_logprobs": top}]},
+        "message": {"content": reply["text"], "role": "assistant"},
+        "text": reply["text"],
+    }
+
+
+def _annotator_name(annotator: Annotator, evaluator: Model) -> str:
+    """The library's name where its own model was asked at its own service; else who was asked, too."""
+    if evaluator.plugin == "openai" and evaluator.name == annotator.model and "base_url" not in evaluator.settings:
+        return annotator.name
+    return f"{annotator.name} by {evaluator.plugin}:{evaluator.name}".rstrip(":")
+
+
+def _fingerprint(model: Model, *others: object) -> str:
+    """Who was asked, and how: results of others are not taken for its own."""
+    settings = json.dumps({key: value for key, value in model.settings.items() if key != "limits"}, sort_keys=True)
+    return content_id(model.plugin, model.name, settings, *map(repr, others))
+
+
+def _output_row(output: Output) -> dict[str, str]:
+    return {
+        "dataset": output.dataset,
+        "instruction": output.instruction,
+        "output": output.output,
+        "generator": output.generator,
+    }
+
+
+def _counted(results: Iterator[Any], context: Context) -> Iterator[Any]:
+    for result in results:
+        context.advance(1)
+        yield result
+
