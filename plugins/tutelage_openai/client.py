@@ -126,7 +126,7 @@ def problem_of(error: openai.OpenAIError, settings: OpenAiSettings, model: str) 
 
 
 def _problem_of_status(error: openai.APIStatusError, settings: OpenAiSettings, model: str) -> CallError:
-    status, message = error.status_code, error.message
+    status, message = error.status_code, _message(error)
     if status == 429 and error.code == "insufficient_quota":
         return Unusable(f"the account at {settings.base_url} is out of credit: {message}")
     if status == 429:
@@ -147,3 +147,10 @@ def _problem_of_status(error: openai.APIStatusError, settings: OpenAiSettings, m
     if error.param in _SETTING_OF:
         return Unusable(f"{model!r} does not take {error.param}: {message}; set {_SETTING_OF[error.param]}")
     return Permanent(message)
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """The service's words; where they don't stand in OpenAI's form, the SDK gives a number, and the reply says more."""
+    message = str(error.message)
+    more = f": {error.response.text[:300]}" if message.startswith("Error code") else ""
+    return message if more in message else message + more

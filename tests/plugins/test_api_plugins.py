@@ -271,8 +271,9 @@ def test_the_doctor_says_what_is_missing(
 ) -> None:
     check, settings_class = plugin.describe().check, plugin.describe().settings
     unknown = list(check(surroundings(plugin, start_server(name)).settings, "no-such-model"))[-1]
-    assert (unknown.what, unknown.ok) == ("model", False)
+    assert unknown.what == "model"
     assert "no-such-model" in unknown.detail
+    assert unknown.ok is (name == "openai")  # such a server may serve more than it lists
     dead = list(check(settings_class(base_url="http://127.0.0.1:9"), model.name))[-1]
     assert (dead.what, dead.ok) == ("endpoint", False)
     monkeypatch.delenv(plugin.describe().environment[0].name)
