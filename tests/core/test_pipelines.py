@@ -3,7 +3,7 @@ import pytest
 from tutelage.checks import checked_plan
 from tutelage.errors import InputError
 from tutelage.pipelines import make_plan, roles_needed
-from tutelage.steps import Judge, MakePairs, Sample, SelectPrompts, Train
+from tutelage.steps import JoinPairs, Judge, MakePairs, Sample, SelectPrompts, Train
 
 
 def steps_of(plan, kind):
@@ -66,6 +66,26 @@ def test_no_iteration_sees_a_prompt_of_another(make_recipe):
     )
     assert (first.skip, first.take) == (0, 40)
     assert (second.skip, second.take) == (40, 40)
+
+
+@pytest.mark.parametrize(("reference", "second", "third"), [("M0", "M0", "M0"), ("M1", "M1", "M1")])
+def test_the_reference_policy_is_a_setting(make_recipe, reference, second, third):
+    trainings = steps_of(make_plan(make_recipe(reference=reference)), Train)
+    rounds = [trainings[f"seed-0/self-reward/M{number}/checkpoint"] for number in (2, 3)]
+    assert [step.reference.id for step in rounds] == [second, third]
+    assert [step.start.id for step in rounds] == ["M1", "M2/self-reward"]
+    assert rounds[1].reference.checkpoint == ("" if reference == "M0" else "seed-0/M1/checkpoint")
+
+
+def test_a_round_may_start_from_the_first_model_again_with_the_pairs_of_all_rounds(make_recipe):
+    plan = make_plan(make_recipe(start="M1", preferences="all"))
+    third = steps_of(plan, Train)["seed-0/self-reward/M3/checkpoint"]
+    assert third.start.id == "M1"
+    assert third.reference.id == "M2/self-reward"
+    joined = steps_of(plan, JoinPairs)[third.examples]
+    assert joined.parts == ("seed-0/self-reward/M2/preferences.jsonl", "seed-0/self-reward/M3/preferences.jsonl")
+    assert steps_of(plan, Train)["seed-0/self-reward/M2/checkpoint"].examples == joined.parts[0]
+    assert third.count == 2 * steps_of(plan, Train)["seed-0/self-reward/M2/checkpoint"].count
 
 
 def test_a_recipe_without_evaluation_needs_no_evaluator(make_recipe):

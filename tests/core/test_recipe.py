@@ -5,6 +5,12 @@ from recipes import numbers_recipe
 from tutelage.errors import InputError
 from tutelage.recipe import built_in, find, from_values, load, parse_override, rebind, to_values, to_yaml
 
+DATA = numbers_recipe()["data"]
+
+
+def with_writing(**writing):
+    return {**DATA, "prompts": {**DATA["prompts"], "self_instruct": writing}}
+
 
 def write(tmp_path, values):
     path = tmp_path / "recipe.yaml"
@@ -47,6 +53,12 @@ def test_a_resolved_recipe_reads_back_as_itself():
         ({"judging": {"samples": 0}}, "judging.samples: 0"),
         ({"data": {"prompts": {"source": "numbers/train", "count": 4}}}, "M1 has nothing to learn from"),
         ({"schema": 9}, "schema: 9 is not known"),
+        ({"reference": "M2"}, "reference"),
+        ({"data": {**DATA, "decontaminate": {"share": 0.0}}}, "data.decontaminate.share: 0; more than 0"),
+        ({"data": with_writing(shots=0)}, "data.prompts.self_instruct: shots and max_requests"),
+        ({"data": with_writing(similarity=1.5)}, "self_instruct.similarity: 1.5"),
+        ({"data": with_writing(min_characters=9, max_characters=3)}, "min_characters must be less"),
+        ({"data": with_writing(shotz=3)}, "shotz.*did you mean 'shots'"),
     ],
 )
 def test_a_wrong_recipe_names_the_key_and_what_to_do(tmp_path, changes, message):

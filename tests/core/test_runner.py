@@ -239,3 +239,13 @@ def test_a_run_without_evaluation_trains_and_measures_nothing(tmp_path, numbers_
     assert run(make_recipe(evaluation=None), tmp_path / "run", numbers_registry) is None
     assert (tmp_path / "run/seed-0/self-reward/M3/checkpoint/weights.json").exists()
     assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["evaluation"] is None
+
+
+def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(tmp_path, numbers_registry, make_recipe):
+    changes = {"reference": "M1", "preferences": "all", "pipelines": {"teacher-reward": None}, "controls": {}}
+    run(make_recipe(evaluation=None, **changes), tmp_path / "run", numbers_registry)
+    folder = tmp_path / "run/seed-0/teacher-reward"
+    parts = [read_preferences(folder / model / "preferences.jsonl") for model in ("M2", "M3")]
+    assert read_preferences(folder / "M3/preferences-of-all-rounds.jsonl") == parts[0] + parts[1]
+    trained = (folder / "M3/metrics.jsonl").read_text().splitlines()
+    assert len(trained) == len(parts[0]) + len(parts[1]) > len(parts[1])
