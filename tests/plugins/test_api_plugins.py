@@ -20,6 +20,7 @@ from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, parse_score
 from tutelage.ledger import Ledger
 from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Sampling
 from tutelage.settings import structure
+from tutelage.testing import check_plugin
 
 CANARY = "sk-canary-0123456789abcdef"
 LIMITS = Limits(in_flight=16, attempts=12, attempt_seconds=1.0, first_wait=0.02)
@@ -58,6 +59,12 @@ def surroundings(plugin: Any, server: Any, **settings: Any) -> Context:
 def judge(plugin: Any, model: Model, context: Context, items: list[JudgeItem] = ITEMS, **options: Any) -> list[Any]:
     arguments = {"rubric": ADDITIVE_RUBRIC, "samples": 1, "sampling": SAMPLING, **options}
     return list(plugin.judge(model=model, items=iter(items), context=context, **arguments))
+
+
+def test_it_keeps_the_contract(plugin: Any, model: Model, start_server: StartServer, name: str) -> None:
+    base_url = start_server(name).url + ("/v1" if name == "openai" else "")
+    served = evolve(model, settings={"base_url": base_url, "revision": "1"})
+    check_plugin(plugin, model=served).raise_for_problems()
 
 
 def test_it_judges_each_item_so_often_as_asked(plugin: Any, model: Model, start_server: StartServer, name: str) -> None:
