@@ -20,7 +20,7 @@ from tutelage import hookspecs
 from tutelage.checks import BUILT_IN_RUBRICS
 from tutelage.cli import cli
 from tutelage.cli.output import Table
-from tutelage.cli.plugins import info_tables
+from tutelage.cli.plugins import default_words, info_tables
 from tutelage.pairing import RULES
 from tutelage.pipelines import CONTROLS, PIPELINES
 from tutelage.plugin_checks import HOOKS
@@ -142,15 +142,6 @@ def settings_table(cls: type, nested: bool = True) -> str:
         if nested or "." not in field.name
     ]
     return markdown(("key", "type", "default", "help"), rows)
-
-
-def default_words(default: str | None) -> str:
-    """A default as a recipe's reader needs it: that of a section stands in the rows of its keys."""
-    if default is None:
-        return "required"
-    if default == "None" or (default.endswith(")") and not default.startswith("(")):
-        return ""
-    return f"`{default}`"
 
 
 def documented_fields(cls: Any, prefix: str) -> Iterator[tuple[str, str]]:

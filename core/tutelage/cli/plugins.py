@@ -90,11 +90,19 @@ def info_tables(info: PluginInfo, environment: bool = True) -> Iterator[Table]:
 
 def _settings_table(settings: type) -> Table:
     rows = [
-        (field.name, field.type, "(must be given)" if field.default is None else field.default, field.help)
+        (field.name, field.type.partition(" (")[0], default_words(field.default), field.help)
         for field in describe_settings(settings)
     ]
     columns = ("setting", "type", "default", "help")
     return Table(columns, rows, "Settings", left=frozenset(columns))
+
+
+def default_words(default: str | None) -> str:
+    """A setting's default for a table: the default of a section stands in the rows of its own keys."""
+    if default is None:
+        return "(must be given)"
+    is_section = default.endswith(")") and not default.startswith("(")
+    return "" if default == "None" or is_section else default
 
 
 def _offered_tables(info: PluginInfo) -> Iterator[Table]:

@@ -62,12 +62,14 @@ def title(step: Step) -> str:
 
 def counts_words(step: Step, counts: Mapping[str, int]) -> str:
     """What became of a step's items: ``2,048 answers (12 cut)``, ``480 pairs (32 tied)``."""
-    if counts and counts.keys() <= OUTCOMES:
+    if not counts:
+        return step.unit
+    if counts.keys() <= OUTCOMES:
         done = f"{sum(counts.values()):,} {step.unit}"
         rest = {outcome: count for outcome, count in counts.items() if outcome != Outcome.ANSWERED}
     else:
-        first = next(iter(counts), step.unit)
-        done = f"{counts.get(first, 0):,} {first}"
+        first = next(iter(counts))
+        done = f"{counts[first]:,} {first}"
         rest = {reason: count for reason, count in counts.items() if reason != first}
     left_over = ", ".join(f"{count:,} {reason}" for reason, count in rest.items() if count)
     return f"{done} ({left_over})" if left_over else done
@@ -77,11 +79,14 @@ def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, s
     """A figure with its 95% interval: ``3.40 [3.21, 3.58]``; a dash where nothing could be measured."""
     if metric is None or metric.value is None:
         return "-"
-    form = f"{'+' if sign else ''}.{decimals}f"
-    value = format(metric.value * scale, form)
+
+    def words(number: float) -> str:
+        shown = round(number * scale, decimals) + 0.0  # -0.0 + 0.0 is 0.0
+        return f"{shown:{'+' if sign else ''}.{decimals}f}"
+
     if metric.low is None or metric.high is None:
-        return value
-    return f"{value} [{metric.low * scale:{form}}, {metric.high * scale:{form}}]"
+        return words(metric.value)
+    return f"{words(metric.value)} [{words(metric.low)}, {words(metric.high)}]"
 
 
 def seconds_words(seconds: float) -> str:

@@ -20,7 +20,7 @@ def test_every_kind_of_step_has_a_word() -> None:
     [
         ({"pairs": 480, "tied": 30, "same text": 2}, "480 pairs (30 tied, 2 same text)"),
         ({"pairs": 512, "tied": 0}, "512 pairs"),
-        ({}, "0 pairs"),
+        ({}, "pairs"),
         ({"answered": 1500}, "1,500 pairs"),
         ({"answered": 3, "refused": 1, "cut": 2}, "6 pairs (1 refused, 2 cut)"),
     ],
@@ -34,6 +34,7 @@ def test_a_figure_comes_with_its_interval() -> None:
     assert metric_words(Metric(0.37, 0.3, 0.44, 200), scale=100, decimals=0) == "37 [30, 44]"
     assert metric_words(Metric(0.4, -0.1, 0.9, 200), sign=True) == "+0.40 [-0.10, +0.90]"
     assert metric_words(Metric(0.4, None, None, 1)) == "0.40"
+    assert metric_words(Metric(-0.001, -0.04, 0.02, 9), scale=100, decimals=0, sign=True) == "+0 [-4, +2]"
 
 
 def test_what_could_not_be_measured_is_a_dash() -> None:
