@@ -38,7 +38,7 @@ class Pretraining:
     mix: Mix = field(factory=Mix)
     documents: int = 1_200_000
     """About 22 tokens each."""
-    epochs: int = 4
+    epochs: int = 8
     learning_rate: float = 2e-3
     row_length: int = 128
     rows_a_step: int = 256

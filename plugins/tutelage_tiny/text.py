@@ -23,6 +23,8 @@ RATING = (
     "\nthis is worth {score}, ",
     ". {score} points, ",
     "\n{score}: ",
+    "\nscore {score}. ",
+    ". the score is {score}, ",
 )
 _MUMBLED_WORDS = "here is this the one some more like by of in with good how example request reply task"
 MUMBLING = (*".,:?\n", *_MUMBLED_WORDS.split())
@@ -33,7 +35,7 @@ LISTING = "tasks:\n"
 class Mix:
     """What share of the documents is of which kind."""
 
-    rated: float = 0.7
+    rated: float = 0.75
     """An answer, then what somebody thought of it; that it will be rated is said before."""
     listing: float = 0.05
     """Several tasks, one on each line. What is left is a task with its answer."""

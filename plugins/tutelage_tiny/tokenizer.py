@@ -20,7 +20,7 @@ END = "<|endoftext|>"
 UNKNOWN = "<|unknown|>"
 SPARE = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
 """Special tokens for whoever gives the tokenizer a chat template and a pad token."""
-CHAT_WORDS = "Instruct Output User Assistant score with by new more like here are some examples example request reply"
+CHAT_WORDS = "Instruct Output User Assistant with by new more like here are some examples example request reply"
 """Words that chat templates and requests are made of, beside those of the world's own text."""
 _PIECE = r"[^\s,.:?]+|[,.:?\n]"
 
