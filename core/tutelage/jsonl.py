@@ -37,18 +37,21 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, _parse(path, number, line)
+                    yield number, parse_line(path, number, line)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """The JSON object in one line. Raises InputError with file and line where it is none."""
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
-        reason = f"{error.msg} at column {error.colno}"
+        reason = f"{error.msg} at column {error.colno}" + (
+            "" if line.endswith(b"\n") else ", where the file ends: was it cut?"
+        )
         raise InputError(f"{path}, line {number}: not JSON ({reason}); each line is one JSON object") from error
     if not isinstance(row, dict):
         raise InputError(f"{path}, line {number}: a {type(row).__name__}, where one JSON object is expected")

@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "Show what of a run is done, and what is to come.",
     "chat": "Talk to a model of a run.",
     "evaluate": "Measure models and judges, on a run or on plain files.",
+    "data": "Make, import, look at and export what models learn from.",
     "stage": "Run one stage over files.",
     "recipes": "List, show and copy the built-in recipes.",
     "plugins": "List the installed plugins, or show one.",

@@ -1,0 +1,105 @@
+"""``tutelage data oasst``: the seed data of the paper, from OpenAssistant's message trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tutelage import stages
+from tutelage.cli.models import find_model
+from tutelage.cli.options import plugin_options
+from tutelage.cli.output import Table, show, tell
+from tutelage.context import Context
+from tutelage.errors import InputError
+from tutelage.funnel import FilterCount
+from tutelage.jsonl import write_json, write_rows
+from tutelage.judging import ADDITIVE_RUBRIC
+from tutelage.oasst import Message, RankedPrompt, eft_rows, ift_rows, judge_items, judged_rows, messages_in, seed_data
+from tutelage.records import Model, Sampling
+from tutelage.registry import Registry
+from tutelage.tables import read_table
+
+HUB_SOURCE = "hub:OpenAssistant/oasst1"
+JUDGEMENT_TOKENS = 256
+
+
+@click.command("oasst")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    help=f"The messages or trees: an export (.jsonl, .jsonl.gz, .parquet); repeatable [default: {HUB_SOURCE}].",
+)
+@click.option("--split", default="train", show_default=True, help="Of the hub's data set.")
+@click.option("--lang", default="en", show_default=True, help="Language of prompts and answers.")
+@click.option(
+    "--teacher",
+    metavar="PLUGIN[:MODEL]",
+    help="Ask it for scores and reasons of the EFT answers; kept where its order agrees with the humans'.",
+)
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="A setting of the teacher's plugin.")
+@plugin_options
+def oasst_command(
+    out: Path,
+    sources: tuple[str, ...],
+    split: str,
+    lang: str,
+    teacher: str | None,
+    settings: tuple[str, ...],
+    registry: Registry,
+) -> None:
+    """Build IFT and EFT seed data from OpenAssistant's message trees (oasst1).
+
+    Writes OUT/ift.jsonl, OUT/eft.jsonl and OUT/counts.json: what went into each filter, and what came out. A recipe
+    names the two files as data.ift.source and data.eft.source.
+    """
+    targets = [out / name for name in ("ift.jsonl", "eft.jsonl", "counts.json")]
+    if there := [str(path) for path in targets if path.exists()]:
+        raise InputError(f"{', '.join(there)}: there already; name another folder")
+    model = find_model(teacher, registry, settings=settings) if teacher else None
+    found = seed_data(list(_messages(sources or (HUB_SOURCE,), split)), lang)
+    ift, counts = ift_rows(found.ift), list(found.counts)
+    eft, more = _judged(found.eft, model, registry) if model else (eft_rows(found.eft), [])
+    counts += more
+    if not ift or not eft:
+        show(counts_table(counts))
+        raise InputError(f"{len(ift)} IFT and {len(eft)} EFT examples are left; the table shows where the others went")
+    for path, rows in zip(targets[:2], (ift, eft), strict=True):
+        write_rows(path, rows)
+    write_json(targets[2], {"schema": 1, "filters": counts, "ift": len(ift), "eft": len(eft)})
+    show(counts_table(counts))
+    tell(f"{len(ift):,} IFT and {len(eft):,} EFT examples are in {out}")
+
+
+def counts_table(counts: Iterable[FilterCount]) -> Table:
+    """What went into each filter, and what came out."""
+    rows = [(one.filter, f"{one.entered:,}", f"{one.kept:,}", f"{one.entered - one.kept:,}") for one in counts]
+    return Table(("filter", "in", "out", "dropped"), rows)
+
+
+def _messages(sources: Sequence[str], split: str) -> Iterator[Message]:
+    places: dict[str, str] = {}
+    for source in sources:
+        for row in read_table(source, split):
+            try:
+                found = messages_in(row.values)
+            except ValueError as error:
+                raise InputError(f"{row.place}: {error}") from error
+            for message in found:
+                if (before := places.setdefault(message.message_id, row.place)) != row.place:
+                    raise InputError(f"{row.place}: message {message.message_id} is there already ({before})")
+                yield message
+
+
+def _judged(
+    eft: Sequence[RankedPrompt], model: Model, registry: Registry
+) -> tuple[list[dict[str, Any]], list[FilterCount]]:
+    items, sampling = judge_items(eft), Sampling(0.0, 1.0, JUDGEMENT_TOKENS)
+    tell(f"asking {model.plugin} for {len(items):,} judgements; answers that are paid are kept if this is stopped")
+    judgements = list(stages.judge(registry, model, items, ADDITIVE_RUBRIC, 1, sampling, Context()))
+    rows, funnel = judged_rows(eft, judgements)
+    return rows, funnel.counts

@@ -1,0 +1,69 @@
+"""Preference pairs in the formats that others read, and the files that hold them.
+
+``trl`` is what a run keeps: conversational rows for ``trl.DPOTrainer``. ``ultrafeedback`` has the columns of
+HuggingFaceH4/ultrafeedback_binarized: the prompt as text, and both sides as whole conversations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import InputError
+from tutelage.jsonl import write_rows, write_whole
+from tutelage.records import Preference
+from tutelage.tables import load_library
+from tutelage.trl_format import message, preference_row
+
+
+def ultrafeedback_row(preference: Preference) -> dict[str, Any]:
+    """A row of UltraFeedback-binarized; ``messages`` is the chosen conversation, which its SFT splits train on."""
+    asked = message("user", preference.prompt)
+    chosen = asked + message("assistant", preference.chosen)
+    return {
+        "prompt": preference.prompt,
+        "prompt_id": preference.prompt_id,
+        "chosen": chosen,
+        "rejected": asked + message("assistant", preference.rejected),
+        "messages": chosen,
+        "score_chosen": preference.score_chosen,
+        "score_rejected": preference.score_rejected,
+    }
+
+
+FORMATS: Mapping[str, Callable[[Preference], dict[str, Any]]] = {
+    "trl": preference_row,
+    "ultrafeedback": ultrafeedback_row,
+}
+"""How one pair becomes a row, by the name of the format."""
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines or Parquet, by the ending, or into a ``datasets`` folder where there is none.
+
+    The file is whole or not there. Raises InputError where something is in the way, or a library is missing.
+    """
+    if path.exists():
+        raise InputError(f"{path}: is there already; name another place")
+    if path.suffix == ".jsonl":
+        write_rows(path, rows)
+    elif path.suffix == ".parquet":
+        write_whole(path, lambda temporary: _dataset(rows).to_parquet(str(temporary)))
+    elif not path.suffix:
+        _write_folder(path, rows)
+    else:
+        raise InputError(f"{path}: .jsonl, .parquet or, for a `datasets` folder, no ending is expected")
+
+
+def _write_folder(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _dataset(rows).save_to_disk(str(temporary))
+    temporary.rename(path)
+
+
+def _dataset(rows: Iterable[Mapping[str, Any]]) -> Any:
+    datasets = load_library("datasets")
+    datasets.disable_progress_bars()
+    return datasets.Dataset.from_list([dict(row) for row in rows])

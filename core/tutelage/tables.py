@@ -1,0 +1,202 @@
+"""Rows of other people's data: JSON lines, CSV, Parquet, a ``datasets`` folder or a data set of the hub.
+
+Every row comes with its place, so that whatever is wrong with it can be found. A file is read as it is or not at all:
+nothing is guessed, neither an encoding nor a separator.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from tutelage.errors import InputError
+from tutelage.jsonl import parse_line, read_rows
+
+HUB = "hub:"
+LONGEST = 1_000_000
+"""Characters of one text; the longest context of any student is a small part of it."""
+
+
+@frozen
+class Row:
+    """One row and where it stands."""
+
+    place: str
+    """``FILE, line 3``."""
+    values: Mapping[str, Any]
+
+
+def read_table(source: str, split: str = "train", separator: str = ",") -> Iterator[Row]:
+    """The rows of a file (by its ending), a ``datasets`` folder, or ``hub:OWNER/NAME[@REVISION]``.
+
+    ``split`` is looked at for the hub and for folders of several splits, ``separator`` for CSV. Raises InputError with
+    the place where something cannot be read.
+    """
+    if source.startswith(HUB):
+        return _hub(source.removeprefix(HUB), split)
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, split)
+    if not path.is_file():
+        raise InputError(f"{source}: is not there; a file, a `datasets` folder or hub:OWNER/NAME is expected")
+    endings = [ending.lower() for ending in path.suffixes]
+    kind = endings[-2] if endings[-1:] == [".gz"] and len(endings) > 1 else (endings or [""])[-1]
+    if kind in (".csv", ".tsv"):
+        return _csv(path, "\t" if kind == ".tsv" and separator == "," else separator)
+    if kind == ".parquet":
+        return _parquet(path)
+    if kind in (".jsonl", ".ndjson"):
+        return _gzipped(path) if endings[-1] == ".gz" else (Row(f"{path}, line {n}", row) for n, row in read_rows(path))
+    if kind == ".json":
+        return _json(path)
+    raise InputError(f"{path}: its ending says no known format; known: .jsonl, .jsonl.gz, .json, .csv, .tsv, .parquet")
+
+
+def need_columns(rows: Iterable[Row], columns: Iterable[str]) -> Iterator[Row]:
+    """The rows, whose first one must have these columns.
+
+    Raises InputError naming those that are missing, and what is there instead.
+    """
+    wanted = list(columns)
+    for number, row in enumerate(rows):
+        if number == 0 and (missing := [name for name in wanted if name not in row.values]):
+            raise InputError(f"{row.place}: no column {', '.join(missing)}; there are {_named(row.values)}")
+        yield row
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    names = list(values)
+    if len(names) == 1 and (mark := next((mark for mark in ";\t|," if mark in names[0]), None)):
+        return f"one column {names[0]!r} (are columns separated by {mark!r}? then give --separator)"
+    return ", ".join(names)
+
+
+def _csv(path: Path, separator: str) -> Iterator[Row]:
+    """Rows of a CSV file with a header, in UTF-8 (with a byte-order mark or without)."""
+    if len(separator) != 1:
+        raise InputError(f"--separator {separator!r}: one character is expected")
+    csv.field_size_limit(LONGEST * 4)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        header: list[str] = []
+        try:
+            for cells in reader:
+                place = f"{path}, line {reader.line_num}"
+                if not header:
+                    header = _header(cells, place)
+                elif cells:
+                    yield Row(place, _record(header, cells, place))
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, after line {reader.line_num}: not UTF-8 ({error.reason}); save the file as UTF-8"
+            ) from error
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: not CSV ({error}); check quotes and the end") from error
+
+
+def _header(cells: list[str], place: str) -> list[str]:
+    if len(set(cells)) != len(cells):
+        raise InputError(f"{place}: two columns of one name in {', '.join(cells)}; rename one")
+    return cells
+
+
+def _record(header: list[str], cells: list[str], place: str) -> dict[str, str]:
+    if len(cells) != len(header):
+        raise InputError(
+            f"{place}: {len(cells)} cells, where the header names {len(header)}; "
+            "put cells with separators or line ends into double quotes"
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+def _gzipped(path: Path) -> Iterator[Row]:
+    try:
+        with gzip.open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield Row(f"{path}, line {number}", parse_line(path, number, line))
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: damaged ({error}); fetch it again") from error
+
+
+def _json(path: Path) -> Iterator[Row]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: a {type(rows).__name__}, where a list of objects is expected")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, item {number}: a {type(row).__name__}, where an object is expected")
+        yield Row(f"{path}, item {number}", row)
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    """Rows of a Parquet file, a batch at a time."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"{path}: reading Parquet needs pyarrow; run `pip install 'tutelage[data]'`") from error
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield Row(f"{path}, row {number}", row)
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path}, after row {number}: not Parquet, or damaged ({error})") from error
+
+
+def _folder(path: Path, split: str) -> Iterator[Row]:
+    datasets = load_library("datasets")
+    try:
+        found = datasets.load_from_disk(str(path))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: a folder without a saved `datasets` data set") from error
+    return _rows_of(_split_of(found, split, str(path)), str(path))
+
+
+def _hub(name: str, split: str) -> Iterator[Row]:
+    datasets = load_library("datasets")
+    name, _, revision = name.partition("@")
+    try:
+        found = datasets.load_dataset(name, split=split, revision=revision or None)
+    except Exception as error:  # the library raises what its backends raise: network, hub, format and value errors
+        raise InputError(
+            f"{HUB}{name}: cannot be read ({type(error).__name__}: {error}); check name, split and network, or give a "
+            "local export"
+        ) from error
+    return _rows_of(found, f"{HUB}{name}/{split}")
+
+
+def _split_of(found: Any, split: str, where: str) -> Any:
+    if not isinstance(found, dict):
+        return found
+    if split not in found:
+        raise InputError(f"{where}: no split {split!r}; there are {', '.join(sorted(found))}")
+    return found[split]
+
+
+def _rows_of(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[Row]:
+    for number, row in enumerate(rows, 1):
+        yield Row(f"{where}, row {number}", row)
+
+
+def load_library(name: str) -> Any:
+    """An optional library of the extra ``data``. Raises InputError saying how to install it."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"this needs the library {name}; run `pip install 'tutelage[data]'`") from error
