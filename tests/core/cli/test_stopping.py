@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipes import numbers_recipe
 
 from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.errors import Interrupted
@@ -39,7 +40,10 @@ def artifacts(folder: Path) -> dict[str, bytes]:
 def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_artifacts(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe], item_by_item: bool
 ) -> None:
-    recipe = make_recipe(pipelines={"self-reward": None}, controls={}, iterations=1)
+    data = numbers_recipe()["data"]
+    data["prompts"]["count"] = 6  # each item of an API is made durable by itself, which takes its time
+    changes = {"pipelines": {"self-reward": None}, "controls": {}, "evaluation": None, "data": data, "chunk": 2}
+    recipe = make_recipe(**changes)
     registry = _item_by_item(numbers_registry) if item_by_item else numbers_registry
     run(recipe, tmp_path / "undisturbed", registry)
     stops = 0
@@ -55,7 +59,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_artifacts(
 
     while True:
         try:
-            run(recipe, tmp_path / "stopped", registry, cancelled=asked_after(3 + 2 * stops))
+            run(recipe, tmp_path / "stopped", registry, cancelled=asked_after(3 + stops))
         except Interrupted:
             stops += 1
         else:
@@ -80,3 +84,22 @@ def _item_by_item(registry: Registry) -> Registry:
     other = Registry.empty()
     other.register(world, "numbers")
     return other
+
+
+def test_a_second_ctrl_c_ends_the_command_with_a_word_of_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, invoke: Callable[..., Any], recipe_file: Callable[..., Path], small: dict[str, Any]
+) -> None:
+    import echoing_world
+
+    from tutelage.hookspecs import hookimpl
+
+    @hookimpl
+    def impatient(prompts: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from prompts
+
+    monkeypatch.setattr(echoing_world, "generate_candidates", impatient)
+    result = invoke("run", recipe_file(**small), "--quiet")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("stopped at once; what is finished is kept, and the same command continues\n")

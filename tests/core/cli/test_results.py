@@ -1,0 +1,61 @@
+"""The tables at the end of a run, over one seed and over several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import echoing_world
+import pytest
+from recipes import numbers_recipe
+
+from tutelage.cli.output import plain
+from tutelage.cli.results import answers_table, gains_table, result_tables, rivals_table
+from tutelage.cli.wording import metric_words
+from tutelage.recipe import Recipe, from_values
+from tutelage.registry import Registry
+from tutelage.runner import run
+from tutelage.summary import Summary
+
+
+@pytest.fixture(scope="module")
+def several_seeds(tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    registry = Registry.empty()
+    registry.register(echoing_world, "numbers")
+    values = numbers_recipe(seeds=[3, 4], pipelines={"teacher-reward": None}, controls={}, iterations=2)
+    summary = run(from_values(values), tmp_path_factory.mktemp("runs") / "run", registry)
+    assert summary is not None
+    return summary
+
+
+def test_several_seeds_are_shown_together_and_each_model_once(several_seeds: Summary) -> None:
+    answers, gains, rivals = result_tables(several_seeds)
+    ids = ["M0", "M1", "M2/teacher-reward", "M3/teacher-reward"]
+    assert [row[0] for row in answers.rows] == [row[0] for row in rivals.rows] == ids
+    assert [row[0] for row in gains.rows] == ids[2:]
+    assert answers.rows[1][1] == metric_words(several_seeds.model("M1").metrics["gold_score"])
+
+
+def test_a_model_is_compared_with_its_parent_and_judged_on_its_own_answers(several_seeds: Summary) -> None:
+    rows = {row[0]: row for row in rivals_table(several_seeds, several_seeds.overall()).rows}
+    assert rows["M0"][1] == "-"
+    [result] = [
+        each
+        for each in several_seeds.comparisons
+        if (each.left, each.right, each.seed) == ("M3/teacher-reward", "M2/teacher-reward", None)
+    ]
+    assert rows["M3/teacher-reward"][1] == f"{result.wins}/{result.ties}/{result.losses}"
+    [own] = [each for each in several_seeds.agreement if (each.model, each.answers, each.seed) == ("M1", "own", None)]
+    assert rows["M1"][3] == metric_words(own.metrics["spearman"])
+
+
+def test_what_was_not_measured_is_a_dash(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    evaluation = {"prompts": {"source": "numbers/held-out", "count": 10}, "sampled": 0, "rubric": "numbers/numbers"}
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=evaluation)
+    summary = run(recipe, tmp_path / "run", numbers_registry)
+    assert summary is not None
+    assert {row[4] for row in answers_table(summary.overall()).rows} == {"-"}
+    assert {row[2:] for row in rivals_table(summary, summary.overall()).rows} == {("-", "-")}
+    assert "M2/teacher-reward" in plain(gains_table(summary))
