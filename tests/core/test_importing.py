@@ -1,0 +1,200 @@
+import json
+
+import pytest
+
+from tutelage.data import load_examples, load_rated
+from tutelage.errors import InputError
+from tutelage.importing import EQUAL_SIDES, Columns, import_rows
+from tutelage.preference_formats import FORMATS, write_table
+from tutelage.records import Preference
+from tutelage.tables import read_table
+from tutelage.trl_format import preference_of, read_preferences
+
+PAIRS = [
+    Preference("p1", "Say hello.", "Hello!", "Go away.", "p1/0", "p1/1", 4.0, 1.5),
+    Preference("p2", "Name a\nriver, 你好.", "The Nile.", "The Moon.", "p2/d", "p2/2", None, None),
+]
+
+
+def imported(kind, path, **columns):
+    return import_rows(kind, read_table(str(path)), Columns(**columns))
+
+
+def file_of(tmp_path, text, name="rows.jsonl"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def lines(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_instruction_columns_get_the_names_that_a_recipe_reads(tmp_path):
+    path = file_of(tmp_path, 'question;reply\n"Say; hello";Hello!\nName a river;"The\nNile"\n', "mine.csv")
+    found = import_rows("ift", read_table(str(path), separator=";"), Columns(prompt="question", answer="reply"))
+    assert not found.faults
+    assert found.rows == [
+        {"prompt": "Say; hello", "answer": "Hello!"},
+        {"prompt": "Name a river", "answer": "The\nNile"},
+    ]
+
+
+def test_a_conversation_gives_its_first_turn(tmp_path):
+    chat = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Say hello."},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "Again."},
+    ]
+    found = imported("ift", file_of(tmp_path, lines({"chat": chat})), messages="chat")
+    assert found.rows == [{"prompt": "Say hello.", "answer": "Hello!"}]
+
+
+def test_what_was_imported_is_what_a_recipe_loads(tmp_path):
+    from tutelage.data import Sets
+    from tutelage.jsonl import write_rows
+
+    source = file_of(tmp_path, "id,q,a,points,why\n1,Say hello.,Hello!,4.5,short\n", "mine.csv")
+    names = {"prompt": "q", "answer": "a", "score": "points", "reason": "why", "id": "id"}
+    found = imported("eft", source, **names)
+    write_rows(tmp_path / "eft.jsonl", found.rows)
+    nothing = Sets(lambda name: None, lambda name: None, lambda name: None)
+    (rated,) = load_rated(nothing, str(tmp_path / "eft.jsonl"), None, 0)
+    assert (rated.score, rated.reason) == (4.5, "short")
+    assert load_examples(nothing, str(tmp_path / "eft.jsonl"), None, 0)[0].answer == "Hello!"
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet", "pairs"])
+def test_preferences_survive_every_format_and_file(tmp_path, form, name):
+    write_table(tmp_path / name, [FORMATS[form](pair) for pair in PAIRS])
+    found = imported("preferences", tmp_path / name, id="prompt_id")
+    assert not found.faults
+    sides = [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
+    back = [preference_of(row) for row in found.rows]
+    assert [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
+
+
+def test_an_export_for_trl_is_what_a_run_keeps(tmp_path):
+    write_table(tmp_path / "pairs.jsonl", [FORMATS["trl"](pair) for pair in PAIRS])
+    assert read_preferences(tmp_path / "pairs.jsonl") == PAIRS
+
+
+def test_ultrafeedback_has_the_columns_of_the_published_data_set():
+    row = FORMATS["ultrafeedback"](PAIRS[0])
+    assert list(row) == ["prompt", "prompt_id", "chosen", "rejected", "messages", "score_chosen", "score_rejected"]
+    assert (
+        row["messages"]
+        == row["chosen"]
+        == [
+            {"role": "user", "content": "Say hello."},
+            {"role": "assistant", "content": "Hello!"},
+        ]
+    )
+
+
+def test_nothing_is_overwritten_and_other_endings_are_refused(tmp_path):
+    write_table(tmp_path / "pairs.jsonl", [])
+    with pytest.raises(InputError, match="is there already"):
+        write_table(tmp_path / "pairs.jsonl", [])
+    with pytest.raises(InputError, match=r"\.jsonl, \.parquet"):
+        write_table(tmp_path / "pairs.xlsx", [])
+
+
+def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_data):
+    path = shared_data / "seed_paper" / "preferences.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    equal = {row["prompt_id"] for row in rows if row["chosen"] == row["rejected"]}
+    found = imported("preferences", path, id="prompt_id")
+    named = {fault.id for fault in found.faults if fault.reason == EQUAL_SIDES}
+    assert len(equal) == 179
+    assert named == equal
+    assert len(found.rows) + len(found.faults) == 1001
+    for row in found.rows:
+        pair = preference_of(row)
+        assert pair.chosen.strip() != pair.rejected.strip() != ""
+        assert pair.score_chosen > pair.score_rejected
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "reason"),
+    [
+        ("ift", {"prompt": "Say hello.", "answer": "  "}, "answer is empty"),
+        ("ift", {"prompt": None, "answer": "Hello!"}, "prompt is missing"),
+        ("ift", {"prompt": 3, "answer": "Hello!"}, "prompt is neither a text nor a list of messages"),
+        ("ift", {"prompt": "x" * 1_000_001, "answer": "y"}, "prompt is longer than 1,000,000 characters: 1,000,001"),
+        ("eft", {"prompt": "a", "answer": "b", "score": "high"}, "score is not a number: 'high'"),
+        ("eft", {"prompt": "a", "answer": "b", "score": True}, "score is not a number: 'True'"),
+        ("eft", {"prompt": "a", "answer": "b", "score": None}, "score is missing"),
+        ("preferences", {"prompt": "a", "chosen": "b", "rejected": "b "}, EQUAL_SIDES),
+        ("preferences", {"prompt": "a", "chosen": "b", "rejected": ""}, "rejected is empty"),
+        (
+            "preferences",
+            {"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 2},
+            "chosen scored lower than rejected",
+        ),
+        (
+            "preferences",
+            {"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 2, "score_rejected": 2},
+            "the two sides are tied",
+        ),
+        (
+            "preferences",
+            {"prompt": [{"role": "user", "content": str(n)} for n in range(3)], "chosen": "b", "rejected": "c"},
+            "prompt has several turns: 3 messages",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_a_fault_with_its_place(tmp_path, kind, row, reason):
+    found = imported(kind, file_of(tmp_path, lines(row)))
+    assert not found.rows
+    assert [(fault.place.rpartition("/")[2], fault.reason) for fault in found.faults] == [
+        ("rows.jsonl, line 1", reason)
+    ]
+
+
+def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path):
+    path = file_of(tmp_path, lines({"id": 7, "prompt": "a"}, {"id": 7, "prompt": "b"}, {"id": 8, "prompt": "a"}))
+    found = imported("prompts", path, id="id")
+    assert [fault.reason.partition(":")[0] for fault in found.faults] == [
+        "the same id as another row",
+        "the same prompt as another row",
+    ]
+    assert all(fault.reason.endswith("rows.jsonl, line 1") for fault in found.faults)
+    assert found.reasons() == {"the same id as another row": 1, "the same prompt as another row": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", lines({"prompt": "a"}).encode() + '{"prompt": "é"}\n'.encode("latin-1"), "line 2: not UTF-8"),
+        ("a.jsonl", lines({"prompt": "a"}) + '{"prompt": "b', r"line 2: not JSON.*where the file ends: was it cut\?"),
+        ("a.jsonl", lines({"text": "a"}), "line 1: no column prompt; there are text"),
+        ("a.csv", "prompt;answer\na;b\n", r"one column 'prompt;answer' \(are columns separated by ';'"),
+        ("a.csv", "prompt,answer\na,b,c\n", "line 2: 3 cells, where the header names 2"),
+        ("a.csv", 'prompt,answer\na,"b\n', "line 2: not CSV"),
+        ("a.csv", "prompt,prompt\na,b\n", "line 1: two columns of one name"),
+        ("a.csv", "prompt,answer\na,é\n".encode("latin-1"), "not UTF-8"),
+        ("a.parquet", "no parquet", "not Parquet, or damaged"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08broken", "damaged"),
+        ("a.json", "{}", "a dict, where a list of objects"),
+        ("a.json", "[1]", "item 1: a int, where an object"),
+        ("a.txt", "a", "its ending says no known format"),
+    ],
+)
+def test_a_damaged_or_mistaken_file_is_named_with_the_place(tmp_path, name, content, message):
+    with pytest.raises(InputError, match=message):
+        imported("prompts", file_of(tmp_path, content, name))
+
+
+def test_a_line_of_ten_megabytes_is_read_and_its_text_refused(tmp_path):
+    path = file_of(tmp_path, lines({"prompt": "a"}, {"prompt": "x" * 10_000_000}, {"prompt": "b"}))
+    found = imported("prompts", path)
+    assert len(found.rows) == 2
+    assert found.faults[0].place.endswith("line 2")
+
+
+def test_a_missing_file_says_what_is_expected():
+    with pytest.raises(InputError, match="hub:OWNER/NAME is expected"):
+        imported("prompts", "nowhere.jsonl")
