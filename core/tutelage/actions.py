@@ -132,7 +132,7 @@ def make_preferences(step: MakePairs, at: Surroundings) -> Made:
         (c for c in at.store.read(step.candidates, Candidate) if only is None or c.prompt_id in only),
         scores={item: averaged.score for item, averaged in scores.items()},
         demonstrations={demonstration.prompt_id: demonstration for demonstration in demonstrations},
-        options=PairOptions(seed=step.seed, margin=step.margin),
+        options=PairOptions(step.seed, step.margin, step.near_best, step.length_ratio, step.keep_cut),
     )
     counts = {"pairs": len(pairing.preferences), **pairing.dropped}
     return Made(counts, lambda: at.store.write(step.output, map(preference_row, pairing.preferences)))

@@ -57,8 +57,10 @@ class PairOptions:
     """For whatever a rule draws, ties among the best included."""
     margin: float = 0.0
     """Least difference of scores between the two sides; a tie never makes a pair, whatever the margin."""
+    near_best: float = 0.5
+    """``length-controlled`` only: answers that score at most so much less than the best are as good."""
     length_ratio: float = 1.25
-    """``length-controlled`` only: the longer side has at most so many times the words of the shorter one."""
+    """``similar-length`` only: the longer side has at most so many times the words of the shorter one."""
     keep_cut: bool = False
     """Whether answers that hit their length limit may be sides."""
 
@@ -152,6 +154,21 @@ def all_ordered(group: Group, options: PairOptions) -> Iterator[Proposal]:
 
 
 def length_controlled(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    """The shortest of the answers that are nearly as good as the best, against the lowest score.
+
+    So that a judge that likes length does not teach length.
+    """
+    scored = group.scored
+    if len(scored) < 2:
+        yield "fewer than two scored answers"
+    else:
+        least = _score(_highest(scored, options)) - options.near_best
+        good = [answer for answer in scored if _score(answer) >= least]
+        shortest = min(good, key=lambda answer: (answer.words, -_score(answer), _draw(options, answer)))
+        yield shortest, _lowest(scored, options)
+
+
+def similar_length(group: Group, options: PairOptions) -> Iterator[Proposal]:
     """The widest margin among pairs of similar length, so that length alone can't be what is learned."""
     similar = [sides for sides in _ordered(group.scored) if _similar_length(*sides, options.length_ratio)]
     if not similar:
@@ -167,6 +184,7 @@ RULES: Mapping[str, PairRule] = {
     "demonstration-vs-worst": demonstration_vs_worst,
     "all-ordered": all_ordered,
     "length-controlled": length_controlled,
+    "similar-length": similar_length,
 }
 """The rules that come with core, by the names that a recipe uses."""
 

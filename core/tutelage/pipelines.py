@@ -199,6 +199,9 @@ class Series:
             demonstrations=demonstrations,
             rule=settings.pairs.rule or pipeline.rule,
             margin=settings.pairs.margin,
+            keep_cut=settings.pairs.keep_cut,
+            near_best=settings.pairs.near_best,
+            length_ratio=settings.pairs.length_ratio,
         )
         yield from self.preference_training(child, settings)
 
@@ -253,7 +256,7 @@ class Series:
                 candidates=f"{parent.folder}/samples/candidates.jsonl",
                 like=mirrored,
                 rule="random-pairs",
-                margin=0.0,
+                keep_cut=control.pairs.keep_cut,
             )
             yield from self.preference_training(child, control)
             return

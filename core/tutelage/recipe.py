@@ -166,6 +166,13 @@ class Pairs:
 
     rule: str | None = described("A pair rule; the pipeline's own, if left out.", default=None)
     margin: float = described("Chosen must score higher than rejected by at least this.", default=0.0)
+    keep_cut: bool = described("Whether answers that hit their length limit may be sides.", default=False)
+    near_best: float = described(
+        "`length-controlled`: answers that score at most so much less than the best are as good.", default=0.5
+    )
+    length_ratio: float = described(
+        "`similar-length`: the longer side has at most so many times the words of the shorter one.", default=1.25
+    )
 
 
 @frozen

@@ -177,7 +177,10 @@ class MakePairs(Step):
     like: str = ""
     """Only for prompts that have a pair in this file (controls)."""
     rule: str
-    margin: float
+    margin: float = 0.0
+    keep_cut: bool = False
+    near_best: float = 0.5
+    length_ratio: float = 1.25
     unit: str = "pairs"
 
     @property

@@ -152,11 +152,20 @@ def test_all_ordered_pairs_leave_out_the_ties() -> None:
     assert pairing.dropped == {"tied": 1}
 
 
-def test_length_control_takes_the_widest_margin_of_similar_length() -> None:
+def test_length_control_takes_the_shortest_of_the_answers_that_are_nearly_the_best() -> None:
+    rows = candidates("one two three four five", "six seven", "eight", "nine")
+    assert texts(pair(RULES["length-controlled"], PROMPTS, rows, scores(5, 4.5, 4, 0))) == {("six seven", "nine")}
+    exact = pair(RULES["length-controlled"], PROMPTS, rows, scores(5, 4.5, 4, 0), options=PairOptions(near_best=0))
+    assert texts(exact) == {("one two three four five", "nine")}
+    tied = pair(RULES["length-controlled"], PROMPTS, rows[:2], scores(5, 4.5))
+    assert tied.dropped == {"same text": 1}
+
+
+def test_similar_length_takes_the_widest_margin_of_similar_length() -> None:
     rows = candidates("one two three four five", "one", "six seven eight nine", "two three four five")
-    pairing = pair(RULES["length-controlled"], PROMPTS, rows, scores(5, 0, 2, 4))
+    pairing = pair(RULES["similar-length"], PROMPTS, rows, scores(5, 0, 2, 4))
     assert texts(pairing) == {("one two three four five", "six seven eight nine")}
-    strict = pair(RULES["length-controlled"], PROMPTS, rows[:2], scores(5, 0))
+    strict = pair(RULES["similar-length"], PROMPTS, rows[:2], scores(5, 0))
     assert strict.dropped == {"no two scored answers of similar length": 1}
 
 

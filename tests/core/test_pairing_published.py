@@ -103,12 +103,29 @@ def test_all_ordered_pairs_are_all_of_them(published):
     assert as_texts(pairing_of(published, "all-ordered")) == expected_ordered(published)
 
 
-def test_length_controlled_pairs_are_of_similar_length(published):
+def test_length_controlled_pairs_choose_the_shortest_nearly_best_answer(published):
+    responses, scores = published
+    words = {
+        (row["prompt_id"], k): (len(text.split()), scores[row["prompt_id"]][k])
+        for row in responses
+        for k, text in row["completion"].items()
+        if text.strip() and scores[row["prompt_id"]][k] != UNPARSED
+    }
+    pairing = pairing_of(published, "length-controlled", near_best=1.0)
+    assert len(pairing.preferences) > 50
+    for one in pairing.preferences:
+        own = {k: value for (id, k), value in words.items() if id == one.prompt_id}
+        best = max(score for _, score in own.values())
+        assert len(one.chosen.split()) == min(length for length, score in own.values() if score >= best - 1)
+        assert one.score_rejected == min(score for _, score in own.values())
+
+
+def test_pairs_of_similar_length_are_of_similar_length(published):
     def similar(a, b):
         return max(len(a.split()), len(b.split())) <= 1.25 * min(len(a.split()), len(b.split()))
 
     with_one = {id for id, chosen, rejected in expected_ordered(published) if similar(chosen, rejected)}
-    pairing = pairing_of(published, "length-controlled")
+    pairing = pairing_of(published, "similar-length")
     assert {pair.prompt_id for pair in pairing.preferences} == with_one
     assert all(similar(pair.chosen, pair.rejected) for pair in pairing.preferences)
 
