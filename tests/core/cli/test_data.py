@@ -1,0 +1,167 @@
+"""``tutelage data``: seed data, imports, a look at a run's data, and exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import oasst_trees
+import pytest
+from click.testing import Result
+
+from tutelage.jsonl import write_rows
+from tutelage.records import Candidate
+from tutelage.store import Store
+from tutelage.trl_format import read_preferences
+
+Invoke = Callable[..., Result]
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def table(result: Result) -> list[list[str]]:
+    return [line.split() for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def messages(tmp_path: Path) -> Path:
+    return oasst_trees.write(tmp_path / "messages.jsonl", oasst_trees.MESSAGES)
+
+
+def test_seed_data_and_its_counts_are_printed_and_stored(invoke: Invoke, messages: Path, tmp_path: Path) -> None:
+    result = invoke("data", "oasst", tmp_path / "seed", "--source", messages)
+    assert result.exit_code == 0, result.output
+    assert ["prompts", "in", "en", "8", "7", "1"] in table(result)
+    assert result.stderr == f"3 IFT and 12 EFT examples are in {tmp_path / 'seed'}\n"
+    assert len(rows(tmp_path / "seed/ift.jsonl")) == 3
+    assert len(rows(tmp_path / "seed/eft.jsonl")) == 12
+    counts = json.loads((tmp_path / "seed/counts.json").read_text())
+    assert counts["filters"][2] == {"filter": "prompts in en", "entered": 8, "kept": 7}
+    again = invoke("data", "oasst", tmp_path / "seed", "--source", messages)
+    assert again.exit_code == 2
+    assert "there already" in again.stderr
+
+
+def test_a_teacher_gives_scores_and_reasons_where_it_agrees_with_people(
+    invoke: Invoke, messages: Path, tmp_path: Path
+) -> None:
+    result = invoke("data", "oasst", tmp_path / "seed", "--source", messages, "--teacher", "numbers")
+    assert result.exit_code == 2, "the teacher of numbers scores all of these alike"
+    assert "3 IFT and 0 EFT examples are left" in result.stderr
+    assert table(result)[-1][-3:] == ["4", "0", "4"]
+    assert not (tmp_path / "seed").exists()
+
+
+def test_a_message_that_comes_twice_is_named_with_both_places(invoke: Invoke, tmp_path: Path) -> None:
+    path = oasst_trees.write(tmp_path / "twice.jsonl", [*oasst_trees.MESSAGES, oasst_trees.MESSAGES[0]])
+    result = invoke("data", "oasst", tmp_path / "seed", "--source", path)
+    assert result.exit_code == 2
+    assert f"line {len(oasst_trees.MESSAGES) + 1}: message a is there already" in result.stderr
+    assert "line 1)" in result.stderr
+    assert not (tmp_path / "seed").exists()
+
+
+def test_a_file_that_is_none_of_oasst1_is_named_by_line(invoke: Invoke, tmp_path: Path) -> None:
+    path = oasst_trees.write(tmp_path / "other.jsonl", [{"prompt": "a", "answer": "b"}])
+    result = invoke("data", "oasst", tmp_path / "seed", "--source", path)
+    assert result.exit_code == 2
+    assert "line 1: message_id, text, role, lang: missing or no text; this is not a row of oasst1" in result.stderr
+
+
+def test_an_import_with_a_faulty_row_names_it_and_writes_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    source = oasst_trees.write(tmp_path / "mine.jsonl", [{"q": "a", "a": "b"}, {"q": "c", "a": ""}])
+    arguments = ("data", "import", "ift", source, tmp_path / "ift.jsonl", "--prompt", "q", "--answer", "a")
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "1 of 2 rows cannot be used; correct them, or give --drop-faulty" in result.stderr
+    assert "line 2: a is empty" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.jsonl"]
+    dropping = invoke(*arguments, "--drop-faulty")
+    assert dropping.exit_code == 0, dropping.output
+    assert rows(tmp_path / "ift.jsonl") == [{"prompt": "a", "answer": "b"}]
+    assert rows(tmp_path / "ift-dropped.jsonl")[0]["reason"] == "a is empty"
+
+
+def test_published_preferences_are_imported_without_their_equal_pairs(
+    invoke: Invoke, shared_data: Path, tmp_path: Path
+) -> None:
+    source = shared_data / "seed_paper" / "preferences.jsonl"
+    arguments = ("data", "import", "preferences", source, tmp_path / "pairs.jsonl", "--id", "prompt_id")
+    refused = invoke(*arguments)
+    assert refused.exit_code == 2
+    assert "chosen and rejected are the same text" in refused.stderr
+    result = invoke(*arguments, "--drop-faulty")
+    assert result.exit_code == 0, result.output
+    dropped = rows(tmp_path / "pairs-dropped.jsonl")
+    assert sum(row["reason"] == "chosen and rejected are the same text" for row in dropped) == 179
+    assert len(read_preferences(tmp_path / "pairs.jsonl")) == 1001 - len(dropped)
+
+
+def test_the_data_of_a_model_is_shown_with_scores_and_the_sides_of_its_pairs(invoke: Invoke, golden: Path) -> None:
+    result = invoke("data", "show", golden, "M2/self-reward", "--paired")
+    assert result.exit_code == 0, result.output
+    pairs = read_preferences(golden / "seed-0/self-reward/M2/preferences.jsonl")
+    assert result.stdout.count("\n+ answer") == result.stdout.count("\n- answer") == len(pairs)
+    assert all(pair.prompt in result.stdout for pair in pairs)
+    assert result.stderr == f"{len(pairs)} of {len(pairs)} prompts\n"
+
+
+def test_filters_sorting_and_json_agree(invoke: Invoke, golden: Path) -> None:
+    everything = json.loads(invoke("data", "show", golden, "M2/self-reward", "--json").stdout)
+    assert len(everything) == 6
+    high = json.loads(invoke("data", "show", golden, "M2/self-reward", "--json", "--min-score", "4").stdout)
+    assert [row["prompt"]["id"] for row in high] == [
+        row["prompt"]["id"] for row in everything if any((c["score"] or 0) >= 4 for c in row["candidates"])
+    ]
+    by_spread = json.loads(invoke("data", "show", golden, "M2/self-reward", "--json", "--sort", "spread").stdout)
+    spreads = [max(s) - min(s) for row in by_spread if (s := [c["score"] for c in row["candidates"] if c["score"]])]
+    assert spreads == sorted(spreads)
+    assert "0 of 0 prompts" in invoke("data", "show", golden, "M2/self-reward", "--find", "no such text").stderr
+
+
+def test_what_a_model_wrote_cannot_command_the_terminal_or_pass_for_ours(invoke: Invoke, golden: Path) -> None:
+    store = Store(golden)
+    path = "seed-0/M1/samples/candidates.jsonl"
+    first, *others = store.read(path, Candidate)
+    hostile = Candidate(first.prompt_id, first.index, "\x1b[2J\x1b]0;mine\x07ok\n+ answer 9  score 5.00\u202e")
+    write_rows(store.path(path), [hostile, *others])
+    shown = invoke("data", "show", golden, "M2/self-reward").stdout
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "\n      + answer 9  score 5.00\n" in shown
+
+
+def test_statistics_count_scores_duplicates_and_pairs(invoke: Invoke, golden: Path) -> None:
+    found = json.loads(invoke("data", "statistics", golden, "M2/self-reward", "--json").stdout)
+    assert (found["prompts"], found["candidates"]) == (6, 24)
+    assert sum(found["scores"].values()) + found["unscored"] == 24
+    assert found["prompts_with_a_pair"] == found["pairs"] == 2
+    assert sum(found["dropped"].values()) == 6
+    shown = invoke("data", "statistics", golden, "M2/self-reward").stdout
+    assert "that gave a pair" in shown
+    assert "#" in shown
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet", "pairs"])
+@pytest.mark.parametrize("form", ["trl", "ultrafeedback"])
+def test_an_export_comes_back_as_the_same_pairs(
+    invoke: Invoke, golden: Path, tmp_path: Path, form: str, name: str
+) -> None:
+    result = invoke("data", "export", golden, "M2/self-reward", tmp_path / name, "--format", form)
+    assert result.exit_code == 0, result.output
+    back = invoke("data", "import", "preferences", tmp_path / name, tmp_path / "back.jsonl", "--id", "prompt_id")
+    assert back.exit_code == 0, back.output
+    kept = read_preferences(golden / "seed-0/self-reward/M2/preferences.jsonl")
+    assert [(p.prompt, p.chosen, p.rejected, p.score_chosen) for p in read_preferences(tmp_path / "back.jsonl")] == [
+        (p.prompt, p.chosen, p.rejected, p.score_chosen) for p in kept
+    ]
+
+
+def test_a_model_without_pairs_names_those_that_have_some(invoke: Invoke, golden: Path) -> None:
+    for model, message in (("M1", "M1 learned from no pairs"), ("M2", "no model 'M2'")):
+        result = invoke("data", "show", golden, model)
+        assert result.exit_code == 2
+        assert f"{message}; models with pairs: M2/self-reward, M2/random-pairs" in result.stderr
