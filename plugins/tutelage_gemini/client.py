@@ -144,9 +144,8 @@ def problem_of(error: Exception, settings: GeminiSettings, model: str) -> CallEr
 
 def _problem_of_status(error: Any, settings: GeminiSettings, model: str) -> CallError:
     status, message = error.code, str(error.message)
-    headers = getattr(error.response, "headers", None)
     if status == 429:
-        return Transient(message, retry_after(headers), too_fast=True)
+        return Transient(message, _wait_of(error), too_fast=True)
     if status in (401, 403) or "API key not valid" in message:
         return Unusable(
             f"{settings.base_url} does not accept the key in {settings.key_variable}, or not for {model!r}: {message}"
@@ -159,7 +158,17 @@ def _problem_of_status(error: Any, settings: GeminiSettings, model: str) -> Call
     if status == 400 and "logprobs" in message.lower():
         return Unusable(f"{model!r} gives no log-probabilities: {message}; set log_probabilities: false")
     if status in (408, 409) or status is None or status >= 500:
-        return Transient(message, retry_after(headers))
+        return Transient(message, _wait_of(error))
     if "safety" in message.lower() or "blocked" in message.lower():
         return Refused(message)
     return Permanent(message)
+
+
+def _wait_of(error: Any) -> float | None:
+    """Seconds that the service asks to wait: in the header, or, as Gemini does it, in a ``RetryInfo`` of the error."""
+    if (seconds := retry_after(getattr(error.response, "headers", None))) is not None:
+        return seconds
+    for detail in error.details or ():
+        if isinstance(detail, Mapping) and str(detail.get("@type", "")).endswith("google.rpc.RetryInfo"):
+            return retry_after({"retry-after": str(detail.get("retryDelay", "")).removesuffix("s")})
+    return None

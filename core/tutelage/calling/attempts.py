@@ -100,7 +100,6 @@ class Calls:
         except Transient as problem:
             if stopped.is_set():
                 raise Stopped from None
-            self._count_failure(problem)
             return self._failed(request, f"{problem} ({tries.count} attempts)", tries)
         except Unusable as problem:
             raise StageError(self._endpoint.scrub(str(problem))) from None
@@ -205,18 +204,17 @@ class Calls:
         return entry if key else evolve(entry, request="", text="", extra="{}")
 
     def _failed(self, request: Request[T], detail: str, tries: _Tries) -> Answer[T]:
-        return Answer(request.about, Reply("", Outcome.FAILED, detail), attempts=tries.count, cost=0.0)
-
-    def _count_failure(self, problem: Transient) -> None:
+        """A failed item, or, where that has become the rule, the end of the step: it can't be the items."""
         with self._counting:
             self._failures_in_a_row += 1
             enough = self._failures_in_a_row >= self._limits.failures_in_a_row
         if enough:
             raise StageError(
                 f"{self._endpoint.model!r} at {self._endpoint.base_url} gave no answer to "
-                f"{self._failures_in_a_row} requests in a row, the last time: {problem}; what was answered is kept, "
-                "and the same command goes on from here"
-            )
+                f"{self._limits.failures_in_a_row} requests in a row, the last time: {detail}; what was answered is "
+                "kept, and the same command goes on from here"
+            ) from None
+        return Answer(request.about, Reply("", Outcome.FAILED, detail), attempts=tries.count, cost=0.0)
 
     def _scrubbed(self, reply: Reply) -> Reply:
         scrub = self._endpoint.scrub

@@ -52,7 +52,7 @@ class Caller:
             try:
                 answer = client.create(**body, timeout=timeout)
             except sdk.TooManyRequests as error:
-                raise Transient(str(error), retry_after(error.headers), too_fast=True) from error
+                raise Transient(str(error), retry_after(error.headers), too_fast=True) from None
             return Reply(answer.text, input_tokens=answer.usage.input, output_tokens=answer.usage.output)
 
         requests = (Request(prompt, {"model": model.name, "text": prompt.text}) for prompt in prompts)

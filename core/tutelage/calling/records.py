@@ -42,7 +42,7 @@ class Limits:
         metadata={"help": "the account's limit for tokens in and out, where it has one"},
     )
     attempts: int = field(
-        default=6, validator=validators.ge(1), metadata={"help": "how often a request is tried in all"}
+        default=10, validator=validators.ge(1), metadata={"help": "how often a request is tried in all"}
     )
     attempt_seconds: float = field(
         default=120.0, validator=validators.gt(0), metadata={"help": "time-out of one attempt"}
@@ -58,7 +58,7 @@ class Limits:
     failures_in_a_row: int = field(
         default=50,
         validator=validators.ge(1),
-        metadata={"help": "the step stops when so many requests, one after the other, fail in every attempt"},
+        metadata={"help": "the step stops when so many requests fail one after the other"},
     )
 
 

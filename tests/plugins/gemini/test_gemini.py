@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from tutelage.errors import StageError
 from tutelage.judging import PAIRWISE_RUBRIC
 from tutelage.records import Comparison, Model, Outcome, Prompt, Sampling
 from tutelage.services import Question
-from tutelage_gemini.client import read_reply, request_body
+from tutelage_gemini.client import problem_of, read_reply, request_body
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
 QUESTION = Question("Why?", Sampling(temperature=0.3, top_p=0.8), sample=7, max_tokens=50)
@@ -78,6 +79,20 @@ def test_an_answer_that_is_all_thoughts_was_cut() -> None:
 def test_a_reply_without_candidates_is_tried_again() -> None:
     with pytest.raises(Transient, match="no candidates"):
         read_reply(response())
+
+
+def test_the_wait_that_gemini_asks_for_in_its_error_is_honoured() -> None:
+    import requests
+    from google.api_core.exceptions import from_http_response
+
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.5s"}
+    refused = requests.Response()
+    refused.status_code = 429
+    refused._content = json.dumps({"error": {"code": 429, "message": "quota", "details": [info]}}).encode()
+    refused.request = requests.Request("POST", "https://x.example").prepare()
+    problem = problem_of(from_http_response(refused), GeminiSettings(), "m")
+    assert isinstance(problem, Transient)
+    assert (problem.retry_after, problem.too_fast) == (17.5, True)
 
 
 def test_googles_older_variable_holds_the_key_too(monkeypatch: pytest.MonkeyPatch) -> None:
