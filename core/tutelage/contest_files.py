@@ -17,7 +17,7 @@ from tutelage.errors import InputError
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.intervals import NOTHING, Cluster
-from tutelage.file_work import finish
+from tutelage.file_work import counted, finish, quiet
 from tutelage.items import Unit, derive_seed
 from tutelage.jsonl import read_rows, write_rows
 from tutelage.records import Comparison, Model, Outcome, Rubric, Sampling, Verdict, content_id
@@ -160,8 +160,7 @@ def compare(
 
     def ask(items: Sequence[Comparison], chunk: int) -> Iterator[JudgedContest]:
         seeded = evolve(sampling, seed=derive_seed(sampling.seed, "head-to-head", chunk))
-        for verdict in stages.evaluate(registry, evaluator, items, rubric, seeded, context):
-            context.advance(1)
+        for verdict in counted(stages.evaluate(registry, evaluator, items, rubric, seeded, quiet(context)), context):
             yield _with_contest(pairs[verdict.comparison_id][0], verdict)
 
     item_by_item = registry.info(evaluator.plugin).item_by_item

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from attrs import evolve
+
+from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.items import Ask, Result, Unit, in_chunks, one_by_one
 from tutelage.jsonl import read_records, write_rows
@@ -42,3 +45,15 @@ def finish(
             write_rows(path, sorted(done.values(), key=lambda result: result.id))
             journal.discard()
     return sorted(done.values(), key=lambda result: result.id)
+
+
+def counted(results: Iterable[ResultT], context: Context) -> Iterator[ResultT]:
+    """Pass results on, each of them one step of progress."""
+    for result in results:
+        context.advance(1)
+        yield result
+
+
+def quiet(context: Context) -> Context:
+    """The same surroundings for a plugin whose results are counted here."""
+    return evolve(context, advance=lambda _: None, expect=lambda _: None)

@@ -18,7 +18,7 @@ from tutelage.alpaca_eval.files import Output, write_list
 from tutelage.alpaca_eval.library import Annotator, model_stands_first
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.file_work import finish
+from tutelage.file_work import counted, finish, quiet
 from tutelage.items import Unit, derive_seed
 from tutelage.records import Candidate, Comparison, Model, Outcome, Prompt, Sampling, Verdict, content_id
 from tutelage.registry import Registry
@@ -64,7 +64,7 @@ def answer(
 
     def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
         seeded = evolve(sampling, seed=derive_seed(sampling.seed, "alpaca-eval", chunk))
-        return _counted(stages.generate_candidates(registry, model, items, 1, seeded, context), context)
+        return counted(stages.generate_candidates(registry, model, items, 1, seeded, quiet(context)), context)
 
     path = folder / f"candidates-{_fingerprint(model, sampling)}.jsonl"
     found = finish(path, Candidate, units, ask, registry.info(model.plugin).item_by_item)
@@ -92,8 +92,8 @@ def annotate(
     units = [Unit(pair.comparison, (pair.comparison.id,)) for pair in pairs if not pair.is_same]
 
     def ask(items: Sequence[Comparison], chunk: int) -> Iterator[Verdict]:
-        verdicts = stages.evaluate(registry, evaluator, items, annotator.rubric, _SAMPLING, context)
-        return _counted(verdicts, context)
+        verdicts = stages.evaluate(registry, evaluator, items, annotator.rubric, _SAMPLING, quiet(context))
+        return counted(verdicts, context)
 
     found = finish(folder / "verdicts.jsonl", Verdict, units, ask, registry.info(evaluator.plugin).item_by_item)
     verdicts = {verdict.comparison_id: verdict for verdict in found}
@@ -174,10 +174,3 @@ def _output_row(output: Output) -> dict[str, str]:
         "output": output.output,
         "generator": output.generator,
     }
-
-
-def _counted(results: Iterator[Any], context: Context) -> Iterator[Any]:
-    for result in results:
-        context.advance(1)
-        yield result
-
