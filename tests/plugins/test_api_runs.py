@@ -16,6 +16,8 @@ from tutelage.ledger import Entry, Ledger
 from tutelage.registry import Registry
 from tutelage.runner import run
 
+CANARY = "sk-canary-0123456789abcdef"
+
 StartServer = Callable[..., Any]
 
 
@@ -88,3 +90,15 @@ def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_
     for killed in kill_and_continue("openai", server, tmp_path, kills=1):
         assert killed.same
         assert 0 <= killed.repeated <= IN_FLIGHT
+
+
+@pytest.mark.parametrize("service", ["openai", "gemini"])
+def test_the_key_stands_in_no_file_of_a_run_though_the_service_echoes_it_in_every_answer(
+    service: str, registry: Registry, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(variable, CANARY)
+    run(api_recipe(service, start_server(service, "--always", "echo-answer").url), tmp_path / "run", registry)
+    texts = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [path for path, text in texts.items() if b"your key is [key]" in text]
+    assert not [path for path, text in texts.items() if CANARY.encode() in text]
