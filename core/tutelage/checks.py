@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.data import Sets, load_examples, load_prompts, load_rated
 from tutelage.decontamination import evaluation_prompts, fresh_slice
 from tutelage.errors import InputError, PluginError, TutelageError, nearest
-from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
+from tutelage.judging import ADDITIVE_REASON_FIRST_RUBRIC, ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.pairing import RULES, PairRule
 from tutelage.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
 from tutelage.prompting import LISTINGS, showable
@@ -18,7 +18,7 @@ from tutelage.registry import Registry
 from tutelage.settings import structure
 from tutelage.steps import Plan
 
-BUILT_IN_RUBRICS = {rubric.name: rubric for rubric in (ADDITIVE_RUBRIC, PAIRWISE_RUBRIC)}
+BUILT_IN_RUBRICS = {rubric.name: rubric for rubric in (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC)}
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:

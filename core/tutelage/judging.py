@@ -13,10 +13,17 @@ import statistics
 from collections.abc import Iterable
 from itertools import count
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Comparison, JudgeItem, Judgement, Rubric, content_id
+
+_SCORE_FIRST = (
+    'Reply with "score: " and the number of points from 0 to 5, then on a new line the reason in one or two sentences.'
+)
+_REASON_FIRST = (
+    'Reply with the reason in one or two sentences, then on a new line "score: " and the number of points from 0 to 5.'
+)
 
 ADDITIVE_RUBRIC = Rubric(
     name="additive",
@@ -40,9 +47,18 @@ Answer:
 {answer}
 {fence}
 
-Reply with "score: " and the number of points from 0 to 5, then on a new line the reason in one or two sentences.""",
+"""
+    + _SCORE_FIRST,
 )
 """Five additive points, 0 to 5: the idea of Yuan et al. (2024), "Self-Rewarding Language Models", fig. 2; own words."""
+
+ADDITIVE_REASON_FIRST_RUBRIC = evolve(
+    ADDITIVE_RUBRIC,
+    name="additive-reason-first",
+    template=ADDITIVE_RUBRIC.template.replace(_SCORE_FIRST, _REASON_FIRST),
+)
+"""The same points, with the reason before the score: a model may judge better when it has to reason first, but a reply
+that is cut then has no score."""
 
 PAIRWISE_RUBRIC = Rubric(
     name="pairwise",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tutelage.errors import InputError
 from tutelage.judging import (
+    ADDITIVE_REASON_FIRST_RUBRIC,
     ADDITIVE_RUBRIC,
     PAIRWISE_RUBRIC,
     average,
@@ -250,3 +251,12 @@ def test_of_800_real_replies_nearly_all_are_read_and_none_is_read_wrongly() -> N
     ]
     assert wrong == []
     assert sum(one.score is not None for one in parsed) >= 795
+
+
+def test_a_judge_may_be_asked_for_its_reason_first():
+    item = JudgeItem("1", "Sort 3 1 2.", "1 2 3")
+    question = render(ADDITIVE_REASON_FIRST_RUBRIC, item)
+    assert question != render(ADDITIVE_RUBRIC, item)
+    assert question.index("Reply with the reason") < question.index('"score: "')
+    parsed = parse_score("It is sorted, as 3 of 3 numbers show.\nscore: 5", ADDITIVE_REASON_FIRST_RUBRIC)
+    assert (parsed.score, parsed.reason) == (5.0, "It is sorted, as 3 of 3 numbers show.")
