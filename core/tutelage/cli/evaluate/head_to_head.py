@@ -44,9 +44,7 @@ def head_to_head_command(
     if all(stored):
         made, unmatched = _from_stored([Path(source) for source in sources]), 0
     elif any(stored):
-        raise InputError(
-            "runs or verdicts, and outputs: name the models of a run as RUN:MODEL to compare them with these"
-        )
+        raise InputError("stored verdicts and outputs can't be mixed; name a model of a run as RUN:MODEL")
     else:
         if out is None:
             raise click.UsageError("--out is needed: where are the verdicts kept?")

@@ -1,0 +1,179 @@
+"""``tutelage evaluate``: figures of a run, of published files, and of outputs that are compared now."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from tutelage.summary import read_summary
+
+Invoke = Callable[..., Result]
+
+DATA = Path(__file__).parents[4] / "shared" / "data"
+SCORES = ("--judge", DATA / "seed_paper/m1_scores.jsonl", "--gold", DATA / "seed_paper/gpt4_scores.jsonl")
+ANNOTATIONS = DATA / "alpaca_eval/phi-2/weighted_alpaca_eval_gpt4_turbo.json"
+
+needs_the_published_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the published files are not at {DATA}")
+
+
+@pytest.fixture
+def values(invoke: Invoke) -> Callable[..., Any]:
+    """What the command prints as JSON."""
+
+    def values(*arguments: object) -> Any:
+        result = invoke("evaluate", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return values
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@needs_the_published_data
+def test_agreement_reads_the_published_score_files_as_they_are(values: Callable[..., Any]) -> None:
+    found = values("agreement", *SCORES, "--as-published")
+    names = ("pairwise_accuracy", "five_best", "exact_match", "spearman", "kendall_tau")
+    assert [round(found[name]["value"], 4) for name in names] == [0.3825, 0.5711, 0.03, 0.103, 0.0898]
+    assert found["as_published"] is True
+    found = values("agreement", *SCORES)
+    assert round(found["pairwise_accuracy"]["value"], 3) == 0.344
+    assert found["pairwise_accuracy"].keys() == {"value", "low", "high", "n"}
+    assert (found["pairwise_accuracy"]["n"], found["five_best"]["value"], found["parsed"]["n"]) == (575, 0.645, 800)
+    assert (found["items"], found["unmatched"]) == (798, 0)
+
+
+@needs_the_published_data
+def test_stored_annotations_give_the_leaderboards_figures(values: Callable[..., Any]) -> None:
+    found = values("alpaca-eval", "--annotations", ANNOTATIONS)
+    assert found["win_rate"] == pytest.approx(2.350209543026152, abs=1e-6)
+    assert found["standard_error"] == pytest.approx(0.4496590405673333, abs=1e-6)
+    assert found["discrete_win_rate"] == pytest.approx(2.054794520547945, abs=1e-6)
+    assert (found["n_total"], found["length_controlled_winrate"]) == (803, None)
+    tables = DATA / "alpaca_eval"
+    reference = tables / "gpt4_1106_preview/model_outputs.json"
+    found = values("alpaca-eval", "--annotations", ANNOTATIONS, "--tables", tables, "--reference", reference)
+    assert found["length_controlled_winrate"] == pytest.approx(4.398682270862682, abs=1e-6)
+    assert found["length_controlled_by_instruction"] == pytest.approx(4.387917, abs=1e-6)
+
+
+@needs_the_published_data
+def test_the_figures_are_shown_as_tables(invoke: Invoke) -> None:
+    shown = invoke("evaluate", "agreement", *SCORES).stdout
+    assert "pairwise_accuracy   0.344 [0.295, 0.393]  575" in shown
+    assert "798 answers that both scored; 0 that only one of the files holds" in shown
+    shown = invoke("evaluate", "alpaca-eval", "--annotations", ANNOTATIONS).stdout
+    assert "phi-2 against gpt4_1106_preview" in shown
+    assert "no tables of length control were given" in shown
+    answers = ("--answers", DATA / "seed_paper/responses.jsonl")
+    shown = invoke("evaluate", "calibration", *SCORES, *answers).stdout
+    assert "length_correlation          0.105 [0.034, 0.176]    799" in shown
+    both = [ANNOTATIONS, str(ANNOTATIONS).replace("phi-2", "alpaca-7b")]
+    assert "phi-2 - alpaca-7b" in invoke("evaluate", "difference", *both).stdout
+
+
+def test_a_run_is_summarised_from_its_stored_verdicts_as_its_summary_says(
+    values: Callable[..., Any], invoke: Invoke, golden: Path
+) -> None:
+    found = values("head-to-head", golden)
+    summary = read_summary(golden / "summary.json")
+    assert {(pair["left"], pair["right"]): pair["wins"] for pair in found["pairs"]} == {
+        (result.left, result.right): result.wins for result in summary.comparisons
+    }
+    assert found["position_bias"]["value"] == summary.evaluator.position_bias.value
+    shown = invoke("evaluate", "head-to-head", golden).stdout
+    assert "Bradley-Terry ranking" in shown
+    agreement = values("agreement", golden)
+    assert {(one["model"], one["answers"]) for one in agreement} == {
+        (result.model, result.answers) for result in summary.agreement
+    }
+    assert "M1, judging its own answers" in invoke("evaluate", "agreement", golden).stdout
+
+
+def test_models_of_several_runs_are_named_after_their_run(values: Callable[..., Any], golden: Path) -> None:
+    other = Path(shutil.copytree(golden, golden.with_name("other")))
+    found = values("head-to-head", golden, other)
+    assert {pair["left"].partition(":")[0] for pair in found["pairs"]} == {"golden", "other"}
+    assert found["ranking"] == []
+
+
+def test_a_runs_judges_are_calibrated_and_its_models_told_apart(
+    values: Callable[..., Any], invoke: Invoke, golden: Path
+) -> None:
+    calibration = values("calibration", golden)
+    assert calibration["M1"]["parsed"]["n"] == sum(calibration["M1"]["distribution"].values())
+    assert "Scores given" in invoke("evaluate", "calibration", golden).stdout
+    found = values("difference", golden)
+    summary = read_summary(golden / "summary.json")
+    ours = {(one["left"], one["right"]): one["separation"]["difference"]["value"] for one in found["comparisons"]}
+    assert ours["M0", "M1"] == pytest.approx(
+        -next(one for one in summary.differences if (one.left, one.right) == ("M1", "M0")).metrics["gold_score"].value
+    )
+    found = values("difference", f"{golden}:M0", f"{golden}:M1", "--metric", "answer_words")
+    assert len(found["comparisons"]) == 1
+
+
+def test_models_of_a_run_and_files_are_compared_by_an_evaluator_and_a_second_call_asks_nothing(
+    values: Callable[..., Any], golden: Path, tmp_path: Path
+) -> None:
+    prompts = [json.loads(line) for line in (golden / "evaluation/seed-0/prompts.jsonl").read_text().splitlines()]
+    rows = [{"instruction": prompt["text"], "output": "no idea", "generator": "lazy"} for prompt in prompts]
+    (tmp_path / "lazy.json").write_text(json.dumps(rows))
+    sources = (f"{golden}:M0", f"{golden}:M1", "lazy.json", "--evaluator", "numbers", "--out", "compared")
+    first = values("head-to-head", *sources)
+    before = (tmp_path / "compared/verdicts.jsonl").read_bytes()
+    assert {(pair["left"], pair["right"]) for pair in first["pairs"]} == {
+        ("M0", "M1"), ("M0", "lazy"), ("M1", "lazy")
+    }  # fmt: skip
+    assert values("head-to-head", *sources) == first
+    stored = values("head-to-head", "compared/verdicts.jsonl")
+    assert {pair["n"] for pair in stored["pairs"]} == {len(prompts)}
+    assert (tmp_path / "compared/verdicts.jsonl").read_bytes() == before
+    bias = values("calibration", "--judge", write(tmp_path / "j.jsonl", {"id": "p/0", "score": 1}),
+                  "--verdicts", "compared/verdicts.jsonl")["position_bias"]  # fmt: skip
+    assert bias == stored["position_bias"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("agreement", "--judge", "a.jsonl"), "give a RUN, or --judge FILE and --gold FILE"),
+        (("agreement", "--judge", "a.jsonl", "--gold", "none.jsonl"), "none.jsonl: cannot be read"),
+        (("agreement", "--judge", "a.jsonl", "--gold", "b.jsonl"), "have no item in common"),
+        (("agreement", "--judge", "a.jsonl", "--gold", "a.jsonl", "--highest", "3"), "score 4.0, outside 0 to 3"),
+        (("agreement", "--judge", "twice.jsonl", "--gold", "a.jsonl"), "item p/0 is there twice"),
+        (("agreement", "nowhere"), "no run is there"),
+        (("calibration",), "give a RUN, or --judge FILE"),
+        (("difference", "a.jsonl"), "give two models at least"),
+        (("difference", "a.jsonl", "a.jsonl"), "two of the models have one name"),
+        (("difference", "a.jsonl", "b.jsonl"), "have no prompt in common"),
+        (("head-to-head", "o.json", "p.json"), "--out is needed"),
+        (("head-to-head", "o.json", "p.json", "--out", "d"), "--evaluator is needed"),
+        (("head-to-head", "o.json", "--out", "d"), "give two models at least"),
+        (("head-to-head", "v.jsonl", "o.json"), "stored verdicts and outputs can't be mixed"),
+        (("head-to-head", "v.jsonl"), "asked in one order only"),
+        (("alpaca-eval",), "give OUTPUTS with --reference FILE and --out DIR, or --annotations FILE"),
+        (("alpaca-eval", "o.json"), "give OUTPUTS with --reference FILE"),
+        (("alpaca-eval", "--annotations", "o.json"), "row 1: `output_1` must be a text"),
+    ],
+)
+def test_what_is_wrong_is_one_message(invoke: Invoke, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    write(tmp_path / "a.jsonl", {"id": "p/0", "score": 4})
+    write(tmp_path / "b.jsonl", {"id": "q/0", "score": 4})
+    write(tmp_path / "twice.jsonl", {"id": "p/0", "score": 4}, {"id": "p/0", "score": 4})
+    for name in "op":
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"instruction": "x", "output": name, "generator": name}]))
+    write(tmp_path / "v.jsonl", {"prompt_id": "p", "first": "a", "second": "b", "preference": 1})
+    result = invoke("evaluate", *arguments)
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit)
+    assert message in result.stderr
+    assert "Traceback" not in result.output
