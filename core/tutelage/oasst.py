@@ -19,6 +19,9 @@ from tutelage.records import JudgeItem, Judgement
 HIGHEST, LOWEST = 5.0, 1.0
 """Scores of the first and of the last place; 0 is for what misses the question, which a rank does not say."""
 
+LONGEST = 6000
+"""Characters of prompt and answer: 1,500 tokens of English, so that Phi-2's 2,048 hold them and the rubric around."""
+
 
 @frozen
 class Message:
@@ -55,6 +58,11 @@ class RankedPrompt:
     def ranks(self) -> tuple[int, ...]:
         """The answers' ranks."""
         return tuple(answer.rank for answer in self.answers if answer.rank is not None)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Characters of the prompt and each answer together."""
+        return tuple(len(self.prompt.text) + len(answer.text) for answer in self.answers)
 
 
 @frozen
@@ -105,8 +113,12 @@ def messages_in(row: Mapping[str, Any]) -> list[Message]:
     return found
 
 
-def seed_data(messages: Sequence[Message], lang: str = "en") -> SeedData:
-    """IFT and EFT of all messages, in the order of the prompts; every filter counts what it takes and gives."""
+def seed_data(messages: Sequence[Message], lang: str = "en", longest: int = LONGEST) -> SeedData:
+    """IFT and EFT of all messages, in the order of the prompts; every filter counts what it takes and gives.
+
+    ``longest`` is of prompt and answer together, in characters: training refuses what does not fit into the model's
+    context, and cutting an answer would teach not to end it.
+    """
     funnel = Funnel()
     prompts = funnel.keep(
         "messages that begin a tree", messages, lambda m: m.parent_id is None and m.role == "prompter"
@@ -117,9 +129,11 @@ def seed_data(messages: Sequence[Message], lang: str = "en") -> SeedData:
         "prompts with a ranked answer", _with_answers(prompts, messages, lang), lambda ranked: ranked.answers
     )
     ift = funnel.keep("IFT: prompts with one answer at rank 0", ranked, lambda ranked: ranked.ranks.count(0) == 1)
+    ift = funnel.keep(f"IFT: at most {longest:,} characters", ift, lambda ranked: ranked.lengths[0] <= longest)
     eft = funnel.keep(
         "EFT: prompts with answers at two ranks or more", ranked, lambda ranked: len(set(ranked.ranks)) > 1
     )
+    eft = funnel.keep(f"EFT: at most {longest:,} characters", eft, lambda ranked: max(ranked.lengths) <= longest)
     return SeedData(tuple(ift), tuple(eft), tuple(funnel.counts))
 
 

@@ -29,7 +29,9 @@ COUNTS = [
     ("prompts in en", 8, 7),
     ("prompts with a ranked answer", 7, 6),
     ("IFT: prompts with one answer at rank 0", 6, 3),
+    ("IFT: at most 6,000 characters", 3, 3),
     ("EFT: prompts with answers at two ranks or more", 6, 4),
+    ("EFT: at most 6,000 characters", 4, 4),
 ]
 
 
@@ -42,6 +44,13 @@ def test_ift_and_eft_come_out_as_worked_out_by_hand():
     assert [(row["prompt"], row["answer"]) for row in ift_rows(found.ift)] == IFT
     assert [(row["prompt"], row["answer"], row["score"]) for row in eft_rows(found.eft)] == EFT
     assert [(one.filter, one.entered, one.kept) for one in found.counts] == COUNTS
+
+
+def test_what_is_too_long_for_a_context_is_left_out_and_counted():
+    found = seed_data([message_of(row) for row in oasst_trees.MESSAGES], longest=20)
+    assert [one.prompt.text for one in found.ift] == ["Name a colour."]
+    assert [one.prompt.text for one in found.eft] == ["Say hello."]
+    assert (found.counts[-1].entered, found.counts[-1].kept) == (4, 1)
 
 
 def test_nested_trees_give_the_same_as_flat_messages():

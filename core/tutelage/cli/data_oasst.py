@@ -17,7 +17,17 @@ from tutelage.errors import InputError
 from tutelage.funnel import FilterCount
 from tutelage.jsonl import write_json, write_rows
 from tutelage.judging import ADDITIVE_RUBRIC
-from tutelage.oasst import Message, RankedPrompt, eft_rows, ift_rows, judge_items, judged_rows, messages_in, seed_data
+from tutelage.oasst import (
+    LONGEST,
+    Message,
+    RankedPrompt,
+    eft_rows,
+    ift_rows,
+    judge_items,
+    judged_rows,
+    messages_in,
+    seed_data,
+)
 from tutelage.records import Model, Sampling
 from tutelage.registry import Registry
 from tutelage.tables import read_table
@@ -37,6 +47,14 @@ JUDGEMENT_TOKENS = 256
 @click.option("--split", default="train", show_default=True, help="Of the hub's data set.")
 @click.option("--lang", default="en", show_default=True, help="Language of prompts and answers.")
 @click.option(
+    "--max-characters",
+    "longest",
+    type=click.IntRange(min=1),
+    default=LONGEST,
+    show_default=True,
+    help="Of prompt and answer together; what is longer does not fit into a small model's context.",
+)
+@click.option(
     "--teacher",
     metavar="PLUGIN[:MODEL]",
     help="Ask it for scores and reasons of the EFT answers; kept where its order agrees with the humans'.",
@@ -48,6 +66,7 @@ def oasst_command(
     sources: tuple[str, ...],
     split: str,
     lang: str,
+    longest: int,
     teacher: str | None,
     settings: tuple[str, ...],
     registry: Registry,
@@ -61,7 +80,7 @@ def oasst_command(
     if there := [str(path) for path in targets if path.exists()]:
         raise InputError(f"{', '.join(there)}: there already; name another folder")
     model = find_model(teacher, registry, settings=settings) if teacher else None
-    found = seed_data(list(_messages(sources or (HUB_SOURCE,), split)), lang)
+    found = seed_data(list(_messages(sources or (HUB_SOURCE,), split)), lang, longest)
     ift, counts = ift_rows(found.ift), list(found.counts)
     eft, more = _judged(found.eft, model, registry) if model else (eft_rows(found.eft), [])
     counts += more
