@@ -11,13 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-from tests.prove import embedded, kills, services, startup
+from tests.prove import alpaca_eval, embedded, kills, services, startup
 
 SHOWS = {
     "startup": startup.prove,
     "embedded": embedded.prove_one_seed,
     "embedded-seeds": embedded.prove_seeds,
     "kills": kills.prove,
+    "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,
     "service-kills": services.prove_kills,
     "service-throughput": services.prove_throughput,

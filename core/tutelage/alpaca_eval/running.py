@@ -74,6 +74,11 @@ def answer(
     return outputs
 
 
+def check_evaluator(registry: Registry, evaluator: Model, annotator: Annotator) -> None:
+    """Raise ``PluginError`` or ``InputError`` where this model can't be asked, before anything is generated."""
+    stages.evaluate(registry, evaluator, (), annotator.rubric, _SAMPLING, Context())
+
+
 def annotate(
     registry: Registry,
     evaluator: Model,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api_servers import running
 from click.testing import Result
 
 from tutelage.summary import read_summary
@@ -141,6 +143,42 @@ def test_models_of_a_run_and_files_are_compared_by_an_evaluator_and_a_second_cal
     bias = values("calibration", "--judge", write(tmp_path / "j.jsonl", {"id": "p/0", "score": 1}),
                   "--verdicts", "compared/verdicts.jsonl")["position_bias"]  # fmt: skip
     assert bias == stored["position_bias"]
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps([{"instruction": f"say {n}", "output": "well", "generator": "base"} for n in range(8)]))
+    return path
+
+
+def test_alpaca_eval_runs_whole_and_a_second_call_asks_nothing(
+    values: Callable[..., Any], invoke: Invoke, golden: Path, reference: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("alpaca_eval", reason="needs the extra alpacaeval", exc_type=ImportError)
+    with running("openai", tmp_path / "server.jsonl") as server:
+        options = ("--reference", reference, "--evaluator", "openai:gpt-test", "--set", f"base_url={server.url}/v1")
+        first = values("alpaca-eval", f"{golden}:M1", *options, "--out", "out", "--name", "mine")
+        assert (first["model"], first["baseline"], first["n_total"], len(server.asked())) == ("mine", "base", 8, 8)
+        assert values("alpaca-eval", f"{golden}:M1", *options, "--out", "out", "--name", "mine") == first
+        assert values("alpaca-eval", "out/model_outputs.json", *options, "--out", "out") == first
+        assert len(server.asked()) == 8
+        assert values("alpaca-eval", "--annotations", "out/annotations.json") == first
+        wrong = invoke("evaluate", "alpaca-eval", f"{golden}:M1", *options, "--set", "colour=red", "--out", "other")
+        assert (wrong.exit_code, Path("other").exists()) == (2, False)
+    names = {"model_outputs.json", "verdicts.jsonl", "annotations.json", "leaderboard.csv"}
+    assert names <= {path.name for path in Path("out").iterdir()}
+
+
+def test_only_a_whole_run_needs_the_library(invoke: Invoke, reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("alpaca_eval", "alpaca_eval.utils", "alpaca_eval.constants"):
+        monkeypatch.setitem(sys.modules, name, None)
+    result = invoke("evaluate", "alpaca-eval", reference, "--reference", reference, "--out", "out")
+    assert result.exit_code == 3
+    assert "pip install 'tutelage[alpacaeval]'" in result.stderr
+    row = {"instruction": "x", "output_1": "a", "output_2": "b", "generator_1": "base", "generator_2": "me"}
+    write(Path("annotations.jsonl"), {**row, "preference": 2.0})
+    assert invoke("evaluate", "alpaca-eval", "--annotations", "annotations.jsonl").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,11 @@ def alpaca_eval_command(
 
 def _whole(run: Whole, tables: Path | None, asked: Evaluator) -> AlpacaEvalResult:
     from tutelage.alpaca_eval.library import load_annotator
-    from tutelage.alpaca_eval.running import ANNOTATIONS, annotate
+    from tutelage.alpaca_eval.running import ANNOTATIONS, annotate, check_evaluator
 
     annotator = load_annotator(run.annotator)
     evaluator = asked.model(f"openai:{annotator.model}")
+    check_evaluator(asked.registry, evaluator, annotator)
     outputs = _outputs(run, asked)
     with asked.context(str(run.out), "evaluate", len(outputs)) as context:
         annotate(asked.registry, evaluator, annotator, outputs, run.reference, run.out, context)
