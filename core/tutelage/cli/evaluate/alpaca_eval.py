@@ -115,6 +115,7 @@ def _show(result: AlpacaEvalResult) -> None:
         ("standard error", _rate(result.standard_error)),
         ("discrete win rate %", _rate(result.discrete_win_rate)),
         ("length-controlled win rate %", _rate(result.length_controlled_winrate)),
+        ("length-controlled, own difficulty %", _rate(result.length_controlled_by_instruction)),
         ("won / tied / lost", f"{result.n_wins}/{result.n_draws}/{result.n_wins_base}"),
         ("annotations", f"{result.n_total:,}"),
         ("unparsed", f"{result.unparsed:,}"),
