@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from itertools import cycle
+from itertools import islice
 
 from tutelage.records import Example, RatedExample
 from tutelage_tiny.mistakes import Carelessness, write_answer
 from tutelage_tiny.rubric import ADDITIVE, grade
 from tutelage_tiny.world import prompts, solve, tasks
 
-_MOST_DRAWS = 200
-"""Tasks that may be drawn for one rated example until its score comes up; the rarest score needs about 20."""
+_DRAWS_AN_EXAMPLE = 1000
+"""So many tasks are drawn at most, in all, for each rated example; the rarest score needs about 30."""
 
 
 def ift(count: int, seed: int) -> list[Example]:
@@ -22,22 +22,19 @@ def ift(count: int, seed: int) -> list[Example]:
 def eft(count: int, seed: int) -> list[RatedExample]:
     """Answers of careless writers to instructions of the split ``seed``, rated; each score comes equally often.
 
-    A judge that had seen mostly one score would give that one.
+    A judge that had seen mostly one score would give that one. The first of the scores come once more where ``count``
+    is no multiple of their number.
     """
     generator = random.Random(f"rated/{seed}")
-    source = tasks("seed", generator)
-    carelessness = Carelessness()
+    scores = range(int(ADDITIVE.lowest), int(ADDITIVE.highest) + 1)
+    missing = {score: (count + len(scores) - 1 - place) // len(scores) for place, score in enumerate(scores)}
     examples: dict[tuple[str, str], RatedExample] = {}
-    wanted = cycle(range(int(ADDITIVE.lowest), int(ADDITIVE.highest) + 1))
-    while len(examples) < count:
-        score = next(wanted)
-        for _ in range(_MOST_DRAWS):
-            task = next(source)
-            answer = write_answer(task, carelessness, generator)
-            given = grade(task, answer)
-            if given.score == score and (task.text, answer) not in examples:
-                examples[task.text, answer] = RatedExample(task.text, answer, given.score, given.reason)
+    for task in islice(tasks("seed", generator), _DRAWS_AN_EXAMPLE * count):
+        answer = write_answer(task, Carelessness(), generator)
+        given = grade(task, answer)
+        if missing[int(given.score)] and (task.text, answer) not in examples:
+            missing[int(given.score)] -= 1
+            examples[task.text, answer] = RatedExample(task.text, answer, given.score, given.reason)
+            if len(examples) == count:
                 break
-        else:
-            break
     return list(examples.values())
