@@ -38,7 +38,7 @@ class Grade:
     complete: int
     """1 where all of the right items are there, and nothing else."""
     style: int
-    """1 where the items are written as it was asked."""
+    """1 where the items are written as it was asked: in a style, or as a single one."""
     order: int
     """2 where the right items stand in the right order; 1 where some are missing or too many but the order holds."""
 
@@ -80,7 +80,7 @@ def grade(task: Task, answer: str) -> Grade:
     return Grade(
         relevant=int(2 * common >= len(right)),
         complete=int(complete),
-        style=int(bool(items) and answer == task.separator.join(items)),
+        style=int(_is_in_style(task, answer, items)),
         order=FULL_ORDER if tuple(items) == right else int(not complete and _order_holds(items, right)),
     )
 
@@ -94,6 +94,10 @@ def items_of(answer: str) -> list[str]:
     """The items of an answer, without the marks between them."""
     spaced = answer.replace(",", " , ").split()
     return [piece for piece in spaced if piece not in _MARKS]
+
+
+def _is_in_style(task: Task, answer: str, items: Sequence[str]) -> bool:
+    return answer == task.separator.join(items) and (bool(items) if task.style else len(items) == 1)
 
 
 def _order_holds(items: Sequence[str], right: Sequence[str]) -> bool:
