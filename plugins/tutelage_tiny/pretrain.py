@@ -3,7 +3,7 @@
     python -m tutelage_tiny.pretrain OUT
 
 One stage: next-token prediction over documents that are packed into rows, as GPT-2 was trained (Radford et al., 2019).
-The text follows from the seed alone; the weights follow from it up to the rounding of the machine that trains. The
+The text follows from the seed alone; the weights follow from it up to the arithmetic of the machine that trains. The
 shipped ones took four minutes on half of an H100; two CPU cores need the better part of a day.
 """
 
@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
@@ -136,7 +136,7 @@ def _train(model: PhiForCausalLM, rows: torch.Tensor, settings: Pretraining) -> 
                 print(f"epoch {epoch} step {step}/{steps_an_epoch} loss {loss.item():.4f}", file=sys.stderr, flush=True)
 
 
-def main(arguments: Any = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: ``python -m tutelage_tiny.pretrain OUT``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, metavar="OUT", help="the folder to write weights and tokenizer to")
