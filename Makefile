@@ -36,5 +36,5 @@ clean:
 	touch $@
 
 .venv/test: .venv/demo
-	$(INSTALL) --editable '.[all,dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@

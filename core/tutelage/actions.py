@@ -102,23 +102,27 @@ def demonstrate(step: Demonstrate, at: Surroundings) -> Made:
 
 
 def judge(step: Judge, at: Surroundings) -> Made:
-    """A model's scores of answers. What has no text is not judged."""
+    """A model's scores of answers. What has no text is not judged; equal answers to a prompt are judged once."""
     model, rubric = at.model(step.worker), find_rubric(step.rubric, at.registry)
     prompts = {prompt.id: prompt.text for prompt in at.prompts(step.prompts, step.take)}
-    answers = [c for c in at.store.read(step.answers, Candidate) if c.prompt_id in prompts and c.outcome in HAS_TEXT]
+    equal: dict[tuple[str, str], list[str]] = {}
+    for answer in at.store.read(step.answers, Candidate):
+        if answer.prompt_id in prompts and answer.outcome in HAS_TEXT:
+            equal.setdefault((answer.prompt_id, answer.text), []).append(answer.id)
+    others = {ids[0]: ids[1:] for ids in equal.values()}
     units = [
-        Unit(
-            JudgeItem(answer.id, prompts[answer.prompt_id], answer.text),
-            tuple(f"{answer.id}#{number}" for number in range(step.samples)),
-        )
-        for answer in answers
+        Unit(JudgeItem(ids[0], prompts[prompt_id], text), tuple(f"{ids[0]}#{number}" for number in range(step.samples)))
+        for (prompt_id, text), ids in equal.items()
     ]
 
     def ask(items: Sequence[JudgeItem], chunk: int) -> Iterator[Judgement]:
         sampling = seeded(step, step.sampling, chunk)
         return stages.judge(at.registry, model, items, rubric, step.samples, sampling, at.quiet)
 
-    return _work(step, at, model, units, ask, Judgement)
+    def repeated(judgement: Judgement) -> list[Judgement]:
+        return [evolve(judgement, item_id=id) for id in others[judgement.item_id]]
+
+    return _work(step, at, model, units, ask, Judgement, repeated=repeated)
 
 
 def make_preferences(step: MakePairs, at: Surroundings) -> Made:
@@ -216,8 +220,12 @@ def _work(
     ask: Ask[ItemT, ResultT],
     cls: type[ResultT],
     known: Sequence[ResultT] = (),
+    repeated: Callable[[ResultT], Sequence[ResultT]] = lambda _: (),
 ) -> Made:
-    """Ask for every unit, keep each result as it comes, and finish the artifact sorted by id."""
+    """Ask for every unit, keep each result as it comes, and finish the artifact sorted by id.
+
+    ``known`` are results that nobody needs to be asked for; ``repeated`` gives those that follow from one that was.
+    """
     journal = at.store.journal(step.output, cls)
     at.context.expect(sum(len(unit.results) for unit in units))
 
@@ -231,7 +239,8 @@ def _work(
         results = one_by_one(units, counted, journal)
     else:
         results = in_chunks(units, at.recipe.chunk, counted, journal)
-    finished = sorted([*known, *results], key=lambda result: result.id)
+    every = (one for result in results for one in (result, *repeated(result)))
+    finished = sorted([*known, *every], key=lambda result: result.id)
     stop_if_asked(step, at.context)
 
     def put() -> None:

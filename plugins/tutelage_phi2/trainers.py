@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from tutelage_phi2.batching import BucketSampler, row_length
+
 
 @cache
 def sft_trainer() -> type[Any]:
@@ -14,6 +16,10 @@ def sft_trainer() -> type[Any]:
     class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         def _send_telemetry(self) -> None:
             """Nothing leaves this machine."""
+
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            """Batches of rows of about one length."""
+            return bucket_sampler(self)
 
     return Trainer
 
@@ -31,11 +37,21 @@ def dpo_trainer() -> type[Any]:
             """The rows have TRL's columns already: prompt_ids, chosen_ids, rejected_ids."""
             return dataset
 
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            """Batches of rows of about one length."""
+            return bucket_sampler(self)
+
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             """As TRL's, without its cache file: a step trains once on its pairs, and may write into its output only."""
             return with_reference(self, dataset, batch_size)
 
     return Trainer
+
+
+def bucket_sampler(trainer: Any) -> BucketSampler:
+    """The order of this trainer's rows."""
+    lengths = [row_length(row) for row in trainer.train_dataset]
+    return BucketSampler(lengths, trainer.args.per_device_train_batch_size, trainer.args.seed)
 
 
 def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
@@ -46,12 +62,8 @@ def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
     """
     import torch
 
-    def length(index: int) -> int:
-        row = dataset[index]
-        return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-
     model = trainer.ref_model or trainer.model
-    order = sorted(range(len(dataset)), key=length)
+    order = sorted(range(len(dataset)), key=lambda index: row_length(dataset[index]))
     chosen, rejected = torch.empty(len(dataset)), torch.empty(len(dataset))
     training = model.training
     model.eval()

@@ -73,6 +73,7 @@ def _new_model(vocabulary_size: int, settings: Pretraining) -> PhiForCausalLM:
         vocab_size=vocabulary_size,
         hidden_size=settings.hidden_size,
         intermediate_size=4 * settings.hidden_size,
+        hidden_act="gelu_pytorch_tanh",  # the same function as Phi's gelu_new, in one kernel
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         max_position_embeddings=512,

@@ -13,8 +13,9 @@ from recipes import numbers_recipe
 from tutelage.checks import checked_plan
 from tutelage.errors import InputError, StageError
 from tutelage.hookspecs import hookimpl
+from tutelage.judging import average
 from tutelage.recipe import load
-from tutelage.records import Demonstration, Outcome
+from tutelage.records import Demonstration, Judgement, Outcome
 from tutelage.runner import run
 from tutelage.store import Store
 from tutelage.summarise import summarise
@@ -79,6 +80,29 @@ def test_no_pair_has_equal_empty_or_tied_sides(undisturbed):
         for pair in read_preferences(file):
             assert pair.chosen.strip() != pair.rejected.strip() != ""
             assert pair.score_chosen is None or pair.score_chosen > pair.score_rejected
+
+
+def test_equal_answers_to_a_prompt_are_judged_once_and_score_alike(tmp_path, numbers_registry, make_recipe):
+    asked = []
+
+    class Watching:
+        @hookimpl
+        def describe(self):
+            return numbers_registry.info("numbers")
+
+        @hookimpl
+        def judge(self, items, samples):
+            for item in items:
+                asked.append((item.prompt, item.answer))
+                yield from (Judgement(item.id, sample, len(asked) % 6) for sample in range(samples))
+
+    numbers_registry.register(Watching(), "watching")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "watching"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "run", numbers_registry)
+    assert len(asked) == len(set(asked)) < 40 * 4
+    scores = average(Store(tmp_path / "run").read("seed-0/teacher-reward/M2/judgements.jsonl", Judgement))
+    assert len(scores) == 40 * 4
 
 
 def test_random_pairs_are_drawn_on_the_prompts_that_gave_the_mirrored_pipeline_a_pair(undisturbed):
