@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from tutelage.plugin_status import PluginStatus
     from tutelage.prices import Price
     from tutelage.recipe import Recipe
-    from tutelage.recipe import find as find_recipe
-    from tutelage.recipe import load as load_recipe
+    from tutelage.recipe_files import find as find_recipe
+    from tutelage.recipe_files import load as load_recipe
     from tutelage.records import (
         Candidate,
         Comparison,
@@ -131,8 +131,8 @@ _MODULES = {
     "tutelage.summary": "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult read_summary",
 }
 _PLACES = {name: (module, name) for module, names in _MODULES.items() for name in names.split()} | {
-    "find_recipe": ("tutelage.recipe", "find"),
-    "load_recipe": ("tutelage.recipe", "load"),
+    "find_recipe": ("tutelage.recipe_files", "find"),
+    "load_recipe": ("tutelage.recipe_files", "load"),
 }
 """Where each public name is defined. A test holds it to what the type checker reads above."""
 

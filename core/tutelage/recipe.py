@@ -8,20 +8,17 @@ settings of every stage. What is left out has the paper's default (see the recor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from tutelage.errors import InputError
 from tutelage.jsonl import converter
 from tutelage.recipe_problems import SCHEMA, recipe_problems
 from tutelage.records import Dpo, Sampling, Sft
 from tutelage.settings import structure
-from tutelage.yaml_text import read_yaml
 
-RECIPES = Path(__file__).parent / "recipes"
 OVERRIDABLE = ("dpo", "sft", "judging", "pairs")
 
 
@@ -248,33 +245,6 @@ class Recipe:
     chunk: int = described("Prompts that local work finishes, and keeps, at a time.", default=512)
 
 
-def load(path: Path, overrides: Mapping[str, Any] | None = None, roles: Mapping[str, str] | None = None) -> Recipe:
-    """Read and check a recipe file. ``roles`` binds roles anew, each as ``NAME[:MODEL]``; ``overrides`` maps dotted
-    keys to values and has the last word.
-
-    Raises InputError naming file, key and, for an unknown key, the nearest valid one.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: the recipe cannot be read ({error}); `tutelage recipes` lists the built-in ones"
-        ) from error
-    try:
-        values = read_yaml(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a recipe is a YAML mapping, this is {type(values).__name__}")
-    for role, spec in (roles or {}).items():
-        models = values.get("models")
-        before = models.get(role) if isinstance(models, Mapping) else None
-        _set(values, f"models.{role}", rebind(before if isinstance(before, Mapping) else None, spec))
-    for key, value in (overrides or {}).items():
-        _set(values, key, value)
-    return from_values(values, f"recipe {path}")
-
-
 def from_values(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Check plain values and make the recipe of them. Raises InputError with every problem found."""
     recipe = structure(Recipe, _inherit(dict(values)), where)
@@ -296,62 +266,6 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(to_values(recipe), sort_keys=False, allow_unicode=True)
 
 
-def built_in() -> dict[str, Path]:
-    """The recipes that ship with tutelage, by name."""
-    return {str(path.relative_to(RECIPES).with_suffix("")): path for path in sorted(RECIPES.rglob("*.yaml"))}
-
-
-def find(name: str) -> Path:
-    """The path of a recipe given by file or by built-in name. Raises InputError if it is neither."""
-    from tutelage.errors import nearest
-
-    recipes = built_in()
-    if name in recipes:
-        return recipes[name]
-    path = Path(name)
-    if path.is_file():
-        return path
-    raise InputError(f"no recipe {name!r}: neither a file nor a built-in recipe{nearest(name, recipes)}")
-
-
-def summary_line(path: Path) -> str:
-    """The first comment line of a recipe file: what it is for."""
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``a.b=value`` of ``--set``; the value is read as YAML. Raises InputError where it is not of that form."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise InputError(f"--set {text}: expected KEY=VALUE, such as dpo.learning_rate=1e-4")
-    try:
-        return key.strip(), read_yaml(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is not YAML") from error
-
-
-def rebind(before: Mapping[str, Any] | None, spec: str) -> dict[str, Any]:
-    """A binding given as ``NAME[:MODEL]`` on the command line. Settings stay where the plugin stays the same."""
-    plugin, _, model = spec.partition(":")
-    before = before or {}
-    settings = before.get("settings", {}) if before.get("plugin") == plugin else {}
-    return {"plugin": plugin, "model": model, "settings": settings}
-
-
-def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    place = values
-    for key in parents:
-        inner = place.get(key)
-        if inner is None:
-            inner = place[key] = {}
-        if not isinstance(inner, dict):
-            raise InputError(f"--set {dotted}: {key!r} is not a section of the recipe")
-        place = inner
-    place[last] = value
-
-
 def _inherit(values: dict[str, Any]) -> dict[str, Any]:
     """Spread the settings that hold for all into each pipeline and control, under their own overrides."""
     for group in ("pipelines", "controls"):
@@ -371,8 +285,3 @@ def _inherit_member(values: Mapping[str, Any], member: Any) -> Any:
         if isinstance(general, Mapping) and isinstance(own, Mapping):
             merged[key] = {**general, **own}
     return merged
-
-
-def with_seed(objective: Sft | Dpo, seed: int) -> Sft | Dpo:
-    """The objective of one run, with its seed."""
-    return evolve(objective, seed=seed)

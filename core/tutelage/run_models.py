@@ -9,7 +9,8 @@ from attrs import frozen
 from tutelage.context import Context
 from tutelage.errors import InputError, nearest
 from tutelage.pipelines import make_plan
-from tutelage.recipe import Recipe, load
+from tutelage.recipe import Recipe
+from tutelage.recipe_files import load
 from tutelage.records import Model
 from tutelage.registry import Registry
 from tutelage.steps import PlannedModel

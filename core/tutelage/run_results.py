@@ -20,7 +20,7 @@ from tutelage.judge_files import ObservedModel, prompt_of
 from tutelage.judging import average
 from tutelage.measures import MeasuredModel, Measures
 from tutelage.pipelines import make_plan
-from tutelage.recipe import load
+from tutelage.recipe_files import load
 from tutelage.records import Candidate, Judgement, Prompt, Verdict
 from tutelage.store import open_run
 from tutelage.summarise import Reader

@@ -22,7 +22,8 @@ from tutelage.checks import checked_plan
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.jsonl import write_whole
-from tutelage.recipe import Recipe, find, load, to_yaml
+from tutelage.recipe import Recipe, to_yaml
+from tutelage.recipe_files import find, load
 from tutelage.records import Model
 from tutelage.registry import Registry
 from tutelage.reporter import Reporter, Silent

@@ -11,7 +11,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from tutelage.pipelines import make_plan
-from tutelage.recipe import load
+from tutelage.recipe_files import load
 from tutelage.steps import Step
 from tutelage.store import FinishedStep, Store, open_run
 

@@ -17,10 +17,6 @@ def sft_trainer() -> type[Any]:
         def _send_telemetry(self) -> None:
             """Nothing leaves this machine."""
 
-        def _get_train_sampler(self, dataset: Any = None) -> Any:
-            """Batches of rows of about one length."""
-            return bucket_sampler(self)
-
     return Trainer
 
 

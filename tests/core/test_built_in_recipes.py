@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from tutelage.checks import checked_plan
-from tutelage.recipe import built_in, load, summary_line
+from tutelage.recipe_files import built_in, load, summary_line
 from tutelage.records import Lora
 from tutelage.registry import Registry
 from tutelage.steps import BuildExamples, Compare, Demonstrate, Judge, MakePairs, Sample, Train, WritePrompts

@@ -1,9 +1,11 @@
 import pytest
 import yaml
+from attrs import evolve
 from recipes import numbers_recipe
 
 from tutelage.errors import InputError
-from tutelage.recipe import built_in, find, from_values, load, parse_override, rebind, to_values, to_yaml
+from tutelage.recipe import from_values, to_values, to_yaml
+from tutelage.recipe_files import built_in, find, load, parse_override, rebind
 
 DATA = numbers_recipe()["data"]
 
@@ -112,3 +114,26 @@ def test_an_unknown_recipe_name_gets_the_nearest_one():
     assert find("embedded") == built_in()["embedded"]
     with pytest.raises(InputError, match="did you mean 'embedded'"):
         find("embeded")
+
+
+def test_a_recipe_may_extend_another_and_change_some_of_it(tmp_path):
+    write(tmp_path, numbers_recipe(dpo={"beta": 0.3, "epochs": 2}))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {tmp_path / 'recipe.yaml'}\nseeds: [7, 8]\ndpo: {{beta: 0.4}}\n")
+    recipe = load(mine)
+    assert recipe.seeds == (7, 8)
+    assert (recipe.dpo.beta, recipe.dpo.epochs) == (0.4, 2)
+    assert recipe.pipelines["self-reward"].dpo.beta == 0.4
+
+
+def test_recipes_that_extend_each_other_are_refused(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {mine}\n")
+    with pytest.raises(InputError, match="goes in a circle"):
+        load(mine)
+
+
+def test_the_recipe_of_unseen_seeds_differs_from_the_embedded_one_in_its_seeds_alone():
+    embedded, seeds = load(find("embedded")), load(find("embedded-seeds"))
+    assert evolve(seeds, name=embedded.name, seeds=embedded.seeds) == embedded
+    assert not set(seeds.seeds) & {0, 1, 2, 3, 4}

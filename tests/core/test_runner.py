@@ -14,7 +14,7 @@ from tutelage.checks import checked_plan
 from tutelage.errors import InputError, StageError
 from tutelage.hookspecs import hookimpl
 from tutelage.judging import average
-from tutelage.recipe import load
+from tutelage.recipe_files import load
 from tutelage.records import Demonstration, Judgement, Outcome
 from tutelage.runner import run
 from tutelage.store import Store

@@ -12,7 +12,8 @@ from tutelage.cli.options import ROLES, as_json, plugin_options
 from tutelage.cli.output import Table, say, show
 from tutelage.doctor import Diagnosis, examine
 from tutelage.errors import PluginError
-from tutelage.recipe import Recipe, find, load
+from tutelage.recipe import Recipe
+from tutelage.recipe_files import find, load
 from tutelage.records import Model
 from tutelage.registry import Registry
 

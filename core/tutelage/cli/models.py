@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.errors import InputError
-from tutelage.recipe import parse_override
+from tutelage.recipe_files import parse_override
 from tutelage.records import Model
 from tutelage.registry import Registry
 from tutelage.run_models import RunModels

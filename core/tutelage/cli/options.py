@@ -10,7 +10,8 @@ from typing import Any
 import click
 from attrs import frozen
 
-from tutelage.recipe import Recipe, find, load, parse_override
+from tutelage.recipe import Recipe
+from tutelage.recipe_files import find, load, parse_override
 from tutelage.registry import Registry
 
 Command = Callable[..., Any]

@@ -8,7 +8,7 @@ import click
 
 from tutelage.cli.output import Table, say, show, tell
 from tutelage.errors import InputError
-from tutelage.recipe import built_in, find, summary_line
+from tutelage.recipe_files import built_in, find, summary_line
 
 
 @click.group("recipes", invoke_without_command=True)

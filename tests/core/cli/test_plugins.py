@@ -18,7 +18,7 @@ from tutelage.cli.output import plain
 from tutelage.cli.plugins import info_tables
 from tutelage.pairing import RULES
 from tutelage.plugin_info import EnvironmentVariable, PluginInfo
-from tutelage.recipe import built_in, load
+from tutelage.recipe_files import built_in, load
 
 Invoke = Callable[..., Result]
 
