@@ -1,0 +1,43 @@
+"""The commands of the pages print what the pages say."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tutelage.cli import cli
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data"
+RUN = "tests/fixtures/golden-run"
+BLOCK = re.compile(r"```console\n\$ tutelage ([^\n]*)\n(.*?)```", re.DOTALL)
+PAGES = {"evaluation": 5, "tutorial": 5}
+"""Pages whose console blocks show real output, and how many of them each has."""
+BLOCKS = [
+    pytest.param(command, printed, id=f"{page}: {command}")
+    for page in PAGES
+    for command, printed in BLOCK.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8"))
+]
+
+
+def test_the_pages_show_what_commands_print() -> None:
+    assert len(BLOCKS) == sum(PAGES.values())
+
+
+@pytest.mark.parametrize(("command", "printed"), BLOCKS)
+def test_a_command_prints_what_the_page_shows(command: str, printed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "../shared/data" in command and not DATA.is_dir():
+        pytest.skip(f"the published files are not at {DATA}")
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(cli, shlex.split(command.replace("runs/demo", RUN)))
+    output = result.output.replace(f"{ROOT}/", "")
+    assert result.exit_code == (2 if printed.startswith("error:") else 0), output
+    shown = printed.replace("runs/demo", RUN)
+    if printed.endswith("...\n"):
+        assert output.startswith(shown.removesuffix("...\n"))
+    else:
+        assert output == shown
