@@ -22,6 +22,7 @@ prove: .venv/test  ## The long shows; writes docs/proof.json.
 
 docs: .venv/test  ## Write the generated pages again.
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/quoted.py
 
 clean:
 	rm -rf .venv runs

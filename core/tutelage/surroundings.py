@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from tutelage.checks import bound_model
 from tutelage.context import Context
-from tutelage.errors import StageError
+from tutelage.errors import Interrupted
 from tutelage.items import derive_seed
 from tutelage.recipe import Recipe
 from tutelage.records import Model, Prompt, Sampling
@@ -18,6 +18,7 @@ from tutelage.steps import Step, Worker
 from tutelage.store import Store
 
 Counts = Mapping[str, int]
+STOPPED = "stopped as asked; what is finished is kept, and the same command continues"
 
 
 @frozen
@@ -66,6 +67,6 @@ def seeded(step: Step, sampling: Sampling, chunk: int) -> Sampling:
 
 
 def stop_if_asked(step: Step, context: Context) -> None:
-    """Raise StageError where the user asked to stop: the stage returned early, so its artifact would not be whole."""
+    """Raise Interrupted where the user asked to stop: the stage returned early, so its artifact would not be whole."""
     if context.cancelled():
-        raise StageError(f"{step.output}: stopped as asked")
+        raise Interrupted(f"{step.output}: {STOPPED}")

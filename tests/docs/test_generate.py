@@ -9,13 +9,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def generate(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "docs/generate.py", *options]
+def generate(*options: str, program: str = "generate") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"docs/{program}.py", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_committed_reference_pages_are_up_to_date() -> None:
     found = generate("--check")
+    assert found.returncode == 0, found.stderr
+
+
+def test_the_figures_on_the_pages_are_those_that_were_measured() -> None:
+    found = generate("--check", program="quoted")
     assert found.returncode == 0, found.stderr
 
 
