@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tutelage.data import Sets, load_examples, load_prompts, load_rated
+from tutelage.data import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
 from tutelage.decontamination import evaluation_prompts, fresh_slice
 from tutelage.errors import InputError, PluginError, TutelageError, nearest
 from tutelage.judging import ADDITIVE_REASON_FIRST_RUBRIC, ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
@@ -130,7 +130,7 @@ def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:
         known = evaluation_prompts(recipe, sets, seed)
         wanted = (prompts.count or 0) * recipe.iterations
         fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)
-    elif not showable(load_prompts(sets, prompts.source, None, seed), LISTINGS[writing.listing]):
+    elif not showable(load_seed_prompts(sets, prompts.source, writing.seeds, seed), LISTINGS[writing.listing]):
         raise InputError(f"{prompts.source}: no prompt in it can be shown as an example (listing {writing.listing})")
 
 

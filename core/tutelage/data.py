@@ -40,6 +40,17 @@ def load_prompts(sets: Sets, source: str, count: int | None, seed: int) -> list[
     return _enough(found, source, count)
 
 
+def load_seed_prompts(sets: Sets, source: str, most: int, seed: int) -> list[str]:
+    """Texts of distinct prompts to show as examples: ``most`` of them, or all where there are fewer.
+
+    Raises InputError where there are none, or a row without a ``prompt``.
+    """
+    named = sets.prompts(source)
+    count = None if named is None else min(most, named.size or most)
+    found = list(dict.fromkeys(_load(named, source, count, seed, prompt_of)))
+    return _enough(found[:most], source, None)
+
+
 def load_examples(sets: Sets, source: str, count: int | None, seed: int) -> list[Example]:
     """Instruction examples. Raises InputError as ``load_prompts``."""
     return _enough(_load(sets.examples(source), source, count, seed, example_of), source, count)
@@ -80,7 +91,9 @@ def _load(
     named: NamedSet[T] | None, source: str, count: int | None, seed: int, read: Callable[[Mapping[str, Any]], T]
 ) -> list[T]:
     if named is not None:
-        return list(named.load(named.size or 2**31 if count is None else count, seed))
+        if count is None and named.size is None:
+            raise InputError(f"{source}: a set without a known end; say how many with `count`")
+        return list(named.load(named.size or 0 if count is None else count, seed))
     rows = list(_read_file(Path(source), read))
     random.Random(seed).shuffle(rows)
     return rows

@@ -11,7 +11,7 @@ from typing import Any
 
 from tutelage import stages
 from tutelage.checks import find_rubric, sets_of
-from tutelage.data import load_examples, load_prompts, load_rated
+from tutelage.data import load_examples, load_prompts, load_rated, load_seed_prompts
 from tutelage.decontamination import HOLDS, Dropped, evaluation_prompts, fresh_slice, without_held
 from tutelage.errors import StageError
 from tutelage.intake import Intake
@@ -49,7 +49,7 @@ def write_prompts(step: WritePrompts, at: Surroundings) -> Made:
     Raises StageError where not one could be kept.
     """
     writing = at.recipe.data.prompts.self_instruct or SelfInstruct()
-    seeds = load_prompts(sets_of(at.registry), step.source, None, step.seed)
+    seeds = load_seed_prompts(sets_of(at.registry), step.source, writing.seeds, step.seed)
     intake = _intake(step, at, writing, seeds)
     journal = at.store.journal(step.output, Candidate)
     at.context.expect(step.count)

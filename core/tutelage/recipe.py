@@ -70,6 +70,7 @@ class SelfInstruct:
     writer: Literal["student", "teacher"] = described(
         "Who writes: the student's current model, or the teacher.", default="student"
     )
+    seeds: int = described("So many prompts of `source` are shown from; all, where it has fewer.", default=5000)
     shots: int = described("Prompts that each request shows.", default=8)
     listing: Literal["tags", "lines"] = described(
         "How a list is written: each prompt between marks, or one a line for models too small to keep to marks.",

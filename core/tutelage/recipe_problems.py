@@ -52,8 +52,8 @@ def _objective_problems(recipe: Recipe) -> Iterator[str]:
 def _data_problems(recipe: Recipe) -> Iterator[str]:
     if (writing := recipe.data.prompts.self_instruct) is not None:
         key = "data.prompts.self_instruct"
-        if writing.shots < 1 or writing.max_requests < 1:
-            yield f"{key}: shots and max_requests must be at least 1"
+        if min(writing.seeds, writing.shots, writing.max_requests) < 1:
+            yield f"{key}: seeds, shots and max_requests must be at least 1"
         if not 0 < writing.similarity <= 1:
             yield f"{key}.similarity: {writing.similarity:g}; more than 0, and 1 at most"
         if not 0 <= writing.min_characters < writing.max_characters:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tutelage.data import Sets, load_examples, load_prompts, load_rated
+from tutelage.data import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError
 from tutelage.plugin_info import NamedSet
 
@@ -55,3 +55,17 @@ def test_a_plugins_set_is_asked_for_the_count_and_the_seed():
     sets = Sets(lambda name: NamedSet(load) if name == "a/b" else None, lambda name: None, lambda name: None)
     assert load_prompts(sets, "a/b", 3, seed=7) == ["task 0", "task 1", "task 2"]
     assert asked == [(3, 7)]
+
+
+def test_a_set_without_an_end_is_never_asked_for_all_of_it():
+    endless = NamedSet(lambda count, seed: [f"task {n}" for n in range(count)])
+    sets = Sets(lambda name: endless, lambda name: None, lambda name: None)
+    with pytest.raises(InputError, match="a set without a known end; say how many"):
+        load_prompts(sets, "a/b", None, seed=0)
+    assert load_seed_prompts(sets, "a/b", 3, seed=0) == ["task 0", "task 1", "task 2"]
+
+
+def test_seed_prompts_are_all_there_are_or_as_many_as_are_wanted(tmp_path):
+    path = file_of(tmp_path, [{"prompt": f"task {n % 5}"} for n in range(20)])
+    assert len(load_seed_prompts(NOTHING, path, 100, seed=0)) == 5
+    assert len(load_seed_prompts(NOTHING, path, 3, seed=0)) == 3

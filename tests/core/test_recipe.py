@@ -57,7 +57,7 @@ def test_a_resolved_recipe_reads_back_as_itself():
         ({"schema": 9}, "schema: 9 is not known"),
         ({"reference": "M2"}, "reference"),
         ({"data": {**DATA, "decontaminate": {"share": 0.0}}}, "data.decontaminate.share: 0; more than 0"),
-        ({"data": with_writing(shots=0)}, "data.prompts.self_instruct: shots and max_requests"),
+        ({"data": with_writing(shots=0)}, "data.prompts.self_instruct: seeds, shots and max_requests"),
         ({"data": with_writing(similarity=1.5)}, "self_instruct.similarity: 1.5"),
         ({"data": with_writing(min_characters=9, max_characters=3)}, "min_characters must be less"),
         ({"data": with_writing(shotz=3)}, "shotz.*did you mean 'shots'"),
