@@ -10,6 +10,14 @@ from tutelage.registry import Registry
 REPOSITORY = Path(__file__).parent.parent
 
 
+@pytest.fixture(autouse=True)
+def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test touches the user's ledger."""
+    path = tmp_path / "user-ledger.db"
+    monkeypatch.setenv("TUTELAGE_LEDGER", str(path))
+    return path
+
+
 @pytest.fixture
 def numbers_registry():
     """A registry with the echoing world alone, under the name ``numbers``."""

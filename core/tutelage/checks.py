@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tutelage.calling import Endpoint
 from tutelage.data import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
 from tutelage.decontamination import evaluation_prompts, fresh_slice
 from tutelage.errors import InputError, PluginError, TutelageError, nearest
@@ -30,6 +31,8 @@ def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
     for role, hooks in roles_needed(recipe).items():
         check_binding(role, binding(recipe, role), hooks, registry)
     _raise_all(_problems(recipe, registry))
+    if recipe.budget is not None:
+        _raise_all(_price_problems(recipe, registry))
     return make_plan(recipe)
 
 
@@ -63,6 +66,16 @@ def bound_model(recipe: Recipe, role: str, registry: Registry) -> Model:
         raise InputError(f"models.{role}: missing")
     named = registry.find_model(bound.model)
     return Model(bound.plugin, named.location if named else bound.model, dict(bound.settings), role)
+
+
+def endpoint_of(recipe: Recipe, role: str, registry: Registry) -> Endpoint | None:
+    """The service that a role's plugin calls; None where it calls none."""
+    model = bound_model(recipe, role, registry)
+    info = registry.info(model.plugin)
+    if info.endpoint is None:
+        return None
+    settings = structure(info.settings, dict(model.settings), f"models.{role}.settings") if info.settings else None
+    return info.endpoint(settings, model.name)
 
 
 def find_rubric(name: str, registry: Registry) -> Rubric:
@@ -100,6 +113,16 @@ def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
         if control.mirrors not in recipe.pipelines:
             yield f"controls.{name}.mirrors: this recipe runs no pipeline {control.mirrors!r}" + nearest(
                 control.mirrors, recipe.pipelines
+            )
+
+
+def _price_problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
+    for role in roles_needed(recipe):
+        endpoint = endpoint_of(recipe, role, registry)
+        if endpoint is not None and endpoint.cost(1, 1) is None:
+            yield (
+                f"budget: the price of {endpoint.model!r}, the {role}, is unknown; set models.{role}.settings."
+                "price to {input: ..., output: ...}, US dollars for a million tokens (0 for a server that costs nothing)"
             )
 
 

@@ -6,26 +6,20 @@ that is unknown stays unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import frozen
 
 from tutelage.calling import Endpoint
-from tutelage.checks import bound_model
+from tutelage.checks import endpoint_of
 from tutelage.ledger import Ledger, Spend
 from tutelage.recipe import Recipe
 from tutelage.registry import Registry
-from tutelage.settings import structure
 from tutelage.steps import Compare, Demonstrate, Judge, Plan, Sample, Step
 
-STAGES: Mapping[type[Step], str] = {
-    Sample: "generate",
-    Judge: "judge",
-    Demonstrate: "demonstrate",
-    Compare: "evaluate",
-}
-"""Steps that ask a model, and their names in the ledger."""
+ASKING = (Sample, Judge, Demonstrate, Compare)
+"""Steps that ask a model."""
 QUESTION_TOKENS = {"generate": 60, "judge": 600, "demonstrate": 60, "evaluate": 750}
 """Before anything was seen: an instruction, and with the built-in rubrics one answer or two of 256 tokens around it."""
 
@@ -46,33 +40,22 @@ class Estimate:
     """True where the tokens are the ledger's means, False where they are a guess, with answers of full length."""
 
 
-def estimates(plan: Plan, recipe: Recipe, registry: Registry, ledger: Ledger) -> list[Estimate]:
+def estimates(plan: Plan, recipe: Recipe, registry: Registry, ledger: Ledger | None = None) -> list[Estimate]:
     """An estimate for each stage and role whose plugin calls a service, all steps taken together.
 
-    Nothing is taken off for answers that the ledger has: a repeated run costs less, down to nothing.
+    ``ledger`` None is the user's, which is opened only where a service is called. Nothing is taken off for answers that
+    the ledger has: a repeated run costs less, down to nothing.
     """
     steps: dict[tuple[str, str], list[Step]] = {}
     for step in plan.steps:
-        if (stage := STAGES.get(type(step))) and not _worker(step).checkpoint:
-            steps.setdefault((stage, _worker(step).role), []).append(step)
+        if isinstance(step, ASKING) and not step.worker.checkpoint:
+            steps.setdefault((step.stage, step.worker.role), []).append(step)
     found = []
     for (stage, role), same in steps.items():
-        if (endpoint := _endpoint(recipe, role, registry)) is not None:
+        if (endpoint := endpoint_of(recipe, role, registry)) is not None:
+            ledger = ledger or Ledger()
             found.append(_estimate(stage, role, endpoint, same, ledger))
     return found
-
-
-def _worker(step: Any) -> Any:
-    return step.worker
-
-
-def _endpoint(recipe: Recipe, role: str, registry: Registry) -> Endpoint | None:
-    model = bound_model(recipe, role, registry)
-    info = registry.info(model.plugin)
-    if info.endpoint is None:
-        return None
-    settings = structure(info.settings, dict(model.settings), f"models.{role}.settings") if info.settings else None
-    return info.endpoint(settings, model.name)
 
 
 def _estimate(stage: str, role: str, endpoint: Endpoint, steps: Iterable[Any], ledger: Ledger) -> Estimate:

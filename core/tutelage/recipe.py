@@ -243,6 +243,9 @@ class Recipe:
         "Train on the pairs of this round, or on those of all rounds so far.", default="last"
     )
     evaluation: Evaluation | None = described("Measures; none, if left out.", default=None)
+    budget: float | None = described(
+        "US dollars that the run may spend on services; it stops before it would spend more.", default=None
+    )
     chunk: int = described("Prompts that local work finishes, and keeps, at a time.", default=512)
 
 

@@ -31,6 +31,8 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
         yield "data.prompts.count: missing; say how many fresh prompts an iteration takes"
     if recipe.data.ift is None and recipe.data.eft is None:
         yield "data: neither ift nor eft; M1 has nothing to learn from"
+    if recipe.budget is not None and recipe.budget < 0:
+        yield f"budget: {recipe.budget:g}; US dollars, not negative"
     yield from _data_problems(recipe)
     yield from _objective_problems(recipe)
 

@@ -20,8 +20,8 @@ class Reporter(Protocol):
     def expected(self, step: Step, total: int) -> None:
         """A step knows how many items it has: the plan's count is an upper bound, and training counts its own steps."""
 
-    def advanced(self, step: Step, items: int) -> None:
-        """So many more items of the step are done."""
+    def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
+        """So many more items of the step are done; ``cost`` is what the step has spent so far, in US dollars."""
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
         """A step is done: how long it took, and what became of its items, by outcome or by reason dropped."""
@@ -42,7 +42,7 @@ class Silent:
     def expected(self, step: Step, total: int) -> None:
         """Say nothing."""
 
-    def advanced(self, step: Step, items: int) -> None:
+    def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
         """Say nothing."""
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:

@@ -18,10 +18,12 @@ from attrs import evolve, frozen
 
 from tutelage import stages
 from tutelage.actions import ACTIONS
+from tutelage.calling import Budget, Caller
 from tutelage.checks import checked_plan
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.jsonl import write_whole
+from tutelage.ledger import Ledger
 from tutelage.recipe import Recipe, to_yaml
 from tutelage.recipe_files import find, load
 from tutelage.records import Model
@@ -31,7 +33,7 @@ from tutelage.steps import Plan, Step, Summarise, Train, Worker
 from tutelage.store import Store
 from tutelage.summarise import write_summary
 from tutelage.summary import Summary, read_summary
-from tutelage.surroundings import Made, Surroundings
+from tutelage.surroundings import STOPPED, Made, Surroundings
 
 SCHEMA = 1
 
@@ -54,12 +56,20 @@ def run(
     registry = registry or Registry.discover()
     plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
-    context = Context(cancelled=cancelled) if cancelled else Context()
+    context = _context(store, checked, cancelled)
     check_same_recipe(store, checked)
     with store.lock():
         _describe_run(store, checked, registry)
         Runner(checked, plan, registry, store, reporter or Silent(), context).walk()
     return read_summary(store.path("summary.json")) if checked.evaluation else None
+
+
+def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None) -> Context:
+    """What plugins get, with a caller that knows the run and, where the recipe has one, its budget."""
+    name = str(store.root.resolve())
+    budget = None if recipe.budget is None else Budget(recipe.budget, Ledger().spent(name))
+    stop = cancelled or bool
+    return Context(cancelled=stop, caller=Caller(budget=budget, run=name, cancelled=stop))
 
 
 def check_same_recipe(store: Store, recipe: Recipe) -> None:
@@ -68,7 +78,7 @@ def check_same_recipe(store: Store, recipe: Recipe) -> None:
     if not kept.exists():
         return
     # read again, not compared as text: a key that is newer than the run has its default there
-    before, now = to_yaml(load(kept)).splitlines(), to_yaml(recipe).splitlines()
+    before, now = (to_yaml(evolve(one, budget=None)).splitlines() for one in (load(kept), recipe))
     if before != now:
         differing = [line.strip() for line in now if line not in before] or ["lines were left out"]
         raise InputError(
@@ -114,15 +124,17 @@ class Runner:
     def _do(self, step: Step, scratch: Path) -> None:
         started = time.monotonic()
         self.reporter.started(step)
+        caller = self.context.caller.for_stage(step.stage)
         context = evolve(
             self.context,
             scratch=scratch,
-            advance=lambda items: self.reporter.advanced(step, items),
+            caller=caller,
+            advance=lambda items: self.reporter.advanced(step, items, caller.tally.cost),
             expect=lambda total: self.reporter.expected(step, total),
         )
         made = self._make(step, self._surroundings(context))
         seconds = time.monotonic() - started
-        self.store.note_step(step.output, seconds, made.counts)
+        self.store.note_step(step.output, seconds, made.counts, caller.tally.cost)
         made.put()
         self.reporter.finished(step, seconds, made.counts)
 
@@ -137,7 +149,7 @@ class Runner:
 
     def _stop_if_asked(self) -> None:
         if self.context.cancelled():
-            raise Interrupted("stopped as asked; what is finished is kept, and the same command continues")
+            raise Interrupted(STOPPED)
 
     def _surroundings(self, context: Context) -> Surroundings:
         return Surroundings(self.recipe, self.registry, self.store, context)

@@ -5,6 +5,8 @@ Paths are relative to the run. A step whose artifact is there is done; the runne
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import field, frozen
 
 from tutelage.records import Objective, Sampling
@@ -44,6 +46,8 @@ class PlannedModel:
 class Step:
     """What every step has."""
 
+    stage: ClassVar[str]
+    """What kind of work it is, in one word: in the plan, in progress, in the ledger."""
     output: str
     """The artifact's path; the step's name."""
     count: int
@@ -62,6 +66,7 @@ class Step:
 class SelectPrompts(Step):
     """Take prompts of a source: a slice, so that no iteration sees a prompt of another."""
 
+    stage: ClassVar[str] = "prompts"
     source: str
     skip: int
     take: int | None
@@ -74,6 +79,7 @@ class SelectPrompts(Step):
 class WritePrompts(Step):
     """A model writes prompts (self-instruct): it is shown some of a source's, and continues the list."""
 
+    stage: ClassVar[str] = "prompts"
     worker: Worker
     source: str
     """Of the examples that it is shown."""
@@ -92,6 +98,7 @@ class WritePrompts(Step):
 class BuildExamples(Step):
     """IFT and EFT examples of M1, in one file."""
 
+    stage: ClassVar[str] = "examples"
     unit: str = "examples"
 
 
@@ -99,6 +106,7 @@ class BuildExamples(Step):
 class Train(Step):
     """One training run: SFT, or DPO against the reference."""
 
+    stage: ClassVar[str] = "train"
     examples: str
     start: Worker
     reference: Worker | None
@@ -117,6 +125,7 @@ class Train(Step):
 class Sample(Step):
     """A model answers prompts: candidates to learn from, or answers to be evaluated."""
 
+    stage: ClassVar[str] = "generate"
     worker: Worker
     prompts: str
     n: int
@@ -135,6 +144,7 @@ class Sample(Step):
 class Judge(Step):
     """A model scores answers."""
 
+    stage: ClassVar[str] = "judge"
     worker: Worker
     prompts: str
     answers: str
@@ -155,6 +165,7 @@ class Judge(Step):
 class Demonstrate(Step):
     """The teacher answers prompts."""
 
+    stage: ClassVar[str] = "demonstrate"
     worker: Worker
     prompts: str
     sampling: Sampling
@@ -170,6 +181,7 @@ class Demonstrate(Step):
 class MakePairs(Step):
     """Scored candidates, or demonstrations, become preference pairs."""
 
+    stage: ClassVar[str] = "pair"
     prompts: str
     candidates: str
     judgements: str = ""
@@ -194,6 +206,7 @@ class MakePairs(Step):
 class JoinPairs(Step):
     """The preference pairs of several rounds, in one file, to train on."""
 
+    stage: ClassVar[str] = "join"
     parts: tuple[str, ...]
     unit: str = "pairs"
 
@@ -207,6 +220,7 @@ class JoinPairs(Step):
 class ChosenExamples(Step):
     """The chosen side of preference pairs as SFT examples (a control)."""
 
+    stage: ClassVar[str] = "examples"
     preferences: str
     unit: str = "examples"
 
@@ -220,6 +234,7 @@ class ChosenExamples(Step):
 class MixAnswers(Step):
     """A set of answers drawn from all models, on which every judge is measured alike."""
 
+    stage: ClassVar[str] = "mix"
     answers: dict[str, str] = field(factory=dict)
     """Model id to its file of answers."""
     prompts: str
@@ -237,6 +252,7 @@ class MixAnswers(Step):
 class Compare(Step):
     """The evaluator compares pairs of models, each pair of answers in both orders."""
 
+    stage: ClassVar[str] = "evaluate"
     worker: Worker
     pairs: tuple[tuple[str, str], ...]
     answers: dict[str, str] = field(factory=dict)
@@ -256,6 +272,7 @@ class Compare(Step):
 class Summarise(Step):
     """Read what the other steps made; write ``summary.json`` and the tables."""
 
+    stage: ClassVar[str] = "summarise"
     unit: str = "summary"
 
 

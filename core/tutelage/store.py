@@ -36,6 +36,8 @@ class FinishedStep:
     """Of the process that finished it."""
     counts: dict[str, int]
     """What became of its items, by outcome or by the reason for which they were dropped."""
+    cost: float = 0.0
+    """US dollars that it cost in this process, as far as prices are known."""
 
 
 @frozen
@@ -90,10 +92,10 @@ class Store:
         place = self.path(relative)
         return Journal(place.with_name(f".{place.name}.journal"), cls)
 
-    def note_step(self, output: str, seconds: float, counts: Mapping[str, int]) -> None:
+    def note_step(self, output: str, seconds: float, counts: Mapping[str, int], cost: float = 0.0) -> None:
         """Note what became of a step's items, before its artifact is put into its place."""
         log = Journal(self.path(STEPS), FinishedStep)
-        log.append([FinishedStep(output, round(seconds, 3), dict(counts))])
+        log.append([FinishedStep(output, round(seconds, 3), dict(counts), cost)])
         log.close()
 
     def finished_steps(self) -> dict[str, FinishedStep]:

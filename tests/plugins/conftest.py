@@ -10,14 +10,6 @@ import pytest
 from api_servers import ApiServer, running
 
 
-@pytest.fixture(autouse=True)
-def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test touches the user's ledger."""
-    path = tmp_path / "user-ledger.db"
-    monkeypatch.setenv("TUTELAGE_LEDGER", str(path))
-    return path
-
-
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., ApiServer]]:
     """``start_server("openai", "--faults", "0.3")``: ended with the test."""

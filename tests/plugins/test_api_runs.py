@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from api_runs import IN_FLIGHT, api_recipe, api_registry, kill_and_continue
+from attrs import evolve
 
 from tutelage.checks import checked_plan
+from tutelage.errors import BudgetError, InputError
 from tutelage.estimate import Estimate, estimates
 from tutelage.ledger import Entry, Ledger
 from tutelage.registry import Registry
@@ -102,3 +104,32 @@ def test_the_key_stands_in_no_file_of_a_run_though_the_service_echoes_it_in_ever
     texts = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert [path for path, text in texts.items() if b"your key is [key]" in text]
     assert not [path for path, text in texts.items() if CANARY.encode() in text]
+
+
+def test_a_run_stops_before_its_budget_is_passed_and_goes_on_with_a_higher_one(
+    registry: Registry, start_server: StartServer, tmp_path: Path, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    price = {"input": 100.0, "output": 100.0}
+    recipe = api_recipe("openai", start_server("openai").url, price=price)
+    run(recipe, tmp_path / "whole", registry)
+    cost = Ledger(ledger_path).spent(str(tmp_path / "whole"))
+    assert cost > 0
+    other = tmp_path / "other-ledger.db"
+    monkeypatch.setenv("TUTELAGE_LEDGER", str(other))
+    with pytest.raises(BudgetError, match="is used up"):
+        run(evolve(recipe, budget=cost / 2), tmp_path / "run", registry)
+    assert 0 < Ledger(other).spent(str(tmp_path / "run")) <= cost / 2
+    run(evolve(recipe, budget=cost * 2), tmp_path / "run", registry)
+    assert (tmp_path / "run/summary.json").read_bytes() == (tmp_path / "whole/summary.json").read_bytes()
+    spend = Ledger(other).spend(by=("run", "stage"))
+    assert {line.stage for line in spend} == {"judge", "demonstrate", "evaluate"}
+    assert sum(line.cost for line in spend) == pytest.approx(cost)
+
+
+def test_a_budget_with_an_unknown_price_is_refused_before_anything_is_written(
+    registry: Registry, start_server: StartServer, tmp_path: Path
+) -> None:
+    recipe = api_recipe("gemini", start_server("gemini").url)
+    with pytest.raises(InputError, match="budget: the price of 'gemini-test'"):
+        run(evolve(recipe, budget=1.0), tmp_path / "run", registry)
+    assert not (tmp_path / "run").exists()

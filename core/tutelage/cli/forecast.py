@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from tutelage.cli.wording import stage
 from tutelage.steps import Step
 
 RELATIVE_COST = {"train": 30.0, "generate": 8.0, "demonstrate": 8.0, "judge": 8.0, "evaluate": 8.0}
@@ -42,8 +41,8 @@ class Forecast:
 
 def _kind(step: Step) -> tuple[str, str]:
     working = getattr(step, "worker", None)
-    return stage(step), working.role if working else ""
+    return step.stage, working.role if working else ""
 
 
 def _cost(step: Step) -> float:
-    return step.count * RELATIVE_COST.get(stage(step), 0.1)
+    return step.count * RELATIVE_COST.get(step.stage, 0.1)

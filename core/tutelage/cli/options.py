@@ -51,9 +51,14 @@ def recipe_options(command: Command) -> Command:
         recipe: str | None, directory: str | None, overrides: tuple[str, ...], registry: Registry, **options: Any
     ) -> Any:
         roles = {role: spec for role in ROLES if (spec := options.pop(role))}
-        return command(chosen=_choose(recipe, directory, overrides, roles, registry), **options)
+        changes = dict(parse_override(text) for text in overrides)
+        if (budget := options.pop("budget")) is not None:
+            changes["budget"] = budget
+        return command(chosen=_choose(recipe, directory, changes, roles, registry), **options)
 
     decorated = plugin_options(with_choice)
+    help = "US dollars that the run may spend on services; it stops before it would spend more."
+    decorated = click.option("--budget", type=click.FloatRange(min=0), help=help)(decorated)
     for role in reversed(ROLES):
         help = f"Bind the {role} to a plugin."
         decorated = click.option(f"--{role}", metavar="NAME[:MODEL]", help=help)(decorated)
@@ -65,9 +70,8 @@ def recipe_options(command: Command) -> Command:
 
 
 def _choose(
-    name: str | None, directory: str | None, overrides: tuple[str, ...], roles: Mapping[str, str], registry: Registry
+    name: str | None, directory: str | None, changes: Mapping[str, Any], roles: Mapping[str, str], registry: Registry
 ) -> Chosen:
-    changes = dict(parse_override(text) for text in overrides)
     recipe = load(_recipe_path(name, directory), changes, roles)
     return Chosen(recipe, Path(directory) if directory else Path("runs") / recipe.name, registry)
 

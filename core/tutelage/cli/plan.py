@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
 import click
+from attrs import asdict
 
 from tutelage.checks import checked_plan
 from tutelage.cli.options import Chosen, as_json, recipe_options
 from tutelage.cli.output import Table, say, show
-from tutelage.cli.wording import stage, worker
+from tutelage.cli.wording import worker
+from tutelage.estimate import Estimate, estimates
 from tutelage.steps import Plan, Step
 
 
@@ -28,8 +30,9 @@ def command(chosen: Chosen, as_json: bool) -> None:
     be dropped on the way.
     """
     plan = checked_plan(chosen.recipe, chosen.registry)
+    expected = estimates(plan, chosen.recipe, chosen.registry)
     if as_json:
-        say(json.dumps(plan_values(chosen.recipe.name, plan), indent=2))
+        say(json.dumps(plan_values(chosen.recipe.name, plan, expected), indent=2))
         return
     say(f"{chosen.recipe.name}: {len(plan.steps)} steps, {len(plan.models)} models, in {chosen.directory}")
     for folder, steps in groupby(plan.steps, key=_folder):
@@ -37,9 +40,12 @@ def command(chosen: Chosen, as_json: bool) -> None:
         show(_steps_table(folder, list(steps)))
     say()
     show(_totals_table(plan))
+    if expected:
+        say()
+        show(_cost_table(expected))
 
 
-def plan_values(recipe: str, plan: Plan) -> dict[str, Any]:
+def plan_values(recipe: str, plan: Plan, expected: Sequence[Estimate] = ()) -> dict[str, Any]:
     """A plan as plain values."""
     return {
         "recipe": recipe,
@@ -47,7 +53,7 @@ def plan_values(recipe: str, plan: Plan) -> dict[str, Any]:
         "steps": [
             {
                 "output": step.output,
-                "stage": stage(step),
+                "stage": step.stage,
                 "model": worker(step) or None,
                 "inputs": list(step.inputs),
                 "count": step.count,
@@ -56,6 +62,7 @@ def plan_values(recipe: str, plan: Plan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
+        "services": [asdict(line) for line in expected],
         "totals": [{"stage": key[0], "model": key[1], "unit": key[2], "count": count} for key, count in _totals(plan)],
     }
 
@@ -71,7 +78,7 @@ def _steps_table(folder: str, steps: list[Step]) -> Table:
         return path.removeprefix(f"{folder}/")
 
     rows = [
-        (stage(step), worker(step), short(step.output), _count(step), ", ".join(map(short, step.inputs)))
+        (step.stage, worker(step), short(step.output), _count(step), ", ".join(map(short, step.inputs)))
         for step in steps
     ]
     columns = ("stage", "model", "output", "count", "inputs")
@@ -87,8 +94,29 @@ def _totals(plan: Plan) -> Iterator[tuple[tuple[str, str, str], int]]:
     counts: Counter[tuple[str, str, str]] = Counter()
     for step in plan.steps:
         working = getattr(step, "worker", None) or getattr(step, "start", None)
-        counts[stage(step), working.role if working else "", step.unit] += step.count
+        counts[step.stage, working.role if working else "", step.unit] += step.count
     yield from counts.items()
+
+
+def _cost_table(expected: list[Estimate]) -> Table:
+    """What the services will cost; a price that is not known is said to be so."""
+    rows = [
+        (
+            line.stage,
+            line.role,
+            line.model,
+            f"{line.calls:,}",
+            f"{line.input_tokens:,}",
+            f"{line.output_tokens:,}",
+            "as seen" if line.seen else "guessed",
+            "unknown" if line.cost is None else f"${line.cost:,.2f}",
+        )
+        for line in expected
+    ]
+    known = sum(line.cost for line in expected if line.cost is not None)
+    unknown = " and what is unknown" if any(line.cost is None for line in expected) else ""
+    columns = ("stage", "role", "model", "calls", "tokens in", "tokens out", "tokens", "cost")
+    return Table(columns, rows, f"services: ${known:,.2f}{unknown}", left=frozenset({"role", "model", "tokens"}))
 
 
 def _totals_table(plan: Plan) -> Table:

@@ -70,6 +70,8 @@ class Bars:
         self.done = 0
         self.whole = progress.add_task("whole run", total=None, amount="", rate="", left="")
         self.current = progress.add_task("", total=None, amount="", rate="", left="")
+        self.spent = self._cost = 0.0
+        """US dollars: of the finished steps, and of the one at work."""
         self._items = 0
         self._expected: int | None = None
         self._started = self._drawn = time.monotonic()
@@ -82,6 +84,7 @@ class Bars:
     def started(self, step: Step) -> None:
         """Start the bar of a step."""
         self._items, self._expected = 0, step.count or None
+        self.spent, self._cost = self.spent + self._cost, 0.0
         self._started = time.monotonic()
         self.progress.reset(self.current, description=printable(title(step)), total=self._expected)
         self._draw(step)
@@ -91,9 +94,10 @@ class Bars:
         self._expected = total
         self.progress.update(self.current, total=total)
 
-    def advanced(self, step: Step, items: int) -> None:
+    def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
         """Move the step's bar."""
         self._items += items
+        self._cost = cost
         if time.monotonic() - self._drawn > REDRAW_SECONDS:
             self._draw(step)
 
@@ -128,7 +132,8 @@ class Bars:
         self._draw_left(None if later is None or ahead is None else later + ahead)
 
     def _draw_left(self, seconds: float | None) -> None:
-        self.progress.update(self.whole, left=_left_words(seconds))
+        spent = self.spent + self._cost
+        self.progress.update(self.whole, left=_left_words(seconds), rate=f"${spent:.2f}" if spent else "")
 
 
 def _left_words(seconds: float | None) -> str:

@@ -9,7 +9,7 @@ import click
 
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
-from tutelage.cli.wording import counts_words, stage, title
+from tutelage.cli.wording import counts_words, title
 from tutelage.status import RunStatus, StepStatus, run_status
 
 
@@ -42,7 +42,7 @@ def status_values(status: RunStatus) -> dict[str, object]:
         "steps": [
             {
                 "output": step.step.output,
-                "stage": stage(step.step),
+                "stage": step.step.stage,
                 "state": step.state,
                 "kept": step.kept,
                 "counts": dict(step.counts),

@@ -6,45 +6,9 @@ from collections.abc import Mapping
 
 from tutelage.evaluation.intervals import Metric
 from tutelage.records import Outcome
-from tutelage.steps import (
-    BuildExamples,
-    ChosenExamples,
-    Compare,
-    Demonstrate,
-    JoinPairs,
-    Judge,
-    MakePairs,
-    MixAnswers,
-    Sample,
-    SelectPrompts,
-    Step,
-    Summarise,
-    Train,
-    Worker,
-    WritePrompts,
-)
+from tutelage.steps import Step, Train, Worker
 
-STAGES: Mapping[type[Step], str] = {
-    SelectPrompts: "prompts",
-    WritePrompts: "prompts",
-    BuildExamples: "examples",
-    Train: "train",
-    Sample: "generate",
-    Judge: "judge",
-    Demonstrate: "demonstrate",
-    MakePairs: "pair",
-    JoinPairs: "join",
-    ChosenExamples: "examples",
-    MixAnswers: "mix",
-    Compare: "evaluate",
-    Summarise: "summarise",
-}
 OUTCOMES = {str(outcome) for outcome in Outcome}
-
-
-def stage(step: Step) -> str:
-    """What kind of work a step is, in one word."""
-    return STAGES[type(step)]
 
 
 def worker(step: Step) -> str:
@@ -57,7 +21,7 @@ def worker(step: Step) -> str:
 
 def title(step: Step) -> str:
     """A step in two words: ``judge M2/self-reward``."""
-    return f"{stage(step)} {worker(step)}".strip()
+    return f"{step.stage} {worker(step)}".strip()
 
 
 def counts_words(step: Step, counts: Mapping[str, int]) -> str:
