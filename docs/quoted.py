@@ -22,7 +22,14 @@ ROOT = Path(__file__).parent.parent
 GOLDEN_RUN = "tests/fixtures/golden-run"
 CONSOLE = re.compile(r"(```console\n\$ tutelage ([^\n]*)\n)(.*?)(```)", re.DOTALL)
 QUOTED = re.compile(r"(<!-- quoted: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-PAGES = ("README.md", "docs/tutorial.md", "docs/evaluation.md", "docs/embedded.md", "docs/architecture.md")
+PAGES = (
+    "README.md",
+    "docs/tutorial.md",
+    "docs/evaluation.md",
+    "docs/embedded.md",
+    "docs/data.md",
+    "docs/architecture.md",
+)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 RUN = "tests/fixtures/golden-run"
 BLOCK = re.compile(r"```console\n\$ tutelage ([^\n]*)\n(.*?)```", re.DOTALL)
-PAGES = {"evaluation": 5, "tutorial": 5}
+PAGES = {"evaluation": 5, "tutorial": 5, "data": 1}
 """Pages whose console blocks show real output, and how many of them each has."""
 BLOCKS = [
     pytest.param(command, printed, id=f"{page}: {command}")
