@@ -122,7 +122,7 @@ def _price_problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
         if endpoint is not None and endpoint.cost(1, 1) is None:
             yield (
                 f"budget: the price of {endpoint.model!r}, the {role}, is unknown; set models.{role}.settings."
-                "price to {input: ..., output: ...}, US dollars for a million tokens (0 for a server that costs nothing)"
+                "price to {input: ..., output: ...}, US dollars for a million tokens (0 where it costs nothing)"
             )
 
 

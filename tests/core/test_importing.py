@@ -198,3 +198,24 @@ def test_a_line_of_ten_megabytes_is_read_and_its_text_refused(tmp_path):
 def test_a_missing_file_says_what_is_expected():
     with pytest.raises(InputError, match="hub:OWNER/NAME is expected"):
         imported("prompts", "nowhere.jsonl")
+
+
+def test_a_folder_of_several_splits_is_asked_for_one_by_name(tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    splits = {name: Dataset.from_list([{"prompt": f"of {name}"}]) for name in ("train", "test")}
+    DatasetDict(splits).save_to_disk(str(tmp_path / "set"))
+    rows = list(read_table(str(tmp_path / "set"), "test"))
+    assert [row.values for row in rows] == [{"prompt": "of test"}]
+    with pytest.raises(InputError, match="no split 'dev'; there are test, train"):
+        list(read_table(str(tmp_path / "set"), "dev"))
+
+
+def test_a_data_set_of_the_hub_is_read_by_name_and_one_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    file_of(tmp_path / "mine", lines({"prompt": "a"}), "train.jsonl")
+    assert [row.values for row in read_table("hub:./mine")] == [{"prompt": "a"}]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="hub:nobody/nothing: cannot be read.*check name, split and network"):
+        list(read_table("hub:nobody/nothing"))

@@ -40,7 +40,7 @@ def test_without_a_terminal_each_step_is_one_line_on_stderr(invoke: Invoke, reci
     assert len(lines) == steps
     assert lines[0].startswith(f"[ 1/{steps}] examples: ")
     [judged] = [line for line in lines if "self-reward/M2/judgements.jsonl" in line]
-    assert "judge M1: 320 judgements (10 unparsed) in " in judged
+    assert "judge M1: 320 judgements (7 unparsed) in " in judged
 
 
 def test_quiet_is_quiet(invoke: Invoke, recipe_file: Write, small: Small) -> None:
