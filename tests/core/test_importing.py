@@ -217,5 +217,5 @@ def test_a_data_set_of_the_hub_is_read_by_name_and_one_that_is_not_there_says_wh
     file_of(tmp_path / "mine", lines({"prompt": "a"}), "train.jsonl")
     assert [row.values for row in read_table("hub:./mine")] == [{"prompt": "a"}]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="hub:nobody/nothing: cannot be read.*check name, split and network"):
+    with pytest.raises(InputError, match=r"hub:nobody/nothing: cannot be read.*check name, split and network"):
         list(read_table("hub:nobody/nothing"))
