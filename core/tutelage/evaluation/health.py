@@ -32,14 +32,16 @@ class FirstLast:
 class HealthLimits:
     """When a run looks collapsed.
 
-    The defaults are from a prototype of the embedded world, whose answers have some ten tokens: longer answers move
-    further, so set limits to your answers' length.
+    The defaults are from a prototype of the embedded world, whose answers have some ten tokens. A log-probability is a
+    sum over tokens, so the limits of longer answers are in proportion.
     """
 
     chosen_change: float = -2.0
     """Nats a chosen answer may lose against the reference."""
     rejected_change: float = -8.0
     """Nats a rejected answer may lose against the reference."""
+    words: float = 10.0
+    """Length of the answers, up to which the limits hold as they are."""
     length_ratio: float = 1.5
     """By how much answers may grow, or shrink, in length."""
 
@@ -81,13 +83,15 @@ def training_health(
 
     ``beta`` is the objective's: TRL's rewards are beta times the change of log-probability (Rafailov et al., 2023,
     section 4), so dividing by it gives nats. None for SFT, whose rows have no rewards. Raises ``InputError`` where rows
-    have rewards and beta is missing or not positive.
+    have rewards and beta is missing or not positive. Length is judged for preferences alone: a first supervised
+    training is meant to change it.
     """
     rows = list(rows)
     has_rewards = any("rewards/chosen" in row for row in rows)
     if has_rewards and not (beta is not None and beta > 0):
         raise InputError(f"these metrics have rewards, so beta must be the objective's and positive, not {beta}")
     scale = 1 / beta if beta else 1.0
+    longer = max(1.0, (words_before or 0.0) / limits.words)
     chosen_change = _first_last(rows, "rewards/chosen", scale)
     rejected_change = _first_last(rows, "rewards/rejected", scale)
     return TrainingHealth(
@@ -103,9 +107,9 @@ def training_health(
         words_after=words_after,
         warnings=(
             *_not_finite(rows),
-            *_fallen("chosen", chosen_change.last, limits.chosen_change),
-            *_fallen("rejected", rejected_change.last, limits.rejected_change),
-            *_drifted(words_before, words_after, limits.length_ratio),
+            *_fallen("chosen", chosen_change.last, longer * limits.chosen_change),
+            *_fallen("rejected", rejected_change.last, longer * limits.rejected_change),
+            *(_drifted(words_before, words_after, limits.length_ratio) if has_rewards else ()),
         ),
     )
 

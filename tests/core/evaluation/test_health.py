@@ -45,9 +45,19 @@ def test_the_limits_are_settings() -> None:
 
 @pytest.mark.parametrize(("after", "warned"), [(10.0, False), (14.0, False), (16.0, True), (6.0, True)])
 def test_a_drift_of_length_is_told_either_way(after: float, warned: bool) -> None:
-    health = training_health([], words_before=10.0, words_after=after)
+    health = training_health(dpo(1.0, -1.0), beta=0.1, words_before=10.0, words_after=after)
     assert bool(health.warnings) is warned
     assert (health.words_before, health.words_after) == (10.0, after)
+
+
+def test_a_supervised_training_may_change_the_length() -> None:
+    assert training_health([{"loss": 1.0}], words_before=12.0, words_after=5.0).warnings == ()
+
+
+@pytest.mark.parametrize(("words", "warned"), [(5.0, True), (10.0, True), (100.0, False)])
+def test_longer_answers_may_lose_more(words: float, warned: bool) -> None:
+    health = training_health(dpo(-12.0, -30.0), beta=0.1, words_before=words, words_after=words)
+    assert bool(health.warnings) is warned
 
 
 def test_a_number_that_is_not_finite_is_told_and_not_averaged() -> None:
