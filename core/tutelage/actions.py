@@ -16,6 +16,7 @@ from attrs import evolve
 
 from tutelage import stages
 from tutelage.checks import find_rubric, find_rule
+from tutelage.errors import StageError
 from tutelage.items import Ask, Result, Unit, derive_seed, in_chunks, one_by_one
 from tutelage.judging import average
 from tutelage.pairing import PairOptions, pair
@@ -138,6 +139,12 @@ def make_preferences(step: MakePairs, at: Surroundings) -> Made:
         demonstrations={demonstration.prompt_id: demonstration for demonstration in demonstrations},
         options=PairOptions(step.seed, step.margin, step.near_best, step.length_ratio, step.keep_cut),
     )
+    if not pairing.preferences:
+        why = ", ".join(f"{count} {reason}" for reason, count in pairing.dropped.items()) or "there was no prompt"
+        raise StageError(
+            f"{step.output}: no pair was left to learn from ({why}); take more prompts or candidates, a higher "
+            "temperature or a lower margin, or look at the judgements"
+        )
     counts = {"pairs": len(pairing.preferences), **pairing.dropped}
     return Made(counts, lambda: at.store.write(step.output, map(preference_row, pairing.preferences)))
 

@@ -247,6 +247,23 @@ def test_a_teachers_refusals_are_counted_and_make_no_pairs(tmp_path, numbers_reg
     assert 0 < pairs["pairs"] <= 30
 
 
+def test_a_judge_that_ties_everything_leaves_no_pair_and_is_told_why(tmp_path, numbers_registry, make_recipe):
+    class Indifferent:
+        @hookimpl
+        def describe(self):
+            return numbers_registry.info("numbers")
+
+        @hookimpl
+        def judge(self, items, samples):
+            yield from (Judgement(item.id, sample, 3.0) for item in items for sample in range(samples))
+
+    numbers_registry.register(Indifferent(), "indifferent")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "indifferent"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    with pytest.raises(StageError, match=r"no pair was left to learn from \(.*tied"):
+        run(recipe, tmp_path / "run", numbers_registry)
+
+
 def test_several_seeds_are_summarised_one_by_one_and_together(tmp_path, numbers_registry, make_recipe):
     recipe = make_recipe(seeds=[3, 4], pipelines={"teacher-reward": None}, controls={}, iterations=1)
     summary = run(recipe, tmp_path / "run", numbers_registry)
