@@ -346,7 +346,7 @@ def test_a_status_says_what_a_plugin_implements_and_what_it_wraps(registry: Regi
 
 
 def test_a_requirement_that_is_met_says_nothing(registry: Registry) -> None:
-    registry.require("echo", "demonstrate")
+    assert registry.require("echo", "demonstrate") is None  # type: ignore[func-returns-value]
 
 
 def test_a_missing_plugin_names_the_nearest(registry: Registry) -> None:

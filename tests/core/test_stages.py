@@ -421,7 +421,7 @@ def test_release_reaches_the_models_own_plugin_alone() -> None:
 
 
 def test_release_of_a_plugin_that_holds_nothing_does_nothing() -> None:
-    stages.release(registry_of(Scripted(answers)), MODEL)
+    assert stages.release(registry_of(Scripted(answers)), MODEL) is None  # type: ignore[func-returns-value]
 
 
 def test_a_stage_that_the_plugin_cannot_serve_is_refused_at_once() -> None:
