@@ -45,9 +45,10 @@ def dpo_trainer() -> type[Any]:
 
 
 def bucket_sampler(trainer: Any) -> BucketSampler:
-    """The order of this trainer's rows."""
+    """The order of this trainer's rows: each step sees the same ones, however many the device holds at once."""
     lengths = [row_length(row) for row in trainer.train_dataset]
-    return BucketSampler(lengths, trainer.args.per_device_train_batch_size, trainer.args.seed)
+    rows_a_step = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    return BucketSampler(lengths, rows_a_step, trainer.args.seed)
 
 
 def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:

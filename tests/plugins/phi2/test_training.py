@@ -16,6 +16,7 @@ from tutelage_phi2.arguments import LOSS_TYPES
 from tutelage_phi2.loading import read
 from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import Phi2Settings
+from tutelage_phi2.trainers import bucket_sampler
 from tutelage_phi2.training import train
 
 SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
@@ -59,9 +60,16 @@ def assert_close(rows: list[dict[str, Any]], expected: list[dict[str, Any]], key
 
 
 def stock_dpo(start: Path, reference: Path, file: Path, output: Path, **options: Any) -> list[dict[str, Any]]:
-    """TRL as its documentation uses it, with the reference as a model of its own that runs at every step."""
+    """TRL as its documentation uses it, with the reference as a model of its own that runs at every step.
+
+    Only the order of the rows is ours: every other number is TRL's, from the text of the file on.
+    """
     from datasets import load_dataset
     from trl import DPOConfig, DPOTrainer
+
+    class InOurOrder(DPOTrainer):  # type: ignore[misc]
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            return bucket_sampler(self)
 
     policy, other = (read(model_of(folder), Phi2Settings()) for folder in (start, reference))
     with quiet():
@@ -78,7 +86,7 @@ def stock_dpo(start: Path, reference: Path, file: Path, output: Path, **options:
             seed=DPO.seed,
             **options,
         )
-        trainer = DPOTrainer(
+        trainer = InOurOrder(
             policy.model,
             other.model,
             args=arguments,
