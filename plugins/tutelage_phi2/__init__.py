@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin_info import EnvironmentVariable, NamedModel, PluginInfo
+from tutelage.plugin_info import EnvironmentVariable, Finding, NamedModel, PluginInfo
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -39,7 +39,14 @@ def describe() -> PluginInfo:
             EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),
         ),
         models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
+        check=_check,
     )
+
+
+def _check(settings: Phi2Settings | None, name: str) -> Iterator[Finding]:
+    from tutelage_phi2 import checking
+
+    return checking.check(settings, name)
 
 
 @hookimpl

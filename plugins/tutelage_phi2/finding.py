@@ -23,13 +23,7 @@ def is_local(name: str, local_files_only: bool) -> bool:
         if not (folder / "config.json").is_file():
             raise InputError(f"model {name}: the folder has no config.json, so it is no checkpoint; check the path")
         return True
-    parts = name.split("/")
-    if (
-        len(parts) > 2
-        or name.startswith((".", "~", "/"))
-        or "\\" in name
-        or (len(parts) == 2 and Path(parts[0]).is_dir())
-    ):
+    if _can_only_be_a_path(name):
         raise InputError(f"model {name}: there is no such folder; check the path (a hub name is OWNER/NAME)")
     if _is_cached(name):
         return True
@@ -45,7 +39,12 @@ def is_local(name: str, local_files_only: bool) -> bool:
 def _can_only_be_a_path(name: str) -> bool:
     """Whether no hub name looks so: OWNER/NAME, where OWNER is not by chance a folder here."""
     parts = name.split("/")
-    return len(parts) > 2 or name.startswith((".", "~", "/")) or "\\" in name or Path(parts[0]).is_dir()
+    return (
+        len(parts) > 2
+        or name.startswith((".", "~", "/"))
+        or "\\" in name
+        or (len(parts) == 2 and Path(parts[0]).is_dir())
+    )
 
 
 def _is_cached(name: str) -> bool:

@@ -24,7 +24,9 @@ def load(name: str | Path, **settings: object) -> loading.Loaded:
 
 
 @pytest.mark.parametrize("name", ["/nowhere/M1", "./M1", "runs/demo/seed-0/M1", "tests/M1", "~/no-such-model"])
-def test_a_missing_folder_is_one_error_at_once(name: str) -> None:
+def test_a_missing_folder_is_one_error_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tests").mkdir()
+    monkeypatch.chdir(tmp_path)
     started = time.monotonic()
     with pytest.raises(InputError, match="there is no such folder"):
         load(name)

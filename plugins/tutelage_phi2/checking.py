@@ -1,0 +1,41 @@
+"""For ``tutelage doctor``: whether the libraries, the device and the weights are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tutelage.errors import TutelageError
+from tutelage.plugin_info import Finding
+from tutelage_phi2 import finding
+from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors")
+_GIB = 2**30
+
+
+def check(settings: Phi2Settings | None, name: str) -> Iterator[Finding]:
+    """Look at what generation and training need. Asks the hub one free question where the weights are not here."""
+    try:
+        finding.require(*_PACKAGES)
+    except TutelageError as error:
+        yield Finding("libraries", False, str(error))
+        return
+    yield Finding("libraries", True, ", ".join(_PACKAGES))
+    yield _device()
+    weights = name or DEFAULT_MODEL
+    try:
+        here = finding.is_local(weights, bool(settings and settings.local_files_only))
+    except TutelageError as error:
+        yield Finding("model", False, str(error))
+    else:
+        yield Finding("model", True, f"{weights} is on this machine" if here else f"{weights} will be downloaded")
+
+
+def _device() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPU", True, f"none; {torch.get_num_threads()} processor threads, enough for small models")
+    properties = torch.cuda.get_device_properties(0)
+    memory = f"{properties.total_memory / _GIB:.0f} GiB"
+    return Finding("GPU", True, f"{torch.cuda.device_count()} x {properties.name}, {memory} each")

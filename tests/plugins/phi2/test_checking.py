@@ -1,0 +1,28 @@
+from pathlib import Path
+
+from tutelage_phi2.checking import check
+from tutelage_phi2.settings import Phi2Settings
+
+
+def findings_of(name: str, settings: Phi2Settings | None = None) -> dict[str, tuple[bool, str]]:
+    return {finding.what: (finding.ok, finding.detail) for finding in check(settings, name)}
+
+
+def test_the_doctor_is_told_of_libraries_device_and_weights(base: Path) -> None:
+    found = findings_of(str(base))
+    assert [ok for ok, _ in found.values()] == [True, True, True]
+    assert "transformers" in found["libraries"][1]
+    assert "processor threads" in found["GPU"][1] or "GiB" in found["GPU"][1]
+    assert found["model"][1] == f"{base} is on this machine"
+
+
+def test_weights_that_are_nowhere_are_a_finding(tmp_path: Path) -> None:
+    ok, detail = findings_of(str(tmp_path / "nothing"))["model"]
+    assert not ok
+    assert "there is no such folder" in detail
+
+
+def test_weights_that_may_not_be_downloaded_are_a_finding() -> None:
+    ok, detail = findings_of("nobody/nothing", Phi2Settings(local_files_only=True))["model"]
+    assert not ok
+    assert "local_files_only is set" in detail
