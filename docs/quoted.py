@@ -83,13 +83,17 @@ def seeds(proof: dict[str, Any]) -> str:
 
 
 def robustness(proof: dict[str, Any]) -> str:
-    """Start-up and kills."""
-    kills, startup = proof["kills"], proof["startup"]["help_cpu_seconds"]
-    return (
-        f"- Of {kills['kills']} runs killed with `kill -9` at random moments and continued, {kills['same_summary']} "
-        "ended with the bytes of an undisturbed run's `summary.json`.\n"
-        f"- `tutelage --help` takes {startup['median']} s of processor time (median of {startup['runs']}).\n"
-    )
+    """Start-up and kills, as far as they were measured."""
+    lines = []
+    if kills := proof.get("kills"):
+        lines.append(
+            f"- Of {kills['kills']} runs killed with `kill -9` at random moments and continued, {kills['same_summary']} "
+            "ended with the bytes of an undisturbed run's `summary.json`."
+        )
+    if startup := proof.get("startup"):
+        help_ = startup["help_cpu_seconds"]
+        lines.append(f"- `tutelage --help` takes {help_['median']} s of processor time (median of {help_['runs']}).")
+    return "\n".join(lines) + "\n"
 
 
 BLOCKS = {"demo": demo, "seeds": seeds, "robustness": robustness}
