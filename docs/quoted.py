@@ -87,8 +87,8 @@ def robustness(proof: dict[str, Any]) -> str:
     lines = []
     if kills := proof.get("kills"):
         lines.append(
-            f"- Of {kills['kills']} runs killed with `kill -9` at random moments and continued, {kills['same_summary']} "
-            "ended with the bytes of an undisturbed run's `summary.json`."
+            f"- Of {kills['kills']} runs killed with `kill -9` at random moments and continued, "
+            f"{kills['same_summary']} ended with the bytes of an undisturbed run's `summary.json`."
         )
     if startup := proof.get("startup"):
         help_ = startup["help_cpu_seconds"]
