@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -45,11 +44,8 @@ def test_a_submodule_is_no_less_importable_for_it() -> None:
     assert stages.judge is tutelage.judge
 
 
-def test_importing_tutelage_imports_nothing_heavy_and_takes_less_than_a_tenth_of_a_second() -> None:
+def test_importing_tutelage_imports_nothing_heavy() -> None:
     program = "import sys, json, tutelage; print(json.dumps(list(sys.modules)))"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     loaded = set(json.loads(found.stdout))
     assert not loaded & {"attr", "attrs", "cattrs", "click", "numpy", "pluggy", "rich", "torch", "yaml"}
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.1

@@ -1,5 +1,4 @@
 import random
-import time
 from itertools import permutations
 
 import numpy as np
@@ -178,17 +177,3 @@ def test_the_outcome_of_an_unparsed_verdict_is_not_looked_at_but_its_missing_pre
     contests, verdicts = bout("a", 1, 0)
     refused = [verdicts[0], Verdict(verdicts[1].comparison_id, None, Outcome.REFUSED)]
     assert head_to_head(contests, refused).pairs[0].unparsed == 1
-
-
-def test_three_hundred_thousand_verdicts_take_less_than_ten_seconds() -> None:
-    contests, verdicts = [], []
-    generator = random.Random(0)
-    for prompt in range(805):
-        for first, second in permutations(range(20), 2):
-            name = f"{prompt}/{first}/{second}"
-            contests.append(Contest(name, f"p{prompt:04}", f"model-{first:02}", f"model-{second:02}", 3, 4))
-            verdicts.append(Verdict(name, float(generator.random() < 0.5)))
-    start = time.process_time()
-    made = head_to_head(contests, verdicts)
-    assert time.process_time() - start < 10
-    assert (len(verdicts), len(made.pairs), len(made.ranking)) == (305_900, 190, 20)
