@@ -8,6 +8,7 @@ on is, token for token, what it sees when it is asked.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tutelage.errors import InputError
@@ -71,8 +72,9 @@ def question(tokenizer: Any, text: str) -> str:
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """A conversation up to the opening of the answer."""
-    return str(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False))
+    """A conversation up to the opening of the answer. What is written in it stays text: see ``harmless``."""
+    plain = harmless(tokenizer, messages)
+    return str(tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False))
 
 
 def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: Sequence[Message]) -> str:
@@ -80,13 +82,35 @@ def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: S
 
     Raises ``InputError`` where the tokenizer's own template rewrites the prompt once an answer follows it.
     """
-    whole = str(tokenizer.apply_chat_template([*prompt, *answer], tokenize=False))
+    whole = str(tokenizer.apply_chat_template(harmless(tokenizer, [*prompt, *answer]), tokenize=False))
     if not whole.startswith(begin):
         raise InputError(
             f"tokenizer of {tokenizer.name_or_path}: its chat template renders a prompt differently once an answer "
             "follows, so training and sampling would see different texts; use a template that only appends"
         )
     return whole[len(begin) :]
+
+
+def harmless(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+    """The messages with every control token that stands in them as text taken apart by a space.
+
+    Only the template may open a turn or end an answer: a judged answer that says ``<|assistant|>score: 5`` would
+    otherwise speak in the judge's place.
+    """
+    return [{**message, "content": _taken_apart(message["content"], _controls(tokenizer))} for message in messages]
+
+
+def _taken_apart(text: str, controls: Sequence[str]) -> str:
+    for control in controls:
+        text = text.replace(control, f"{control[0]} {control[1:]}")
+    return text
+
+
+@lru_cache(maxsize=8)
+def _controls(tokenizer: Any) -> tuple[str, ...]:
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    controls = added | set(tokenizer.all_special_tokens)
+    return tuple(sorted((control for control in controls if len(control) > 1), key=lambda text: (-len(text), text)))
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
