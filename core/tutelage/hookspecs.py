@@ -20,8 +20,9 @@ A plugin implements the hooks that it can serve and registers under the entry-po
                 yield Candidate(prompt.id, index, prompt.text.upper())
 
 The five stages take lazy iterables and yield their results as they come, in any order; each result is kept at once.
-An implementation names only the arguments that it needs, without defaults (pluggy never passes an argument that has
-one). A recipe binds each role (student, teacher, judge, evaluator) to one plugin, and only that one is called.
+An implementation names only the arguments that it needs, without defaults (one with a default is refused: whether
+pluggy passes it depends on its version). A recipe binds each role (student, teacher, judge, evaluator) to one plugin,
+and only that one is called.
 """
 
 from __future__ import annotations
