@@ -133,9 +133,10 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
         yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
     if (eft := data.eft) is not None:
         yield from _problem("data.eft", lambda: load_rated(sets, eft.source, eft.count, seed))
+    for key, pipeline in recipe.pipelines.items():
+        yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: find_rubric(name, registry))
     members: dict[str, PipelineSettings | Control] = {**recipe.pipelines, **recipe.controls}
     for key, member in members.items():
-        yield from _problem(f"{key}.judging.rubric", lambda name=member.judging.rubric: find_rubric(name, registry))
         if member.pairs.rule:
             yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: find_rule(name, registry))
     if (evaluation := recipe.evaluation) is not None:

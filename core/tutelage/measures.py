@@ -12,7 +12,6 @@ from tutelage.records import Sampling
 from tutelage.steps import Compare, Judge, MixAnswers, PlannedModel, Sample, SelectPrompts, Step, Worker
 
 EVALUATOR = Worker("evaluator", "evaluator")
-DECODINGS = ("greedy", "sampled")
 MIXED_ANSWERS = 4
 """Answers to each prompt of the mixed set, at most; each is of a model drawn at random."""
 

@@ -2,12 +2,12 @@
 
 A recipe binds each role (student, teacher, judge, evaluator) to a plugin, names the data, the pipelines and the
 settings of every stage. What is left out has the paper's default (see the records). ``dpo``, ``sft``, ``judging`` and
-``pairs`` at the top hold for every pipeline; the same keys inside a pipeline or a control override them there.
+``pairs`` at the top hold for all; a pipeline or a control may override those of them that it uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -19,7 +19,8 @@ from tutelage.recipe_problems import SCHEMA, recipe_problems
 from tutelage.records import Dpo, Sampling, Sft
 from tutelage.settings import structure
 
-OVERRIDABLE = ("dpo", "sft", "judging", "pairs")
+OVERRIDABLE = {"pipelines": ("judging", "pairs", "dpo"), "controls": ("pairs", "dpo", "sft")}
+"""Which of the settings that hold for all a pipeline or a control may override: those that it uses."""
 
 
 def described(help: str, **kwargs: Any) -> Any:
@@ -180,7 +181,6 @@ class PipelineSettings:
     judging: Judging = described("As the top-level key.", factory=Judging)
     pairs: Pairs = described("As the top-level key.", factory=Pairs)
     dpo: Dpo = described("As the top-level key.", factory=Dpo)
-    sft: Sft = described("As the top-level key; unused.", factory=Sft)
 
 
 @frozen
@@ -188,7 +188,6 @@ class Control:
     """A control run beside a pipeline, to tell what did the work."""
 
     mirrors: str = described("The pipeline whose first iteration it mirrors.")
-    judging: Judging = described("As the top-level key; unused.", factory=Judging)
     pairs: Pairs = described("As the top-level key.", factory=Pairs)
     dpo: Dpo = described("As the top-level key (random-pairs).", factory=Dpo)
     sft: Sft = described("As the top-level key (sft-on-chosen).", factory=Sft)
@@ -272,19 +271,19 @@ def to_yaml(recipe: Recipe) -> str:
 
 def _inherit(values: dict[str, Any]) -> dict[str, Any]:
     """Spread the settings that hold for all into each pipeline and control, under their own overrides."""
-    for group in ("pipelines", "controls"):
+    for group, keys in OVERRIDABLE.items():
         members = values.get(group)
         if isinstance(members, Mapping):
-            values[group] = {name: _inherit_member(values, member) for name, member in members.items()}
+            values[group] = {name: _inherit_member(values, member, keys) for name, member in members.items()}
     return values
 
 
-def _inherit_member(values: Mapping[str, Any], member: Any) -> Any:
+def _inherit_member(values: Mapping[str, Any], member: Any, keys: Sequence[str]) -> Any:
     member = {} if member is None else member
     if not isinstance(member, Mapping):
         return member
     merged = dict(member)
-    for key in OVERRIDABLE:
+    for key in keys:
         general, own = values.get(key, {}), member.get(key, {})
         if isinstance(general, Mapping) and isinstance(own, Mapping):
             merged[key] = {**general, **own}

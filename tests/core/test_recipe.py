@@ -55,6 +55,8 @@ def test_a_resolved_recipe_reads_back_as_itself():
         ({"judging": {"samples": 0}}, "judging.samples: 0"),
         ({"data": {"prompts": {"source": "numbers/train", "count": 4}}}, "M1 has nothing to learn from"),
         ({"schema": 9}, "schema: 9 is not known"),
+        ({"pipelines": {"self-reward": {"sft": {}}}, "controls": {}}, "sft: unknown key"),
+        ({"controls": {"random-pairs": {"mirrors": "self-reward", "judging": {}}}}, "judging: unknown key"),
         ({"reference": "M2"}, "reference"),
         ({"data": {**DATA, "decontaminate": {"share": 0.0}}}, "data.decontaminate.share: 0; more than 0"),
         ({"data": with_writing(shots=0)}, "data.prompts.self_instruct: seeds, shots and max_requests"),
