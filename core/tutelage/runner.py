@@ -100,7 +100,12 @@ class Runner:
 
     def walk(self) -> None:
         """Do every step that is not done, in the plan's order."""
-        left = [step for step in self.plan.steps if not self.store.has(step.output)]
+        left = []
+        for step in self.plan.steps:
+            if self.store.has(step.output):
+                self.store.drop_journal(step.output)
+            else:
+                left.append(step)
         self.reporter.planned(left)
         loaded: Model | None = None
         scratch = self.store.path(".scratch")

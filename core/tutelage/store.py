@@ -103,6 +103,10 @@ class Store:
         notes = {step.output: step for step in Journal(self.path(STEPS), FinishedStep)}
         return {output: step for output, step in notes.items() if self.has(output)}
 
+    def drop_journal(self, relative: str) -> None:
+        """Remove the journal of a finished artifact: a kill just after the artifact took its place leaves it behind."""
+        self.journal(relative, dict).discard()
+
     def fresh_folder(self, relative: str) -> Path:
         """An empty folder beside the place of a folder artifact, for ``rename`` to put there when it is whole."""
         place = self.path(relative)

@@ -119,6 +119,13 @@ def test_a_finished_run_is_read_and_not_run_again(undisturbed, numbers_registry,
     assert artifacts(undisturbed) == before
 
 
+def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_removed(undisturbed, numbers_registry, make_recipe):
+    before = artifacts(undisturbed)
+    (undisturbed / "evaluation/seed-0/.verdicts.jsonl.journal").write_text("{}\n")
+    run(make_recipe(), undisturbed, numbers_registry)
+    assert artifacts(undisturbed) == before
+
+
 def test_another_recipe_on_the_same_folder_is_refused_and_the_difference_named(
     undisturbed, numbers_registry, make_recipe
 ):
