@@ -8,6 +8,8 @@ from attrs import field, frozen, validators
 
 DEFAULT_MODEL = "microsoft/phi-2"
 """The base model of the published method."""
+DEFAULT_LICENSE = "mit"
+"""The licence of its weights, as its card on the hub says."""
 
 
 def _setting(default: Any, help: str, **options: Any) -> Any:

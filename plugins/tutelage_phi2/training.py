@@ -13,7 +13,7 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
-from tutelage_phi2 import checkpoint, loading, trainers
+from tutelage_phi2 import checkpoint, loading, model_card, trainers
 from tutelage_phi2.arguments import check, lora_config, trainer_arguments
 from tutelage_phi2.engine import context_length
 from tutelage_phi2.examples import dpo_rows, sft_rows
@@ -57,9 +57,8 @@ def _train(
         other = loading.read(reference, settings, dtype)
     trainer = build(objective, start, other, examples, output, settings, context)
     _run(trainer)
-    if objective.lora is not None:
-        trainer.model.peft_config["default"].base_model_name_or_path = loading.location(model)
-    checkpoint.save(trainer.model, start.tokenizer, output, loading.dtype_of(settings))
+    checkpoint.save(trainer.model, start.tokenizer, output, loading.dtype_of(settings), loading.location(model))
+    model_card.write(output, model, reference, objective, examples)
 
 
 @contextmanager

@@ -187,42 +187,6 @@ def test_every_loss_that_may_be_named_trains(base: Path, dpo_file: Path, tmp_pat
     assert len(rows) == 1 and math.isfinite(rows[0]["loss"])
 
 
-def test_a_checkpoint_is_complete_and_nothing_else_is_written(base: Path, dpo_file: Path, tmp_path: Path) -> None:
-    run(base, base, DPO, dpo_file, tmp_path / "M2")
-    assert {path.name for path in (tmp_path / "M2").iterdir()} == {
-        "chat_template.jinja",
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "M2")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "M2")
-    assert tokenizer.chat_template and tokenizer.pad_token == "<|pad|>"
-    assert model.generation_config.pad_token_id == tokenizer.pad_token_id != tokenizer.eos_token_id
-    assert model.config.use_cache
-
-
-def test_merged_weights_are_base_and_adapter_together(base: Path, dpo_file: Path, tmp_path: Path) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    run(base, base, evolve(DPO, lora=LORA, epochs=4, learning_rate=1e-2), dpo_file, tmp_path / "M2")
-    ids = torch.arange(5, 20)[None]
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "M2")
-    start = AutoModelForCausalLM.from_pretrained(base)
-    with torch.no_grad():
-        before = start(ids).logits
-        adapted = PeftModel.from_pretrained(start, tmp_path / "M2" / "adapter")(ids).logits
-        after = merged(ids).logits
-    assert torch.allclose(adapted, after, atol=1e-4)
-    assert (before - after).abs().max() > 1e-2
-
-
 def test_an_adapter_sits_on_every_linear_layer_of_phi_but_the_head(base: Path, sft_file: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -241,13 +205,6 @@ def test_the_adapters_dropout_is_honoured_in_dpo(base: Path, dpo_file: Path, tmp
     ]
     assert losses[0][0] == pytest.approx(losses[1][0])
     assert losses[0][1:] != pytest.approx(losses[1][1:])
-
-
-def test_adapters_chain_on_merged_weights(base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path) -> None:
-    run(base, None, evolve(SFT, lora=Lora(r=8)), sft_file, tmp_path / "M1")
-    rows = run(tmp_path / "M1", tmp_path / "M1", evolve(DPO, lora=LORA), dpo_file, tmp_path / "M2")
-    assert rows[0]["rewards/chosen"] == pytest.approx(0, abs=1e-5)
-    assert (tmp_path / "M2" / "adapter" / "adapter_config.json").read_text().count(str(tmp_path / "M1")) == 1
 
 
 def test_progress_is_told_step_by_step(base: Path, sft_file: Path, tmp_path: Path) -> None:
