@@ -31,6 +31,8 @@ from tutelage.records import (
 VERDICT = "verdict"
 """The key of ``Reply.extra`` under which a plugin keeps ``verdict_alternatives``."""
 
+_READ = (Outcome.ANSWERED, Outcome.CUT)
+"""Replies in which a score or a verdict is looked for: they have text."""
 _SAMPLES_PER_SEED = 1000
 _BEFORE_VERDICT = re.compile(r"better\W*$", re.IGNORECASE)
 _WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5}
@@ -187,30 +189,36 @@ def _side(token: str) -> str | None:
 
 
 def _judgement(item_id: str, sample: int, reply: Reply, rubric: Rubric) -> Judgement:
-    if reply.outcome is not Outcome.ANSWERED:
+    """The score that the reply states. One that stands before a cut is as good as that of a whole reply."""
+    if reply.outcome not in _READ:
         return Judgement(item_id, sample, None, reply.outcome, raw=reply.text, detail=reply.detail)
     parsed = parse_score(reply.text, rubric)
-    outcome = Outcome.UNPARSED if parsed.score is None else Outcome.ANSWERED
-    return Judgement(item_id, sample, parsed.score, outcome, parsed.reason, reply.text, parsed.detail)
+    outcome, detail = _read(reply, parsed.score is not None, parsed.detail)
+    return Judgement(item_id, sample, parsed.score, outcome, parsed.reason, reply.text, detail)
 
 
 def _verdict(comparison_id: str, reply: Reply) -> Verdict:
     """The stated verdict; where there are log-probabilities, the weight that it was given."""
-    if reply.outcome is not Outcome.ANSWERED:
+    if reply.outcome not in _READ:
         return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
     parsed = parse_preference(reply.text)
-    if parsed.preference is None:
-        return Verdict(comparison_id, None, Outcome.UNPARSED, reply.text, parsed.detail)
-    weighted = weighted_preference(reply.extra.get(VERDICT, ()))
-    preference = parsed.preference if weighted is None else weighted
-    return Verdict(comparison_id, preference, Outcome.ANSWERED, reply.text)
+    outcome, detail = _read(reply, parsed.preference is not None, parsed.detail)
+    weighted = None if parsed.preference is None else weighted_preference(reply.extra.get(VERDICT, ()))
+    return Verdict(comparison_id, parsed.preference if weighted is None else weighted, outcome, reply.text, detail)
+
+
+def _read(reply: Reply, found: bool, why_not: str) -> tuple[Outcome, str]:
+    """Outcome and detail of a reply in which a score or a verdict was looked for."""
+    if found:
+        return Outcome.ANSWERED, ""
+    return (Outcome.CUT, reply.detail) if reply.outcome is Outcome.CUT else (Outcome.UNPARSED, why_not)
 
 
 def _token_verdict(
     comparison_id: str, reply: Reply, rubric: Rubric, tokens: tuple[str, str], log_probabilities: bool
 ) -> Verdict:
     """The verdict of a reply that is one token; its ``raw`` is JSON, with the alternatives that it was weighted by."""
-    if reply.outcome not in (Outcome.ANSWERED, Outcome.CUT):
+    if reply.outcome not in _READ:
         return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
     alternatives = reply.extra.get(VERDICT, [])
     raw = json.dumps({"text": reply.text, "alternatives": alternatives}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A comparison that is answered by one token."""
+"""What becomes of a service's reply: scores and verdicts, whole or cut, in words or in one token."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.calling import Caller, Endpoint, Reply
-from tutelage.judging import parse_preference
+from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, parse_preference
 from tutelage.ledger import Ledger
-from tutelage.records import Comparison, Outcome, Rubric, Sampling, Verdict
+from tutelage.records import Comparison, JudgeItem, Outcome, Rubric, Sampling, Verdict
 from tutelage.services import VERDICT, ChatService, token_preference, verdict_alternatives
 
 TOKENS = ("m", "M")
@@ -28,22 +28,47 @@ def log(**probabilities: float) -> list[tuple[str, float]]:
 Ask = Callable[..., Verdict]
 
 
+def service_that_gives(reply: Reply, ledger: Path) -> ChatService:
+    return ChatService(
+        caller=Caller(Ledger(ledger)),
+        endpoint=Endpoint("test", "http://127.0.0.1:9", "a model"),
+        body=lambda question: {"system": question.system, "text": question.text},
+        ask=lambda body, timeout: reply,
+    )
+
+
 @pytest.fixture
 def verdict(tmp_path: Path) -> Ask:
     """The verdict of a service that gives this reply."""
 
-    def ask(reply: Reply, log_probabilities: bool = True) -> Verdict:
-        service = ChatService(
-            caller=Caller(Ledger(tmp_path / "ledger.db")),
-            endpoint=Endpoint("test", "http://127.0.0.1:9", "a model"),
-            body=lambda question: {"system": question.system, "text": question.text},
-            ask=lambda body, timeout: reply,
-        )
+    def ask(reply: Reply, log_probabilities: bool = True, rubric: Rubric = RUBRIC) -> Verdict:
+        service = service_that_gives(reply, tmp_path / "ledger.db")
         comparison = Comparison("c", "a question", "one answer", "another")
-        (made,) = service.evaluate([comparison], RUBRIC, Sampling(1.0, 1.0, 1), log_probabilities)
+        (made,) = service.evaluate([comparison], rubric, Sampling(1.0, 1.0, 1), log_probabilities)
         return made
 
     return ask
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "outcome"), [("score: 4\nIt sa", 4.0, Outcome.ANSWERED), ("It says that", None, Outcome.CUT)]
+)
+def test_a_score_that_stands_before_the_cut_is_paid_for_and_counts(
+    text: str, score: float | None, outcome: Outcome, tmp_path: Path
+) -> None:
+    service = service_that_gives(
+        Reply(text, Outcome.CUT, "the answer reached its length limit"), tmp_path / "ledger.db"
+    )
+    (judged,) = service.judge([JudgeItem("i", "a question", "an answer")], ADDITIVE_RUBRIC, 1, Sampling())
+    assert (judged.score, judged.outcome, judged.raw) == (score, outcome, text)
+    assert bool(judged.detail) is (score is None)
+
+
+def test_a_verdict_that_stands_before_the_cut_counts(verdict: Ask) -> None:
+    stated = verdict(Reply("better: second\nIt sa", Outcome.CUT), rubric=PAIRWISE_RUBRIC)
+    assert (stated.preference, stated.outcome) == (0.0, Outcome.ANSWERED)
+    not_yet = verdict(Reply("It says", Outcome.CUT, "the answer reached its length limit"), rubric=PAIRWISE_RUBRIC)
+    assert (not_yet.preference, not_yet.outcome) == (None, Outcome.CUT)
 
 
 def test_the_two_tokens_share_the_probability_and_others_have_none() -> None:

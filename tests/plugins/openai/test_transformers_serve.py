@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from transformers_server import serving
 
 import tutelage_openai as plugin
 from tutelage.calling import Limits
@@ -20,26 +15,14 @@ from tutelage.judging import ADDITIVE_RUBRIC
 from tutelage.records import JudgeItem, Model, Outcome, Prompt, Sampling
 from tutelage_openai.settings import OpenAiSettings
 
-START_SECONDS = 90
-
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Context]]:
-    """The served model, once the server answers, and how to reach it."""
+    """The served model, and how to reach it."""
     folder = write_student(tmp_path_factory.mktemp("served"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder)]
-    options = ["--device", "cpu", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
-    log = folder / "server.log"
-    with log.open("w") as out, subprocess.Popen(command + options, stdout=out, stderr=out) as server:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", server, log)
-            settings = OpenAiSettings(base_url=f"http://127.0.0.1:{port}/v1", limits=Limits(in_flight=2, attempts=2))
-            yield Model("openai", str(folder)), Context(settings=settings)
-        finally:
-            server.terminate()
+    with serving(folder, folder / "server.log") as url:
+        settings = OpenAiSettings(base_url=url, limits=Limits(in_flight=2, attempts=2))
+        yield Model("openai", str(folder)), Context(settings=settings)
 
 
 def write_student(folder: Path) -> Path:
@@ -58,17 +41,6 @@ def write_student(folder: Path) -> Path:
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     PhiForCausalLM(PhiConfig(vocab_size=32, bos_token_id=0, eos_token_id=0, **shape)).save_pretrained(folder)
     return folder
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    pytest.fail(f"transformers serve did not start:\n{log.read_text()}")
 
 
 def test_it_demonstrates_and_cuts_at_the_length_limit(served: tuple[Model, Context]) -> None:
