@@ -51,8 +51,11 @@ def check(objective: Objective) -> None:
         raise InputError(f"loss_type {objective.loss_type!r}: unknown{nearest(objective.loss_type, LOSS_TYPES)}")
 
 
-def trainer_arguments(objective: Objective, model: Any, output: Path, settings: Phi2Settings) -> Any:
-    """A ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself writes nothing and prints nothing."""
+def trainer_arguments(objective: Objective, model: Any, output: Path, settings: Phi2Settings, packed: bool) -> Any:
+    """A ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself writes nothing and prints nothing.
+
+    Half-precision weights under a fused adapter need no autocast, which would widen each layer's input for nothing.
+    """
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
@@ -66,7 +69,7 @@ def trainer_arguments(objective: Objective, model: Any, output: Path, settings: 
         "gradient_accumulation_steps": objective.batch_size // micro,
         "warmup_steps": objective.warmup_ratio,
         "seed": objective.seed,
-        "bf16": dtype == "bfloat16",
+        "bf16": dtype == "bfloat16" and not (packed and objective.lora),
         "fp16": dtype == "float16",
         "use_cpu": model.device.type == "cpu",
         "gradient_checkpointing": _checkpointing(model, settings),

@@ -21,6 +21,25 @@ def row_length(row: Mapping[str, Any]) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
+def by_rows(lengths: Sequence[int], rows: int) -> list[list[int]]:
+    """Row numbers, shortest first, in batches of ``rows``."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [order[start : start + rows] for start in range(0, len(order), rows)]
+
+
+def by_tokens(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Row numbers, shortest first, in batches of at most ``tokens`` tokens, or of one row."""
+    batches: list[list[int]] = [[]]
+    taken = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batches[-1] and taken + lengths[row] > tokens:
+            batches.append([])
+            taken = 0
+        batches[-1].append(row)
+        taken += lengths[row]
+    return batches
+
+
 class BucketSampler:
     """Row numbers for a data loader that cuts them into batches of ``batch_size``; another order each epoch."""
 

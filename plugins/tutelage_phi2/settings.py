@@ -40,3 +40,10 @@ class Phi2Settings:
     gradient_checkpointing: bool | None = _setting(
         None, "Save memory in training for a fifth more time; left out, only for models above 500M parameters."
     )
+    packing: bool | None = _setting(
+        None, "Train without padding, on fused layers; left out, on a GPU where the model allows it."
+    )
+    adapter_dtype: Literal["auto", "float32", "bfloat16"] = _setting(
+        "auto",
+        "Type in which an adapter's weights are kept while they learn: auto is float32, under a 4-bit base bfloat16.",
+    )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from tutelage_phi2.batching import BucketSampler, row_length
+from tutelage_phi2 import packing
+from tutelage_phi2.batching import BucketSampler, by_rows, by_tokens, row_length
+
+REFERENCE_TOKENS = 32_768
+"""Of packed pairs, whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
 
 
 @cache
@@ -26,6 +32,10 @@ def dpo_trainer() -> type[Any]:
     from trl.trainer.dpo_trainer import DPOTrainer
 
     class Trainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            with _no_fingerprint():
+                super().__init__(*arguments, **options)
+
         def _send_telemetry(self) -> None:
             """Nothing leaves this machine."""
 
@@ -44,6 +54,19 @@ def dpo_trainer() -> type[Any]:
     return Trainer
 
 
+@contextmanager
+def _no_fingerprint() -> Iterator[None]:
+    """Keep TRL from hashing all weights, on the CPU and in float32, to name a cache file that is not written."""
+    from trl.trainer import dpo_trainer
+
+    fingerprint = dpo_trainer.hash_module
+    dpo_trainer.hash_module = lambda _: ""
+    try:
+        yield
+    finally:
+        dpo_trainer.hash_module = fingerprint
+
+
 def bucket_sampler(trainer: Any) -> BucketSampler:
     """The order of this trainer's rows: each step sees the same ones, however many the device holds at once."""
     lengths = [row_length(row) for row in trainer.train_dataset]
@@ -55,18 +78,19 @@ def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
     """Add the reference's log-probabilities of both sides as columns.
 
     They come from TRL's ``compute_ref_log_probs``: the reference model where the trainer has one, else the model before
-    its first step, its adapter off. Pairs of one length go together, for less padding.
+    its first step, its adapter off. Pairs of one length go together, for less padding; packed, as many as fill a GPU.
     """
     import torch
 
     model = trainer.ref_model or trainer.model
-    order = sorted(range(len(dataset)), key=lambda index: row_length(dataset[index]))
-    chosen, rejected = torch.empty(len(dataset)), torch.empty(len(dataset))
+    rows = list(dataset)
+    lengths = [row_length(row) for row in rows]
+    is_packed = packing.is_packed(trainer.data_collator)
+    chosen, rejected = torch.empty(len(rows)), torch.empty(len(rows))
     training = model.training
     model.eval()
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        batch = trainer._prepare_inputs(trainer.data_collator([dataset[index] for index in indices]))
+    for indices in by_tokens(lengths, REFERENCE_TOKENS // 2) if is_packed else by_rows(lengths, batch_size):
+        batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
         sides = trainer.compute_ref_log_probs(model, batch)
         chosen[indices], rejected[indices] = (side.float().cpu() for side in sides)
     model.train(training)

@@ -13,7 +13,8 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
-from tutelage_phi2 import checkpoint, loading, model_card, trainers
+from tutelage_phi2 import adapters, checkpoint, loading, model_card, packing, trainers
+from tutelage_phi2.activations import fuse_activations
 from tutelage_phi2.arguments import check, lora_config, trainer_arguments
 from tutelage_phi2.engine import context_length
 from tutelage_phi2.examples import dpo_rows, sft_rows
@@ -108,9 +109,11 @@ def build(
     limit = min(objective.max_length, context_length(start.model))
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(examples, start.tokenizer, limit)
+    packed = packing.wanted(start.model, settings)
     common = {
         "model": start.model,
-        "args": trainer_arguments(objective, start.model, output, settings),
+        "args": trainer_arguments(objective, start.model, output, settings, packed),
+        "data_collator": _packing_collator(objective, start, reference) if packed else None,
         "train_dataset": Dataset.from_list(rows),
         "processing_class": start.tokenizer,
         "peft_config": lora_config(objective.lora, start.model),
@@ -123,7 +126,21 @@ def build(
         trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
         trainer.ref_model = None  # its log-probabilities are in the rows by now
     trainer.remove_callback(PrinterCallback)
+    if objective.lora is not None:
+        adapters.cast_adapters(trainer.model, adapters.dtype_of(settings))
+        if packed:
+            adapters.fuse_adapters(trainer.model)
     return trainer
+
+
+def _packing_collator(objective: Objective, start: Loaded, reference: Loaded | None) -> Any:
+    """Make the models ready to run packed; returns what collates their batches."""
+    for loaded in (start, reference):
+        if loaded is not None:
+            packing.pack(loaded.model)
+            fuse_activations(loaded.model)
+    collator = packing.sft_collator if isinstance(objective, Sft) else packing.dpo_collator
+    return collator(start.tokenizer.pad_token_id)
 
 
 def _is_same(reference: Model, model: Model) -> bool:
