@@ -33,7 +33,8 @@ class Context:
     settings: Any = None
     """The plugin's own settings class, structured from the recipe; None where the plugin declares none."""
     scratch: Path = field(factory=_temporary_folder)
-    """A folder for temporary files. It may be gone after the call."""
+    """A folder for temporary files. In a run it is the step's own: what an attempt that was killed left in it is still
+    there for the next one, and it is gone once the step is finished. Elsewhere it may be gone after the call."""
     advance: Callable[[int], None] = _nothing
     """Progress: so many more training steps are done. (Answers, judgements and verdicts are counted by core.)"""
     expect: Callable[[int], None] = _nothing

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,17 +103,16 @@ class Runner:
         for step in self.plan.steps:
             if self.store.has(step.output):
                 self.store.drop_journal(step.output)
+                self.store.drop_scratch(step.output)
             else:
                 left.append(step)
         self.reporter.planned(left)
         loaded: Model | None = None
-        scratch = self.store.path(".scratch")
-        scratch.mkdir(exist_ok=True)
         for step in left:
             self._stop_if_asked()
             loaded = self._make_room(step, loaded)
-            self._do(step, scratch)
-        shutil.rmtree(scratch, ignore_errors=True)
+            self._do(step)
+        self.store.drop_scratch()
 
     def _make_room(self, step: Step, loaded: Model | None) -> Model | None:
         """Free the last student's memory when another works, and before training."""
@@ -126,13 +124,13 @@ class Runner:
             stages.release(self.registry, loaded)
         return model
 
-    def _do(self, step: Step, scratch: Path) -> None:
+    def _do(self, step: Step) -> None:
         started = time.monotonic()
         self.reporter.started(step)
         caller = self.context.caller.for_stage(step.stage)
         context = evolve(
             self.context,
-            scratch=scratch,
+            scratch=self.store.scratch(step.output),
             caller=caller,
             advance=lambda items: self.reporter.advanced(step, items, caller.tally.cost),
             expect=lambda total: self.reporter.expected(step, total),
@@ -141,6 +139,7 @@ class Runner:
         seconds = time.monotonic() - started
         self.store.note_step(step.output, seconds, made.counts, caller.tally.cost)
         made.put()
+        self.store.drop_scratch(step.output)
         self.reporter.finished(step, seconds, made.counts)
 
     def _make(self, step: Step, surroundings: Surroundings) -> Made:

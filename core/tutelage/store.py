@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 
 STEPS = "steps.jsonl"
+SCRATCH = ".scratch"
 
 
 @frozen
@@ -106,6 +107,16 @@ class Store:
     def drop_journal(self, relative: str) -> None:
         """Remove the journal of a finished artifact: a kill just after the artifact took its place leaves it behind."""
         self.journal(relative, dict).discard()
+
+    def scratch(self, relative: str) -> Path:
+        """The folder for temporary files of the step that makes this artifact; it outlives a kill, for the next try."""
+        folder = self.path(SCRATCH) / relative
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def drop_scratch(self, relative: str = "") -> None:
+        """Remove the temporary files of a finished step, or of all steps."""
+        shutil.rmtree(self.path(SCRATCH) / relative, ignore_errors=True)
 
     def fresh_folder(self, relative: str) -> Path:
         """An empty folder beside the place of a folder artifact, for ``rename`` to put there when it is whole."""

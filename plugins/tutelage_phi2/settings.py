@@ -16,6 +16,7 @@ def _setting(default: Any, help: str, **options: Any) -> Any:
     return field(default=default, metadata={"help": help}, **options)
 
 
+_not_negative = validators.optional(validators.ge(0))
 _at_least_one = validators.optional(validators.ge(1))
 
 
@@ -46,4 +47,10 @@ class Phi2Settings:
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto",
         "Type in which an adapter's weights are kept while they learn: auto is float32, under a 4-bit base bfloat16.",
+    )
+    checkpoint_minutes: float | None = _setting(
+        10.0,
+        "Minutes of training after which its state is kept, for a killed training to go on from; 0 is after every "
+        "step, null is never.",
+        validator=_not_negative,
     )

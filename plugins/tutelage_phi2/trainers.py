@@ -14,14 +14,23 @@ REFERENCE_TOKENS = 32_768
 """Of packed pairs, whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
 
 
+class _Silent:
+    """What a TRL trainer does for others than this run is left out."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing leaves this machine."""
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Training checkpoints are nobody's model."""
+
+
 @cache
 def sft_trainer() -> type[Any]:
     """``trl.SFTTrainer`` without its telemetry."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
-        def _send_telemetry(self) -> None:
-            """Nothing leaves this machine."""
+    class Trainer(_Silent, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+        """Nothing else differs."""
 
     return Trainer
 
@@ -31,13 +40,10 @@ def dpo_trainer() -> type[Any]:
     """``trl.DPOTrainer`` on rows that are tokenised already, whose reference is computed once, before training."""
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    class Trainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
+    class Trainer(_Silent, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         def __init__(self, *arguments: Any, **options: Any) -> None:
             with _no_fingerprint():
                 super().__init__(*arguments, **options)
-
-        def _send_telemetry(self) -> None:
-            """Nothing leaves this machine."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             """The rows have TRL's columns already: prompt_ids, chosen_ids, rejected_ids."""
@@ -118,13 +124,20 @@ def progress_callback() -> type[Any]:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.context.expect(state.max_steps)
+            if state.global_step:  # a killed training goes on
+                self.context.advance(state.global_step)
+            for row in state.log_history:
+                self._log(row["step"], row)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.context.advance(1)
             control.should_training_stop = control.should_training_stop or self.context.cancelled()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-            if "loss" in logs:
-                self.context.log({"step": state.global_step, **logs})
+            self._log(state.global_step, logs)
+
+        def _log(self, step: int, row: dict[str, Any]) -> None:
+            if "loss" in row:
+                self.context.log({"step": step, **dict(sorted(row.items()))})  # as transformers keeps its rows
 
     return Progress

@@ -21,6 +21,7 @@ from tutelage_phi2.examples import dpo_rows, sft_rows
 from tutelage_phi2.finding import require
 from tutelage_phi2.loading import Loaded
 from tutelage_phi2.quiet import quiet
+from tutelage_phi2.resuming import TrainingFolder, keeping_callback, logged_rows, step_of, training_folder
 from tutelage_phi2.settings import Phi2Settings
 
 
@@ -56,10 +57,12 @@ def _train(
     other = None
     if isinstance(objective, Dpo) and reference is not None and not _is_same(reference, model):
         other = loading.read(reference, settings, dtype)
-    trainer = build(objective, start, other, examples, output, settings, context)
-    _run(trainer)
+    folder = training_folder(model, reference, objective, examples, output, settings, context)
+    trainer = build(objective, start, other, examples, folder.path, settings, context)
+    _run(trainer, folder, settings, context)
     checkpoint.save(trainer.model, start.tokenizer, output, loading.dtype_of(settings), loading.location(model))
     model_card.write(output, model, reference, objective, examples)
+    folder.remove()
 
 
 @contextmanager
@@ -147,11 +150,19 @@ def _is_same(reference: Model, model: Model) -> bool:
     return Path(loading.location(reference)).resolve() == Path(loading.location(model)).resolve()
 
 
-def _run(trainer: Any) -> None:
-    trainer.train()
+def _run(trainer: Any, folder: TrainingFolder, settings: Phi2Settings, context: Context) -> None:
+    """Train, from the folder's checkpoint on where it has one. Raises ``StageError`` where the user cancels."""
+    trainer.add_callback(keeping_callback()(folder, settings.checkpoint_minutes, context))
+    last = folder.last()
+    if last is not None:
+        trainer._total_train_tokens = int(logged_rows(last)[-1]["num_tokens"])  # TRL counts on from 0
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     state = trainer.state
     if state.global_step < state.max_steps:
+        kept = folder.last()
+        if kept is None:
+            folder.remove()
         raise StageError(
-            f"training was cancelled after {state.global_step} of {state.max_steps} steps; "
-            "the same command starts this step again"
+            f"training was cancelled after {state.global_step} of {state.max_steps} steps; the same command "
+            + (f"goes on after step {step_of(kept)}" if kept else "starts this step again")
         )

@@ -297,3 +297,26 @@ def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(tmp_p
     assert read_preferences(folder / "M3/preferences-of-all-rounds.jsonl") == parts[0] + parts[1]
     trained = (folder / "M3/metrics.jsonl").read_text().splitlines()
     assert len(trained) == len(parts[0]) + len(parts[1]) > len(parts[1])
+
+
+def test_a_step_finds_what_its_killed_attempt_left_in_its_scratch_folder_and_a_finished_run_has_none(
+    tmp_path, numbers_registry, make_recipe
+):
+    seen = []
+
+    class Interrupting:
+        @hookimpl(wrapper=True)
+        def train_step(self, context):
+            seen.append([file.name for file in context.scratch.iterdir()])
+            if len(seen) == 1:
+                (context.scratch / "half-way").touch()
+                raise OSError("no space left on device")
+            return (yield)
+
+    numbers_registry.register(Interrupting(), "interrupting")
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    with pytest.raises(StageError, match="no space left"):
+        run(recipe, tmp_path / "run", numbers_registry)
+    run(recipe, tmp_path / "run", numbers_registry)
+    assert seen == [[], ["half-way"], []]
+    assert not (tmp_path / "run" / ".scratch").exists()

@@ -196,18 +196,22 @@ def train(
     rows: list[Mapping[str, Any]] = []
     store = Store(out.parent)
     folder = store.fresh_folder(out.name)
+    scratch = out.with_name(f".{out.name}.scratch")  # a plugin may go on from what a killed training left there
+    scratch.mkdir(exist_ok=True)
     try:
         with click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
             def expect(total: int) -> None:
                 bar.length = total
 
-            context = Context(log=rows.append, advance=bar.update, expect=expect)
+            context = Context(scratch=scratch, log=rows.append, advance=bar.update, expect=expect)
             stages.train_step(registry, model, anchor, goal, examples, folder, context)
         write_rows(metrics, rows)
         store.rename(folder, out.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if not any(scratch.iterdir()):
+            scratch.rmdir()
     tell(f"{objective}: {len(rows):,} logged steps -> {out}")
 
 
