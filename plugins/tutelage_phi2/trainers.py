@@ -14,8 +14,8 @@ REFERENCE_TOKENS = 32_768
 """Of packed pairs, whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
 
 
-class _Silent:
-    """What a TRL trainer does for others than this run is left out."""
+class _Ours:
+    """What both trainers do otherwise than TRL's: nothing for others than this run, and nothing by halves."""
 
     def _send_telemetry(self) -> None:
         """Nothing leaves this machine."""
@@ -23,13 +23,22 @@ class _Silent:
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Training checkpoints are nobody's model."""
 
+    def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        """Weights keep their types, which PEFT would make float32 as it loads them."""
+        model: Any = self.model  # type: ignore[attr-defined]
+        types = {name: weight.dtype for name, weight in model.named_parameters()}
+        super()._load_from_checkpoint(*arguments, **options)  # type: ignore[misc]
+        for name, weight in model.named_parameters():
+            if weight.dtype != types[name]:
+                weight.data = weight.data.to(types[name])
+
 
 @cache
 def sft_trainer() -> type[Any]:
     """``trl.SFTTrainer`` without its telemetry."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class Trainer(_Silent, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+    class Trainer(_Ours, SFTTrainer):  # type: ignore[misc]  # TRL has no types
         """Nothing else differs."""
 
     return Trainer
@@ -40,7 +49,7 @@ def dpo_trainer() -> type[Any]:
     """``trl.DPOTrainer`` on rows that are tokenised already, whose reference is computed once, before training."""
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    class Trainer(_Silent, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+    class Trainer(_Ours, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         def __init__(self, *arguments: Any, **options: Any) -> None:
             with _no_fingerprint():
                 super().__init__(*arguments, **options)

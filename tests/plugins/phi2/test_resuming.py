@@ -107,6 +107,17 @@ def test_a_training_killed_at_random_moments_ends_with_the_weights_of_an_undistu
     assert weights(killed) == weights(undisturbed)
 
 
+@pytest.mark.parametrize("objective", [SFT, DPO], ids=["sft", "dpo"])
+def test_a_packed_training_with_a_bfloat16_adapter_goes_on_just_so(make: Any, objective: Objective) -> None:
+    objective = evolve(objective, lora=LORA)
+    packed = Phi2Settings(checkpoint_minutes=0, packing=True, adapter_dtype="bfloat16")
+    expected = (undisturbed := make("undisturbed", objective)).run(packed)
+    halted = make("halted", objective)
+    stopped(halted, after=7, settings=packed)
+    assert halted.run(packed) == expected
+    assert weights(halted) == weights(undisturbed)
+
+
 def test_a_finished_training_leaves_nothing_of_its_checkpoints(make: Any) -> None:
     finished, plain = (make(name, evolve(SFT, epochs=1, lora=LORA)) for name in ("finished", "plain"))
     finished.run()
