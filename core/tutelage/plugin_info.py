@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
@@ -33,6 +34,24 @@ class Finding:
     ok: bool
     detail: str
     """What was found; where it is not well, what to do."""
+
+
+@frozen
+class Conversion:
+    """What ``tutelage export`` changes of a checkpoint's weights."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Their type; None leaves it as it is."""
+    quantize: Literal["8bit", "4bit"] | None = None
+    """The linear layers' weights in so many bits; None leaves them whole."""
+
+    @property
+    def words(self) -> str:
+        """For a card: "in 4 bits, the rest in bfloat16"; empty where nothing is changed."""
+        if self.quantize is None:
+            return f"in {self.dtype}" if self.dtype else ""
+        rest = f", the rest in {self.dtype}" if self.dtype else ""
+        return f"quantised: the linear layers in {self.quantize.removesuffix('bit')} bits{rest}"
 
 
 @frozen
@@ -78,3 +97,6 @@ class PluginInfo:
     check: Callable[[Any, str], Iterable[Finding]] | None = None
     """For ``tutelage doctor``: look at what the plugin needs, given (settings or None, model name or ""); at most one
     call, and a free one. Problems are findings, never exceptions."""
+    convert: Callable[[Path, Path, Conversion], None] | None = None
+    """For ``tutelage export``: write the checkpoint in one folder into another, empty one, changed as asked; all of it,
+    what does not change too. Raises a ``TutelageError`` for what cannot be done here. A plain copy needs no plugin."""

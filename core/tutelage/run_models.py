@@ -48,9 +48,13 @@ class RunModels:
 
     def model(self, id: str, registry: Registry) -> Model:
         """A model as the stages take it. Raises InputError where the run has no such model, or not yet."""
+        return Surroundings(self.recipe, registry, self.store, Context()).model(self.planned(id).worker)
+
+    def planned(self, id: str) -> PlannedModel:
+        """A model that can be used, as the plan has it. Raises InputError where the run has no such one, or not yet."""
         for planned in self.models:
             if planned.id == id and self._is_there(planned):
-                return Surroundings(self.recipe, registry, self.store, Context()).model(planned.worker)
+                return planned
         if any(planned.id == id for planned in self.models):
             raise InputError(
                 f"{self.store.root}: {id} is not trained yet; so far there are {', '.join(self.trained())}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin_info import EnvironmentVariable, Finding, NamedModel, PluginInfo
+from tutelage.plugin_info import Conversion, EnvironmentVariable, Finding, NamedModel, PluginInfo
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -40,6 +40,7 @@ def describe() -> PluginInfo:
         ),
         models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
         check=_check,
+        convert=_convert,
     )
 
 
@@ -47,6 +48,12 @@ def _check(settings: Phi2Settings | None, name: str) -> Iterator[Finding]:
     from tutelage_phi2 import checking
 
     return checking.check(settings, name)
+
+
+def _convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
+    from tutelage_phi2 import converting
+
+    converting.convert(checkpoint, output, conversion)
 
 
 @hookimpl

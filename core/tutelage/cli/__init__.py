@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": "Show the steps of a recipe, running nothing.",
     "status": "Show what of a run is done, and what is to come.",
     "chat": "Talk to a model of a run.",
+    "export": "Copy a model of a run for others, with its model card.",
     "evaluate": "Measure models and judges, on a run or on plain files.",
     "data": "Make, import, look at and export what models learn from.",
     "stage": "Run one stage over files.",

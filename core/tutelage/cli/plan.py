@@ -15,9 +15,9 @@ from attrs import asdict
 from tutelage.checks import checked_plan
 from tutelage.cli.options import Chosen, as_json, recipe_options
 from tutelage.cli.output import Table, say, show
-from tutelage.cli.wording import worker
 from tutelage.estimate import Estimate, estimates
 from tutelage.steps import Plan, Step
+from tutelage.wording import worker
 
 
 @click.command("plan")

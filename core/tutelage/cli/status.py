@@ -9,8 +9,8 @@ import click
 
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
-from tutelage.cli.wording import counts_words, title
 from tutelage.status import RunStatus, StepStatus, run_status
+from tutelage.wording import counts_words, title
 
 
 @click.command("status")

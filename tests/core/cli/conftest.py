@@ -44,7 +44,8 @@ def invoke(numbers_distribution: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.fixture
 def real(numbers_distribution: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Call the installed command as a process of its own, in an empty folder."""
-    environment = {**os.environ, "PYTHONPATH": str(numbers_distribution)}
+    path = os.pathsep.join(filter(None, (str(numbers_distribution), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
 
     def call(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("tutelage")), *map(str, arguments)]

@@ -11,11 +11,11 @@ from recipes import numbers_recipe
 
 from tutelage.cli.output import plain
 from tutelage.cli.results import answers_table, gains_table, result_tables, rivals_table
-from tutelage.cli.wording import metric_words
 from tutelage.recipe import Recipe, from_values
 from tutelage.registry import Registry
 from tutelage.runner import run
 from tutelage.summary import Summary
+from tutelage.wording import metric_words
 
 
 @pytest.fixture(scope="module")

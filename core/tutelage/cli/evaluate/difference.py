@@ -12,11 +12,11 @@ from tutelage.cli.evaluate.printing import print_json
 from tutelage.cli.models import split_run
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
-from tutelage.cli.wording import metric_words
 from tutelage.errors import InputError
 from tutelage.evaluation.significance import ModelComparison, compare_all
 from tutelage.judge_files import ObservedModel, read_observations
 from tutelage.run_results import METRICS, RunResults
+from tutelage.wording import metric_words
 
 
 @click.command("difference")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tutelage.cli.output import Table, say
-from tutelage.cli.wording import metric_words
 from tutelage.evaluation.intervals import Metric
 from tutelage.jsonl import converter
+from tutelage.wording import metric_words
 
 
 def print_json(values: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tutelage.cli.wording import counts_words, metric_words, seconds_words
 from tutelage.evaluation.intervals import Metric
 from tutelage.steps import MakePairs, Step
+from tutelage.wording import counts_words, metric_words, seconds_words
 
 PAIRS = MakePairs(output="o", count=512, prompts="p", candidates="c", rule="best-worst", margin=0.0)
 

@@ -1,0 +1,223 @@
+"""The whole model card of an exported model: lineage, data, training, results, recipe and versions, from its run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath, PureWindowsPath
+from typing import Any
+
+import yaml
+from attrs import frozen
+
+from tutelage.evaluation.health import FirstLast, TrainingHealth, training_health
+from tutelage.exporting.lineage import data_steps, trainings
+from tutelage.exporting.results import ModelResults
+from tutelage.jsonl import read_rows
+from tutelage.model_card import (
+    CARD,
+    adapter_paragraph,
+    card,
+    code,
+    fenced,
+    inherited_metadata,
+    method_of,
+    objective_table,
+    plain,
+    standard_metadata,
+    table,
+)
+from tutelage.pipelines import CONTROLS, PIPELINES, make_plan
+from tutelage.recipe import Recipe, to_values
+from tutelage.records import Dpo
+from tutelage.run_models import RunModels
+from tutelage.steps import PlannedModel, Train
+from tutelage.summary import read_summary
+from tutelage.wording import counts_words, title
+
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+"""Name and password in a web address."""
+
+
+@frozen
+class Published:
+    """What an export makes of a model, as its card says it."""
+
+    name: str
+    """What it is loaded by: OWNER/NAME, or its folder's name."""
+    license: str | None = None
+    """Of the hub's identifiers; None takes the one of the model that it was trained from, where that is known."""
+    changed: str = ""
+    """What was changed of the weights: "in bfloat16"; empty for a plain copy."""
+
+
+def whole_card(models: RunModels, planned: PlannedModel, published: Published) -> str:
+    """The card of a trained model of a run. Raises InputError where an artifact of the run is damaged."""
+    return card(_metadata(models, planned, published), _Sections(models, planned, published).all())
+
+
+def publishable(value: Any) -> Any:
+    """Plain values without what is of this machine alone: of a path the last part stays, of a web address no user."""
+    if isinstance(value, Mapping):
+        return {key: publishable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [publishable(inner) for inner in value]
+    return publishable_text(value) if isinstance(value, str) else value
+
+
+def publishable_text(text: str) -> str:
+    """One text of ``publishable``."""
+    path: PurePath = PurePath(text) if text.startswith(("/", "~")) else PureWindowsPath(text)
+    if path.is_absolute() or text.startswith("~"):
+        return path.name
+    return _USERINFO.sub("", text)
+
+
+def _metadata(models: RunModels, planned: PlannedModel, published: Published) -> dict[str, Any]:
+    inherited = inherited_metadata(models.store.path(planned.worker.checkpoint) / CARD)
+    if published.license:
+        inherited = {"base_model": inherited.get("base_model"), "license": published.license}
+    relation = {"base_model_relation": "finetune"} if inherited.get("base_model") else {}
+    tags = [planned.pipeline] if planned.pipeline else []
+    method = method_of(trainings(make_plan(models.recipe), planned.seed, planned.id)[-1].objective).lower()
+    known = {key: value for key, value in inherited.items() if value}
+    return {**standard_metadata(method, *tags), **known, **relation}
+
+
+@frozen
+class _Sections:
+    """The paragraphs of a card."""
+
+    models: RunModels
+    planned: PlannedModel
+    published: Published
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.models.recipe
+
+    @property
+    def line(self) -> list[Train]:
+        return trainings(make_plan(self.recipe), self.planned.seed, self.planned.id)
+
+    def all(self) -> Iterator[str]:
+        yield f"# {plain(self.recipe.name)}: {plain(self.planned.id)}"
+        yield self.introduction()
+        yield from self.use()
+        yield "## Lineage"
+        yield self.lineage()
+        if self.line[-1].objective.lora:
+            yield adapter_paragraph(self.name_of(self.line[-1].start.id))
+        yield "## What it learned from"
+        yield self.data()
+        yield "## Last training"
+        yield objective_table(self.line[-1].objective)
+        yield self.health()
+        yield "## Results"
+        yield from self.results()
+        yield "## Recipe"
+        recipe = yaml.safe_dump(publishable(to_values(self.recipe)), sort_keys=False, allow_unicode=True)
+        yield f"<details>\n<summary>recipe.yaml, every key resolved</summary>\n\n{fenced(recipe, 'yaml')}\n\n</details>"
+        yield "## Versions"
+        yield self.versions()
+
+    def introduction(self) -> str:
+        pipeline = self.planned.pipeline
+        how = "supervised fine-tuning on seed data"
+        if pipeline:
+            known = PIPELINES.get(pipeline)
+            how = f"{code(pipeline)} ({known.help if known else CONTROLS[pipeline]})"
+        changed = ""
+        if self.published.changed:
+            changed = f" The weights are {self.published.changed}; the results below were measured before that."
+        return (
+            f"A causal language model, aligned by {how} with tutelage: {code(self.planned.id)} of the run "
+            f"{code(self.recipe.name)}, seed {self.planned.seed}.{changed}"
+        )
+
+    def use(self) -> Iterator[str]:
+        name, tokens = self.published.name, self.recipe.generation.max_new_tokens
+        yield "## Use"
+        yield fenced(
+            f"from transformers import pipeline\n\nchat = pipeline('text-generation', {name!r})\n"
+            f"question = [{{'role': 'user', 'content': 'Why is the sky blue?'}}]\n"
+            f"print(chat(question, max_new_tokens={tokens})[0]['generated_text'][-1]['content'])",
+            "python",
+        )
+        sampling = self.recipe.generation
+        yield (
+            "The chat template is in the tokenizer; the same one served training, sampling and judging. By default "
+            f"answers are sampled as those were that it learned from (temperature {sampling.temperature:g}, top-p "
+            f"{sampling.top_p:g}): `generation_config.json` says so. The greedy results below need `do_sample=False` "
+            "(temperature 0)."
+        )
+
+    def lineage(self) -> str:
+        finished = self.models.store.finished_steps()
+        rows = [("M0", self.name_of("M0"), "the base model", "", "")]
+        for step in self.line:
+            near = f" near {step.reference.id}" if step.reference else ""
+            done, examples = finished.get(step.output), self.models.store.path(step.examples)
+            count = f"{sum(1 for _ in read_rows(examples)):,} {'pairs' if _is_dpo(step) else 'examples'}"
+            steps = f"{done.counts.get('steps', 0):,}" if done else "?"
+            rows.append((step.model, step.start.id, f"{method_of(step.objective)}{near}", count, steps))
+        return table(("model", "from", "by", "on", "steps"), rows)
+
+    def name_of(self, id: str) -> str:
+        """A model as the card names it: M0 is the base model."""
+        if id != "M0":
+            return id
+        student = self.recipe.models.student
+        return publishable_text(student.model) or f"the default model of {student.plugin}"
+
+    def data(self) -> str:
+        finished = self.models.store.finished_steps()
+        rows = [
+            (title(step), counts_words(step, finished[step.output].counts), step.output)
+            for step in data_steps(make_plan(self.recipe), self.line)
+            if step.output in finished
+        ]
+        return table(("step", "what came of it", "artifact of the run"), rows)
+
+    def health(self) -> str:
+        last = self.line[-1]
+        metrics = self.models.store.path(str(PurePath(last.output).with_name("metrics.jsonl")))
+        if not metrics.exists():
+            return ""
+        beta = last.objective.beta if isinstance(last.objective, Dpo) else None
+        rows = list(_health_rows(training_health((row for _, row in read_rows(metrics)), beta)))
+        return table(("over the training", "first tenth", "last tenth"), rows) if rows else ""
+
+    def results(self) -> Iterator[str]:
+        summary = self.models.store.path("summary.json")
+        if self.recipe.evaluation is None:
+            yield "Nothing was measured: the recipe has no evaluation."
+        elif not summary.exists():
+            yield "Nothing is measured yet: the run was not finished when this was written."
+        else:
+            yield from ModelResults(read_summary(summary), self.planned.id, self.planned.seed).paragraphs(self.recipe)
+
+    def versions(self) -> str:
+        path = self.models.store.path("run.json")
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        rows = [("tutelage", found.get("tutelage")), ("Python", found.get("python"))]
+        rows += [*found.get("libraries", {}).items()]
+        rows += [(f"plugin {name}", version) for name, version in found.get("plugins", {}).items()]
+        return table(("what", "version"), [(name, f"{version or '?'}") for name, version in rows])
+
+
+def _is_dpo(step: Train) -> bool:
+    return isinstance(step.objective, Dpo)
+
+
+def _health_rows(health: TrainingHealth) -> Iterator[tuple[str, str, str]]:
+    shown: dict[str, FirstLast] = {
+        "loss": health.loss,
+        "chosen answers' log-probability, change in nats": health.chosen_change,
+        "rejected answers' log-probability, change in nats": health.rejected_change,
+        "pairs whose chosen answer gained more": health.accuracy,
+    }
+    for name, ends in shown.items():
+        if ends.first is not None and ends.last is not None:
+            yield name, f"{ends.first:.3f}", f"{ends.last:.3f}"

@@ -1,0 +1,98 @@
+"""A checkpoint of a run, copied whole or not at all, with its card and the sampling that it was trained for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from tutelage.errors import InputError, PluginError
+from tutelage.exporting.card import Published, whole_card
+from tutelage.jsonl import write_json
+from tutelage.model_card import CARD
+from tutelage.plugin_info import Conversion
+from tutelage.recipe import Generation
+from tutelage.registry import Registry
+from tutelage.run_models import RunModels
+from tutelage.steps import PlannedModel
+
+GENERATION_CONFIG = "generation_config.json"
+
+
+@frozen
+class Export:
+    """One model of a run on its way out."""
+
+    models: RunModels
+    planned: PlannedModel
+    destination: Path
+    conversion: Conversion
+    published: Published
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its weights are in the run."""
+        return self.models.store.path(self.planned.worker.checkpoint)
+
+    def check(self, registry: Registry) -> None:
+        """Raise InputError or PluginError for whatever is wrong, before anything is written."""
+        if not self.planned.worker.checkpoint:
+            raise InputError(f"{self.planned.id} is the base model: nothing was trained, so there is nothing to export")
+        if self.destination.exists() and (not self.destination.is_dir() or any(self.destination.iterdir())):
+            raise InputError(f"{self.destination}: is there already, and not empty; name another folder")
+        if self.conversion.words and registry.info(self._plugin).convert is None:
+            raise PluginError(
+                f"{registry.label(self._plugin)} does not convert checkpoints; leave --dtype and --quantize out"
+            )
+
+    def write(self, registry: Registry) -> None:
+        """Write the destination. It takes its place when it is whole; a failure leaves nothing behind."""
+        with _whole(self.destination) as folder:
+            self._copy(folder, registry)
+            _set_sampling(folder / GENERATION_CONFIG, self.models.recipe.generation)
+            text = whole_card(self.models, self.planned, self.published)
+            (folder / CARD).write_text(text, encoding="utf-8")
+
+    def _copy(self, folder: Path, registry: Registry) -> None:
+        convert = registry.info(self._plugin).convert if self.conversion.words else None
+        if convert is None:
+            shutil.copytree(self.checkpoint, folder, dirs_exist_ok=True)
+        else:
+            convert(self.checkpoint, folder, self.conversion)
+
+    @property
+    def _plugin(self) -> str:
+        return self.models.recipe.models.student.plugin
+
+
+@contextmanager
+def _whole(destination: Path) -> Iterator[Path]:
+    temporary = destination.with_name(f".{destination.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if destination.exists():
+            destination.rmdir()
+        temporary.rename(destination)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _set_sampling(path: Path, generation: Generation) -> None:
+    """Let other tools sample by default as the model sampled when it learned.
+
+    Without it transformers is greedy, and servers sample at temperature 1. There is no limit of tokens in it: vLLM
+    would take that for the most that anybody may ask for. In the run itself nothing is set: every stage says how it
+    samples.
+    """
+    if not path.is_file():
+        return
+    values = json.loads(path.read_text(encoding="utf-8"))
+    greedy = generation.temperature == 0
+    sampling = {"temperature": generation.temperature, "top_p": generation.top_p}
+    write_json(path, {**values, "do_sample": not greedy, **({} if greedy else sampling)})
