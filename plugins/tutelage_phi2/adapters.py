@@ -28,7 +28,9 @@ def dtype_of(settings: Phi2Settings) -> Any:
     """The torch type that an adapter's weights are kept in."""
     import torch
 
-    return torch.float32 if settings.adapter_dtype == "auto" else getattr(torch, settings.adapter_dtype)
+    if settings.adapter_dtype == "auto":
+        return torch.float32 if settings.quantization == "none" else torch.bfloat16
+    return getattr(torch, settings.adapter_dtype)
 
 
 def cast_adapters(model: Any, dtype: Any) -> None:

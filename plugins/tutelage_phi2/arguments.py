@@ -12,10 +12,9 @@ from typing import Any
 from tutelage.errors import InputError, nearest
 from tutelage.records import Dpo, Lora, Objective, Sft
 from tutelage_phi2 import loading
+from tutelage_phi2.fitting import Fit
 from tutelage_phi2.settings import Phi2Settings
 
-_CHECKPOINTING_FROM = 500_000_000
-"""Parameters from which gradient checkpointing is worth its time, where the settings leave it open."""
 _PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
 """All linear layers of Phi but the head."""
 LOSS_TYPES = [
@@ -51,7 +50,9 @@ def check(objective: Objective) -> None:
         raise InputError(f"loss_type {objective.loss_type!r}: unknown{nearest(objective.loss_type, LOSS_TYPES)}")
 
 
-def trainer_arguments(objective: Objective, model: Any, output: Path, settings: Phi2Settings, packed: bool) -> Any:
+def trainer_arguments(
+    objective: Objective, model: Any, output: Path, settings: Phi2Settings, packed: bool, division: Fit
+) -> Any:
     """A ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself writes nothing and prints nothing.
 
     Half-precision weights under a fused adapter need no autocast, which would widen each layer's input for nothing.
@@ -59,20 +60,19 @@ def trainer_arguments(objective: Objective, model: Any, output: Path, settings: 
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
-    micro = objective.micro_batch_size or objective.batch_size
     dtype = str(loading.dtype_of(settings)).removeprefix("torch.")
     common: dict[str, Any] = {
         "output_dir": str(output),
         "num_train_epochs": objective.epochs,
         "learning_rate": objective.learning_rate,
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": objective.batch_size // micro,
+        "per_device_train_batch_size": division.rows,
+        "gradient_accumulation_steps": objective.batch_size // division.rows,
         "warmup_steps": objective.warmup_ratio,
         "seed": objective.seed,
         "bf16": dtype == "bfloat16" and not (packed and objective.lora),
         "fp16": dtype == "float16",
         "use_cpu": model.device.type == "cpu",
-        "gradient_checkpointing": _checkpointing(model, settings),
+        "gradient_checkpointing": division.checkpointing,
         "logging_steps": 1,
         "logging_first_step": True,
         "save_strategy": "no",
@@ -94,12 +94,6 @@ def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> An
         precompute_ref_log_probs=True,
         disable_dropout=False,  # done before the adapter is added, whose dropout the recipe may ask for
     )
-
-
-def _checkpointing(model: Any, settings: Phi2Settings) -> bool:
-    if settings.gradient_checkpointing is not None:
-        return settings.gradient_checkpointing
-    return int(model.num_parameters()) > _CHECKPOINTING_FROM
 
 
 def lora_config(lora: Lora | None, model: Any) -> Any:

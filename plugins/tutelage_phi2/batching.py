@@ -21,6 +21,15 @@ def row_length(row: Mapping[str, Any]) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
+def tokens_held(row: Mapping[str, Any], packed: bool) -> int:
+    """Tokens that a device computes for a row: of a pair both sequences, padded to one length or with one prompt."""
+    if "input_ids" in row:
+        return len(row["input_ids"])
+    if packed:
+        return len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+    return 2 * row_length(row)
+
+
 def by_rows(lengths: Sequence[int], rows: int) -> list[list[int]]:
     """Row numbers, shortest first, in batches of ``rows``."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)

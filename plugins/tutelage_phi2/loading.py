@@ -82,8 +82,10 @@ def _stamp(model: Model) -> tuple[tuple[str, int, int], ...]:
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
-def read(model: Model, settings: Phi2Settings, dtype: Any = None) -> Loaded:
+def read(model: Model, settings: Phi2Settings, dtype: Any = None, quantization: Any = None) -> Loaded:
     """Read weights and tokenizer into fresh objects. ``dtype`` overrides the settings' one.
+
+    ``quantization`` is a configuration of transformers, with which the linear layers are held in fewer bits.
 
     Raises as ``load`` does.
     """
@@ -93,13 +95,16 @@ def read(model: Model, settings: Phi2Settings, dtype: Any = None) -> Loaded:
     device = device_of(settings)
     with plainly(name), quiet():
         tokenizer = _read_tokenizer(name, local_only)
-        weights = _read_weights(name, local_only, dtype or dtype_of(settings), _attention(settings, device))
+        options = {"dtype": dtype or dtype_of(settings), "attn_implementation": _attention(settings, device)}
+        if quantization is not None:
+            options |= {"quantization_config": quantization, "device_map": {"": device}}
+        weights = _read_weights(name, local_only, options)
     if settings.threads is not None:
         import torch
 
         torch.set_num_threads(settings.threads)
     _fit(weights, tokenizer)
-    return Loaded(weights.to(device).eval(), tokenizer)
+    return Loaded((weights if quantization else weights.to(device)).eval(), tokenizer)
 
 
 def location(model: Model) -> str:
@@ -119,13 +124,12 @@ def _read_tokenizer(name: str, local_only: bool) -> Any:
     return tokenizer
 
 
-def _read_weights(name: str, local_only: bool, dtype: Any, attention: str) -> Any:
+def _read_weights(name: str, local_only: bool, options: dict[str, Any]) -> Any:
     from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
     weights, report = AutoModelForCausalLM.from_pretrained(
         name,
-        dtype=dtype,
-        attn_implementation=attention,
+        **options,
         local_files_only=local_only,
         trust_remote_code=False,
         use_safetensors=True,

@@ -39,7 +39,7 @@ class Phi2Settings:
     local_files_only: bool = _setting(False, "Never ask the hub: a model that is not on this machine is an error.")
     threads: int | None = _setting(None, "CPU threads of torch; left out, torch's own choice.", validator=_at_least_one)
     gradient_checkpointing: bool | None = _setting(
-        None, "Save memory in training for a fifth more time; left out, only for models above 500M parameters."
+        None, "Save memory in training for a third more time; left out, only where the GPU is too small without it."
     )
     packing: bool | None = _setting(
         None, "Train without padding, on fused layers; left out, on a GPU where the model allows it."
@@ -47,6 +47,10 @@ class Phi2Settings:
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto",
         "Type in which an adapter's weights are kept while they learn: auto is float32, under a 4-bit base bfloat16.",
+    )
+    quantization: Literal["none", "4bit"] = _setting(
+        "none",
+        "How the weights under an adapter are held in training: 4bit (QLoRA, with tutelage[phi2-4bit]) saves memory.",
     )
     checkpoint_minutes: float | None = _setting(
         10.0,

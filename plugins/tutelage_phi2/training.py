@@ -13,12 +13,14 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
-from tutelage_phi2 import adapters, checkpoint, loading, model_card, packing, trainers
+from tutelage_phi2 import adapters, checkpoint, loading, model_card, packing, quantizing, trainers
 from tutelage_phi2.activations import fuse_activations
 from tutelage_phi2.arguments import check, lora_config, trainer_arguments
+from tutelage_phi2.batching import tokens_held
 from tutelage_phi2.engine import context_length
 from tutelage_phi2.examples import dpo_rows, sft_rows
 from tutelage_phi2.finding import require
+from tutelage_phi2.fitting import fit
 from tutelage_phi2.loading import Loaded
 from tutelage_phi2.quiet import quiet
 from tutelage_phi2.resuming import TrainingFolder, keeping_callback, logged_rows, step_of, training_folder
@@ -37,6 +39,7 @@ def train(
     require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     settings = loading.settings_of(context)
     check(objective)
+    quantizing.check(objective, settings)
     loading.release_all()
     with quiet(), _light_garbage_collection():
         _train(model, reference, objective, examples, output, settings, context)
@@ -53,14 +56,16 @@ def _train(
     context: Context,
 ) -> None:
     dtype = training_dtype(objective, settings)
-    start = loading.read(model, settings, dtype)
+    start = quantizing.read(model, settings, dtype)
     other = None
     if isinstance(objective, Dpo) and reference is not None and not _is_same(reference, model):
-        other = loading.read(reference, settings, dtype)
+        other = quantizing.read(reference, settings, dtype)
     folder = training_folder(model, reference, objective, examples, output, settings, context)
     trainer = build(objective, start, other, examples, folder.path, settings, context)
+    del other  # its memory is for the training
     _run(trainer, folder, settings, context)
-    checkpoint.save(trainer.model, start.tokenizer, output, loading.dtype_of(settings), loading.location(model))
+    trained = quantizing.on_whole_weights(trainer.model, model, settings)
+    checkpoint.save(trained, start.tokenizer, output, loading.dtype_of(settings), loading.location(model))
     model_card.write(output, model, reference, objective, examples)
     folder.remove()
 
@@ -113,9 +118,10 @@ def build(
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(examples, start.tokenizer, limit)
     packed = packing.wanted(start.model, settings)
+    division = fit(objective, start.model, [tokens_held(row, packed) for row in rows], packed, settings)
     common = {
         "model": start.model,
-        "args": trainer_arguments(objective, start.model, output, settings, packed),
+        "args": trainer_arguments(objective, start.model, output, settings, packed, division),
         "data_collator": _packing_collator(objective, start, reference) if packed else None,
         "train_dataset": Dataset.from_list(rows),
         "processing_class": start.tokenizer,
@@ -127,7 +133,9 @@ def build(
     else:
         trainers.disable_dropout(start.model)
         trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
-        trainer.ref_model = None  # its log-probabilities are in the rows by now
+        if reference is not None:  # its log-probabilities are in the rows by now
+            trainer.ref_model = None
+            trainer.accelerator.free_memory()
     trainer.remove_callback(PrinterCallback)
     if objective.lora is not None:
         adapters.cast_adapters(trainer.model, adapters.dtype_of(settings))
