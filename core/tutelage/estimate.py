@@ -6,6 +6,7 @@ that is unknown stays unknown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,14 +15,19 @@ from attrs import frozen
 from tutelage.calling import Endpoint
 from tutelage.checks import endpoint_of
 from tutelage.ledger import Ledger, Spend
-from tutelage.recipe import Recipe
+from tutelage.preparing import REQUESTS_AT_ONCE
+from tutelage.recipe import Recipe, SelfInstruct
 from tutelage.registry import Registry
-from tutelage.steps import Compare, Demonstrate, Judge, Plan, Sample, Step
+from tutelage.steps import Compare, Demonstrate, Judge, Plan, Sample, Step, WritePrompts
 
-ASKING = (Sample, Judge, Demonstrate, Compare)
+ASKING = (Sample, Judge, Demonstrate, Compare, WritePrompts)
 """Steps that ask a model."""
-QUESTION_TOKENS = {"generate": 60, "judge": 600, "demonstrate": 60, "evaluate": 750}
-"""Before anything was seen: an instruction, and with the built-in rubrics one answer or two of 256 tokens around it."""
+TASK_TOKENS = 60
+"""Of an instruction, before any was seen."""
+QUESTION_TOKENS = {"generate": TASK_TOKENS, "judge": 600, "demonstrate": TASK_TOKENS, "evaluate": 750}
+"""Before anything was seen: with the built-in rubrics one answer or two of 256 tokens stand in a question."""
+PROMPTS_A_REQUEST = 3
+"""Prompts that a reply of 256 tokens is reckoned to give: it has room for four, and not each is a new one."""
 
 
 @frozen
@@ -50,24 +56,41 @@ def estimates(plan: Plan, recipe: Recipe, registry: Registry, ledger: Ledger | N
     for step in plan.steps:
         if isinstance(step, ASKING) and not step.worker.checkpoint:
             steps.setdefault((step.stage, step.worker.role), []).append(step)
+    writing = recipe.data.prompts.self_instruct or SelfInstruct()
     found = []
     for (stage, role), same in steps.items():
         if (endpoint := endpoint_of(recipe, role, registry)) is not None:
             ledger = ledger or Ledger()
-            found.append(_estimate(stage, role, endpoint, same, ledger))
+            found.append(_estimate(stage, role, endpoint, same, writing, ledger))
     return found
 
 
-def _estimate(stage: str, role: str, endpoint: Endpoint, steps: Iterable[Any], ledger: Ledger) -> Estimate:
+def _estimate(
+    stage: str, role: str, endpoint: Endpoint, steps: Iterable[Any], writing: SelfInstruct, ledger: Ledger
+) -> Estimate:
     seen = _mean_tokens(ledger.spend(by=("stage",), stage=stage, model=endpoint.model))
     calls = input_tokens = output_tokens = 0
     for step in steps:
-        each_in, each_out = seen or (QUESTION_TOKENS[stage], step.sampling.max_new_tokens)
-        calls += step.count
-        input_tokens += round(step.count * each_in)
-        output_tokens += round(step.count * each_out)
+        each_in, each_out = seen or (_question_tokens(step, writing), step.sampling.max_new_tokens)
+        asked = _calls(step, writing)
+        calls += asked
+        input_tokens += round(asked * each_in)
+        output_tokens += round(asked * each_out)
     cost = endpoint.cost(input_tokens, output_tokens)
     return Estimate(stage, role, endpoint.model, calls, input_tokens, output_tokens, cost, seen is not None)
+
+
+def _calls(step: Step, writing: SelfInstruct) -> int:
+    """One for each item; a reply that lists prompts gives several, and requests for them go out in whole rounds."""
+    if not isinstance(step, WritePrompts):
+        return step.count
+    rounds = math.ceil(step.count / PROMPTS_A_REQUEST / REQUESTS_AT_ONCE)
+    return min(rounds * REQUESTS_AT_ONCE, writing.max_requests)
+
+
+def _question_tokens(step: Step, writing: SelfInstruct) -> int:
+    """Of one request, before any was seen; one for prompts shows some."""
+    return TASK_TOKENS * (1 + writing.shots) if isinstance(step, WritePrompts) else QUESTION_TOKENS[step.stage]
 
 
 def _mean_tokens(lines: list[Spend]) -> tuple[float, float] | None:
