@@ -243,7 +243,7 @@ def _work(
             yield result
 
     if at.registry.info(model.plugin).item_by_item:
-        results = one_by_one(units, counted, journal)
+        results = one_by_one(units, counted, journal, refusals=not at.context.caller.ask_refused_again)
     else:
         results = in_chunks(units, at.recipe.chunk, counted, journal)
     every = (one for result in results for one in (result, *repeated(result)))

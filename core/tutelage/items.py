@@ -45,9 +45,10 @@ Ask = Callable[[Sequence[ItemT], int], Iterator[ResultT]]
 """Asks a stage for the results of some items; the number is the chunk's, from which its seed is drawn."""
 
 
-def kept(journal: Journal[ResultT]) -> dict[str, ResultT]:
-    """What an earlier process finished, by id. A failed item is not finished: it is tried again."""
-    return {result.id: result for result in journal if result.outcome is not Outcome.FAILED}
+def kept(journal: Journal[ResultT], refusals: bool = True) -> dict[str, ResultT]:
+    """What an earlier process finished, by id. A failed item is not; nor is, without ``refusals``, a refused one."""
+    unfinished = {Outcome.FAILED} if refusals else {Outcome.FAILED, Outcome.REFUSED}
+    return {result.id: result for result in journal if result.outcome not in unfinished}
 
 
 def in_chunks(
@@ -64,9 +65,14 @@ def in_chunks(
         yield from results
 
 
-def one_by_one(units: Sequence[Unit[ItemT]], ask: Ask[ItemT, ResultT], journal: Journal[ResultT]) -> Iterator[ResultT]:
-    """Do an API's work; each result is durable before it is yielded. Those kept before come first."""
-    done = kept(journal)
+def one_by_one(
+    units: Sequence[Unit[ItemT]], ask: Ask[ItemT, ResultT], journal: Journal[ResultT], refusals: bool = True
+) -> Iterator[ResultT]:
+    """Do an API's work; each result is durable before it is yielded. Those kept before come first.
+
+    Without ``refusals``, what was refused before is asked again.
+    """
+    done = kept(journal, refusals)
     left = [unit for unit in units if any(id not in done for id in unit.results)]
     again = {id for unit in left for id in unit.results}
     yield from (result for result in done.values() if result.id not in again)

@@ -43,6 +43,7 @@ def run(
     registry: Registry | None = None,
     reporter: Reporter | None = None,
     cancelled: Callable[[], bool] | None = None,
+    ask_refused_again: bool = False,
 ) -> Summary | None:
     """Run a recipe (a ``Recipe``, a file, or the name of a built-in one), or continue the run in ``directory``.
 
@@ -50,12 +51,15 @@ def run(
     where the recipe is wrong or the directory holds another run, PluginError where a plugin is missing,
     RunLockedError where another process works on the run, StageError where a plugin failed on the way, and Interrupted
     where ``cancelled`` said so; after either of these two the same call continues.
+
+    With ``ask_refused_again`` a refusal that the ledger keeps is no answer: the service is asked again. Finished steps
+    stay as they are, since others have learned from them; the same call with another directory asks theirs too.
     """
     checked = recipe if isinstance(recipe, Recipe) else load(find(str(recipe)))
     registry = registry or Registry.discover()
     plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
-    context = _context(store, checked, cancelled)
+    context = _context(store, checked, cancelled, ask_refused_again)
     check_same_recipe(store, checked)
     with store.lock():
         _describe_run(store, checked, registry)
@@ -63,12 +67,13 @@ def run(
     return read_summary(store.path("summary.json")) if checked.evaluation else None
 
 
-def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None) -> Context:
+def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None, ask_refused_again: bool) -> Context:
     """What plugins get, with a caller that knows the run and, where the recipe has one, its budget."""
     name = str(store.root.resolve())
     budget = None if recipe.budget is None else Budget(recipe.budget, Ledger().spent(name))
     stop = cancelled or bool
-    return Context(cancelled=stop, caller=Caller(budget=budget, run=name, cancelled=stop))
+    caller = Caller(budget=budget, run=name, cancelled=stop, ask_refused_again=ask_refused_again)
+    return Context(cancelled=stop, caller=caller)
 
 
 def check_same_recipe(store: Store, recipe: Recipe) -> None:

@@ -10,8 +10,8 @@ UNITS = [Unit(f"p{number}", (f"p{number}/0", f"p{number}/1")) for number in rang
 class Worker:
     """A stage that can be told to die after so many results."""
 
-    def __init__(self, dies_after=None, fails=()):
-        self.asked, self.left, self.fails = [], dies_after, fails
+    def __init__(self, dies_after=None, fails=(), outcome=Outcome.FAILED):
+        self.asked, self.left, self.fails, self.outcome = [], dies_after, fails, outcome
 
     def __call__(self, items, chunk):
         self.asked.append((tuple(items), chunk))
@@ -20,7 +20,7 @@ class Worker:
                 if self.left == 0:
                     raise KeyboardInterrupt
                 self.left = None if self.left is None else self.left - 1
-                outcome = Outcome.FAILED if item in self.fails else Outcome.ANSWERED
+                outcome = self.outcome if item in self.fails else Outcome.ANSWERED
                 yield Candidate(item, index, f"{item} in chunk {chunk}", outcome)
 
 
@@ -45,6 +45,20 @@ def test_an_answer_that_came_before_a_kill_is_not_asked_for_again(journal):
     results = list(one_by_one(UNITS, again, journal))
     assert again.asked == [(("p3", "p4"), 0)]
     assert sorted(result.id for result in results) == [id for unit in UNITS for id in unit.results]
+
+
+def test_a_refused_item_is_asked_again_by_request_alone(journal):
+    with pytest.raises(KeyboardInterrupt):
+        list(one_by_one(UNITS, Worker(dies_after=8, fails=("p1",), outcome=Outcome.REFUSED), journal))
+    resumed = Worker(dies_after=0)
+    with pytest.raises(KeyboardInterrupt):
+        list(one_by_one(UNITS, resumed, journal))
+    assert resumed.asked == [(("p4",), 0)]
+    insisting = Worker()
+    results = list(one_by_one(UNITS, insisting, journal, refusals=False))
+    assert insisting.asked == [(("p1", "p4"), 0)]
+    assert sorted(result.id for result in results) == [id for unit in UNITS for id in unit.results]
+    assert {result.outcome for result in one_by_one(UNITS, Worker(), journal)} == {Outcome.ANSWERED}
 
 
 def test_a_failed_item_is_tried_again_by_the_next_process(journal):

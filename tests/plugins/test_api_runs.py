@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from api_runs import IN_FLIGHT, api_recipe, api_registry, kill_and_continue
+from api_servers import running
 from attrs import evolve
 
 from tutelage.checks import checked_plan
-from tutelage.errors import BudgetError, InputError
+from tutelage.errors import BudgetError, InputError, StageError
 from tutelage.estimate import Estimate, estimates
 from tutelage.ledger import Entry, Ledger
+from tutelage.prices import Price
+from tutelage.recipe import SelfInstruct
 from tutelage.registry import Registry
 from tutelage.runner import run
 
@@ -47,6 +50,25 @@ def test_teacher_pipelines_run_whole_and_a_repeated_run_asks_nothing(
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
+def test_a_refusal_is_kept_until_it_is_asked_to_be_asked_again(registry: Registry, tmp_path: Path) -> None:
+    log = tmp_path / "asked.jsonl"
+    with running("openai", log, "--always", "blocked") as server:
+        recipe = api_recipe("openai", server.url)
+        with pytest.raises(StageError, match="no pair was left"):
+            run(recipe, tmp_path / "refused", registry)
+        asked = server.asked()
+    with running("openai", log, "--port", str(server.port)) as server:
+        with pytest.raises(StageError, match="no pair was left"):
+            run(recipe, tmp_path / "kept", registry)
+        assert server.asked() == asked
+        assert run(recipe, tmp_path / "again", registry, ask_refused_again=True) is not None
+        questions = Counter(row["question"] for row in server.asked())
+        assert {row["question"] for row in asked} <= questions.keys()
+        assert set(questions.values()) == {1, 2}
+        assert run(recipe, tmp_path / "later", registry) is not None  # the answers go before the refusals
+        assert Counter(row["question"] for row in server.asked()) == questions
+
+
 def test_a_plan_is_estimated_by_price_and_corrected_by_what_was_seen(
     registry: Registry, start_server: StartServer, tmp_path: Path, ledger_path: Path
 ) -> None:
@@ -74,6 +96,32 @@ def test_a_plan_is_estimated_by_price_and_corrected_by_what_was_seen(
     after = by_stage()["demonstrate", "teacher"]
     assert (after.input_tokens, after.output_tokens, after.seen) == (12 * 20, 12 * 5, True)
     assert by_stage()["judge", "judge"] == before["judge", "judge"]
+
+
+def test_prompts_that_a_paid_teacher_writes_are_estimated_in_whole_rounds_of_requests(
+    registry: Registry, ledger_path: Path
+) -> None:
+    price = Price(input=1.0, output=10.0)
+    recipe = api_recipe("openai", "http://127.0.0.1:9", price={"input": price.input, "output": price.output})
+
+    def written(**settings: Any) -> Estimate:
+        prompts = evolve(recipe.data.prompts, count=200, self_instruct=SelfInstruct(writer="teacher", **settings))
+        paid = evolve(recipe, data=evolve(recipe.data, prompts=prompts))
+        found = estimates(checked_plan(paid, registry), paid, registry, Ledger(ledger_path))
+        (estimate,) = (one for one in found if one.stage == "prompts")
+        return estimate
+
+    guessed = written(shots=4, max_new_tokens=100)
+    assert (guessed.role, guessed.calls, guessed.seen) == ("teacher", 96, False)  # 200 / 3, in rounds of 32
+    assert (guessed.input_tokens, guessed.output_tokens) == (96 * 5 * 60, 96 * 100)
+    assert guessed.cost == pytest.approx(
+        (guessed.input_tokens * price.input + guessed.output_tokens * price.output) / 1e6
+    )
+    assert written(max_requests=50).calls == 50
+    student = evolve(recipe.data.prompts, count=200, self_instruct=SelfInstruct())
+    free = evolve(recipe, data=evolve(recipe.data, prompts=student))
+    stages = {one.stage for one in estimates(checked_plan(free, registry), free, registry, Ledger(ledger_path))}
+    assert "prompts" not in stages
 
 
 def test_an_unknown_price_is_estimated_in_tokens_only(

@@ -15,6 +15,8 @@ from typing import Any
 
 from click.testing import Result
 
+from tutelage.store import Store
+
 Invoke = Callable[..., Result]
 Write = Callable[..., Path]
 Small = dict[str, Any]
@@ -65,6 +67,16 @@ def test_a_run_continues_by_its_folder_alone(invoke: Invoke, golden: Path) -> No
     result = invoke("run", "--run", golden)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("[1/1] summarise: ")
+
+
+def test_refusals_in_finished_steps_are_said_to_stay(invoke: Invoke, golden: Path) -> None:
+    assert "refusals" not in invoke("run", "--run", golden, "--ask-refused-again").stderr
+    output = "seed-0/self-reward/M2/judgements.jsonl"
+    Store(golden).note_step(output, 1.0, {"answered": 10, "refused": 1200})
+    said = invoke("run", "--run", golden, "--ask-refused-again")
+    assert said.exit_code == 0, said.output
+    assert f"1,200 refusals in finished steps of {golden} stay; a run in another folder (--run)" in said.stderr
+    assert "refusals" not in invoke("run", "--run", golden).stderr
 
 
 def test_a_folder_with_another_recipe_is_refused(invoke: Invoke, golden: Path) -> None:
