@@ -7,8 +7,6 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +19,7 @@ from tutelage.calling.problems import CallError, Permanent, Refused, Transient, 
 from tutelage.calling.records import Answer, Ask, Endpoint, Limits, Reply, Request
 from tutelage.calling.shared import Shared
 from tutelage.calling.throttle import Place
+from tutelage.calling.time_limit import TimeUp, within
 from tutelage.errors import StageError, TutelageError
 from tutelage.ledger import Entry
 from tutelage.records import Outcome
@@ -140,7 +139,9 @@ class Calls:
         tries.count += 1
         timeout = min(self._limits.attempt_seconds, seconds)
         try:
-            return _within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout, place))
+            return within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout, place))
+        except TimeUp:
+            raise Transient(f"no whole answer within {timeout + _LATE_SECONDS:g} s") from None
         finally:
             place.leave()
             tries.seconds += time.monotonic() - place.started
@@ -236,20 +237,3 @@ def _kept_reply(entry: Entry) -> Reply:
     return Reply(
         entry.text, entry.outcome, entry.detail, entry.input_tokens, entry.output_tokens, json.loads(entry.extra)
     )
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """The work's result, or ``Transient`` where it takes longer; its thread, a daemon, is left to its own."""
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="tutelage-attempt").start()
-    try:
-        return done.result(seconds)
-    except TimeoutError:
-        raise Transient(f"no whole answer within {seconds:g} s") from None
