@@ -20,13 +20,18 @@ def uniforms(seed: int, prompts: Sequence[str], n: int, steps: int) -> Any:
     """
     import torch
 
-    rows = torch.empty(len(prompts) * n, steps, dtype=torch.float64)
+    rows = [row_uniforms(seed, prompt, sample, steps) for prompt in prompts for sample in range(n)]
+    return torch.stack(rows) if rows else torch.empty(0, steps, dtype=torch.float64)
+
+
+def row_uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
+    """The numbers of one row, (steps,). Fewer steps give the beginning of what more would give."""
+    import torch
+
+    name = f"{seed}\x1f{sample}\x1f{prompt}"
     generator = torch.Generator()
-    for row in range(len(rows)):
-        name = f"{seed}\x1f{row % n}\x1f{prompts[row // n]}"
-        generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True))
-        torch.rand(steps, dtype=torch.float64, generator=generator, out=rows[row])
-    return rows
+    generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True))
+    return torch.rand(steps, dtype=torch.float64, generator=generator)
 
 
 def choose(logits: Any, sampling: Sampling, uniform: Any) -> Any:

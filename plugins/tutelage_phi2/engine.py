@@ -1,9 +1,10 @@
 """Generation behind one interface: prompts in, replies out, for candidates, demonstrations and judging alike.
 
-Prompts are sorted by length and run in left-padded batches. A prompt that is answered n times is read once, and its
-keys and values are repeated for the n rows. Rows that have ended leave the batch. Greedy replies are, token for token,
-those of transformers' ``generate``; the loop is our own because ``generate`` neither shares a prompt among samples nor
-lets go of finished rows, and draws its random numbers from one stream for the whole batch.
+On an NVIDIA GPU ``paged`` does the work and keeps a batch full. Elsewhere prompts are sorted by length and run in
+left-padded batches: a prompt that is answered n times is read once, and its keys and values are repeated for the n
+rows; rows that have ended leave the batch. Greedy replies are, token for token, those of transformers' ``generate``;
+the loop is our own because ``generate`` neither shares a prompt among samples nor lets go of finished rows, and draws
+its random numbers from one stream for the whole batch.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.records import Sampling
+from tutelage_phi2 import paged
 from tutelage_phi2.chat import encode
-from tutelage_phi2.choosing import choose, uniforms
+from tutelage_phi2.choosing import choose, row_uniforms, uniforms
 from tutelage_phi2.loading import Loaded
 from tutelage_phi2.memory import rows_that_fit
 
@@ -43,26 +45,67 @@ class Reply:
 
 
 def generate(
-    loaded: Loaded, prompts: Sequence[str], n: int, sampling: Sampling, batch_size: int | None = None
+    loaded: Loaded,
+    prompts: Sequence[str],
+    n: int,
+    sampling: Sampling,
+    batch_size: int | None = None,
+    engine: str = "auto",
 ) -> Iterator[list[Reply]]:
     """Reply n times to each of the prompts, which are already templated; yields batch by batch, in no set order.
 
-    At most ``batch_size`` rows run at once (None: as many as fit into memory), though always all n of a prompt. The
-    same model, prompts and sampling give the same replies. A reply ends at the latest where the model's context does; a
+    At most ``batch_size`` rows run at once (None: as many as fit into memory); in padded batches always all n of a
+    prompt. ``engine`` is ``paged``, ``padded``, or ``auto``: paged where it serves the model. The same model, prompts
+    and sampling give the same replies. A reply ends at the latest where the model's context does; a
     prompt that fills the context gives replies with ``fits`` False.
     """
     ids = encode(loaded.tokenizer, prompts)
     fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) < context_length(loaded.model)]
     if unfit := sorted(set(range(len(prompts))) - set(fitting)):
         yield [Reply(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
-    fitting.sort(key=lambda index: (-len(ids[index]), index))
+    if engine == "paged" or (engine == "auto" and paged.is_for(loaded)):
+        yield from _write_paged(loaded, prompts, ids, fitting, n, sampling, batch_size)
+    else:
+        yield from _write_padded(loaded, prompts, ids, fitting, n, sampling, batch_size)
+
+
+def _write_paged(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    ids: list[list[int]],
+    fitting: list[int],
+    n: int,
+    sampling: Sampling,
+    batch_size: int | None,
+) -> Iterator[list[Reply]]:
+    room = {index: min(sampling.max_new_tokens, context_length(loaded.model) - len(ids[index])) for index in fitting}
+    requests = [paged.Request(index * n + sample, ids[index], room[index]) for index in fitting for sample in range(n)]
+
+    def draw(row: int) -> Any:
+        return row_uniforms(sampling.seed, prompts[row // n], row % n, room[row // n])
+
+    for replies in paged.write(loaded, requests, sampling, end_tokens(loaded), draw, batch_size):
+        rows = [divmod(reply.row, n) for reply in replies]
+        yield _replies(loaded, rows, [reply.tokens for reply in replies])
+
+
+def _write_padded(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    ids: list[list[int]],
+    fitting: list[int],
+    n: int,
+    sampling: Sampling,
+    batch_size: int | None,
+) -> Iterator[list[Reply]]:
+    fitting = sorted(fitting, key=lambda index: (-len(ids[index]), index))
     while fitting:
         longest = len(ids[fitting[0]]) + sampling.max_new_tokens
         at_once = max(1, (batch_size or rows_that_fit(loaded.model, longest)) // n)
         batch, fitting = fitting[:at_once], fitting[at_once:]
         random = uniforms(sampling.seed, [prompts[index] for index in batch], n, sampling.max_new_tokens)
         rows = _write(loaded, [ids[index] for index in batch], n, sampling, random)
-        yield _replies(loaded, batch, n, rows)
+        yield _replies(loaded, [(index, sample) for index in batch for sample in range(n)], rows)
 
 
 def context_length(model: Any) -> int:
@@ -70,13 +113,15 @@ def context_length(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
-def _replies(loaded: Loaded, batch: Sequence[int], n: int, rows: list[list[int]]) -> list[Reply]:
+def _replies(loaded: Loaded, asked: Sequence[tuple[int, int]], rows: list[list[int]]) -> list[Reply]:
+    """Replies from token ids: ``asked`` says which prompt and sample each row answers."""
     ends = end_tokens(loaded)
     ended = [bool(row) and row[-1] in ends for row in rows]
     written = [row[:-1] if over else row for row, over in zip(rows, ended, strict=True)]
     texts = loaded.tokenizer.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [
-        Reply(batch[row // n], row % n, texts[row].strip(), len(written[row]), ended[row]) for row in range(len(rows))
+        Reply(prompt, sample, texts[row].strip(), len(written[row]), ended[row])
+        for row, (prompt, sample) in enumerate(asked)
     ]
 
 

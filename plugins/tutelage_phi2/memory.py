@@ -11,6 +11,9 @@ _CPU_BYTES = 2 * 2**30
 _GPU_SHARE = 0.6
 """Of the GPU memory that the weights leave: the rest is for activations and for copies of the cache."""
 
+_GPU_RESERVE = 0.12
+"""Of the GPU's memory: for activations, logits and what the libraries take for themselves."""
+
 
 def rows_that_fit(model: Any, length: int) -> int:
     """Rows of ``length`` tokens whose keys and values fit, 1 to ``MOST_ROWS``.
@@ -36,3 +39,13 @@ def _cache_bytes(model: Any) -> int:
         return _CPU_BYTES
     total = torch.cuda.get_device_properties(model.device).total_memory
     return int(_GPU_SHARE * max(0, total - model.get_memory_footprint()))
+
+
+def bytes_for_pages(model: Any) -> int:
+    """Memory that the keys and values of running rows may take beside everything else."""
+    import torch
+
+    if model.device.type != "cuda":
+        return _CPU_BYTES
+    free, total = torch.cuda.mem_get_info(model.device)
+    return int(max(0, free - _GPU_RESERVE * total))

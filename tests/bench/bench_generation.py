@@ -1,81 +1,113 @@
-"""Tokens a second of candidate generation: the engine against ``generate`` one by one and ``generate`` in batches.
+"""Tokens a second of generation: the engine, ``generate`` one by one, and ``generate`` at its best static batch.
 
-    OMP_NUM_THREADS=1 python tests/bench/bench_generation.py [MODEL] [--prompts 256] [--samples 4] [--new-tokens 32]
+    python tests/bench/bench_generation.py                       # the embedded student's size, on this machine
+    python tests/bench/bench_generation.py --size phi-2          # random weights of Phi-2's size, on a GPU
+    python tests/bench/bench_generation.py --arms engine,judging --size phi-2
 
-Without MODEL it makes random weights of the embedded student's size. All three sample at temperature 0.7, top-p 0.9,
-from the same prompts; counted are the tokens that are kept, up to the end token.
+All sample at temperature 0.7 and top-p 0.9 from the same prompts; counted are the tokens that are kept, up to the end
+token. ``full`` are replies that all run to the limit. ``judging`` asks for judgements under one rubric of 400 tokens.
+The first line is the device's name; the last is everything as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import tempfile
+import json
+import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from tutelage.records import Model, Sampling
-from tutelage_phi2.chat import question
+import random_student
+from attrs import frozen
+
+from tutelage.records import Sampling
+from tutelage_phi2.chat import ensure_chat, question
 from tutelage_phi2.engine import end_tokens, generate
-from tutelage_phi2.loading import Loaded, read
-from tutelage_phi2.settings import Phi2Settings
+from tutelage_phi2.loading import Loaded
 
-WORDS = [f"w{number}" for number in range(226)]
-SPECIAL = ["<|endoftext|>", "<|unk|>", "<|user|>", "<|assistant|>", "<|pad|>"]
-END_BIAS = 2.7
-"""Makes random weights end an answer after 10 tokens or so, as the embedded student does."""
+ARMS = ("one-by-one", "static", "engine", "full-static", "full-engine", "judging")
+LENGTHS = {"embedded": (8, 16, 32), "phi-2": (16, 116, 256)}
+"""Words of a prompt, from and to (the template adds four), and new tokens at most."""
 
 
-def write_random_student(folder: Path) -> None:
-    """A Phi of 0.65M parameters and a word-level tokenizer of 231 words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
+@frozen
+class Speed:
+    """What one arm did."""
 
-    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[1]))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token=SPECIAL[0], unk_token=SPECIAL[1], extra_special_tokens=SPECIAL[2:]
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = PhiConfig(
-        vocab_size=232,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-        bos_token_id=0,
-        eos_token_id=0,
-        initializer_range=0.06,
-    )
-    model = PhiForCausalLM(config)
-    model.lm_head.bias.data[0] = END_BIAS
-    model.save_pretrained(folder)
+    seconds: float
+    kept: int
+    replies: int
+    warm_up: float = 0.0
+    """Seconds before the clock started: capturing or compiling."""
+
+    @property
+    def rate(self) -> float:
+        """Kept tokens a second."""
+        return self.kept / self.seconds
 
 
-def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int) -> int:
-    """Kept tokens, end tokens included."""
-    replies = [reply for batch in generate(loaded, prompts, n, sampling, batch_size) for reply in batch]
+def student(size: str, device: str, end_bias: float | None) -> Loaded:
+    """A random student, ready to answer."""
+    tokenizer = random_student.tokenizer(size)
+    ensure_chat(tokenizer)
+    model = random_student.build(size, end_bias, device)
+    model.set_attn_implementation("sdpa" if device.startswith("cuda") else "eager")
+    for config in (model.config, model.generation_config):
+        config.pad_token_id = tokenizer.pad_token_id
+    return Loaded(model, tokenizer)
+
+
+def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
+    """Through ``tutelage_phi2.engine``, after a short warm-up of its own."""
+    started = time.perf_counter()
+    _engine(loaded, prompts[: max(1, (batch_size or 512) // n)], n, _with_limit(sampling, 2), batch_size)
+    warm_up = time.perf_counter() - started
+    started = time.perf_counter()
+    kept = _engine(loaded, prompts, n, sampling, batch_size)
+    return Speed(time.perf_counter() - started, kept, len(prompts) * n, warm_up)
+
+
+def _engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> int:
+    replies = (reply for batch in generate(loaded, prompts, n, sampling, batch_size) for reply in batch)
     return sum(reply.tokens + reply.ended for reply in replies)
 
 
-def by_generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int) -> int:
-    """Kept tokens of transformers' ``generate``: ``batch_size // n`` prompts at once, sorted by length."""
-    import torch
+def _with_limit(sampling: Sampling, new_tokens: int) -> Sampling:
+    return Sampling(sampling.temperature, sampling.top_p, new_tokens, sampling.seed)
 
-    torch.manual_seed(sampling.seed)
-    loaded.tokenizer.padding_side = "left"
+
+def by_generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int, static: bool) -> Speed:
+    """Through transformers' ``generate``; ``static`` compiles a static cache, so all batches have one shape."""
     at_once = max(1, batch_size // n)
     prompts = sorted(prompts, key=len)
-    kept = 0
-    for start in range(0, len(prompts), at_once):
-        inputs = loaded.tokenizer(
-            prompts[start : start + at_once], return_tensors="pt", padding=True, add_special_tokens=False
-        ).to(loaded.model.device)
+    if static:
+        prompts = prompts[: len(prompts) // at_once * at_once] or prompts
+    loaded.tokenizer.padding_side = "left"
+    longest = max(len(ids) for ids in loaded.tokenizer(prompts, add_special_tokens=False).input_ids)
+    warm_up = 0.0
+    if static:
+        started = time.perf_counter()
+        _generate(loaded, prompts[:at_once], n, sampling, longest, static)
+        warm_up = time.perf_counter() - started
+    started = time.perf_counter()
+    kept = sum(
+        _generate(loaded, prompts[start : start + at_once], n, sampling, longest if static else None, static)
+        for start in range(0, len(prompts), at_once)
+    )
+    return Speed(time.perf_counter() - started, kept, len(prompts) * n, warm_up)
+
+
+def _generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, length: int | None, static: bool) -> int:
+    import torch
+
+    inputs = loaded.tokenizer(
+        prompts,
+        return_tensors="pt",
+        padding="max_length" if length else True,
+        max_length=length,
+        add_special_tokens=False,
+    ).to(loaded.model.device)
+    with torch.inference_mode():
         output = loaded.model.generate(
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask,
@@ -85,9 +117,10 @@ def by_generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, 
             top_k=0,
             max_new_tokens=sampling.max_new_tokens,
             num_return_sequences=n,
+            cache_implementation="static" if static else None,
         )
-        kept += kept_tokens(output[:, inputs.input_ids.shape[1] :].tolist(), end_tokens(loaded))
-    return kept
+    rows = output[:, inputs.input_ids.shape[1] :].tolist()
+    return kept_tokens(rows, end_tokens(loaded))
 
 
 def kept_tokens(rows: list[list[int]], ends: frozenset[int]) -> int:
@@ -95,40 +128,76 @@ def kept_tokens(rows: list[list[int]], ends: frozenset[int]) -> int:
     return sum(next((place + 1 for place, token in enumerate(row) if token in ends), len(row)) for row in rows)
 
 
-def speed(run: Callable[..., int], *arguments: Any) -> float:
-    """Kept tokens a second."""
-    started = time.perf_counter()
-    return run(*arguments) / (time.perf_counter() - started)
+def judge_prompts(size: str, count: int) -> list[str]:
+    """One rubric of 400 words, then a task and an answer to it; four answers a task."""
+    (rubric,) = random_student.texts(size, 1, 400, 400, seed=1)
+    tasks = random_student.texts(size, -(-count // 4), *LENGTHS[size][:2])
+    answers = random_student.texts(size, count, 1, 250, seed=2)
+    return [f"{rubric} {tasks[number // 4]} {answer}" for number, answer in enumerate(answers)]
+
+
+def measure(arm: str, options: argparse.Namespace) -> Speed:
+    """Run one arm on a student of its own, so that each starts from an empty device."""
+    size, device = options.size, options.device
+    shortest, longest, limit = LENGTHS[size]
+    full = arm.startswith("full") or arm == "judging"
+    loaded = student(size, device, random_student.NEVER if full else None)
+    texts = random_student.texts(size, options.prompts, shortest, longest)
+    prompts = [question(loaded.tokenizer, text) for text in texts]
+    sampling = Sampling(0.7, 0.9, limit, 0)
+    if arm == "judging":
+        asked = judge_prompts(size, options.prompts * options.samples)
+        prompts = [question(loaded.tokenizer, text) for text in asked]
+        return by_engine(loaded, prompts, 1, _with_limit(sampling, 100), options.batch_size)
+    if arm == "one-by-one":
+        few = prompts[: max(1, options.alone)]
+        return by_generate(loaded, few, 1, sampling, 1, static=False)
+    if arm.endswith("static"):
+        few = prompts[: options.static_batches * options.static_size // options.samples]
+        static = device.startswith("cuda")
+        return by_generate(loaded, few if static else prompts, options.samples, sampling, options.static_size, static)
+    return by_engine(loaded, prompts, options.samples, sampling, options.batch_size)
 
 
 def main() -> None:
-    """Print the three speeds and their ratios."""
+    """Measure the arms, print each one's speed and its ratio to the others."""
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?")
+    parser.add_argument("--size", choices=sorted(random_student.SIZES), default="embedded")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--arms", default="one-by-one,static,engine", help="of " + ",".join(ARMS))
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--new-tokens", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=None, help="rows at once of the engine")
+    parser.add_argument("--static-size", type=int, default=512, help="rows at once of generate")
+    parser.add_argument("--static-batches", type=int, default=4, help="batches of generate that are timed, on a GPU")
+    parser.add_argument("--alone", type=int, default=8, help="prompts that generate answers one by one")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if options.model is None:
-            write_random_student(Path(folder))
-        loaded = read(Model("phi2", options.model or folder), Phi2Settings())
-    choice = random.Random(0)
-    texts = [" ".join(choice.choices(WORDS, k=choice.randint(8, 16))) for _ in range(options.prompts)]
-    prompts = [question(loaded.tokenizer, text) for text in texts]
-    sampling = Sampling(0.7, 0.9, options.new_tokens, 0)
-    few = prompts[: max(1, len(prompts) // 8)]
-    by_engine(loaded, few, 1, sampling, 8)  # warms up
-    one = speed(by_generate, loaded, few, 1, sampling, 1)
-    batched = speed(by_generate, loaded, prompts, options.samples, sampling, options.batch_size)
-    engine = speed(by_engine, loaded, prompts, options.samples, sampling, options.batch_size)
-    print(
-        f"{options.prompts} prompts x {options.samples}, up to {options.new_tokens} new tokens, {loaded.model.device}"
-    )
-    print(f"generate, one by one    {one:10,.0f} tokens/s")
-    print(f"generate, batches       {batched:10,.0f} tokens/s  {batched / one:5.1f} x")
-    print(f"engine                  {engine:10,.0f} tokens/s  {engine / one:5.1f} x")
+    print(torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{torch.get_num_threads()} threads")
+    results = {}
+    for arm in options.arms.split(","):
+        if arm not in ARMS:
+            sys.exit(f"no arm {arm!r}; there are: {', '.join(ARMS)}")
+        speed = results[arm] = measure(arm, options)
+        print(
+            f"{arm:12} {speed.replies:6} replies {speed.kept:9,} tokens {speed.seconds:8.2f} s "
+            f"{speed.rate:10,.1f} tokens/s (warm-up {speed.warm_up:.1f} s)",
+            flush=True,
+        )
+    for fast, slow in (("engine", "one-by-one"), ("engine", "static"), ("full-engine", "full-static")):
+        if fast in results and slow in results:
+            print(f"{fast} / {slow}: {results[fast].rate / results[slow].rate:.2f}")
+    print(json.dumps({arm: _row(speed) for arm, speed in results.items()}))
+
+
+def _row(speed: Speed) -> dict[str, Any]:
+    return {
+        "seconds": round(speed.seconds, 2),
+        "kept_tokens": speed.kept,
+        "tokens_per_second": round(speed.rate, 1),
+        "warm_up_seconds": round(speed.warm_up, 1),
+    }
 
 
 if __name__ == "__main__":

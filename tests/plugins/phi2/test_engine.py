@@ -1,20 +1,37 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import frozen
 
-from tutelage.records import Sampling
+from tutelage.records import Model, Sampling
 from tutelage_phi2.chat import encode, question
 from tutelage_phi2.choosing import choose, uniforms
 from tutelage_phi2.engine import Reply, generate
-from tutelage_phi2.loading import Loaded
+from tutelage_phi2.loading import Loaded, read
 from tutelage_phi2.memory import bytes_per_token, rows_that_fit
+from tutelage_phi2.settings import Phi2Settings
 
 WORDS = ["sort", "the", "words", "apple", "pear", "plum", "cat", "dog", "cow", "red", "blue"]
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 SAMPLED = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=12, seed=3)
+
+
+@frozen(eq=False)
+class Student(Loaded):
+    """A model in memory that one of the engines serves."""
+
+    engine: str
+
+
+@pytest.fixture(scope="module", params=["padded", "paged"])
+def loaded(request: pytest.FixtureRequest, base: Path) -> Student:
+    """The base model for either engine: on this machine the paged one runs with torch in place of its kernels."""
+    read_base = read(Model("phi2", str(base)), Phi2Settings())
+    return Student(read_base.model, read_base.tokenizer, request.param)
 
 
 def prompts_of(loaded: Loaded, count: int) -> list[str]:
@@ -22,29 +39,31 @@ def prompts_of(loaded: Loaded, count: int) -> list[str]:
     return [question(loaded.tokenizer, " ".join(choice.choices(WORDS, k=choice.randint(1, 9)))) for _ in range(count)]
 
 
-def reply_all(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch: int | None) -> list[Reply]:
-    replies = [reply for replies in generate(loaded, prompts, n, sampling, batch) for reply in replies]
+def reply_all(loaded: Student, prompts: list[str], n: int, sampling: Sampling, batch: int | None) -> list[Reply]:
+    batches = generate(loaded, prompts, n, sampling, batch, loaded.engine)
+    replies = [reply for replies in batches for reply in replies]
     return sorted(replies, key=lambda reply: (reply.prompt, reply.sample))
 
 
-def reference_ids(loaded: Loaded, prompt: str, limit: int) -> list[int]:
+def reference_ids(plain: Loaded, prompt: str, limit: int) -> list[int]:
     """transformers' own greedy ``generate``, one prompt at a time."""
     import torch
 
-    ids = torch.tensor(encode(loaded.tokenizer, [prompt]))
-    output = loaded.model.generate(
+    ids = torch.tensor(encode(plain.tokenizer, [prompt]))
+    output = plain.model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=limit
     )
     return [int(token) for token in output[0, ids.shape[1] :]]
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64])
-def test_greedy_replies_are_those_of_generate_token_for_token(loaded: Loaded, batch: int) -> None:
+def test_greedy_replies_are_those_of_generate_token_for_token(loaded: Loaded, base: Path, batch: int) -> None:
+    plain = read(Model("phi2", str(base)), Phi2Settings())
     prompts = prompts_of(loaded, 24)
     replies = reply_all(loaded, prompts, 1, GREEDY, batch)
     ended = set()
     for prompt, reply in zip(prompts, replies, strict=True):
-        expected = reference_ids(loaded, prompt, GREEDY.max_new_tokens)
+        expected = reference_ids(plain, prompt, GREEDY.max_new_tokens)
         ends = expected[-1] == loaded.tokenizer.eos_token_id
         content = expected[:-1] if ends else expected
         assert reply.text == loaded.tokenizer.decode(content, skip_special_tokens=True).strip()
