@@ -53,7 +53,15 @@ if TYPE_CHECKING:
         reply,
     )
     from tutelage.pairing import Pairing, PairOptions, PairRule, pair
-    from tutelage.plugin_info import Conversion, EnvironmentVariable, Finding, NamedModel, NamedSet, PluginInfo
+    from tutelage.plugin_info import (
+        Conversion,
+        EnvironmentVariable,
+        Finding,
+        NamedModel,
+        NamedSet,
+        PluginInfo,
+        TokenCounts,
+    )
     from tutelage.plugin_status import PluginStatus
     from tutelage.prices import Price
     from tutelage.recipe import Recipe
@@ -112,7 +120,7 @@ _MODULES = {
         "parse_score render render_comparison reply"
     ),
     "tutelage.pairing": "PairOptions PairRule Pairing pair",
-    "tutelage.plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet PluginInfo",
+    "tutelage.plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet PluginInfo TokenCounts",
     "tutelage.plugin_status": "PluginStatus",
     "tutelage.prices": "Price",
     "tutelage.recipe": "Recipe",
@@ -201,6 +209,7 @@ __all__ = [
     "Store",
     "Summary",
     "Tally",
+    "TokenCounts",
     "TrainingResult",
     "Transient",
     "TutelageError",

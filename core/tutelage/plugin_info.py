@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -34,6 +34,16 @@ class Finding:
     ok: bool
     detail: str
     """What was found; where it is not well, what to do."""
+
+
+@frozen
+class TokenCounts:
+    """How long conversations are in a model's own tokens."""
+
+    tokens: tuple[int, ...]
+    """One number a conversation, in their order."""
+    context: int
+    """Tokens that the model can see at once."""
 
 
 @frozen
@@ -97,6 +107,11 @@ class PluginInfo:
     check: Callable[[Any, str], Iterable[Finding]] | None = None
     """For ``tutelage doctor``: look at what the plugin needs, given (settings or None, model name or ""); at most one
     call, and a free one. Problems are findings, never exceptions."""
+    count_tokens: Callable[[Any, str, Sequence[Mapping[str, Any]], bool], TokenCounts | None] | None = None
+    """For a student, before a run starts: given (settings or None, model name or "", rows in TRL's format of prompt and
+    completion or of a prompt alone, whether anything may be downloaded), how long each is as it would be trained on.
+    Raises a ``TutelageError`` for a model that isn't there or cannot be trained. Where nothing may be downloaded, None
+    where it cannot be known on this machine."""
     convert: Callable[[Path, Path, Conversion], None] | None = None
     """For ``tutelage export``: write the checkpoint in one folder into another, empty one, changed as asked; all of it,
     what does not change too. Raises a ``TutelageError`` for what cannot be done here. A plain copy needs no plugin."""

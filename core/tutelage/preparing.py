@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from tutelage import stages
 from tutelage.checks import find_rubric, sets_of
@@ -18,8 +18,9 @@ from tutelage.intake import Intake
 from tutelage.items import Unit, derive_seed, in_chunks
 from tutelage.judging import render, reply
 from tutelage.prompting import LISTINGS, PromptLimits, few_shots, showable
-from tutelage.recipe import SelfInstruct
+from tutelage.recipe import Recipe, SelfInstruct
 from tutelage.records import Candidate, JudgeItem, Prompt
+from tutelage.registry import Registry
 from tutelage.similarity import SeenTexts
 from tutelage.steps import BuildExamples, SelectPrompts, Step, WritePrompts
 from tutelage.store import Journal
@@ -69,32 +70,48 @@ def write_prompts(step: WritePrompts, at: Surroundings) -> Made:
 
 
 def build_examples(step: BuildExamples, at: Surroundings) -> Made:
-    """IFT as it is; EFT as the very question that judging asks, with the reply that it should get."""
-    data, sets = at.recipe.data, sets_of(at.registry)
-    known = evaluation_prompts(at.recipe, sets, step.seed)
-    rubric = find_rubric(at.recipe.judging.rubric, at.registry)
+    """The examples of M1, shuffled."""
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
-    if data.ift:
-        examples = load_examples(sets, data.ift.source, data.ift.count, step.seed)
-        for example, held in without_held(examples, lambda one: (one.prompt, one.answer), known):
-            if held:
-                dropped.append(held)
-            else:
-                rows.append(supervised_row(example.prompt, example.answer))
-                counts["ift"] += 1
-    if data.eft:
-        rated = load_rated(sets, data.eft.source, data.eft.count, step.seed)
-        for judged, held in without_held(rated, lambda one: (one.prompt, one.answer), known):
-            if held:
-                dropped.append(held)
-            else:
-                question = render(rubric, JudgeItem("", judged.prompt, judged.answer))
-                rows.append(supervised_row(question, reply(judged.score, judged.reason)))
-                counts["eft"] += 1
+    for kind, row, held in seed_examples(at.recipe, at.registry, step.seed):
+        if held:
+            dropped.append(held)
+        else:
+            rows.append(row)
+            counts[kind] += 1
     random.Random(step.seed).shuffle(rows)
     return _with_dropped(step, at, counts, rows, dropped)
+
+
+def seed_examples(
+    recipe: Recipe, registry: Registry, seed: int
+) -> Iterator[tuple[Literal["ift", "eft"], dict[str, Any], Dropped | None]]:
+    """IFT as it is; EFT as the very question that judging asks, with the reply that it should get.
+
+    With each example what makes it one to drop, where it holds an evaluation prompt. Raises InputError where a source
+    is missing or has too few.
+    """
+    data, sets = recipe.data, sets_of(registry)
+    known = evaluation_prompts(recipe, sets, seed)
+    if data.ift:
+        examples = load_examples(sets, data.ift.source, data.ift.count, seed)
+        for example, held in without_held(examples, lambda one: (one.prompt, one.answer), known):
+            yield "ift", supervised_row(example.prompt, example.answer), held
+    if data.eft:
+        rubric = find_rubric(recipe.judging.rubric, registry)
+        rated = load_rated(sets, data.eft.source, data.eft.count, seed)
+        for judged, held in without_held(rated, lambda one: (one.prompt, one.answer), known):
+            question = render(rubric, JudgeItem("", judged.prompt, judged.answer))
+            yield "eft", supervised_row(question, reply(judged.score, judged.reason)), held
+
+
+def fresh_prompts(recipe: Recipe, registry: Registry, seed: int) -> list[str]:
+    """The prompts of all rounds, where they are taken from a source. Raises InputError where it has too few."""
+    sets, prompts = sets_of(registry), recipe.data.prompts
+    wanted = (prompts.count or 0) * recipe.iterations
+    known = evaluation_prompts(recipe, sets, seed)
+    return fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)[0]
 
 
 def _intake(step: WritePrompts, at: Surroundings, writing: SelfInstruct, seeds: Sequence[str]) -> Intake:

@@ -23,6 +23,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.jsonl import write_whole
 from tutelage.ledger import Ledger
+from tutelage.preflight import check_lengths
 from tutelage.recipe import Recipe, to_yaml
 from tutelage.recipe_files import find, load
 from tutelage.records import Model
@@ -61,6 +62,8 @@ def run(
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
     check_same_recipe(store, checked)
+    if any(isinstance(step, Train) and not store.has(step.output) for step in plan.steps):
+        check_lengths(checked, registry)
     with store.lock():
         _describe_run(store, checked, registry)
         Runner(checked, plan, registry, store, reporter or Silent(), context).walk()

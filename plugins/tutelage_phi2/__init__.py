@@ -6,12 +6,13 @@ imported when a hook is called, and which import torch inside functions. So the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin_info import Conversion, EnvironmentVariable, Finding, NamedModel, PluginInfo
+from tutelage.plugin_info import Conversion, EnvironmentVariable, Finding, NamedModel, PluginInfo, TokenCounts
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -40,6 +41,7 @@ def describe() -> PluginInfo:
         ),
         models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
         check=_check,
+        count_tokens=_count_tokens,
         convert=_convert,
     )
 
@@ -48,6 +50,14 @@ def _check(settings: Phi2Settings | None, name: str) -> Iterator[Finding]:
     from tutelage_phi2 import checking
 
     return checking.check(settings, name)
+
+
+def _count_tokens(
+    settings: Phi2Settings | None, name: str, rows: Sequence[Mapping[str, Any]], download: bool
+) -> TokenCounts | None:
+    from tutelage_phi2 import counting
+
+    return counting.count_tokens(settings, name, rows, download)
 
 
 def _convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:

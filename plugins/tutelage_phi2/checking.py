@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tutelage.errors import TutelageError
 from tutelage.plugin_info import Finding
 from tutelage_phi2 import finding
+from tutelage_phi2.counting import count_tokens
 from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors")
@@ -29,6 +30,18 @@ def check(settings: Phi2Settings | None, name: str) -> Iterator[Finding]:
         yield Finding("model", False, str(error))
     else:
         yield Finding("model", True, f"{weights} is on this machine" if here else f"{weights} will be downloaded")
+        yield from _tokenizer(settings, weights)
+
+
+def _tokenizer(settings: Phi2Settings | None, name: str) -> Iterator[Finding]:
+    """Whether answers can end, and how much the model sees at once; nothing of a model that must be downloaded yet."""
+    try:
+        counts = count_tokens(settings, name, [], download=False)
+    except TutelageError as error:
+        yield Finding("tokenizer", False, str(error))
+    else:
+        if counts is not None:
+            yield Finding("tokenizer", True, f"has an end token; the model sees {counts.context:,} tokens at once")
 
 
 def _device() -> Finding:

@@ -23,9 +23,9 @@ def is_local(name: str, local_files_only: bool) -> bool:
         if not (folder / "config.json").is_file():
             raise InputError(f"model {name}: the folder has no config.json, so it is no checkpoint; check the path")
         return True
-    if _can_only_be_a_path(name):
+    if can_only_be_a_path(name):
         raise InputError(f"model {name}: there is no such folder; check the path (a hub name is OWNER/NAME)")
-    if _is_cached(name):
+    if is_cached(name):
         return True
     if local_files_only:
         raise InputError(
@@ -36,7 +36,7 @@ def is_local(name: str, local_files_only: bool) -> bool:
     return False
 
 
-def _can_only_be_a_path(name: str) -> bool:
+def can_only_be_a_path(name: str) -> bool:
     """Whether no hub name looks so: OWNER/NAME, where OWNER is not by chance a folder here."""
     parts = name.split("/")
     return (
@@ -47,7 +47,8 @@ def _can_only_be_a_path(name: str) -> bool:
     )
 
 
-def _is_cached(name: str) -> bool:
+def is_cached(name: str) -> bool:
+    """Whether the hub's cache on this machine has a model, whole. Raises ``InputError`` for what is no hub name."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

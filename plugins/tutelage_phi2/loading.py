@@ -94,7 +94,7 @@ def read(model: Model, settings: Phi2Settings, dtype: Any = None, quantization: 
     local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
     with plainly(name), quiet():
-        tokenizer = _read_tokenizer(name, local_only)
+        tokenizer = read_tokenizer(name, local_only)
         options = {"dtype": dtype or dtype_of(settings), "attn_implementation": _attention(settings, device)}
         if quantization is not None:
             options |= {"quantization_config": quantization, "device_map": {"": device}}
@@ -114,7 +114,8 @@ def location(model: Model) -> str:
     return str(folder) if folder.is_dir() else name
 
 
-def _read_tokenizer(name: str, local_only: bool) -> Any:
+def read_tokenizer(name: str, local_only: bool) -> Any:
+    """The tokenizer with its chat template and pad token. Raises ``InputError`` where it has no end token."""
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)

@@ -16,6 +16,7 @@ from tutelage.checks import checked_plan
 from tutelage.cli.options import Chosen, as_json, recipe_options
 from tutelage.cli.output import Table, say, show
 from tutelage.estimate import Estimate, estimates
+from tutelage.preflight import check_lengths
 from tutelage.steps import Plan, Step
 from tutelage.wording import worker
 
@@ -30,6 +31,7 @@ def command(chosen: Chosen, as_json: bool) -> None:
     be dropped on the way.
     """
     plan = checked_plan(chosen.recipe, chosen.registry)
+    check_lengths(chosen.recipe, chosen.registry, download=False)
     expected = estimates(plan, chosen.recipe, chosen.registry)
     if as_json:
         say(json.dumps(plan_values(chosen.recipe.name, plan, expected), indent=2))

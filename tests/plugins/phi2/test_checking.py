@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 from tutelage_phi2.checking import check
@@ -10,10 +11,20 @@ def findings_of(name: str, settings: Phi2Settings | None = None) -> dict[str, tu
 
 def test_the_doctor_is_told_of_libraries_device_and_weights(base: Path) -> None:
     found = findings_of(str(base))
-    assert [ok for ok, _ in found.values()] == [True, True, True]
+    assert list(found) == ["libraries", "GPU", "model", "tokenizer"]
+    assert all(ok for ok, _ in found.values())
     assert "transformers" in found["libraries"][1]
     assert "processor threads" in found["GPU"][1] or "GiB" in found["GPU"][1]
     assert found["model"][1] == f"{base} is on this machine"
+    assert found["tokenizer"][1] == "has an end token; the model sees 128 tokens at once"
+
+
+def test_a_tokenizer_without_an_end_token_is_a_finding(make_base: Callable[..., Path]) -> None:
+    folder = make_base()
+    config = folder / "tokenizer_config.json"
+    config.write_text(config.read_text().replace('"eos_token": "<|endoftext|>",', ""))
+    ok, detail = findings_of(str(folder))["tokenizer"]
+    assert not ok and "it has no end token" in detail
 
 
 def test_weights_that_are_nowhere_are_a_finding(tmp_path: Path) -> None:
