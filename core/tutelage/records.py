@@ -271,8 +271,8 @@ class Dpo:
     """Tokens of prompt and answer together; a longer example is an error of the data, not a silent cut."""
     beta: float = 0.1
     """Strength of the pull towards the reference (Rafailov et al., 2023, eq. 7)."""
-    loss_type: str = "sigmoid"
-    """Any of TRL's: sigmoid, ipo, hinge, robust, ..."""
+    loss_type: str | Mapping[str, float] = "sigmoid"
+    """Any of TRL's: sigmoid, ipo, hinge, robust, ...; or a weighted sum of several, such as {sigmoid: 1, sft: 0.2}."""
     lora: Lora | None = None
     """None is full fine-tuning."""
     seed: int = 0

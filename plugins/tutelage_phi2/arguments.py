@@ -46,8 +46,24 @@ def check(objective: Objective) -> None:
         )
     if not 0 <= objective.warmup_ratio < 1:
         raise InputError(f"warmup_ratio {objective.warmup_ratio}: it is a share of the steps, from 0 to below 1")
-    if isinstance(objective, Dpo) and objective.loss_type not in LOSS_TYPES:
-        raise InputError(f"loss_type {objective.loss_type!r}: unknown{nearest(objective.loss_type, LOSS_TYPES)}")
+    if isinstance(objective, Dpo):
+        _check_losses(losses_of(objective))
+
+
+def losses_of(objective: Dpo) -> dict[str, float]:
+    """The losses that are summed, each with its weight."""
+    named = objective.loss_type
+    return {named: 1.0} if isinstance(named, str) else dict(named)
+
+
+def _check_losses(losses: dict[str, float]) -> None:
+    if not losses:
+        raise InputError("loss_type: no loss is named; leave it out for sigmoid")
+    for name, weight in losses.items():
+        if name not in LOSS_TYPES:
+            raise InputError(f"loss_type {name!r}: unknown{nearest(name, LOSS_TYPES)}")
+        if not weight > 0:
+            raise InputError(f"loss_type {name!r}: its weight is {weight}; give one above 0, or leave the loss out")
 
 
 def trainer_arguments(
@@ -87,10 +103,12 @@ def trainer_arguments(
 
 
 def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> Any:
+    losses = losses_of(objective)
     return config(
         **common,
         beta=objective.beta,
-        loss_type=[objective.loss_type],
+        loss_type=list(losses),
+        loss_weights=list(losses.values()),
         precompute_ref_log_probs=True,
         disable_dropout=False,  # done before the adapter is added, whose dropout the recipe may ask for
     )

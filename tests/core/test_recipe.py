@@ -39,6 +39,14 @@ def test_a_resolved_recipe_reads_back_as_itself():
     assert to_values(recipe)["pipelines"]["self-reward"]["dpo"]["beta"] == 0.3
 
 
+def test_several_losses_may_be_summed_and_one_is_written_as_it_always_was():
+    losses = {"sigmoid": 1, "sft": 0.2}
+    recipe = from_values(numbers_recipe(dpo={"loss_type": losses}))
+    assert recipe.pipelines["self-reward"].dpo.loss_type == losses
+    assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
+    assert "loss_type: sigmoid\n" in to_yaml(from_values(numbers_recipe()))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -53,6 +61,8 @@ def test_a_resolved_recipe_reads_back_as_itself():
         ({"dpo": {"seed": 3}}, "dpo.seed: is set by `seeds`"),
         ({"dpo": {"learning_rate": 0.0}}, "dpo: batch_size, epochs and learning_rate must be positive"),
         ({"judging": {"samples": 0}}, "judging.samples: 0"),
+        ({"dpo": {"loss_type": {"sft": "much"}}}, "dpo.loss_type.sft: expected a number, got text 'much'"),
+        ({"dpo": {"loss_type": ["sigmoid", "sft"]}}, "dpo.loss_type: expected text or a mapping, got a list"),
         ({"data": {"prompts": {"source": "numbers/train", "count": 4}}}, "M1 has nothing to learn from"),
         ({"schema": 9}, "schema: 9 is not known"),
         ({"pipelines": {"self-reward": {"sft": {}}}, "controls": {}}, "sft: unknown key"),

@@ -2,135 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
+from stock_training import Pair, write_ragged_examples, write_ragged_pairs
 
-from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.jsonl import write_rows
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage.trl_format import message, supervised_row
 from tutelage_phi2 import packing
 from tutelage_phi2.activations import fuse_activations
 from tutelage_phi2.arguments import LOSS_TYPES
 from tutelage_phi2.loading import Loaded, read
 from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.trainers import bucket_sampler
-from tutelage_phi2.training import build
 
 SFT = Sft(epochs=1, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
 DPO = Dpo(epochs=1, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)
 LORA = Lora(r=4, alpha=8, dropout=0.0)
 PACKED = Phi2Settings(packing=True)
-WORDS = ["sort", "the", "words", "apple", "pear", "plum", "cat", "dog", "cow", "red", "blue", "please"]
-
-
-def text(draw: random.Random, most: int) -> str:
-    return " ".join(draw.choices(WORDS, k=draw.randint(1, most)))
 
 
 @pytest.fixture(scope="module")
 def ragged_dpo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 pairs of very different lengths, among them a prompt and an answer of one word."""
-    draw = random.Random(0)
-    rows = [
-        {
-            "prompt": message("user", text(draw, 1 if number == 3 else 30)),
-            "chosen": message("assistant", text(draw, 1 if number % 3 == 0 else 40)),
-            "rejected": message("assistant", text(draw, 40)),
-        }
-        for number in range(12)
-    ]
-    file = tmp_path_factory.mktemp("data") / "dpo.jsonl"
-    write_rows(file, rows)
-    return file
+    return write_ragged_pairs(tmp_path_factory.mktemp("data") / "dpo.jsonl")
 
 
 @pytest.fixture(scope="module")
 def ragged_sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 examples of very different lengths."""
-    draw = random.Random(1)
-    rows = [supervised_row(text(draw, 30), text(draw, 1 if number == 2 else 40)) for number in range(12)]
-    file = tmp_path_factory.mktemp("data") / "sft.jsonl"
-    write_rows(file, rows)
-    return file
-
-
-class Pair:
-    """A packed trainer as ``train_step`` builds it, and stock TRL's on the same rows in the same order."""
-
-    def __init__(
-        self, start: Path, reference: Path | None, objective: Objective, file: Path, output: Path, **settings: Any
-    ) -> None:
-        self.ours = self._ours(start, reference, objective, file, output, evolve(PACKED, **settings))
-        self.stock = self._stock(start, reference, objective)
-
-    def _ours(self, start: Path, reference: Path | None, objective: Objective, file: Path, *rest: Any) -> Any:
-        output, settings = rest
-        models = [self._read(folder) if folder else None for folder in (start, reference)]
-        assert models[0] is not None
-        with quiet():
-            return build(objective, models[0], models[1], file, output, settings, Context())
-
-    def _stock(self, start: Path, reference: Path | None, objective: Objective) -> Any:
-        from trl import DPOTrainer, SFTTrainer
-
-        loaded = self._read(start)
-        arguments = copy.copy(self.ours.args)
-        rows = self.ours.train_dataset
-        common: dict[str, Any] = {"processing_class": loaded.tokenizer}
-        if objective.lora is not None:
-            common["peft_config"] = copy.deepcopy(self.ours.model.peft_config["default"])
-        with quiet():
-            if isinstance(objective, Sft):
-                return SFTTrainer(loaded.model, args=arguments, train_dataset=rows, **common)
-            arguments.precompute_ref_log_probs = False
-            arguments.disable_dropout = True
-            reference_model = self._read(reference or start).model
-            rows = rows.remove_columns(["ref_chosen_logps", "ref_rejected_logps"])
-            return _untouched(DPOTrainer)(loaded.model, reference_model, arguments, train_dataset=rows, **common)
-
-    @staticmethod
-    def _read(folder: Path) -> Loaded:
-        return read(Model("phi2", str(folder)), Phi2Settings())
-
-    def both(self) -> tuple[Any, Any]:
-        return self.ours, self.stock
-
-    def losses(self, rows: slice) -> list[Any]:
-        """Of one batch, with gradients left in the models."""
-        losses = []
-        for trainer in self.both():
-            examples = [trainer.train_dataset[index] for index in range(12)[rows]]
-            wanted = trainer._signature_columns or list(examples[0])
-            batch = trainer._prepare_inputs(
-                trainer.data_collator([{key: row[key] for key in row if key in wanted} for row in examples])
-            )
-            trainer.model.train()
-            with quiet():
-                loss = trainer.compute_loss(trainer.model, batch)
-            loss.backward()
-            losses.append(loss.detach())
-        return losses
-
-
-def _untouched(trainer: type[Any]) -> type[Any]:
-    """Its preparation of text is left out, for the rows are tokens, and their order is ours."""
-
-    class Untouched(trainer):  # type: ignore[misc]
-        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            return dataset
-
-        def _get_train_sampler(self, dataset: Any = None) -> Any:
-            return bucket_sampler(self)
-
-    return Untouched
+    return write_ragged_examples(tmp_path_factory.mktemp("data") / "sft.jsonl")
 
 
 def assert_same_gradients(pair: Pair) -> None:

@@ -181,6 +181,30 @@ def test_an_unknown_loss_is_refused_before_anything_is_read(dpo_file: Path, tmp_
         run(tmp_path / "no-model", None, evolve(DPO, loss_type="sigmiod"), dpo_file, tmp_path / "M2")
 
 
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ({}, "no loss is named"),
+        ({"sigmoid": 1.0, "stf": 0.2}, "loss_type 'stf': unknown; did you mean 'sft'"),
+        ({"sigmoid": 0.0}, "loss_type 'sigmoid': its weight is 0.0; give one above 0"),
+    ],
+)
+def test_a_sum_of_losses_is_checked_before_anything_is_read(
+    dpo_file: Path, tmp_path: Path, losses: dict[str, float], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "no-model", None, evolve(DPO, loss_type=losses), dpo_file, tmp_path / "M2")
+
+
+def test_a_sum_of_losses_is_trls(base: Path, dpo_file: Path, tmp_path: Path) -> None:
+    rows = run(base, base, evolve(DPO, loss_type={"sigmoid": 1.0, "sft": 0.2}), dpo_file, tmp_path / "M2")
+    combined = stock_dpo(
+        base, base, dpo_file, tmp_path / "stock", loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.2]
+    )
+    assert_close(rows, combined, REWARDS)
+    assert rows[0]["loss"] > 0.7
+
+
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_every_loss_that_may_be_named_trains(base: Path, dpo_file: Path, tmp_path: Path, loss_type: str) -> None:
     rows = run(base, None, evolve(DPO, loss_type=loss_type, epochs=0.25), dpo_file, tmp_path / "M2")
