@@ -21,7 +21,7 @@ _ENOUGH_TOKENS = 4096
 _USABLE = 0.92
 """Of a GPU's memory: the rest is the CUDA context, and holes between blocks."""
 _CHECKPOINTING_FROM = 500_000_000
-"""Parameters from which gradient checkpointing is worth its time on a CPU, where nothing tells what fits."""
+"""Parameters from which gradient checkpointing is worth its time where nothing tells what fits."""
 _GIB = 2**30
 
 
@@ -39,10 +39,11 @@ def fit(objective: Objective, model: Any, lengths: Sequence[int], packed: bool, 
     """What the recipe and the settings say, and where they leave it open, the fastest that fits into the GPU.
 
     ``lengths`` are the tokens that each row takes (both answers of a pair). Raises ``InputError`` where not even what
-    is asked for, or one row at a time with checkpointing, fits.
+    is asked for, or one row at a time with checkpointing, fits. A user's accelerate config may spread the model over
+    GPUs: there nothing is estimated, and all that is asked for is tried.
     """
     rows, checkpointing = objective.micro_batch_size, settings.gradient_checkpointing
-    if model.device.type != "cuda":
+    if model.device.type != "cuda" or settings.accelerate_config is not None:
         large = int(model.num_parameters()) > _CHECKPOINTING_FROM
         return Fit(rows or objective.batch_size, large if checkpointing is None else checkpointing)
     capacity = int(_USABLE * device_memory(model.device))

@@ -25,6 +25,7 @@ from tutelage.context import Context
 from tutelage.jsonl import write_json
 from tutelage.records import Model, Objective
 from tutelage_phi2 import loading
+from tutelage_phi2.devices import agreed
 from tutelage_phi2.settings import Phi2Settings
 
 MARK = "training.json"
@@ -42,6 +43,10 @@ class TrainingFolder:
     training: dict[str, Any] = field(eq=False)
     """What makes this training what it is, as JSON values."""
 
+    def checkpoint(self, step: int) -> Path:
+        """The training checkpoint that was made after so many steps."""
+        return self.path / f"checkpoint-{step}"
+
     def last(self) -> Path | None:
         """The checkpoint to go on from, or None; whatever else lies there is removed."""
         whole = [folder for folder in self.path.glob("checkpoint-*") if _read_mark(folder) == self.training]
@@ -51,7 +56,7 @@ class TrainingFolder:
 
     def finish(self, step: int) -> None:
         """Mark the checkpoint of ``step`` as whole, once it is on the disk, and drop the one before."""
-        folder = self.path / f"checkpoint-{step}"
+        folder = self.checkpoint(step)
         for file in folder.rglob("*"):
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -89,7 +94,7 @@ def training_folder(
         "reference": _stamp(reference) if reference else None,
         "objective": [type(objective).__name__, attrs.asdict(objective)],
         "examples": _digest(examples),
-        "settings": attrs.asdict(settings),
+        "settings": {**attrs.asdict(settings), "device": loading.device_of(settings).type},
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
     name = sha256(training["output"].encode()).hexdigest()[:16]
@@ -125,10 +130,13 @@ def keeping_callback() -> type[Any]:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if self.interval is not None and state.global_step < state.max_steps:
                 share = _STOPPED_SHARE if self.context.cancelled() else 1
-                control.should_save = time.monotonic() - self.kept >= share * self.interval
+                is_due = time.monotonic() - self.kept >= share * self.interval
+                control.should_save = bool(agreed(is_due, args.device))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.folder.finish(state.global_step)
+            args.distributed_state.wait_for_everyone()  # each process writes its random numbers
+            if state.is_world_process_zero:
+                self.folder.finish(state.global_step)
             self.kept = time.monotonic()
 
     return Keeping

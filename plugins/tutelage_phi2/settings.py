@@ -58,3 +58,12 @@ class Phi2Settings:
         "step, null is never.",
         validator=_not_negative,
     )
+    processes: int | None = _setting(
+        None,
+        "Processes that share training and generation, each on a device of its own; left out, one for each visible "
+        "GPU, on a CPU one.",
+        validator=_at_least_one,
+    )
+    accelerate_config: str | None = _setting(
+        None, "Your own accelerate config (YAML), for training by FSDP or on several machines, in place of processes."
+    )

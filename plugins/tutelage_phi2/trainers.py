@@ -9,6 +9,8 @@ from typing import Any
 
 from tutelage_phi2 import packing
 from tutelage_phi2.batching import BucketSampler, by_rows, by_tokens, row_length
+from tutelage_phi2.devices import agreed
+from tutelage_phi2.sharing import dealt_out, shared_loader
 
 REFERENCE_TOKENS = 32_768
 """Of packed pairs, whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
@@ -22,6 +24,11 @@ class _Ours:
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Training checkpoints are nobody's model."""
+
+    def get_train_dataloader(self) -> Any:
+        """Several processes share the rows of each step, which are those of a training by one."""
+        ours: Any = self
+        return shared_loader(ours) if ours.args.world_size > 1 else super().get_train_dataloader()  # type: ignore[misc]
 
     def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
         """Weights keep their types, which PEFT would make float32 as it loads them."""
@@ -85,7 +92,7 @@ def _no_fingerprint() -> Iterator[None]:
 def bucket_sampler(trainer: Any) -> BucketSampler:
     """The order of this trainer's rows: each step sees the same ones, however many the device holds at once."""
     lengths = [row_length(row) for row in trainer.train_dataset]
-    rows_a_step = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    rows_a_step = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
     return BucketSampler(lengths, rows_a_step, trainer.args.seed)
 
 
@@ -101,15 +108,18 @@ def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
     rows = list(dataset)
     lengths = [row_length(row) for row in rows]
     is_packed = packing.is_packed(trainer.data_collator)
-    chosen, rejected = torch.empty(len(rows)), torch.empty(len(rows))
+    chosen, rejected = torch.zeros(len(rows)), torch.zeros(len(rows))
+    batches = by_tokens(lengths, REFERENCE_TOKENS // 2) if is_packed else by_rows(lengths, batch_size)
     training = model.training
     model.eval()
-    for indices in by_tokens(lengths, REFERENCE_TOKENS // 2) if is_packed else by_rows(lengths, batch_size):
+    for indices, is_mine in dealt_out(batches, trainer.args.world_size, trainer.args.process_index):
         batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
         sides = trainer.compute_ref_log_probs(model, batch)
-        chosen[indices], rejected[indices] = (side.float().cpu() for side in sides)
+        if is_mine:
+            chosen[indices], rejected[indices] = (side.float().cpu() for side in sides)
     model.train(training)
-    columns = {"ref_chosen_logps": chosen.tolist(), "ref_rejected_logps": rejected.tolist()}
+    both = trainer.accelerator.reduce(torch.stack([chosen, rejected]).to(trainer.args.device), "sum")
+    columns = dict(zip(("ref_chosen_logps", "ref_rejected_logps"), both.tolist(), strict=True))
     for name, column in columns.items():
         dataset = dataset.add_column(name, column)
     return dataset
@@ -140,7 +150,8 @@ def progress_callback() -> type[Any]:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.context.advance(1)
-            control.should_training_stop = control.should_training_stop or self.context.cancelled()
+            if agreed(self.context.cancelled(), args.device):
+                control.should_training_stop = True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
             self._log(state.global_step, logs)

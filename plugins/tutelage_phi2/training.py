@@ -13,7 +13,7 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
-from tutelage_phi2 import adapters, checkpoint, loading, model_card, packing, quantizing, trainers
+from tutelage_phi2 import adapters, checkpoint, devices, launching, loading, model_card, packing, quantizing, trainers
 from tutelage_phi2.activations import fuse_activations
 from tutelage_phi2.arguments import check, lora_config, trainer_arguments
 from tutelage_phi2.batching import tokens_held
@@ -21,8 +21,10 @@ from tutelage_phi2.engine import context_length
 from tutelage_phi2.examples import dpo_rows, sft_rows
 from tutelage_phi2.finding import require
 from tutelage_phi2.fitting import fit
+from tutelage_phi2.gathering import whole_model
 from tutelage_phi2.loading import Loaded
 from tutelage_phi2.quiet import quiet
+from tutelage_phi2.request import Request
 from tutelage_phi2.resuming import TrainingFolder, keeping_callback, logged_rows, step_of, training_folder
 from tutelage_phi2.settings import Phi2Settings
 
@@ -41,9 +43,22 @@ def train(
     check(objective)
     quantizing.check(objective, settings)
     loading.release_all()
-    with quiet(), _light_garbage_collection():
-        _train(model, reference, objective, examples, output, settings, context)
+    processes = devices.training_processes(settings, objective.batch_size)
+    if processes > 1 or settings.accelerate_config is not None:
+        asked = Request.of(model, reference, objective, examples, output, evolve(context, settings=settings))
+        launching.launch(asked, processes, context)
+    else:
+        one = devices.of_one_process(settings, str(loading.device_of(settings)))
+        train_here(model, reference, objective, examples, output, context.with_settings(one))
     return evolve(model, name=str(output))
+
+
+def train_here(
+    model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
+) -> None:
+    """``train`` in this process, which may be one of ``settings.processes`` that train together on their devices."""
+    with quiet(), _light_garbage_collection():
+        _train(model, reference, objective, examples, output, loading.settings_of(context), context)
 
 
 def _train(
@@ -64,10 +79,12 @@ def _train(
     trainer = build(objective, start, other, examples, folder.path, settings, context)
     del other  # its memory is for the training
     _run(trainer, folder, settings, context)
-    trained = quantizing.on_whole_weights(trainer.model, model, settings)
-    checkpoint.save(trained, start.tokenizer, output, loading.dtype_of(settings), loading.location(model))
-    model_card.write(output, model, reference, objective, examples)
-    folder.remove()
+    trained = whole_model(trainer, lambda: loading.read(model, evolve(settings, device="cpu"), dtype).model)
+    if trained is not None:
+        trained = quantizing.on_whole_weights(trained, model, settings)
+        checkpoint.save(trained, start.tokenizer, output, loading.dtype_of(settings), loading.location(model))
+        model_card.write(output, model, reference, objective, examples)
+        folder.remove()
 
 
 @contextmanager
@@ -118,7 +135,9 @@ def build(
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(examples, start.tokenizer, limit)
     packed = packing.wanted(start.model, settings)
-    division = fit(objective, start.model, [tokens_held(row, packed) for row in rows], packed, settings)
+    division = fit(
+        devices.share_of(objective, settings), start.model, [tokens_held(row, packed) for row in rows], packed, settings
+    )
     common = {
         "model": start.model,
         "args": trainer_arguments(objective, start.model, output, settings, packed, division),
@@ -161,16 +180,23 @@ def _is_same(reference: Model, model: Model) -> bool:
 def _run(trainer: Any, folder: TrainingFolder, settings: Phi2Settings, context: Context) -> None:
     """Train, from the folder's checkpoint on where it has one. Raises ``StageError`` where the user cancels."""
     trainer.add_callback(keeping_callback()(folder, settings.checkpoint_minutes, context))
-    last = folder.last()
+    last = _last(trainer, folder)
     if last is not None:
         trainer._total_train_tokens = int(logged_rows(last)[-1]["num_tokens"])  # TRL counts on from 0
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     state = trainer.state
     if state.global_step < state.max_steps:
-        kept = folder.last()
+        kept = _last(trainer, folder)
         if kept is None:
             folder.remove()
         raise StageError(
             f"training was cancelled after {state.global_step} of {state.max_steps} steps; the same command "
             + (f"goes on after step {step_of(kept)}" if kept else "starts this step again")
         )
+
+
+def _last(trainer: Any, folder: TrainingFolder) -> Path | None:
+    """The training checkpoint to go on from, which the first of several processes chooses."""
+    last = folder.last() if trainer.is_world_process_zero() else None
+    step = devices.agreed(step_of(last) if last else 0, trainer.args.device)
+    return folder.checkpoint(step) if step else None

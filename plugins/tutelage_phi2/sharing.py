@@ -1,0 +1,90 @@
+"""Batches of a training that several processes share: each step learns from the rows of a training by one process.
+
+accelerate would cut the rows into batches of one process and deal these out. Then the last step of an epoch, which has
+fewer rows, would be filled up with rows of the first. Here the rows of each step are dealt out, one after the other;
+where they do not come out even, rows of the same step are counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from math import ceil
+from typing import Any, TypeVar
+
+from attrs import frozen
+
+T = TypeVar("T")
+
+
+@frozen
+class SharedBatches:
+    """A batch sampler of one process."""
+
+    order: Any
+    """A sampler of row numbers, the same in every process, with ``set_epoch``."""
+    step_rows: int
+    """Rows that all processes together learn from in a step."""
+    device_rows: int
+    """Rows that one device holds at once."""
+    processes: int
+    rank: int
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = iter(self.order)
+        while step := list(islice(rows, self.step_rows)):
+            filled = list(islice(cycle(step), self._share(len(step)) * self.processes))
+            mine = filled[self.rank :: self.processes]
+            yield from (mine[start : start + self.device_rows] for start in range(0, len(mine), self.device_rows))
+
+    def __len__(self) -> int:
+        steps, rest = divmod(len(self.order), self.step_rows)
+        return steps * self._batches(self.step_rows) + self._batches(rest)
+
+    def _share(self, rows: int) -> int:
+        return ceil(rows / self.processes)
+
+    def _batches(self, rows: int) -> int:
+        return ceil(self._share(rows) / self.device_rows)
+
+
+def dealt_out(batches: Sequence[T], processes: int, rank: int) -> Iterator[tuple[T, bool]]:
+    """One process's batches, and whether each is its own: all processes go through as many, for they may share layers.
+
+    Where they do not come out even, the last batch is gone through again by those that have none.
+    """
+    for start in range(0, len(batches), processes):
+        yield batches[min(start + rank, len(batches) - 1)], start + rank < len(batches)
+
+
+def shared_loader(trainer: Any) -> Any:
+    """The data loader of one of several processes, in place of the one that ``accelerate`` would prepare."""
+    from torch.utils.data import DataLoader, RandomSampler
+
+    class Loader(DataLoader):  # type: ignore[misc]  # torch is not followed
+        def set_epoch(self, epoch: int) -> None:
+            self.batch_sampler.set_epoch(epoch)
+
+    arguments = trainer.args
+    order = trainer._get_train_sampler(trainer.train_dataset)
+    if isinstance(order, RandomSampler):
+        order = _seeded(trainer.train_dataset, arguments.seed)
+    rows = arguments.per_device_train_batch_size
+    step_rows = rows * arguments.gradient_accumulation_steps * arguments.world_size
+    return Loader(
+        trainer._remove_unused_columns(trainer.train_dataset, description="training"),
+        batch_sampler=SharedBatches(order, step_rows, rows, arguments.world_size, arguments.process_index),
+        collate_fn=trainer.data_collator,
+        pin_memory=arguments.dataloader_pin_memory,
+    )
+
+
+def _seeded(dataset: Any, seed: int) -> Any:
+    """The random order that ``accelerate`` gives to a training by one process."""
+    from accelerate.data_loader import SeedableRandomSampler
+
+    return SeedableRandomSampler(dataset, data_seed=seed)
