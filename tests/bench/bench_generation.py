@@ -5,7 +5,7 @@
     python tests/bench/bench_generation.py --arms engine,judging --size phi-2
 
 All sample at temperature 0.7 and top-p 0.9 from the same prompts; counted are the tokens that are kept, up to the end
-token. ``full`` are replies that all run to the limit. ``judging`` asks for judgements under one rubric of 400 tokens.
+token. ``full`` are replies that all run to the limit. ``judging`` asks for judgements of 100 tokens under one rubric of 400.
 The first line is the device's name; the last is everything as JSON.
 """
 
@@ -25,9 +25,13 @@ from tutelage_phi2.chat import ensure_chat, question
 from tutelage_phi2.engine import end_tokens, generate
 from tutelage_phi2.loading import Loaded
 
-ARMS = ("one-by-one", "static", "engine", "full-static", "full-engine", "judging")
+ARMS = ("one-by-one", "static", "full-static", "engine", "full-engine", "judging")
+"""In the order in which they run: all share one student, whose attention the engine replaces."""
 LENGTHS = {"embedded": (8, 16, 32), "phi-2": (16, 116, 256)}
 """Words of a prompt, from and to (the template adds four), and new tokens at most."""
+
+JUDGED = {"embedded": (60, 32), "phi-2": (400, 250)}
+"""Words of the rubric, and of a judged answer at most."""
 
 
 @frozen
@@ -46,7 +50,7 @@ class Speed:
         return self.kept / self.seconds
 
 
-def student(size: str, device: str, end_bias: float | None) -> Loaded:
+def student(size: str, device: str, end_bias: float | None = None) -> Loaded:
     """A random student, ready to answer."""
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)
@@ -129,33 +133,33 @@ def kept_tokens(rows: list[list[int]], ends: frozenset[int]) -> int:
 
 
 def judge_prompts(size: str, count: int) -> list[str]:
-    """One rubric of 400 words, then a task and an answer to it; four answers a task."""
-    (rubric,) = random_student.texts(size, 1, 400, 400, seed=1)
+    """A rubric, then a task and an answer to it; four answers a task."""
+    rubric_words, most = JUDGED[size]
+    (rubric,) = random_student.texts(size, 1, rubric_words, rubric_words, seed=1)
     tasks = random_student.texts(size, -(-count // 4), *LENGTHS[size][:2])
-    answers = random_student.texts(size, count, 1, 250, seed=2)
+    answers = random_student.texts(size, count, 1, most, seed=2)
     return [f"{rubric} {tasks[number // 4]} {answer}" for number, answer in enumerate(answers)]
 
 
-def measure(arm: str, options: argparse.Namespace) -> Speed:
-    """Run one arm on a student of its own, so that each starts from an empty device."""
-    size, device = options.size, options.device
-    shortest, longest, limit = LENGTHS[size]
+def measure(arm: str, loaded: Loaded, options: argparse.Namespace) -> Speed:
+    """Run one arm."""
+    size, on_gpu = options.size, options.device.startswith("cuda")
     full = arm.startswith("full") or arm == "judging"
-    loaded = student(size, device, random_student.NEVER if full else None)
-    texts = random_student.texts(size, options.prompts, shortest, longest)
-    prompts = [question(loaded.tokenizer, text) for text in texts]
+    loaded.model.lm_head.bias.data[0] = random_student.NEVER if full else random_student.END_BIAS[size]
+    shortest, longest, limit = LENGTHS[size]
+    prompts = [
+        question(loaded.tokenizer, text) for text in random_student.texts(size, options.prompts, shortest, longest)
+    ]
     sampling = Sampling(0.7, 0.9, limit, 0)
     if arm == "judging":
         asked = judge_prompts(size, options.prompts * options.samples)
         prompts = [question(loaded.tokenizer, text) for text in asked]
         return by_engine(loaded, prompts, 1, _with_limit(sampling, 100), options.batch_size)
     if arm == "one-by-one":
-        few = prompts[: max(1, options.alone)]
-        return by_generate(loaded, few, 1, sampling, 1, static=False)
+        return by_generate(loaded, prompts[: options.alone], 1, sampling, 1, static=False)
     if arm.endswith("static"):
-        few = prompts[: options.static_batches * options.static_size // options.samples]
-        static = device.startswith("cuda")
-        return by_generate(loaded, few if static else prompts, options.samples, sampling, options.static_size, static)
+        few = prompts[: options.static_batches * options.static_size // options.samples] if on_gpu else prompts
+        return by_generate(loaded, few, options.samples, sampling, options.static_size, static=on_gpu)
     return by_engine(loaded, prompts, options.samples, sampling, options.batch_size)
 
 
@@ -175,11 +179,13 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=8, help="prompts that generate answers one by one")
     options = parser.parse_args()
     print(torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{torch.get_num_threads()} threads")
+    chosen = options.arms.split(",")
+    if unknown := set(chosen) - set(ARMS):
+        sys.exit(f"no such arms: {', '.join(unknown)}; there are: {', '.join(ARMS)}")
+    loaded = student(options.size, options.device)
     results = {}
-    for arm in options.arms.split(","):
-        if arm not in ARMS:
-            sys.exit(f"no arm {arm!r}; there are: {', '.join(ARMS)}")
-        speed = results[arm] = measure(arm, options)
+    for arm in sorted(chosen, key=ARMS.index):
+        speed = results[arm] = measure(arm, loaded, options)
         print(
             f"{arm:12} {speed.replies:6} replies {speed.kept:9,} tokens {speed.seconds:8.2f} s "
             f"{speed.rate:10,.1f} tokens/s (warm-up {speed.warm_up:.1f} s)",

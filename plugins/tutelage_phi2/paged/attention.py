@@ -34,8 +34,7 @@ class Cache:
 
         config = model.config
         kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (pages, kv_heads, PAGE_SIZE, head_dim)
+        shape = (pages, kv_heads, PAGE_SIZE, head_size(config))
         keys, values = (
             [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in range(config.num_hidden_layers)]
             for _ in range(2)
@@ -171,8 +170,15 @@ def serves(model: Any) -> bool:
     """Whether ``attend`` computes what this model's own attention does: full causal attention and nothing beside it."""
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    plain = not any(getattr(config, more, None) for more in ("attn_logit_softcapping", "sliding_window", "sub_configs"))
-    return plain and kinds == {"full_attention"} and bool(getattr(model, "_supports_attention_backend", False))
+    more = any(getattr(config, name, None) for name in ("attn_logit_softcapping", "sliding_window", "sub_configs"))
+    size = head_size(config)
+    fits = size >= 16 and size % 8 == 0
+    return bool(fits and not more and kinds == {"full_attention"} and model._supports_attention_backend)
+
+
+def head_size(config: Any) -> int:
+    """Numbers of a key of one head."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def use(model: Any) -> None:
