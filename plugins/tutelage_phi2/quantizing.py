@@ -67,5 +67,5 @@ def move_adapter(trained: Any, base: Any) -> Any:
     config = copy(trained.peft_config["default"])
     config.base_model_name_or_path = None  # another copy has another name, of which PEFT would warn
     moved = get_peft_model(base, config)
-    set_peft_model_state_dict(moved, get_peft_model_state_dict(trained))
+    set_peft_model_state_dict(moved, get_peft_model_state_dict(trained, save_embedding_layers=False))
     return moved

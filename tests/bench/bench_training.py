@@ -30,6 +30,7 @@ import random_student
 from attrs import asdict, frozen
 
 from tutelage.context import Context
+from tutelage.errors import InputError
 from tutelage.jsonl import read_rows, write_rows
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage.trl_format import message, supervised_row
@@ -105,7 +106,8 @@ def student(size: str, options: argparse.Namespace) -> Loaded:
     """A random student, ready to learn."""
     if options.quantization != "none":
         with tempfile.TemporaryDirectory() as folder:
-            random_student.write(Path(folder), size)
+            random_student.build(size, None, options.device).save_pretrained(folder)
+            random_student.tokenizer(size).save_pretrained(folder)
             return quantizing.read(Model("phi2", folder), settings_of(options, packed=True), None)
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)
@@ -196,6 +198,7 @@ def measure(arm: str, size: str, pairs: int, options: argparse.Namespace) -> Res
         loaded = student(size, options)
         weights = loaded.model.num_parameters()
         rows = (sft_rows if kind == "sft" else dpo_rows)(file, loaded.tokenizer, 4096)
+        forget_peak(options.device)
         expected = estimate(kind, way, loaded.model, rows, options)
         started = time.perf_counter()
         if way in OURS:
@@ -247,17 +250,21 @@ def operations(kind: str, full: bool) -> int:
 
 @contextmanager
 def emptied(device: str) -> Iterator[None]:
-    """Free the device's memory before and after, and count its peak from here."""
+    """Free the device's memory at the end, whatever happens."""
+    try:
+        yield
+    finally:
+        forget_peak(device)
+
+
+def forget_peak(device: str) -> None:
+    """Count the peak of memory from here on."""
     import torch
 
-    if device.startswith("cuda"):
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    yield
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def synchronize(device: str) -> None:
@@ -269,7 +276,7 @@ def synchronize(device: str) -> None:
 
 
 def peak(device: str) -> int:
-    """Most bytes of the GPU that torch has held since ``emptied``."""
+    """Most bytes of the GPU that torch has held since ``forget_peak``."""
     import torch
 
     return torch.cuda.max_memory_reserved() if device.startswith("cuda") else 0
@@ -326,8 +333,8 @@ def main() -> None:
         try:
             warm_up(arm, options)
             result = results[arm] = measure(arm, options.size, pairs, options)
-        except torch.cuda.OutOfMemoryError as error:
-            print(f"{arm:15} out of memory: {str(error).splitlines()[0]}", flush=True)
+        except (torch.cuda.OutOfMemoryError, InputError) as error:
+            print(f"{arm:15} does not fit: {str(error).splitlines()[0]}", flush=True)
             continue
         print(
             f"{arm:15} {result.rate:9,.0f} tokens/s  {pairs / result.seconds:6.1f} rows/s  {result.seconds:6.1f} s "
