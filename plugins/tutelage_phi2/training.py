@@ -158,7 +158,7 @@ def build(
     trainer.remove_callback(PrinterCallback)
     if objective.lora is not None:
         adapters.cast_adapters(trainer.model, adapters.dtype_of(settings))
-        if packed:
+        if packed and not trainer.is_fsdp_enabled:  # which may keep the weights of an adapter from its layer
             adapters.fuse_adapters(trainer.model)
     return trainer
 
