@@ -139,29 +139,44 @@ class Calls:
         tries.count += 1
         timeout = min(self._limits.attempt_seconds, seconds)
         try:
-            return within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout, place))
+            return within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout, place, stopped))
         except TimeUp:
             raise Transient(f"no whole answer within {timeout + _LATE_SECONDS:g} s") from None
         finally:
             place.leave()
             tries.seconds += time.monotonic() - place.started
 
-    def _sent(self, request: Request[T], key: str | None, tries: _Tries, timeout: float, place: Place) -> Answer[T]:
-        """Ask and store. It runs to its end even where its time was up: a late answer is paid, and kept."""
+    def _sent(
+        self,
+        request: Request[T],
+        key: str | None,
+        tries: _Tries,
+        timeout: float,
+        place: Place,
+        stopped: threading.Event,
+    ) -> Answer[T]:
+        """Ask and store. It runs to its end even where its time was up: a late answer is paid, and kept.
+
+        The place is left when the answer is stored, so that a kill loses no more answers than there are places. What
+        ends the step stops it before that, so that no further request takes the place.
+        """
         try:
             reply = self._ask(request.body, timeout)
+            seconds = time.monotonic() - place.started
+            place.faster(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
+            return self._settled(request, key, reply, tries, seconds)
         except CallError as problem:
             if isinstance(problem, Transient) and problem.too_fast:
                 place.slower()
+            if isinstance(problem, Unusable):
+                stopped.set()
             problem.args = (self._endpoint.scrub(str(problem)),)
             raise
         except Exception as error:
+            stopped.set()
             raise StageError(self._endpoint.scrub(self._surprise(error))) from None
         finally:
             place.leave()
-        seconds = time.monotonic() - place.started
-        place.faster(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
-        return self._settled(request, key, reply, tries, seconds)
 
     def _settled(
         self, request: Request[T], key: str | None, reply: Reply, tries: _Tries, seconds: float = 0.0
