@@ -1,6 +1,6 @@
 """The stages of a chat service: what is left to a plugin is how its protocol spells a question and an answer.
 
-A plugin that calls an API makes one ``ChatService`` and returns from each hook what the method of that name yields.
+A plugin that calls an API makes a ``ChatService``; ``ChatHooks`` makes the hooks of it.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class ChatService:
     limits: Limits = field(factory=Limits)
     thinking_tokens: int = 0
     """Room for the thoughts of a reasoning model, on top of the answer's length limit."""
+    log_probabilities: bool = True
+    """Whether comparisons ask for the tokens' log-probabilities, to be weighted by them."""
 
     def generate_candidates(self, prompts: Iterable[Prompt], n: int, sampling: Sampling) -> Iterator[Candidate]:
         """Each prompt ``n`` times, each as a request of its own (many servers ignore a count)."""
@@ -98,9 +100,7 @@ class ChatService:
             item_id, sample = answer.about
             yield _judgement(item_id, sample, answer.reply, rubric)
 
-    def evaluate(
-        self, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, log_probabilities: bool = True
-    ) -> Iterator[Verdict]:
+    def evaluate(self, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling) -> Iterator[Verdict]:
         """Each comparison once, in its own order; weighted by log-probabilities where the service gave them.
 
         Where the rubric is answered by one token and log-probabilities are asked for, a reply without them is no
@@ -108,13 +108,13 @@ class ChatService:
         """
         requests = (
             self._request(
-                comparison.id, render_comparison(rubric, comparison), sampling, 0, log_probabilities, rubric.system
+                comparison.id, render_comparison(rubric, comparison), sampling, 0, self.log_probabilities, rubric.system
             )
             for comparison in comparisons
         )
         for answer in self._answers(requests):
             if rubric.tokens:
-                yield _token_verdict(answer.about, answer.reply, rubric, rubric.tokens, log_probabilities)
+                yield _token_verdict(answer.about, answer.reply, rubric, rubric.tokens, self.log_probabilities)
             else:
                 yield _verdict(answer.about, answer.reply)
 

@@ -5,24 +5,14 @@ This module only answers pluggy. The SDK is imported when a hook is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tutelage.chat_hooks import ChatHooks
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin_info import EnvironmentVariable, PluginInfo
-from tutelage.records import (
-    Candidate,
-    Comparison,
-    Demonstration,
-    JudgeItem,
-    Judgement,
-    Model,
-    Prompt,
-    Rubric,
-    Sampling,
-    Verdict,
-)
+from tutelage.records import Model
 from tutelage.services import ChatService
 from tutelage_openai.checking import check
 from tutelage_openai.settings import KEY_VARIABLE, OpenAiSettings, endpoint
@@ -43,43 +33,6 @@ def describe() -> PluginInfo:
     )
 
 
-@hookimpl
-def generate_candidates(
-    model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
-) -> Iterator[Candidate]:
-    """Answer each prompt ``n`` times."""
-    with _service(model, context) as service:
-        yield from service.generate_candidates(prompts, n, sampling)
-
-
-@hookimpl
-def judge(
-    model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
-) -> Iterator[Judgement]:
-    """Score answers by the rubric's prompt."""
-    with _service(model, context) as service:
-        yield from service.judge(items, rubric, samples, sampling)
-
-
-@hookimpl
-def demonstrate(
-    model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
-) -> Iterator[Demonstration]:
-    """Answer each prompt once."""
-    with _service(model, context) as service:
-        yield from service.demonstrate(prompts, sampling)
-
-
-@hookimpl
-def evaluate(
-    model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
-) -> Iterator[Verdict]:
-    """Compare two answers by a pairwise rubric's prompt, weighted by log-probabilities where the server gives them."""
-    settings = context.settings or OpenAiSettings()
-    with _service(model, context) as service:
-        yield from service.evaluate(comparisons, rubric, sampling, settings.log_probabilities)
-
-
 @contextmanager
 def _service(model: Model, context: Context) -> Iterator[ChatService]:
     from tutelage_openai import client
@@ -94,4 +47,12 @@ def _service(model: Model, context: Context) -> Iterator[ChatService]:
             ask=client.asking(connection, settings),
             limits=settings.limits,
             thinking_tokens=settings.thinking_tokens,
+            log_probabilities=settings.log_probabilities,
         )
+
+
+_hooks = ChatHooks(_service)
+generate_candidates = _hooks.generate_candidates
+judge = _hooks.judge
+demonstrate = _hooks.demonstrate
+evaluate = _hooks.evaluate

@@ -10,27 +10,11 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from ledger_entry import ENTRY
 
 from tutelage.errors import InputError, StageError
-from tutelage.ledger import Entry, Ledger, default_path, key_of
+from tutelage.ledger import Ledger, default_path, key_of
 from tutelage.records import Outcome
-
-ENTRY = Entry(
-    key="k1",
-    provider="openai",
-    base_url="https://api.openai.com/v1",
-    model="gpt-4-turbo",
-    revision="",
-    request='{"q":1}',
-    sample=0,
-    outcome=Outcome.ANSWERED,
-    text="score: 4",
-    input_tokens=100,
-    output_tokens=10,
-    cost=0.25,
-    run="runs/a",
-    stage="judge",
-)
 
 
 @pytest.fixture
@@ -86,7 +70,7 @@ def test_spend_is_grouped_and_an_unknown_price_is_counted_not_guessed(ledger: Le
     ]
     assert [(line.cost, line.unknown) for line in lines] == [(0.0, 1), (0.25, 0), (1.0, 0)]
     (total,) = ledger.spend(by=())
-    assert (total.answers, total.input_tokens, total.output_tokens, total.cost) == (3, 300, 30, 1.25)
+    assert (total.answers, total.input_tokens, total.output_tokens, total.cost) == (3, 3000, 30, 1.25)
     assert ledger.spent("runs/a") == 0.25
 
 

@@ -28,12 +28,13 @@ def log(**probabilities: float) -> list[tuple[str, float]]:
 Ask = Callable[..., Verdict]
 
 
-def service_that_gives(reply: Reply, ledger: Path) -> ChatService:
+def service_that_gives(reply: Reply, ledger: Path, log_probabilities: bool = True) -> ChatService:
     return ChatService(
         caller=Caller(Ledger(ledger)),
         endpoint=Endpoint("test", "http://127.0.0.1:9", "a model"),
         body=lambda question: {"system": question.system, "text": question.text},
         ask=lambda body, timeout: reply,
+        log_probabilities=log_probabilities,
     )
 
 
@@ -42,9 +43,9 @@ def verdict(tmp_path: Path) -> Ask:
     """The verdict of a service that gives this reply."""
 
     def ask(reply: Reply, log_probabilities: bool = True, rubric: Rubric = RUBRIC) -> Verdict:
-        service = service_that_gives(reply, tmp_path / "ledger.db")
+        service = service_that_gives(reply, tmp_path / "ledger.db", log_probabilities)
         comparison = Comparison("c", "a question", "one answer", "another")
-        (made,) = service.evaluate([comparison], rubric, Sampling(1.0, 1.0, 1), log_probabilities)
+        (made,) = service.evaluate([comparison], rubric, Sampling(1.0, 1.0, 1))
         return made
 
     return ask

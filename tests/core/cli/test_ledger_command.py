@@ -8,27 +8,10 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from click.testing import CliRunner, Result
+from ledger_entry import ENTRY
 
 from tutelage.cli import cli
-from tutelage.ledger import Entry, Ledger
-from tutelage.records import Outcome
-
-ENTRY = Entry(
-    key="k1",
-    provider="openai",
-    base_url="https://api.openai.com/v1",
-    model="gpt-4-turbo",
-    revision="",
-    request="{}",
-    sample=0,
-    outcome=Outcome.ANSWERED,
-    text="score: 4",
-    input_tokens=1000,
-    output_tokens=10,
-    cost=0.25,
-    run="runs/a",
-    stage="judge",
-)
+from tutelage.ledger import Ledger
 
 
 @pytest.fixture(autouse=True)
