@@ -29,6 +29,7 @@ PAGES = (
     "docs/embedded.md",
     "docs/data.md",
     "docs/architecture.md",
+    "docs/services.md",
 )
 
 
@@ -96,7 +97,33 @@ def robustness(proof: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-BLOCKS = {"demo": demo, "seeds": seeds, "robustness": robustness}
+def services(proof: dict[str, Any]) -> str:
+    """Faults, kills and speed of calls, as far as they were measured."""
+    lines = []
+    for service, faults in proof.get("service-faults", {}).items():
+        if isinstance(faults, dict):
+            ended = ", ".join(f"{count:,} {outcome}" for outcome, count in faults["outcomes"].items())
+            lines.append(
+                f"- `{service}`, a server that fails in every way on 30% of the requests: {faults['calls']:,} judge "
+                f"calls took {faults['attempts']:,} requests and ended as {ended}; "
+                f"{faults['answered_items_asked_twice']} answered items were asked twice."
+            )
+    if kills := proof.get("service-kills"):
+        lines.append(
+            f"- Of {kills['kills']} API runs killed with `kill -9` and continued, {kills['same_artifacts']} ended with "
+            f"the artifacts of an undisturbed run; at most {kills['most_repeated']} requests were sent again, with "
+            f"{kills['in_flight']} in flight."
+        )
+    if speed := proof.get("service-throughput"):
+        lines.append(
+            f"- {speed['calls']:,} calls to a server that takes 200 ms, 64 in flight: {speed['calls_per_second']:.0f} "
+            f"a second, {speed['of_possible']:.0%} of what is possible; memory {speed['mib_at_1000_calls']:.0f} MiB "
+            f"after 1,000 calls, {speed['mib_highest']:.0f} MiB at its highest."
+        )
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS = {"demo": demo, "seeds": seeds, "robustness": robustness, "services": services}
 
 if __name__ == "__main__":
     main()

@@ -45,14 +45,15 @@ def measure(service: str, calls: int, in_flight: int, latency: float) -> dict[st
         items = (JudgeItem(str(number), f"Question {number}?", f"Answer {number}. " * 20) for number in range(calls))
         arguments = {"rubric": ADDITIVE_RUBRIC, "samples": 1, "sampling": Sampling(), "context": context}
         outcomes: Counter[str] = Counter()
-        warm_at = warm_memory = highest = 0.0
+        warm_at = warm_memory = warm_cpu = highest = 0.0
         for number, judgement in enumerate(plugin.judge(model=Model(service), items=items, **arguments), 1):
             outcomes[judgement.outcome] += 1
             if number == WARM:
-                warm_at, warm_memory = time.monotonic(), _resident()
+                warm_at, warm_memory, warm_cpu = time.monotonic(), _resident(), _cpu_seconds()
             if number % 100 == 0:
                 highest = max(highest, _resident())
         rate = (calls - WARM) / (time.monotonic() - warm_at)
+        cpu = (_cpu_seconds() - warm_cpu) / (calls - WARM)
         stored = ledger.path.stat().st_size
     return {
         "service": service,
@@ -60,7 +61,7 @@ def measure(service: str, calls: int, in_flight: int, latency: float) -> dict[st
         "outcomes": dict(outcomes),
         "calls_per_second": round(rate, 1),
         "of_possible": round(rate * latency / in_flight, 3),
-        "cpu_ms_per_call": round(1000 * _cpu_seconds() / calls, 2),
+        "cpu_ms_per_call": round(1000 * cpu, 2),
         "mib_at_1000_calls": round(warm_memory, 1),
         "mib_highest": round(highest, 1),
         "ledger_mib": round(stored / MIB, 1),

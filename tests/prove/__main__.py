@@ -30,11 +30,11 @@ def main(names: list[str]) -> None:
     unknown = set(names) - set(SHOWS)
     if unknown:
         sys.exit(f"no show {', '.join(sorted(unknown))}; there are: {', '.join(SHOWS)}")
-    proof = json.loads(PROOF.read_text()) if PROOF.exists() else {}
     for name in names or SHOWS:
         print(f"-- {name}", flush=True)
         started = time.monotonic()
         figures = SHOWS[name]()
+        proof = json.loads(PROOF.read_text()) if PROOF.exists() else {}  # here: other shows may have ended meanwhile
         proof[name] = {
             "measured": time.strftime("%Y-%m-%d"),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
