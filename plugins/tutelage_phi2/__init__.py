@@ -119,6 +119,6 @@ def train_step(
 @hookimpl
 def release(model: Model) -> None:
     """Forget the weights of this model, where they are the ones that are loaded."""
-    from tutelage_phi2 import loading
+    from tutelage_phi2 import asking
 
-    loading.release(model)
+    asking.release(model)

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from tutelage.context import Context
 from tutelage.records import Candidate, Demonstration, Model, Outcome, Prompt, Sampling
-from tutelage_phi2.chat import question
-from tutelage_phi2.engine import Reply, generate
-from tutelage_phi2.loading import load, settings_of
+from tutelage_phi2.asking import asking
+from tutelage_phi2.engine import Reply
+from tutelage_phi2.loading import settings_of
 
 T = TypeVar("T")
 
@@ -41,11 +41,10 @@ def replies(
 ) -> Iterator[tuple[T, Reply]]:
     """Ask each (key, text) n times and yield (key, reply) as batches finish; stops early where the user cancels."""
     settings = settings_of(context)
-    loaded = load(model, settings)
+    ask = asking(model, settings)
     questions = iter(questions)
     while window := list(islice(questions, WINDOW)):
-        texts = [question(loaded.tokenizer, text) for _, text in window]
-        for batch in generate(loaded, texts, n, sampling, settings.batch_size):
+        for batch in ask([text for _, text in window], n, sampling):
             context.advance(len(batch))
             yield from ((window[reply.prompt][0], reply) for reply in batch)
             if context.cancelled():

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from tutelage import errors
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
 from tutelage_phi2.request import ALIVE, STOP, TOLD, Request, failures, told
@@ -57,7 +56,7 @@ def _command(settings: Phi2Settings, processes: int) -> list[str]:
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
 
 
-def _environment() -> Mapping[str, str]:
+def environment() -> Mapping[str, str]:
     """One thread a process, unless the user says otherwise: several would fight for the same cores."""
     return {"OMP_NUM_THREADS": "1", **os.environ}
 
@@ -89,7 +88,7 @@ def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[by
     It has a session of its own: Ctrl-C is this process's to answer.
     """
     launcher = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), start_new_session=True
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True
     )
     try:
         yield launcher
@@ -122,13 +121,13 @@ def _new(lines: IO[str]) -> Iterator[tuple[str, object]]:
 
 def _error(folder: Path, log: IO[bytes], status: int) -> TutelageError:
     """One error for the user: what a process said of itself, else the end of what all of them wrote."""
-    found = failures(folder)
-    for failure in found:
-        kind = getattr(errors, failure.kind, None)
-        if isinstance(kind, type) and issubclass(kind, TutelageError):
-            return kind(failure.message)
-    if found:
-        return StageError(f"training in several processes failed: {found[0].kind}: {found[0].message}")
+    for failure in failures(folder):
+        return failure.error("training in several processes")
+    words = last_words(log)
+    return StageError("\n".join([f"training in several processes ended with status {status}; its last words:", *words]))
+
+
+def last_words(log: IO[bytes]) -> list[str]:
+    """The last lines of what a process wrote."""
     log.seek(0)
-    tail = log.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]
-    return StageError("\n".join([f"training in several processes ended with status {status}; its last words:", *tail]))
+    return log.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]

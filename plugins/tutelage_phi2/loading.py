@@ -45,7 +45,7 @@ def load(model: Model, settings: Phi2Settings) -> Loaded:
 
     Raises ``InputError`` where the weights are not there or not readable, ``PluginError`` where a package is missing.
     """
-    key = (model.name, settings, _stamp(model))
+    key = (model.name, settings, stamp(model))
     if key not in _loaded:
         release_all()
         _loaded[key] = read(model, settings)
@@ -76,7 +76,7 @@ def empty_cache() -> None:
         torch.cuda.empty_cache()
 
 
-def _stamp(model: Model) -> tuple[tuple[str, int, int], ...]:
+def stamp(model: Model) -> tuple[tuple[str, int, int], ...]:
     """What tells one state of a weights folder from another: a checkpoint may be written anew under the same path."""
     files = sorted(Path(location(model)).glob("*.safetensors"))
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)

@@ -15,7 +15,9 @@ from typing import Any
 
 from attrs import frozen
 
+from tutelage import errors
 from tutelage.context import Context
+from tutelage.errors import StageError, TutelageError
 from tutelage.jsonl import converter, write_json
 from tutelage.records import Dpo, Model, Objective, Sft
 from tutelage_phi2 import loading
@@ -87,12 +89,25 @@ class Failure:
     seconds: float
     """When, by the clock that all processes of a machine share."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is an error of ``tutelage.errors``, whose message is meant for the user as it is."""
+        kind = getattr(errors, self.kind, None)
+        return isinstance(kind, type) and issubclass(kind, TutelageError)
+
+    def error(self, doing: str) -> TutelageError:
+        """The error for the user; any other than a plain one is a ``StageError`` that says what was being done."""
+        if self.is_plain:
+            kind: type[TutelageError] = getattr(errors, self.kind)
+            return kind(self.message)
+        return StageError(f"{doing} failed: {self.kind}: {self.message}")
+
 
 def failures(folder: Path) -> list[Failure]:
-    """Of all processes, the first one first."""
+    """Of all processes: plain errors before others, which may be their consequence, and then the first one first."""
     files = folder.glob(FAILED.format(rank="*"))
     found = [converter().structure(json.loads(file.read_bytes()), Failure) for file in files]
-    return sorted(found, key=lambda failure: failure.seconds)
+    return sorted(found, key=lambda failure: (not failure.is_plain, failure.seconds))
 
 
 def told(line: str) -> tuple[str, Any]:

@@ -13,7 +13,18 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
-from tutelage_phi2 import adapters, checkpoint, devices, launching, loading, model_card, packing, quantizing, trainers
+from tutelage_phi2 import (
+    adapters,
+    asking,
+    checkpoint,
+    devices,
+    launching,
+    loading,
+    model_card,
+    packing,
+    quantizing,
+    trainers,
+)
 from tutelage_phi2.activations import fuse_activations
 from tutelage_phi2.arguments import check, lora_config, trainer_arguments
 from tutelage_phi2.batching import tokens_held
@@ -42,7 +53,7 @@ def train(
     settings = loading.settings_of(context)
     check(objective)
     quantizing.check(objective, settings)
-    loading.release_all()
+    asking.release_all()
     processes = devices.training_processes(settings, objective.batch_size)
     if processes > 1 or settings.accelerate_config is not None:
         asked = Request.of(model, reference, objective, examples, output, evolve(context, settings=settings))
