@@ -5,7 +5,7 @@
     python tests/bench/bench_generation.py --arms engine,judging --size phi-2
 
 All sample at temperature 0.7 and top-p 0.9 from the same prompts; counted are the tokens that are kept, up to the end
-token. ``full`` are replies that all run to the limit. ``judging`` asks for judgements of 100 tokens under one rubric of 400.
+token. ``full`` are replies that all run to the limit; ``judging`` are judgements of 100 tokens under a rubric of 400.
 The first line is the device's name; the last is everything as JSON.
 """
 

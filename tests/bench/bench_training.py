@@ -106,8 +106,7 @@ def student(size: str, options: argparse.Namespace) -> Loaded:
     """A random student, ready to learn."""
     if options.quantization != "none":
         with tempfile.TemporaryDirectory() as folder:
-            random_student.build(size, None, options.device).save_pretrained(folder)
-            random_student.tokenizer(size).save_pretrained(folder)
+            random_student.write(Path(folder), size, options.device)
             return quantizing.read(Model("phi2", folder), settings_of(options, packed=True), None)
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)

@@ -26,18 +26,26 @@ SIZES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 2048,
         "partial_rotary_factor": 0.4,
     },
+    "small": {
+        "vocab_size": 1024,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 2048,
+    },
 }
-"""The embedded student's, and Phi-2's (2.78 billion parameters)."""
-END_BIAS = {"embedded": 2.7, "phi-2": 4.2}
+"""The embedded student's, Phi-2's (2.78 billion parameters), and one with which to try a benchmark."""
+END_BIAS = {"embedded": 2.7, "phi-2": 4.2, "small": 1.4}
 """Added to the end token's logit. At temperature 0.7 and top-p 0.9, replies end after 10 tokens or so; for Phi-2 after
 120 of 256 on average, geometrically, every sixth not at all."""
 NEVER = -1e4
 """An end bias with which no reply ends before its limit."""
 
 
-def write(folder: Path, size: str, end_bias: float | None = None) -> Path:
-    """Write a student with a word-level tokenizer into ``folder``; ``end_bias`` of None is the size's own."""
-    build(size, end_bias, "cpu").save_pretrained(folder)
+def write(folder: Path, size: str, device: str, end_bias: float | None = None) -> Path:
+    """Write a student with its tokenizer into ``folder``; ``end_bias`` of None is the size's own."""
+    build(size, end_bias, device).save_pretrained(folder)
     tokenizer(size).save_pretrained(folder)
     return folder
 
@@ -61,21 +69,27 @@ def build(size: str, end_bias: float | None, device: str) -> Any:
 
 
 def tokenizer(size: str) -> Any:
-    """One token a word, as many words as the model has rows for, with role markers."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    """A token for each of the student's words, with role markers.
+
+    English is cut into pieces of four letters, most of them unknown: one and a half a word, about as Phi-2's does.
+    """
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {word: number for number, word in enumerate([*SPECIAL, *words(size)])}
     by_word = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[1]))
-    by_word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    by_word.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Split(Regex("[A-Za-z]{1,4}"), "isolated")]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=by_word, eos_token=SPECIAL[0], unk_token=SPECIAL[1], extra_special_tokens=SPECIAL[2:]
     )
 
 
 def words(size: str) -> list[str]:
-    """The words that the tokenizer knows."""
-    return [f"w{number}" for number in range(SIZES[size]["vocab_size"] - len(SPECIAL) - 1)]
+    """The words that the tokenizer knows, of four letters each."""
+    count = SIZES[size]["vocab_size"] - len(SPECIAL) - 1
+    return ["".join(chr(ord("a") + number // 26**place % 26) for place in range(4)) for number in range(count)]
 
 
 def texts(size: str, count: int, shortest: int, longest: int, seed: int = 0) -> list[str]:

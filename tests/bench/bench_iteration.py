@@ -1,0 +1,113 @@
+"""One whole self-reward iteration by ``tutelage run``, with a student of random weights: seconds of every step.
+
+    python tests/bench/bench_iteration.py --size phi-2 --folder /tmp/iteration       # on a GPU
+    python tests/bench/bench_iteration.py --size small --folder /tmp/iteration --prompts 20
+
+Fresh prompts, four candidates of each, judgements of them all, pairs, DPO. M1 learns from a few random examples, for
+there has to be one. Random weights write no tasks and no scores, so two parsers have stand-ins: a reply is cut into
+prompts of 20 to 120 words, and a judgement's score follows from a hash of it. Lengths are what the weights give: the
+end token has a bias (``random_student``), which ends replies geometrically. Nothing else differs from a user's run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import time
+from pathlib import Path
+
+import random_student
+
+from tutelage import cli, judging, prompting
+from tutelage.jsonl import read_rows, write_rows
+from tutelage.records import Rubric
+
+PROMPT_WORDS = (20, 116)
+
+
+def read_prompts(listing: prompting.Listing, reply: str, cut: bool) -> prompting.ParsedListing:
+    """In place of ``Listing.read``: the reply's words, cut into prompts."""
+    words, prompts = reply.split(), []
+    choice = random.Random(reply)
+    while len(words) >= PROMPT_WORDS[0]:
+        length = choice.randint(*PROMPT_WORDS)
+        prompts.append(" ".join(words[:length]))
+        words = words[length:]
+    return prompting.ParsedListing(tuple(prompts))
+
+
+def read_score(reply: str, rubric: Rubric) -> judging.ParsedScore:
+    """In place of ``parse_score``: a score of 0 to 5 that follows from the reply."""
+    return judging.ParsedScore(float(hashlib.sha256(reply.encode()).digest()[0] % 6), "")
+
+
+def write_inputs(folder: Path, options: argparse.Namespace) -> Path:
+    """The student, its examples and the recipe."""
+    student = random_student.write(folder / "student", options.size, options.device)
+    questions = random_student.texts(options.size, 64, *PROMPT_WORDS)
+    answers = random_student.texts(options.size, 64, 30, 250, seed=1)
+    rows = [
+        {"prompt": question, "answer": answer, "score": number % 6, "reason": "so"}
+        for number, (question, answer) in enumerate(zip(questions, answers, strict=True))
+    ]
+    write_rows(folder / "ift.jsonl", [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows[:32]])
+    write_rows(folder / "eft.jsonl", rows[32:])
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(f"""
+name: iteration
+seeds: [0]
+iterations: 1
+models:
+  student: {{plugin: phi2, model: {student}, settings: {{adapter_dtype: {options.adapter_dtype}}}}}
+data:
+  ift: {{source: {folder / "ift.jsonl"}}}
+  eft: {{source: {folder / "eft.jsonl"}}}
+  prompts:
+    source: {folder / "ift.jsonl"}
+    count: {options.prompts}
+    self_instruct: {{writer: student}}
+pipelines:
+  self-reward:
+generation: {{n: 4, temperature: 0.7, top_p: 0.9, max_new_tokens: 256}}
+judging: {{rubric: additive, samples: 1, temperature: 1.0, top_p: 1.0, max_new_tokens: {options.judge_tokens}}}
+pairs: {{keep_cut: true}}
+sft: {{epochs: 1, batch_size: 16, max_length: 2048, lora: {{r: 64, alpha: 16, dropout: 0.05}}}}
+dpo: {{epochs: 1, batch_size: {options.batch_size}, max_length: 1536, lora: {{r: 16, alpha: 16, dropout: 0.05}}}}
+chunk: {options.prompts}
+""")
+    return recipe
+
+
+def main() -> None:
+    """Write the inputs, run, and print what each step took."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=sorted(random_student.SIZES), default="small")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--folder", type=Path, required=True, help="for the student and the run")
+    parser.add_argument("--prompts", type=int, default=1000)
+    parser.add_argument("--judge-tokens", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=16, help="pairs a step")
+    parser.add_argument("--adapter-dtype", default="bfloat16")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    recipe = write_inputs(options.folder, options)
+    if options.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    prompting.Listing.read = read_prompts  # type: ignore[method-assign]
+    judging.parse_score = read_score
+    run = options.folder / "run"
+    started = time.perf_counter()
+    cli.cli(["run", str(recipe), "--run", str(run)], prog_name="tutelage", standalone_mode=False)
+    seconds = time.perf_counter() - started
+    steps = [row for _, row in read_rows(run / "steps.jsonl")]
+    for row in steps:
+        print(f"{row['seconds']:8.1f} s  {row['output']}  {row.get('counts', '')}")
+    print(json.dumps({"seconds": round(seconds, 1), "steps": steps}))
+
+
+if __name__ == "__main__":
+    main()
