@@ -48,12 +48,17 @@ def launch(request: Request, processes: int, context: Context) -> None:
 def _command(settings: Phi2Settings, processes: int) -> list[str]:
     if settings.accelerate_config is None:
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    config = Path(settings.accelerate_config).expanduser()
-    if not config.is_file():
+    return accelerate(settings.accelerate_config)
+
+
+def accelerate(config: str) -> list[str]:
+    """The command that launches by the user's accelerate config. Raises ``InputError`` where it is not there."""
+    file = Path(config).expanduser()
+    if not file.is_file():
         raise InputError(
-            f"plugin phi2, settings.accelerate_config: {config}: no such file; `accelerate config` makes one"
+            f"plugin phi2, settings.accelerate_config: {file}: no such file; `accelerate config` makes one"
         )
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
 
 
 def environment() -> Mapping[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -193,24 +195,40 @@ def test_an_accelerate_config_that_is_not_there_is_refused(base: Path, sft_file:
 # with a real launcher, which takes ten seconds each time
 
 
-def test_a_users_accelerate_config_launches_the_training(
+def test_a_users_accelerate_config_launches_the_training_in_which_a_further_machine_takes_part(
     base: Path, sft_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    config = tmp_path / "config.yaml"
-    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\n")
-    both = Both(base, SFT, sft_file, tmp_path)
-    expected = both.by_one(TWO)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = [tmp_path / f"machine-{rank}.yaml" for rank in range(2)]
+    for rank, config in enumerate(machines):
+        config.write_text(
+            "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nnum_machines: 2\n"
+            f"machine_rank: {rank}\nmain_process_ip: 127.0.0.1\nmain_process_port: {port}\nsame_network: true\n"
+        )
+    scratch = tmp_path / "run" / ".scratch" / "seed-0" / "M1"
+    scratch.mkdir(parents=True)
     rows: list[Any] = []
     told: list[int] = []
-    settings = Phi2Settings(device="cpu", accelerate_config=str(config))
-    context = both.context(settings=settings, log=rows.append, expect=told.append, advance=told.append)
-    trained = train(both.model, None, SFT, sft_file, both.output("two"), context)
+    settings = Phi2Settings(device="cpu", accelerate_config=str(machines[0]))
+    both = Both(base, SFT, sft_file, tmp_path)
+    expected = both.by_one(TWO)
+    command = [sys.executable, "-m", "tutelage_phi2.join", str(tmp_path / "run"), str(machines[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as joining:
+        context = Context(settings=settings, scratch=scratch, log=rows.append, expect=told.append, advance=told.append)
+        trained = train(both.model, None, SFT, sft_file, both.output("two"), context)
+        assert joining.stdout is not None
+        assert [joining.stdout.readline().split()[0] for _ in range(2)] == ["waiting", "taking"]
+        assert joining.stdout.readline() == "ended with status 0\n"
+        joining.send_signal(signal.SIGINT)
+    assert joining.returncode == 0
     assert trained.name == str(tmp_path / "two")
     assert told == [8] + [1] * 8
     assert_close(rows, expected)
-    assert not list(context.scratch.iterdir())
+    assert not list(scratch.iterdir())
 
 
 def test_an_error_of_the_data_is_told_as_by_one_process(base: Path, tmp_path: Path) -> None:
