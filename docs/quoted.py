@@ -30,6 +30,7 @@ PAGES = (
     "docs/data.md",
     "docs/architecture.md",
     "docs/services.md",
+    "docs/speed.md",
 )
 
 
@@ -123,7 +124,97 @@ def services(proof: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-BLOCKS = {"demo": demo, "seeds": seeds, "robustness": robustness, "services": services}
+def gpu_generation(proof: dict[str, Any]) -> str:
+    """Answers and judgements of a student of Phi-2's size."""
+    arms = proof["gpu"]["generation"]["arms"]
+    names = {
+        "one-by-one": "`generate`, one answer at a time",
+        "static": "`generate`, its best: static cache, compiled, 512 answers at a time",
+        "engine": "**tutelage**",
+        "full-static": "all answers run to 256 tokens: `generate`, its best",
+        "full-engine": "all answers run to 256 tokens: **tutelage**",
+        "judging": "4,000 judgements of 100 tokens, a rubric of 400: **tutelage**",
+    }
+    lines = ["| | kept tokens a second | seconds | warm-up, seconds |", "|---|---|---|---|"]
+    for arm, name in names.items():
+        row = arms[arm]
+        rate = f"{row['tokens_per_second']:,.0f}"
+        lines.append(
+            f"| {name} | {rate} | {row['seconds']} ({row['kept_tokens']:,} tokens) | {row['warm_up_seconds']} |"
+        )
+    ratio, full = (
+        arms[fast]["tokens_per_second"] / arms[slow]["tokens_per_second"]
+        for fast, slow in (("engine", "static"), ("full-engine", "full-static"))
+    )
+    return (
+        "\n".join([*lines, "", f"That is {ratio:.1f} times the best `generate`, {full:.1f} times with full answers."])
+        + "\n"
+    )
+
+
+def gpu_training(proof: dict[str, Any]) -> str:
+    """SFT and DPO of a student of Phi-2's size, against TRL in the same run, and larger sets alone."""
+    ours, best = proof["gpu"]["training"]["arms"]
+    head = "| | examples | tokens a second | in its steps | seconds | before the first step | peak memory |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    lines += [_training_row(row) for row in (ours, best, *proof["gpu"]["training-alone"]["arms"])]
+    ratios = [ours[rate] / best[rate] for rate in ("tokens_per_second", "tokens_per_second_in_steps")]
+    compared = (
+        f"DPO in the same run: {ratios[0]:.1f} times TRL's best setting, {ratios[1]:.1f} times in the steps alone."
+    )
+    return "\n".join([*lines, "", compared]) + "\n"
+
+
+def _training_row(row: dict[str, Any]) -> str:
+    names = {
+        "dpo-packed": "DPO, **tutelage**",
+        "dpo-best": "DPO, TRL's best setting",
+        "sft-packed": "SFT, **tutelage**",
+    }
+    return (
+        f"| {names[row['arm']]}, {row.get('batch', row.get('trl_batch'))} a step | {row['pairs']:,} "
+        f"| {row['tokens_per_second']:,} | {row['tokens_per_second_in_steps']:,} | {row['seconds']} "
+        f"| {row['seconds_before_first_step']} | {row['peak_gib']} GiB |"
+    )
+
+
+def gpu_memory(proof: dict[str, Any]) -> str:
+    """Peak memory and speed where the process may use so much memory only."""
+    lines = [
+        "| may use | | at once | gradient checkpointing | peak | estimated | tokens a second, in its steps |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(proof["gpu"]["memory"]["arms"], key=lambda row: (row["memory_cap"], row["arm"])):
+        what = "DPO, r=16" if row["arm"].startswith("dpo") else "SFT, r=64"
+        base = ", 4-bit base" if row["quantization"] == "4bit" else ""
+        checkpointing = "yes" if row["gradient_checkpointing"] else "no"
+        lines.append(
+            f"| {row['memory_cap']:.0f} GB | {what}{base} | {row['rows_at_once']} | {checkpointing} "
+            f"| {row['peak_gib']} GiB | {row['estimated_gib']} GiB | {row['tokens_per_second_in_steps']:,} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def gpu_iteration(proof: dict[str, Any]) -> str:
+    """One whole iteration, step by step."""
+    iteration = proof["gpu"]["iteration"]
+    lines = ["| step | seconds | |", "|---|---|---|"]
+    for step in iteration["steps"]:
+        counts = ", ".join(f"{count:,} {name}" for name, count in step["counts"].items())
+        lines.append(f"| `{step['output']}` | {step['seconds']} | {counts} |")
+    return "\n".join([*lines, f"| all of `tutelage run` | {iteration['seconds']} | |"]) + "\n"
+
+
+BLOCKS = {
+    "gpu-generation": gpu_generation,
+    "gpu-training": gpu_training,
+    "gpu-memory": gpu_memory,
+    "gpu-iteration": gpu_iteration,
+    "demo": demo,
+    "seeds": seeds,
+    "robustness": robustness,
+    "services": services,
+}
 
 if __name__ == "__main__":
     main()

@@ -41,7 +41,7 @@ def ask(
 ) -> Iterator[list[Reply]]:
     """Ask a model that is loaded in this process, through its chat template."""
     prompts = [question(loaded.tokenizer, text) for text in questions]
-    return generate(loaded, prompts, n, sampling, settings.batch_size)
+    return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine)
 
 
 def release(model: Model) -> None:

@@ -56,13 +56,16 @@ def generate(
 
     At most ``batch_size`` rows run at once (None: as many as fit into memory); in padded batches always all n of a
     prompt. ``engine`` is ``paged``, ``padded``, or ``auto``: paged where it serves the model. The same model, prompts
-    and sampling give the same replies. A reply ends at the latest where the model's context does; a
+    and sampling give the same replies. Raises ``InputError`` where a model cannot be paged that is asked to, and where
+    the GPU is too small for one row. A reply ends at the latest where the model's context does; a
     prompt that fills the context gives replies with ``fits`` False.
     """
     ids = encode(loaded.tokenizer, prompts)
     fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) < context_length(loaded.model)]
     if unfit := sorted(set(range(len(prompts))) - set(fitting)):
         yield [Reply(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
+    if engine == "paged":
+        paged.check(loaded)
     if engine == "paged" or (engine == "auto" and paged.is_for(loaded)):
         yield from _write_paged(loaded, prompts, ids, fitting, n, sampling, batch_size)
     else:

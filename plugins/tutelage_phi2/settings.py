@@ -31,6 +31,11 @@ class Phi2Settings:
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = _setting(
         "auto", "Attention of transformers: auto is eager on a CPU, where it decodes fastest, and sdpa on a GPU."
     )
+    engine: Literal["auto", "paged", "padded"] = _setting(
+        "auto",
+        "How answers are generated: auto is paged (a batch that stays full) on an NVIDIA GPU, where all of the model's "
+        "layers attend to the whole sequence, and padded batches elsewhere.",
+    )
     batch_size: int | None = _setting(
         None,
         "Answers that are generated at once; left out, as many as fit into memory, 512 at most.",

@@ -7,11 +7,11 @@
     attention   keys and values into pages, and attention over them, beneath any transformers model
     kernels     the two Triton kernels: attention of one new token a row, and nucleus sampling
 
-transformers' own continuous batching is launch-bound (``docs/generation.md`` has figures): it builds each step in
+transformers' own continuous batching is launch-bound (``docs/speed.md`` has figures): it builds each step in
 Python. Here a step is one replay of a graph, whatever the lengths of its rows.
 """
 
-from tutelage_phi2.paged.engine import is_for, write
+from tutelage_phi2.paged.engine import check, is_for, write
 from tutelage_phi2.paged.scheduling import Request
 
-__all__ = ["Request", "is_for", "write"]
+__all__ = ["Request", "check", "is_for", "write"]

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from attrs import define, frozen
 
+from tutelage_phi2 import segments
 from tutelage_phi2.activations import fuse_activations
 
 NAME = "tutelage_paged"
@@ -87,10 +88,10 @@ class Appending:
             from tutelage_phi2.paged.kernels import attend_last
 
             return attend_last(query, keys, values, self.table, self.lengths, scaling)
-        return _attend_last_plainly(query, keys, values, self.table, self.lengths, scaling)
+        return attend_last_plainly(query, keys, values, self.table, self.lengths, scaling)
 
 
-def _attend_last_plainly(query: Any, keys: Any, values: Any, table: Any, lengths: Any, scaling: float) -> Any:
+def attend_last_plainly(query: Any, keys: Any, values: Any, table: Any, lengths: Any, scaling: float) -> Any:
     """What ``kernels.attend_last`` computes, in torch."""
     import torch
 
@@ -98,7 +99,9 @@ def _attend_last_plainly(query: Any, keys: Any, values: Any, table: Any, lengths
     for row, length in enumerate(lengths.tolist()):
         if length:
             key, value = (_tokens(states[table[row].long()], length) for states in (keys, values))
-            result[row] = _attend_segment(query[row : row + 1], key, value, scaling)[0]
+            group = query.shape[1] // key.shape[1]
+            key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+            result[row] = segments.attend_one(query[row : row + 1], key, value, scaling)[0]
     return result
 
 
@@ -127,43 +130,9 @@ class Reading:
 
     def attend(self, query: Any, keys: Any, values: Any, scaling: float) -> Any:
         """See ``Pass``. Every token sees its own row up to itself."""
-        import torch
-
         key, value = (states[self.past_page, :, self.past_offset] for states in (keys, values))
-        if query.is_cuda and query.element_size() == 2:
-            return self._attend_packed(query, key, value, scaling)
-        parts = query.split(list(self.new)), key.split(list(self.whole)), value.split(list(self.whole))
-        return torch.cat([_attend_segment(*row, scaling) for row in zip(*parts, strict=True)])
-
-    def _attend_packed(self, query: Any, key: Any, value: Any, scaling: float) -> Any:
-        from torch.nn.attention.varlen import varlen_attn
-
-        group = query.shape[1] // key.shape[1]
-        if group > 1:
-            key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-        return varlen_attn(
-            query.contiguous(),
-            key.contiguous(),
-            value.contiguous(),
-            self.new_starts,
-            self.whole_starts,
-            max(self.new),
-            max(self.whole),
-            scale=scaling,
-            window_size=(-1, 0),
-        )
-
-
-def _attend_segment(query: Any, key: Any, value: Any, scaling: float) -> Any:
-    """Causal attention of one row, (tokens, heads, head_dim) each; the last query sees the last key."""
-    import torch
-
-    mask = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device).tril(len(key) - len(query))
-    group = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-    query, key, value = (states.transpose(0, 1) for states in (query, key, value))
-    attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
-    return attended.transpose(0, 1)
+        longest, longest_whole = max(self.new), max(self.whole)
+        return segments.attend(query, key, value, self.new_starts, self.whole_starts, longest, longest_whole, scaling)
 
 
 def serves(model: Any) -> bool:

@@ -124,6 +124,11 @@ class Decoder:
         state.token[at] = tokens
         state.running[at] = ~self._is_end(tokens) & (limit > 1)
 
+    def prepare(self, size: int) -> None:
+        """Capture the step of so many rows, where steps are captured. Raises ``torch.OutOfMemoryError``."""
+        if self.model.device.type == "cuda":
+            self._graph(size)
+
     def step(self, size: int) -> None:
         """Append a token to each of the first ``size`` rows that still run."""
         import torch

@@ -38,12 +38,22 @@ _kept: WeakKeyDictionary[Loaded, _Kept] = WeakKeyDictionary()
 
 
 def is_for(loaded: Loaded) -> bool:
-    """Whether this engine serves the model where it is: on an NVIDIA GPU, with full attention."""
-    return (
-        loaded.model.device.type == "cuda"
-        and importlib.util.find_spec("triton") is not None
-        and (loaded in _kept or serves(loaded.model))
-    )
+    """Whether this engine is the faster one for the model where it is: on an NVIDIA GPU, with full attention."""
+    return loaded.model.device.type == "cuda" and _hindrance(loaded) is None
+
+
+def check(loaded: Loaded) -> None:
+    """Raise ``InputError`` where this engine cannot serve the model."""
+    if hindrance := _hindrance(loaded):
+        raise InputError(f"plugin phi2, settings.engine: this model cannot be paged: {hindrance}; leave engine out")
+
+
+def _hindrance(loaded: Loaded) -> str | None:
+    if loaded not in _kept and not serves(loaded.model):
+        return "not all of its layers attend to the whole sequence in transformers' own way"
+    if loaded.model.device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    return None
 
 
 def write(
@@ -63,22 +73,25 @@ def write(
         return
     most = size_for(min(len(requests), batch_size or MOST_ROWS), batch_size or MOST_ROWS)
     longest = max(len(request.prompt) + request.limit for request in requests)
-    kept = _decoder_for(loaded, ends, most, max(request.limit for request in requests), longest)
-    kept.decoder.use(sampling)
+    kept = _decoder_for(loaded, ends, sampling, most, max(request.limit for request in requests), longest)
     yield from Schedule(kept.decoder, kept.pool, deque(requests), draw, most).replies()
 
 
-def _decoder_for(loaded: Loaded, ends: frozenset[int], rows: int, width: int, longest: int) -> _Kept:
+def _decoder_for(
+    loaded: Loaded, ends: frozenset[int], sampling: Sampling, rows: int, width: int, longest: int
+) -> _Kept:
     """The model's decoder, or a new one where it is too small."""
-    kept = _kept.get(loaded)
-    if kept is None or not _is_enough(kept.decoder.state, rows, width, longest):
-        if kept is None:
-            use(loaded.model)
-        else:
-            rows, width = max(rows, len(kept.decoder.state.token)), max(width, kept.decoder.state.width)
-            longest = max(longest, kept.decoder.state.table.shape[1] * PAGE_SIZE)
-            del _kept[loaded], kept
-        kept = _kept[loaded] = _new(loaded.model, ends, rows, max(width, _LEAST_WIDTH), longest)
+    kept = _kept.pop(loaded, None)
+    if kept is None:
+        use(loaded.model)
+    elif not _is_enough(kept.decoder.state, rows, width, longest):
+        rows, width = max(rows, len(kept.decoder.state.token)), max(width, kept.decoder.state.width)
+        longest = max(longest, kept.decoder.state.table.shape[1] * PAGE_SIZE)
+        kept = None
+    if kept is None:
+        kept = _new(loaded.model, ends, sampling, rows, max(width, _LEAST_WIDTH), longest)
+    _kept[loaded] = kept
+    kept.decoder.use(sampling)
     return kept
 
 
@@ -86,7 +99,7 @@ def _is_enough(state: State, rows: int, width: int, longest: int) -> bool:
     return len(state.token) >= rows and state.width >= width and state.table.shape[1] * PAGE_SIZE >= longest
 
 
-def _new(model: Any, ends: frozenset[int], rows: int, width: int, longest: int) -> _Kept:
+def _new(model: Any, ends: frozenset[int], sampling: Sampling, rows: int, width: int, longest: int) -> _Kept:
     """A decoder with as many pages as its rows could want, or as memory gives; half as many where that fails."""
     import torch
 
@@ -96,8 +109,12 @@ def _new(model: Any, ends: frozenset[int], rows: int, width: int, longest: int) 
     pages = min(rows * row_pages, bytes_for_pages(model) // page_bytes) + 1
     while pages > row_pages:
         try:
-            return _Kept(Decoder.empty(model, ends, pages, rows, width, row_pages), PagePool(pages, PAGE_SIZE))
+            decoder = Decoder.empty(model, ends, pages, rows, width, row_pages)
+            decoder.use(sampling)
+            decoder.prepare(rows)
+            return _Kept(decoder, PagePool(pages, PAGE_SIZE))
         except torch.OutOfMemoryError:
+            decoder = None
             empty_cache()
             pages //= 2
     raise InputError(

@@ -45,7 +45,7 @@ def reply_all(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, ba
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_the_attention_kernel_is_attention(dtype: Any, tolerance: float) -> None:
-    from tutelage_phi2.paged.attention import _attend_last_plainly
+    from tutelage_phi2.paged.attention import attend_last_plainly
     from tutelage_phi2.paged.kernels import attend_last
 
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def test_the_attention_kernel_is_attention(dtype: Any, tolerance: float) -> None
     table = torch.stack([torch.randperm(pages)[:20] for _ in range(rows)]).int().cuda()
     lengths = torch.tensor([1, 0, 16, 17, 33, 200, 320], device="cuda")
     got = attend_last(query, keys, values, table, lengths, dim**-0.5)
-    expected = _attend_last_plainly(query.float(), keys.float(), values.float(), table, lengths, dim**-0.5)
+    expected = attend_last_plainly(query.float(), keys.float(), values.float(), table, lengths, dim**-0.5)
     assert (got.float() - expected).abs().max() < tolerance
 
 
