@@ -55,6 +55,8 @@ def main() -> None:
 def printed(command: str, shown: str) -> str:
     """What a command prints, as many lines of it as the page shows."""
     result = CliRunner().invoke(cli, shlex.split(command.replace("runs/demo", GOLDEN_RUN)))
+    if result.exit_code and "error:" not in shown:
+        sys.exit(f"`tutelage {command}`, which a page quotes, fails:\n{result.output}")
     output = result.output.replace(f"{ROOT}/", "").replace(GOLDEN_RUN, "runs/demo")
     if not shown.endswith("...\n"):
         return output
