@@ -1,7 +1,12 @@
 """The student: any causal language model on transformers, TRL and PEFT, with Phi-2 as the default.
 
-This module only answers pluggy; the work is in its neighbours (``answering``, ``judging``, ``training``), which are
-imported when a hook is called, and which import torch inside functions. So the plugin costs nothing at start-up.
+This module only answers pluggy; the work is in four packages, imported when a hook is called, and they import torch
+inside functions. So the plugin costs nothing at start-up.
+
+    models      on disk and in memory: found, loaded, asked in one chat template, quantised, saved
+    generation  candidates, demonstrations and judgements, by one engine on a CPU and another on a GPU
+    training    SFT and DPO by TRL's own trainers, packed beneath them
+    processes   several devices: processes that train together, and those that answer
 """
 
 from __future__ import annotations
@@ -55,13 +60,13 @@ def _check(settings: Phi2Settings | None, name: str) -> Iterator[Finding]:
 def _count_tokens(
     settings: Phi2Settings | None, name: str, rows: Sequence[Mapping[str, Any]], download: bool
 ) -> TokenCounts | None:
-    from tutelage_phi2 import counting
+    from tutelage_phi2.models import counting
 
     return counting.count_tokens(settings, name, rows, download)
 
 
 def _convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
-    from tutelage_phi2 import converting
+    from tutelage_phi2.models import converting
 
     converting.convert(checkpoint, output, conversion)
 
@@ -71,7 +76,7 @@ def generate_candidates(
     model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
 ) -> Iterator[Candidate]:
     """Answer each prompt ``n`` times, in padded batches."""
-    from tutelage_phi2 import answering
+    from tutelage_phi2.generation import answering
 
     return answering.candidates(model, prompts, n, sampling, context)
 
@@ -81,7 +86,7 @@ def demonstrate(
     model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
 ) -> Iterator[Demonstration]:
     """Answer each prompt once: a local model may be the teacher, too."""
-    from tutelage_phi2 import answering
+    from tutelage_phi2.generation import answering
 
     return answering.demonstrations(model, prompts, sampling, context)
 
@@ -91,7 +96,7 @@ def judge(
     model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
 ) -> Iterator[Judgement]:
     """Score answers by asking the model with the rubric's prompt."""
-    from tutelage_phi2 import judging
+    from tutelage_phi2.generation import judging
 
     return judging.judgements(model, items, rubric, samples, sampling, context)
 
@@ -101,7 +106,7 @@ def evaluate(
     model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
 ) -> Iterator[Verdict]:
     """Compare two answers by asking the model with a pairwise rubric's prompt."""
-    from tutelage_phi2 import judging
+    from tutelage_phi2.generation import judging
 
     return judging.verdicts(model, comparisons, rubric, sampling, context)
 
@@ -111,14 +116,14 @@ def train_step(
     model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
 ) -> Model:
     """Train by SFT or DPO with TRL and write a checkpoint that is complete by itself."""
-    from tutelage_phi2 import training
+    from tutelage_phi2.training import step
 
-    return training.train(model, reference, objective, examples, output, context)
+    return step.train(model, reference, objective, examples, output, context)
 
 
 @hookimpl
 def release(model: Model) -> None:
     """Forget the weights of this model, where they are the ones that are loaded."""
-    from tutelage_phi2 import asking
+    from tutelage_phi2.generation import asking
 
     asking.release(model)

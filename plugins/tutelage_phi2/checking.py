@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from tutelage.errors import TutelageError
 from tutelage.plugin_info import Finding
-from tutelage_phi2 import finding
-from tutelage_phi2.counting import count_tokens
+from tutelage_phi2.models import finding
+from tutelage_phi2.models.counting import count_tokens
 from tutelage_phi2.settings import DEFAULT_MODEL, Phi2Settings
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors")

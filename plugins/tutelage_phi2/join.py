@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from tutelage.errors import InputError
-from tutelage_phi2.launching import WORKER, accelerate, environment
-from tutelage_phi2.request import REQUEST
+from tutelage_phi2.processes.launching import WORKER, accelerate, environment
+from tutelage_phi2.processes.request import REQUEST
 
 _POLL_SECONDS = 1.0
 

@@ -21,9 +21,9 @@ import random_student
 from attrs import frozen
 
 from tutelage.records import Sampling
-from tutelage_phi2.chat import ensure_chat, question
-from tutelage_phi2.engine import end_tokens, generate
-from tutelage_phi2.loading import Loaded
+from tutelage_phi2.generation.engine import end_tokens, generate
+from tutelage_phi2.models.chat import ensure_chat, question
+from tutelage_phi2.models.loading import Loaded
 
 ARMS = ("one-by-one", "static", "full-static", "engine", "full-engine", "judging")
 """In the order in which they run: all share one student, whose attention the engine replaces."""
@@ -62,7 +62,7 @@ def student(size: str, device: str, end_bias: float | None = None) -> Loaded:
 
 
 def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
-    """Through ``tutelage_phi2.engine``, after a short warm-up of its own."""
+    """Through ``tutelage_phi2.generation.engine``, after a short warm-up of its own."""
     started = time.perf_counter()
     _engine(loaded, prompts[: max(1, (batch_size or 512) // n)], n, _with_limit(sampling, 2), batch_size)
     warm_up = time.perf_counter() - started

@@ -34,15 +34,16 @@ from tutelage.errors import InputError
 from tutelage.jsonl import read_rows, write_rows
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage.trl_format import message, supervised_row
-from tutelage_phi2 import adapters, fitting, quantizing
-from tutelage_phi2.batching import tokens_held
-from tutelage_phi2.chat import ensure_chat
-from tutelage_phi2.examples import dpo_rows, sft_rows
-from tutelage_phi2.loading import Loaded
+from tutelage_phi2.models import quantizing
+from tutelage_phi2.models.chat import ensure_chat
+from tutelage_phi2.models.loading import Loaded
 from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.trainers import disable_dropout
-from tutelage_phi2.training import build
+from tutelage_phi2.training import adapters, fitting
+from tutelage_phi2.training.batching import tokens_held
+from tutelage_phi2.training.examples import dpo_rows, sft_rows
+from tutelage_phi2.training.step import build
+from tutelage_phi2.training.trainers import disable_dropout
 
 ARMS = (
     *("dpo-packed", "dpo-padded", "dpo-default", "dpo-best"),

@@ -11,7 +11,7 @@ import pytest
 from tutelage.jsonl import write_rows
 from tutelage.records import Model
 from tutelage.trl_format import message, supervised_row
-from tutelage_phi2.loading import Loaded, read
+from tutelage_phi2.models.loading import Loaded, read
 from tutelage_phi2.settings import Phi2Settings
 
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tutelage_phi2.adapters import cast_adapters, dtype_of, fuse_adapters
 from tutelage_phi2.settings import Phi2Settings
+from tutelage_phi2.training.adapters import cast_adapters, dtype_of, fuse_adapters
 
 
 def adapted_layer(dropout: float = 0.0, **options: Any) -> Any:

@@ -15,10 +15,10 @@ from tutelage.cli import cli
 from tutelage.jsonl import write_rows
 from tutelage.records import Model
 from tutelage.trl_format import message, supervised_row
-from tutelage_phi2 import loading
-from tutelage_phi2.counting import count_tokens
-from tutelage_phi2.examples import sft_rows
+from tutelage_phi2.models import loading
+from tutelage_phi2.models.counting import count_tokens
 from tutelage_phi2.settings import Phi2Settings
+from tutelage_phi2.training.examples import sft_rows
 
 WORDS = ("apple", "pear", "plum", "cat")
 IFT = [{"prompt": f"sort the words {a} {b}", "answer": f"{b} {a}"} for a in WORDS for b in WORDS]

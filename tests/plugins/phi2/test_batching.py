@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from tutelage_phi2.batching import BucketSampler
+from tutelage_phi2.training.batching import BucketSampler
 
 LENGTHS = random.Random(0).choices(range(5, 81), k=203)
 

@@ -8,8 +8,8 @@ import pytest
 
 from tutelage.errors import InputError
 from tutelage.records import Model
-from tutelage_phi2.chat import answer_text, encode, encode_answers, ensure_chat, prompt_text, question
-from tutelage_phi2.loading import read
+from tutelage_phi2.models.chat import answer_text, encode, encode_answers, ensure_chat, prompt_text, question
+from tutelage_phi2.models.loading import read
 from tutelage_phi2.settings import Phi2Settings
 
 UNMARKED = ("<|endoftext|>", "<|unk|>")

@@ -16,9 +16,9 @@ from attrs import evolve, field, frozen
 
 from tutelage.context import Context
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_phi2.loading import read
+from tutelage_phi2.models.loading import read
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.training import train
+from tutelage_phi2.training.step import train
 
 SFT = Sft(epochs=4, learning_rate=1e-2, batch_size=8, lora=Lora(r=64, alpha=64))
 DPO = Dpo(epochs=4, learning_rate=1e-2, batch_size=8, lora=Lora(r=16))

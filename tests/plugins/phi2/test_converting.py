@@ -13,7 +13,7 @@ import pytest
 from tutelage.errors import PluginError
 from tutelage.plugin_info import Conversion
 from tutelage.registry import Registry
-from tutelage_phi2.converting import convert
+from tutelage_phi2.models.converting import convert
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 from attrs import frozen
 
 from tutelage.records import Model, Sampling
-from tutelage_phi2.chat import encode, question
-from tutelage_phi2.choosing import choose, uniforms
-from tutelage_phi2.engine import Reply, generate
-from tutelage_phi2.loading import Loaded, read
-from tutelage_phi2.memory import bytes_per_token, rows_that_fit
+from tutelage_phi2.generation.choosing import choose, uniforms
+from tutelage_phi2.generation.engine import Reply, generate
+from tutelage_phi2.generation.memory import bytes_per_token, rows_that_fit
+from tutelage_phi2.models.chat import encode, question
+from tutelage_phi2.models.loading import Loaded, read
 from tutelage_phi2.settings import Phi2Settings
 
 WORDS = ["sort", "the", "words", "apple", "pear", "plum", "cat", "dog", "cow", "red", "blue"]

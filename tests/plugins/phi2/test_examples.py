@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tutelage.errors import InputError
-from tutelage_phi2.examples import dpo_rows, sft_rows
-from tutelage_phi2.loading import Loaded
+from tutelage_phi2.models.loading import Loaded
 from tutelage_phi2.quiet import quiet
+from tutelage_phi2.training.examples import dpo_rows, sft_rows
 
 GOOD = '{"prompt": [{"role": "user", "content": "cat"}], "completion": [{"role": "assistant", "content": "dog"}]}'
 

@@ -9,11 +9,11 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Sft
-from tutelage_phi2 import adapters, fitting, packing
-from tutelage_phi2.activations import fuse_activations
-from tutelage_phi2.fitting import Fit, choose
-from tutelage_phi2.loading import Loaded
+from tutelage_phi2.models.activations import fuse_activations
+from tutelage_phi2.models.loading import Loaded
 from tutelage_phi2.settings import Phi2Settings
+from tutelage_phi2.training import adapters, fitting, packing
+from tutelage_phi2.training.fitting import Fit, choose
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT, by transformers
 

@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 from tutelage.records import Model, Sampling  # noqa: E402
-from tutelage_phi2.chat import encode, question  # noqa: E402
-from tutelage_phi2.engine import Reply, generate  # noqa: E402
-from tutelage_phi2.loading import Loaded, read, release_all  # noqa: E402
+from tutelage_phi2.generation.engine import Reply, generate  # noqa: E402
+from tutelage_phi2.models.chat import encode, question  # noqa: E402
+from tutelage_phi2.models.loading import Loaded, read, release_all  # noqa: E402
 from tutelage_phi2.settings import Phi2Settings  # noqa: E402
 
 TOLERANCE = 0.05
@@ -45,8 +45,8 @@ def reply_all(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, ba
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_the_attention_kernel_is_attention(dtype: Any, tolerance: float) -> None:
-    from tutelage_phi2.paged.attention import attend_last_plainly
-    from tutelage_phi2.paged.kernels import attend_last
+    from tutelage_phi2.generation.paged.attention import attend_last_plainly
+    from tutelage_phi2.generation.paged.kernels import attend_last
 
     torch.manual_seed(0)
     rows, heads, kv_heads, dim, page, pages = 7, 8, 4, 80, 16, 64
@@ -62,7 +62,7 @@ def test_the_attention_kernel_is_attention(dtype: Any, tolerance: float) -> None
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("spread", [0.5, 4.0])
 def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float) -> None:
-    from tutelage_phi2.paged.kernels import choose_in_nucleus
+    from tutelage_phi2.generation.paged.kernels import choose_in_nucleus
 
     torch.manual_seed(0)
     count, vocabulary, temperature, top_p = 20_000, 51_200, 0.7, 0.9

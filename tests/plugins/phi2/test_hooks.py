@@ -23,9 +23,9 @@ from tutelage.records import (
     Sft,
 )
 from tutelage.trl_format import supervised_row
-from tutelage_phi2.engine import Reply
+from tutelage_phi2.generation.engine import Reply
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.training import train
+from tutelage_phi2.training.step import train
 
 PROMPTS = [Prompt("sort the words cat dog"), Prompt("sort the words apple"), Prompt("cow")]
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=6, seed=1)

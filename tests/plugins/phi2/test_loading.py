@@ -14,8 +14,8 @@ import pytest
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.records import Model
-from tutelage_phi2 import loading
-from tutelage_phi2.finding import require
+from tutelage_phi2.models import loading
+from tutelage_phi2.models.finding import require
 from tutelage_phi2.settings import Phi2Settings
 
 
@@ -49,7 +49,7 @@ def test_a_hub_model_that_is_not_here_and_cannot_be_had_is_one_error_at_once(loc
 def test_a_hub_that_cannot_be_reached_is_one_error_at_once() -> None:
     program = (
         "from tutelage.errors import InputError\n"
-        "from tutelage_phi2.finding import is_local\n"
+        "from tutelage_phi2.models.finding import is_local\n"
         "try:\n    is_local('microsoft/no-such-phi', False)\n"
         "except InputError as error:\n    print(error)\n"
     )

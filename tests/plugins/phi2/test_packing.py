@@ -11,12 +11,12 @@ from stock_training import Pair, write_ragged_examples, write_ragged_pairs
 
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_phi2 import packing
-from tutelage_phi2.activations import fuse_activations
-from tutelage_phi2.arguments import LOSS_TYPES
-from tutelage_phi2.loading import Loaded, read
+from tutelage_phi2.models.activations import fuse_activations
+from tutelage_phi2.models.loading import Loaded, read
 from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import Phi2Settings
+from tutelage_phi2.training import packing
+from tutelage_phi2.training.arguments import LOSS_TYPES
 
 SFT = Sft(epochs=1, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
 DPO = Dpo(epochs=1, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 from stock_training import Pair, write_ragged_examples, write_ragged_pairs  # noqa: E402
 
 from tutelage.records import Dpo, Lora, Objective, Sft  # noqa: E402
-from tutelage_phi2 import packed_attention, packing  # noqa: E402
+from tutelage_phi2.training import packed_attention, packing  # noqa: E402
 
 LOSS_TOLERANCE = 2e-2
 """In bfloat16, of a loss: the two sides round at other places."""
@@ -69,7 +69,7 @@ def flat_gradient(model: Any) -> Any:
 
 
 def test_a_small_model_is_trained_a_whole_batch_at_once_without_checkpointing(base: Path, tmp_path: Path) -> None:
-    from tutelage_phi2 import fitting
+    from tutelage_phi2.training import fitting
 
     file = write_ragged_pairs(tmp_path / "examples.jsonl")
     pair = Pair(base, None, Dpo(batch_size=4, lora=LORA), file, tmp_path, device="cuda")

@@ -10,11 +10,11 @@ import pytest
 
 from tutelage.errors import InputError
 from tutelage.records import Model, Sampling
-from tutelage_phi2.chat import question
-from tutelage_phi2.engine import Reply, generate
-from tutelage_phi2.loading import Loaded, read
-from tutelage_phi2.paged import attention, decoding, engine
-from tutelage_phi2.paged.pages import PagePool
+from tutelage_phi2.generation.engine import Reply, generate
+from tutelage_phi2.generation.paged import attention, decoding, engine
+from tutelage_phi2.generation.paged.pages import PagePool
+from tutelage_phi2.models.chat import question
+from tutelage_phi2.models.loading import Loaded, read
 from tutelage_phi2.settings import Phi2Settings
 
 WORDS = ["sort", "the", "words", "apple", "pear", "plum", "cat", "dog", "cow", "red", "blue"]

@@ -15,9 +15,9 @@ import pytest
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Candidate, Model, Prompt, Sampling
-from tutelage_phi2 import asking
-from tutelage_phi2.answering import candidates
-from tutelage_phi2.pool import ANSWERER, deal
+from tutelage_phi2.generation import asking
+from tutelage_phi2.generation.answering import candidates
+from tutelage_phi2.processes.pool import ANSWERER, deal
 from tutelage_phi2.settings import Phi2Settings
 
 ONE, TWO = Phi2Settings(device="cpu", processes=1), Phi2Settings(device="cpu", processes=2)
@@ -105,7 +105,7 @@ def test_answering_processes_end_with_the_one_that_asks(base: Path) -> None:
     program = f"""
 from tutelage.context import Context
 from tutelage.records import Model, Prompt, Sampling
-from tutelage_phi2.answering import candidates
+from tutelage_phi2.generation.answering import candidates
 from tutelage_phi2.settings import Phi2Settings
 context = Context(settings=Phi2Settings(device="cpu", processes=2))
 prompts = [Prompt("sort")]

@@ -9,11 +9,11 @@ import pytest
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_phi2 import quantizing
-from tutelage_phi2.arguments import lora_config
-from tutelage_phi2.loading import read
+from tutelage_phi2.models import quantizing
+from tutelage_phi2.models.loading import read
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.training import train
+from tutelage_phi2.training.arguments import lora_config
+from tutelage_phi2.training.step import train
 
 FOUR_BIT = Phi2Settings(quantization="4bit")
 

@@ -15,9 +15,9 @@ from killable_training import training
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_phi2.resuming import MARK, step_of, training_folder
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.training import train
+from tutelage_phi2.training.resuming import MARK, step_of, training_folder
+from tutelage_phi2.training.step import train
 
 SFT = Sft(epochs=3, learning_rate=1e-2, batch_size=4, micro_batch_size=2)
 DPO = Dpo(epochs=3, learning_rate=1e-3, batch_size=4, micro_batch_size=2)

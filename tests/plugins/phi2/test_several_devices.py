@@ -21,15 +21,15 @@ from ranks import train_together
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_phi2.arguments import trainer_arguments
-from tutelage_phi2.devices import share_of, training_processes
-from tutelage_phi2.fitting import fit
-from tutelage_phi2.loading import Loaded
+from tutelage_phi2.models.loading import Loaded
+from tutelage_phi2.processes.devices import share_of, training_processes
+from tutelage_phi2.processes.request import STOP, Request, failures
 from tutelage_phi2.quiet import quiet
-from tutelage_phi2.request import STOP, Request, failures
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.sharing import SharedBatches, dealt_out
-from tutelage_phi2.training import train
+from tutelage_phi2.training.arguments import trainer_arguments
+from tutelage_phi2.training.fitting import fit
+from tutelage_phi2.training.sharing import SharedBatches, dealt_out
+from tutelage_phi2.training.step import train
 
 SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
 DPO = Dpo(epochs=2, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)
@@ -246,7 +246,7 @@ from pathlib import Path
 from tutelage.context import Context
 from tutelage.records import Model, Sft
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.training import train
+from tutelage_phi2.training.step import train
 folder = Path({str(tmp_path)!r})
 settings = Phi2Settings(processes=2, device="cpu")
 context = Context(settings=settings, scratch=folder, log=lambda row: print(row, flush=True))

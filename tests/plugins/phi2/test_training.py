@@ -12,12 +12,12 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_phi2.arguments import LOSS_TYPES
-from tutelage_phi2.loading import read
+from tutelage_phi2.models.loading import read
 from tutelage_phi2.quiet import quiet
 from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.trainers import bucket_sampler
-from tutelage_phi2.training import train
+from tutelage_phi2.training.arguments import LOSS_TYPES
+from tutelage_phi2.training.step import train
+from tutelage_phi2.training.trainers import bucket_sampler
 
 SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
 DPO = Dpo(epochs=2, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)
