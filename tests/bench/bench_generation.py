@@ -22,6 +22,7 @@ from attrs import frozen
 
 from tutelage.records import Sampling
 from tutelage_phi2.generation.engine import end_tokens, generate
+from tutelage_phi2.generation.memory import MOST_ROWS, bytes_per_token
 from tutelage_phi2.models.chat import ensure_chat, question
 from tutelage_phi2.models.loading import Loaded
 
@@ -43,6 +44,8 @@ class Speed:
     replies: int
     warm_up: float = 0.0
     """Seconds before the clock started: capturing or compiling."""
+    traffic: int = 0
+    """Bytes that have to be read: the weights once a step of all rows, and each row's keys and values once a token."""
 
     @property
     def rate(self) -> float:
@@ -63,17 +66,45 @@ def student(size: str, device: str, end_bias: float | None = None) -> Loaded:
 
 def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
     """Through ``tutelage_phi2.generation.engine``, after a short warm-up of its own."""
+    rows = batch_size or MOST_ROWS
     started = time.perf_counter()
-    _engine(loaded, prompts[: max(1, (batch_size or 512) // n)], n, _with_limit(sampling, 2), batch_size)
+    _engine(loaded, prompts[: max(1, rows // n)], n, _with_limit(sampling, 2), batch_size)
     warm_up = time.perf_counter() - started
     started = time.perf_counter()
-    kept = _engine(loaded, prompts, n, sampling, batch_size)
-    return Speed(time.perf_counter() - started, kept, len(prompts) * n, warm_up)
+    written = _engine(loaded, prompts, n, sampling, batch_size)
+    seconds = time.perf_counter() - started
+    kept = sum(count for _, count in written)
+    return Speed(seconds, kept, len(written), warm_up, _traffic(loaded, prompts, written, rows))
 
 
-def _engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> int:
+def _engine(
+    loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None
+) -> list[tuple[int, int]]:
+    """Which prompt each reply answers, and how many tokens it has."""
     replies = (reply for batch in generate(loaded, prompts, n, sampling, batch_size) for reply in batch)
-    return sum(reply.tokens + reply.ended for reply in replies)
+    return [(reply.prompt, reply.tokens + reply.ended) for reply in replies]
+
+
+def _traffic(loaded: Loaded, prompts: list[str], written: list[tuple[int, int]], rows: int) -> int:
+    lengths = [len(ids) for ids in loaded.tokenizer(prompts, add_special_tokens=False).input_ids]
+    steps = sum(count for _, count in written) / min(rows, len(written))
+    tokens = sum(lengths[prompt] * count + count * (count - 1) // 2 for prompt, count in written)
+    return int(steps * loaded.model.get_memory_footprint() + tokens * bytes_per_token(loaded.model))
+
+
+def copy_bandwidth(device: str) -> float:
+    """Bytes a second of a copy within the device's memory, read and written counted."""
+    import torch
+
+    source = torch.ones(2**28, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        target.copy_(source)
+        target[-1].item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return 2 * source.nbytes / min(times)
 
 
 def _with_limit(sampling: Sampling, new_tokens: int) -> Sampling:
@@ -163,7 +194,7 @@ def measure(arm: str, loaded: Loaded, options: argparse.Namespace) -> Speed:
     return by_engine(loaded, prompts, options.samples, sampling, options.batch_size)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure the arms, print each one's speed and its ratio to the others."""
     import torch
 
@@ -177,18 +208,20 @@ def main() -> None:
     parser.add_argument("--static-size", type=int, default=512, help="rows at once of generate")
     parser.add_argument("--static-batches", type=int, default=4, help="batches of generate that are timed, on a GPU")
     parser.add_argument("--alone", type=int, default=8, help="prompts that generate answers one by one")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print(torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{torch.get_num_threads()} threads")
     chosen = options.arms.split(",")
     if unknown := set(chosen) - set(ARMS):
         sys.exit(f"no such arms: {', '.join(unknown)}; there are: {', '.join(ARMS)}")
     loaded = student(options.size, options.device)
+    bandwidth = copy_bandwidth(options.device)
+    print(f"a copy reaches {bandwidth / 1e12:.2f} TB/s")
     results = {}
     for arm in sorted(chosen, key=ARMS.index):
         speed = results[arm] = measure(arm, loaded, options)
         print(
             f"{arm:12} {speed.replies:6} replies {speed.kept:9,} tokens {speed.seconds:8.2f} s "
-            f"{speed.rate:10,.1f} tokens/s (warm-up {speed.warm_up:.1f} s)",
+            f"{speed.rate:10,.1f} tokens/s (warm-up {speed.warm_up:.1f} s{_share(speed, bandwidth)})",
             flush=True,
         )
     for fast, slow in (("engine", "one-by-one"), ("engine", "static"), ("full-engine", "full-static")):
@@ -197,12 +230,18 @@ def main() -> None:
     print(json.dumps({arm: _row(speed) for arm, speed in results.items()}))
 
 
+def _share(speed: Speed, bandwidth: float) -> str:
+    """How near the arm came to the time that reading takes, where every key and value is read for each row alone."""
+    return f", {speed.traffic / bandwidth / speed.seconds:.0%} of the limit by memory" if speed.traffic else ""
+
+
 def _row(speed: Speed) -> dict[str, Any]:
     return {
         "seconds": round(speed.seconds, 2),
         "kept_tokens": speed.kept,
         "tokens_per_second": round(speed.rate, 1),
         "warm_up_seconds": round(speed.warm_up, 1),
+        "gigabytes_to_read": round(speed.traffic / 1e9, 1),
     }
 
 

@@ -290,8 +290,8 @@ def warm_up(arm: str, options: argparse.Namespace) -> None:
     measure(arm, "warm-up", 2 * max(options.batch, options.trl_batch), options)
 
 
-def parsed() -> argparse.Namespace:
-    """The command line."""
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line, or ``arguments`` in its place."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -310,7 +310,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--checkpointing", choices=["auto", "on", "off"], default="auto")
     parser.add_argument("--quantization", choices=["none", "4bit"], default="none")
     parser.add_argument("--memory-cap", type=float, default=None, help="GB of GPU memory that may be used")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     for arm in options.arms.split(","):
         if arm not in ARMS:
             sys.exit(f"no arm {arm!r}; there are: {', '.join(ARMS)}")
@@ -320,11 +320,11 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure the arms, print each one's speed and the ratios, and everything as JSON."""
     import torch
 
-    options = parsed()
+    options = parsed(arguments)
     print(torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{torch.get_num_threads()} threads")
     print(f"adapter dtype {options.adapter_dtype}, dropout {options.dropout}, {options.quantization} quantization")
     results: dict[str, Result] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 MOST_ROWS = 512
-"""Beyond that a batch gains nothing and its slowest rows wait the longer."""
+"""Beyond that a batch gains nothing: keys and values are read once a row, and the slowest rows wait the longer."""
 _CPU_BYTES = 2 * 2**30
 """For keys and values on a CPU: little beside the weights of a model that needs it, plenty for a small one."""
 _GPU_SHARE = 0.6

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
-from tutelage_phi2.generation.memory import bytes_for_pages, bytes_per_token
+from tutelage_phi2.generation.memory import MOST_ROWS, bytes_for_pages, bytes_per_token
 from tutelage_phi2.generation.paged.attention import PAGE_SIZE, serves, use
 from tutelage_phi2.generation.paged.decoding import Decoder
 from tutelage_phi2.generation.paged.pages import PagePool
@@ -20,8 +20,6 @@ from tutelage_phi2.generation.paged.scheduling import Reply, Request, Schedule, 
 from tutelage_phi2.generation.paged.state import State
 from tutelage_phi2.models.loading import Loaded, empty_cache
 
-MOST_ROWS = 512
-"""Rows at once, where the settings name no other number. More gain little: the cache is read once a row."""
 _LEAST_WIDTH = 256
 """Room for new tokens, at least, so that a decoder serves candidates and judgements alike."""
 _GIB = 2**30
