@@ -80,18 +80,27 @@ def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None,
 
 
 def check_same_recipe(store: Store, recipe: Recipe) -> None:
-    """Raise InputError where the folder holds a run of another recipe, naming the lines that differ."""
+    """Raise InputError where the folder holds a run of another recipe, naming the lines that differ.
+
+    A run may go on with another budget, and with another ``micro_batch_size`` where a GPU turned out too small: a step
+    learns from the same examples however many are held at once.
+    """
     kept = store.path("recipe.yaml")
     if not kept.exists():
         return
     # read again, not compared as text: a key that is newer than the run has its default there
-    before, now = (to_yaml(evolve(one, budget=None)).splitlines() for one in (load(kept), recipe))
+    before, now = (_lines_that_matter(one) for one in (load(kept), recipe))
     if before != now:
         differing = [line.strip() for line in now if line not in before] or ["lines were left out"]
         raise InputError(
             f"{store.root}: this run was made by another recipe (differing: {'; '.join(differing[:5])}); "
             "name another folder with --run, or use the recipe in recipe.yaml there"
         )
+
+
+def _lines_that_matter(recipe: Recipe) -> list[str]:
+    lines = to_yaml(evolve(recipe, budget=None)).splitlines()
+    return [line for line in lines if not line.strip().startswith("micro_batch_size:")]
 
 
 @frozen

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import yaml
+from attrs import evolve
 from recipes import numbers_recipe
 
 from tutelage.checks import checked_plan
@@ -16,7 +17,7 @@ from tutelage.hookspecs import hookimpl
 from tutelage.judging import average
 from tutelage.recipe_files import load
 from tutelage.records import Demonstration, Judgement, Outcome
-from tutelage.runner import run
+from tutelage.runner import check_same_recipe, run
 from tutelage.store import Store
 from tutelage.summarise import summarise
 from tutelage.summary import read_summary
@@ -131,6 +132,14 @@ def test_another_recipe_on_the_same_folder_is_refused_and_the_difference_named(
 ):
     with pytest.raises(InputError, match=r"made by another recipe \(differing: iterations: 1"):
         run(make_recipe(iterations=1), undisturbed, numbers_registry)
+
+
+def test_a_run_goes_on_with_fewer_examples_held_at_once(undisturbed, numbers_registry, make_recipe):
+    recipe = make_recipe()
+    smaller = evolve(recipe, sft=evolve(recipe.sft, micro_batch_size=1))
+    check_same_recipe(Store(undisturbed), smaller)
+    with pytest.raises(InputError, match="differing: batch_size"):
+        check_same_recipe(Store(undisturbed), evolve(recipe, sft=evolve(recipe.sft, batch_size=3)))
 
 
 def test_a_wrong_recipe_makes_no_folder(tmp_path, numbers_registry, make_recipe):

@@ -7,19 +7,20 @@ from the same rows however many the device holds at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.records import Objective
+from tutelage.records import Objective, Sft
 from tutelage_phi2.settings import Phi2Settings
 
 _ENOUGH_TOKENS = 4096
 """That keep a GPU busy. Rather than hold fewer at once, activations are computed twice (gradient checkpointing)."""
-_USABLE = 0.92
-"""Of a GPU's memory: the rest is the CUDA context, and holes between blocks."""
+_USABLE = 0.85
+"""Of a GPU's memory: the rest is the CUDA context, and holes between blocks, of which long trainings have more."""
 _CHECKPOINTING_FROM = 500_000_000
 """Parameters from which gradient checkpointing is worth its time where nothing tells what fits."""
 _GIB = 2**30
@@ -95,6 +96,24 @@ def _too_small(objective: Objective, smallest: Fit, needed: int, capacity: int) 
         f"the GPU is too small for this training: it takes about {needed / _GIB:.1f} GiB with {smallest.rows} at once, "
         f"and {capacity / _GIB:.1f} GiB can be used; try {advice}"
     )
+
+
+@contextmanager
+def told_when_full(objective: Objective) -> Iterator[None]:
+    """Turn a GPU that runs out of memory, against the estimate, into an ``InputError`` that says what to set."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        kind = "sft" if isinstance(objective, Sft) else "dpo"
+        most = objective.micro_batch_size or objective.batch_size
+        smaller = (
+            f"set {kind}.micro_batch_size to {most // 2} or less, with which the same run goes on"
+            if most > 1
+            else "set models.student.settings.quantization to 4bit, or take a smaller model or max_length"
+        )
+        raise InputError(f"plugin phi2: the GPU ran out of memory in training; {smaller}") from error
 
 
 def device_memory(device: Any) -> int:

@@ -27,7 +27,7 @@ from tutelage_phi2.training import adapters, packing, trainers
 from tutelage_phi2.training.arguments import check, lora_config, trainer_arguments
 from tutelage_phi2.training.batching import tokens_held
 from tutelage_phi2.training.examples import dpo_rows, sft_rows
-from tutelage_phi2.training.fitting import fit
+from tutelage_phi2.training.fitting import fit, told_when_full
 from tutelage_phi2.training.gathering import whole_model
 from tutelage_phi2.training.resuming import TrainingFolder, keeping_callback, logged_rows, step_of, training_folder
 
@@ -60,7 +60,7 @@ def train_here(
     model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
 ) -> None:
     """``train`` in this process, which may be one of ``settings.processes`` that train together on their devices."""
-    with quiet(), _light_garbage_collection():
+    with quiet(), _light_garbage_collection(), told_when_full(objective):
         _train(model, reference, objective, examples, output, loading.settings_of(context), context)
 
 

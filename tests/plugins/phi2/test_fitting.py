@@ -130,3 +130,23 @@ def kept_bytes(layers: int, tokens: int, checkpointing: bool) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.model(ids, torch.ones_like(ids), use_cache=False, packing=packing.plan([tokens], tokens))
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+
+
+@pytest.mark.parametrize(
+    ("objective", "advice"),
+    [
+        (SFT, "set sft.micro_batch_size to 8 or less, with which the same run goes on"),
+        (Dpo(batch_size=16, micro_batch_size=4), "set dpo.micro_batch_size to 2 or less"),
+        (Dpo(batch_size=16, micro_batch_size=1), "quantization to 4bit"),
+    ],
+)
+def test_a_gpu_that_runs_out_of_memory_in_training_is_one_error_that_says_what_to_set(
+    objective: Any, advice: str
+) -> None:
+    import torch
+
+    with (
+        pytest.raises(InputError, match=f"the GPU ran out of memory in training; .*{advice}"),
+        fitting.told_when_full(objective),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
