@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tutelage.calling import Endpoint
-from tutelage.data import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
-from tutelage.decontamination import evaluation_prompts, fresh_slice
+from tutelage.data.decontamination import evaluation_prompts, fresh_slice
+from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError, PluginError, TutelageError, nearest
 from tutelage.judging import ADDITIVE_REASON_FIRST_RUBRIC, ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.pairing import RULES, PairRule

@@ -11,17 +11,17 @@ from typing import Any, Literal
 
 from tutelage import stages
 from tutelage.checks import find_rubric, sets_of
-from tutelage.data import load_examples, load_prompts, load_rated, load_seed_prompts
-from tutelage.decontamination import HOLDS, Dropped, evaluation_prompts, fresh_slice, without_held
+from tutelage.data.decontamination import HOLDS, Dropped, evaluation_prompts, fresh_slice, without_held
+from tutelage.data.intake import Intake
+from tutelage.data.sets import load_examples, load_prompts, load_rated, load_seed_prompts
+from tutelage.data.similarity import SeenTexts
 from tutelage.errors import StageError
-from tutelage.intake import Intake
 from tutelage.items import Unit, derive_seed, in_chunks
 from tutelage.judging import render, reply
 from tutelage.prompting import LISTINGS, PromptLimits, few_shots, showable
 from tutelage.recipe import Recipe, SelfInstruct
 from tutelage.records import Candidate, JudgeItem, Prompt
 from tutelage.registry import Registry
-from tutelage.similarity import SeenTexts
 from tutelage.steps import BuildExamples, SelectPrompts, Step, WritePrompts
 from tutelage.store import Journal
 from tutelage.surroundings import Counts, Made, Surroundings, made_rows, seeded, stop_if_asked

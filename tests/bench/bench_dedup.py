@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from itertools import accumulate
 
-from tutelage.similarity import SeenTexts
+from tutelage.data.similarity import SeenTexts
 
 OPENINGS = (
     "What is the best way to",

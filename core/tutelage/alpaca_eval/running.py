@@ -18,8 +18,8 @@ from tutelage.alpaca_eval.files import Output, write_list
 from tutelage.alpaca_eval.library import Annotator, model_stands_first
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.file_work import counted, finish, quiet
 from tutelage.items import Unit, derive_seed
+from tutelage.measuring.file_work import counted, finish, quiet
 from tutelage.records import Candidate, Comparison, Model, Outcome, Prompt, Sampling, Verdict, content_id
 from tutelage.registry import Registry
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from tutelage.cli.output import Table, say, show, tell
+from tutelage.data.importing import KINDS, Columns, Fault, import_rows
+from tutelage.data.tables import read_table
 from tutelage.errors import InputError
-from tutelage.importing import KINDS, Columns, Fault, import_rows
 from tutelage.jsonl import write_rows
-from tutelage.tables import read_table
 
 SHOWN_FAULTS = 5
 

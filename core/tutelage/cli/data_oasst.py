@@ -13,11 +13,8 @@ from tutelage.cli.models import find_model
 from tutelage.cli.options import plugin_options
 from tutelage.cli.output import Table, show, tell
 from tutelage.context import Context
-from tutelage.errors import InputError
-from tutelage.funnel import FilterCount
-from tutelage.jsonl import write_json, write_rows
-from tutelage.judging import ADDITIVE_RUBRIC
-from tutelage.oasst import (
+from tutelage.data.funnel import FilterCount
+from tutelage.data.oasst import (
     LONGEST,
     Message,
     RankedPrompt,
@@ -28,9 +25,12 @@ from tutelage.oasst import (
     messages_in,
     seed_data,
 )
+from tutelage.data.tables import read_table
+from tutelage.errors import InputError
+from tutelage.jsonl import write_json, write_rows
+from tutelage.judging import ADDITIVE_RUBRIC
 from tutelage.records import Model, Sampling
 from tutelage.registry import Registry
-from tutelage.tables import read_table
 
 HUB_SOURCE = "hub:OpenAssistant/oasst1"
 JUDGEMENT_TOKENS = 256

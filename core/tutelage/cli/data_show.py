@@ -12,10 +12,7 @@ from attrs import frozen
 
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, one_line, say, show, tell
-from tutelage.jsonl import converter
-from tutelage.records import Outcome
-from tutelage.run_models import RunModels
-from tutelage.training_data import (
+from tutelage.data.training_data import (
     DataStatistics,
     PromptData,
     ScoredCandidate,
@@ -23,6 +20,9 @@ from tutelage.training_data import (
     pair_counts,
     read_training_data,
 )
+from tutelage.jsonl import converter
+from tutelage.records import Outcome
+from tutelage.run_models import RunModels
 
 SORTS: Mapping[str, Callable[[PromptData], Any]] = {
     "prompt": lambda row: row.prompt.text,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from tutelage.cli.output import tell
-from tutelage.data import prompt_of, text_of
+from tutelage.data.sets import prompt_of, text_of
 from tutelage.errors import InputError
 from tutelage.items import Result
 from tutelage.jsonl import read_records, read_rows, write_rows

@@ -12,11 +12,11 @@ from tutelage.cli.evaluate.options import PATH
 from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
-from tutelage.contest_files import read_verdicts
 from tutelage.evaluation.calibration import Calibration, calibrate
 from tutelage.evaluation.intervals import Metric
-from tutelage.judge_files import read_judged
-from tutelage.run_results import RunResults
+from tutelage.measuring.contest_files import read_verdicts
+from tutelage.measuring.judge_files import read_judged
+from tutelage.measuring.run_results import RunResults
 
 
 @click.command("calibration")

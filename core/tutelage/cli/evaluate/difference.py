@@ -14,8 +14,8 @@ from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
 from tutelage.errors import InputError
 from tutelage.evaluation.significance import ModelComparison, compare_all
-from tutelage.judge_files import ObservedModel, read_observations
-from tutelage.run_results import METRICS, RunResults
+from tutelage.measuring.judge_files import ObservedModel, read_observations
+from tutelage.measuring.run_results import METRICS, RunResults
 from tutelage.wording import metric_words
 
 

@@ -14,11 +14,11 @@ from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.models import split_run
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
-from tutelage.contest_files import Answers, Compared, compare, is_verdicts, read_answers, read_verdicts
 from tutelage.errors import InputError
 from tutelage.evaluation.head_to_head import HeadToHead
+from tutelage.measuring.contest_files import Answers, Compared, compare, is_verdicts, read_answers, read_verdicts
+from tutelage.measuring.run_results import RunResults, head_to_head_of_runs
 from tutelage.records import Sampling
-from tutelage.run_results import RunResults, head_to_head_of_runs
 from tutelage.wording import metric_words
 
 EVALUATOR_METRICS = ("position_bias", "inconsistent", "winner_words", "loser_words", "longer_wins")

@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from tutelage.data import load_examples, load_rated
+from tutelage.data.importing import EQUAL_SIDES, Columns, import_rows
+from tutelage.data.preference_formats import FORMATS, write_table
+from tutelage.data.sets import load_examples, load_rated
+from tutelage.data.tables import read_table
 from tutelage.errors import InputError
-from tutelage.importing import EQUAL_SIDES, Columns, import_rows
-from tutelage.preference_formats import FORMATS, write_table
 from tutelage.records import Preference
-from tutelage.tables import read_table
 from tutelage.trl_format import preference_of, read_preferences
 
 PAIRS = [
@@ -52,7 +52,7 @@ def test_a_conversation_gives_its_first_turn(tmp_path):
 
 
 def test_what_was_imported_is_what_a_recipe_loads(tmp_path):
-    from tutelage.data import Sets
+    from tutelage.data.sets import Sets
     from tutelage.jsonl import write_rows
 
     source = file_of(tmp_path, "id,q,a,points,why\n1,Say hello.,Hello!,4.5,short\n", "mine.csv")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tutelage.data import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
+from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError
 from tutelage.plugin_info import NamedSet
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tutelage.data.tables import load_library
 from tutelage.errors import InputError
 from tutelage.jsonl import write_rows, write_whole
 from tutelage.records import Preference
-from tutelage.tables import load_library
 from tutelage.trl_format import message, preference_row
 
 

@@ -4,9 +4,9 @@ import json
 import oasst_trees
 import pytest
 
-from tutelage.oasst import agrees, eft_rows, ift_rows, judged_rows, message_of, messages_in, scores, seed_data
+from tutelage.data.oasst import agrees, eft_rows, ift_rows, judged_rows, message_of, messages_in, scores, seed_data
+from tutelage.data.tables import read_table
 from tutelage.records import Judgement, Outcome
-from tutelage.tables import read_table
 
 IFT = [("Name a river.", "The Nile."), ("Name a colour.", "Red."), ("Tell a joke.", "A good one.")]
 EFT = [

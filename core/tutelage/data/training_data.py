@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
+from tutelage.data.similarity import SeenTexts
 from tutelage.errors import InputError
 from tutelage.judging import average
 from tutelage.pipelines import make_plan
 from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Preference, Prompt
 from tutelage.run_models import RunModels
-from tutelage.similarity import SeenTexts
 from tutelage.steps import MakePairs
 from tutelage.trl_format import read_preferences
 

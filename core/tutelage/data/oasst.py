@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from tutelage.funnel import FilterCount, Funnel
+from tutelage.data.funnel import FilterCount, Funnel
 from tutelage.records import JudgeItem, Judgement
 
 HIGHEST, LOWEST = 5.0, 1.0

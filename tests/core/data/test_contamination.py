@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tutelage.contamination import index
+from tutelage.data.contamination import index
 
 RIVERS = "Name the three longest rivers of Europe and say into which sea each of them flows."
 KNOWN = index(

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from tutelage.contamination import EvaluationPrompts, index
-from tutelage.data import Sets, load_prompts
+from tutelage.data.contamination import EvaluationPrompts, index
+from tutelage.data.sets import Sets, load_prompts
 from tutelage.errors import InputError
 from tutelage.recipe import Recipe
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tutelage.similarity import SeenTexts, jaccard, letter_groups, normalised
+from tutelage.data.similarity import SeenTexts, jaccard, letter_groups, normalised
 
 
 def repeats(texts, threshold=0.7):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import field, frozen
 
-from tutelage.similarity import jaccard, letter_groups, normalised
+from tutelage.data.similarity import jaccard, letter_groups, normalised
 
 SHORT = 8
 """A prompt of fewer n-grams is short."""

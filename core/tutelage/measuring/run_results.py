@@ -9,16 +9,16 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from tutelage.actions import HAS_TEXT
-from tutelage.contest_files import Answers
 from tutelage.errors import InputError, nearest
 from tutelage.evaluation.calibration import JudgedItem
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.scores import GradedAnswer
 from tutelage.evaluation.significance import Observation
-from tutelage.judge_files import ObservedModel, prompt_of
 from tutelage.judging import average
 from tutelage.measures import MeasuredModel, Measures
+from tutelage.measuring.contest_files import Answers
+from tutelage.measuring.judge_files import ObservedModel, prompt_of
 from tutelage.pipelines import make_plan
 from tutelage.recipe_files import load
 from tutelage.records import Candidate, Judgement, Prompt, Verdict

@@ -6,11 +6,11 @@ from collections import Counter
 
 from attrs import define, field
 
-from tutelage.contamination import EvaluationPrompts
-from tutelage.decontamination import HOLDS, Dropped, held_in
+from tutelage.data.contamination import EvaluationPrompts
+from tutelage.data.decontamination import HOLDS, Dropped, held_in
+from tutelage.data.similarity import SeenTexts
 from tutelage.prompting import Listing, PromptLimits, prompt_problem
 from tutelage.records import Candidate, Outcome, Prompt
-from tutelage.similarity import SeenTexts
 
 REPEATS = "repeats an earlier prompt"
 

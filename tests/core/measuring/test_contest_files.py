@@ -9,11 +9,11 @@ from typing import Any
 import echoing_world
 import pytest
 
-from tutelage.contest_files import Answers, compare, is_verdicts, read_answers, read_verdicts
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.evaluation.intervals import NOTHING
 from tutelage.judging import PAIRWISE_RUBRIC
+from tutelage.measuring.contest_files import Answers, compare, is_verdicts, read_answers, read_verdicts
 from tutelage.records import Model, Sampling, content_id
 from tutelage.registry import Registry
 

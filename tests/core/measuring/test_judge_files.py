@@ -12,7 +12,7 @@ from tutelage.errors import InputError
 from tutelage.evaluation.agreement import Rating
 from tutelage.evaluation.calibration import JudgedItem
 from tutelage.evaluation.significance import Observation
-from tutelage.judge_files import check_overlap, read_judged, read_observations, read_ratings
+from tutelage.measuring.judge_files import check_overlap, read_judged, read_observations, read_ratings
 
 JUDGED = {"item_id": "p/0", "sample": 0, "score": 4.0}
 PUBLISHED = {"prompt_id": "p", "completion": {"0": {"score": 4}, "1": {"score": -1}}}

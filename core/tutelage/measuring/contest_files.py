@@ -17,9 +17,9 @@ from tutelage.errors import InputError
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.intervals import NOTHING, Cluster
-from tutelage.file_work import counted, finish, quiet
 from tutelage.items import Unit, derive_seed
 from tutelage.jsonl import read_rows, write_rows
+from tutelage.measuring.file_work import counted, finish, quiet
 from tutelage.records import Comparison, Model, Outcome, Rubric, Sampling, Verdict, content_id
 from tutelage.registry import Registry
 
