@@ -7,25 +7,16 @@ the device.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 from tutelage.records import Sampling
 
 
-def uniforms(seed: int, prompts: Sequence[str], n: int, steps: int) -> Any:
-    """Numbers in [0, 1) of shape (len(prompts) * n, steps), n rows for each prompt.
+def uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
+    """Numbers in [0, 1) of one row, (steps,) float64, which follow from seed, prompt and number of the sample alone.
 
-    A row follows from the seed, the prompt's text and the number of the sample, and from nothing else.
+    Fewer steps give the beginning of what more would give.
     """
-    import torch
-
-    rows = [row_uniforms(seed, prompt, sample, steps) for prompt in prompts for sample in range(n)]
-    return torch.stack(rows) if rows else torch.empty(0, steps, dtype=torch.float64)
-
-
-def row_uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
-    """The numbers of one row, (steps,). Fewer steps give the beginning of what more would give."""
     import torch
 
     name = f"{seed}\x1f{sample}\x1f{prompt}"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -134,6 +135,9 @@ class _Answerer:
         """End the process, which may be gone already; returns the last lines that it wrote."""
         self._process.kill()
         self._listener.join()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # what it was told and did not read any more
+            self._process.stdin.close()
         with self._log, self._process:  # closes the pipes, and waits
             return last_words(self._log)
 

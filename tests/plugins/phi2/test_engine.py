@@ -144,11 +144,11 @@ def test_the_smallest_nucleus_is_the_likeliest_token(uniform: float) -> None:
 def test_random_numbers_belong_to_prompt_and_sample() -> None:
     import torch
 
-    both, one = uniforms(7, ["a", "b"], 2, 5), uniforms(7, ["b"], 2, 5)
-    assert both.shape == (4, 5)
-    assert torch.equal(both[2:], one)
-    assert len({float(row[0]) for row in both}) == 4
-    assert not torch.equal(one, uniforms(8, ["b"], 2, 5))
+    rows = [uniforms(7, prompt, sample, 5) for prompt in ("a", "b") for sample in (0, 1)]
+    assert len({float(row[0]) for row in rows}) == 4
+    assert torch.equal(rows[2], uniforms(7, "b", 0, 5))
+    assert not torch.equal(rows[2], uniforms(8, "b", 0, 5))
+    assert torch.equal(rows[2], uniforms(7, "b", 0, 50)[:5])
 
 
 def test_the_rows_that_fit_follow_from_model_and_length(loaded: Loaded) -> None:

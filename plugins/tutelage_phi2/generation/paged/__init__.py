@@ -12,6 +12,5 @@ Python. Here a step is one replay of a graph, whatever the lengths of its rows.
 """
 
 from tutelage_phi2.generation.paged.engine import check, is_for, write
-from tutelage_phi2.generation.paged.scheduling import Request
 
-__all__ = ["Request", "check", "is_for", "write"]
+__all__ = ["check", "is_for", "write"]

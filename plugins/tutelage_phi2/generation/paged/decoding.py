@@ -17,6 +17,7 @@ from tutelage_phi2.generation.choosing import choose
 from tutelage_phi2.generation.paged.attention import PAGE_SIZE, Appending, Cache, Reading
 from tutelage_phi2.generation.paged.pages import IDLE_PAGE, Placement
 from tutelage_phi2.generation.paged.state import State
+from tutelage_phi2.generation.requests import fill_up
 
 _READ_TOKENS = 16384
 """Prompt tokens that are read in one pass."""
@@ -111,7 +112,7 @@ class Decoder:
             logits_to_keep=torch.tensor(reading.new, device=device).cumsum(0) - 1,
             paged=reading,
         ).logits[0]
-        uniform = torch.nn.utils.rnn.pad_sequence([row.uniform for row in rows], batch_first=True).to(device)
+        uniform = fill_up([row.uniform for row in rows]).to(device)
         limit = torch.tensor([row.limit for row in rows], device=device)
         tokens = self._choose(logits, uniform[:, 0])
         at = torch.tensor(slots, device=device)

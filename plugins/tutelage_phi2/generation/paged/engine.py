@@ -16,8 +16,9 @@ from tutelage_phi2.generation.memory import MOST_ROWS, bytes_for_pages, bytes_pe
 from tutelage_phi2.generation.paged.attention import PAGE_SIZE, serves, use
 from tutelage_phi2.generation.paged.decoding import Decoder
 from tutelage_phi2.generation.paged.pages import PagePool
-from tutelage_phi2.generation.paged.scheduling import Reply, Request, Schedule, size_for
+from tutelage_phi2.generation.paged.scheduling import Schedule, size_for
 from tutelage_phi2.generation.paged.state import State
+from tutelage_phi2.generation.requests import Request, Written
 from tutelage_phi2.models.loading import Loaded, empty_cache
 
 _LEAST_WIDTH = 256
@@ -61,7 +62,7 @@ def write(
     ends: frozenset[int],
     draw: Callable[[int], Any],
     batch_size: int | None = None,
-) -> Iterator[list[Reply]]:
+) -> Iterator[list[Written]]:
     """Answer the requests, in the order in which their replies end.
 
     ``draw`` gives the random numbers of a row (new tokens,). At most ``batch_size`` rows run at once, fewer where

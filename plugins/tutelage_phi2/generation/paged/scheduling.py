@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from tutelage_phi2.generation.paged.decoding import Decoder, Row
 from tutelage_phi2.generation.paged.pages import PagePool, Placement
+from tutelage_phi2.generation.requests import Request, Written
 
 _STEPS = 8
 """Steps between two looks at which rows have ended: a look waits for the device."""
@@ -17,26 +18,6 @@ _REFILL_SHARE = 1 / 16
 """Rows come in once this share of the batch is free: reading prompts costs a pass of its own, however few they are."""
 _SIZES = (8, 32, 128, 256, 384, 512, 768, 1024)
 """Batch sizes of a step; it takes the least one that holds the rows that run."""
-
-
-@frozen(eq=False)
-class Reply:
-    """What one row wrote."""
-
-    row: int
-    """Its number among the rows asked for."""
-    tokens: list[int]
-    """Up to and with the end token, or to the limit."""
-
-
-@frozen(eq=False)
-class Request:
-    """One reply that is asked for."""
-
-    row: int
-    prompt: Sequence[int]
-    limit: int
-    """New tokens at most, 1 at least; prompt and reply fit into the model's context and the decoder's width."""
 
 
 @define(eq=False)
@@ -64,7 +45,7 @@ class Schedule:
     """Rows at once."""
     _slots: dict[int, _Running] = field(init=False, factory=dict)
 
-    def replies(self) -> Iterator[list[Reply]]:
+    def replies(self) -> Iterator[list[Written]]:
         """Every request's reply, in the order in which they end."""
         try:
             while self.waiting or self._slots:
@@ -96,7 +77,7 @@ class Schedule:
         if rows:
             self.decoder.read(slots, rows)
 
-    def _advance(self) -> Iterator[list[Reply]]:
+    def _advance(self) -> Iterator[list[Written]]:
         """Some steps, and the replies that ended in them."""
         size = self._compact()
         for _ in range(min(_STEPS, max(running.left for running in self._slots.values()))):
@@ -106,7 +87,7 @@ class Schedule:
             running.count = counts[slot]
         if over := [slot for slot in self._slots if not runs[slot]]:
             written = self.decoder.state.replies(over, [counts[slot] for slot in over])
-            yield [Reply(self._free(slot), tokens) for slot, tokens in zip(over, written, strict=True)]
+            yield [Written(self._free(slot), tokens) for slot, tokens in zip(over, written, strict=True)]
 
     def _compact(self) -> int:
         """The size of the next step; rows move together where that makes it smaller."""
