@@ -1,6 +1,6 @@
 """Causal attention over tokens that lie behind one another, each of which sees its own sequence alone.
 
-On a GPU in half precision it is ``torch.nn.attention.varlen``, elsewhere torch's ``scaled_dot_product_attention``,
+On a GPU in half precision it is ``torch.nn.attention.varlen``, elsewhere, and on GPUs before Ampere, torch's ``scaled_dot_product_attention``,
 sequence by sequence.
 """
 
@@ -22,9 +22,18 @@ def attend(
     group = queries.shape[1] // keys.shape[1]
     if group > 1:
         keys, values = (states.repeat_interleave(group, dim=1) for states in (keys, values))
-    if values.is_cuda and values.dtype.itemsize == 2:
+    if _has_kernel(values):
         return _by_kernel(queries, keys, values, starts, key_starts, longest, longest_keys, scale)
     return _by_sequence(queries, keys, values, starts, key_starts, scale)
+
+
+def _has_kernel(values: Any) -> bool:
+    """Flash attention, which is what torch's kernel is, asks for half precision and a GPU of compute capability 8."""
+    import torch
+
+    return bool(
+        values.is_cuda and values.dtype.itemsize == 2 and torch.cuda.get_device_capability(values.device) >= (8, 0)
+    )
 
 
 def _by_kernel(
