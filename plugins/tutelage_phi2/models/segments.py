@@ -1,7 +1,7 @@
 """Causal attention over tokens that lie behind one another, each of which sees its own sequence alone.
 
-On a GPU in half precision it is ``torch.nn.attention.varlen``, elsewhere, and on GPUs before Ampere, torch's ``scaled_dot_product_attention``,
-sequence by sequence.
+On a GPU from Ampere on, in half precision, it is ``torch.nn.attention.varlen``; elsewhere it is torch's
+``scaled_dot_product_attention``, sequence by sequence.
 """
 
 from __future__ import annotations
