@@ -60,4 +60,6 @@ def _device() -> str:
 
 def _require_bitsandbytes(conversion: Conversion) -> None:
     if conversion.quantize and importlib.util.find_spec("bitsandbytes") is None:
-        raise PluginError("plugin phi2: bitsandbytes is not installed, which quantises; run: pip install 'tutelage[phi2-4bit]'")
+        raise PluginError(
+            "plugin phi2: bitsandbytes is not installed, which quantises; run: pip install 'tutelage[phi2-4bit]'"
+        )
