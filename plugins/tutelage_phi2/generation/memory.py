@@ -26,10 +26,16 @@ def rows_that_fit(model: Any, length: int) -> int:
 
 def bytes_per_token(model: Any) -> int:
     """Memory of one token's keys and values in all layers."""
-    config = model.config
+    layers, heads, size = key_shape(model)
+    return int(2 * layers * heads * size * model.dtype.itemsize)
+
+
+def key_shape(model: Any) -> tuple[int, int, int]:
+    """Layers, heads of keys in a layer, and numbers of a key."""
+    config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+    return int(config.num_hidden_layers), int(heads), int(size)
 
 
 def _cache_bytes(model: Any) -> int:

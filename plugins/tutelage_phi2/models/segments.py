@@ -27,6 +27,19 @@ def attend(
     return _by_sequence(queries, keys, values, starts, key_starts, scale)
 
 
+def hindrance(model: Any) -> str | None:
+    """Why ``attend`` cannot take the place of this model's attention, or None where it computes the same."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if not model._supports_attention_backend:
+        return "transformers runs it with attention of its own"
+    if kinds != {"full_attention"} or (getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")):
+        return "not all of its layers attend to the whole sequence"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "it caps its attention scores"
+    return None
+
+
 def _has_kernel(values: Any) -> bool:
     """Flash attention, which is what torch's kernel is, asks for half precision and a GPU of compute capability 8."""
     import torch

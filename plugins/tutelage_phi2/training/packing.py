@@ -17,6 +17,7 @@ from types import MethodType
 from typing import Any
 
 from tutelage.errors import InputError
+from tutelage_phi2.models import segments
 from tutelage_phi2.settings import Phi2Settings
 from tutelage_phi2.training import packed_attention
 
@@ -34,17 +35,9 @@ def wanted(model: Any, settings: Phi2Settings) -> bool:
 
 
 def _hindrance(model: Any) -> str | None:
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if not model._supports_attention_backend:
-        return "transformers runs it with attention of its own"
-    if kinds != {"full_attention"} or (getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")):
-        return "not all of its layers attend to the whole sequence"
-    if getattr(config, "attention_dropout", 0.0):
+    if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
         return "it drops attention weights in training"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "it caps its attention scores"
-    return None
+    return segments.hindrance(model)
 
 
 def pack(model: Any) -> None:

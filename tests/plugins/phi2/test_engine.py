@@ -158,13 +158,35 @@ def test_the_rows_that_fit_follow_from_model_and_length(loaded: Loaded) -> None:
     assert rows_that_fit(loaded.model, 2**40) == 1
 
 
-def test_keys_and_values_of_grouped_heads_are_counted_once() -> None:
-    class Grouped:
-        class config:
-            num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, hidden_size = 3, 8, 2, 16, 999
+def grouped_heads(tokenizer: Any) -> Any:
+    """A random Llama, whose heads share keys and values in pairs."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-        class dtype:
-            itemsize = 2
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config).eval()
 
-    model: Any = Grouped
-    assert bytes_per_token(model) == 2 * 3 * 2 * 16 * 2
+
+def test_keys_and_values_of_grouped_heads_are_counted_once(loaded: Student) -> None:
+    assert bytes_per_token(grouped_heads(loaded.tokenizer)) == 2 * 3 * 2 * 16 * 4
+
+
+def test_grouped_heads_give_the_replies_of_generate(loaded: Student) -> None:
+    student = Student(grouped_heads(loaded.tokenizer), loaded.tokenizer, loaded.engine)
+    plain = Loaded(grouped_heads(loaded.tokenizer), loaded.tokenizer)
+    prompts = prompts_of(loaded, 12)
+    for prompt, reply in zip(prompts, reply_all(student, prompts, 1, GREEDY, 8), strict=True):
+        expected = reference_ids(plain, prompt, GREEDY.max_new_tokens)
+        assert reply.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()

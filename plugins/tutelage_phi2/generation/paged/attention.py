@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from attrs import define, frozen
 
+from tutelage_phi2.generation.memory import key_shape
 from tutelage_phi2.models import segments
 from tutelage_phi2.models.activations import fuse_activations
 
@@ -33,12 +34,10 @@ class Cache:
         """Room for so many pages. Raises ``torch.OutOfMemoryError`` where the device has too little."""
         import torch
 
-        config = model.config
-        kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        shape = (pages, kv_heads, PAGE_SIZE, head_size(config))
+        layers, heads, size = key_shape(model)
+        shape = (pages, heads, PAGE_SIZE, size)
         keys, values = (
-            [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in range(config.num_hidden_layers)]
-            for _ in range(2)
+            [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in range(layers)] for _ in range(2)
         )
         return cls(keys, values)
 
@@ -135,19 +134,12 @@ class Reading:
         return segments.attend(query, key, value, self.new_starts, self.whole_starts, longest, longest_whole, scaling)
 
 
-def serves(model: Any) -> bool:
-    """Whether ``attend`` computes what this model's own attention does: full causal attention and nothing beside it."""
-    config = model.config
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    more = any(getattr(config, name, None) for name in ("attn_logit_softcapping", "sliding_window", "sub_configs"))
-    size = head_size(config)
-    fits = size >= 16 and size % 8 == 0
-    return bool(fits and not more and kinds == {"full_attention"} and model._supports_attention_backend)
-
-
-def head_size(config: Any) -> int:
-    """Numbers of a key of one head."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+def hindrance(model: Any) -> str | None:
+    """Why ``attend`` cannot take the place of this model's attention, or None."""
+    _, _, size = key_shape(model)
+    if size < 16 or size % 8:
+        return f"its heads have {size} numbers, and the kernels ask for a multiple of 8, and 16 at least"
+    return segments.hindrance(model)
 
 
 def use(model: Any) -> None:

@@ -13,7 +13,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.records import Sampling
 from tutelage_phi2.generation.memory import MOST_ROWS, bytes_for_pages, bytes_per_token
-from tutelage_phi2.generation.paged.attention import PAGE_SIZE, serves, use
+from tutelage_phi2.generation.paged.attention import PAGE_SIZE, hindrance, use
 from tutelage_phi2.generation.paged.decoding import Decoder
 from tutelage_phi2.generation.paged.pages import PagePool
 from tutelage_phi2.generation.paged.scheduling import Schedule, size_for
@@ -48,11 +48,9 @@ def check(loaded: Loaded) -> None:
 
 
 def _hindrance(loaded: Loaded) -> str | None:
-    if loaded not in _kept and not serves(loaded.model):
-        return "not all of its layers attend to the whole sequence in transformers' own way"
     if loaded.model.device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    return None
+    return None if loaded in _kept else hindrance(loaded.model)
 
 
 def write(
