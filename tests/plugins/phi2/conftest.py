@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,34 @@ def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_base(tmp_path: Path) -> Callable[..., Path]:
     """Writes base models of another kind: make_base(special=[...], rows=...)."""
     return lambda **options: write_base(tmp_path / "made", **options)
+
+
+@pytest.fixture
+def make_grouped() -> Callable[[], Any]:
+    """Makes a random Llama in memory, always the same one, whose heads share keys and values in pairs."""
+
+    def make() -> Any:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=64,
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=4,
+            initializer_range=0.3,
+            attn_implementation="eager",
+        )
+        return LlamaForCausalLM(config).eval()
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,34 +159,13 @@ def test_the_rows_that_fit_follow_from_model_and_length(loaded: Loaded) -> None:
     assert rows_that_fit(loaded.model, 2**40) == 1
 
 
-def grouped_heads(tokenizer: Any) -> Any:
-    """A random Llama, whose heads share keys and values in pairs."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
-    return LlamaForCausalLM(config).eval()
+def test_keys_and_values_of_grouped_heads_are_counted_once(make_grouped: Callable[[], Any]) -> None:
+    assert bytes_per_token(make_grouped()) == 2 * 3 * 2 * 16 * 4
 
 
-def test_keys_and_values_of_grouped_heads_are_counted_once(loaded: Student) -> None:
-    assert bytes_per_token(grouped_heads(loaded.tokenizer)) == 2 * 3 * 2 * 16 * 4
-
-
-def test_grouped_heads_give_the_replies_of_generate(loaded: Student) -> None:
-    student = Student(grouped_heads(loaded.tokenizer), loaded.tokenizer, loaded.engine)
-    plain = Loaded(grouped_heads(loaded.tokenizer), loaded.tokenizer)
+def test_grouped_heads_give_the_replies_of_generate(loaded: Student, make_grouped: Callable[[], Any]) -> None:
+    student = Student(make_grouped(), loaded.tokenizer, loaded.engine)
+    plain = Loaded(make_grouped(), loaded.tokenizer)
     prompts = prompts_of(loaded, 12)
     for prompt, reply in zip(prompts, reply_all(student, prompts, 1, GREEDY, 8), strict=True):
         expected = reference_ids(plain, prompt, GREEDY.max_new_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,21 +141,10 @@ def test_nothing_is_repeated_where_nothing_is_shared() -> None:
     assert made["starts"].tolist() == made["key_starts"].tolist() == [0, 2, 5]
 
 
-def test_grouped_heads_are_packed_too(tmp_path: Path) -> None:
+def test_grouped_heads_are_packed_too(make_grouped: Callable[[], Any]) -> None:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        attn_implementation="eager",
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = make_grouped()
     ids = torch.randint(64, (2, 9))
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
     with torch.no_grad():
