@@ -18,7 +18,7 @@ from tutelage_phi2.generation import padded, paged
 from tutelage_phi2.generation.choosing import uniforms
 from tutelage_phi2.generation.requests import Request, Written
 from tutelage_phi2.models.chat import encode
-from tutelage_phi2.models.loading import Loaded
+from tutelage_phi2.models.loading import Loaded, context_length
 
 
 @frozen
@@ -56,7 +56,8 @@ def generate(
     and where the GPU is too small for one row.
     """
     ids = encode(loaded.tokenizer, prompts)
-    room = [context_length(loaded.model) - len(row) if row else 0 for row in ids]
+    context = context_length(loaded.model.config)
+    room = [context - len(row) if row else 0 for row in ids]
     if unfit := [index for index in range(len(prompts)) if room[index] < 1]:
         yield [Reply(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
     requests = [
@@ -79,11 +80,6 @@ def _is_paged(loaded: Loaded, engine: str) -> bool:
     if engine == "paged":
         paged.check(loaded)
     return engine == "paged" or (engine == "auto" and paged.is_for(loaded))
-
-
-def context_length(model: Any) -> int:
-    """Positions that the model knows, or a number that no prompt reaches where its configuration does not say."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 def _replies(loaded: Loaded, n: int, written: Sequence[Written]) -> list[Reply]:

@@ -10,7 +10,6 @@ _CPU_BYTES = 2 * 2**30
 """For keys and values on a CPU: little beside the weights of a model that needs it, plenty for a small one."""
 _GPU_SHARE = 0.6
 """Of the GPU memory that the weights leave: the rest is for activations and for copies of the cache."""
-
 _GPU_RESERVE = 0.12
 """Of the GPU's memory: for activations, logits and what the libraries take for themselves."""
 
@@ -48,7 +47,10 @@ def _cache_bytes(model: Any) -> int:
 
 
 def bytes_for_pages(model: Any) -> int:
-    """Memory that the keys and values of running rows may take beside everything else."""
+    """Memory that the keys and values of running rows may take beside everything else that is there now.
+
+    How many rows run does not follow from the device alone, then: a row's reply depends on it by rounding at most.
+    """
     import torch
 
     if model.device.type != "cuda":

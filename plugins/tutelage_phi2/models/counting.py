@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from tutelage.errors import PluginError
 from tutelage.plugin_info import TokenCounts
 from tutelage.records import Model
-from tutelage_phi2.generation.engine import context_length
 from tutelage_phi2.models import finding, loading
 from tutelage_phi2.models.chat import answer_text, encode, encode_answers, prompt_text
 from tutelage_phi2.quiet import quiet
@@ -33,7 +31,7 @@ def count_tokens(
     with finding.plainly(location), quiet():
         tokenizer = loading.read_tokenizer(location, local_only)
         config = _read_config(location, local_only)
-    return TokenCounts(tuple(_lengths(tokenizer, rows)), context_length(SimpleNamespace(config=config)))
+    return TokenCounts(tuple(_lengths(tokenizer, rows)), loading.context_length(config))
 
 
 def _is_here(location: str) -> bool:

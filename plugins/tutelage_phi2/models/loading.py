@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +100,34 @@ def read(model: Model, settings: Phi2Settings, dtype: Any = None, quantization: 
         options = {"dtype": dtype or dtype_of(settings), "attn_implementation": _attention(settings, device)}
         if quantization is not None:
             options |= {"quantization_config": quantization, "device_map": {"": device}}
-        weights = _read_weights(name, local_only, options)
+        with _enough_memory(name, device):
+            weights = _read_weights(name, local_only, options)
+            _fit(weights, tokenizer)
+            if quantization is None:
+                weights = weights.to(device)
     if settings.threads is not None:
         import torch
 
         torch.set_num_threads(settings.threads)
-    _fit(weights, tokenizer)
-    return Loaded((weights if quantization else weights.to(device)).eval(), tokenizer)
+    return Loaded(weights.eval(), tokenizer)
+
+
+@contextmanager
+def _enough_memory(name: str, device: Any) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"model {name}: its weights do not fit into the free memory of {device}; use a smaller model, "
+            "settings.dtype bfloat16, or a GPU that nothing else fills"
+        ) from error
+
+
+def context_length(config: Any) -> int:
+    """Positions that a model knows, or a number that no prompt reaches where its configuration does not say."""
+    return int(getattr(config, "max_position_embeddings", None) or 2**31)
 
 
 def location(model: Model) -> str:

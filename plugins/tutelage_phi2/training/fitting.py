@@ -99,21 +99,25 @@ def _too_small(objective: Objective, smallest: Fit, needed: int, capacity: int) 
 
 
 @contextmanager
-def told_when_full(objective: Objective) -> Iterator[None]:
-    """Turn a GPU that runs out of memory, against the estimate, into an ``InputError`` that says what to set."""
+def told_when_full(objective: Objective, rows: int) -> Iterator[None]:
+    """Turn a GPU that runs out of memory with ``rows`` at once, against the estimate, into an ``InputError``.
+
+    It says what to set.
+    """
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
         kind = "sft" if isinstance(objective, Sft) else "dpo"
-        most = objective.micro_batch_size or objective.batch_size
         smaller = (
-            f"set {kind}.micro_batch_size to {most // 2} or less, with which the same run goes on"
-            if most > 1
+            f"set {kind}.micro_batch_size to {rows // 2} or less, with which the same run goes on"
+            if rows > 1
             else "set models.student.settings.quantization to 4bit, or take a smaller model or max_length"
         )
-        raise InputError(f"plugin phi2: the GPU ran out of memory in training; {smaller}") from error
+        raise InputError(
+            f"plugin phi2: the GPU ran out of memory in training, with {rows} at once; {smaller}"
+        ) from error
 
 
 def device_memory(device: Any) -> int:

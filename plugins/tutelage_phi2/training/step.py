@@ -14,7 +14,6 @@ from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
 from tutelage_phi2.generation import asking
-from tutelage_phi2.generation.engine import context_length
 from tutelage_phi2.models import checkpoint, loading, model_card, quantizing
 from tutelage_phi2.models.activations import fuse_activations
 from tutelage_phi2.models.finding import require
@@ -60,7 +59,7 @@ def train_here(
     model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
 ) -> None:
     """``train`` in this process, which may be one of ``settings.processes`` that train together on their devices."""
-    with quiet(), _light_garbage_collection(), told_when_full(objective):
+    with quiet(), _light_garbage_collection():
         _train(model, reference, objective, examples, output, loading.settings_of(context), context)
 
 
@@ -81,7 +80,8 @@ def _train(
     folder = training_folder(model, reference, objective, examples, output, settings, context)
     trainer = build(objective, start, other, examples, folder.path, settings, context)
     del other  # its memory is for the training
-    _run(trainer, folder, settings, context)
+    with told_when_full(objective, trainer.args.per_device_train_batch_size):
+        _run(trainer, folder, settings, context)
     trained = whole_model(trainer, lambda: loading.read(model, evolve(settings, device="cpu"), dtype).model)
     if trained is not None:
         trained = quantizing.on_whole_weights(trained, model, settings)
@@ -134,7 +134,7 @@ def build(
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    limit = min(objective.max_length, context_length(start.model))
+    limit = min(objective.max_length, loading.context_length(start.model.config))
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(examples, start.tokenizer, limit)
     packed = packing.wanted(start.model, settings)
@@ -154,7 +154,8 @@ def build(
         trainer = trainers.sft_trainer()(**common)
     else:
         trainers.disable_dropout(start.model)
-        trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
+        with told_when_full(objective, division.rows):
+            trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
         if reference is not None:  # its log-probabilities are in the rows by now
             trainer.ref_model = None
             trainer.accelerator.free_memory()

@@ -133,20 +133,20 @@ def kept_bytes(layers: int, tokens: int, checkpointing: bool) -> int:
 
 
 @pytest.mark.parametrize(
-    ("objective", "advice"),
+    ("objective", "rows", "advice"),
     [
-        (SFT, "set sft.micro_batch_size to 8 or less, with which the same run goes on"),
-        (Dpo(batch_size=16, micro_batch_size=4), "set dpo.micro_batch_size to 2 or less"),
-        (Dpo(batch_size=16, micro_batch_size=1), "quantization to 4bit"),
+        (SFT, 16, "set sft.micro_batch_size to 8 or less, with which the same run goes on"),
+        (Dpo(batch_size=16), 4, "set dpo.micro_batch_size to 2 or less"),
+        (Dpo(batch_size=16), 1, "quantization to 4bit"),
     ],
 )
 def test_a_gpu_that_runs_out_of_memory_in_training_is_one_error_that_says_what_to_set(
-    objective: Any, advice: str
+    objective: Any, rows: int, advice: str
 ) -> None:
     import torch
 
     with (
-        pytest.raises(InputError, match=f"the GPU ran out of memory in training; .*{advice}"),
-        fitting.told_when_full(objective),
+        pytest.raises(InputError, match=f"ran out of memory in training, with {rows} at once; .*{advice}"),
+        fitting.told_when_full(objective, rows),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory")
