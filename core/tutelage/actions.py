@@ -28,7 +28,6 @@ from tutelage.records import (
     JudgeItem,
     Judgement,
     Model,
-    Outcome,
     Prompt,
     Verdict,
 )
@@ -52,7 +51,6 @@ from tutelage.trl_format import preference_row, read_preferences, supervised_row
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT", bound=Result)
-HAS_TEXT = (Outcome.ANSWERED, Outcome.CUT)
 
 
 def train(step: Train, at: Surroundings) -> Made:
@@ -108,7 +106,7 @@ def judge(step: Judge, at: Surroundings) -> Made:
     prompts = {prompt.id: prompt.text for prompt in at.prompts(step.prompts, step.take)}
     equal: dict[tuple[str, str], list[str]] = {}
     for answer in at.store.read(step.answers, Candidate):
-        if answer.prompt_id in prompts and answer.outcome in HAS_TEXT:
+        if answer.prompt_id in prompts and answer.outcome.has_text:
             equal.setdefault((answer.prompt_id, answer.text), []).append(answer.id)
     others = {ids[0]: ids[1:] for ids in equal.values()}
     units = [
@@ -190,9 +188,7 @@ def compare(step: Compare, at: Surroundings) -> Made:
 def contests(step: Compare, at: Surroundings) -> tuple[list[Comparison], list[Verdict]]:
     """What must be asked, and the verdicts that are known without asking."""
     texts = {
-        model: {
-            answer.prompt_id: answer.text for answer in at.store.read(path, Candidate) if answer.outcome in HAS_TEXT
-        }
+        model: {answer.prompt_id: answer.text for answer in at.store.read(path, Candidate) if answer.outcome.has_text}
         for model, path in step.answers.items()
     }
     asked, known = [], []

@@ -27,6 +27,11 @@ class Outcome(StrEnum):
     FAILED = "failed"
     """No reply, after every retry."""
 
+    @property
+    def has_text(self) -> bool:
+        """Whether a reply with this outcome has text that can be read: all of it, or the part before a length limit."""
+        return self in (Outcome.ANSWERED, Outcome.CUT)
+
 
 def content_id(*parts: str) -> str:
     """Sixteen hexadecimal digits that name a text: equal texts have equal ids on every machine."""

@@ -31,8 +31,6 @@ from tutelage.records import (
 VERDICT = "verdict"
 """The key of ``Reply.extra`` under which a plugin keeps ``verdict_alternatives``."""
 
-_READ = (Outcome.ANSWERED, Outcome.CUT)
-"""Replies in which a score or a verdict is looked for: they have text."""
 _SAMPLES_PER_SEED = 1000
 _BEFORE_VERDICT = re.compile(r"better\W*$", re.IGNORECASE)
 _WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5}
@@ -190,7 +188,7 @@ def _side(token: str) -> str | None:
 
 def _judgement(item_id: str, sample: int, reply: Reply, rubric: Rubric) -> Judgement:
     """The score that the reply states. One that stands before a cut is as good as that of a whole reply."""
-    if reply.outcome not in _READ:
+    if not reply.outcome.has_text:
         return Judgement(item_id, sample, None, reply.outcome, raw=reply.text, detail=reply.detail)
     parsed = parse_score(reply.text, rubric)
     outcome, detail = _read(reply, parsed.score is not None, parsed.detail)
@@ -199,7 +197,7 @@ def _judgement(item_id: str, sample: int, reply: Reply, rubric: Rubric) -> Judge
 
 def _verdict(comparison_id: str, reply: Reply) -> Verdict:
     """The stated verdict; where there are log-probabilities, the weight that it was given."""
-    if reply.outcome not in _READ:
+    if not reply.outcome.has_text:
         return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
     parsed = parse_preference(reply.text)
     outcome, detail = _read(reply, parsed.preference is not None, parsed.detail)
@@ -218,7 +216,7 @@ def _token_verdict(
     comparison_id: str, reply: Reply, rubric: Rubric, tokens: tuple[str, str], log_probabilities: bool
 ) -> Verdict:
     """The verdict of a reply that is one token; its ``raw`` is JSON, with the alternatives that it was weighted by."""
-    if reply.outcome not in _READ:
+    if not reply.outcome.has_text:
         return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
     alternatives = reply.extra.get(VERDICT, [])
     raw = json.dumps({"text": reply.text, "alternatives": alternatives}, ensure_ascii=False)

@@ -147,7 +147,7 @@ def _number_problem(name: str, number: object, outcome: Outcome, low: float, hig
     """A number where there is an answer, none where there is not; a reply cut after its number may have one."""
     if number is None:
         return f"the outcome is ANSWERED, but there is no {name}" if outcome is Outcome.ANSWERED else None
-    if outcome not in (Outcome.ANSWERED, Outcome.CUT):
+    if not outcome.has_text:
         return f"the outcome is {outcome.name}, but there is a {name} ({number!r}): it must be None"
     if isinstance(number, bool) or not isinstance(number, int | float):
         return f"the {name} is {number!r}, of type {type(number).__name__}: it must be a plain number"

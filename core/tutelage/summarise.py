@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from attrs import evolve, field, frozen
 
-from tutelage.actions import HAS_TEXT, comparison_id
+from tutelage.actions import comparison_id
 from tutelage.evaluation.agreement import Rating, agreement, ratings
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
@@ -217,7 +217,7 @@ class Reader:
             model.id: {
                 answer.prompt_id: len(answer.text.split())
                 for answer in self.store.read(MeasuredModel(model).answers("greedy"), Candidate)
-                if answer.outcome in HAS_TEXT
+                if answer.outcome.has_text
             }
             for model in measures.models
         }

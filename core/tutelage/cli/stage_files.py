@@ -15,11 +15,9 @@ from tutelage.data.sets import prompt_of, text_of
 from tutelage.errors import InputError
 from tutelage.items import Result
 from tutelage.jsonl import read_records, read_rows, write_rows
-from tutelage.records import Candidate, Comparison, JudgeItem, Outcome, Prompt, content_id
+from tutelage.records import Candidate, Comparison, JudgeItem, Prompt, content_id
 
 T = TypeVar("T")
-
-HAS_TEXT = (Outcome.ANSWERED, Outcome.CUT)
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -39,7 +37,7 @@ def read_items(path: Path, prompts: Path | None) -> list[JudgeItem]:
     for candidate in read_records(path, Candidate):
         if candidate.prompt_id not in texts:
             raise InputError(f"{path}: {candidate.id} answers the prompt {candidate.prompt_id}, not in {prompts}")
-        if candidate.outcome in HAS_TEXT:
+        if candidate.outcome.has_text:
             items.append(JudgeItem(candidate.id, texts[candidate.prompt_id], candidate.text))
     return items
 

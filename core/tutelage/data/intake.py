@@ -41,7 +41,7 @@ class Intake:
     def read(self, candidate: Candidate) -> int:
         """Take the prompts of one reply in; returns how many of them were kept."""
         before = len(self.kept)
-        if candidate.outcome not in (Outcome.ANSWERED, Outcome.CUT):
+        if not candidate.outcome.has_text:
             self.reasons[f"reply {candidate.outcome}"] += 1
             return 0
         parsed = self.listing.read(candidate.text, candidate.outcome is Outcome.CUT)

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from attrs import evolve, frozen
 
-from tutelage.actions import HAS_TEXT
 from tutelage.errors import InputError, nearest
 from tutelage.evaluation.calibration import JudgedItem
 from tutelage.evaluation.contests import Contest
@@ -66,7 +65,7 @@ class RunResults:
             measured = self._measured(model, seed)
             prompts |= {prompt.id: prompt.text for prompt in self._read(self._measures(seed).prompts, Prompt)}
             for answer in self._read(measured.answers("greedy"), Candidate):
-                if answer.outcome in HAS_TEXT:
+                if answer.outcome.has_text:
                     texts[seed, answer.prompt_id] = answer.text
         return Answers(model, prompts, texts)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from tutelage.records import Dpo, Model, Objective, Outcome, Preference, Prompt, Sft
+from tutelage.records import Dpo, Model, Objective, Preference, Prompt, Sft
 from tutelage.settings import describe_settings
 from tutelage.stages import release, train_step
 from tutelage.testing.subject import Subject
@@ -112,7 +112,7 @@ def _typed_outcomes(subject: Subject, hook: str) -> None:
     """says why, where there is no answer, and can be written as JSON"""
     for result in _ask(subject, hook):
         json.dumps(attrs.asdict(result))
-        explained = result.outcome in (Outcome.ANSWERED, Outcome.CUT) or result.detail
+        explained = result.outcome.has_text or result.detail
         _expect(bool(explained), f"{result.id!r} is {result.outcome.name} and its detail is empty")
 
 
