@@ -17,17 +17,17 @@ import attrs
 import click
 
 from tutelage import hookspecs
-from tutelage.checks import BUILT_IN_RUBRICS
 from tutelage.cli import cli
 from tutelage.cli.output import Table
 from tutelage.cli.plugins import default_words, info_tables
-from tutelage.pairing import RULES
-from tutelage.pipelines import CONTROLS, PIPELINES
-from tutelage.plugin_checks import HOOKS
-from tutelage.plugin_status import OWN_DISTRIBUTION
-from tutelage.recipe import Control, PipelineSettings, Recipe
-from tutelage.registry import Registry
-from tutelage.settings import describe_settings
+from tutelage.files.settings import describe_settings
+from tutelage.planning.pipelines import CONTROLS, PIPELINES
+from tutelage.planning.roles import BUILT_IN_RUBRICS
+from tutelage.plugin.discovery import OWN_DISTRIBUTION
+from tutelage.plugin.inspection import HOOKS
+from tutelage.plugin.registry import Registry
+from tutelage.preferences.pairing import RULES
+from tutelage.recipe.schema import Control, PipelineSettings, Recipe
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->"

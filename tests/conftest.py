@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tutelage.recipe import from_values
-from tutelage.registry import Registry
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import from_values
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -7,11 +7,11 @@ lists of a prompt a line, and more epochs of full fine-tuning for M1. Everything
 import pytest
 from api_servers import running
 
-from tutelage.recipe_files import built_in, load
+from tutelage.execution.runner import run
+from tutelage.files.trl_format import read_preferences
+from tutelage.recipe.loading import built_in, load_recipe
 from tutelage.records import Prompt
-from tutelage.runner import run
-from tutelage.store import Store
-from tutelage.trl_format import read_preferences
+from tutelage.runs.store import Store
 
 PAPER = sorted(name for name in built_in() if name.startswith("paper/"))
 
@@ -49,7 +49,7 @@ def one_percent(name, gemini, openai):
         changes["models.teacher.settings"] = {"base_url": gemini}
     if name in ("paper/all", "paper/teacher-reward"):
         changes["pipelines.teacher-reward.judging.rubric"] = "additive"
-    return load(built_in()[name], changes)
+    return load_recipe(built_in()[name], changes)
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -11,22 +11,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tutelage.calling import (
-        Budget,
-        Caller,
-        CallError,
-        Endpoint,
-        Limits,
-        Permanent,
-        Refused,
-        Reply,
-        Request,
-        Tally,
-        Transient,
-        Unusable,
-        retry_after,
-    )
-    from tutelage.checks import checked_plan, find_rubric
     from tutelage.context import Context
     from tutelage.errors import (
         BudgetError,
@@ -38,8 +22,25 @@ if TYPE_CHECKING:
         TutelageError,
     )
     from tutelage.evaluation.intervals import Metric
+    from tutelage.execution.reporter import Reporter
+    from tutelage.execution.runner import run
     from tutelage.hookspecs import hookimpl
-    from tutelage.judging import (
+    from tutelage.planning.checks import checked_plan
+    from tutelage.planning.roles import find_rubric
+    from tutelage.planning.steps import Plan, Step
+    from tutelage.plugin.discovery import PluginStatus
+    from tutelage.plugin.registry import Registry
+    from tutelage.plugin.stages import demonstrate, evaluate, generate_candidates, judge, release, train_step
+    from tutelage.plugin_info import (
+        Conversion,
+        EnvironmentVariable,
+        Finding,
+        NamedModel,
+        NamedSet,
+        PluginInfo,
+        TokenCounts,
+    )
+    from tutelage.preferences.judging import (
         ADDITIVE_RUBRIC,
         PAIRWISE_RUBRIC,
         AveragedScore,
@@ -52,21 +53,9 @@ if TYPE_CHECKING:
         render_comparison,
         reply,
     )
-    from tutelage.pairing import Pairing, PairOptions, PairRule, pair
-    from tutelage.plugin_info import (
-        Conversion,
-        EnvironmentVariable,
-        Finding,
-        NamedModel,
-        NamedSet,
-        PluginInfo,
-        TokenCounts,
-    )
-    from tutelage.plugin_status import PluginStatus
-    from tutelage.prices import Price
-    from tutelage.recipe import Recipe
-    from tutelage.recipe_files import find as find_recipe
-    from tutelage.recipe_files import load as load_recipe
+    from tutelage.preferences.pairing import Pairing, PairOptions, PairRule, pair
+    from tutelage.recipe.loading import find_recipe, load_recipe
+    from tutelage.recipe.schema import Recipe
     from tutelage.records import (
         Candidate,
         Comparison,
@@ -88,15 +77,7 @@ if TYPE_CHECKING:
         Verdict,
         content_id,
     )
-    from tutelage.registry import Registry
-    from tutelage.reporter import Reporter
-    from tutelage.run_models import RunModels
-    from tutelage.runner import run
-    from tutelage.stages import demonstrate, evaluate, generate_candidates, judge, release, train_step
-    from tutelage.status import RunStatus, run_status
-    from tutelage.steps import Plan, Step
-    from tutelage.store import Store, open_run
-    from tutelage.summary import (
+    from tutelage.results.summary import (
         AgreementResult,
         ComparisonResult,
         Difference,
@@ -105,44 +86,52 @@ if TYPE_CHECKING:
         TrainingResult,
         read_summary,
     )
+    from tutelage.runs.run import RunModels
+    from tutelage.runs.status import RunStatus, run_status
+    from tutelage.runs.store import Store, open_run
+    from tutelage.services.budget import Budget
+    from tutelage.services.caller import Caller, Tally
+    from tutelage.services.prices import Price
+    from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable, retry_after
+    from tutelage.services.requests import Endpoint, Limits, Reply, Request
 
 _MODULES = {
-    "tutelage.calling": (
-        "Budget CallError Caller Endpoint Limits Permanent Refused Reply Request Tally Transient Unusable retry_after"
-    ),
-    "tutelage.checks": "checked_plan find_rubric",
-    "tutelage.context": "Context",
-    "tutelage.errors": "BudgetError InputError Interrupted PluginError RunLockedError StageError TutelageError",
-    "tutelage.evaluation.intervals": "Metric",
-    "tutelage.hookspecs": "hookimpl",
-    "tutelage.judging": (
+    "context": "Context",
+    "errors": "BudgetError InputError Interrupted PluginError RunLockedError StageError TutelageError",
+    "evaluation.intervals": "Metric",
+    "execution.reporter": "Reporter",
+    "execution.runner": "run",
+    "hookspecs": "hookimpl",
+    "planning.checks": "checked_plan",
+    "planning.roles": "find_rubric",
+    "planning.steps": "Plan Step",
+    "plugin.discovery": "PluginStatus",
+    "plugin.registry": "Registry",
+    "plugin.stages": "demonstrate evaluate generate_candidates judge release train_step",
+    "plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet PluginInfo TokenCounts",
+    "preferences.judging": (
         "ADDITIVE_RUBRIC PAIRWISE_RUBRIC AveragedScore ParsedPreference ParsedScore average parse_preference "
         "parse_score render render_comparison reply"
     ),
-    "tutelage.pairing": "PairOptions PairRule Pairing pair",
-    "tutelage.plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet PluginInfo TokenCounts",
-    "tutelage.plugin_status": "PluginStatus",
-    "tutelage.prices": "Price",
-    "tutelage.recipe": "Recipe",
-    "tutelage.records": (
+    "preferences.pairing": "PairOptions PairRule Pairing pair",
+    "recipe.loading": "find_recipe load_recipe",
+    "recipe.schema": "Recipe",
+    "records": (
         "Candidate Comparison Demonstration Dpo Example JudgeItem Judgement Lora Model Objective Outcome "
         "Preference Prompt RatedExample Rubric Sampling Sft Verdict content_id"
     ),
-    "tutelage.registry": "Registry",
-    "tutelage.reporter": "Reporter",
-    "tutelage.run_models": "RunModels",
-    "tutelage.runner": "run",
-    "tutelage.stages": "demonstrate evaluate generate_candidates judge release train_step",
-    "tutelage.status": "RunStatus run_status",
-    "tutelage.steps": "Plan Step",
-    "tutelage.store": "Store open_run",
-    "tutelage.summary": "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult read_summary",
+    "results.summary": "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult read_summary",
+    "runs.run": "RunModels",
+    "runs.status": "RunStatus run_status",
+    "runs.store": "Store open_run",
+    "services.budget": "Budget",
+    "services.caller": "Caller Tally",
+    "services.prices": "Price",
+    "services.problems": "CallError Permanent Refused Transient Unusable retry_after",
+    "services.requests": "Endpoint Limits Reply Request",
 }
-_PLACES = {name: (module, name) for module, names in _MODULES.items() for name in names.split()} | {
-    "find_recipe": ("tutelage.recipe_files", "find"),
-    "load_recipe": ("tutelage.recipe_files", "load"),
-}
-"""Where each public name is defined. A test holds it to what the type checker reads above."""
+_PLACES = {name: f"tutelage.{module}" for module, names in _MODULES.items() for name in names.split()}
+"""The module that defines each public name. A test compares it with what the type checker reads above."""
 
 __all__ = [
     "ADDITIVE_RUBRIC",
@@ -246,8 +235,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562)."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _PLACES[name]
-    value = getattr(importlib.import_module(module), attribute)
+    value = getattr(importlib.import_module(_PLACES[name]), name)
     globals()[name] = value
     return value
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 if TYPE_CHECKING:
-    from tutelage.calling import Caller
+    from tutelage.services.caller import Caller
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -48,7 +48,7 @@ class Context:
 
     @caller.default
     def _plain_caller(self) -> Caller:
-        from tutelage.calling import Caller
+        from tutelage.services.caller import Caller
 
         return Caller(cancelled=self.cancelled)
 

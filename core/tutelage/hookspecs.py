@@ -83,8 +83,8 @@ def judge(  # type: ignore[empty-body]
     """Score each item ``samples`` times on the rubric's scale.
 
     Yield one judgement for each item and each sample 0 to samples - 1; core averages them. Judges that read text
-    render the question with ``tutelage.judging.render`` and read the reply with ``tutelage.judging.parse_score``;
-    a classifier or a rule needs neither. A reply without a score has ``score=None`` and ``Outcome.UNPARSED``.
+    render the question with ``tutelage.render`` and read the reply with ``tutelage.parse_score``; a classifier or a
+    rule needs neither. A reply without a score has ``score=None`` and ``Outcome.UNPARSED``.
     """
 
 

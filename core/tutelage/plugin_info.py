@@ -11,7 +11,7 @@ from attrs import field, frozen
 from tutelage.records import Example, RatedExample, Rubric
 
 if TYPE_CHECKING:
-    from tutelage.calling import Endpoint
+    from tutelage.services.requests import Endpoint
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class PluginInfo:
     rated_sets: Mapping[str, NamedSet[RatedExample]] = field(factory=dict)
     rubrics: Mapping[str, Rubric] = field(factory=dict)
     pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)
-    """Rules by name, each with the signature of ``tutelage.pairing.PairRule``."""
+    """Rules by name, each with the signature of ``tutelage.preferences.pairing.PairRule``."""
     endpoint: Callable[[Any, str], Endpoint] | None = None
     """For an API: the service that a model stands for, given (settings or None, model name or ""). It has a price."""
     check: Callable[[Any, str], Iterable[Finding]] | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tutelage.calling import Unusable
 from tutelage.errors import InputError, PluginError
 from tutelage.plugin_info import Finding
+from tutelage.services.problems import Unusable
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
 _TIMEOUT_SECONDS = 10.0

@@ -1,7 +1,7 @@
 """Google's SDK: how a question is spelled, how a reply is read, and what each of its errors means.
 
 google-generativeai is at its end of life, but works. Its REST transport has no asynchronous calls, and its own retries
-cover one status only and ignore the time-out: they are off, and ``tutelage.calling`` does that work.
+cover one status only and ignore the time-out: they are off, and ``tutelage.services`` does that work.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from tutelage.calling import Ask, CallError, Permanent, Refused, Reply, Transient, Unusable, retry_after
 from tutelage.errors import PluginError
 from tutelage.records import Outcome
-from tutelage.services import VERDICT, Question, verdict_alternatives
+from tutelage.services.chat import VERDICT, Question, verdict_alternatives
+from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable, retry_after
+from tutelage.services.requests import Ask, Reply
 from tutelage_gemini.settings import GeminiSettings, endpoint, key_for
 
 INSTALL_HINT = "plugin 'gemini' needs the google-generativeai package: pip install 'tutelage[gemini]'"

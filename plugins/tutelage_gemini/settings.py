@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from attrs import field, frozen, validators
 
-from tutelage.calling import Endpoint, Limits, Price
 from tutelage.errors import InputError
+from tutelage.services.prices import Price
+from tutelage.services.requests import Endpoint, Limits
 
 OFFICIAL_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLE = "GEMINI_API_KEY"

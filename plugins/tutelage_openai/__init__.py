@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tutelage.chat_hooks import ChatHooks
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
+from tutelage.plugin.chat_hooks import ChatHooks
 from tutelage.plugin_info import EnvironmentVariable, PluginInfo
 from tutelage.records import Model
-from tutelage.services import ChatService
+from tutelage.services.chat import ChatService
 from tutelage_openai.checking import check
 from tutelage_openai.settings import KEY_VARIABLE, OpenAiSettings, endpoint
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tutelage.calling import Endpoint
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.plugin_info import Finding
+from tutelage.services.requests import Endpoint
 from tutelage_openai.settings import OpenAiSettings, endpoint
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tutelage.calling import Ask, CallError, Permanent, Refused, Reply, Transient, Unusable, retry_after
 from tutelage.errors import PluginError
 from tutelage.records import Outcome
-from tutelage.services import VERDICT, Question, verdict_alternatives
+from tutelage.services.chat import VERDICT, Question, verdict_alternatives
+from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable, retry_after
+from tutelage.services.requests import Ask, Reply
 from tutelage_openai.settings import OpenAiSettings, endpoint, key_for
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import Any
 
 from attrs import field, frozen, validators
 
-from tutelage.calling import Endpoint, Limits, Price
 from tutelage.errors import InputError
+from tutelage.services.prices import Price
+from tutelage.services.requests import Endpoint, Limits
 
 OFFICIAL_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"

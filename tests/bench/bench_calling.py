@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from api_servers import running
 
-from tutelage.calling import Caller, Limits
 from tutelage.context import Context
-from tutelage.judging import ADDITIVE_RUBRIC
-from tutelage.ledger import Ledger
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import JudgeItem, Model, Sampling
+from tutelage.services.caller import Caller
+from tutelage.services.ledger import Ledger
+from tutelage.services.requests import Limits
 
 WARM = 1000
 """Calls after which imports, connections and caches are there."""

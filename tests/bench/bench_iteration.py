@@ -20,8 +20,10 @@ from pathlib import Path
 
 import random_student
 
-from tutelage import cli, judging, prompting
-from tutelage.jsonl import read_rows, write_rows
+from tutelage import cli
+from tutelage.files.jsonl import read_rows, write_rows
+from tutelage.preferences import judging
+from tutelage.preferences import prompt_listing as prompting
 from tutelage.records import Rubric
 
 PROMPT_WORDS = (20, 116)

@@ -31,9 +31,9 @@ from attrs import asdict, frozen
 
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.jsonl import read_rows, write_rows
+from tutelage.files.jsonl import read_rows, write_rows
+from tutelage.files.trl_format import message, supervised_row
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage.trl_format import message, supervised_row
 from tutelage_phi2.models import quantizing
 from tutelage_phi2.models.chat import ensure_chat
 from tutelage_phi2.models.loading import Loaded

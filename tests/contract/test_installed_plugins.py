@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tutelage.plugin.registry import Registry
 from tutelage.records import Model
-from tutelage.registry import Registry
 from tutelage.testing import PROMPTS, check_plugin
 
 ROOT = Path(__file__).parents[2]

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from transformers_server import serving
 
 from tutelage.cli import cli
-from tutelage.ledger import Ledger
+from tutelage.files.trl_format import read_preferences
 from tutelage.records import Demonstration, Judgement, Outcome, Preference
-from tutelage.store import Store
-from tutelage.summary import read_summary
-from tutelage.trl_format import read_preferences
+from tutelage.results.summary import read_summary
+from tutelage.runs.store import Store
+from tutelage.services.ledger import Ledger
 
 ASKED_FOR = {"teacher-reward": "judgements.jsonl", "teacher-demonstration": "demonstrations.jsonl"}
 """What the teacher gives in each pipeline."""

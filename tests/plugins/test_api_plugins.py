@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from tutelage.calling import Budget, Caller, Limits, Price
 from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError, PluginError, StageError
-from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, parse_score
-from tutelage.ledger import Ledger
+from tutelage.files.settings import structure
+from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, parse_score
 from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Sampling
-from tutelage.settings import structure
+from tutelage.services.budget import Budget
+from tutelage.services.caller import Caller
+from tutelage.services.ledger import Ledger
+from tutelage.services.prices import Price
+from tutelage.services.requests import Limits
 from tutelage.testing import check_plugin
 
 CANARY = "sk-canary-0123456789abcdef"

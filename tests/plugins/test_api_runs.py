@@ -12,14 +12,14 @@ from api_runs import IN_FLIGHT, api_recipe, api_registry, kill_and_continue
 from api_servers import running
 from attrs import evolve
 
-from tutelage.checks import checked_plan
 from tutelage.errors import BudgetError, InputError, StageError
-from tutelage.estimate import Estimate, estimates
-from tutelage.ledger import Entry, Ledger
-from tutelage.prices import Price
-from tutelage.recipe import SelfInstruct
-from tutelage.registry import Registry
-from tutelage.runner import run
+from tutelage.execution.runner import run
+from tutelage.planning.checks import checked_plan
+from tutelage.planning.estimate import Estimate, estimates
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import SelfInstruct
+from tutelage.services.ledger import Entry, Ledger
+from tutelage.services.prices import Price
 
 CANARY = "sk-canary-0123456789abcdef"
 

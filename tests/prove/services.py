@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 from api_runs import IN_FLIGHT, MODELS, kill_and_continue
 from api_servers import ApiServer, running
 
-from tutelage.calling import Caller, Limits
 from tutelage.context import Context
-from tutelage.judging import ADDITIVE_RUBRIC
-from tutelage.ledger import Ledger
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import JudgeItem, Model, Outcome, Sampling
+from tutelage.services.caller import Caller
+from tutelage.services.ledger import Ledger
+from tutelage.services.requests import Limits
 
 CALLS = 5000
 SERVED = {"ok": Outcome.ANSWERED, "blocked": Outcome.REFUSED, "length": Outcome.CUT}

@@ -6,10 +6,10 @@ import pytest
 import tutelage_echo
 from tutelage_echo import COLOUR_PROMPTS, colour_prompts, kept
 
-from tutelage import stages
 from tutelage.context import Context
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
 from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Rubric, Sampling
-from tutelage.registry import Registry
 from tutelage.testing import check_plugin
 
 RUBRIC = Rubric("short", lowest=1, highest=5)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from attrs import frozen
 
-from tutelage.alpaca_eval.files import Output, read_tables
 from tutelage.evaluation.alpaca_eval import Annotation, win_rates
 from tutelage.evaluation.length_control import LengthControlled, from_published_weights
-from tutelage.jsonl import write_whole
+from tutelage.files.jsonl import write_whole
+from tutelage.results.alpaca_eval_files import Output, read_tables
 
 
 @frozen

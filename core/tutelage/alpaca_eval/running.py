@@ -13,15 +13,15 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from tutelage import stages
-from tutelage.alpaca_eval.files import Output, write_list
 from tutelage.alpaca_eval.library import Annotator, model_stands_first
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.items import Unit, derive_seed
-from tutelage.measuring.file_work import counted, finish, quiet
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
 from tutelage.records import Candidate, Comparison, Model, Outcome, Prompt, Sampling, Verdict, content_id
-from tutelage.registry import Registry
+from tutelage.results.alpaca_eval_files import Output, write_list
+from tutelage.runs.durable import Unit, derive_seed
+from tutelage.runs.file_work import counted, finish, quiet
 
 OUTPUTS = "model_outputs.json"
 ANNOTATIONS = "annotations.json"

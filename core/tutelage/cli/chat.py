@@ -9,17 +9,17 @@ from pathlib import Path
 import click
 from attrs import evolve, frozen
 
-from tutelage import stages
-from tutelage.checks import find_rubric
 from tutelage.cli.models import split_run
 from tutelage.cli.options import plugin_options
 from tutelage.cli.output import say, tell
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.judging import average
+from tutelage.planning.roles import find_rubric
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
+from tutelage.preferences.judging import average
 from tutelage.records import JudgeItem, Model, Outcome, Prompt, Sampling
-from tutelage.registry import Registry
-from tutelage.run_models import RunModels
+from tutelage.runs.run import RunModels
 
 INTERACTIVE = "Ctrl-D ends."
 

@@ -9,9 +9,9 @@ import click
 from tutelage.cli.data_show import model_argument, run_argument, seed_option
 from tutelage.cli.output import tell
 from tutelage.data.preference_formats import FORMATS, write_table
-from tutelage.data.training_data import preferences_of
 from tutelage.errors import InputError
-from tutelage.run_models import RunModels
+from tutelage.results.training_data import preferences_of
+from tutelage.runs.run import RunModels
 
 
 @click.command("export")

@@ -11,7 +11,7 @@ from tutelage.cli.output import Table, say, show, tell
 from tutelage.data.importing import KINDS, Columns, Fault, import_rows
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
-from tutelage.jsonl import write_rows
+from tutelage.files.jsonl import write_rows
 
 SHOWN_FAULTS = 5
 

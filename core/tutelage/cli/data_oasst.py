@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from tutelage import stages
 from tutelage.cli.models import find_model
 from tutelage.cli.options import plugin_options
 from tutelage.cli.output import Table, show, tell
@@ -27,10 +26,11 @@ from tutelage.data.oasst import (
 )
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
-from tutelage.jsonl import write_json, write_rows
-from tutelage.judging import ADDITIVE_RUBRIC
+from tutelage.files.jsonl import write_json, write_rows
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import Model, Sampling
-from tutelage.registry import Registry
 
 HUB_SOURCE = "hub:OpenAssistant/oasst1"
 JUDGEMENT_TOKENS = 256

@@ -12,7 +12,9 @@ from attrs import frozen
 
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, one_line, say, show, tell
-from tutelage.data.training_data import (
+from tutelage.files.jsonl import converter
+from tutelage.records import Outcome
+from tutelage.results.training_data import (
     DataStatistics,
     PromptData,
     ScoredCandidate,
@@ -20,9 +22,7 @@ from tutelage.data.training_data import (
     pair_counts,
     read_training_data,
 )
-from tutelage.jsonl import converter
-from tutelage.records import Outcome
-from tutelage.run_models import RunModels
+from tutelage.runs.run import RunModels
 
 SORTS: Mapping[str, Callable[[PromptData], Any]] = {
     "prompt": lambda row: row.prompt.text,

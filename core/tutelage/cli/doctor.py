@@ -7,15 +7,15 @@ import json
 import click
 from attrs import asdict
 
-from tutelage.checks import bound_model
 from tutelage.cli.options import ROLES, as_json, plugin_options
 from tutelage.cli.output import Table, say, show
-from tutelage.doctor import Diagnosis, examine
 from tutelage.errors import PluginError
-from tutelage.recipe import Recipe
-from tutelage.recipe_files import find, load
+from tutelage.planning.roles import bound_model
+from tutelage.plugin.doctor import Diagnosis, examine
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import find_recipe, load_recipe
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
-from tutelage.registry import Registry
 
 
 @click.command("doctor")
@@ -28,7 +28,7 @@ def command(recipe: str | None, registry: Registry, as_json: bool) -> None:
     With RECIPE (a file, or the name of a built-in one), only what its models need, with its settings; something that
     is missing then is an error. At most one call is made for each, and a free one.
     """
-    diagnoses = examine(registry, _models(load(find(recipe)), registry) if recipe else ())
+    diagnoses = examine(registry, _models(load_recipe(find_recipe(recipe)), registry) if recipe else ())
     if as_json:
         say(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))
     else:

@@ -13,9 +13,9 @@ from tutelage.cli.output import say
 from tutelage.exporting.card import Published
 from tutelage.exporting.copying import Export
 from tutelage.exporting.publishing import publisher
+from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
-from tutelage.registry import Registry
-from tutelage.run_models import RunModels
+from tutelage.runs.run import RunModels
 
 _DTYPES = ("bfloat16", "float16", "float32")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from tutelage.steps import Step
+from tutelage.planning.steps import Step
 
 RELATIVE_COST = {"train": 30.0, "generate": 8.0, "demonstrate": 8.0, "judge": 8.0, "evaluate": 8.0}
 """Of one item, before anything is known: a training example against an answer, an answer against a line of a file."""

@@ -13,7 +13,7 @@ from attrs import asdict
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show, tell
 from tutelage.errors import InputError
-from tutelage.ledger import GROUPS, Ledger, Spend, default_path
+from tutelage.services.ledger import GROUPS, Ledger, Spend, default_path
 
 _DEFAULT_GROUPS = ("run", "stage", "model")
 

@@ -9,10 +9,11 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.errors import InputError
-from tutelage.recipe_files import parse_override
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import parse_override
 from tutelage.records import Model
-from tutelage.registry import Registry
-from tutelage.run_models import RunModels
+from tutelage.runs.run import RunModels
+from tutelage.runs.store import is_run
 
 
 def split_run(text: str) -> tuple[Path, str]:
@@ -56,7 +57,7 @@ def nested(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_run(folder: str | Path) -> bool:
-    return Path(folder, "recipe.yaml").is_file()
+    return is_run(Path(folder))
 
 
 def _check_is_plugin(plugin: str, text: str, registry: Registry) -> None:

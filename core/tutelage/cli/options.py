@@ -10,9 +10,11 @@ from typing import Any
 import click
 from attrs import frozen
 
-from tutelage.recipe import Recipe
-from tutelage.recipe_files import find, load, parse_override
-from tutelage.registry import Registry
+from tutelage.planning.artifacts import RECIPE
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import find_recipe, load_recipe, parse_override
+from tutelage.recipe.schema import Recipe
+from tutelage.runs.store import is_run
 
 Command = Callable[..., Any]
 
@@ -72,13 +74,11 @@ def recipe_options(command: Command) -> Command:
 def _choose(
     name: str | None, directory: str | None, changes: Mapping[str, Any], roles: Mapping[str, str], registry: Registry
 ) -> Chosen:
-    recipe = load(_recipe_path(name, directory), changes, roles)
+    recipe = load_recipe(_recipe_path(name, directory), changes, roles)
     return Chosen(recipe, Path(directory) if directory else Path("runs") / recipe.name, registry)
 
 
 def _recipe_path(name: str | None, directory: str | None) -> Path:
-    if name is None and directory is not None:
-        kept = Path(directory) / "recipe.yaml"
-        if kept.is_file():
-            return kept
-    return find(name or DEFAULT_RECIPE)
+    if name is None and directory is not None and is_run(Path(directory)):
+        return Path(directory, RECIPE)
+    return find_recipe(name or DEFAULT_RECIPE)

@@ -12,13 +12,13 @@ from typing import Any
 import click
 from attrs import asdict
 
-from tutelage.checks import checked_plan
 from tutelage.cli.options import Chosen, as_json, recipe_options
 from tutelage.cli.output import Table, say, show
-from tutelage.estimate import Estimate, estimates
-from tutelage.preflight import check_lengths
-from tutelage.steps import Plan, Step
-from tutelage.wording import worker
+from tutelage.planning.checks import checked_plan
+from tutelage.planning.estimate import Estimate, estimates
+from tutelage.planning.lengths import check_lengths
+from tutelage.planning.steps import Plan, Step
+from tutelage.results.wording import worker
 
 
 @click.command("plan")

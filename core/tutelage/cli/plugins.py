@@ -11,10 +11,10 @@ import click
 
 from tutelage.cli.options import as_json, plugin_options
 from tutelage.cli.output import Table, say, show
+from tutelage.files.settings import describe_settings
+from tutelage.plugin.discovery import PluginStatus
+from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import NamedSet, PluginInfo
-from tutelage.plugin_status import PluginStatus
-from tutelage.registry import Registry
-from tutelage.settings import describe_settings
 
 
 @click.group("plugins", invoke_without_command=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from tutelage.cli.forecast import Forecast
 from tutelage.cli.output import printable, tell
-from tutelage.reporter import Reporter, Silent
-from tutelage.steps import Step
-from tutelage.wording import counts_words, seconds_words, title
+from tutelage.execution.reporter import Reporter, Silent
+from tutelage.planning.steps import Step
+from tutelage.results.wording import counts_words, seconds_words, title
 
 if TYPE_CHECKING:
     from rich.progress import Progress

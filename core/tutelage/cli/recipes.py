@@ -8,7 +8,7 @@ import click
 
 from tutelage.cli.output import Table, say, show, tell
 from tutelage.errors import InputError
-from tutelage.recipe_files import built_in, find, summary_line
+from tutelage.recipe.loading import built_in, find_recipe, summary_line
 
 
 @click.group("recipes", invoke_without_command=True)
@@ -24,7 +24,7 @@ def command(context: click.Context) -> None:
 @click.argument("name")
 def show_command(name: str) -> None:
     """Print a recipe: a built-in one, or a file."""
-    say(find(name).read_text(encoding="utf-8").rstrip("\n"))
+    say(find_recipe(name).read_text(encoding="utf-8").rstrip("\n"))
 
 
 @command.command("copy")
@@ -32,7 +32,7 @@ def show_command(name: str) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def copy_command(name: str, file: Path | None) -> None:
     """Copy a recipe to FILE (NAME.yaml in this folder, if left out), to change it. Never overwrites."""
-    source = find(name)
+    source = find_recipe(name)
     target = file or Path(f"{source.stem}.yaml")
     try:
         with target.open("xb") as out:

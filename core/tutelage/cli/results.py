@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tutelage.cli.output import Table
-from tutelage.summary import AgreementResult, ComparisonResult, ModelResult, Summary
-from tutelage.wording import metric_words
+from tutelage.results.summary import AgreementResult, ComparisonResult, ModelResult, Summary
+from tutelage.results.wording import metric_words
 
 NOTE = "Each figure with its 95% interval. Exact: share of answers with the top score. Greedy answers, unless sampled."
 

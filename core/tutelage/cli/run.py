@@ -12,10 +12,11 @@ from tutelage.cli.progress import reporting
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.errors import Interrupted
+from tutelage.execution.runner import run
+from tutelage.planning.artifacts import SUMMARY
 from tutelage.records import Outcome
-from tutelage.runner import run
-from tutelage.store import Store
-from tutelage.summary import Summary
+from tutelage.results.summary import Summary
+from tutelage.runs.store import Store
 
 
 @click.command("run")
@@ -41,7 +42,7 @@ def command(chosen: Chosen, as_json: bool, quiet: bool, ask_refused_again: bool)
     except KeyboardInterrupt:
         raise Interrupted("stopped at once; what is finished is kept, and the same command continues") from None
     if as_json:
-        path = chosen.directory / "summary.json"
+        path = chosen.directory / SUMMARY
         say(path.read_text(encoding="utf-8").rstrip("\n") if summary else "null")
         return
     if summary:

@@ -12,19 +12,19 @@ from typing import Any
 import click
 from attrs import frozen
 
-from tutelage import stages
-from tutelage.checks import find_rubric
 from tutelage.cli.models import find_model, nested
 from tutelage.cli.options import Command, plugin_options
 from tutelage.cli.output import tell
 from tutelage.cli.stage_files import check_is_new, read_comparisons, read_items, read_prompts, write_results
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.jsonl import write_rows
+from tutelage.files.jsonl import write_rows
+from tutelage.files.settings import structure
+from tutelage.planning.roles import find_rubric
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
 from tutelage.records import Dpo, Model, Objective, Sampling, Sft
-from tutelage.registry import Registry
-from tutelage.settings import structure
-from tutelage.store import Store
+from tutelage.runs.store import Store
 
 PATH = click.Path(path_type=Path)
 OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}

@@ -13,9 +13,9 @@ import click
 from tutelage.cli.output import tell
 from tutelage.data.sets import prompt_of, text_of
 from tutelage.errors import InputError
-from tutelage.items import Result
-from tutelage.jsonl import read_records, read_rows, write_rows
+from tutelage.files.jsonl import read_records, read_rows, write_rows
 from tutelage.records import Candidate, Comparison, JudgeItem, Prompt, content_id
+from tutelage.runs.durable import Result
 
 T = TypeVar("T")
 

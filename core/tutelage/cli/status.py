@@ -9,8 +9,8 @@ import click
 
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
-from tutelage.status import RunStatus, StepStatus, run_status
-from tutelage.wording import counts_words, title
+from tutelage.results.wording import counts_words, title
+from tutelage.runs.status import RunStatus, StepStatus, run_status
 
 
 @click.command("status")

@@ -10,7 +10,7 @@ from attrs import frozen
 from tutelage.data.contamination import EvaluationPrompts, index
 from tutelage.data.sets import Sets, load_prompts
 from tutelage.errors import InputError
-from tutelage.recipe import Recipe
+from tutelage.recipe.schema import Recipe
 
 HOLDS = "holds an evaluation prompt"
 

@@ -14,8 +14,8 @@ from typing import Any
 from attrs import define, field, frozen
 
 from tutelage.data.tables import LONGEST, Row, need_columns
+from tutelage.files.trl_format import preference_row
 from tutelage.records import Preference, content_id
-from tutelage.trl_format import preference_row
 
 EQUAL_SIDES = "chosen and rejected are the same text"
 

@@ -9,7 +9,7 @@ from attrs import define, field
 from tutelage.data.contamination import EvaluationPrompts
 from tutelage.data.decontamination import HOLDS, Dropped, held_in
 from tutelage.data.similarity import SeenTexts
-from tutelage.prompting import Listing, PromptLimits, prompt_problem
+from tutelage.preferences.prompt_listing import Listing, PromptLimits, prompt_problem
 from tutelage.records import Candidate, Outcome, Prompt
 
 REPEATS = "repeats an earlier prompt"

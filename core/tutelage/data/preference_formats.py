@@ -12,9 +12,9 @@ from typing import Any
 
 from tutelage.data.tables import load_library
 from tutelage.errors import InputError
-from tutelage.jsonl import write_rows, write_whole
+from tutelage.files.jsonl import write_rows, write_whole
+from tutelage.files.trl_format import message, preference_row
 from tutelage.records import Preference
-from tutelage.trl_format import message, preference_row
 
 
 def ultrafeedback_row(preference: Preference) -> dict[str, Any]:

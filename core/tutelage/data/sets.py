@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.jsonl import read_rows
+from tutelage.files.jsonl import read_rows
 from tutelage.plugin_info import NamedSet
 from tutelage.records import Example, RatedExample
 

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.jsonl import parse_line, read_rows
+from tutelage.files.jsonl import parse_line, read_rows
 
 HUB = "hub:"
 LONGEST = 1_000_000

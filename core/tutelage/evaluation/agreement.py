@@ -85,7 +85,7 @@ class Agreement:
 
 
 class Averaged(Protocol):
-    """All samples of one item, such as ``tutelage.judging.average`` gives them."""
+    """All samples of one item, such as ``tutelage.preferences.judging.average`` gives them."""
 
     @property
     def score(self) -> float | None:

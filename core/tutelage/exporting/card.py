@@ -13,9 +13,7 @@ from attrs import frozen
 
 from tutelage.evaluation.health import FirstLast, TrainingHealth, training_health
 from tutelage.exporting.lineage import data_steps, trainings
-from tutelage.exporting.results import ModelResults
-from tutelage.jsonl import read_rows
-from tutelage.model_card import (
+from tutelage.exporting.model_card import (
     CARD,
     adapter_paragraph,
     card,
@@ -28,13 +26,17 @@ from tutelage.model_card import (
     standard_metadata,
     table,
 )
-from tutelage.pipelines import CONTROLS, PIPELINES, make_plan
-from tutelage.recipe import Recipe, to_values
+from tutelage.exporting.results import ModelResults
+from tutelage.files.jsonl import read_rows
+from tutelage.planning.artifacts import DESCRIPTION, metrics_beside
+from tutelage.planning.pipelines import CONTROLS, PIPELINES
+from tutelage.planning.steps import PlannedModel, Train
+from tutelage.recipe.loading import to_values
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Dpo
-from tutelage.run_models import RunModels
-from tutelage.steps import PlannedModel, Train
-from tutelage.summary import read_summary
-from tutelage.wording import counts_words, title
+from tutelage.results.summary import read_summary
+from tutelage.results.wording import counts_words, title
+from tutelage.runs.run import RunModels
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 """Name and password in a web address."""
@@ -80,7 +82,7 @@ def _metadata(models: RunModels, planned: PlannedModel, published: Published) ->
         inherited = {"base_model": inherited.get("base_model"), "license": published.license}
     relation = {"base_model_relation": "finetune"} if inherited.get("base_model") else {}
     tags = [planned.pipeline] if planned.pipeline else []
-    method = method_of(trainings(make_plan(models.recipe), planned.seed, planned.id)[-1].objective).lower()
+    method = method_of(trainings(models.run.plan, planned.seed, planned.id)[-1].objective).lower()
     known = {key: value for key, value in inherited.items() if value}
     return {**standard_metadata(method, *tags), **known, **relation}
 
@@ -99,7 +101,7 @@ class _Sections:
 
     @property
     def line(self) -> list[Train]:
-        return trainings(make_plan(self.recipe), self.planned.seed, self.planned.id)
+        return trainings(self.models.run.plan, self.planned.seed, self.planned.id)
 
     def all(self) -> Iterator[str]:
         yield f"# {plain(self.recipe.name)}: {plain(self.planned.id)}"
@@ -175,14 +177,14 @@ class _Sections:
         finished = self.models.store.finished_steps()
         rows = [
             (title(step), counts_words(step, finished[step.output].counts), step.output)
-            for step in data_steps(make_plan(self.recipe), self.line)
+            for step in data_steps(self.models.run.plan, self.line)
             if step.output in finished
         ]
         return table(("step", "what came of it", "artifact of the run"), rows)
 
     def health(self) -> str:
         last = self.line[-1]
-        metrics = self.models.store.path(str(PurePath(last.output).with_name("metrics.jsonl")))
+        metrics = self.models.store.path(metrics_beside(last.output))
         if not metrics.exists():
             return ""
         beta = last.objective.beta if isinstance(last.objective, Dpo) else None
@@ -190,7 +192,7 @@ class _Sections:
         return table(("over the training", "first tenth", "last tenth"), rows) if rows else ""
 
     def results(self) -> Iterator[str]:
-        summary = self.models.store.path("summary.json")
+        summary = self.models.run.summary
         if self.recipe.evaluation is None:
             yield "Nothing was measured: the recipe has no evaluation."
         elif not summary.exists():
@@ -199,7 +201,7 @@ class _Sections:
             yield from ModelResults(read_summary(summary), self.planned.id, self.planned.seed).paragraphs(self.recipe)
 
     def versions(self) -> str:
-        path = self.models.store.path("run.json")
+        path = self.models.store.path(DESCRIPTION)
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         rows = [("tutelage", found.get("tutelage")), ("Python", found.get("python"))]
         rows += [*found.get("libraries", {}).items()]

@@ -12,13 +12,13 @@ from attrs import frozen
 
 from tutelage.errors import InputError, PluginError
 from tutelage.exporting.card import Published, whole_card
-from tutelage.jsonl import write_json
-from tutelage.model_card import CARD
+from tutelage.exporting.model_card import CARD
+from tutelage.files.jsonl import write_json
+from tutelage.planning.steps import PlannedModel
+from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
-from tutelage.recipe import Generation
-from tutelage.registry import Registry
-from tutelage.run_models import RunModels
-from tutelage.steps import PlannedModel
+from tutelage.recipe.schema import Generation
+from tutelage.runs.run import RunModels
 
 GENERATION_CONFIG = "generation_config.json"
 

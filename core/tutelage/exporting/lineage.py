@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tutelage.steps import Plan, Step, Train
+from tutelage.planning.steps import Plan, Step, Train
 
 
 def trainings(plan: Plan, seed: int, id: str) -> list[Train]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from attrs import frozen
 
 from tutelage.evaluation.intervals import Metric
-from tutelage.model_card import code, table
-from tutelage.recipe import Recipe
-from tutelage.summary import ComparisonResult, Summary
-from tutelage.wording import metric_words
+from tutelage.exporting.model_card import code, table
+from tutelage.recipe.schema import Recipe
+from tutelage.results.summary import ComparisonResult, Summary
+from tutelage.results.wording import metric_words
 
 _COLUMNS = ("metric", "value", "95% interval", "n")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tutelage.registry import Registry
+from tutelage.plugin.registry import Registry
 
 
 @pytest.fixture

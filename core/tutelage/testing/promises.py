@@ -16,11 +16,11 @@ from typing import Any
 
 import attrs
 
+from tutelage.files.settings import describe_settings
+from tutelage.files.trl_format import preference_row, supervised_row
+from tutelage.plugin.stages import release, train_step
 from tutelage.records import Dpo, Model, Objective, Preference, Prompt, Sft
-from tutelage.settings import describe_settings
-from tutelage.stages import release, train_step
 from tutelage.testing.subject import Subject
-from tutelage.trl_format import preference_row, supervised_row
 
 HEAVY = (
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tensorflow", "jax", "numpy", "scipy", "pandas",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from attrs import frozen
 
-from tutelage import stages
 from tutelage.context import Context
-from tutelage.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -23,7 +24,6 @@ from tutelage.records import (
     Sampling,
     Verdict,
 )
-from tutelage.registry import Registry
 
 PROMPTS = (
     "Name a colour.",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tutelage import judging
 from tutelage.context import Context
+from tutelage.preferences import judging
 from tutelage.records import Comparison, JudgeItem, Judgement, Model, Outcome, Rubric, Sampling, Verdict
 from tutelage_phi2.generation.answering import outcome_of, replies
 from tutelage_phi2.generation.engine import Reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tutelage.model_card import hub_name
+from tutelage.exporting.model_card import hub_name
 
 ADAPTER_FOLDER = "adapter"
 

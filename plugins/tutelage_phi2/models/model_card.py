@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tutelage.jsonl import read_rows
-from tutelage.model_card import CARD, Trained, checkpoint_card, hub_name, inherited_metadata
+from tutelage.exporting.model_card import CARD, Trained, checkpoint_card, hub_name, inherited_metadata
+from tutelage.files.jsonl import read_rows
 from tutelage.records import Dpo, Model, Objective
 from tutelage_phi2.models import loading
 from tutelage_phi2.settings import DEFAULT_LICENSE, DEFAULT_MODEL

@@ -15,7 +15,7 @@ from threading import Thread
 from typing import IO, Any
 
 from tutelage.errors import TutelageError
-from tutelage.jsonl import converter, dump
+from tutelage.files.jsonl import converter, dump
 from tutelage.records import Model, Sampling
 from tutelage_phi2.generation.asking import ask
 from tutelage_phi2.models import loading

@@ -20,7 +20,7 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.errors import StageError
-from tutelage.jsonl import converter, dump
+from tutelage.files.jsonl import converter, dump
 from tutelage.records import Model, Sampling
 from tutelage_phi2.generation.engine import Reply
 from tutelage_phi2.processes.launching import environment, last_words

@@ -18,7 +18,7 @@ from attrs import frozen
 from tutelage import errors
 from tutelage.context import Context
 from tutelage.errors import StageError, TutelageError
-from tutelage.jsonl import converter, write_json
+from tutelage.files.jsonl import converter, write_json
 from tutelage.records import Dpo, Model, Objective, Sft
 from tutelage_phi2.models import loading
 from tutelage_phi2.settings import Phi2Settings

@@ -19,7 +19,7 @@ from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import TutelageError
-from tutelage.jsonl import dump, write_json
+from tutelage.files.jsonl import dump, write_json
 from tutelage_phi2.models import loading
 from tutelage_phi2.processes import devices
 from tutelage_phi2.processes.request import ALIVE, FAILED, STOP, TOLD, Failure, Request, read

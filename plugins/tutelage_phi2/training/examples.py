@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.jsonl import read_rows
+from tutelage.files.jsonl import read_rows
 from tutelage_phi2.models.chat import answer_text, encode, encode_answers, prompt_text
 
 _IGNORED = -100

@@ -22,7 +22,7 @@ import attrs
 from attrs import field, frozen
 
 from tutelage.context import Context
-from tutelage.jsonl import write_json
+from tutelage.files.jsonl import write_json
 from tutelage.records import Model, Objective
 from tutelage_phi2.models import loading
 from tutelage_phi2.processes.devices import agreed

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tutelage.alpaca_eval.files import read_annotations, read_tables
 from tutelage.alpaca_eval.library import GAMED, fit, load_annotator, model_stands_first
 from tutelage.errors import InputError, PluginError
+from tutelage.results.alpaca_eval_files import read_annotations, read_tables
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "alpaca_eval"
 MODELS = ("phi-2", "alpaca-7b")

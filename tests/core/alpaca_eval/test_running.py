@@ -12,18 +12,19 @@ from api_servers import ApiServer, running
 from attrs import evolve
 
 import tutelage_openai
-from tutelage.alpaca_eval.files import Output, read_annotations
 from tutelage.alpaca_eval.library import Annotator, importing, load_annotator, model_stands_first, parse
 from tutelage.alpaca_eval.results import results, write_leaderboard
 from tutelage.alpaca_eval.running import annotate, answer
-from tutelage.calling import Budget, Caller
 from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError
 from tutelage.evaluation.alpaca_eval import win_rates
 from tutelage.hookspecs import hookimpl
+from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.records import Candidate, Model, Outcome, Sampling
-from tutelage.registry import Registry
+from tutelage.results.alpaca_eval_files import Output, read_annotations
+from tutelage.services.budget import Budget
+from tutelage.services.caller import Caller
 
 pytest.importorskip("alpaca_eval", reason="needs the extra alpacaeval", exc_type=ImportError)
 

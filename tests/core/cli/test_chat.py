@@ -10,9 +10,9 @@ import pytest
 from click.testing import Result
 
 from tutelage.errors import InputError
+from tutelage.plugin.registry import Registry
 from tutelage.records import Model
-from tutelage.registry import Registry
-from tutelage.run_models import RunModels
+from tutelage.runs.run import RunModels
 
 Invoke = Callable[..., Result]
 
@@ -62,7 +62,7 @@ def test_a_model_that_is_not_trained_yet_is_named_with_those_that_are(invoke: In
     shutil.rmtree(golden / "seed-0/self-reward/M2/checkpoint")
     result = invoke("chat", f"{golden}:M2/self-reward", "say 7")
     assert result.exit_code == 2
-    assert "M2/self-reward is not trained yet; so far there are M0, M1, M2/random-pairs" in result.stderr
+    assert "M2/self-reward is not trained yet; the models so far are M0, M1, M2/random-pairs" in result.stderr
     assert invoke("chat", golden, "say 7").exit_code == 0
 
 

@@ -10,10 +10,10 @@ import oasst_trees
 import pytest
 from click.testing import Result
 
-from tutelage.jsonl import write_rows
+from tutelage.files.jsonl import write_rows
+from tutelage.files.trl_format import read_preferences
 from tutelage.records import Candidate
-from tutelage.store import Store
-from tutelage.trl_format import read_preferences
+from tutelage.runs.store import Store
 
 Invoke = Callable[..., Result]
 

@@ -13,7 +13,7 @@ import pytest
 from api_servers import running
 from click.testing import Result
 
-from tutelage.summary import read_summary
+from tutelage.results.summary import read_summary
 
 Invoke = Callable[..., Result]
 

@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_exported_is_named(invoke: Invoke, golden: Path, 
 
 def test_a_model_that_is_not_trained_yet_is_named_with_those_that_are(invoke: Invoke, golden: Path) -> None:
     shutil.rmtree(golden / CHECKPOINT)
-    assert "M2/self-reward is not trained yet; so far there are M0, M1" in (
+    assert "M2/self-reward is not trained yet; the models so far are M0, M1" in (
         invoke("export", golden, "M2/self-reward", "out").stderr
     )
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from ledger_entry import ENTRY
 
 from tutelage.cli import cli
-from tutelage.ledger import Ledger
+from tutelage.services.ledger import Ledger
 
 
 @pytest.fixture(autouse=True)

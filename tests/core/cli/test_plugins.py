@@ -16,9 +16,9 @@ from click.testing import Result
 
 from tutelage.cli.output import plain
 from tutelage.cli.plugins import info_tables
-from tutelage.pairing import RULES
 from tutelage.plugin_info import EnvironmentVariable, PluginInfo
-from tutelage.recipe_files import built_in, load
+from tutelage.preferences.pairing import RULES
+from tutelage.recipe.loading import built_in, load_recipe
 
 Invoke = Callable[..., Result]
 
@@ -117,7 +117,7 @@ def test_recipes_are_listed_shown_and_copied(invoke: Invoke, tmp_path: Path) -> 
     assert "embedded" in invoke("recipes").stdout
     assert yaml.safe_load(invoke("recipes", "show", "embedded").stdout)["name"] == "embedded"
     assert invoke("recipes", "copy", "embedded").exit_code == 0
-    assert load(tmp_path / "embedded.yaml") == load(built_in()["embedded"])
+    assert load_recipe(tmp_path / "embedded.yaml") == load_recipe(built_in()["embedded"])
 
 
 def test_every_built_in_recipe_says_in_its_first_line_what_it_is(invoke: Invoke) -> None:

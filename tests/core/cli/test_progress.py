@@ -9,8 +9,8 @@ import pytest
 
 from tutelage.cli.forecast import Forecast
 from tutelage.cli.progress import Bars, Lines, finished_line, reporting
-from tutelage.reporter import Silent
-from tutelage.steps import BuildExamples, Sample, Step, Train, Worker
+from tutelage.execution.reporter import Silent
+from tutelage.planning.steps import BuildExamples, Sample, Step, Train, Worker
 
 EXAMPLES = BuildExamples(output="seed-0/M1/examples.jsonl", count=100)
 STUDENT = Worker("student", "M1")

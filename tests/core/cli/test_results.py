@@ -11,11 +11,12 @@ from recipes import numbers_recipe
 
 from tutelage.cli.output import plain
 from tutelage.cli.results import answers_table, gains_table, result_tables, rivals_table
-from tutelage.recipe import Recipe, from_values
-from tutelage.registry import Registry
-from tutelage.runner import run
-from tutelage.summary import Summary
-from tutelage.wording import metric_words
+from tutelage.execution.runner import run
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import from_values
+from tutelage.recipe.schema import Recipe
+from tutelage.results.summary import Summary
+from tutelage.results.wording import metric_words
 
 
 @pytest.fixture(scope="module")

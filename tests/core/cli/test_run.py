@@ -15,7 +15,7 @@ from typing import Any
 
 from click.testing import Result
 
-from tutelage.store import Store
+from tutelage.runs.store import Store
 
 Invoke = Callable[..., Result]
 Write = Callable[..., Path]
@@ -99,7 +99,7 @@ def test_set_and_roles_change_the_recipe_that_a_run_keeps(
 
 
 def test_a_run_that_another_process_holds_is_refused(invoke: Invoke, golden: Path) -> None:
-    from tutelage.store import Store
+    from tutelage.runs.store import Store
 
     (golden / "summary.json").unlink()
     with Store(golden).lock():

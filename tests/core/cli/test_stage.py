@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from tutelage.jsonl import read_records
+from tutelage.files.jsonl import read_records
 from tutelage.records import Candidate, Demonstration, Judgement, Prompt, Verdict
 
 Invoke = Callable[..., Result]

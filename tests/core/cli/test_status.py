@@ -13,8 +13,8 @@ import pytest
 from click.testing import Result
 
 from tutelage.errors import InputError
-from tutelage.status import run_status
-from tutelage.store import Store
+from tutelage.runs.status import run_status
+from tutelage.runs.store import Store
 
 Invoke = Callable[..., Result]
 VERDICTS = "evaluation/seed-0/verdicts.jsonl"

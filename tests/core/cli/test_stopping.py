@@ -13,9 +13,9 @@ from recipes import numbers_recipe
 
 from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.errors import Interrupted
-from tutelage.recipe import Recipe
-from tutelage.registry import Registry
-from tutelage.runner import run
+from tutelage.execution.runner import run
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Recipe
 
 
 def test_the_first_ctrl_c_asks_and_the_second_ends_at_once(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,8 @@ from tutelage.data.preference_formats import FORMATS, write_table
 from tutelage.data.sets import load_examples, load_rated
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
+from tutelage.files.trl_format import preference_of, read_preferences
 from tutelage.records import Preference
-from tutelage.trl_format import preference_of, read_preferences
 
 PAIRS = [
     Preference("p1", "Say hello.", "Hello!", "Go away.", "p1/0", "p1/1", 4.0, 1.5),
@@ -53,7 +53,7 @@ def test_a_conversation_gives_its_first_turn(tmp_path):
 
 def test_what_was_imported_is_what_a_recipe_loads(tmp_path):
     from tutelage.data.sets import Sets
-    from tutelage.jsonl import write_rows
+    from tutelage.files.jsonl import write_rows
 
     source = file_of(tmp_path, "id,q,a,points,why\n1,Say hello.,Hello!,4.5,short\n", "mine.csv")
     names = {"prompt": "q", "answer": "a", "score": "points", "reason": "why", "id": "id"}

@@ -11,8 +11,8 @@ from tutelage.errors import InputError
 from tutelage.evaluation.agreement import Agreement, Rating, agreement, ratings
 from tutelage.evaluation.intervals import NOTHING, Bootstrap
 from tutelage.evaluation.published import published_ratings
-from tutelage.jsonl import read_rows
-from tutelage.judging import average
+from tutelage.files.jsonl import read_rows
+from tutelage.preferences.judging import average
 from tutelage.records import Judgement
 
 SEED_PAPER = Path(__file__).parents[4] / "shared" / "data" / "seed_paper"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tutelage.alpaca_eval.files import read_annotations, read_outputs, read_tables
 from tutelage.errors import InputError
 from tutelage.evaluation.alpaca_eval import Annotation, win_rates
 from tutelage.evaluation.length_control import LengthControlled, LengthTables, Weights, from_published_weights
+from tutelage.results.alpaca_eval_files import read_annotations, read_outputs, read_tables
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "alpaca_eval"
 MODELS = ("phi-2", "alpaca-7b")

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from tutelage.execution.runner import run
 from tutelage.exporting.card import Published, publishable, whole_card
-from tutelage.recipe import from_values
-from tutelage.registry import Registry
-from tutelage.run_models import RunModels
-from tutelage.runner import run
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import from_values
+from tutelage.runs.run import RunModels
 
 GOLDEN = Path(__file__).parents[2] / "fixtures/golden-run"
 

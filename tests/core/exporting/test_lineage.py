@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tutelage.exporting.lineage import data_steps, trainings
-from tutelage.pipelines import make_plan
-from tutelage.recipe import Recipe
+from tutelage.planning.pipelines import make_plan
+from tutelage.recipe.schema import Recipe
 
 Make = Callable[..., Recipe]
 

@@ -9,12 +9,13 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 import tutelage_openai as plugin
-from tutelage.calling import Limits, Transient
 from tutelage.context import Context
 from tutelage.errors import StageError
-from tutelage.judging import PAIRWISE_RUBRIC
+from tutelage.preferences.judging import PAIRWISE_RUBRIC
 from tutelage.records import Comparison, Model, Outcome, Prompt, Sampling
-from tutelage.services import Question
+from tutelage.services.chat import Question
+from tutelage.services.problems import Transient
+from tutelage.services.requests import Limits
 from tutelage_openai.client import read_reply, request_body
 from tutelage_openai.settings import OpenAiSettings
 

@@ -9,10 +9,10 @@ import pytest
 from transformers_server import serving
 
 import tutelage_openai as plugin
-from tutelage.calling import Limits
 from tutelage.context import Context
-from tutelage.judging import ADDITIVE_RUBRIC
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import JudgeItem, Model, Outcome, Prompt, Sampling
+from tutelage.services.requests import Limits
 from tutelage_openai.settings import OpenAiSettings
 
 

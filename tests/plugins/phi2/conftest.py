@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tutelage.jsonl import write_rows
+from tutelage.files.jsonl import write_rows
+from tutelage.files.trl_format import message, supervised_row
 from tutelage.records import Model
-from tutelage.trl_format import message, supervised_row
 from tutelage_phi2.models.loading import Loaded, read
 from tutelage_phi2.settings import Phi2Settings
 

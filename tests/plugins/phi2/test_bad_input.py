@@ -12,9 +12,9 @@ import yaml
 from click.testing import CliRunner, Result
 
 from tutelage.cli import cli
-from tutelage.jsonl import write_rows
+from tutelage.files.jsonl import write_rows
+from tutelage.files.trl_format import message, supervised_row
 from tutelage.records import Model
-from tutelage.trl_format import message, supervised_row
 from tutelage_phi2.models import loading
 from tutelage_phi2.models.counting import count_tokens
 from tutelage_phi2.settings import Phi2Settings

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tutelage.errors import PluginError
+from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
-from tutelage.registry import Registry
 from tutelage_phi2.models.converting import convert
 
 

@@ -11,7 +11,8 @@ import pytest
 import tutelage_phi2
 from tutelage import hookspecs
 from tutelage.context import Context
-from tutelage.jsonl import write_rows
+from tutelage.files.jsonl import write_rows
+from tutelage.files.trl_format import supervised_row
 from tutelage.records import (
     Comparison,
     JudgeItem,
@@ -22,7 +23,6 @@ from tutelage.records import (
     Sampling,
     Sft,
 )
-from tutelage.trl_format import supervised_row
 from tutelage_phi2.generation.engine import Reply
 from tutelage_phi2.settings import Phi2Settings
 from tutelage_phi2.training.step import train

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import tutelage_tiny as tiny
-from tutelage import judging
 from tutelage.context import Context
+from tutelage.preferences import judging
 from tutelage.records import Comparison, JudgeItem, Outcome, Prompt
 from tutelage_tiny.rubric import ADDITIVE, grade
 from tutelage_tiny.world import parse, prompts, solve, split_of

@@ -6,7 +6,7 @@ import hashlib
 import random
 import re
 
-from tutelage import judging
+from tutelage.preferences import judging
 from tutelage.records import JudgeItem
 from tutelage_tiny.mistakes import HABITS, Carelessness, write_answer
 from tutelage_tiny.rubric import ADDITIVE, score

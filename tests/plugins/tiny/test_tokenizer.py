@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tutelage import judging
+from tutelage.preferences import judging
 from tutelage.records import JudgeItem
 from tutelage_tiny import WEIGHTS
 from tutelage_tiny.mistakes import Carelessness, write_answer

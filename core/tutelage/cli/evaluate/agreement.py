@@ -11,9 +11,9 @@ from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.options import as_json
 from tutelage.cli.output import say, show
 from tutelage.evaluation.agreement import Agreement, agreement
-from tutelage.measuring.judge_files import check_overlap, read_ratings
-from tutelage.measuring.run_results import RunResults
-from tutelage.summarise import AGREEMENT_METRICS
+from tutelage.results.run_results import RunResults
+from tutelage.results.score_files import check_overlap, read_ratings
+from tutelage.results.summarise import AGREEMENT_METRICS
 
 _NAMES_AS_PUBLISHED = AGREEMENT_METRICS[:5]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import attrs
 import click
 
-from tutelage.alpaca_eval.files import Output, read_annotations, read_outputs
 from tutelage.alpaca_eval.results import AlpacaEvalResult, results, write_leaderboard
 from tutelage.cli.evaluate.options import PATH, Evaluator, evaluator_options
 from tutelage.cli.evaluate.printing import print_json
@@ -17,6 +16,7 @@ from tutelage.cli.output import Table, say, show, tell
 from tutelage.errors import InputError
 from tutelage.evaluation.length_control import ANNOTATOR
 from tutelage.records import Sampling
+from tutelage.results.alpaca_eval_files import Output, read_annotations, read_outputs
 
 
 @attrs.frozen

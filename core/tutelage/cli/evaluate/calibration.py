@@ -14,9 +14,9 @@ from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
 from tutelage.evaluation.calibration import Calibration, calibrate
 from tutelage.evaluation.intervals import Metric
-from tutelage.measuring.contest_files import read_verdicts
-from tutelage.measuring.judge_files import read_judged
-from tutelage.measuring.run_results import RunResults
+from tutelage.results.run_results import RunResults
+from tutelage.results.score_files import read_judged
+from tutelage.results.verdict_files import read_verdicts
 
 
 @click.command("calibration")

@@ -14,9 +14,10 @@ from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
 from tutelage.errors import InputError
 from tutelage.evaluation.significance import ModelComparison, compare_all
-from tutelage.measuring.judge_files import ObservedModel, read_observations
-from tutelage.measuring.run_results import METRICS, RunResults
-from tutelage.wording import metric_words
+from tutelage.results.run_results import METRICS, RunResults
+from tutelage.results.score_files import ObservedModel, read_observations
+from tutelage.results.wording import metric_words
+from tutelage.runs.store import is_run
 
 
 @click.command("difference")
@@ -48,7 +49,7 @@ def difference_command(models: Sequence[Path], metric: str, as_json: bool) -> No
 
 def _observed(path: Path, metric: str) -> Iterator[ObservedModel]:
     folder, model = split_run(str(path))
-    if (folder / "recipe.yaml").is_file():
+    if is_run(folder):
         results = RunResults.open(folder)
         for id in [model] if model else results.models():
             yield results.observed(id, metric)

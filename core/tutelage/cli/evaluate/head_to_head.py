@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from tutelage.checks import find_rubric
 from tutelage.cli.evaluate.options import PATH, Evaluator, evaluator_options
 from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.models import split_run
@@ -16,10 +15,12 @@ from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, say, show
 from tutelage.errors import InputError
 from tutelage.evaluation.head_to_head import HeadToHead
-from tutelage.measuring.contest_files import Answers, Compared, compare, is_verdicts, read_answers, read_verdicts
-from tutelage.measuring.run_results import RunResults, head_to_head_of_runs
+from tutelage.planning.roles import find_rubric
 from tutelage.records import Sampling
-from tutelage.wording import metric_words
+from tutelage.results.run_results import RunResults, head_to_head_of_runs
+from tutelage.results.verdict_files import Answers, Compared, compare, is_verdicts, read_answers, read_verdicts
+from tutelage.results.wording import metric_words
+from tutelage.runs.store import is_run
 
 EVALUATOR_METRICS = ("position_bias", "inconsistent", "winner_words", "loser_words", "longer_wins")
 
@@ -59,13 +60,13 @@ def head_to_head_command(
 
 def _is_stored(source: str) -> bool:
     folder, model = split_run(source)
-    if (folder / "recipe.yaml").is_file():
+    if is_run(folder):
         return not model
     return is_verdicts(Path(source))
 
 
 def _from_stored(paths: Sequence[Path]) -> HeadToHead:
-    runs = [RunResults.open(path) for path in paths if (path / "recipe.yaml").is_file()]
+    runs = [RunResults.open(path) for path in paths if is_run(path)]
     if not runs:
         return Compared(tuple(judged for path in paths for judged in read_verdicts(path).verdicts)).head_to_head()
     if len(runs) < len(paths):

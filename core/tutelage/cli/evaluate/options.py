@@ -12,12 +12,13 @@ from typing import Any
 import click
 from attrs import frozen
 
-from tutelage.calling import Budget, Caller
 from tutelage.cli.models import find_model
 from tutelage.cli.options import Command, plugin_options
 from tutelage.context import Context
+from tutelage.plugin.registry import Registry
 from tutelage.records import Model
-from tutelage.registry import Registry
+from tutelage.services.budget import Budget
+from tutelage.services.caller import Caller
 
 PATH = click.Path(path_type=Path)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tutelage.cli.output import Table, say
 from tutelage.evaluation.intervals import Metric
-from tutelage.jsonl import converter
-from tutelage.wording import metric_words
+from tutelage.files.jsonl import converter
+from tutelage.results.wording import metric_words
 
 
 def print_json(values: Any) -> None:

@@ -1,0 +1,1 @@
+"""Executing a plan: the runner, and one action per kind of step."""

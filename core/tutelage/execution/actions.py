@@ -1,0 +1,265 @@
+"""What each step does, as one function a step type: read its inputs, ask a stage, write its artifact.
+
+Every function returns what it made: the counts of what became of the step's items, and how to put the finished artifact
+into its place. The runner notes the counts first, so that an artifact is never without them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from attrs import evolve
+
+from tutelage.errors import StageError
+from tutelage.execution.data_actions import build_examples, select_prompts, write_prompts
+from tutelage.execution.step_context import Artifact, StepContext, made_rows, seeded, stop_if_asked
+from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
+from tutelage.planning.artifacts import metrics_beside
+from tutelage.planning.evaluation_plan import comparison_id
+from tutelage.planning.roles import find_rubric, find_rule
+from tutelage.planning.steps import (
+    BuildExamples,
+    ChosenExamples,
+    Compare,
+    Demonstrate,
+    JoinPairs,
+    Judge,
+    MakePairs,
+    MixAnswers,
+    Sample,
+    SelectPrompts,
+    Step,
+    Train,
+    WritePrompts,
+)
+from tutelage.plugin import stages
+from tutelage.preferences.judging import average
+from tutelage.preferences.pairing import PairOptions, pair
+from tutelage.records import (
+    Candidate,
+    Comparison,
+    Demonstration,
+    JudgeItem,
+    Judgement,
+    Model,
+    Prompt,
+    Verdict,
+)
+from tutelage.runs.durable import Ask, Result, Unit, derive_seed, in_chunks, one_by_one
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+def train(step: Train, at: StepContext) -> Artifact:
+    """One training run; its metrics first, then the checkpoint, so that a checkpoint is never without them."""
+    metrics: list[Mapping[str, Any]] = []
+    folder = at.store.fresh_folder(step.output)
+    reference = at.model(step.reference) if step.reference else None
+    examples = at.store.path(step.examples)
+    stages.train_step(
+        at.registry,
+        at.model(step.start),
+        reference,
+        step.objective,
+        examples,
+        folder,
+        evolve(at.context, log=metrics.append),
+    )
+
+    def commit() -> None:
+        at.store.write(metrics_beside(step.output), metrics)
+        at.store.rename(folder, step.output)
+
+    return Artifact({"steps": len(metrics)}, commit)
+
+
+def sample(step: Sample, at: StepContext) -> Artifact:
+    """A model's answers to prompts."""
+    model = at.model(step.worker)
+    prompts = at.prompts(step.prompts, step.take)
+    units = [Unit(prompt, tuple(f"{prompt.id}/{index}" for index in range(step.n))) for prompt in prompts]
+
+    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
+        sampling = seeded(step, step.sampling, chunk)
+        return stages.generate_candidates(at.registry, model, items, step.n, sampling, at.quiet)
+
+    return _work(step, at, model, units, ask, Candidate)
+
+
+def demonstrate(step: Demonstrate, at: StepContext) -> Artifact:
+    """A teacher's answers to prompts."""
+    model = at.model(step.worker)
+    units = [Unit(prompt, (prompt.id,)) for prompt in at.prompts(step.prompts)]
+
+    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Demonstration]:
+        return stages.demonstrate(at.registry, model, items, seeded(step, step.sampling, chunk), at.quiet)
+
+    return _work(step, at, model, units, ask, Demonstration)
+
+
+def judge(step: Judge, at: StepContext) -> Artifact:
+    """A model's scores of answers. What has no text is not judged; equal answers to a prompt are judged once."""
+    model, rubric = at.model(step.worker), find_rubric(step.rubric, at.registry)
+    prompts = {prompt.id: prompt.text for prompt in at.prompts(step.prompts, step.take)}
+    equal: dict[tuple[str, str], list[str]] = {}
+    for answer in at.store.read(step.answers, Candidate):
+        if answer.prompt_id in prompts and answer.outcome.has_text:
+            equal.setdefault((answer.prompt_id, answer.text), []).append(answer.id)
+    others = {ids[0]: ids[1:] for ids in equal.values()}
+    units = [
+        Unit(JudgeItem(ids[0], prompts[prompt_id], text), tuple(f"{ids[0]}#{number}" for number in range(step.samples)))
+        for (prompt_id, text), ids in equal.items()
+    ]
+
+    def ask(items: Sequence[JudgeItem], chunk: int) -> Iterator[Judgement]:
+        sampling = seeded(step, step.sampling, chunk)
+        return stages.judge(at.registry, model, items, rubric, step.samples, sampling, at.quiet)
+
+    def repeated(judgement: Judgement) -> list[Judgement]:
+        return [evolve(judgement, item_id=id) for id in others[judgement.item_id]]
+
+    return _work(step, at, model, units, ask, Judgement, repeated=repeated)
+
+
+def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
+    """Pairs of scored candidates, or of demonstrations and candidates, by the step's rule."""
+    scores = average(at.store.read(step.judgements, Judgement)) if step.judgements else {}
+    demonstrations = at.store.read(step.demonstrations, Demonstration) if step.demonstrations else []
+    only = {pair.prompt_id for pair in read_preferences(at.store.path(step.like))} if step.like else None
+    pairing = pair(
+        find_rule(step.rule, at.registry),
+        {prompt.id: prompt for prompt in at.prompts(step.prompts) if only is None or prompt.id in only},
+        (c for c in at.store.read(step.candidates, Candidate) if only is None or c.prompt_id in only),
+        scores={item: averaged.score for item, averaged in scores.items()},
+        demonstrations={demonstration.prompt_id: demonstration for demonstration in demonstrations},
+        options=PairOptions(step.seed, step.margin, step.near_best, step.length_ratio, step.keep_cut),
+    )
+    if not pairing.preferences:
+        why = ", ".join(f"{count} {reason}" for reason, count in pairing.dropped.items()) or "there was no prompt"
+        raise StageError(
+            f"{step.output}: no pair was left to learn from ({why}); take more prompts or candidates, a higher "
+            "temperature or a lower margin, or look at the judgements"
+        )
+    counts = {"pairs": len(pairing.preferences), **pairing.dropped}
+    return Artifact(counts, lambda: at.store.write(step.output, map(preference_row, pairing.preferences)))
+
+
+def join_pairs(step: JoinPairs, at: StepContext) -> Artifact:
+    """The pairs of every round, the first round's first."""
+    pairs = [pair for part in step.parts for pair in read_preferences(at.store.path(part))]
+    return made_rows(step, at, "pairs", [preference_row(pair) for pair in pairs])
+
+
+def chosen_examples(step: ChosenExamples, at: StepContext) -> Artifact:
+    """What DPO would prefer, as plain examples."""
+    pairs = read_preferences(at.store.path(step.preferences))
+    return made_rows(step, at, "examples", [supervised_row(pair.prompt, pair.chosen) for pair in pairs])
+
+
+def mix_answers(step: MixAnswers, at: StepContext) -> Artifact:
+    """For each prompt ``n`` sampled answers, each of a model drawn at random."""
+    by_model = {
+        model: {candidate.id: candidate for candidate in at.store.read(path, Candidate)}
+        for model, path in step.answers.items()
+    }
+    rows = [
+        evolve(by_model[model][f"{prompt.id}/{index}"], model=model)
+        for prompt in at.prompts(step.prompts, step.take)
+        for index, model in enumerate(_draw(sorted(by_model), step, prompt))
+    ]
+    return made_rows(step, at, "answers", rows)
+
+
+def compare(step: Compare, at: StepContext) -> Artifact:
+    """Both orders of every two answers. Equal answers are a tie that nobody needs to be asked about."""
+    model, rubric = at.model(step.worker), find_rubric(step.rubric, at.registry)
+    asked, known = contests(step, at)
+    units = [Unit(comparison, (comparison.id,)) for comparison in asked]
+
+    def ask(items: Sequence[Comparison], chunk: int) -> Iterator[Verdict]:
+        return stages.evaluate(at.registry, model, items, rubric, seeded(step, step.sampling, chunk), at.quiet)
+
+    return _work(step, at, model, units, ask, Verdict, known)
+
+
+def contests(step: Compare, at: StepContext) -> tuple[list[Comparison], list[Verdict]]:
+    """What must be asked, and the verdicts that are known without asking."""
+    texts = {
+        model: {answer.prompt_id: answer.text for answer in at.store.read(path, Candidate) if answer.outcome.has_text}
+        for model, path in step.answers.items()
+    }
+    asked, known = [], []
+    for left, right in step.pairs:
+        for prompt in at.prompts(step.prompts):
+            first, second = texts[left].get(prompt.id), texts[right].get(prompt.id)
+            if first is None or second is None:
+                continue
+            ids = comparison_id(left, right, prompt.id), comparison_id(right, left, prompt.id)
+            if first.strip() == second.strip():
+                known += [Verdict(id, 0.5, detail="equal answers, not asked") for id in ids]
+            else:
+                asked.append(Comparison(ids[0], prompt.text, first, second))
+                asked.append(Comparison(ids[1], prompt.text, second, first))
+    return asked, known
+
+
+def _draw(models: Sequence[str], step: MixAnswers, prompt: Prompt) -> list[str]:
+    return random.Random(derive_seed(step.seed, step.output, prompt.id)).choices(models, k=step.n)
+
+
+def _work(
+    step: Step,
+    at: StepContext,
+    model: Model,
+    units: Sequence[Unit[ItemT]],
+    ask: Ask[ItemT, ResultT],
+    cls: type[ResultT],
+    known: Sequence[ResultT] = (),
+    repeated: Callable[[ResultT], Sequence[ResultT]] = lambda _: (),
+) -> Artifact:
+    """Ask for every unit, keep each result as it comes, and finish the artifact sorted by id.
+
+    ``known`` are results that nobody needs to be asked for; ``repeated`` gives those that follow from one that was.
+    """
+    journal = at.store.journal(step.output, cls)
+    at.context.expect(sum(len(unit.results) for unit in units))
+
+    def counted(items: Sequence[ItemT], chunk: int) -> Iterator[ResultT]:
+        stop_if_asked(step, at.context)
+        for result in ask(items, chunk):
+            at.context.advance(1)
+            yield result
+
+    if at.registry.info(model.plugin).item_by_item:
+        results = one_by_one(units, counted, journal, refusals=not at.context.caller.ask_refused_again)
+    else:
+        results = in_chunks(units, at.recipe.chunk, counted, journal)
+    every = (one for result in results for one in (result, *repeated(result)))
+    finished = sorted([*known, *every], key=lambda result: result.id)
+    stop_if_asked(step, at.context)
+
+    def commit() -> None:
+        at.store.write(step.output, finished)
+        journal.discard()
+
+    return Artifact(Counter(str(result.outcome) for result in finished), commit)
+
+
+ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {
+    SelectPrompts: select_prompts,
+    WritePrompts: write_prompts,
+    BuildExamples: build_examples,
+    Train: train,
+    Sample: sample,
+    Demonstrate: demonstrate,
+    Judge: judge,
+    MakePairs: make_preferences,
+    JoinPairs: join_pairs,
+    ChosenExamples: chosen_examples,
+    MixAnswers: mix_answers,
+    Compare: compare,
+}

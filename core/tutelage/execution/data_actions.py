@@ -1,0 +1,140 @@
+"""What the steps do that prepare what is learned from: fresh prompts, taken or written, and the examples of M1."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from tutelage.data.decontamination import HOLDS, Dropped, evaluation_prompts, fresh_slice
+from tutelage.data.intake import Intake
+from tutelage.data.sets import load_prompts, load_seed_prompts
+from tutelage.data.similarity import SeenTexts
+from tutelage.errors import StageError
+from tutelage.execution.step_context import Artifact, Counts, StepContext, made_rows, seeded, stop_if_asked
+from tutelage.planning.artifacts import dropped_beside
+from tutelage.planning.sources import seed_examples, sets_of
+from tutelage.planning.steps import REQUESTS_AT_ONCE, BuildExamples, SelectPrompts, Step, WritePrompts
+from tutelage.plugin import stages
+from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
+from tutelage.recipe.schema import SelfInstruct
+from tutelage.records import Candidate, Prompt
+from tutelage.runs.durable import Unit, derive_seed, in_chunks
+from tutelage.runs.store import Journal
+
+
+def select_prompts(step: SelectPrompts, at: StepContext) -> Artifact:
+    """A slice of a source's prompts, in the order that the seed draws."""
+    sets = sets_of(at.registry)
+    if not step.decontaminate:
+        texts = load_prompts(sets, step.source, None if step.take is None else step.skip + step.take, step.seed)
+        return made_rows(step, at, "prompts", [Prompt(text, step.source) for text in texts[step.skip :]])
+    known = evaluation_prompts(at.recipe, sets, step.seed)
+    texts, dropped = fresh_slice(
+        lambda count: load_prompts(sets, step.source, count, step.seed), step.skip, step.take or step.count, known
+    )
+    return _with_dropped(step, at, {"prompts": len(texts)}, [Prompt(text, step.source) for text in texts], dropped)
+
+
+def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
+    """Prompts that a model writes, until there are enough or the bound on requests is hit, which the counts say.
+
+    Raises StageError where not one could be kept.
+    """
+    writing = at.recipe.data.prompts.self_instruct or SelfInstruct()
+    seeds = load_seed_prompts(sets_of(at.registry), step.source, writing.seeds, step.seed)
+    intake = _intake(step, at, writing, seeds)
+    journal = at.store.journal(step.output, Candidate)
+    at.context.expect(step.count)
+    requests = 0
+    for replies in _replies(step, at, writing, seeds, journal):
+        requests += len(replies)
+        for candidate in replies:
+            at.context.advance(intake.read(candidate))
+        if intake.is_full:
+            break
+    counts = {"prompts": len(intake.kept), "requests": requests, **dict(sorted(intake.reasons.items()))}
+    if not intake.kept:
+        raise StageError(f"{step.output}: no prompt could be kept ({counts}); see data.prompts.self_instruct")
+    if missing := step.count - len(intake.kept):
+        counts["missing when max_requests was reached"] = missing
+    return _with_dropped(step, at, counts, intake.kept, intake.dropped, journal)
+
+
+def build_examples(step: BuildExamples, at: StepContext) -> Artifact:
+    """The examples of M1, shuffled."""
+    counts: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    dropped: list[Dropped] = []
+    for kind, row, held in seed_examples(at.recipe, at.registry, step.seed):
+        if held:
+            dropped.append(held)
+        else:
+            rows.append(row)
+            counts[kind] += 1
+    random.Random(step.seed).shuffle(rows)
+    return _with_dropped(step, at, counts, rows, dropped)
+
+
+def _intake(step: WritePrompts, at: StepContext, writing: SelfInstruct, seeds: Sequence[str]) -> Intake:
+    """What decides of each prompt: it may repeat neither a seed nor a prompt of an earlier iteration."""
+    seen = SeenTexts(writing.similarity)
+    seen.remember(seeds)
+    for path in step.earlier:
+        seen.remember(prompt.text for prompt in at.prompts(path))
+    return Intake(
+        wanted=step.count,
+        source=step.worker.id,
+        listing=LISTINGS[writing.listing],
+        limits=PromptLimits(writing.min_characters, writing.max_characters),
+        seen=seen,
+        known=evaluation_prompts(at.recipe, sets_of(at.registry), step.seed),
+    )
+
+
+def _replies(
+    step: WritePrompts, at: StepContext, writing: SelfInstruct, seeds: Sequence[str], journal: Journal[Candidate]
+) -> Iterator[list[Candidate]]:
+    """The writer's replies, a round of requests at a time and in the order of the requests, as long as they are drawn.
+
+    A round is kept as local work is, an API's too: its single answers are in the ledger.
+    """
+    model, listing = at.model(step.worker), LISTINGS[writing.listing]
+    shown = showable(seeds, listing)
+
+    def request(number: int) -> Prompt:
+        examples = few_shots(shown, writing.shots, derive_seed(step.seed, step.output, "request", number))
+        return Prompt(listing.ask(examples), id=f"request-{number:06d}")
+
+    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
+        stop_if_asked(step, at.context)
+        sampling = seeded(step, step.sampling, chunk)
+        return stages.generate_candidates(at.registry, model, items, 1, sampling, at.quiet)
+
+    requests = (request(number) for number in range(writing.max_requests))
+    results = in_chunks([Unit(one, (f"{one.id}/0",)) for one in requests], REQUESTS_AT_ONCE, ask, journal)
+    while replies := list(islice(results, REQUESTS_AT_ONCE)):
+        stop_if_asked(step, at.context)
+        yield sorted(replies, key=lambda candidate: candidate.id)
+
+
+def _with_dropped(
+    step: Step,
+    at: StepContext,
+    counts: Counts,
+    rows: Sequence[Any],
+    dropped: Sequence[Dropped],
+    journal: Journal[Any] | None = None,
+) -> Artifact:
+    """A step with a list, beside its artifact, of what was dropped and why; the list first, so that it is there."""
+    held = sum(one.reason == HOLDS for one in dropped)
+
+    def commit() -> None:
+        at.store.write(dropped_beside(step.output), dropped)
+        at.store.write(step.output, rows)
+        if journal:
+            journal.discard()
+
+    return Artifact({**counts, HOLDS: held} if held else counts, commit)

@@ -1,0 +1,203 @@
+"""Walks a plan: the only writer of a run.
+
+A step whose artifact is there is done. Stopping at any moment, by a signal, an error or a power cut, and starting again
+with the same recipe continues with what is missing and ends with the same artifacts.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from tutelage.context import Context
+from tutelage.errors import InputError, Interrupted, StageError
+from tutelage.execution.actions import ACTIONS
+from tutelage.execution.reporter import Reporter, Silent
+from tutelage.execution.step_context import STOPPED, Artifact, StepContext
+from tutelage.files.jsonl import write_whole
+from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
+from tutelage.planning.checks import checked_plan
+from tutelage.planning.lengths import check_lengths
+from tutelage.planning.steps import Step, Summarise, Train, Worker
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import find_recipe, load_recipe, to_yaml
+from tutelage.recipe.schema import Recipe
+from tutelage.records import Model
+from tutelage.results.summarise import write_summary
+from tutelage.results.summary import Summary, read_summary
+from tutelage.runs.run import Run
+from tutelage.runs.store import Store
+from tutelage.services.budget import Budget
+from tutelage.services.caller import Caller
+from tutelage.services.ledger import Ledger
+
+SCHEMA = 1
+
+
+def run(
+    recipe: Recipe | str | Path = "embedded",
+    directory: str | Path | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    ask_refused_again: bool = False,
+) -> Summary | None:
+    """Run a recipe (a ``Recipe``, a file, or the name of a built-in one), or continue the run in ``directory``.
+
+    Returns what the table shows; None where the recipe measures nothing. Raises InputError before anything is written
+    where the recipe is wrong or the directory holds another run, PluginError where a plugin is missing,
+    RunLockedError where another process works on the run, StageError where a plugin failed on the way, and Interrupted
+    where ``cancelled`` said so; after either of these two the same call continues.
+
+    With ``ask_refused_again`` a refusal that the ledger keeps is no answer: the service is asked again. Finished steps
+    stay as they are, since others have learned from them; the same call with another directory asks theirs too.
+    """
+    checked = recipe if isinstance(recipe, Recipe) else load_recipe(find_recipe(str(recipe)))
+    registry = registry or Registry.discover()
+    plan = checked_plan(checked, registry)
+    store = Store(Path(directory) if directory else Path("runs") / checked.name)
+    context = _context(store, checked, cancelled, ask_refused_again)
+    check_same_recipe(store, checked)
+    if any(isinstance(step, Train) and not store.has(step.output) for step in plan.steps):
+        check_lengths(checked, registry)
+    with store.lock():
+        _describe_run(store, checked, registry)
+        Runner(Run(store, checked, plan), registry, reporter or Silent(), context).walk()
+    return read_summary(store.path(SUMMARY)) if checked.evaluation else None
+
+
+def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None, ask_refused_again: bool) -> Context:
+    """What plugins get, with a caller that knows the run and, where the recipe has one, its budget."""
+    name = str(store.root.resolve())
+    budget = None if recipe.budget is None else Budget(recipe.budget, Ledger().spent(name))
+    stop = cancelled or bool
+    caller = Caller(budget=budget, run=name, cancelled=stop, ask_refused_again=ask_refused_again)
+    return Context(cancelled=stop, caller=caller)
+
+
+def check_same_recipe(store: Store, recipe: Recipe) -> None:
+    """Raise InputError where the folder holds a run of another recipe, naming the lines that differ.
+
+    A run may go on with another budget, and with another ``micro_batch_size`` where a GPU turned out too small: a step
+    learns from the same examples however many are held at once.
+    """
+    kept = store.path(RECIPE)
+    if not kept.exists():
+        return
+    # read again, not compared as text: a key that is newer than the run has its default there
+    before, now = (_lines_that_matter(one) for one in (load_recipe(kept), recipe))
+    if before != now:
+        differing = [line.strip() for line in now if line not in before] or ["lines were left out"]
+        raise InputError(
+            f"{store.root}: this run was made by another recipe (differing: {'; '.join(differing[:5])}); "
+            "name another folder with --run, or use the recipe in recipe.yaml there"
+        )
+
+
+def _lines_that_matter(recipe: Recipe) -> list[str]:
+    lines = to_yaml(evolve(recipe, budget=None)).splitlines()
+    return [line for line in lines if not line.strip().startswith("micro_batch_size:")]
+
+
+@frozen
+class Runner:
+    """One process at work on one run."""
+
+    run: Run
+    registry: Registry
+    reporter: Reporter
+    context: Context
+
+    def walk(self) -> None:
+        """Do every step that is not done, in the plan's order."""
+        left = []
+        for step in self.run.plan.steps:
+            if self.run.store.has(step.output):
+                self.run.store.drop_journal(step.output)
+                self.run.store.drop_scratch(step.output)
+            else:
+                left.append(step)
+        self.reporter.planned(left)
+        loaded: Model | None = None
+        for step in left:
+            self._stop_if_asked()
+            loaded = self._make_room(step, loaded)
+            self._do(step)
+        self.run.store.drop_scratch()
+
+    def _make_room(self, step: Step, loaded: Model | None) -> Model | None:
+        """Free the last student's memory when another works, and before training."""
+        worker: Worker | None = step.start if isinstance(step, Train) else getattr(step, "worker", None)
+        if worker is None or worker.role != "student":
+            return loaded
+        model = self._step_context(self.context).model(worker)
+        if loaded is not None and (loaded != model or isinstance(step, Train)):
+            stages.release(self.registry, loaded)
+        return model
+
+    def _do(self, step: Step) -> None:
+        started = time.monotonic()
+        self.reporter.started(step)
+        caller = self.context.caller.for_stage(step.stage)
+        context = evolve(
+            self.context,
+            scratch=self.run.store.scratch(step.output),
+            caller=caller,
+            advance=lambda items: self.reporter.advanced(step, items, caller.tally.cost),
+            expect=lambda total: self.reporter.expected(step, total),
+        )
+        made = self._make(step, self._step_context(context))
+        seconds = time.monotonic() - started
+        self.run.store.note_step(step.output, seconds, made.counts, caller.tally.cost)
+        made.commit()
+        self.run.store.drop_scratch(step.output)
+        self.reporter.finished(step, seconds, made.counts)
+
+    def _make(self, step: Step, step_context: StepContext) -> Artifact:
+        if isinstance(step, Summarise):
+            return Artifact({}, lambda: write_summary(self.run))
+        try:
+            return ACTIONS[type(step)](step, step_context)
+        except StageError:
+            self._stop_if_asked()  # a training that was asked to stop ends with an error, so that none is half done
+            raise
+
+    def _stop_if_asked(self) -> None:
+        if self.context.cancelled():
+            raise Interrupted(STOPPED)
+
+    def _step_context(self, context: Context) -> StepContext:
+        return StepContext(self.run, self.registry, context)
+
+
+def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
+    """Keep the resolved recipe and the versions that made the run."""
+    if store.has(DESCRIPTION):
+        return
+    versions = {status.name: status.version for status in registry.statuses() if status.status == "ok"}
+    store.write_json(
+        DESCRIPTION,
+        {
+            "schema": SCHEMA,
+            "tutelage": _version("tutelage"),
+            "python": platform.python_version(),
+            "libraries": {name: _version(name) for name in ("torch", "transformers", "trl", "peft") if _version(name)},
+            "plugins": versions,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )
+    write_whole(store.path(RECIPE), lambda path: path.write_text(to_yaml(recipe), encoding="utf-8"))
+
+
+def _version(distribution: str) -> Any:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,101 @@
+"""Everything that can be known to be wrong before a run starts: roles, plugins, settings, data, rubrics, pair rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tutelage.data.decontamination import evaluation_prompts, fresh_slice
+from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
+from tutelage.errors import InputError, PluginError, TutelageError, nearest
+from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
+from tutelage.planning.roles import binding, check_binding, endpoint_of, find_rubric, find_rule
+from tutelage.planning.sources import sets_of
+from tutelage.planning.steps import Plan
+from tutelage.plugin.registry import Registry
+from tutelage.preferences.prompt_listing import LISTINGS, showable
+from tutelage.recipe.schema import Control, PipelineSettings, Recipe
+
+
+def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
+    """The plan of a recipe whose every part has been looked up, and nothing run or written.
+
+    Raises PluginError where a plugin is broken, blocked or lacks a hook, otherwise InputError with every problem found.
+    """
+    _raise_all(_pipeline_problems(recipe))
+    for role, hooks in roles_needed(recipe).items():
+        check_binding(role, binding(recipe, role), hooks, registry)
+    _raise_all(_problems(recipe, registry))
+    if recipe.budget is not None:
+        _raise_all(_price_problems(recipe, registry))
+    return make_plan(recipe)
+
+
+def _raise_all(problems: Iterator[str]) -> None:
+    found = list(problems)
+    if found:
+        raise InputError("\n".join(found))
+
+
+def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
+    for name in recipe.pipelines:
+        if name not in PIPELINES:
+            yield f"pipelines: no pipeline {name!r}{nearest(name, PIPELINES)}"
+    for name, control in recipe.controls.items():
+        if name not in CONTROLS:
+            yield f"controls: no control {name!r}{nearest(name, CONTROLS)}"
+        if control.mirrors not in recipe.pipelines:
+            yield f"controls.{name}.mirrors: this recipe runs no pipeline {control.mirrors!r}" + nearest(
+                control.mirrors, recipe.pipelines
+            )
+
+
+def _price_problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
+    for role in roles_needed(recipe):
+        endpoint = endpoint_of(recipe, role, registry)
+        if endpoint is not None and endpoint.cost(1, 1) is None:
+            yield (
+                f"budget: the price of {endpoint.model!r}, the {role}, is unknown; set models.{role}.settings."
+                "price to {input: ..., output: ...}, US dollars for a million tokens (0 where it costs nothing)"
+            )
+
+
+def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
+    data, sets, seed = recipe.data, sets_of(registry), recipe.seeds[0]
+    yield from _problem("data.prompts", lambda: _check_prompts(recipe, sets, seed))
+    if (ift := data.ift) is not None:
+        yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
+    if (eft := data.eft) is not None:
+        yield from _problem("data.eft", lambda: load_rated(sets, eft.source, eft.count, seed))
+    for key, pipeline in recipe.pipelines.items():
+        yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: find_rubric(name, registry))
+    members: dict[str, PipelineSettings | Control] = {**recipe.pipelines, **recipe.controls}
+    for key, member in members.items():
+        if member.pairs.rule:
+            yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: find_rule(name, registry))
+    if (evaluation := recipe.evaluation) is not None:
+        source = evaluation.prompts
+        yield from _problem("evaluation.prompts", lambda: load_prompts(sets, source.source, source.count, seed))
+        yield from _problem("evaluation.rubric", lambda: find_rubric(evaluation.rubric, registry))
+        name = evaluation.comparison_rubric
+        yield from _problem("evaluation.comparison_rubric", lambda: find_rubric(name, registry))
+
+
+def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:
+    """Raise InputError where the source has not enough prompts for all rounds, or none to show to who writes them."""
+    prompts = recipe.data.prompts
+    if (writing := prompts.self_instruct) is None:
+        known = evaluation_prompts(recipe, sets, seed)
+        wanted = (prompts.count or 0) * recipe.iterations
+        fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)
+    elif not showable(load_seed_prompts(sets, prompts.source, writing.seeds, seed), LISTINGS[writing.listing]):
+        raise InputError(f"{prompts.source}: no prompt in it can be shown as an example (listing {writing.listing})")
+
+
+def _problem(key: str, look: Callable[..., Any]) -> Iterator[str]:
+    try:
+        look()
+    except PluginError:
+        raise
+    except TutelageError as error:
+        yield f"{key}: {error}"

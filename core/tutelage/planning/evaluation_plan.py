@@ -1,0 +1,155 @@
+"""The plan of what is measured of every model: answers to held-out prompts, gold scores, own judging, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from attrs import frozen
+
+from tutelage.planning.artifacts import EvaluationArtifacts
+from tutelage.planning.steps import Compare, Judge, MixAnswers, PlannedModel, Sample, SelectPrompts, Step, Worker
+from tutelage.recipe.schema import Evaluation, Recipe
+from tutelage.records import Sampling
+
+EVALUATOR = Worker("evaluator", "evaluator")
+MIXED_ANSWERS = 4
+"""Answers to each prompt of the mixed set, at most; each is of a model drawn at random."""
+
+
+@frozen
+class EvaluationPlan:
+    """The measures of one seed's models."""
+
+    recipe: Recipe
+    seed: int
+    models: tuple[PlannedModel, ...]
+
+    def steps(self) -> Iterator[Step]:
+        """Model by model, so that each is loaded once; then the mixed set, and the comparisons."""
+        if (evaluation := self.recipe.evaluation) is None:
+            return
+        yield SelectPrompts(
+            output=self.files.prompts,
+            count=evaluation.prompts.count or 0,
+            seed=self.seed,
+            source=evaluation.prompts.source,
+            skip=0,
+            take=evaluation.prompts.count,
+        )
+        for model in self.models:
+            yield from self.answers(evaluation, model)
+        for model in self.models:
+            yield from self.gold(evaluation, model)
+        if self.judges_measured:
+            yield from self.mixed(evaluation)
+        yield self.comparisons(evaluation)
+
+    @property
+    def files(self) -> EvaluationArtifacts:
+        """The paths of the artifacts that all models share."""
+        return EvaluationArtifacts(self.seed)
+
+    @property
+    def judges_measured(self) -> bool:
+        """Whether the models' own judging is compared with the gold: ranking needs several answers a prompt."""
+        evaluation = self.recipe.evaluation
+        return bool(evaluation and evaluation.agreement_prompts and evaluation.sampled > 1)
+
+    def decodings(self, evaluation: Evaluation) -> Iterator[tuple[str, int, Sampling]]:
+        """Name, answers a prompt and sampling of each way in which the models answer."""
+        yield "greedy", 1, Sampling(0.0, 1.0, evaluation.max_new_tokens)
+        if evaluation.sampled:
+            sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens)
+            yield "sampled", evaluation.sampled, sampling
+
+    def answers(self, evaluation: Evaluation, model: PlannedModel) -> Iterator[Step]:
+        """The model answers, and judges its own sampled answers."""
+        for decoding, n, sampling in self.decodings(evaluation):
+            yield Sample(
+                output=model.files.held_out(decoding),
+                count=(evaluation.prompts.count or 0) * n,
+                seed=self.seed,
+                worker=model.worker,
+                prompts=self.files.prompts,
+                n=n,
+                sampling=sampling,
+            )
+        if self.judges_measured:
+            yield self.own_judging(evaluation, model, "own", model.files.held_out("sampled"), evaluation.sampled)
+
+    def own_judging(self, evaluation: Evaluation, model: PlannedModel, kind: str, answers: str, n: int) -> Judge:
+        """The model judges as it does in self-reward: same rubric, same samples."""
+        judging = self.recipe.judging
+        return Judge(
+            output=model.files.own_judgements(kind),
+            count=evaluation.agreement_prompts * n * judging.samples,
+            seed=self.seed,
+            worker=model.worker,
+            prompts=self.files.prompts,
+            answers=answers,
+            rubric=judging.rubric,
+            samples=judging.samples,
+            sampling=judging.sampling(),
+            take=evaluation.agreement_prompts,
+        )
+
+    def gold(self, evaluation: Evaluation, model: PlannedModel) -> Iterator[Step]:
+        """The evaluator scores the model's answers."""
+        for decoding, n, _ in self.decodings(evaluation):
+            yield Judge(
+                output=model.files.gold(decoding),
+                count=(evaluation.prompts.count or 0) * n,
+                seed=self.seed,
+                worker=EVALUATOR,
+                prompts=self.files.prompts,
+                answers=model.files.held_out(decoding),
+                rubric=evaluation.rubric,
+                samples=1,
+                sampling=Sampling(0.0, 1.0, evaluation.judgement_tokens),
+            )
+
+    def mixed(self, evaluation: Evaluation) -> Iterator[Step]:
+        """One set of answers of all models, judged by each of them."""
+        n = min(MIXED_ANSWERS, evaluation.sampled)
+        yield MixAnswers(
+            output=self.files.mixed,
+            count=evaluation.agreement_prompts * n,
+            seed=self.seed,
+            answers={model.id: model.files.held_out("sampled") for model in self.models},
+            prompts=self.files.prompts,
+            take=evaluation.agreement_prompts,
+            n=n,
+        )
+        for model in self.models:
+            yield self.own_judging(evaluation, model, "mixed", self.files.mixed, n)
+
+    def comparisons(self, evaluation: Evaluation) -> Compare:
+        """Greedy answers of two models, both orders."""
+        pairs = tuple(self.compared(evaluation))
+        return Compare(
+            output=self.files.verdicts,
+            count=2 * len(pairs) * (evaluation.prompts.count or 0),
+            seed=self.seed,
+            worker=EVALUATOR,
+            pairs=pairs,
+            answers={model.id: model.files.held_out("greedy") for model in self.models},
+            prompts=self.files.prompts,
+            rubric=evaluation.comparison_rubric,
+            sampling=Sampling(0.0, 1.0, evaluation.judgement_tokens),
+        )
+
+    def compared(self, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+        """(later model, earlier model), so that a win is a win of the later one."""
+        if evaluation.compare == "all":
+            for earlier, later in combinations([model.id for model in self.models], 2):
+                yield later, earlier
+        else:
+            for model in self.models:
+                if model.parent:
+                    yield model.id, model.parent
+
+
+def comparison_id(first: str, second: str, prompt_id: str) -> str:
+    """Names one order of one comparison: who stands first, who second, on which prompt."""
+    return f"{first}|{second}|{prompt_id}"

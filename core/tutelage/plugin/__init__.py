@@ -1,0 +1,1 @@
+"""Plugins: discovery, inspection, the registry, and one typed function per hook."""

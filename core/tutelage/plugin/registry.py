@@ -1,0 +1,218 @@
+"""Which plugins there are, and one plugin's hook to call.
+
+A broken package is reported and never in the way: each entry point loads in its own guard, and only who requires the
+plugin gets its error. A hook is called through one bound plugin alone; plugins that wrap it stay around it.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint
+from typing import Any, Literal, cast
+
+from attrs import evolve, frozen
+
+from tutelage.errors import InputError, PluginError, nearest
+from tutelage.plugin.discovery import PluginStatus, installed, settle, status_of
+from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
+from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.records import Example, RatedExample, Rubric
+
+BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
+"""Environment variable: names of plugins not to load, with commas between them."""
+
+Offered = Literal["models", "prompt_sets", "example_sets", "rated_sets", "rubrics", "pair_rules"]
+
+
+@frozen
+class _Registered:
+    plugin: object
+    status: PluginStatus
+    facts: InspectedPlugin
+
+
+class Registry:
+    """The plugins of one process. Make one with ``discover`` or ``empty``; add to it with ``register``."""
+
+    def __init__(self) -> None:
+        self._manager = new_manager()
+        self._registered: dict[str, _Registered] = {}
+        self._refused: list[PluginStatus] = []
+
+    @classmethod
+    def empty(cls) -> Registry:
+        """A registry without any plugin, for tests and for library users who register their own."""
+        return cls()
+
+    @classmethod
+    def discover(cls, blocked: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Registry:
+        """Load every installed plugin (entry points of the group ``tutelage``) that is not blocked.
+
+        ``blocked`` names plugins not to load, as ``TUTELAGE_NO_PLUGINS=a,b`` in ``environment`` does. A plugin that
+        cannot be loaded is in ``statuses()`` with its error and stops nobody. Raises ``InputError`` where a blocked
+        name is not installed.
+        """
+        registry = cls()
+        found = installed()
+        why_blocked = dict.fromkeys(_names(environment.get(BLOCK_VARIABLE, "")), f"blocked by {BLOCK_VARIABLE}")
+        why_blocked |= dict.fromkeys(blocked, "blocked by --no-plugin")
+        for name, why in why_blocked.items():
+            if name not in found:
+                raise InputError(f"plugin {name!r}, {why}, is not installed{nearest(name, found)}")
+        for name, claims in found.items():
+            if name in why_blocked:
+                registry._refused += [status_of(claim, "blocked", why_blocked[name]) for claim in claims]
+                continue
+            chosen, refused = settle(claims)
+            registry._refused += refused
+            if chosen is not None:
+                registry._load(chosen)
+        return registry
+
+    def register(self, plugin: object, name: str) -> None:
+        """Add a plugin by hand: a module, or any object with hooks. Raises ``PluginError`` where it is not sound."""
+        self._register(plugin, PluginStatus(name))
+
+    def unregister(self, name: str) -> None:
+        """Take a plugin out again. Raises ``PluginError`` where it is not registered."""
+        self.info(name)
+        self._manager.unregister(name=name)
+        del self._registered[name]
+
+    def statuses(self) -> list[PluginStatus]:
+        """What became of every plugin, by name."""
+        loaded = [registered.status for registered in self._registered.values()]
+        return sorted(loaded + self._refused, key=lambda status: (status.name, status.distribution or ""))
+
+    def names(self, hook: str | None = None) -> list[str]:
+        """Names of the plugins that can be used; with ``hook``, of those that implement it."""
+        return sorted(
+            name for name, registered in self._registered.items() if hook is None or hook in registered.facts.hooks
+        )
+
+    def info(self, name: str) -> PluginInfo:
+        """A plugin's description of itself. Raises ``PluginError`` where it cannot be used."""
+        return self._get(name).facts.info
+
+    def label(self, name: str) -> str:
+        """A plugin's name and origin for messages. Raises ``PluginError`` where it cannot be used."""
+        return self._get(name).status.label
+
+    def hooks(self, name: str) -> tuple[str, ...]:
+        """The hooks that a plugin implements. Raises ``PluginError`` where it cannot be used."""
+        return self._get(name).facts.hooks
+
+    def wrappers(self, hook: str) -> list[str]:
+        """Names of the plugins that wrap a hook, whoever implements it."""
+        return sorted(name for name, registered in self._registered.items() if hook in registered.facts.wraps)
+
+    def require(self, name: str, hook: str) -> None:
+        """Check, before any work starts, that a plugin can be used for a hook.
+
+        Raises ``PluginError`` that says whether it is not installed, blocked, broken, or does not implement the hook.
+        """
+        if hook not in self.hooks(name):
+            others = ", ".join(self.names(hook)) or "none"
+            raise PluginError(f"{self.label(name)} does not implement {hook!r}; installed plugins that do: {others}")
+
+    def caller(self, name: str, hook: str) -> Callable[..., Any]:
+        """One plugin's hook, called with keyword arguments only. Raises ``PluginError`` as ``require`` does.
+
+        Other plugins that implement the hook are left out. Those that only wrap it stay around this one; pluggy takes
+        a plugin out with everything it has, which is why a wrapper of a hook should not implement the same hook.
+        """
+        self.require(name, hook)
+        others = [
+            registered.plugin
+            for other, registered in self._registered.items()
+            if other != name and hook in registered.facts.hooks
+        ]
+        return self._manager.subset_hook_caller(hook, others)
+
+    def find_model(self, qualified: str) -> NamedModel | None:
+        """A model that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
+        return cast("NamedModel | None", self.find("models", qualified))
+
+    def find_prompt_set(self, qualified: str) -> NamedSet[str] | None:
+        """A prompt set that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
+        return cast("NamedSet[str] | None", self.find("prompt_sets", qualified))
+
+    def find_example_set(self, qualified: str) -> NamedSet[Example] | None:
+        """A set of examples (IFT) that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
+        return cast("NamedSet[Example] | None", self.find("example_sets", qualified))
+
+    def find_rated_set(self, qualified: str) -> NamedSet[RatedExample] | None:
+        """A set of judging examples (EFT) that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
+        return cast("NamedSet[RatedExample] | None", self.find("rated_sets", qualified))
+
+    def find_rubric(self, qualified: str) -> Rubric | None:
+        """A rubric that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
+        return cast("Rubric | None", self.find("rubrics", qualified))
+
+    def find_pair_rule(self, qualified: str) -> Callable[..., Any] | None:
+        """A pair rule that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
+        return cast("Callable[..., Any] | None", self.find("pair_rules", qualified))
+
+    def find(self, kind: Offered, qualified: str) -> Any:
+        """What a plugin offers as ``PLUGIN/NAME``; None where the text names no plugin (a hub name, a path).
+
+        Raises ``InputError`` where the plugin does not offer that name, and ``PluginError`` where it cannot be used.
+        """
+        plugin, slash, name = qualified.partition("/")
+        if not slash or not self._knows(plugin):
+            return None
+        offered = getattr(self.info(plugin), kind)
+        if not offered:
+            return None  # a hub name such as openai/gpt-oss-20b, whose owner is called like a plugin
+        if name not in offered:
+            known = (f"{plugin}/{other}" for other in offered)
+            what = kind.removesuffix("s").replace("_", " ")
+            raise InputError(f"{self.label(plugin)} has no {what} {qualified!r}{nearest(qualified, known)}")
+        return offered[name]
+
+    def offered(self, kind: Offered) -> dict[str, Any]:
+        """Everything of one kind that the plugins offer, by its qualified name."""
+        return {
+            f"{plugin}/{name}": value
+            for plugin in self.names()
+            for name, value in getattr(self.info(plugin), kind).items()
+        }
+
+    def _knows(self, name: str) -> bool:
+        return name in self._registered or any(status.name == name for status in self._refused)
+
+    def _get(self, name: str) -> _Registered:
+        if name in self._registered:
+            return self._registered[name]
+        for status in self._refused:
+            if status.name == name:
+                raise PluginError(f"{status.label} cannot be used: {status.error}")
+        raise PluginError(f"plugin {name!r} is not installed{nearest(name, self._registered)}")
+
+    def _register(self, plugin: object, status: PluginStatus) -> None:
+        name = status.name
+        if name in self._registered:
+            raise PluginError(f"the name {name!r} is taken: {self.label(name)} is registered already")
+        facts = inspect_plugin(plugin, name)
+        for registered in self._registered.values():
+            if registered.plugin == plugin:
+                raise PluginError(f"it is the same object as {registered.status.label}")
+        self._manager.register(plugin, name)
+        hooks = (*facts.hooks, *(f"{hook} (wrapper)" for hook in facts.wraps))
+        self._registered[name] = _Registered(plugin, evolve(status, hooks=hooks), facts)
+
+    def _load(self, entry_point: EntryPoint) -> None:
+        try:
+            self._register(entry_point.load(), status_of(entry_point, "ok"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module may even call sys.exit() when it is imported
+            why = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            trace = "".join(traceback.format_exception(error))
+            self._refused.append(status_of(entry_point, "failed", why, trace))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

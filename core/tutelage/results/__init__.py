@@ -1,0 +1,1 @@
+"""From the artifacts of a run, or from files, to figures."""

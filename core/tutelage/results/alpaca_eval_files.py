@@ -1,0 +1,171 @@
+"""AlpacaEval's files: outputs and annotations, as a JSON list or as JSON lines, and the tables of length control."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from tutelage.errors import InputError
+from tutelage.evaluation.alpaca_eval import Annotation
+from tutelage.evaluation.length_control import LengthTables, Weights
+from tutelage.files.jsonl import read_rows, write_json
+
+DIFFICULTY = "instruction_difficulty.csv"
+WEIGHTS = "length_controlled_weights.csv"
+_WEIGHT_COLUMNS = ("np.tanh(std_delta_len)", "instruction_difficulty", "not_gamed_baseline.astype(float)")
+
+Place = tuple[str, Mapping[str, Any]]
+"""Where a row stands, for messages, and the row."""
+
+
+@frozen
+class Output:
+    """One answer of a model, as the leaderboard takes it."""
+
+    instruction: str
+    output: str
+    generator: str
+    dataset: str = ""
+
+
+def read_outputs(path: Path) -> list[Output]:
+    """A ``model_outputs.json``: rows with ``instruction``, ``output`` and ``generator``.
+
+    Raises ``InputError`` with file and row where one has another form, an instruction is there twice, or the rows are
+    of several models.
+    """
+    outputs = [_output(place, row) for place, row in read_list(path)]
+    _check_distinct(path, [output.instruction for output in outputs])
+    if len(names := {output.generator for output in outputs}) > 1:
+        raise InputError(f"{path}: answers of several models ({', '.join(sorted(names))}); one file holds one model's")
+    return outputs
+
+
+def read_annotations(path: Path) -> list[Annotation]:
+    """An ``annotations.json``: rows with ``instruction``, both outputs and generators, and ``preference``.
+
+    A preference of null or NaN is an unparsed reply. Raises ``InputError`` with file and row where one has another
+    form; ``evaluation.alpaca_eval`` checks the values.
+    """
+    annotations = [_annotation(place, row) for place, row in read_list(path)]
+    _check_distinct(path, [annotation.instruction for annotation in annotations])
+    return annotations
+
+
+def read_tables(folder: Path) -> LengthTables:
+    """The two tables of length control. Raises ``InputError`` where a file is not there or not such a table."""
+    difficulty = [_number(row, "instruction_difficulty", place) for place, row in _read_csv(folder / DIFFICULTY)]
+    weights = {
+        str(row[""]): Weights(*(_number(row, column, place) for column in _WEIGHT_COLUMNS))
+        for place, row in _read_csv(folder / WEIGHTS)
+    }
+    return LengthTables(difficulty, weights)
+
+
+def write_list(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as the JSON list that alpaca_eval reads; whole or not at all."""
+    write_json(path, list(rows))
+
+
+def read_list(path: Path) -> Iterator[Place]:
+    """The rows of a JSON list or of JSON lines, each with its place. Raises ``InputError`` with the place."""
+    try:
+        with path.open("rb") as file:
+            is_list = file.read(4096).lstrip().startswith(b"[")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    rows = _read_json(path) if is_list else ((f"{path}, line {line}", row) for line, row in read_rows(path))
+    found = False
+    for place, row in rows:
+        found = True
+        yield place, row
+    if not found:
+        raise InputError(f"{path}: empty; at least one row is needed")
+
+
+def text_in(row: Mapping[str, Any], key: str, place: str) -> str:
+    """The text under a key. Raises ``InputError`` where there is none; it may be empty."""
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise InputError(f"{place}: `{key}` must be a text; the row has {', '.join(map(str, row)) or 'no keys'}")
+    return value
+
+
+def _read_json(path: Path) -> Iterator[Place]:
+    try:
+        rows = json.loads(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number}: a {type(row).__name__}, where one JSON object is expected")
+        yield f"{path}, row {number}", row
+
+
+def _output(place: str, row: Mapping[str, Any]) -> Output:
+    return Output(
+        text_in(row, "instruction", place),
+        text_in(row, "output", place),
+        text_in(row, "generator", place),
+        str(row.get("dataset") or ""),
+    )
+
+
+def _annotation(place: str, row: Mapping[str, Any]) -> Annotation:
+    return Annotation(
+        instruction=text_in(row, "instruction", place),
+        output_1=text_in(row, "output_1", place),
+        output_2=text_in(row, "output_2", place),
+        preference=_preference(place, row),
+        generator_1=text_in(row, "generator_1", place),
+        generator_2=text_in(row, "generator_2", place),
+        annotator=str(row.get("annotator") or ""),
+    )
+
+
+def _preference(place: str, row: Mapping[str, Any]) -> float | None:
+    if "preference" not in row:
+        raise InputError(f"{place}: no `preference`; the row has {', '.join(map(str, row))}")
+    value = row["preference"]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{place}: the preference {value!r} is not a number")
+    return float(value)
+
+
+def _check_distinct(path: Path, instructions: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for number, instruction in enumerate(instructions, 1):
+        if instruction in seen:
+            raise InputError(f"{path}, row {number}: the instruction {instruction[:60]!r} is there twice")
+        seen.add(instruction)
+
+
+def _read_csv(path: Path) -> Iterator[Place]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); --tables names its folder") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start})") from error
+    for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
+        yield f"{path}, line {number}", row
+
+
+def _number(row: Mapping[str, Any], column: str, place: str) -> float:
+    try:
+        value = float(row[column])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{place}: no number in column {column!r}") from None
+    if not math.isfinite(value):
+        raise InputError(f"{place}: {value} in column {column!r}")
+    return value

@@ -1,0 +1,296 @@
+"""From a run's artifacts to its summary: reads everything once, by seed, then asks ``evaluation`` for the figures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import evolve, field, frozen
+
+from tutelage.evaluation.agreement import Rating, agreement, ratings
+from tutelage.evaluation.contests import Contest
+from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
+from tutelage.evaluation.health import TrainingHealth, training_health
+from tutelage.evaluation.intervals import Metric
+from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
+from tutelage.files.jsonl import read_rows, write_whole
+from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, metrics_beside, table
+from tutelage.planning.evaluation_plan import comparison_id
+from tutelage.planning.steps import PlannedModel, Summarise, Train
+from tutelage.preferences.judging import average
+from tutelage.records import Candidate, Dpo, Judgement, Prompt, Verdict
+from tutelage.results.summary import (
+    SCHEMA,
+    AgreementResult,
+    ComparisonResult,
+    Difference,
+    Evaluator,
+    ModelResult,
+    StepResult,
+    Summary,
+    TrainingResult,
+)
+from tutelage.runs.run import Run
+from tutelage.runs.store import FinishedStep
+
+Graded = dict[str, dict[str, list[GradedAnswer]]]
+"""Model id to decoding to graded answers."""
+AGREEMENT_METRICS = (
+    "pairwise_accuracy",
+    "five_best",
+    "exact_match",
+    "spearman",
+    "kendall_tau",
+    "spearman_within",
+    "kendall_within",
+    "parsed",
+)
+
+
+def write_summary(run: Run) -> None:
+    """Write the tables under ``evaluation/`` and, last, ``summary.json``."""
+    summary, store = summarise(run), run.store
+    rows = {"models": summary.models, "differences": summary.differences, "agreement": summary.agreement}
+    for name, results in rows.items():
+        _write_table(store.path(table(name)), list(_metric_rows(results)))
+    _write_table(store.path(table("comparisons")), list(_comparison_rows(summary.comparisons)))
+    store.write_json(SUMMARY, summary)
+
+
+def summarise(run: Run) -> Summary:
+    """All figures of a finished run."""
+    reader, recipe = Reader(run), run.recipe
+    scopes: list[int | None] = [*recipe.seeds, *([None] if len(recipe.seeds) > 1 else [])]
+    training = tuple(reader.training())
+    everything = reader.head_to_head(scopes[-1])
+    return Summary(
+        schema=SCHEMA,
+        recipe=recipe.name,
+        seeds=recipe.seeds,
+        models=tuple(result for scope in scopes for result in reader.models(scope)),
+        differences=tuple(result for scope in scopes for result in reader.differences(scope)),
+        comparisons=tuple(result for scope in scopes for result in reader.comparisons(scope)),
+        agreement=tuple(result for scope in scopes for result in reader.agreement(scope)),
+        training=training,
+        evaluator=Evaluator(everything.position_bias, everything.inconsistent),
+        steps=tuple(StepResult(step.output, step.counts) for step in _in_plan_order(run)),
+        warnings=tuple(_warnings(training)),
+    )
+
+
+@frozen
+class Reader:
+    """Reads a run's artifacts, each once, and brings them into the form that ``evaluation`` takes."""
+
+    run: Run
+    _graded: dict[int, Graded] = field(factory=dict, init=False)
+
+    def graded(self, seed: int) -> Graded:
+        """Every model's answers of one seed with their gold scores."""
+        if seed not in self._graded:
+            self._graded[seed] = {
+                model.id: {decoding: self._graded_answers(model, decoding) for decoding in self.decodings()}
+                for model in self.run.plan.models_of(seed)
+            }
+        return self._graded[seed]
+
+    def decodings(self) -> list[str]:
+        """``greedy``, and ``sampled`` where the recipe samples answers."""
+        sampled = self.run.recipe.evaluation is not None and self.run.recipe.evaluation.sampled > 0
+        return ["greedy", "sampled"] if sampled else ["greedy"]
+
+    def seeds(self, scope: int | None) -> Sequence[int]:
+        """The seeds of a scope: one, or (None) all of them."""
+        return self.run.recipe.seeds if scope is None else (scope,)
+
+    def answers(self, model: str, decoding: str, scope: int | None) -> list[GradedAnswer]:
+        """One model's graded answers of a scope."""
+        return [answer for seed in self.seeds(scope) for answer in self.graded(seed)[model][decoding]]
+
+    def models(self, scope: int | None) -> Iterator[ModelResult]:
+        """The metrics of each model."""
+        for model in self.run.plan.models_of(self.run.recipe.seeds[0]):
+            metrics = {
+                _prefix(decoding) + name: metric
+                for decoding in self.decodings()
+                for name, metric in score_metrics(self.answers(model.id, decoding, scope)).items()
+            }
+            yield ModelResult(model.id, model.pipeline, model.iteration, model.parent, scope, metrics)
+
+    def differences(self, scope: int | None) -> Iterator[Difference]:
+        """Each model against its parent, against M1, and a mirrored pipeline's model against its control."""
+        for left, right in self._compared():
+            metrics = {
+                _prefix(decoding) + name: metric
+                for decoding in self.decodings()
+                for name, metric in score_differences(
+                    self.answers(left, decoding, scope), self.answers(right, decoding, scope)
+                ).items()
+            }
+            yield Difference(left, right, scope, metrics)
+
+    def comparisons(self, scope: int | None) -> Iterator[ComparisonResult]:
+        """Win, tie and loss of every two models that were compared."""
+        for pair in self.head_to_head(scope).pairs:
+            yield ComparisonResult(
+                pair.left, pair.right, scope, pair.wins, pair.ties, pair.losses, pair.unparsed, pair.n, pair.win_rate
+            )
+
+    def head_to_head(self, scope: int | None) -> HeadToHead:
+        """All comparisons of a scope. A later model stands left, so that its wins are wins."""
+        return head_to_head(*self.asked(scope), self.order())
+
+    def order(self) -> list[str]:
+        """The ids of the models, the last one first."""
+        return [model.id for model in reversed(self.run.plan.models_of(self.run.recipe.seeds[0]))]
+
+    def asked(self, scope: int | None) -> tuple[list[Contest], list[Verdict]]:
+        """What was compared in a scope, and the verdicts."""
+        contests: list[Contest] = []
+        verdicts: list[Verdict] = []
+        for seed in self.seeds(scope):
+            contests += self._contests(seed)
+            verdicts += (
+                evolve(verdict, comparison_id=f"{seed}|{verdict.comparison_id}")
+                for verdict in self.run.store.read(self.run.evaluation_plan(seed).files.verdicts, Verdict)
+            )
+        return contests, verdicts
+
+    def agreement(self, scope: int | None) -> Iterator[AgreementResult]:
+        """Each model's own judging against the gold, on its own answers and on the mixed set."""
+        if not self.run.evaluation_plan(self.run.recipe.seeds[0]).judges_measured:
+            return
+        mixed = [rating for seed in self.seeds(scope) for rating in self._mixed_gold(seed)]
+        for model in self.run.plan.models_of(self.run.recipe.seeds[0]):
+            own = [rating for seed in self.seeds(scope) for rating in self._own_gold(seed, model.id)]
+            for answers, gold in (("own", own), ("mixed", mixed)):
+                judged = [rating for seed in self.seeds(scope) for rating in self._own_ratings(seed, model.id, answers)]
+                found = agreement(judged, gold)
+                metrics: dict[str, Metric] = {name: getattr(found, name) for name in AGREEMENT_METRICS}
+                yield AgreementResult(model.id, answers, scope, metrics)
+
+    def training(self) -> Iterator[TrainingResult]:
+        """How each training went."""
+        for step in self.run.plan.steps:
+            if isinstance(step, Train):
+                yield TrainingResult(step.model, step.seed, self._health(step))
+
+    def _health(self, step: Train) -> TrainingHealth:
+        rows = [row for _, row in read_rows(self.run.store.path(metrics_beside(step.output)))]
+        beta = step.objective.beta if isinstance(step.objective, Dpo) else None
+        before, after = (self._mean_words(step.seed, model) for model in (step.start.id, step.model))
+        return training_health(rows, beta, before, after)
+
+    def _mean_words(self, seed: int, model: str) -> float | None:
+        counts = [answer.words for answer in self.graded(seed)[model]["greedy"] if answer.words is not None]
+        return sum(counts) / len(counts) if counts else None
+
+    def _compared(self) -> list[tuple[str, str]]:
+        models = self.run.plan.models_of(self.run.recipe.seeds[0])
+        pairs = [(model.id, model.parent) for model in models if model.parent]
+        pairs += [(model.id, "M1") for model in models if model.iteration > 2]
+        for name, control in self.run.recipe.controls.items():
+            last = range(2, self.run.recipe.iterations + 2)
+            pairs += [(f"M{iteration}/{control.mirrors}", f"M2/{name}") for iteration in last]
+        return pairs
+
+    def _graded_answers(self, model: PlannedModel, decoding: str) -> list[GradedAnswer]:
+        gold = average(self.run.store.read(model.files.gold(decoding), Judgement))
+        candidates = self.run.store.read(model.files.held_out(decoding), Candidate)
+        return graded(candidates, {id: score.score for id, score in gold.items()}, model.seed)
+
+    def _contests(self, seed: int) -> Iterator[Contest]:
+        measures, evaluation = self.run.evaluation_plan(seed), self.run.recipe.evaluation
+        if evaluation is None:
+            return
+        words = {
+            model.id: {
+                answer.prompt_id: len(answer.text.split())
+                for answer in self.run.store.read(model.files.held_out("greedy"), Candidate)
+                if answer.outcome.has_text
+            }
+            for model in measures.models
+        }
+        for pair in measures.compared(evaluation):
+            for prompt in self.run.store.read(measures.files.prompts, Prompt):
+                for first, second in (pair, pair[::-1]):
+                    yield Contest(
+                        f"{seed}|{comparison_id(first, second, prompt.id)}",
+                        prompt.id,
+                        first,
+                        second,
+                        words[first].get(prompt.id, 0),
+                        words[second].get(prompt.id, 0),
+                        seed,
+                    )
+
+    def _own_ratings(self, seed: int, model: str, answers: str) -> list[Rating]:
+        averages = average(self.run.store.read(self._files(seed, model).own_judgements(answers), Judgement))
+        return ratings(averages, {item: item.partition("/")[0] for item in averages}, seed)
+
+    def _own_gold(self, seed: int, model: str) -> list[Rating]:
+        taken = self.run.store.read(self.run.evaluation_plan(seed).files.prompts, Prompt)[: self._agreement_prompts]
+        wanted = {prompt.id for prompt in taken}
+        gold = average(self.run.store.read(self._files(seed, model).gold("sampled"), Judgement))
+        scores = {item: score for item, score in gold.items() if item.partition("/")[0] in wanted}
+        return ratings(scores, {item: item.partition("/")[0] for item in scores}, seed)
+
+    def _mixed_gold(self, seed: int) -> list[Rating]:
+        measures = self.run.evaluation_plan(seed)
+        gold = {
+            model.id: average(self.run.store.read(model.files.gold("sampled"), Judgement)) for model in measures.models
+        }
+        mixed = self.run.store.read(measures.files.mixed, Candidate)
+        scores = {answer.id: gold[answer.model][answer.id] for answer in mixed if answer.id in gold[answer.model]}
+        return ratings(scores, {answer.id: answer.prompt_id for answer in mixed}, seed)
+
+    def _files(self, seed: int, model: str) -> ModelArtifacts:
+        return self.run.plan.model(seed, model).files
+
+    @property
+    def _agreement_prompts(self) -> int:
+        return self.run.recipe.evaluation.agreement_prompts if self.run.recipe.evaluation else 0
+
+
+def _prefix(decoding: str) -> str:
+    return "" if decoding == "greedy" else f"{decoding}_"
+
+
+def _in_plan_order(run: Run) -> Iterator[FinishedStep]:
+    finished = run.store.finished_steps()
+    steps = (step for step in run.plan.steps if not isinstance(step, Summarise))
+    return (finished[step.output] for step in steps if step.output in finished)
+
+
+def _warnings(training: Iterable[TrainingResult]) -> Iterator[str]:
+    for result in training:
+        for warning in result.health.warnings:
+            yield f"{result.model}, seed {result.seed}: {warning}"
+
+
+def _metric_rows(results: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    """One row a metric: what it is of, its name, value, interval and n."""
+    for result in results:
+        about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key != "metrics"}
+        for name, metric in result.metrics.items():
+            yield {**about, "metric": name, **attrs.asdict(metric)}
+
+
+def _comparison_rows(results: Iterable[ComparisonResult]) -> Iterator[Mapping[str, Any]]:
+    for result in results:
+        about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key != "win_rate"}
+        rate = result.win_rate
+        yield {**about, "win_rate": rate.value, "win_rate_low": rate.low, "win_rate_high": rate.high}
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]) if rows else [])
+            table.writeheader()
+            table.writerows(rows)
+
+    write_whole(path, write)

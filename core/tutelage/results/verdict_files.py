@@ -1,0 +1,239 @@
+"""Head-to-head over files: answers of several models, who is asked about them in both orders, and stored verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from tutelage.context import Context
+from tutelage.errors import InputError
+from tutelage.evaluation.contests import Contest
+from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
+from tutelage.evaluation.intervals import NOTHING, Cluster
+from tutelage.files.jsonl import read_rows, write_rows
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
+from tutelage.records import Comparison, Model, Outcome, Rubric, Sampling, Verdict, content_id
+from tutelage.results.alpaca_eval_files import read_list, text_in
+from tutelage.runs.durable import Unit, derive_seed
+from tutelage.runs.file_work import counted, finish, quiet
+
+VERDICTS = "verdicts.jsonl"
+
+
+@frozen
+class Answers:
+    """One model's answers, by seed and prompt."""
+
+    model: str
+    prompts: Mapping[str, str]
+    """Text of each prompt, by its id."""
+    texts: Mapping[Cluster, str]
+    """The answer to each prompt under each seed."""
+
+
+@frozen
+class JudgedContest:
+    """A verdict with whose answers it is of: a row that stands for itself."""
+
+    comparison_id: str
+    prompt_id: str
+    first: str
+    """The model whose answer stood first."""
+    second: str
+    preference: float | None
+    """Probability that the first answer is the better one; None where unparsed."""
+    outcome: Outcome = Outcome.ANSWERED
+    first_words: int | None = None
+    second_words: int | None = None
+    seed: int = 0
+    raw: str = ""
+    detail: str = ""
+
+    @property
+    def id(self) -> str:
+        """One verdict a comparison."""
+        return self.comparison_id
+
+    @property
+    def contest(self) -> Contest:
+        """The contest alone; an unknown length is 0."""
+        words = self.first_words or 0, self.second_words or 0
+        return Contest(self.comparison_id, self.prompt_id, self.first, self.second, *words, self.seed)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict alone."""
+        return Verdict(self.comparison_id, self.preference, self.outcome, self.raw, self.detail)
+
+
+@frozen
+class Compared:
+    """Verdicts in both orders, and the prompts that only some of the models answered."""
+
+    verdicts: tuple[JudgedContest, ...]
+    unmatched: int = 0
+    models: tuple[str, ...] = field(default=())
+    """The order in which models are named."""
+
+    def head_to_head(self) -> HeadToHead:
+        """The figures; those that take lengths are None where the file does not say how long the answers were."""
+        contests = [judged.contest for judged in self.verdicts]
+        made = head_to_head(contests, [judged.verdict for judged in self.verdicts], self.models)
+        if any(judged.first_words is None or judged.second_words is None for judged in self.verdicts):
+            return evolve(made, winner_words=NOTHING, loser_words=NOTHING, longer_wins=NOTHING)
+        return made
+
+
+def read_verdicts(path: Path) -> Compared:
+    """Stored verdicts: rows with ``prompt_id``, ``first``, ``second`` and ``preference``.
+
+    ``comparison_id``, ``seed``, ``first_words`` and ``second_words`` may be left out. Raises ``InputError`` with file
+    and line where a row is none of these; ``head_to_head`` checks how they fit together.
+    """
+    rows = [_judged(row, f"{path}, line {line}") for line, row in read_rows(path)]
+    if not rows:
+        raise InputError(f"{path}: empty; at least one row is needed")
+    return Compared(tuple(rows))
+
+
+def is_verdicts(path: Path) -> bool:
+    """Whether a file holds stored verdicts, not answers."""
+    _, row = next(read_list(path))
+    return row.keys() >= {"prompt_id", "first", "second"}
+
+
+def read_answers(path: Path) -> Answers:
+    """One model's answers: AlpacaEval's outputs, or rows with ``prompt``, ``answer`` and perhaps ``model``.
+
+    The model's name is what the rows say, or the file's. Raises ``InputError`` with the place where a row is neither,
+    a prompt is answered twice, or the answers are of several models.
+    """
+    prompts: dict[str, str] = {}
+    texts: dict[Cluster, str] = {}
+    names: set[str] = set()
+    for place, row in read_list(path):
+        keys = ("instruction", "output", "generator") if "instruction" in row else ("prompt", "answer", "model")
+        prompt = text_in(row, keys[0], place)
+        id = content_id(prompt)
+        if id in prompts:
+            raise InputError(f"{place}: the prompt {prompt[:60]!r} is answered twice")
+        prompts[id] = prompt
+        texts[0, id] = text_in(row, keys[1], place)
+        names.add(str(row.get(keys[2]) or path.stem))
+    if len(names) > 1:
+        raise InputError(f"{path}: answers of several models ({', '.join(sorted(names))}); one file holds one model's")
+    return Answers(names.pop(), prompts, texts)
+
+
+def compare(
+    registry: Registry,
+    evaluator: Model,
+    rubric: Rubric,
+    sampling: Sampling,
+    models: Sequence[Answers],
+    folder: Path,
+    context: Context,
+) -> Compared:
+    """Ask about every two models' answers in both orders; verdicts are kept in ``folder``, the same call continues.
+
+    Equal answers are a tie that nobody is asked about. Raises ``InputError`` where two models have one name, or no
+    prompt in common.
+    """
+    names = [answers.model for answers in models]
+    if len(set(names)) != len(names):
+        raise InputError(f"two of the models have one name ({', '.join(names)}); rename a generator or a file")
+    asked = f"{evaluator.plugin} {evaluator.name} {json.dumps(dict(evaluator.settings), sort_keys=True)} {rubric!r}"
+    pairs = {contest.comparison_id: (contest, texts) for contest, texts in _contests(models, asked)}
+    prompts = {id: text for answers in models for id, text in answers.prompts.items()}
+    known = [_settled(contest) for contest, texts in pairs.values() if _is_same(texts)]
+    units = [
+        Unit(Comparison(id, prompts[contest.prompt_id], *texts), (id,))
+        for id, (contest, texts) in pairs.items()
+        if not _is_same(texts)
+    ]
+
+    def ask(items: Sequence[Comparison], chunk: int) -> Iterator[JudgedContest]:
+        seeded = evolve(sampling, seed=derive_seed(sampling.seed, "head-to-head", chunk))
+        for verdict in counted(stages.evaluate(registry, evaluator, items, rubric, seeded, quiet(context)), context):
+            yield _with_contest(pairs[verdict.comparison_id][0], verdict)
+
+    item_by_item = registry.info(evaluator.plugin).item_by_item
+    found = finish(folder / VERDICTS, JudgedContest, units, ask, item_by_item)
+    verdicts = tuple(sorted([*known, *found], key=lambda judged: judged.id))
+    write_rows(folder / VERDICTS, verdicts)
+    return Compared(verdicts, _unmatched(models), tuple(names))
+
+
+def _contests(models: Sequence[Answers], asked: str) -> Iterator[tuple[Contest, tuple[str, str]]]:
+    """Both orders of every two models on every prompt that both answered."""
+    for left, right in combinations(models, 2):
+        shared = sorted(left.texts.keys() & right.texts.keys())
+        if not shared:
+            raise InputError(f"{left.model} and {right.model} answered no prompt in common")
+        for seed, prompt_id in shared:
+            for first, second in ((left, right), (right, left)):
+                texts = first.texts[seed, prompt_id], second.texts[seed, prompt_id]
+                words = [len(text.split()) for text in texts]
+                id = content_id(asked, str(seed), prompt_id, first.model, second.model, *texts)
+                yield Contest(id, prompt_id, first.model, second.model, words[0], words[1], seed), texts
+
+
+def _is_same(texts: tuple[str, str]) -> bool:
+    return texts[0].strip() == texts[1].strip()
+
+
+def _settled(contest: Contest) -> JudgedContest:
+    return _with_contest(contest, Verdict(contest.comparison_id, 0.5, detail="equal answers, not asked"))
+
+
+def _with_contest(contest: Contest, verdict: Verdict) -> JudgedContest:
+    return JudgedContest(
+        comparison_id=contest.comparison_id,
+        prompt_id=contest.prompt_id,
+        first=contest.first,
+        second=contest.second,
+        preference=verdict.preference,
+        outcome=verdict.outcome,
+        first_words=contest.first_words,
+        second_words=contest.second_words,
+        seed=contest.seed,
+        raw=verdict.raw,
+        detail=verdict.detail,
+    )
+
+
+def _unmatched(models: Iterable[Answers]) -> int:
+    """Prompts (under a seed) that not every model answered."""
+    keys = [answers.texts.keys() for answers in models]
+    return len(set().union(*keys)) - len(set(keys[0]).intersection(*keys[1:]))
+
+
+def _judged(row: Mapping[str, Any], place: str) -> JudgedContest:
+    prompt_id, first, second = (text_in(row, key, place) for key in ("prompt_id", "first", "second"))
+    seed = _whole(row, "seed", place) or 0
+    preference = row.get("preference")
+    if "preference" not in row or isinstance(preference, bool) or not isinstance(preference, int | float | None):
+        raise InputError(f"{place}: `preference` must be a number from 0 to 1, or null where unparsed")
+    return JudgedContest(
+        comparison_id=str(row.get("comparison_id") or f"{seed}|{first}|{second}|{prompt_id}"),
+        prompt_id=prompt_id,
+        first=first,
+        second=second,
+        preference=preference,
+        first_words=_whole(row, "first_words", place),
+        second_words=_whole(row, "second_words", place),
+        seed=seed,
+    )
+
+
+def _whole(row: Mapping[str, Any], key: str, place: str) -> int | None:
+    value = row.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise InputError(f"{place}: `{key}` must be a whole number, not {value!r}")
+    return value

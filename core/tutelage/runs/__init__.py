@@ -1,0 +1,1 @@
+"""A run on disk: its store, durable work, and readers of a run."""

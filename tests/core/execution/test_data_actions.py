@@ -1,0 +1,222 @@
+import json
+
+import echoing_world
+import pytest
+from attrs import evolve
+
+from tutelage.errors import InputError, StageError
+from tutelage.execution.runner import run
+from tutelage.hookspecs import hookimpl
+from tutelage.planning.checks import checked_plan
+from tutelage.planning.pipelines import make_plan
+from tutelage.planning.steps import WritePrompts
+from tutelage.records import Candidate, Outcome, Prompt
+from tutelage.runs.store import Store
+
+SEEDS = "numbers/held-out"
+
+
+class Scribe:
+    """The echoing world's student, who also continues lists of tasks: some new, some old, some unusable."""
+
+    def __init__(self, info, write):
+        self.info = info
+        self.write = write
+        self.requests = []
+        for name in ("judge", "demonstrate", "train_step", "evaluate"):
+            setattr(self, name, getattr(echoing_world, name))
+
+    @hookimpl
+    def describe(self):
+        return self.info
+
+    @hookimpl
+    def generate_candidates(self, model, prompts, n, sampling):
+        for prompt in prompts:
+            if "<task>" in prompt.text:
+                self.requests.append((model.id, prompt.text))
+                yield self.write(prompt, sampling.seed)
+            else:
+                yield from echoing_world.generate_candidates(model, [prompt], n, sampling)
+
+
+def usual(prompt, seed):
+    draw = int(echoing_world.chance(prompt.text, seed) * 10**9)
+    text = f"<task>say the number {draw} twice</task><task>no</task><task>say 5001</task> <task>say <task>"
+    return Candidate(prompt.id, 0, text)
+
+
+@pytest.fixture
+def scribe(numbers_registry):
+    def register(write=usual):
+        plugin = Scribe(numbers_registry.info("numbers"), write)
+        numbers_registry.register(plugin, "scribe")
+        return plugin
+
+    return register
+
+
+@pytest.fixture
+def recipe_of(make_recipe):
+    def make(**writing):
+        models = {"student": {"plugin": "scribe", "model": "numbers/novice"}, "teacher": {"plugin": "numbers"}}
+        data = {
+            "ift": {"source": "numbers/ift", "count": 8},
+            "prompts": {"source": "numbers/held-out", "count": 40, "self_instruct": {"min_characters": 5, **writing}},
+        }
+        return make_recipe(
+            models=models, data=data, pipelines={"self-reward": None}, controls={}, evaluation=None, judging={}
+        )
+
+    return make
+
+
+def prompts_of(folder, model):
+    return Store(folder).read(f"seed-0/{model}/samples/prompts.jsonl", Prompt)
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_plan_says_which_model_writes_and_what_it_must_not_repeat(recipe_of):
+    writing = {s.output: s for s in make_plan(recipe_of()).steps if isinstance(s, WritePrompts)}
+    second = writing["seed-0/self-reward/M2/samples/prompts.jsonl"]
+    assert second.worker.id == "M2/self-reward"
+    assert second.earlier == ("seed-0/M1/samples/prompts.jsonl",)
+    by_teacher = [s for s in make_plan(recipe_of(writer="teacher")).steps if isinstance(s, WritePrompts)]
+    assert {step.worker.role for step in by_teacher} == {"teacher"}
+
+
+def test_a_model_writes_prompts_until_there_are_enough_and_none_comes_twice(
+    tmp_path, numbers_registry, scribe, recipe_of
+):
+    plugin = scribe()
+    run(recipe_of(), tmp_path / "run", numbers_registry)
+    first, second = prompts_of(tmp_path / "run", "M1"), prompts_of(tmp_path / "run", "self-reward/M2")
+    texts = [prompt.text for prompt in first + second]
+    assert len(first) == len(second) == 40
+    assert len(set(texts)) == 80
+    assert all(text.startswith("say the number") for text in texts)
+    assert {prompt.source for prompt in first} == {"M1"}
+    assert {model for model, _ in plugin.requests} == {"M1", "M2/self-reward"}
+    counts = Store(tmp_path / "run").finished_steps()["seed-0/M1/samples/prompts.jsonl"].counts
+    assert counts["prompts"] == 40
+    assert counts["too short"] > 0
+    assert counts["repeats an earlier prompt"] > 0
+    assert counts["not an item of the list"] > 0
+
+
+def test_every_prompt_that_is_not_kept_is_listed_with_its_reason(tmp_path, numbers_registry, scribe, recipe_of):
+    scribe()
+    run(recipe_of(), tmp_path / "run", numbers_registry)
+    dropped = rows(tmp_path / "run/seed-0/M1/samples/prompts-dropped.jsonl")
+    assert {"text": "no", "reason": "too short", "like": "", "source": "", "share": None} in dropped
+    assert any(row["text"] == "say 5001" == row["like"] for row in dropped)
+
+
+def test_a_bound_that_is_hit_says_so_and_what_there_is_is_used(tmp_path, numbers_registry, scribe, recipe_of):
+    scribe()
+    run(recipe_of(max_requests=20), tmp_path / "run", numbers_registry)
+    counts = Store(tmp_path / "run").finished_steps()["seed-0/M1/samples/prompts.jsonl"].counts
+    assert counts["requests"] == 20
+    assert counts["prompts"] + counts["missing when max_requests was reached"] == 40
+    assert len(prompts_of(tmp_path / "run", "M1")) == counts["prompts"] <= 20
+
+
+def test_a_writer_of_nothing_usable_ends_the_run_with_the_reasons(tmp_path, numbers_registry, scribe, recipe_of):
+    scribe(lambda prompt, seed: Candidate(prompt.id, 0, "I would rather not.", Outcome.REFUSED, "safety"))
+    with pytest.raises(StageError, match=r"no prompt could be kept.*reply refused': 5"):
+        run(recipe_of(max_requests=5), tmp_path / "run", numbers_registry)
+
+
+def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_ones(
+    tmp_path, numbers_registry, scribe, recipe_of
+):
+    plugin = scribe()
+    run(recipe_of(), tmp_path / "whole", numbers_registry)
+
+    def breaking(prompt, seed):
+        if len(plugin.requests) % 50 == 45:
+            raise RuntimeError("the power is gone")
+        return usual(prompt, seed)
+
+    plugin.write, plugin.requests = breaking, []
+    with pytest.raises(StageError, match="the power is gone"):
+        run(recipe_of(), tmp_path / "broken", numbers_registry)
+    plugin.write = usual
+    run(recipe_of(), tmp_path / "broken", numbers_registry)
+    assert prompts_of(tmp_path / "broken", "M1") == prompts_of(tmp_path / "whole", "M1")
+
+
+def test_seeds_that_no_list_can_show_are_found_before_anything_runs(tmp_path, numbers_registry, scribe, recipe_of):
+    scribe()
+    path = tmp_path / "seeds.jsonl"
+    path.write_text(json.dumps({"prompt": "What does </task> mean?"}) + "\n")
+    with pytest.raises(InputError, match="no prompt in it can be shown"):
+        checked_plan(with_prompts(recipe_of(), source=str(path)), numbers_registry)
+
+
+def with_prompts(recipe, **changes):
+    return evolve(recipe, data=evolve(recipe.data, prompts=evolve(recipe.data.prompts, **changes)))
+
+
+def file_recipe(make_recipe, tmp_path, **data):
+    """Prompts from a file that holds ten of the evaluation prompts of seed 0, one of them edited."""
+    held = list(echoing_world.describe().prompt_sets["held-out"].load(30, 0))[:10]
+    (tmp_path / "mine.jsonl").write_text(
+        "".join(json.dumps({"prompt": text}) + "\n" for text in [*held, *(f"say {n} now" for n in range(90))])
+    )
+    source = {"source": str(tmp_path / "mine.jsonl"), "count": 40}
+    ift = {"source": "numbers/ift", "count": 8}
+    return held, make_recipe(
+        data={"ift": ift, "prompts": source, **data}, pipelines={"teacher-reward": None}, controls={}
+    )
+
+
+def test_prompts_that_hold_an_evaluation_prompt_are_replaced_by_others_and_listed(
+    tmp_path, numbers_registry, make_recipe
+):
+    held, recipe = file_recipe(make_recipe, tmp_path)
+    run(recipe, tmp_path / "run", numbers_registry)
+    first, second = prompts_of(tmp_path / "run", "M1"), prompts_of(tmp_path / "run", "teacher-reward/M2")
+    texts = [prompt.text for prompt in first + second]
+    assert len(first) == len(second) == 40
+    assert not set(texts) & set(held)
+    assert len(set(texts)) == 80
+    listed = [
+        row
+        for folder in ("M1", "teacher-reward/M2")
+        for row in rows(tmp_path / f"run/seed-0/{folder}/samples/prompts-dropped.jsonl")
+    ]
+    assert {row["text"] for row in listed} <= set(held)
+    assert all(row["reason"] == "holds an evaluation prompt" and row["source"] == SEEDS for row in listed)
+    steps = Store(tmp_path / "run").finished_steps()
+    counted = [steps[f"seed-0/{folder}/samples/prompts.jsonl"].counts for folder in ("M1", "teacher-reward/M2")]
+    assert sum(counts.get("holds an evaluation prompt", 0) for counts in counted) == len(listed) > 0
+
+
+def test_too_few_prompts_that_hold_none_are_found_before_anything_runs(tmp_path, numbers_registry, make_recipe):
+    _, recipe = file_recipe(make_recipe, tmp_path)
+    with pytest.raises(InputError, match=r"data\.prompts: .*and 100 are there.*hold an evaluation prompt"):
+        checked_plan(with_prompts(recipe, count=48), numbers_registry)
+
+
+def test_decontamination_can_be_turned_off(tmp_path, numbers_registry, make_recipe):
+    held, recipe = file_recipe(make_recipe, tmp_path, decontaminate=None)
+    run(recipe, tmp_path / "run", numbers_registry)
+    texts = {p.text for folder in ("M1", "teacher-reward/M2") for p in prompts_of(tmp_path / "run", folder)}
+    assert texts & set(held)
+
+
+def test_seed_examples_that_hold_an_evaluation_prompt_are_dropped_and_counted(tmp_path, numbers_registry, make_recipe):
+    held, _ = file_recipe(make_recipe, tmp_path)
+    (tmp_path / "ift.jsonl").write_text(
+        "".join(json.dumps({"prompt": text, "answer": "yes"}) + "\n" for text in [held[0], "say 1 word", "say 2 words"])
+    )
+    data = {"ift": {"source": str(tmp_path / "ift.jsonl")}, "prompts": {"source": "numbers/train", "count": 40}}
+    recipe = make_recipe(data=data, pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    run(recipe, tmp_path / "run", numbers_registry)
+    counts = Store(tmp_path / "run").finished_steps()["seed-0/M1/examples.jsonl"].counts
+    assert counts == {"ift": 2, "holds an evaluation prompt": 1}
+    assert [row["text"] for row in rows(tmp_path / "run/seed-0/M1/examples-dropped.jsonl")] == [held[0]]

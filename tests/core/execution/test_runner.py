@@ -1,0 +1,332 @@
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from attrs import evolve
+from recipes import numbers_recipe
+
+from tutelage.errors import InputError, StageError
+from tutelage.execution.runner import check_same_recipe, run
+from tutelage.files.trl_format import read_preferences
+from tutelage.hookspecs import hookimpl
+from tutelage.planning.checks import checked_plan
+from tutelage.preferences.judging import average
+from tutelage.records import Demonstration, Judgement, Outcome
+from tutelage.results.summarise import summarise
+from tutelage.results.summary import read_summary
+from tutelage.runs.run import Run
+from tutelage.runs.store import Store
+
+GOLDEN = "tests/fixtures/golden-run"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A whole run on the echoing world, made once for this module."""
+    import echoing_world
+
+    from tutelage.plugin.registry import Registry
+    from tutelage.recipe.loading import from_values
+
+    registry = Registry.empty()
+    registry.register(echoing_world, "numbers")
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    run(from_values(numbers_recipe()), folder, registry)
+    return folder
+
+
+def artifacts(folder):
+    """The bytes of everything that a run made, but for times and locks."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("run.json", "steps.jsonl", ".lock")
+    }
+
+
+def test_a_run_measures_every_model_and_better_teaching_gives_better_models(undisturbed):
+    summary = read_summary(undisturbed / "summary.json")
+    score = {model.id: model.metrics["sampled_gold_score"].value for model in summary.models}
+    assert score["M0"] < score["M1"] < score["M3/teacher-demonstration"]
+    assert score["M1"] < score["M3/teacher-reward"]
+    assert {(row.left, row.right) for row in summary.differences} >= {
+        ("M2/self-reward", "M1"),
+        ("M2/self-reward", "M2/random-pairs"),
+        ("M3/teacher-demonstration", "M2/sft-on-chosen"),
+    }
+    assert len(summary.comparisons) == 45
+    assert all(row.wins + row.ties + row.losses + row.unparsed == row.n == 30 for row in summary.comparisons)
+
+
+def test_replies_that_could_not_be_read_are_counted_and_never_scored(undisturbed):
+    summary = read_summary(undisturbed / "summary.json")
+    counts = {step.output: step.counts for step in summary.steps}
+    judged = counts["seed-0/self-reward/M2/judgements.jsonl"]
+    assert judged["unparsed"] > 0
+    assert judged["unparsed"] + judged["answered"] == 40 * 4 * 2
+    parsed = {(row.model, row.answers): row.metrics["parsed"].value for row in summary.agreement}
+    assert 0.9 < parsed["M1", "own"] < 1
+
+
+def test_no_pair_has_equal_empty_or_tied_sides(undisturbed):
+    files = sorted(undisturbed.rglob("preferences.jsonl"))
+    assert len(files) == 7
+    for file in files:
+        for pair in read_preferences(file):
+            assert pair.chosen.strip() != pair.rejected.strip() != ""
+            assert pair.score_chosen is None or pair.score_chosen > pair.score_rejected
+
+
+def test_equal_answers_to_a_prompt_are_judged_once_and_score_alike(tmp_path, numbers_registry, make_recipe):
+    asked = []
+
+    class Watching:
+        @hookimpl
+        def describe(self):
+            return numbers_registry.info("numbers")
+
+        @hookimpl
+        def judge(self, items, samples):
+            for item in items:
+                asked.append((item.prompt, item.answer))
+                yield from (Judgement(item.id, sample, len(asked) % 6) for sample in range(samples))
+
+    numbers_registry.register(Watching(), "watching")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "watching"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "run", numbers_registry)
+    assert len(asked) == len(set(asked)) < 40 * 4
+    scores = average(Store(tmp_path / "run").read("seed-0/teacher-reward/M2/judgements.jsonl", Judgement))
+    assert len(scores) == 40 * 4
+
+
+def test_random_pairs_are_drawn_on_the_prompts_that_gave_the_mirrored_pipeline_a_pair(undisturbed):
+    mirrored = read_preferences(undisturbed / "seed-0/self-reward/M2/preferences.jsonl")
+    control = read_preferences(undisturbed / "seed-0/random-pairs/M2/preferences.jsonl")
+    assert {pair.prompt_id for pair in control} == {pair.prompt_id for pair in mirrored}
+    assert {pair.id for pair in control} != {pair.id for pair in mirrored}
+
+
+def test_a_finished_run_is_read_and_not_run_again(undisturbed, numbers_registry, make_recipe):
+    before = artifacts(undisturbed)
+    summary = run(make_recipe(), undisturbed, numbers_registry)
+    assert summary == read_summary(undisturbed / "summary.json")
+    assert artifacts(undisturbed) == before
+
+
+def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_removed(undisturbed, numbers_registry, make_recipe):
+    before = artifacts(undisturbed)
+    (undisturbed / "evaluation/seed-0/.verdicts.jsonl.journal").write_text("{}\n")
+    run(make_recipe(), undisturbed, numbers_registry)
+    assert artifacts(undisturbed) == before
+
+
+def test_another_recipe_on_the_same_folder_is_refused_and_the_difference_named(
+    undisturbed, numbers_registry, make_recipe
+):
+    with pytest.raises(InputError, match=r"made by another recipe \(differing: iterations: 1"):
+        run(make_recipe(iterations=1), undisturbed, numbers_registry)
+
+
+def test_a_run_goes_on_with_fewer_examples_held_at_once(undisturbed, numbers_registry, make_recipe):
+    recipe = make_recipe()
+    smaller = evolve(recipe, sft=evolve(recipe.sft, micro_batch_size=1))
+    check_same_recipe(Store(undisturbed), smaller)
+    with pytest.raises(InputError, match="differing: batch_size"):
+        check_same_recipe(Store(undisturbed), evolve(recipe, sft=evolve(recipe.sft, batch_size=3)))
+
+
+def test_a_wrong_recipe_makes_no_folder(tmp_path, numbers_registry, make_recipe):
+    with pytest.raises(InputError):
+        run(make_recipe(pipelines={"self-rewards": None}, controls={}), tmp_path / "run", numbers_registry)
+    assert not (tmp_path / "run").exists()
+
+
+class Interrupting:
+    """Wraps around a plugin and raises after so many results of all its stages together."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def _counted(self, results):
+        for result in results:
+            if self.left == 0:
+                raise RuntimeError("the power is gone")
+            self.left -= 1
+            yield result
+
+    @hookimpl(wrapper=True)
+    def generate_candidates(self):
+        return self._counted((yield))
+
+    @hookimpl(wrapper=True)
+    def judge(self):
+        return self._counted((yield))
+
+    @hookimpl(wrapper=True)
+    def evaluate(self):
+        return self._counted((yield))
+
+    @hookimpl
+    def describe(self):
+        from tutelage.plugin_info import PluginInfo
+
+        return PluginInfo(help="Breaks.")
+
+
+@pytest.mark.parametrize("after", [1, 100, 700, 1900, 4000])
+def test_a_run_that_broke_continues_and_ends_with_the_same_artifacts(
+    tmp_path, undisturbed, numbers_registry, make_recipe, after
+):
+    numbers_registry.register(Interrupting(after), "breaking")
+    with pytest.raises(StageError, match="the power is gone"):
+        run(make_recipe(), tmp_path / "run", numbers_registry)
+    numbers_registry.unregister("breaking")
+    run(make_recipe(), tmp_path / "run", numbers_registry)
+    assert artifacts(tmp_path / "run") == artifacts(undisturbed)
+
+
+PROGRAM = """
+import sys
+sys.path[:0] = ["tests/fixtures"]
+import echoing_world, recipes
+from tutelage.recipe.loading import from_values
+from tutelage.plugin.registry import Registry
+from tutelage.execution.runner import run
+registry = Registry.empty()
+registry.register(echoing_world, "numbers")
+run(from_values(recipes.numbers_recipe()), sys.argv[1], registry)
+"""
+
+
+def kill_after_steps(command, steps_file, steps):
+    """Start a run and kill it once so many more steps are noted. Returns whether it was killed."""
+
+    def noted():
+        return steps_file.read_bytes().count(b"\n") if steps_file.exists() else 0
+
+    with subprocess.Popen(command) as process:
+        wanted = noted() + steps
+        while process.poll() is None and noted() < wanted:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    return process.returncode == -signal.SIGKILL
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_artifacts(tmp_path, undisturbed):
+    draw, kills = random.Random(7), 0
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
+    while kill_after_steps(command, tmp_path / "run" / "steps.jsonl", draw.randint(1, 30)):
+        kills += 1
+    assert kills >= 3
+    assert artifacts(tmp_path / "run") == artifacts(undisturbed)
+
+
+def test_a_golden_run_of_schema_1_is_still_read_and_summarised(tmp_path, numbers_registry):
+    folder = tmp_path / "golden"
+    shutil.copytree(GOLDEN, folder)
+    kept = read_summary(folder / "summary.json")
+    assert kept.schema == json.loads((folder / "run.json").read_text())["schema"] == 1
+    run = Run.open(folder)
+    assert run.plan == checked_plan(run.recipe, numbers_registry)
+    assert summarise(run) == kept
+
+
+def test_a_teachers_refusals_are_counted_and_make_no_pairs(tmp_path, numbers_registry, make_recipe):
+    class Shy:
+        @hookimpl
+        def describe(self):
+            return numbers_registry.info("numbers")
+
+        @hookimpl
+        def demonstrate(self, prompts):
+            for number, prompt in enumerate(prompts):
+                if number % 4:
+                    yield Demonstration(prompt.id, prompt.text.removeprefix("say "))
+                else:
+                    yield Demonstration(prompt.id, "", Outcome.REFUSED, "safety")
+
+    numbers_registry.register(Shy(), "shy")
+    models = {**numbers_recipe()["models"], "teacher": {"plugin": "shy"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-demonstration": None}, controls={}, iterations=1)
+    summary = run(recipe, tmp_path / "run", numbers_registry)
+    counts = {step.output: step.counts for step in summary.steps}
+    assert counts["seed-0/teacher-demonstration/M2/demonstrations.jsonl"] == {"answered": 30, "refused": 10}
+    pairs = counts["seed-0/teacher-demonstration/M2/preferences.jsonl"]
+    assert pairs["demonstration refused"] == 10
+    assert sum(n for reason, n in pairs.items() if not reason.startswith("demonstration ")) == 40
+    assert 0 < pairs["pairs"] <= 30
+
+
+def test_a_judge_that_ties_everything_leaves_no_pair_and_is_told_why(tmp_path, numbers_registry, make_recipe):
+    class Indifferent:
+        @hookimpl
+        def describe(self):
+            return numbers_registry.info("numbers")
+
+        @hookimpl
+        def judge(self, items, samples):
+            yield from (Judgement(item.id, sample, 3.0) for item in items for sample in range(samples))
+
+    numbers_registry.register(Indifferent(), "indifferent")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "indifferent"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    with pytest.raises(StageError, match=r"no pair was left to learn from \(.*tied"):
+        run(recipe, tmp_path / "run", numbers_registry)
+
+
+def test_several_seeds_are_summarised_one_by_one_and_together(tmp_path, numbers_registry, make_recipe):
+    recipe = make_recipe(seeds=[3, 4], pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    summary = run(recipe, tmp_path / "run", numbers_registry)
+    assert [(row.id, row.seed) for row in summary.models] == [
+        (id, seed) for seed in (3, 4, None) for id in ("M0", "M1", "M2/teacher-reward")
+    ]
+    each = [summary.model("M1", seed).metrics["gold_score"] for seed in (3, 4)]
+    both = summary.model("M1").metrics["gold_score"]
+    assert both.n == sum(metric.n for metric in each) == 60
+    assert both.value == pytest.approx(sum(metric.value for metric in each) / 2)
+
+
+def test_a_run_without_evaluation_trains_and_measures_nothing(tmp_path, numbers_registry, make_recipe):
+    assert run(make_recipe(evaluation=None), tmp_path / "run", numbers_registry) is None
+    assert (tmp_path / "run/seed-0/self-reward/M3/checkpoint/weights.json").exists()
+    assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["evaluation"] is None
+
+
+def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(tmp_path, numbers_registry, make_recipe):
+    changes = {"reference": "M1", "preferences": "all", "pipelines": {"teacher-reward": None}, "controls": {}}
+    run(make_recipe(evaluation=None, **changes), tmp_path / "run", numbers_registry)
+    folder = tmp_path / "run/seed-0/teacher-reward"
+    parts = [read_preferences(folder / model / "preferences.jsonl") for model in ("M2", "M3")]
+    assert read_preferences(folder / "M3/preferences-of-all-rounds.jsonl") == parts[0] + parts[1]
+    trained = (folder / "M3/metrics.jsonl").read_text().splitlines()
+    assert len(trained) == len(parts[0]) + len(parts[1]) > len(parts[1])
+
+
+def test_a_step_finds_what_its_killed_attempt_left_in_its_scratch_folder_and_a_finished_run_has_none(
+    tmp_path, numbers_registry, make_recipe
+):
+    seen = []
+
+    class Interrupting:
+        @hookimpl(wrapper=True)
+        def train_step(self, context):
+            seen.append([file.name for file in context.scratch.iterdir()])
+            if len(seen) == 1:
+                (context.scratch / "half-way").touch()
+                raise OSError("no space left on device")
+            return (yield)
+
+    numbers_registry.register(Interrupting(), "interrupting")
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    with pytest.raises(StageError, match="no space left"):
+        run(recipe, tmp_path / "run", numbers_registry)
+    run(recipe, tmp_path / "run", numbers_registry)
+    assert seen == [[], ["half-way"], []]
+    assert not (tmp_path / "run" / ".scratch").exists()

@@ -1,0 +1,131 @@
+"""What a run will train on is measured before it starts, in the tokens of the student that will be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tutelage.errors import InputError, PluginError
+from tutelage.hookspecs import hookimpl
+from tutelage.planning.lengths import check_lengths
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import PluginInfo, TokenCounts
+from tutelage.recipe.schema import Recipe
+
+Make = Callable[..., Recipe]
+
+
+class WordCounter:
+    """A student that counts words as tokens."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
+        self.asked: list[tuple[Any, str, int, bool]] = []
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo(help="Counts words.", count_tokens=self.count)
+
+    def count(self, settings: Any, name: str, rows: Any, download: bool) -> TokenCounts | None:
+        self.asked.append((settings, name, len(rows), download))
+        if name == "elsewhere" and not download:
+            return None
+        texts = [" ".join(part[0]["content"] for part in row.values()) for row in rows]
+        return TokenCounts(tuple(len(text.split()) for text in texts), self.context)
+
+
+@pytest.fixture
+def counter() -> WordCounter:
+    return WordCounter(context=1000)
+
+
+@pytest.fixture
+def registry(numbers_registry: Registry, counter: WordCounter) -> Registry:
+    numbers_registry.register(counter, "counter")
+    return numbers_registry
+
+
+@pytest.fixture
+def make(make_recipe: Make) -> Make:
+    """A recipe whose student counts words; one example of IFT has three, one of EFT more."""
+    teacher = {"plugin": "numbers"}
+
+    def made(student: str = "here", **changes: Any) -> Recipe:
+        models = {"student": {"plugin": "counter", "model": student}, "teacher": teacher, "evaluator": teacher}
+        return make_recipe(models=models, **changes)
+
+    return made
+
+
+def test_what_fits_passes_without_a_word(make: Make, registry: Registry, counter: WordCounter) -> None:
+    check_lengths(make(), registry)
+    assert counter.asked == [(None, "here", 8 + 8 + 2 * 40, True)]
+
+
+def test_the_examples_of_every_seed_are_measured_each_once(
+    make: Make, registry: Registry, counter: WordCounter
+) -> None:
+    check_lengths(make(seeds=[0, 1]), registry)
+    [(_, _, rows, _)] = counter.asked
+    assert 8 + 8 + 2 * 40 < rows <= 8 + 8 + 4 * 40
+
+
+def test_an_example_that_is_longer_than_sft_takes_is_named(make: Make, registry: Registry) -> None:
+    with pytest.raises(InputError) as caught:
+        check_lengths(make(sft={"max_length": 4}), registry)
+    assert str(caught.value) == (
+        "data.eft (numbers/eft): 8 too long to train on: the longest has 8 tokens, and sft.max_length 4 is the most; "
+        "it begins 'Rate 7 to say 7'. Leave them out, raise sft.max_length"
+    )
+
+
+def test_the_models_context_is_a_limit_that_cannot_be_raised(
+    make: Make, registry: Registry, counter: WordCounter
+) -> None:
+    counter.context = 4
+    with pytest.raises(InputError, match=r"the model's context 4 is the most; it begins '[^']+'\. Leave them out$"):
+        check_lengths(make(generation={"max_new_tokens": 1}), registry)
+
+
+def test_a_prompt_must_leave_room_for_the_longest_answer(make: Make, registry: Registry) -> None:
+    recipe = make(pipelines={"self-reward": {"dpo": {"max_length": 257}}}, controls={}, iterations=1)
+    with pytest.raises(InputError) as caught:
+        check_lengths(recipe, registry)
+    assert str(caught.value).startswith(
+        "data.prompts (numbers/train): 40 too long to train on with an answer of generation.max_new_tokens 256: "
+        "the longest has 2 tokens, and pipelines.self-reward.dpo.max_length 257 is the most; it begins 'say "
+    )
+    assert str(caught.value).endswith("or lower generation.max_new_tokens")
+
+
+def test_prompts_that_a_model_will_write_are_not_known_yet(
+    make: Make, registry: Registry, counter: WordCounter
+) -> None:
+    prompts = {"source": "numbers/train", "count": 40, "self_instruct": {}}
+    data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": prompts}
+    check_lengths(make(data=data), registry)
+    assert counter.asked[0][2] == 8
+
+
+def test_a_plan_downloads_nothing_and_passes_what_is_elsewhere(
+    make: Make, registry: Registry, counter: WordCounter
+) -> None:
+    check_lengths(make("elsewhere", sft={"max_length": 1}), registry, download=False)
+    assert counter.asked[0][3] is False
+
+
+def test_a_plugin_that_does_not_count_is_not_asked(make_recipe: Make, registry: Registry) -> None:
+    check_lengths(make_recipe(sft={"max_length": 1}), registry)
+
+
+def test_a_plugin_that_miscounts_is_blamed(
+    make: Make, registry: Registry, counter: WordCounter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    registry.unregister("counter")
+    counter.count = lambda *_: TokenCounts((1,), 10)  # type: ignore[method-assign]
+    registry.register(counter, "counter")
+    with pytest.raises(PluginError, match="count_tokens must return one number a row"):
+        check_lengths(make(), registry)

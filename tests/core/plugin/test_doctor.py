@@ -1,0 +1,75 @@
+"""The doctor says of each plugin what is there and what is missing, and never fails itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin.doctor import Diagnosis, examine
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import EnvironmentVariable, Finding, PluginInfo
+from tutelage.records import Model
+
+
+@frozen
+class Settings:
+    port: int = 1
+
+
+def check(settings: Settings | None, model: str) -> Iterator[Finding]:
+    yield Finding("endpoint", True, f"port {settings.port if settings else '?'}")
+    yield Finding("model", model == "there", model)
+
+
+def plugin(**info: Any) -> object:
+    @hookimpl
+    def describe() -> PluginInfo:
+        return PluginInfo(help="For the doctor.", **info)
+
+    @hookimpl
+    def demonstrate(prompts: Any) -> Any:
+        return iter(())
+
+    made = ModuleType("made")
+    made.describe, made.demonstrate = describe, demonstrate  # type: ignore[attr-defined]
+    return made
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry.empty()
+    registry.register(plugin(settings=Settings, check=check), "api")
+    registry.register(plugin(environment=(EnvironmentVariable("SOME_KEY", "opens it"),)), "keyed")
+    return registry
+
+
+def said(diagnoses: list[Diagnosis]) -> list[tuple[str, str, bool]]:
+    return [(found.plugin, found.finding.what, found.finding.ok) for found in diagnoses]
+
+
+def test_every_plugin_is_looked_at_with_its_default_settings(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    found = examine(registry)
+    assert said(found) == [("api", "endpoint", True), ("api", "model", False), ("keyed", "environment", False)]
+    assert found[2].finding.detail == "SOME_KEY is not set: opens it"
+    monkeypatch.setenv("SOME_KEY", "x")
+    assert said(examine(registry))[2] == ("keyed", "plugin", True)
+
+
+def test_a_recipes_models_are_looked_at_with_their_settings(registry: Registry) -> None:
+    found = examine(registry, [Model("api", "there", {"port": 7}, id="judge")])
+    assert said(found) == [("api", "endpoint", True), ("api", "model", True)]
+    assert (found[0].role, found[0].finding.detail) == ("judge", "port 7")
+
+
+def test_wrong_settings_and_missing_plugins_are_findings(registry: Registry) -> None:
+    found = examine(registry, [Model("api", settings={"prot": 7}), Model("nowhere")])
+    assert said(found) == [("api", "settings", False), ("nowhere", "plugin", False)]
+    assert "did you mean 'port'" in found[0].finding.detail

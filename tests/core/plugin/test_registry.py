@@ -1,0 +1,438 @@
+"""Plugins are found, each in its own guard; who requires one that cannot be used is told why."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from tutelage.errors import InputError, PluginError
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.records import Candidate, Demonstration, Model, Prompt, Rubric
+
+
+class Echo:
+    """A sound plugin."""
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo(
+            "Says it again.",
+            models={"loud": NamedModel("loud-1")},
+            prompt_sets={"few": NamedSet(lambda count, seed: ["a", "b"][:count])},
+            rubrics={"short": Rubric("short")},
+            pair_rules={"any": sorted},
+        )
+
+    @hookimpl
+    def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+        for prompt in prompts:
+            yield Demonstration(prompt.id, prompt.text)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    made = Registry.empty()
+    made.register(Echo(), "echo")
+    return made
+
+
+def refused(plugin: object, name: str = "plugin") -> str:
+    registry = Registry.empty()
+    with pytest.raises(PluginError) as caught:
+        registry.register(plugin, name)
+    assert registry.statuses() == []
+    return str(caught.value)
+
+
+# Discovery, over real distributions
+
+
+def discover_in(folder: Path, code: str, **environment: str) -> Any:
+    """Run a snippet that prints JSON in a process that sees the distributions in a folder."""
+    program = f"import json\nfrom tutelage.plugin.registry import Registry\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+STATUSES = "print(json.dumps([status.as_json() for status in Registry.discover().statuses()]))"
+
+
+@pytest.fixture(scope="module")
+def found(broken_plugins: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    statuses = discover_in(broken_plugins, STATUSES)
+    return {(status["name"], status["distribution"]): status for status in statuses}
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution", "status", "error"),
+    [
+        ("raises", "tutelage-raises-on-import", "failed", "RuntimeError: the engine room is flooded"),
+        ("exits", "tutelage-exits-on-import", "failed", "SystemExit: usage: this is a script"),
+        ("misspelled", "tutelage-misspelled-hook", "failed", "there is no hook 'jugde'; did you mean 'judge'?"),
+        (
+            "defaulted",
+            "tutelage-argument-with-default",
+            "failed",
+            "generate_candidates: argument 'n' has a default and may never be passed: remove the default",
+        ),
+        (
+            "tiny",
+            "tutelage-clashing-name",
+            "clash",
+            "tutelage-clashing-name 1.2.3 and tutelage 0.1.0 both register a plugin 'tiny'; "
+            "only tutelage's own is loaded: uninstall or rename the other",
+        ),
+    ],
+)
+def test_a_broken_distribution_is_reported_by_name_with_what_is_wrong(
+    found: dict[tuple[str, str], dict[str, Any]], name: str, distribution: str, status: str, error: str
+) -> None:
+    assert found[name, distribution] == {
+        "name": name,
+        "distribution": distribution,
+        "version": "1.2.3",
+        "status": status,
+        "hooks": [],
+        "error": error,
+    }
+
+
+def test_no_broken_distribution_is_in_the_way_of_the_plugins_that_ship(
+    found: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    for name in ("phi2", "tiny"):
+        shipped = found[name, "tutelage"]
+        assert (shipped["status"], shipped["error"]) == ("ok", None)
+        assert "describe" in shipped["hooks"]
+
+
+def test_the_traceback_of_a_failed_import_is_kept_and_points_into_the_package(broken_plugins: Path) -> None:
+    code = "print(json.dumps([s.traceback for s in Registry.discover().statuses() if s.name == 'raises']))"
+    (trace,) = discover_in(broken_plugins, code)
+    assert "tutelage_raises_on_import.py" in trace
+    assert trace.rstrip().endswith("RuntimeError: the engine room is flooded")
+
+
+def test_a_blocked_plugin_is_not_even_imported(broken_plugins: Path) -> None:
+    code = (
+        "import sys; r = Registry.discover(blocked=['raises']);"
+        "print(json.dumps([[s.name, s.status, s.error] for s in r.statuses() if s.status == 'blocked'] "
+        "+ [sorted(set(sys.modules) & {'tutelage_misspelled_hook', 'tutelage_argument_with_default'})]))"
+    )
+    assert discover_in(broken_plugins, code, TUTELAGE_NO_PLUGINS="misspelled, ,defaulted") == [
+        ["defaulted", "blocked", "blocked by TUTELAGE_NO_PLUGINS"],
+        ["misspelled", "blocked", "blocked by TUTELAGE_NO_PLUGINS"],
+        ["raises", "blocked", "blocked by --no-plugin"],
+        [],
+    ]
+
+
+def test_discovery_imports_nothing_heavy() -> None:
+    code = "import sys; Registry.discover(); print(json.dumps(sorted(sys.modules)))"
+    heavy = {"torch", "transformers", "trl", "peft", "datasets", "openai", "google.generativeai", "numpy", "scipy"}
+    assert heavy & set(discover_in(Path("/nowhere"), code)) == set()
+
+
+def distribution(folder: Path, name: str, plugin: str, code: str, metadata: bool = True) -> None:
+    """The files that an installer leaves: a module and its ``dist-info``."""
+    module = name.replace("-", "_")
+    (folder / f"{module}.py").write_text(code)
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text(f"[tutelage]\n{plugin} = {module}\n")
+    if metadata:
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+
+
+SOUND = '''"""A sound stranger."""
+from tutelage.hookspecs import hookimpl
+@hookimpl
+def demonstrate(prompts): yield from ()
+'''
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_a_strangers_plugin_is_found_and_its_help_is_its_docstring(site: Path) -> None:
+    distribution(site, "sound-one", "sound", SOUND)
+    registry = Registry.discover(environment={})
+    assert registry.info("sound").help == "A sound stranger."
+    assert registry.label("sound") == "plugin 'sound' (sound-one 1.0)"
+
+
+def test_of_two_strangers_with_one_name_none_is_loaded_and_both_are_named(site: Path) -> None:
+    distribution(site, "clash-a", "twin", SOUND)
+    distribution(site, "clash-b", "twin", SOUND)
+    registry = Registry.discover(environment={})
+    statuses = [status for status in registry.statuses() if status.name == "twin"]
+    assert [(status.distribution, status.status) for status in statuses] == [("clash-a", "clash"), ("clash-b", "clash")]
+    with pytest.raises(PluginError, match=r"clash-a 1\.0 and clash-b 1\.0|clash-b 1\.0 and clash-a 1\.0"):
+        registry.require("twin", "demonstrate")
+    assert not {"clash_a", "clash_b"} & set(sys.modules)
+
+
+def test_an_installation_that_lost_its_metadata_is_still_reported(site: Path) -> None:
+    distribution(site, "damaged-one", "damaged", "import nothing_of_that_name", metadata=False)
+    (status,) = [status for status in Registry.discover(environment={}).statuses() if status.name == "damaged"]
+    assert status.error == "ModuleNotFoundError: No module named 'nothing_of_that_name'"
+    assert "unknown" in status.origin
+
+
+def test_the_users_interrupt_during_an_import_ends_discovery(site: Path) -> None:
+    distribution(site, "interrupted-one", "interrupted", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        Registry.discover(environment={})
+
+
+def test_a_misspelled_name_to_block_is_an_error_not_a_silent_nothing() -> None:
+    with pytest.raises(InputError, match=r"plugin 'tinny', blocked by --no-plugin, is not .*'tiny'"):
+        Registry.discover(blocked=["tinny"], environment={})
+    with pytest.raises(InputError, match="blocked by TUTELAGE_NO_PLUGINS, is not installed"):
+        Registry.discover(environment={"TUTELAGE_NO_PLUGINS": "tinny"})
+
+
+# What a plugin must be
+
+
+def test_every_problem_of_a_plugins_hooks_is_named_at_once() -> None:
+    class Wrong:
+        @hookimpl
+        def demonstrate(self, prompt: object) -> None: ...
+
+        @hookimpl
+        def judge(self, *items: object, rubric: object, **rest: object) -> None: ...
+
+        @hookimpl
+        def evalute(self) -> None: ...
+
+        @hookimpl(wrapper=True)
+        def train_step(self) -> None: ...
+
+    problems = refused(Wrong()).split("; ")
+    assert problems == [
+        "demonstrate: there is no argument 'prompt'",
+        "did you mean 'prompts'?",
+        "there is no hook 'evalute'",
+        "did you mean 'evaluate'?",
+        "judge: argument *items: 'object' is never passed: name each argument that is needed",
+        "judge: argument rubric: 'object' is never passed: name each argument that is needed",
+        "judge: argument **rest: 'object' is never passed: name each argument that is needed",
+        "train_step: a wrapper must yield exactly once",
+    ]
+
+
+def test_an_unknown_hook_that_says_it_is_optional_is_left_alone() -> None:
+    class Ahead(Echo):
+        @hookimpl(optionalhook=True)
+        def hook_of_a_later_version(self) -> None: ...
+
+    registry = Registry.empty()
+    registry.register(Ahead(), "ahead")
+    assert registry.hooks("ahead") == ("describe", "demonstrate")
+
+
+def test_a_plugin_without_any_hook_is_told_of_the_marker() -> None:
+    assert "mark its functions with @tutelage.hookimpl" in refused(object())
+
+
+@attrs.define
+class Unhashable:
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("x")
+
+
+def test_an_object_that_pluggy_cannot_hold_is_refused() -> None:
+    assert "not hashable" in refused(Unhashable())
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "a,b", "a b"])
+def test_a_name_that_could_not_be_written_in_a_recipe_is_refused(name: str) -> None:
+    assert "cannot be a plugin's name" in refused(Echo(), name)
+
+
+def describing(answer: object) -> object:
+    class Described:
+        @hookimpl
+        def describe(self) -> object:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    return Described()
+
+
+@attrs.frozen
+class Unreadable:
+    value: NotImportedAnywhere  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("help", "describe() must return a PluginInfo, not str"),
+        (RuntimeError("no disk"), "describe() raised RuntimeError: no disk"),
+        (PluginInfo("x", settings=dict), "settings must be an attrs class, not <class 'dict'>"),
+        (PluginInfo("x", settings=Unreadable), "the annotations of Unreadable cannot be read"),
+        (PluginInfo("x", models={"a": "b"}), "models['a'] must be a NamedModel, not str"),  # type: ignore[dict-item]
+        (PluginInfo("x", environment=("KEY",)), "must hold EnvironmentVariable, not str"),  # type: ignore[arg-type]
+        (PluginInfo("x", endpoint="http://x"), "endpoint must be callable, not 'http://x'"),  # type: ignore[arg-type]
+        (PluginInfo("x", pair_rules={"a": 1}), "pair_rules['a'] must be callable"),  # type: ignore[dict-item]
+    ],
+)
+def test_a_description_that_does_not_hold_together_is_refused(answer: object, message: str) -> None:
+    assert message in refused(describing(answer))
+
+
+def test_a_name_is_registered_once_and_an_object_too(registry: Registry) -> None:
+    with pytest.raises(PluginError, match="the name 'echo' is taken"):
+        registry.register(Echo(), "echo")
+    plugin = Echo()
+    registry.register(plugin, "one")
+    with pytest.raises(PluginError, match="the same object as plugin 'one'"):
+        registry.register(plugin, "two")
+
+
+def test_a_plugin_can_be_taken_out_again(registry: Registry) -> None:
+    registry.unregister("echo")
+    assert registry.statuses() == []
+    registry.register(Echo(), "echo")
+    with pytest.raises(PluginError, match="'other' is not installed"):
+        registry.unregister("other")
+
+
+# What is asked of a registry
+
+
+def test_a_status_says_what_a_plugin_implements_and_what_it_wraps(registry: Registry) -> None:
+    class Wrapper:
+        @hookimpl(wrapper=True)
+        def judge(self) -> Any:
+            return (yield)
+
+    registry.register(Wrapper(), "wrapper")
+    echo, wrapper = registry.statuses()
+    assert echo.as_json() == {
+        "name": "echo",
+        "distribution": None,
+        "version": None,
+        "status": "ok",
+        "hooks": ["describe", "demonstrate"],
+        "error": None,
+    }
+    assert wrapper.hooks == ("judge (wrapper)",)
+    assert registry.wrappers("judge") == ["wrapper"]
+    assert registry.names("judge") == []
+
+
+def test_a_requirement_that_is_met_says_nothing(registry: Registry) -> None:
+    assert registry.require("echo", "demonstrate") is None  # type: ignore[func-returns-value]
+
+
+def test_a_missing_plugin_names_the_nearest(registry: Registry) -> None:
+    with pytest.raises(PluginError, match="plugin 'eco' is not installed; did you mean 'echo'"):
+        registry.require("eco", "demonstrate")
+
+
+def test_a_hook_that_is_not_implemented_names_the_plugins_that_do(registry: Registry) -> None:
+    class Judge:
+        @hookimpl
+        def judge(self) -> None: ...
+
+    registry.register(Judge(), "critic")
+    with pytest.raises(PluginError) as caught:
+        registry.require("echo", "judge")
+    assert str(caught.value) == (
+        "plugin 'echo' (registered by hand) does not implement 'judge'; installed plugins that do: critic"
+    )
+
+
+def test_a_blocked_or_broken_plugin_says_so_to_who_requires_it(site: Path) -> None:
+    distribution(site, "broken-one", "broken", "1 / 0")
+    registry = Registry.discover(blocked=["tiny"], environment={})
+    with pytest.raises(PluginError, match=r"'tiny' \(tutelage .*\) cannot be used: blocked by --no-plugin"):
+        registry.require("tiny", "judge")
+    with pytest.raises(PluginError, match=r"'broken' \(broken-one 1.0\) cannot be used: ZeroDivisionError"):
+        registry.info("broken")
+
+
+class Answering:
+    """Answers with its own name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @hookimpl
+    def generate_candidates(self, prompts: Iterable[Prompt]) -> list[Candidate]:
+        return [Candidate(prompt.id, 0, self.name) for prompt in prompts]
+
+
+class Loud:
+    """Only wraps, around whoever answers."""
+
+    @hookimpl(wrapper=True)
+    def generate_candidates(self, n: int) -> Any:
+        candidates = yield
+        return [attrs.evolve(candidate, text=candidate.text.upper() * n) for candidate in candidates]
+
+
+def test_a_hook_is_called_through_the_bound_plugin_alone_with_every_wrapper_around_it() -> None:
+    registry = Registry.empty()
+    registry.register(Answering("first"), "first")
+    registry.register(Loud(), "loud")
+    registry.register(Answering("second"), "second")
+    arguments = {"model": Model("first"), "prompts": [Prompt("x")], "n": 2, "sampling": None, "context": None}
+    for name in ("first", "second"):
+        (candidate,) = registry.caller(name, "generate_candidates")(**arguments)
+        assert candidate.text == name.upper() * 2
+
+
+def test_a_caller_for_a_hook_that_a_plugin_only_wraps_is_refused() -> None:
+    registry = Registry.empty()
+    registry.register(Loud(), "loud")
+    with pytest.raises(PluginError, match="does not implement 'generate_candidates'; installed plugins that do: none"):
+        registry.caller("loud", "generate_candidates")
+
+
+def test_what_a_plugin_offers_is_found_by_its_qualified_name(registry: Registry) -> None:
+    assert registry.find_model("echo/loud") == NamedModel("loud-1")
+    prompts = registry.find_prompt_set("echo/few")
+    assert prompts is not None and list(prompts.load(1, 0)) == ["a"]
+    assert registry.find_rubric("echo/short") == Rubric("short")
+    assert registry.find_pair_rule("echo/any") is sorted
+    assert registry.offered("models") == {"echo/loud": NamedModel("loud-1")}
+
+
+@pytest.mark.parametrize("text", ["microsoft/phi-2", "loud", "/data/prompts.jsonl", ""])
+def test_a_text_that_names_no_plugin_is_left_to_the_caller(registry: Registry, text: str) -> None:
+    assert registry.find_model(text) is None
+    assert registry.find_example_set(text) is None
+    assert registry.find_rated_set(text) is None
+
+
+def test_a_name_that_the_plugin_does_not_offer_names_the_nearest(registry: Registry) -> None:
+    with pytest.raises(InputError) as caught:
+        registry.find_prompt_set("echo/fw")
+    assert str(caught.value) == (
+        "plugin 'echo' (registered by hand) has no prompt set 'echo/fw'; did you mean 'echo/few'?"
+    )

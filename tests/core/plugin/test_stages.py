@@ -1,0 +1,429 @@
+"""A stage calls one plugin, streams, lets nothing wrong pass, and says whose fault it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve, field, frozen, validators
+
+from tutelage.context import Context
+from tutelage.errors import BudgetError, InputError, PluginError, StageError
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin import stages
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import PluginInfo
+from tutelage.records import (
+    Candidate,
+    Comparison,
+    Demonstration,
+    Dpo,
+    JudgeItem,
+    Judgement,
+    Model,
+    Outcome,
+    Prompt,
+    Rubric,
+    Sampling,
+    Verdict,
+)
+
+PROMPTS = [Prompt("one"), Prompt("two"), Prompt("three")]
+RUBRIC = Rubric("additive", lowest=0, highest=5)
+ITEM = JudgeItem("a", "prompt", "answer")
+COMPARISON = Comparison("c", "prompt", "first", "second")
+MODEL = Model("plugin", id="M1")
+
+
+@frozen
+class Settings:
+    shout: bool = False
+    times: int = field(default=1, validator=validators.ge(1))
+
+
+class Scripted:
+    """A plugin whose every stage yields what the test says."""
+
+    def __init__(self, script: Callable[[Iterable[Any]], Iterable[Any] | None]) -> None:
+        self.script = script
+        self.seen: dict[str, Any] = {}
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Scripted.", settings=Settings)
+
+    @hookimpl
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int, context: Context) -> Any:
+        self.seen |= {"model": model, "settings": context.settings, "n": n}
+        return self.script(prompts)
+
+    @hookimpl
+    def judge(self, items: Iterable[JudgeItem]) -> Any:
+        return self.script(items)
+
+    @hookimpl
+    def demonstrate(self, prompts: Iterable[Prompt]) -> Any:
+        return self.script(prompts)
+
+    @hookimpl
+    def evaluate(self, comparisons: Iterable[Comparison]) -> Any:
+        return self.script(comparisons)
+
+
+def registry_of(plugin: object, name: str = "plugin") -> Registry:
+    registry = Registry.empty()
+    registry.register(plugin, name)
+    return registry
+
+
+def generate(script: Any, prompts: Iterable[Prompt] = PROMPTS, n: int = 1, **context: Any) -> Iterator[Candidate]:
+    registry = registry_of(Scripted(script))
+    return stages.generate_candidates(registry, MODEL, prompts, n, Sampling(), Context(**context))
+
+
+def judge(*results: Any, samples: int = 1) -> list[Judgement]:
+    def script(items: Iterable[JudgeItem]) -> Iterator[Any]:
+        list(items)
+        yield from results
+
+    registry = registry_of(Scripted(script))
+    return list(stages.judge(registry, MODEL, [ITEM], RUBRIC, samples, Sampling(), Context()))
+
+
+def answers(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+    for prompt in prompts:
+        yield Candidate(prompt.id, 0, prompt.text.upper())
+
+
+def test_a_stage_gives_what_the_plugin_yields_in_its_order() -> None:
+    def backwards(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+        for prompt in reversed(list(prompts)):
+            yield Candidate(prompt.id, 1, "b")
+            yield Candidate(prompt.id, 0, "a")
+
+    found = list(generate(backwards, n=2))
+    assert [(candidate.prompt_id, candidate.index) for candidate in found] == [
+        (prompt.id, index) for prompt in reversed(PROMPTS) for index in (1, 0)
+    ]
+
+
+def test_every_other_stage_streams_too() -> None:
+    registry = registry_of(Scripted(lambda items: (_answer(item) for item in items)))
+    context, sampling = Context(), Sampling()
+    assert list(stages.judge(registry, MODEL, [ITEM], RUBRIC, 1, sampling, context)) == [Judgement("a", 0, 3)]
+    assert list(stages.demonstrate(registry, MODEL, PROMPTS[:1], sampling, context)) == [
+        Demonstration(PROMPTS[0].id, "ONE")
+    ]
+    assert list(stages.evaluate(registry, MODEL, [COMPARISON], RUBRIC, sampling, context)) == [Verdict("c", 1.0)]
+
+
+def _answer(question: Prompt | JudgeItem | Comparison) -> Demonstration | Judgement | Verdict:
+    match question:
+        case Prompt():
+            return Demonstration(question.id, question.text.upper())
+        case JudgeItem():
+            return Judgement(question.id, 0, 3)
+        case Comparison():
+            return Verdict(question.id, 1.0)
+
+
+def test_questions_are_drawn_one_by_one_and_results_are_given_as_they_come() -> None:
+    drawn: list[str] = []
+
+    def prompts() -> Iterator[Prompt]:
+        number = 0
+        while True:  # without end: a stage that drew them all would never give its first result
+            drawn.append(str(number))
+            yield Prompt(str(number))
+            number += 1
+
+    stream = generate(answers, prompts())
+    assert drawn == []
+    assert next(stream).text == "0"
+    assert next(stream).text == "1"
+    assert drawn == ["0", "1"]
+
+
+def test_the_plugin_is_told_when_nobody_draws_any_more() -> None:
+    closed: list[bool] = []
+
+    def script(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+        try:
+            yield from answers(prompts)
+        finally:
+            closed.append(True)
+
+    stream = generate(script)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    assert closed == [True]
+
+
+def test_the_plugin_gets_its_own_settings_class() -> None:
+    plugin = Scripted(answers)
+    model = evolve(MODEL, settings={"shout": True})
+    list(stages.generate_candidates(registry_of(plugin), model, PROMPTS, 1, Sampling(), Context()))
+    assert plugin.seen == {"model": model, "settings": Settings(shout=True), "n": 1}
+
+
+def test_wrong_settings_are_found_before_anything_is_drawn() -> None:
+    model = evolve(MODEL, settings={"shuot": True, "times": 0})
+    with pytest.raises(InputError) as caught:
+        stages.generate_candidates(registry_of(Scripted(answers)), model, PROMPTS, 1, Sampling(), Context())
+    assert str(caught.value) == (
+        "settings of M1 for plugin 'plugin' (registered by hand): shuot: unknown key; did you mean 'shout'?"
+    )
+
+
+def test_settings_for_a_plugin_that_has_none_are_refused() -> None:
+    class Plain:
+        @hookimpl
+        def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+            yield from ()
+
+    with pytest.raises(InputError, match="this plugin has no settings, but got shout"):
+        stages.demonstrate(
+            registry_of(Plain()), evolve(MODEL, settings={"shout": True}), PROMPTS, Sampling(), Context()
+        )
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_fewer_than_one_answer_a_prompt_is_refused(n: int) -> None:
+    with pytest.raises(InputError, match="n must be at least 1"):
+        generate(answers, n=n)
+
+
+def test_a_prompt_asked_twice_is_the_callers_error() -> None:
+    with pytest.raises(InputError, match="is asked twice"):
+        list(generate(answers, [PROMPTS[0], PROMPTS[0]]))
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (lambda prompts: [Candidate("stranger", 0, "x")], "answers 'stranger', which was not asked"),
+        (lambda prompts: [Candidate(p.id, 0, "x") for p in prompts for _ in "ab"], "number 0 twice"),
+        (lambda prompts: [Candidate(p.id, 1, "x") for p in prompts], "as 1, outside 0 to 0"),
+        (lambda prompts: [Candidate(p.id, True, "x") for p in prompts], "as True, outside"),
+        (lambda prompts: [Candidate(p.id, 0, "x") for p in list(prompts)[:2]], "ended without answering"),
+        (lambda prompts: [Candidate(next(prompts).id, 0, "x")], "ended before it asked for"),
+        (lambda prompts: [], "ended before it asked for"),
+        (lambda prompts: ["text"], "yielded 'text', not a Candidate"),
+        (lambda prompts: [None], "yielded None, not a Candidate"),
+        (lambda prompts: [Demonstration(p.id, "x") for p in prompts], "not a Candidate"),
+        (lambda prompts: [Candidate(p.id, 0, None) for p in prompts], "the text is None, of type NoneType"),
+        (lambda prompts: [Candidate(p.id, 0, "x", "answered") for p in prompts], "must be a tutelage.Outcome"),
+        (lambda prompts: None, "returned None; it must yield its results"),
+        (lambda prompts: 3, "returned 3; it must yield its results"),
+    ],
+)
+def test_a_result_that_breaks_the_hooks_promise_is_the_plugins_error(script: Any, message: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        list(generate(script))
+    assert "hook 'generate_candidates' of plugin 'plugin' (registered by hand)" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_what_came_before_a_broken_promise_has_been_given() -> None:
+    stream = generate(lambda prompts: [*answers(prompts), Candidate("stranger", 0, "x")])
+    assert [next(stream).text for _ in PROMPTS] == ["ONE", "TWO", "THREE"]
+    with pytest.raises(PluginError):
+        next(stream)
+
+
+def test_a_long_list_of_missing_answers_is_shortened() -> None:
+    with pytest.raises(PluginError, match=r"number 0, .* number 2 and 6 more"):
+        list(generate(lambda prompts: [] if list(prompts) else None, n=3))
+
+
+def test_a_plugin_that_stops_because_the_user_cancelled_has_broken_no_promise() -> None:
+    def script(prompts: Iterator[Prompt]) -> Iterator[Candidate]:
+        yield Candidate(next(prompts).id, 0, "x")
+
+    assert len(list(generate(script, cancelled=lambda: True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "outcome", "message"),
+    [
+        (None, Outcome.ANSWERED, "there is no score"),
+        (3, Outcome.UNPARSED, "the outcome is UNPARSED, but there is a score (3)"),
+        (0, Outcome.FAILED, "it must be None"),
+        (0, Outcome.REFUSED, "it must be None"),
+        (5.5, Outcome.ANSWERED, "the score is 5.5, outside 0 to 5"),
+        (-1, Outcome.ANSWERED, "outside 0 to 5"),
+        (float("nan"), Outcome.ANSWERED, "outside 0 to 5"),
+        ("3", Outcome.ANSWERED, "of type str: it must be a plain number"),
+        (True, Outcome.ANSWERED, "of type bool"),
+    ],
+)
+def test_a_score_that_its_outcome_or_the_rubric_does_not_allow_is_refused(
+    score: Any, outcome: Outcome, message: str
+) -> None:
+    with pytest.raises(PluginError) as caught:
+        judge(Judgement("a", 0, score, outcome))
+    assert message in str(caught.value)
+    assert "for 'a'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("score", "outcome"),
+    [(0, Outcome.ANSWERED), (5.0, Outcome.ANSWERED), (3, Outcome.CUT), (None, Outcome.CUT), (None, Outcome.UNPARSED)],
+)
+def test_a_score_on_the_scale_or_an_honest_lack_of_one_passes(score: float | None, outcome: Outcome) -> None:
+    assert judge(Judgement("a", 0, score, outcome))[0].score == score
+
+
+def test_each_sample_of_a_judgement_is_expected_once() -> None:
+    assert len(judge(Judgement("a", 1, 3), Judgement("a", 0, 3), samples=2)) == 2
+    with pytest.raises(PluginError, match="ended without answering 'a' number 1"):
+        judge(Judgement("a", 0, 3), samples=2)
+
+
+@pytest.mark.parametrize("preference", [-0.1, 1.1, None])
+def test_a_preference_is_a_probability(preference: float | None) -> None:
+    registry = registry_of(Scripted(lambda comparisons: [Verdict(one.id, preference) for one in comparisons]))
+    with pytest.raises(PluginError, match="preference"):
+        list(stages.evaluate(registry, MODEL, [COMPARISON], RUBRIC, Sampling(), Context()))
+
+
+def broken(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+    for number, candidate in enumerate(answers(prompts)):
+        if number == 1:
+            raise ZeroDivisionError("no memory left")
+        yield candidate
+
+
+def test_an_exception_in_the_plugins_generator_names_plugin_and_hook_and_keeps_its_cause() -> None:
+    stream = generate(broken)
+    next(stream)
+    with pytest.raises(StageError) as caught:
+        next(stream)
+    assert str(caught.value) == (
+        "hook 'generate_candidates' of plugin 'plugin' (registered by hand) failed: ZeroDivisionError: no memory left"
+    )
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit("missing library")])
+def test_an_exception_in_the_call_itself_is_the_stages_error(error: BaseException) -> None:
+    def script(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+        raise error
+
+    with pytest.raises(StageError) as caught:
+        list(generate(script))
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [BudgetError("spent"), KeyboardInterrupt()])
+def test_tutelages_own_errors_and_the_users_interrupt_pass_unchanged(error: BaseException) -> None:
+    def script(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+        yield next(answers(prompts))
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        list(generate(script))
+    assert caught.value is error
+
+
+def test_an_error_of_the_questions_is_not_blamed_on_the_plugin() -> None:
+    def prompts() -> Iterator[Prompt]:
+        yield PROMPTS[0]
+        raise OSError("disk is gone")
+
+    with pytest.raises(OSError, match="disk is gone"):
+        list(generate(answers, prompts()))
+
+
+class Wrapper:
+    """Counts what passes, and only wraps."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    @hookimpl(wrapper=True)
+    def generate_candidates(self) -> Any:
+        self.calls += 1
+        return (yield)
+
+
+def test_a_plugin_that_wraps_a_stage_stays_around_it_and_is_named() -> None:
+    registry, wrapper = registry_of(Scripted(broken)), Wrapper()
+    registry.register(Scripted(answers), "other")
+    registry.register(wrapper, "counter")
+    with pytest.raises(StageError, match=r"of plugin 'plugin' .*, wrapped by 'counter', failed"):
+        list(stages.generate_candidates(registry, MODEL, PROMPTS, 1, Sampling(), Context()))
+    list(stages.generate_candidates(registry, evolve(MODEL, plugin="other"), PROMPTS, 1, Sampling(), Context()))
+    assert wrapper.calls == 2
+
+
+class Trainer:
+    """Trains by writing a file, or does what it should not."""
+
+    def __init__(self, write: bool = True, name: str | None = None, returns: object = ...) -> None:
+        self.write, self.name, self.returns = write, name, returns
+        self.released: list[Model] = []
+
+    @hookimpl
+    def train_step(self, model: Model, output: Path) -> object:
+        if self.write:
+            (output / "model.safetensors").write_bytes(b"weights")
+        return evolve(model, name=self.name or str(output)) if self.returns is ... else self.returns
+
+    @hookimpl
+    def release(self, model: Model) -> None:
+        self.released.append(model)
+
+
+def train(plugin: object, folder: Path, examples: str = "examples.jsonl") -> Model:
+    (folder / "examples.jsonl").write_text("{}\n")
+    return stages.train_step(
+        registry_of(plugin), MODEL, MODEL, Dpo(), folder / examples, folder / "checkpoint", Context()
+    )
+
+
+def test_training_returns_the_model_that_lies_in_the_output_folder(tmp_path: Path) -> None:
+    assert train(Trainer(), tmp_path).name == str(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (Trainer(write=False), "wrote no checkpoint"),
+        (Trainer(name="elsewhere"), "returned a model named 'elsewhere'"),
+        (Trainer(returns="done"), "returned 'done', not the trained Model"),
+        (Trainer(returns=None), "returned None, not the trained Model"),
+    ],
+)
+def test_training_that_leaves_no_checkpoint_where_it_should_is_the_plugins_error(
+    plugin: Trainer, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PluginError, match=message):
+        train(plugin, tmp_path)
+
+
+def test_training_on_a_missing_file_or_into_a_used_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file of training examples"):
+        train(Trainer(), tmp_path, examples="none.jsonl")
+    train(Trainer(), tmp_path)
+    with pytest.raises(InputError, match="is not empty"):
+        train(Trainer(), tmp_path)
+
+
+def test_release_reaches_the_models_own_plugin_alone() -> None:
+    mine, other = Trainer(), Trainer()
+    registry = registry_of(mine)
+    registry.register(other, "other")
+    stages.release(registry, MODEL)
+    assert (mine.released, other.released) == ([MODEL], [])
+
+
+def test_release_of_a_plugin_that_holds_nothing_does_nothing() -> None:
+    assert stages.release(registry_of(Scripted(answers)), MODEL) is None  # type: ignore[func-returns-value]
+
+
+def test_a_stage_that_the_plugin_cannot_serve_is_refused_at_once() -> None:
+    with pytest.raises(PluginError, match="does not implement 'judge'"):
+        stages.judge(registry_of(Trainer()), MODEL, [ITEM], RUBRIC, 1, Sampling(), Context())

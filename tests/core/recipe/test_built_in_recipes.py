@@ -1,0 +1,116 @@
+"""Every recipe that ships, and that those of the paper have its counts and settings."""
+
+import json
+
+import pytest
+from attrs import evolve
+
+from tutelage.planning.checks import checked_plan
+from tutelage.planning.steps import BuildExamples, Compare, Demonstrate, Judge, MakePairs, Sample, Train, WritePrompts
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import built_in, load_recipe, summary_line
+from tutelage.records import Lora
+
+PAPER = sorted(name for name in built_in() if name.startswith("paper/"))
+SMALL = sorted(name for name in built_in() if name.startswith("small-gpu/"))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Files of the sizes that the recipes ask for, where they ask for them."""
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "data/oasst/ift.jsonl": [{"prompt": f"Tell me about topic {n}.", "answer": f"It is {n}."} for n in range(3190)],
+        "data/oasst/eft.jsonl": [{"prompt": f"Which {n}?", "answer": "This.", "score": n % 6} for n in range(2934)],
+        "data/alpaca_eval.jsonl": [{"prompt": f"Instruction of number {n}, please."} for n in range(805)],
+    }
+    for name, rows in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def plan_of(name):
+    return checked_plan(load_recipe(built_in()[name]), Registry.discover())
+
+
+def count(plan, kind, **fields):
+    return sum(
+        s.count for s in plan.steps if isinstance(s, kind) and all(getattr(s, k) == v for k, v in fields.items())
+    )
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_recipe_of_the_paper_is_planned_with_the_papers_counts(name, data):
+    plan = plan_of(name)
+    pipelines = {model.pipeline for model in plan.models if model.pipeline}
+    expected = {"self-reward", "teacher-reward", "teacher-demonstration"} if name == "paper/all" else {name[6:]}
+    assert pipelines == expected
+    assert count(plan, BuildExamples) == 3190 + 2934
+    assert count(plan, WritePrompts) == 1000
+    assert count(plan, Sample, output="seed-0/M1/samples/candidates.jsonl") == 4000
+    assert count(plan, MakePairs) == 1000 * len(pipelines)
+    assert sum(s.count for s in plan.steps if isinstance(s, Judge) and s.output.endswith("M2/judgements.jsonl")) == (
+        4000 * len(pipelines & {"self-reward", "teacher-reward"})
+    )
+    assert count(plan, Demonstrate) == 1000 * ("teacher-demonstration" in pipelines)
+    models = 2 + len(pipelines)
+    assert count(plan, Compare) == 2 * 200 * models * (models - 1) // 2
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_settings_reach_every_step(name, data):
+    plan = plan_of(name)
+    first, *others = [step for step in plan.steps if isinstance(step, Train)]
+    assert (first.objective.learning_rate, first.objective.lora) == (2e-4, Lora(64, 16, 0.1))
+    for step in others:
+        assert (step.objective.learning_rate, step.objective.beta) == (5e-5, 0.1)
+        assert step.objective.lora == Lora(16, 16, 0.05)
+        assert step.start == step.reference
+        assert step.start.id == "M1"
+    candidates = next(s for s in plan.steps if isinstance(s, Sample) and s.output.endswith("candidates.jsonl"))
+    assert (candidates.sampling.temperature, candidates.sampling.top_p, candidates.sampling.max_new_tokens) == (
+        0.7,
+        0.9,
+        256,
+    )
+
+
+def test_the_recipes_of_the_paper_differ_in_their_pipelines_alone():
+    whole = load_recipe(built_in()["paper/all"])
+    for name in PAPER:
+        recipe = load_recipe(built_in()[name])
+        shared = evolve(recipe, name=whole.name, pipelines=whole.pipelines, models=whole.models)
+        assert shared == whole
+        assert dict(recipe.pipelines).items() <= dict(whole.pipelines).items()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipe_for_a_small_gpu_learns_as_the_paper_does(name, data):
+    recipe, plan = load_recipe(built_in()[name]), plan_of(name)
+    paper = load_recipe(built_in()["paper/all"])
+    assert (recipe.sft, recipe.dpo) == (paper.sft, paper.dpo)
+    assert recipe.sft.micro_batch_size is None  # what fits into the GPU follows from its memory
+    assert count(plan, WritePrompts) == 400
+
+
+def test_one_recipe_asks_no_paid_service():
+    models = load_recipe(built_in()["small-gpu/no-paid-api"]).models
+    for bound in (models.teacher, models.evaluator):
+        assert bound.settings["base_url"].startswith("http://127.0.0.1")
+        assert bound.settings["price"] == {"input": 0, "output": 0}
+
+
+@pytest.mark.parametrize("name", sorted(built_in()))
+def test_every_recipe_says_in_its_first_line_what_it_is(name):
+    assert 20 < len(summary_line(built_in()[name])) <= 118
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_value_of_a_paper_recipe_says_where_it_comes_from(name):
+    sources = ("paper", "code", "Yuan", "ours", "as the candidates")
+    lines = built_in()[name].read_text().splitlines()
+    settings = lines[lines.index("generation:") :]
+    for number, line in enumerate(settings):
+        if ":" in line.partition("#")[0].strip()[:-1]:
+            explained = line.partition("#")[2] or settings[number - 1].partition("#")[2]
+            assert explained.strip().startswith(sources), line

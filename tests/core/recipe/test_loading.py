@@ -1,0 +1,159 @@
+import pytest
+import yaml
+from attrs import evolve
+from recipes import numbers_recipe
+
+from tutelage.errors import InputError
+from tutelage.recipe.loading import (
+    built_in,
+    find_recipe,
+    from_values,
+    load_recipe,
+    parse_override,
+    rebind,
+    to_values,
+    to_yaml,
+)
+
+DATA = numbers_recipe()["data"]
+
+
+def with_writing(**writing):
+    return {**DATA, "prompts": {**DATA["prompts"], "self_instruct": writing}}
+
+
+def write(tmp_path, values):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_what_holds_for_all_reaches_every_pipeline_and_its_own_override_wins():
+    recipe = from_values(
+        numbers_recipe(
+            dpo={"beta": 0.3, "epochs": 2},
+            pipelines={"self-reward": {"dpo": {"beta": 0.5}}, "teacher-reward": None},
+            controls={},
+        )
+    )
+    assert recipe.pipelines["self-reward"].dpo.beta == 0.5
+    assert recipe.pipelines["self-reward"].dpo.epochs == 2
+    assert recipe.pipelines["teacher-reward"].dpo.beta == 0.3
+
+
+def test_a_resolved_recipe_reads_back_as_itself():
+    recipe = from_values(numbers_recipe(dpo={"beta": 0.3}))
+    assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
+    assert to_values(recipe)["pipelines"]["self-reward"]["dpo"]["beta"] == 0.3
+
+
+def test_several_losses_may_be_summed_and_one_is_written_as_it_always_was():
+    losses = {"sigmoid": 1, "sft": 0.2}
+    recipe = from_values(numbers_recipe(dpo={"loss_type": losses}))
+    assert recipe.pipelines["self-reward"].dpo.loss_type == losses
+    assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
+    assert "loss_type: sigmoid\n" in to_yaml(from_values(numbers_recipe()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generatoin": {}}, "generatoin: unknown key; did you mean 'generation'"),
+        ({"iterations": "two"}, "iterations.*whole number"),
+        ({"iterations": 0}, "iterations: 0; at least one preference round"),
+        ({"generation": {"n": 1}}, "generation.n: 1; a pair needs at least 2"),
+        ({"generation": {"temprature": 1}}, "temprature.*did you mean 'temperature'"),
+        ({"seeds": []}, "seeds: empty"),
+        ({"seeds": [1, 1]}, "the same seed twice"),
+        ({"pipelines": {}}, "pipelines: empty"),
+        ({"dpo": {"seed": 3}}, "dpo.seed: is set by `seeds`"),
+        ({"dpo": {"learning_rate": 0.0}}, "dpo: batch_size, epochs and learning_rate must be positive"),
+        ({"judging": {"samples": 0}}, "judging.samples: 0"),
+        ({"dpo": {"loss_type": {"sft": "much"}}}, "dpo.loss_type.sft: expected a number, got text 'much'"),
+        ({"dpo": {"loss_type": ["sigmoid", "sft"]}}, "dpo.loss_type: expected text or a mapping, got a list"),
+        ({"data": {"prompts": {"source": "numbers/train", "count": 4}}}, "M1 has nothing to learn from"),
+        ({"schema": 9}, "schema: 9 is not known"),
+        ({"pipelines": {"self-reward": {"sft": {}}}, "controls": {}}, "sft: unknown key"),
+        ({"controls": {"random-pairs": {"mirrors": "self-reward", "judging": {}}}}, "judging: unknown key"),
+        ({"reference": "M2"}, "reference"),
+        ({"data": {**DATA, "decontaminate": {"share": 0.0}}}, "data.decontaminate.share: 0; more than 0"),
+        ({"data": with_writing(shots=0)}, "data.prompts.self_instruct: seeds, shots and max_requests"),
+        ({"data": with_writing(similarity=1.5)}, "self_instruct.similarity: 1.5"),
+        ({"data": with_writing(min_characters=9, max_characters=3)}, "min_characters must be less"),
+        ({"data": with_writing(shotz=3)}, "shotz.*did you mean 'shots'"),
+    ],
+)
+def test_a_wrong_recipe_names_the_key_and_what_to_do(tmp_path, changes, message):
+    path = write(tmp_path, numbers_recipe(**changes))
+    with pytest.raises(InputError, match=message) as raised:
+        load_recipe(path)
+    assert str(path) in str(raised.value)
+
+
+def test_every_problem_of_a_recipe_is_named_at_once(tmp_path):
+    with pytest.raises(InputError) as raised:
+        load_recipe(write(tmp_path, numbers_recipe(iterations=0, generation={"n": 1})))
+    assert len(str(raised.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1\n", "a recipe is a YAML mapping")])
+def test_a_file_that_is_no_recipe_is_named(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_recipe(path)
+
+
+def test_an_override_wins_over_the_file_and_may_make_a_section(tmp_path):
+    path = write(tmp_path, numbers_recipe())
+    recipe = load_recipe(path, {"pipelines.self-reward.dpo.beta": 0.7, "generation.n": 6})
+    assert recipe.generation.n == 6
+    assert recipe.pipelines["self-reward"].dpo.beta == 0.7
+
+
+def test_an_override_below_a_value_is_refused(tmp_path):
+    with pytest.raises(InputError, match="'iterations' is not a section"):
+        load_recipe(write(tmp_path, numbers_recipe()), {"iterations.first": 1})
+
+
+def test_override_values_are_read_as_yaml():
+    assert parse_override("dpo.learning_rate=1e-4") == ("dpo.learning_rate", 1e-4)
+    assert parse_override("name=1e4x") == ("name", "1e4x")
+    assert parse_override("seeds=[1, 2]") == ("seeds", [1, 2])
+    with pytest.raises(InputError, match="expected KEY=VALUE"):
+        parse_override("seeds")
+
+
+def test_rebinding_a_role_keeps_settings_only_for_the_same_plugin():
+    before = {"plugin": "phi2", "model": "a", "settings": {"threads": 1}}
+    assert rebind(before, "phi2:b") == {"plugin": "phi2", "model": "b", "settings": {"threads": 1}}
+    assert rebind(before, "openai:gpt:4") == {"plugin": "openai", "model": "gpt:4", "settings": {}}
+
+
+def test_an_unknown_recipe_name_gets_the_nearest_one():
+    assert find_recipe("embedded") == built_in()["embedded"]
+    with pytest.raises(InputError, match="did you mean 'embedded'"):
+        find_recipe("embeded")
+
+
+def test_a_recipe_may_extend_another_and_change_some_of_it(tmp_path):
+    write(tmp_path, numbers_recipe(dpo={"beta": 0.3, "epochs": 2}))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {tmp_path / 'recipe.yaml'}\nseeds: [7, 8]\ndpo: {{beta: 0.4}}\n")
+    recipe = load_recipe(mine)
+    assert recipe.seeds == (7, 8)
+    assert (recipe.dpo.beta, recipe.dpo.epochs) == (0.4, 2)
+    assert recipe.pipelines["self-reward"].dpo.beta == 0.4
+
+
+def test_recipes_that_extend_each_other_are_refused(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {mine}\n")
+    with pytest.raises(InputError, match="goes in a circle"):
+        load_recipe(mine)
+
+
+def test_the_recipe_of_unseen_seeds_differs_from_the_embedded_one_in_its_seeds_alone():
+    embedded, seeds = load_recipe(find_recipe("embedded")), load_recipe(find_recipe("embedded-seeds"))
+    assert evolve(seeds, name=embedded.name, seeds=embedded.seeds) == embedded
+    assert not set(seeds.seeds) & {0, 1, 2, 3, 4}

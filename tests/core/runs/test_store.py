@@ -1,0 +1,54 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tutelage.errors import RunLockedError
+from tutelage.records import Candidate
+from tutelage.runs.store import Store
+
+
+def test_a_journal_line_that_a_kill_cut_short_is_no_item(tmp_path):
+    journal = Store(tmp_path).journal("candidates.jsonl", Candidate)
+    first, second = Candidate("p", 0, "one"), Candidate("p", 1, "two")
+    journal.append([first])
+    with journal.path.open("a") as file:
+        file.write('{"prompt_id": "p", "ind')
+    again = Store(tmp_path).journal("candidates.jsonl", Candidate)
+    assert list(again) == [first]
+    again.append([second])
+    assert list(again) == [first, second]
+
+
+def test_a_second_process_on_a_run_is_refused_and_told_who_works_there(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from tutelage.runs.store import Store\n"
+        f"with Store(Path({str(tmp_path)!r})).lock(): print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"locked\n"
+        refusal = pytest.raises(RunLockedError, match=f"process {holder.pid} is working on this run")
+        with refusal, Store(tmp_path).lock():
+            pass
+        holder.kill()
+    with Store(tmp_path).lock():
+        assert (tmp_path / ".lock").read_text().strip() == str(os.getpid())
+
+
+def test_a_step_noted_but_not_in_its_place_is_not_finished(tmp_path):
+    store = Store(tmp_path)
+    store.note_step("M1/checkpoint", 1.0, {"steps": 3})
+    assert store.finished_steps() == {}
+    (tmp_path / "M1" / "checkpoint").mkdir(parents=True)
+    assert store.finished_steps()["M1/checkpoint"].counts == {"steps": 3}
+
+
+def test_a_half_written_folder_of_an_earlier_process_is_not_built_upon(tmp_path):
+    store = Store(tmp_path)
+    (store.fresh_folder("M1/checkpoint") / "weights").write_text("half")
+    folder = store.fresh_folder("M1/checkpoint")
+    assert list(folder.iterdir()) == []
+    (folder / "weights").write_text("whole")
+    store.rename(folder, "M1/checkpoint")
+    assert store.path("M1/checkpoint/weights").read_text() == "whole"

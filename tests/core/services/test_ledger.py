@@ -1,0 +1,163 @@
+"""The ledger: an answer is stored once, found again by its exact question, and never loses what it cost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from ledger_entry import ENTRY
+
+from tutelage.errors import InputError, StageError
+from tutelage.records import Outcome
+from tutelage.services.ledger import Ledger, default_path, key_of
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "folder" / "ledger.db")
+
+
+def test_a_stored_answer_is_found_again_whole(ledger: Ledger) -> None:
+    ledger.store(ENTRY)
+    assert ledger.find("k1") == ENTRY
+    assert ledger.find("k2") is None
+
+
+def test_it_is_still_there_when_the_file_is_opened_again(ledger: Ledger) -> None:
+    ledger.store(ENTRY)
+    ledger.close()
+    assert Ledger(ledger.path).find("k1") == ENTRY
+
+
+def test_the_key_differs_with_each_part_of_the_question() -> None:
+    parts = ("openai", "https://a", "m", "r", "{}", 0)
+    others = (("x", *parts[1:]), (*parts[:1], "https://b", *parts[2:]), (*parts[:2], "n", *parts[3:]))
+    others += ((*parts[:3], "s", *parts[4:]), (*parts[:4], "[]", 0), (*parts[:5], 1))
+    keys = {key_of(*arguments) for arguments in (parts, *others)}  # type: ignore[arg-type]
+    assert len(keys) == 7
+    assert key_of("openai", "https://a/", "m", "r", "{}", 0) in keys  # the same address
+
+
+def test_an_answer_goes_before_a_refusal_and_the_first_one_stays(ledger: Ledger) -> None:
+    ledger.store(evolve(ENTRY, outcome=Outcome.REFUSED, text=""))
+    assert ledger.find("k1", refusals=False) is None
+    assert ledger.find("k1").outcome is Outcome.REFUSED  # type: ignore[union-attr]
+    ledger.store(evolve(ENTRY, text="first"))
+    ledger.store(evolve(ENTRY, text="second"))
+    assert ledger.find("k1").text == "first"  # type: ignore[union-attr]
+
+
+def test_a_row_without_a_key_is_never_an_answer_but_was_paid(ledger: Ledger) -> None:
+    ledger.store(evolve(ENTRY, key=None))
+    assert ledger.find("") is None
+    assert ledger.spent("runs/a") == 0.25
+
+
+def test_spend_is_grouped_and_an_unknown_price_is_counted_not_guessed(ledger: Ledger) -> None:
+    ledger.store(ENTRY)
+    ledger.store(evolve(ENTRY, key="k2", stage="evaluate", cost=None))
+    ledger.store(evolve(ENTRY, key="k3", run="runs/b", model="other", cost=1.0))
+    lines = ledger.spend()
+    assert [line.group for line in lines] == [
+        ("runs/a", "evaluate", "gpt-4-turbo"),
+        ("runs/a", "judge", "gpt-4-turbo"),
+        ("runs/b", "judge", "other"),
+    ]
+    assert [(line.cost, line.unknown) for line in lines] == [(0.0, 1), (0.25, 0), (1.0, 0)]
+    (total,) = ledger.spend(by=())
+    assert (total.answers, total.input_tokens, total.output_tokens, total.cost) == (3, 3000, 30, 1.25)
+    assert ledger.spent("runs/a") == 0.25
+
+
+def test_an_unknown_group_is_named_with_the_nearest_one(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match="'modell'; did you mean 'model'"):
+        ledger.spend(by=("modell",))
+
+
+def test_prune_forgets_what_was_named_and_nothing_else(ledger: Ledger) -> None:
+    old = (datetime.now(UTC) - timedelta(days=9)).isoformat(timespec="seconds")
+    for number, changes in enumerate(({"asked_at": old}, {"run": "runs/b"}, {"model": "m"}, {})):
+        ledger.store(evolve(ENTRY, key=str(number), **changes))
+    assert ledger.prune(before=datetime.now(UTC) - timedelta(days=1)) == 1
+    assert ledger.prune(run="runs/b") == 1
+    assert ledger.prune(model="m") == 1
+    assert [row["key"] for row in ledger.export()] == ["3"]
+
+
+def test_prune_without_a_condition_forgets_nothing(ledger: Ledger) -> None:
+    ledger.store(ENTRY)
+    with pytest.raises(InputError, match="which answers"):
+        ledger.prune()
+    assert ledger.find("k1") is not None
+
+
+def test_several_threads_store_everything(ledger: Ledger) -> None:
+    def store(start: int) -> None:
+        for number in range(start, start + 25):
+            ledger.store(evolve(ENTRY, key=str(number)))
+
+    threads = [threading.Thread(target=store, args=(25 * index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {row["key"] for row in ledger.export()} == {str(number) for number in range(200)}
+
+
+def _store_from_a_process(path: Path, start: int) -> None:
+    ledger = Ledger(path)
+    for number in range(start, start + 25):
+        ledger.store(evolve(ENTRY, key=str(number)))
+
+
+def test_several_processes_store_everything(ledger: Ledger) -> None:
+    spawn = multiprocessing.get_context("fork")
+    processes = [spawn.Process(target=_store_from_a_process, args=(ledger.path, 25 * index)) for index in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert {row["key"] for row in ledger.export()} == {str(number) for number in range(75)}
+
+
+def test_a_full_disk_is_said_to_everybody_who_stores(ledger: Ledger) -> None:
+    pages = ledger._writer.execute("PRAGMA page_count").fetchone()[0]
+    ledger._writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StageError, match="can't be stored in the ledger"):
+        ledger.store(evolve(ENTRY, text="x" * 100_000))
+    ledger._writer.execute("PRAGMA max_page_count = 1000000")
+    ledger.store(ENTRY)
+    assert ledger.find("k1") == ENTRY
+
+
+def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_text("This is a diary, not a database. " * 100)
+    with pytest.raises(InputError, match=f"the ledger {path} can't be opened"):
+        Ledger(path)
+
+
+def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(InputError, match="newer tutelage"):
+        Ledger(tmp_path / "ledger.db")
+
+
+def test_only_the_user_may_read_it(ledger: Ledger) -> None:
+    assert ledger.path.stat().st_mode & 0o077 == 0
+
+
+def test_the_file_is_named_by_variable_else_in_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTELAGE_LEDGER", "/somewhere/l.db")
+    assert default_path() == Path("/somewhere/l.db")
+    monkeypatch.delenv("TUTELAGE_LEDGER")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_path() == Path("/data/tutelage/ledger.db")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert default_path() == Path.home() / ".local/share/tutelage/ledger.db"

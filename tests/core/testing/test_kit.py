@@ -1,0 +1,292 @@
+"""The kit for plugin authors finds what breaks a run, says it in words, and passes a sound plugin."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from attrs import evolve, field, frozen
+
+from tutelage.context import Context
+from tutelage.errors import PluginError
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin.inspection import HOOKS
+from tutelage.plugin_info import NamedSet, PluginInfo
+from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt
+from tutelage.testing import check_plugin
+from tutelage.testing.promises import PROMISES
+
+numbers = count()
+
+
+@frozen
+class Settings:
+    volume: int = field(default=1, metadata={"help": "How loud."})
+
+
+@frozen
+class Undocumented:
+    volume: int = 1
+
+
+class Sound:
+    """Keeps every promise; the tests break them one at a time."""
+
+    info = PluginInfo("Says it loud.", settings=Settings)
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return self.info
+
+    @hookimpl
+    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        for prompt in prompts:
+            for index in range(n):
+                yield self.answer(Candidate(prompt.id, index, prompt.text.upper()))
+
+    def answer(self, candidate: Candidate) -> Candidate:
+        return candidate
+
+    @hookimpl
+    def judge(self, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
+        for item in items:
+            for sample in range(samples):
+                yield Judgement(item.id, sample, 5.0 if item.answer else 0.0)
+
+    @hookimpl
+    def train_step(self, model: Model, output: Path, context: Context) -> Model:
+        (output / "weights").write_text("0.1")
+        context.log({"step": 1, "loss": 0.5})
+        return evolve(model, name=str(output))
+
+    @hookimpl
+    def release(self, model: Model) -> None: ...
+
+
+def problems(plugin: object, **options: Any) -> dict[str, str]:
+    """Hook and problem of every broken promise."""
+    return {check.hook: check.problem or "" for check in check_plugin(plugin, **options).problems}
+
+
+def test_a_sound_plugin_keeps_every_promise_and_the_report_lists_them() -> None:
+    report = check_plugin(Sound())
+    report.raise_for_problems()
+    assert {check.hook for check in report.checks} == {
+        "describe",
+        "generate_candidates",
+        "judge",
+        "train_step",
+        "release",
+    }
+    assert str(report).startswith("plugin 'Sound' (registered by hand): all promises kept\n  ok")
+
+
+def test_no_hook_is_without_a_promise() -> None:
+    assert set(PROMISES) == set(HOOKS)
+    assert all(promise.__doc__ for promises in PROMISES.values() for promise in promises)
+
+
+class Shifting(Sound):
+    def answer(self, candidate: Candidate) -> Candidate:
+        return evolve(candidate, text=str(next(numbers)))
+
+
+class Mute(Sound):
+    def answer(self, candidate: Candidate) -> Candidate:
+        return evolve(candidate, text="", outcome=Outcome.REFUSED)
+
+
+class Unwritable(Sound):
+    def answer(self, candidate: Candidate) -> Candidate:
+        return evolve(candidate, tokens=b"8")
+
+
+class Greedy(Sound):
+    """Reads all of its questions before it answers, as a service must not."""
+
+    info = evolve(Sound.info, item_by_item=True)
+
+    @hookimpl
+    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        yield from [Candidate(prompt.id, index, "x") for prompt in prompts for index in range(n)]
+
+
+class Stubborn(Sound):
+    @hookimpl
+    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        for prompt in prompts:
+            for index in range(n):
+                try:
+                    yield Candidate(prompt.id, index, "x")
+                except GeneratorExit:
+                    yield Candidate(prompt.id, index, "one more")
+
+
+class Eager(Sound):
+    """Answers a question that nobody asked when there are none."""
+
+    @hookimpl
+    def judge(self, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
+        asked = list(items)
+        for item in asked or [JudgeItem("invented", "", "")]:
+            yield from (Judgement(item.id, sample, 1.0) for sample in range(samples))
+
+
+class Untidy(Sound):
+    @hookimpl
+    def train_step(self, model: Model, output: Path, context: Context) -> Model:
+        output.with_name("cache.bin").write_text("left behind")
+        return Sound.train_step(self, model, output, context)
+
+
+class Silent(Sound):
+    @hookimpl
+    def train_step(self, model: Model, output: Path) -> Model:
+        (output / "weights").write_text("0.1")
+        return evolve(model, name=str(output))
+
+
+class Unloadable(Sound):
+    """Cannot use what it trained."""
+
+    @hookimpl
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        if model.name:
+            raise FileNotFoundError(f"{model.name}/tokenizer.json")
+        yield from (Candidate(prompt.id, index, "x") for prompt in prompts for index in range(n))
+
+
+class Clinging(Sound):
+    @hookimpl
+    def release(self, model: Model) -> None:
+        raise KeyError(model.name)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "hook", "problem"),
+    [
+        (Shifting(), "generate_candidates", "differs between two calls"),
+        (Mute(), "generate_candidates", "is REFUSED and its detail is empty"),
+        (Unwritable(), "generate_candidates", "not JSON serializable"),
+        (Greedy(), "generate_candidates", "it had read all of 500 prompts"),
+        (Stubborn(), "generate_candidates", "generator ignored GeneratorExit"),
+        (Eager(), "judge", "answers 'invented', which was not asked"),
+        (Untidy(), "train_step", "it wrote or changed a file outside its output folder"),
+        (Silent(), "train_step", "it logged no row with a step"),
+        (Unloadable(), "train_step", "tokenizer.json"),
+        (Clinging(), "release", "KeyError"),
+    ],
+)
+def test_a_broken_promise_is_found_and_no_other_hook_is_blamed(plugin: object, hook: str, problem: str) -> None:
+    found = problems(plugin)
+    assert list(found) == [hook]
+    assert problem in found[hook]
+
+
+def offering(kind: str, items: Any) -> PluginInfo:
+    return evolve(Sound.info, **{kind: {"some": NamedSet(items)}})
+
+
+@pytest.mark.parametrize(
+    ("info", "problem"),
+    [
+        (PluginInfo(""), "help is ''"),
+        (PluginInfo("two\nlines"), "help is"),
+        (PluginInfo("x", settings=Undocumented), 'without metadata={"help": ...}: volume'),
+        (offering("prompt_sets", lambda count, seed: ["a", "a"]), "prompt_sets['some'] repeats"),
+        (offering("prompt_sets", lambda count, seed: list("abcdefgh")), "gave 8 items when asked for 5"),
+        (offering("prompt_sets", lambda count, seed: [str(next(numbers))]), "differs between two calls"),
+    ],
+)
+def test_a_description_that_misleads_is_found(info: PluginInfo, problem: str) -> None:
+    plugin = Sound()
+    plugin.info = info
+    found = problems(plugin)
+    assert list(found) == ["describe"]
+    assert problem in found["describe"]
+
+
+def module(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A plugin's entry module, written and imported."""
+    import importlib
+
+    monkeypatch.syspath_prepend(str(folder))
+    header = "from tutelage.hookspecs import hookimpl\nfrom tutelage.plugin_info import PluginInfo\n"
+    body = "@hookimpl\ndef describe():\n    return PluginInfo('x')\n"
+    (folder / f"{name}.py").write_text(f"{code}\n{header}{body}")
+    return importlib.import_module(name)
+
+
+def test_a_heavy_import_at_start_up_is_found_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heavy = module(tmp_path, "heavy_plugin", "import numpy", monkeypatch)
+    light = module(tmp_path, "light_plugin", "def late():\n    import numpy", monkeypatch)
+    assert "importing heavy_plugin imports numpy" in problems(heavy)["describe"]
+    assert problems(light) == {}
+
+
+def test_a_hook_argument_with_a_default_is_refused_at_loading() -> None:
+    class Defaulted:
+        @hookimpl
+        def judge(self, items: Iterable[JudgeItem], samples: int = 1) -> None: ...
+
+    assert "argument 'samples' has a default" in problems(Defaulted())["loading"]
+
+
+def test_a_plugin_that_is_not_installed_is_reported_not_raised() -> None:
+    report = check_plugin("no-such-plugin")
+    assert "is not installed" in str(report)
+    with pytest.raises(PluginError, match="1 of 1 promises broken"):
+        report.raise_for_problems()
+
+
+def test_what_is_skipped_is_not_called() -> None:
+    report = check_plugin(Clinging(), skip=("release", "train_step"))
+    report.raise_for_problems()
+    assert not {"release", "train_step"} & {check.hook for check in report.checks}
+
+
+def test_the_model_and_the_prompts_of_the_author_are_used() -> None:
+    seen: list[tuple[Model, str]] = []
+
+    class Watching:
+        @hookimpl
+        def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+            for prompt in prompts:
+                seen.append((model, prompt.text))
+                yield from (Candidate(prompt.id, index, "x") for index in range(n))
+
+    problems(Watching(), model=Model("anything", "weights"), prompts=["Mine."])
+    assert set(map(repr, seen)) == {repr((Model("Watching", "weights"), "Mine."))}
+
+
+TESTS_OF_AN_AUTHOR = """
+import pytest
+from tutelage.errors import PluginError
+from tutelage.hookspecs import hookimpl
+
+class Plugin:
+    @hookimpl
+    def release(self, model): ...
+
+def test_a_plugin_is_registered(register_plugin):
+    assert register_plugin(Plugin(), "mine").names() == ["mine"]
+
+def test_and_gone_in_the_next_test(plugin_registry):
+    assert plugin_registry.names() == []
+"""
+
+
+def test_the_fixtures_register_on_a_fresh_registry_and_take_the_plugin_out_again(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tutelage.testing.fixtures"]\n')
+    (tmp_path / "test_mine.py").write_text(TESTS_OF_AN_AUTHOR)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
