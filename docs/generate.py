@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import attrs
 import click
 
 from tutelage import hookspecs
@@ -129,35 +127,18 @@ def plugin_sections() -> Iterator[str]:
 
 
 def settings_table(cls: type, nested: bool = True) -> str:
-    """The keys of an attrs class; help is the field's own, or the text below it in the source."""
-    documented = dict(documented_fields(cls, ""))
+    """The keys of an attrs class."""
     rows = [
         (
             f"`{field.name}`",
             field.type.partition(" (")[0],
             default_words(field.default),
-            field.help or documented.get(field.name, ""),
+            field.help.replace("``", "`"),
         )
         for field in describe_settings(cls)
         if nested or "." not in field.name
     ]
     return markdown(("key", "type", "default", "help"), rows)
-
-
-def documented_fields(cls: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """(dotted name, text below the field) of a class and those nested in it."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    for statement, following in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            match following:
-                case ast.Expr(value=ast.Constant(value=str(text))):
-                    yield prefix + statement.target.id, " ".join(text.split()).replace("``", "`")
-    attrs.resolve_types(cls)
-    for field in attrs.fields(cls):
-        for kind in (field.type, *get_args(field.type)):
-            if isinstance(kind, type) and attrs.has(kind):
-                yield from documented_fields(kind, f"{prefix}{field.name}.")
 
 
 def table_markdown(table: Table) -> str:

@@ -91,7 +91,7 @@ class PluginInfo:
     help: str
     """One line for ``tutelage plugins``."""
     settings: type | None = None
-    """An attrs class; a field's ``metadata={"help": ...}`` is shown by ``tutelage plugins show``."""
+    """An attrs class. ``tutelage plugins show`` shows the docstring of each field (the string literal below it)."""
     environment: tuple[EnvironmentVariable, ...] = ()
     item_by_item: bool = False
     """True for an API: each answer is kept by itself. False for local work, which is kept in whole chunks."""

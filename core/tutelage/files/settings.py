@@ -15,6 +15,7 @@ from attrs import frozen
 from cattrs import AttributeValidationNote, ClassValidationError, IterableValidationError, IterableValidationNote
 
 from tutelage.errors import InputError
+from tutelage.files.field_help import field_help
 from tutelage.files.strict_converter import init_fields, strict_converter
 from tutelage.files.type_words import is_union, type_words
 
@@ -34,7 +35,7 @@ class SettingField:
     default: str | None
     """As Python writes it; None where the setting must be given."""
     help: str
-    """``metadata["help"]`` of the attrs field."""
+    """``metadata["help"]`` of the attrs field, otherwise the string literal below it in the source; "" for neither."""
 
 
 def structure(cls: type[T], value: Any, where: str) -> T:
@@ -57,12 +58,13 @@ def describe_settings(cls: type) -> list[SettingField]:
 
 
 def _setting_fields(cls: type, prefix: str) -> Iterator[SettingField]:
+    documented = field_help(cls)
     for name, field in init_fields(cls).items():
         yield SettingField(
             name=prefix + name,
             type=type_words(field.type).removeprefix("a "),
             default=_default_words(field),
-            help=str(field.metadata.get("help", "")),
+            help=str(field.metadata.get("help") or documented.get(name, "")),
         )
         for kind in get_args(field.type) if is_union(field.type) else (field.type,):
             if isinstance(kind, type) and attrs.has(kind):

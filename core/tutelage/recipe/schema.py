@@ -18,71 +18,69 @@ SCHEMA = 1
 """Version of the recipe format."""
 
 
-def described(help: str, **kwargs: Any) -> Any:
-    """An attrs field whose help is shown in the generated reference of recipe keys."""
-    return field(metadata={"help": help}, **kwargs)
-
-
 @frozen
 class Binding:
     """The model that fills a role."""
 
-    plugin: str = described("Name of the plugin that runs the model.")
-    model: str = described(
-        "What it runs: a model that a plugin offers (`tiny/student`), a weights folder, a hub name, or an API model "
-        "name. Empty: the plugin's default.",
-        default="",
-    )
-    settings: Mapping[str, Any] = described(
-        "The plugin's own settings; `tutelage plugins show NAME` lists them.", factory=dict
-    )
+    plugin: str
+    """Name of the plugin that runs the model."""
+    model: str = ""
+    """What it runs: a model that a plugin offers (`tiny/student`), a weights folder, a hub name, or an API model name.
+    Empty: the plugin's default."""
+    settings: Mapping[str, Any] = field(factory=dict)
+    """The plugin's own settings; `tutelage plugins show NAME` lists them."""
 
 
 @frozen
 class Roles:
     """Which model plays which part."""
 
-    student: Binding = described("The model to align.")
-    teacher: Binding | None = described("Demonstrates, and judges where no judge is bound.", default=None)
-    judge: Binding | None = described("Judges in teacher-reward; the teacher, if left out.", default=None)
-    evaluator: Binding | None = described(
-        "Judges every model's answers (the gold scores) and compares them. Without it nothing is measured.",
-        default=None,
-    )
+    student: Binding
+    """The model to align."""
+    teacher: Binding | None = None
+    """Demonstrates, and judges where no judge is bound."""
+    judge: Binding | None = None
+    """Judges in teacher-reward; the teacher, if left out."""
+    evaluator: Binding | None = None
+    """Judges every model's answers (the gold scores) and compares them. Without it nothing is measured."""
 
 
 @frozen
 class Source:
     """Where prompts or examples come from."""
 
-    source: str = described("A set that a plugin offers (`tiny/train`), or the path of a JSON-lines file.")
-    count: int | None = described("How many to use; all of them, if left out.", default=None)
+    source: str
+    """A set that a plugin offers (`tiny/train`), or the path of a JSON-lines file."""
+    count: int | None = None
+    """How many to use; all of them, if left out."""
 
 
 @frozen
 class SelfInstruct:
     """How a model writes the fresh prompts: it is shown some of the source's and continues the list."""
 
-    writer: Literal["student", "teacher"] = described(
-        "Who writes: the student's current model, or the teacher.", default="student"
-    )
-    seeds: int = described("So many prompts of `source` are shown from; all, where it has fewer.", default=5000)
-    shots: int = described("Prompts that each request shows.", default=8)
-    listing: Literal["tags", "lines"] = described(
-        "How a list is written: each prompt between marks, or one a line for models too small to keep to marks.",
-        default="tags",
-    )
-    temperature: float = described("0 is greedy.", default=0.6)
-    top_p: float = described("Nucleus sampling.", default=0.9)
-    max_new_tokens: int = described("Tokens of a reply, which holds several prompts.", default=256)
-    max_requests: int = described(
-        "So many requests are made at most; an iteration with fewer prompts than wanted says so.", default=4000
-    )
-    similarity: float = described(
-        "A prompt is dropped where its Jaccard similarity to an earlier one or a seed is at least this.", default=0.7
-    )
-    min_characters: int = described("A shorter prompt is dropped.", default=10)
-    max_characters: int = described("A longer prompt is dropped.", default=2000)
+    writer: Literal["student", "teacher"] = "student"
+    """Who writes: the student's current model, or the teacher."""
+    seeds: int = 5000
+    """So many prompts of `source` are shown from; all, where it has fewer."""
+    shots: int = 8
+    """Prompts that each request shows."""
+    listing: Literal["tags", "lines"] = "tags"
+    """How a list is written: each prompt between marks, or one a line for models too small to keep to marks."""
+    temperature: float = 0.6
+    """0 is greedy."""
+    top_p: float = 0.9
+    """Nucleus sampling."""
+    max_new_tokens: int = 256
+    """Tokens of a reply, which holds several prompts."""
+    max_requests: int = 4000
+    """So many requests are made at most; an iteration with fewer prompts than wanted says so."""
+    similarity: float = 0.7
+    """A prompt is dropped where its Jaccard similarity to an earlier one or a seed is at least this."""
+    min_characters: int = 10
+    """A shorter prompt is dropped."""
+    max_characters: int = 2000
+    """A longer prompt is dropped."""
 
     def sampling(self) -> Sampling:
         """As the stages take it; the seed is set by the runner."""
@@ -93,46 +91,48 @@ class SelfInstruct:
 class Prompts(Source):
     """Where fresh prompts come from."""
 
-    self_instruct: SelfInstruct | None = described(
-        "A model writes them, from examples of `source`; without this they are taken from `source`, none twice.",
-        default=None,
-    )
+    self_instruct: SelfInstruct | None = None
+    """A model writes them, from examples of `source`; without this they are taken from `source`, none twice."""
 
 
 @frozen
 class Decontamination:
     """Prompts and examples that hold an evaluation prompt are dropped and listed."""
 
-    against: tuple[str, ...] = described(
-        "Prompt sets or files to keep clear of, beside `evaluation.prompts`.", default=()
-    )
-    n: int = described("Words of an n-gram.", default=3)
-    share: float = described(
-        "Of an evaluation prompt's n-grams, the least share that counts as a copy; 1 for verbatim ones alone.",
-        default=0.6,
-    )
+    against: tuple[str, ...] = ()
+    """Prompt sets or files to keep clear of, beside `evaluation.prompts`."""
+    n: int = 3
+    """Words of an n-gram."""
+    share: float = 0.6
+    """Of an evaluation prompt's n-grams, the least share that counts as a copy; 1 for verbatim ones alone."""
 
 
 @frozen
 class Data:
     """What the models learn from."""
 
-    ift: Source | None = described("Instruction data of M1; rows with `prompt` and `answer`.", default=None)
-    eft: Source | None = described("Judging data of M1; rows with `prompt`, `answer`, `score`, `reason`.", default=None)
-    prompts: Prompts = described("Fresh prompts; `count` is for each iteration. Rows with `prompt`.", kw_only=True)
-    decontaminate: Decontamination | None = described(
-        "Keep evaluation prompts out of all that is learned from; null looks for none.", factory=Decontamination
-    )
+    ift: Source | None = None
+    """Instruction data of M1; rows with `prompt` and `answer`."""
+    eft: Source | None = None
+    """Judging data of M1; rows with `prompt`, `answer`, `score`, `reason`."""
+    prompts: Prompts = field(kw_only=True)
+    """Fresh prompts; `count` is for each iteration. Rows with `prompt`."""
+    decontaminate: Decontamination | None = field(factory=Decontamination)
+    """Keep evaluation prompts out of all that is learned from; null looks for none."""
 
 
 @frozen
 class Generation:
     """How the student samples candidates."""
 
-    n: int = described("Candidates for each prompt; at least 2.", default=4)
-    temperature: float = described("0 is greedy.", default=0.7)
-    top_p: float = described("Nucleus sampling.", default=0.9)
-    max_new_tokens: int = described("Tokens; a longer answer is cut and says so.", default=256)
+    n: int = 4
+    """Candidates for each prompt; at least 2."""
+    temperature: float = 0.7
+    """0 is greedy."""
+    top_p: float = 0.9
+    """Nucleus sampling."""
+    max_new_tokens: int = 256
+    """Tokens; a longer answer is cut and says so."""
 
     def sampling(self) -> Sampling:
         """As the stages take it; the seed is set by the runner."""
@@ -143,11 +143,16 @@ class Generation:
 class Judging:
     """How answers are scored, by whichever model judges."""
 
-    rubric: str = described("A rubric that a plugin offers, or `additive`, the built-in one.", default="additive")
-    samples: int = described("Judgements of each answer, averaged.", default=1)
-    temperature: float = described("0 is greedy.", default=0.0)
-    top_p: float = described("Nucleus sampling.", default=1.0)
-    max_new_tokens: int = described("Tokens of a judgement.", default=256)
+    rubric: str = "additive"
+    """A rubric that a plugin offers, or `additive`, the built-in one."""
+    samples: int = 1
+    """Judgements of each answer, averaged."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus sampling."""
+    max_new_tokens: int = 256
+    """Tokens of a judgement."""
 
     def sampling(self) -> Sampling:
         """As the stages take it; the seed is set by the runner."""
@@ -158,86 +163,109 @@ class Judging:
 class Pairs:
     """How scored candidates become preference pairs."""
 
-    rule: str | None = described("A pair rule; the pipeline's own, if left out.", default=None)
-    margin: float = described("Chosen must score higher than rejected by at least this.", default=0.0)
-    keep_cut: bool = described("Whether answers that hit their length limit may be sides.", default=False)
-    near_best: float = described(
-        "`length-controlled`: answers that score at most so much less than the best are as good.", default=0.5
-    )
-    length_ratio: float = described(
-        "`similar-length`: the longer side has at most so many times the words of the shorter one.", default=1.25
-    )
+    rule: str | None = None
+    """A pair rule; the pipeline's own, if left out."""
+    margin: float = 0.0
+    """Chosen must score higher than rejected by at least this."""
+    keep_cut: bool = False
+    """Whether answers that hit their length limit may be sides."""
+    near_best: float = 0.5
+    """`length-controlled`: answers that score at most so much less than the best are as good."""
+    length_ratio: float = 1.25
+    """`similar-length`: the longer side has at most so many times the words of the shorter one."""
 
 
 @frozen
 class PipelineSettings:
     """One pipeline, with what it changes of the settings that hold for all."""
 
-    judging: Judging = described("As the top-level key.", factory=Judging)
-    pairs: Pairs = described("As the top-level key.", factory=Pairs)
-    dpo: Dpo = described("As the top-level key.", factory=Dpo)
+    judging: Judging = field(factory=Judging)
+    """As the top-level key."""
+    pairs: Pairs = field(factory=Pairs)
+    """As the top-level key."""
+    dpo: Dpo = field(factory=Dpo)
+    """As the top-level key."""
 
 
 @frozen
 class Control:
     """A control run beside a pipeline, to tell what did the work."""
 
-    mirrors: str = described("The pipeline whose first iteration it mirrors.")
-    pairs: Pairs = described("As the top-level key.", factory=Pairs)
-    dpo: Dpo = described("As the top-level key (random-pairs).", factory=Dpo)
-    sft: Sft = described("As the top-level key (sft-on-chosen).", factory=Sft)
+    mirrors: str
+    """The pipeline whose first iteration it mirrors."""
+    pairs: Pairs = field(factory=Pairs)
+    """As the top-level key."""
+    dpo: Dpo = field(factory=Dpo)
+    """As the top-level key (random-pairs)."""
+    sft: Sft = field(factory=Sft)
+    """As the top-level key (sft-on-chosen)."""
 
 
 @frozen
 class Evaluation:
     """What is measured of every model, on prompts that no model has trained on."""
 
-    prompts: Source = described("Held-out prompts.")
-    sampled: int = described("Sampled answers a prompt, beside the greedy one; 0 leaves them out.", default=4)
-    temperature: float = described("Of the sampled answers.", default=1.0)
-    top_p: float = described("Of the sampled answers.", default=1.0)
-    max_new_tokens: int = described("Tokens of an answer.", default=256)
-    agreement_prompts: int = described(
-        "On so many of the held-out prompts each model's own judging is compared with the gold; 0 leaves it out.",
-        default=100,
-    )
-    compare: Literal["all", "parent"] = described(
-        "Head-to-head of every two models, or of each with its parent alone (an API is paid per comparison).",
-        default="all",
-    )
-    rubric: str = described("Of the gold scores; as `judging.rubric`.", default="additive")
-    comparison_rubric: str = described("Of the comparisons; `pairwise` is the built-in one.", default="pairwise")
-    judgement_tokens: int = described("Tokens of an evaluator's judgement or verdict.", default=256)
+    prompts: Source
+    """Held-out prompts."""
+    sampled: int = 4
+    """Sampled answers a prompt, beside the greedy one; 0 leaves them out."""
+    temperature: float = 1.0
+    """Of the sampled answers."""
+    top_p: float = 1.0
+    """Of the sampled answers."""
+    max_new_tokens: int = 256
+    """Tokens of an answer."""
+    agreement_prompts: int = 100
+    """On so many of the held-out prompts each model's own judging is compared with the gold; 0 leaves it out."""
+    compare: Literal["all", "parent"] = "all"
+    """Head-to-head of every two models, or of each with its parent alone (an API is paid per comparison)."""
+    rubric: str = "additive"
+    """Of the gold scores; as `judging.rubric`."""
+    comparison_rubric: str = "pairwise"
+    """Of the comparisons; `pairwise` is the built-in one."""
+    judgement_tokens: int = 256
+    """Tokens of an evaluator's judgement or verdict."""
 
 
 @frozen
 class Recipe:
     """A whole run."""
 
-    models: Roles = described("Role bindings.")
-    data: Data = described("Seed data and prompts.")
-    pipelines: Mapping[str, PipelineSettings] = described("The pipelines to run, each with its overrides.")
-    name: str = described("Names the run's folder, unless --run does.", default="run")
-    schema: int = described("Version of this format.", default=SCHEMA)
-    seeds: tuple[int, ...] = described("One whole series of models for each.", default=(0,))
-    iterations: int = described("Preference rounds: 1 ends at M2, 2 at M3.", default=1)
-    controls: Mapping[str, Control] = described("Controls, each mirroring a pipeline.", factory=dict)
-    generation: Generation = described("Candidates.", factory=Generation)
-    judging: Judging = described("Judgements.", factory=Judging)
-    pairs: Pairs = described("Preference pairs.", factory=Pairs)
-    sft: Sft = described("M1's training.", factory=Sft)
-    dpo: Dpo = described("The later models' training.", factory=Dpo)
-    start: Literal["previous", "M1"] = described(
-        "Where each preference round's training starts: from the model before, or from M1 again.", default="previous"
-    )
-    reference: Literal["previous", "M1", "M0"] = described(
-        "The policy that DPO stays near; the one it starts from is no further model in memory.", default="previous"
-    )
-    preferences: Literal["last", "all"] = described(
-        "Train on the pairs of this round, or on those of all rounds so far.", default="last"
-    )
-    evaluation: Evaluation | None = described("Measures; none, if left out.", default=None)
-    budget: float | None = described(
-        "US dollars that the run may spend on services; it stops before it would spend more.", default=None
-    )
-    chunk: int = described("Prompts that local work finishes, and keeps, at a time.", default=512)
+    models: Roles
+    """Role bindings."""
+    data: Data
+    """Seed data and prompts."""
+    pipelines: Mapping[str, PipelineSettings]
+    """The pipelines to run, each with its overrides."""
+    name: str = "run"
+    """Names the run's folder, unless --run does."""
+    schema: int = SCHEMA
+    """Version of this format."""
+    seeds: tuple[int, ...] = (0,)
+    """One whole series of models for each."""
+    iterations: int = 1
+    """Preference rounds: 1 ends at M2, 2 at M3."""
+    controls: Mapping[str, Control] = field(factory=dict)
+    """Controls, each mirroring a pipeline."""
+    generation: Generation = field(factory=Generation)
+    """Candidates."""
+    judging: Judging = field(factory=Judging)
+    """Judgements."""
+    pairs: Pairs = field(factory=Pairs)
+    """Preference pairs."""
+    sft: Sft = field(factory=Sft)
+    """M1's training."""
+    dpo: Dpo = field(factory=Dpo)
+    """The later models' training."""
+    start: Literal["previous", "M1"] = "previous"
+    """Where each preference round's training starts: from the model before, or from M1 again."""
+    reference: Literal["previous", "M1", "M0"] = "previous"
+    """The policy that DPO stays near; the one it starts from is no further model in memory."""
+    preferences: Literal["last", "all"] = "last"
+    """Train on the pairs of this round, or on those of all rounds so far."""
+    evaluation: Evaluation | None = None
+    """Measures; none, if left out."""
+    budget: float | None = None
+    """US dollars that the run may spend on services; it stops before it would spend more."""
+    chunk: int = 512
+    """Prompts that local work finishes, and keeps, at a time."""
