@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         reply,
     )
     from tutelage.preferences.pairing import Pairing, PairOptions, PairRule, pair
+    from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
     from tutelage.recipe.loading import find_recipe, load_recipe
     from tutelage.recipe.schema import Recipe
     from tutelage.records import (
@@ -114,6 +115,7 @@ _MODULES = {
         "parse_score render render_comparison reply"
     ),
     "preferences.pairing": "PairOptions PairRule Pairing pair",
+    "preferences.replies": "judgement_from_reply verdict_from_reply",
     "recipe.loading": "find_recipe load_recipe",
     "recipe.schema": "Recipe",
     "records": (
@@ -214,6 +216,7 @@ __all__ = [
     "generate_candidates",
     "hookimpl",
     "judge",
+    "judgement_from_reply",
     "load_recipe",
     "open_run",
     "pair",
@@ -228,6 +231,7 @@ __all__ = [
     "run",
     "run_status",
     "train_step",
+    "verdict_from_reply",
 ]
 
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tutelage.errors import PluginError
+from tutelage.preferences.token_weights import verdict_alternatives
 from tutelage.records import Outcome
-from tutelage.services.chat import VERDICT, Question, verdict_alternatives
+from tutelage.services.chat import VERDICT, Question
 from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable, retry_after
 from tutelage.services.requests import Ask, Reply
 from tutelage_openai.settings import OpenAiSettings, endpoint, key_for

@@ -129,7 +129,7 @@ def test_with_a_third_of_the_calls_faulty_every_item_ends_as_one_typed_outcome(
     assert sorted(judgement.item_id for judgement in judgements) == sorted(item.id for item in ITEMS)
     kinds = Counter(row["kind"] for row in asked)
     assert Counter(judgement.outcome for judgement in judgements) == Counter(
-        {Outcome.ANSWERED: kinds["ok"], Outcome.REFUSED: kinds["blocked"], Outcome.CUT: kinds["length"]}
+        {Outcome.ANSWERED: kinds["ok"], Outcome.REFUSED: kinds["blocked"], Outcome.UNPARSED: kinds["length"]}
     )
     answered = Counter(row["question"] for row in asked if row["kind"] in ("ok", "blocked", "length"))
     assert set(answered.values()) == {1}

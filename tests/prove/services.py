@@ -20,7 +20,7 @@ from tutelage.services.ledger import Ledger
 from tutelage.services.requests import Limits
 
 CALLS = 5000
-SERVED = {"ok": Outcome.ANSWERED, "blocked": Outcome.REFUSED, "length": Outcome.CUT}
+SERVED = {"ok": Outcome.ANSWERED, "blocked": Outcome.REFUSED, "length": Outcome.UNPARSED}
 """Replies that end a request, and what they make of it."""
 
 

@@ -102,7 +102,8 @@ _FRACTION = re.compile(
     re.IGNORECASE,
 )
 _BETTER = re.compile(rf"(?<![^\W_])better{_MARKUP}[:=\uff1a]{_MARKUP}(first|second|tie)(?!\w)[*_`]*", re.IGNORECASE)
-_PREFERENCES = {"first": 1.0, "second": 0.0, "tie": 0.5}
+VERDICT_VALUES = {"first": 1.0, "second": 0.0, "tie": 0.5}
+"""The preference that each verdict stands for: the probability that the first answer is the better one."""
 
 
 @frozen
@@ -199,7 +200,7 @@ def parse_preference(reply: str, rubric: Rubric = PAIRWISE_RUBRIC) -> ParsedPref
     named = sorted({match[1].lower() for match in matches})
     if len(named) > 1:
         return ParsedPreference(None, _without(reply, matches[0]), f"the reply contradicts itself: {', '.join(named)}")
-    return ParsedPreference(_PREFERENCES[named[0]], _without(reply, matches[0]))
+    return ParsedPreference(VERDICT_VALUES[named[0]], _without(reply, matches[0]))
 
 
 def average(judgements: Iterable[Judgement]) -> dict[str, AveragedScore]:

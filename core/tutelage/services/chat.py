@@ -5,39 +5,31 @@ A plugin that calls an API makes a ``ChatService``; ``ChatHooks`` makes the hook
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import field, frozen
 
-from tutelage.preferences.judging import parse_preference, parse_score, render, render_comparison
+from tutelage.preferences.judging import render, render_comparison
+from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
 from tutelage.records import (
     Candidate,
     Comparison,
     Demonstration,
     JudgeItem,
     Judgement,
-    Outcome,
     Prompt,
     Rubric,
     Sampling,
     Verdict,
 )
 from tutelage.services.caller import Caller
-from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Reply, Request
+from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Request
 
 VERDICT = "verdict"
 """The key of ``Reply.extra`` under which a plugin keeps ``verdict_alternatives``."""
 
 _SAMPLES_PER_SEED = 1000
-_BEFORE_VERDICT = re.compile(r"better\W*$", re.IGNORECASE)
-_WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5}
-
-Alternatives = Sequence[tuple[str, float]]
-"""Tokens that could stand at one place of a reply, each with its log-probability (natural logarithm)."""
 
 
 @frozen
@@ -97,7 +89,7 @@ class ChatService:
         )
         for answer in self._answers(requests):
             item_id, sample = answer.about
-            yield _judgement(item_id, sample, answer.reply, rubric)
+            yield judgement_from_reply(item_id, sample, answer.reply, rubric)
 
     def evaluate(self, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling) -> Iterator[Verdict]:
         """Each comparison once, in its own order; weighted by log-probabilities where the service gave them.
@@ -112,10 +104,8 @@ class ChatService:
             for comparison in comparisons
         )
         for answer in self._answers(requests):
-            if rubric.tokens:
-                yield _token_verdict(answer.about, answer.reply, rubric, rubric.tokens, self.log_probabilities)
-            else:
-                yield _verdict(answer.about, answer.reply)
+            alternatives = answer.reply.extra.get(VERDICT, ())
+            yield verdict_from_reply(answer.about, answer.reply, rubric, alternatives, self.log_probabilities)
 
     def _request(
         self,
@@ -134,101 +124,3 @@ class ChatService:
 
     def _answers(self, requests: Iterable[Request[Any]]) -> Iterator[Answer[Any]]:
         return self.caller.map(requests, self.ask, self.endpoint, self.limits)
-
-
-def verdict_alternatives(tokens: Iterable[tuple[str, Alternatives]]) -> list[list[Any]]:
-    """Of a reply's tokens, each with its alternatives, those at the place where "better: ..." says which one it is.
-
-    Of a reply that is one token, it is that one. Plain JSON values for ``Reply.extra[VERDICT]``; empty where the reply
-    has no such place. Only this place is kept: all alternatives of a reply would be a hundred times its text.
-    """
-    places = list(tokens)
-    if len(places) == 1:
-        return [[word, log_probability] for word, log_probability in places[0][1]]
-    before = ""
-    for token, alternatives in places:
-        if _BEFORE_VERDICT.search(before) and _side(token) is not None:
-            return [[word, log_probability] for word, log_probability in alternatives]
-        before += token
-    return []
-
-
-def weighted_preference(alternatives: Iterable[Sequence[Any]]) -> float | None:
-    """Probability that the first answer is the better one, from the tokens that could have named it.
-
-    Their probabilities are normalised over first, second and tie, and a tie counts half, as in G-Eval's weighting of
-    scores by token probabilities (Liu et al., 2023, section 2); None where no token names any of the three.
-    """
-    weights = dict.fromkeys(_WORTH, 0.0)
-    for token, log_probability in alternatives:
-        if (side := _side(token)) is not None:
-            weights[side] += math.exp(log_probability)
-    total = sum(weights.values())
-    return sum(_WORTH[side] * weight for side, weight in weights.items()) / total if total > 0 else None
-
-
-def token_preference(alternatives: Iterable[Sequence[Any]], tokens: tuple[str, str]) -> float | None:
-    """Probability of the first of two tokens against the second, from what could have stood there.
-
-    A token that is not among the alternatives has probability 0; None where neither is. AlpacaEval 2.0 weights its
-    verdicts so (alpaca_eval 0.6.6, ``completion_parsers.logprob_parser``).
-    """
-    weights = dict.fromkeys(tokens, 0.0)
-    for token, log_probability in alternatives:
-        if token in weights:
-            weights[token] = math.exp(log_probability)
-    total = sum(weights.values())
-    return weights[tokens[0]] / total if total > 0 else None
-
-
-def _side(token: str) -> str | None:
-    """first, second or tie where a token begins one of these words; they differ in their first letter."""
-    letters = token.strip(" \t\r\n*_`\"'").lower()
-    return next((side for side in _WORTH if letters and side.startswith(letters)), None)
-
-
-def _judgement(item_id: str, sample: int, reply: Reply, rubric: Rubric) -> Judgement:
-    """The score that the reply states. One that stands before a cut is as good as that of a whole reply."""
-    if not reply.outcome.has_text:
-        return Judgement(item_id, sample, None, reply.outcome, raw=reply.text, detail=reply.detail)
-    parsed = parse_score(reply.text, rubric)
-    outcome, detail = _read(reply, parsed.score is not None, parsed.detail)
-    return Judgement(item_id, sample, parsed.score, outcome, parsed.reason, reply.text, detail)
-
-
-def _verdict(comparison_id: str, reply: Reply) -> Verdict:
-    """The stated verdict; where there are log-probabilities, the weight that it was given."""
-    if not reply.outcome.has_text:
-        return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
-    parsed = parse_preference(reply.text)
-    outcome, detail = _read(reply, parsed.preference is not None, parsed.detail)
-    weighted = None if parsed.preference is None else weighted_preference(reply.extra.get(VERDICT, ()))
-    return Verdict(comparison_id, parsed.preference if weighted is None else weighted, outcome, reply.text, detail)
-
-
-def _read(reply: Reply, found: bool, why_not: str) -> tuple[Outcome, str]:
-    """Outcome and detail of a reply in which a score or a verdict was looked for."""
-    if found:
-        return Outcome.ANSWERED, ""
-    return (Outcome.CUT, reply.detail) if reply.outcome is Outcome.CUT else (Outcome.UNPARSED, why_not)
-
-
-def _token_verdict(
-    comparison_id: str, reply: Reply, rubric: Rubric, tokens: tuple[str, str], log_probabilities: bool
-) -> Verdict:
-    """The verdict of a reply that is one token; its ``raw`` is JSON, with the alternatives that it was weighted by."""
-    if not reply.outcome.has_text:
-        return Verdict(comparison_id, None, reply.outcome, reply.text, reply.detail)
-    alternatives = reply.extra.get(VERDICT, [])
-    raw = json.dumps({"text": reply.text, "alternatives": alternatives}, ensure_ascii=False)
-    if not log_probabilities:
-        parsed = parse_preference(reply.text, rubric)
-        preference, detail = parsed.preference, parsed.detail
-    elif alternatives:
-        preference = token_preference(alternatives, tokens)
-        detail = "" if preference is not None else f"neither {tokens[0]!r} nor {tokens[1]!r} is among the likely tokens"
-    else:
-        preference, detail = None, "the reply came without log-probabilities, by which this rubric is weighted"
-    if preference is None:
-        return Verdict(comparison_id, None, Outcome.UNPARSED, raw, detail)
-    return Verdict(comparison_id, preference, Outcome.ANSWERED, raw)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, parse_preference
+from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.records import Comparison, JudgeItem, Outcome, Rubric, Sampling, Verdict
 from tutelage.services.caller import Caller
-from tutelage.services.chat import VERDICT, ChatService, token_preference, verdict_alternatives
+from tutelage.services.chat import VERDICT, ChatService
 from tutelage.services.ledger import Ledger
 from tutelage.services.requests import Endpoint, Reply
 
 TOKENS = ("m", "M")
 RUBRIC = Rubric("letters", "{prompt} {first} {second}", 0.0, 1.0, tokens=TOKENS)
-
-
-def log(**probabilities: float) -> list[tuple[str, float]]:
-    return [(token, math.log(probability)) for token, probability in probabilities.items()]
 
 
 Ask = Callable[..., Verdict]
@@ -53,7 +47,7 @@ def verdict(tmp_path: Path) -> Ask:
 
 
 @pytest.mark.parametrize(
-    ("text", "score", "outcome"), [("score: 4\nIt sa", 4.0, Outcome.ANSWERED), ("It says that", None, Outcome.CUT)]
+    ("text", "score", "outcome"), [("score: 4\nIt sa", 4.0, Outcome.ANSWERED), ("It says that", None, Outcome.UNPARSED)]
 )
 def test_a_score_that_stands_before_the_cut_is_paid_for_and_counts(
     text: str, score: float | None, outcome: Outcome, tmp_path: Path
@@ -70,19 +64,8 @@ def test_a_verdict_that_stands_before_the_cut_counts(verdict: Ask) -> None:
     stated = verdict(Reply("better: second\nIt sa", Outcome.CUT), rubric=PAIRWISE_RUBRIC)
     assert (stated.preference, stated.outcome) == (0.0, Outcome.ANSWERED)
     not_yet = verdict(Reply("It says", Outcome.CUT, "the answer reached its length limit"), rubric=PAIRWISE_RUBRIC)
-    assert (not_yet.preference, not_yet.outcome) == (None, Outcome.CUT)
-
-
-def test_the_two_tokens_share_the_probability_and_others_have_none() -> None:
-    assert token_preference(log(M=0.6, m=0.2, The=0.2), TOKENS) == pytest.approx(0.25)
-    assert token_preference(log(M=0.6, The=0.4), TOKENS) == 0.0
-    assert token_preference(log(The=0.6), TOKENS) is None
-    assert token_preference([], TOKENS) is None
-
-
-def test_the_alternatives_of_a_reply_of_one_token_are_kept() -> None:
-    assert verdict_alternatives([("M", [("M", -0.1), ("m", -2.0)])]) == [["M", -0.1], ["m", -2.0]]
-    assert verdict_alternatives([("M", [("M", -0.1)]), (" is", [(" is", -0.1)])]) == []
+    assert (not_yet.preference, not_yet.outcome) == (None, Outcome.UNPARSED)
+    assert not_yet.detail == "the reply names neither answer; the answer reached its length limit"
 
 
 def test_a_reply_that_its_one_token_cut_short_is_a_verdict_and_keeps_what_it_was_weighted_by(verdict: Ask) -> None:
@@ -104,24 +87,3 @@ def test_a_token_that_names_no_answer_and_a_refusal_are_no_verdicts(verdict: Ask
     assert (found.outcome, found.preference) == (Outcome.UNPARSED, None)
     refused = verdict(Reply("", Outcome.REFUSED, "blocked"))
     assert (refused.outcome, refused.preference, refused.detail) == (Outcome.REFUSED, None, "blocked")
-
-
-@pytest.mark.parametrize(("reply", "preference"), [("m", 1.0), (" M\n", 0.0), ("mM", None), ("", None)])
-def test_a_stated_token_is_read_as_it_is(reply: str, preference: float | None) -> None:
-    assert parse_preference(reply, RUBRIC).preference == preference
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["m", "M", "The", " m"]), st.floats(-30, 0)), max_size=5))
-def test_the_library_reads_the_same_from_the_same_reply(alternatives: Sequence[tuple[str, float]]) -> None:
-    pytest.importorskip("alpaca_eval", reason="needs the extra alpacaeval", exc_type=ImportError)
-    from tutelage.alpaca_eval.library import importing
-
-    with importing():
-        from alpaca_eval.completion_parsers import logprob_parser
-    alternatives = list(dict(alternatives).items())
-    top = [{"token": token, "logprob": value} for token, value in alternatives]
-    completion = {"logprobs": {"content": [{"top_logprobs": top}]}}
-    (theirs,) = logprob_parser(completion, "m", ["m", "M"], is_binarize=False)
-    ours = token_preference(alternatives, TOKENS)
-    assert math.isnan(theirs) if ours is None else theirs == pytest.approx(2 - ours)
