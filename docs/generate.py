@@ -20,11 +20,10 @@ from tutelage.cli.output import Table
 from tutelage.cli.plugins import default_words, info_tables
 from tutelage.files.settings import describe_settings
 from tutelage.planning.pipelines import CONTROLS, PIPELINES
-from tutelage.planning.roles import BUILT_IN_RUBRICS
+from tutelage.plugin.built_in import describe
 from tutelage.plugin.discovery import OWN_DISTRIBUTION
 from tutelage.plugin.inspection import HOOKS
 from tutelage.plugin.registry import Registry
-from tutelage.preferences.pairing import RULES
 from tutelage.recipe.schema import Control, PipelineSettings, Recipe
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -106,9 +105,11 @@ def recipe_sections() -> Iterator[str]:
     yield f"## Pipelines\n\n{markdown(('name', 'what it does', 'pair rule'), pipelines)}"
     controls = [(f"`{name}`", help) for name, help in CONTROLS.items()]
     yield f"## Controls\n\n{markdown(('name', 'what it does'), controls)}"
-    rules = [(f"`{name}`", first_paragraph(rule)) for name, rule in RULES.items()]
+    rules = [(f"`{name}`", first_paragraph(rule)) for name, rule in describe().pair_rules.items()]
     yield f"## Pair rules\n\n{markdown(('name', 'what it proposes'), rules)}"
-    rubrics = [(f"`{rubric.name}`", f"{rubric.lowest:g} to {rubric.highest:g}") for rubric in BUILT_IN_RUBRICS.values()]
+    rubrics = [
+        (f"`{rubric.name}`", f"{rubric.lowest:g} to {rubric.highest:g}") for rubric in describe().rubrics.values()
+    ]
     yield f"## Rubrics\n\n{markdown(('name', 'scale'), rubrics)}"
 
 

@@ -39,6 +39,8 @@ class Annotator:
     """An annotator of the library that weighs two tokens by their log-probabilities."""
 
     name: str
+    provider: str
+    """The service that it was made for, as the library names it: ``openai``."""
     model: str
     """The API model that it was made for."""
     rubric: Rubric
@@ -61,7 +63,8 @@ def load_annotator(name: str = ANNOTATOR) -> Annotator:
     parser = config["completion_parser_kwargs"]
     first, (second,) = parser["numerator_token"], set(parser["denominator_tokens"]) - {parser["numerator_token"]}
     rubric = Rubric(name, template, 0.0, 1.0, system=texts.get("system", ""), tokens=(first, second))
-    return Annotator(name, config["completions_kwargs"]["model_name"], rubric)
+    provider = str(config["fn_completions"]).removesuffix("_completions")
+    return Annotator(name, provider, config["completions_kwargs"]["model_name"], rubric)
 
 
 def model_stands_first() -> Callable[[str], bool]:

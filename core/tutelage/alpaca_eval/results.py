@@ -10,7 +10,7 @@ from attrs import frozen
 
 from tutelage.evaluation.alpaca_eval import Annotation, win_rates
 from tutelage.evaluation.length_control import LengthControlled, from_published_weights
-from tutelage.files.jsonl import write_whole
+from tutelage.files.whole import write_whole
 from tutelage.results.alpaca_eval_files import Output, read_tables
 
 

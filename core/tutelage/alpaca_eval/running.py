@@ -7,11 +7,11 @@ one folder, and the same call continues there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from tutelage.alpaca_eval.library import Annotator, model_stands_first
 from tutelage.context import Context
@@ -20,8 +20,7 @@ from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.records import Candidate, Comparison, Model, Outcome, Prompt, Sampling, Verdict, content_id
 from tutelage.results.alpaca_eval_files import Output, write_list
-from tutelage.runs.durable import Unit, derive_seed
-from tutelage.runs.file_work import counted, finish, quiet
+from tutelage.runs.durable import DurableStage, Unit, finish_file
 
 OUTPUTS = "model_outputs.json"
 ANNOTATIONS = "annotations.json"
@@ -46,13 +45,7 @@ class Pair:
 
 
 def answer(
-    registry: Registry,
-    model: Model,
-    name: str,
-    reference: Sequence[Output],
-    sampling: Sampling,
-    folder: Path,
-    context: Context,
+    model: DurableStage, name: str, reference: Sequence[Output], sampling: Sampling, folder: Path
 ) -> list[Output]:
     """Let a model answer the benchmark's instructions, and write its ``model_outputs.json``.
 
@@ -62,12 +55,9 @@ def answer(
     prompts = {Prompt(row.instruction).id: row for row in reference}
     units = [Unit(Prompt(row.instruction), (f"{id}/0",)) for id, row in prompts.items()]
 
-    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
-        seeded = evolve(sampling, seed=derive_seed(sampling.seed, "alpaca-eval", chunk))
-        return counted(stages.generate_candidates(registry, model, items, 1, seeded, quiet(context)), context)
-
-    path = folder / f"candidates-{_fingerprint(model, sampling)}.jsonl"
-    found = finish(path, Candidate, units, ask, registry.info(model.plugin).item_by_item)
+    path = folder / f"candidates-{_fingerprint(model.model, sampling)}.jsonl"
+    seed = (sampling.seed, "alpaca-eval")
+    found = finish_file(path, Candidate, units, model, stages.generate_candidates, sampling, seed, n=1)
     texts = {candidate.prompt_id: candidate.text for candidate in found if candidate.outcome is not Outcome.FAILED}
     outputs = [Output(row.instruction, texts[id], name, row.dataset) for id, row in prompts.items() if id in texts]
     write_list(folder / OUTPUTS, [_output_row(output) for output in outputs])
@@ -80,29 +70,24 @@ def check_evaluator(registry: Registry, evaluator: Model, annotator: Annotator) 
 
 
 def annotate(
-    registry: Registry,
-    evaluator: Model,
+    evaluator: DurableStage,
     annotator: Annotator,
     outputs: Sequence[Output],
     reference: Sequence[Output],
     folder: Path,
-    context: Context,
 ) -> list[Mapping[str, Any]]:
     """Ask which answer is better, each instruction in its one seeded order; write and return the annotations.
 
     They are in the library's format, in the order of ``reference``. Raises ``InputError`` where no instruction is in
     both, and what the stage raises.
     """
-    pairs = _pairs(outputs, reference, f"{annotator.name} {_fingerprint(evaluator, annotator.rubric)}")
+    pairs = _pairs(outputs, reference, f"{annotator.name} {_fingerprint(evaluator.model, annotator.rubric)}")
     units = [Unit(pair.comparison, (pair.comparison.id,)) for pair in pairs if not pair.is_same]
 
-    def ask(items: Sequence[Comparison], chunk: int) -> Iterator[Verdict]:
-        verdicts = stages.evaluate(registry, evaluator, items, annotator.rubric, _SAMPLING, quiet(context))
-        return counted(verdicts, context)
-
-    found = finish(folder / "verdicts.jsonl", Verdict, units, ask, registry.info(evaluator.plugin).item_by_item)
+    path, rubric = folder / "verdicts.jsonl", annotator.rubric
+    found = finish_file(path, Verdict, units, evaluator, stages.evaluate, _SAMPLING, None, rubric=rubric)
     verdicts = {verdict.comparison_id: verdict for verdict in found}
-    name = _annotator_name(annotator, evaluator)
+    name = _annotator_name(annotator, evaluator.model)
     rows = [_annotation(pair, verdicts.get(pair.comparison.id), name) for pair in pairs]
     write_list(folder / ANNOTATIONS, rows)
     return rows
@@ -161,7 +146,8 @@ def _raw_completion(verdict: Verdict | None) -> Mapping[str, Any] | None:
 
 def _annotator_name(annotator: Annotator, evaluator: Model) -> str:
     """The library's name where its own model was asked at its own service; else who was asked, too."""
-    if evaluator.plugin == "openai" and evaluator.name == annotator.model and "base_url" not in evaluator.settings:
+    asked = (evaluator.plugin, evaluator.name)
+    if asked == (annotator.provider, annotator.model) and "base_url" not in evaluator.settings:
         return annotator.name
     return f"{annotator.name} by {evaluator.plugin}:{evaluator.name}".rstrip(":")
 

@@ -37,7 +37,7 @@ def find_model(text: str, registry: Registry, seed: int | None = None, settings:
     else:
         plugin, _, name = text.partition(":")
         _check_is_plugin(plugin, text, registry)
-        named = registry.find_model(name)
+        named = registry.find("models", name)
         model = Model(plugin, named.location if named else name, id=plugin)
     return evolve(model, settings={**model.settings, **nested(settings)})
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from tutelage.data.tables import load_library
 from tutelage.errors import InputError
-from tutelage.files.jsonl import write_rows, write_whole
+from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import message, preference_row
+from tutelage.files.whole import whole_folder, write_whole
 from tutelage.records import Preference
 
 
@@ -57,10 +58,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _write_folder(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _dataset(rows).save_to_disk(str(temporary))
-    temporary.rename(path)
+    with whole_folder(path) as folder:
+        _dataset(rows).save_to_disk(str(folder))
 
 
 def _dataset(rows: Iterable[Mapping[str, Any]]) -> Any:

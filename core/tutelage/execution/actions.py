@@ -15,11 +15,10 @@ from attrs import evolve
 
 from tutelage.errors import StageError
 from tutelage.execution.data_actions import build_examples, select_prompts, write_prompts
-from tutelage.execution.step_context import Artifact, StepContext, made_rows, seeded, stop_if_asked
+from tutelage.execution.step_context import Artifact, StepContext, made_rows
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
 from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.evaluation_plan import comparison_id
-from tutelage.planning.roles import find_rubric, find_rule
 from tutelage.planning.steps import (
     BuildExamples,
     ChosenExamples,
@@ -36,6 +35,7 @@ from tutelage.planning.steps import (
     WritePrompts,
 )
 from tutelage.plugin import stages
+from tutelage.preferences.comparisons import split_equal
 from tutelage.preferences.judging import average
 from tutelage.preferences.pairing import PairOptions, pair
 from tutelage.records import (
@@ -44,11 +44,10 @@ from tutelage.records import (
     Demonstration,
     JudgeItem,
     Judgement,
-    Model,
     Prompt,
     Verdict,
 )
-from tutelage.runs.durable import Ask, Result, Unit, derive_seed, in_chunks, one_by_one
+from tutelage.runs.durable import Result, Stage, Unit, derive_seed
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT", bound=Result)
@@ -79,31 +78,19 @@ def train(step: Train, at: StepContext) -> Artifact:
 
 def sample(step: Sample, at: StepContext) -> Artifact:
     """A model's answers to prompts."""
-    model = at.model(step.worker)
     prompts = at.prompts(step.prompts, step.take)
     units = [Unit(prompt, tuple(f"{prompt.id}/{index}" for index in range(step.n))) for prompt in prompts]
-
-    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
-        sampling = seeded(step, step.sampling, chunk)
-        return stages.generate_candidates(at.registry, model, items, step.n, sampling, at.quiet)
-
-    return _work(step, at, model, units, ask, Candidate)
+    return _asked(step, at, Candidate, units, stages.generate_candidates, {"n": step.n})
 
 
 def demonstrate(step: Demonstrate, at: StepContext) -> Artifact:
     """A teacher's answers to prompts."""
-    model = at.model(step.worker)
     units = [Unit(prompt, (prompt.id,)) for prompt in at.prompts(step.prompts)]
-
-    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Demonstration]:
-        return stages.demonstrate(at.registry, model, items, seeded(step, step.sampling, chunk), at.quiet)
-
-    return _work(step, at, model, units, ask, Demonstration)
+    return _asked(step, at, Demonstration, units, stages.demonstrate, {})
 
 
 def judge(step: Judge, at: StepContext) -> Artifact:
-    """A model's scores of answers. What has no text is not judged; equal answers to a prompt are judged once."""
-    model, rubric = at.model(step.worker), find_rubric(step.rubric, at.registry)
+    """A model's scores of answers. Answers without text are not judged; equal answers to a prompt are judged once."""
     prompts = {prompt.id: prompt.text for prompt in at.prompts(step.prompts, step.take)}
     equal: dict[tuple[str, str], list[str]] = {}
     for answer in at.store.read(step.answers, Candidate):
@@ -115,14 +102,11 @@ def judge(step: Judge, at: StepContext) -> Artifact:
         for (prompt_id, text), ids in equal.items()
     ]
 
-    def ask(items: Sequence[JudgeItem], chunk: int) -> Iterator[Judgement]:
-        sampling = seeded(step, step.sampling, chunk)
-        return stages.judge(at.registry, model, items, rubric, step.samples, sampling, at.quiet)
-
     def repeated(judgement: Judgement) -> list[Judgement]:
         return [evolve(judgement, item_id=id) for id in others[judgement.item_id]]
 
-    return _work(step, at, model, units, ask, Judgement, repeated=repeated)
+    arguments = {"rubric": at.registry.get("rubrics", step.rubric), "samples": step.samples}
+    return _asked(step, at, Judgement, units, stages.judge, arguments, repeated=repeated)
 
 
 def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
@@ -131,7 +115,7 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
     demonstrations = at.store.read(step.demonstrations, Demonstration) if step.demonstrations else []
     only = {pair.prompt_id for pair in read_preferences(at.store.path(step.like))} if step.like else None
     pairing = pair(
-        find_rule(step.rule, at.registry),
+        at.registry.get("pair_rules", step.rule),
         {prompt.id: prompt for prompt in at.prompts(step.prompts) if only is None or prompt.id in only},
         (c for c in at.store.read(step.candidates, Candidate) if only is None or c.prompt_id in only),
         scores={item: averaged.score for item, averaged in scores.items()},
@@ -175,72 +159,50 @@ def mix_answers(step: MixAnswers, at: StepContext) -> Artifact:
 
 
 def compare(step: Compare, at: StepContext) -> Artifact:
-    """Both orders of every two answers. Equal answers are a tie that nobody needs to be asked about."""
-    model, rubric = at.model(step.worker), find_rubric(step.rubric, at.registry)
-    asked, known = contests(step, at)
+    """Verdicts on every two answers in both orders. Equal answers are a tie, for which the evaluator is not called."""
+    asked, ties = split_equal(_comparisons(step, at))
     units = [Unit(comparison, (comparison.id,)) for comparison in asked]
-
-    def ask(items: Sequence[Comparison], chunk: int) -> Iterator[Verdict]:
-        return stages.evaluate(at.registry, model, items, rubric, seeded(step, step.sampling, chunk), at.quiet)
-
-    return _work(step, at, model, units, ask, Verdict, known)
+    arguments = {"rubric": at.registry.get("rubrics", step.rubric)}
+    return _asked(step, at, Verdict, units, stages.evaluate, arguments, known=ties)
 
 
-def contests(step: Compare, at: StepContext) -> tuple[list[Comparison], list[Verdict]]:
-    """What must be asked, and the verdicts that are known without asking."""
+def _comparisons(step: Compare, at: StepContext) -> Iterator[Comparison]:
+    """Both orders of every two answers that have text."""
     texts = {
         model: {answer.prompt_id: answer.text for answer in at.store.read(path, Candidate) if answer.outcome.has_text}
         for model, path in step.answers.items()
     }
-    asked, known = [], []
     for left, right in step.pairs:
         for prompt in at.prompts(step.prompts):
             first, second = texts[left].get(prompt.id), texts[right].get(prompt.id)
-            if first is None or second is None:
-                continue
-            ids = comparison_id(left, right, prompt.id), comparison_id(right, left, prompt.id)
-            if first.strip() == second.strip():
-                known += [Verdict(id, 0.5, detail="equal answers, not asked") for id in ids]
-            else:
-                asked.append(Comparison(ids[0], prompt.text, first, second))
-                asked.append(Comparison(ids[1], prompt.text, second, first))
-    return asked, known
+            if first is not None and second is not None:
+                yield Comparison(comparison_id(left, right, prompt.id), prompt.text, first, second)
+                yield Comparison(comparison_id(right, left, prompt.id), prompt.text, second, first)
 
 
 def _draw(models: Sequence[str], step: MixAnswers, prompt: Prompt) -> list[str]:
     return random.Random(derive_seed(step.seed, step.output, prompt.id)).choices(models, k=step.n)
 
 
-def _work(
-    step: Step,
+def _asked(
+    step: Sample | Demonstrate | Judge | Compare,
     at: StepContext,
-    model: Model,
-    units: Sequence[Unit[ItemT]],
-    ask: Ask[ItemT, ResultT],
     cls: type[ResultT],
+    units: Sequence[Unit[ItemT]],
+    stage: Stage,
+    arguments: Mapping[str, Any],
     known: Sequence[ResultT] = (),
     repeated: Callable[[ResultT], Sequence[ResultT]] = lambda _: (),
 ) -> Artifact:
-    """Ask for every unit, keep each result as it comes, and finish the artifact sorted by id.
+    """Ask the step's worker about every unit, durably; the artifact is sorted by id.
 
-    ``known`` are results that nobody needs to be asked for; ``repeated`` gives those that follow from one that was.
+    ``known`` are results for which nothing is asked; ``repeated`` gives the results that follow from an asked one.
     """
-    journal = at.store.journal(step.output, cls)
     at.context.expect(sum(len(unit.results) for unit in units))
-
-    def counted(items: Sequence[ItemT], chunk: int) -> Iterator[ResultT]:
-        stop_if_asked(step, at.context)
-        for result in ask(items, chunk):
-            at.context.advance(1)
-            yield result
-
-    if at.registry.info(model.plugin).item_by_item:
-        results = one_by_one(units, counted, journal, refusals=not at.context.caller.ask_refused_again)
-    else:
-        results = in_chunks(units, at.recipe.chunk, counted, journal)
+    journal, seed = at.store.journal(step.output, cls), (step.seed, step.output)
+    results = at.asking(step.worker).results(journal, units, stage, step.sampling, seed, **arguments)
     every = (one for result in results for one in (result, *repeated(result)))
     finished = sorted([*known, *every], key=lambda result: result.id)
-    stop_if_asked(step, at.context)
 
     def commit() -> None:
         at.store.write(step.output, finished)

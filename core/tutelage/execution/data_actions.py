@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from tutelage.data.decontamination import HOLDS, Dropped, evaluation_prompts, fresh_slice
@@ -13,7 +12,7 @@ from tutelage.data.intake import Intake
 from tutelage.data.sets import load_prompts, load_seed_prompts
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import StageError
-from tutelage.execution.step_context import Artifact, Counts, StepContext, made_rows, seeded, stop_if_asked
+from tutelage.execution.step_context import Artifact, Counts, StepContext, made_rows
 from tutelage.planning.artifacts import dropped_beside
 from tutelage.planning.sources import seed_examples, sets_of
 from tutelage.planning.steps import REQUESTS_AT_ONCE, BuildExamples, SelectPrompts, Step, WritePrompts
@@ -21,7 +20,7 @@ from tutelage.plugin import stages
 from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
 from tutelage.recipe.schema import SelfInstruct
 from tutelage.records import Candidate, Prompt
-from tutelage.runs.durable import Unit, derive_seed, in_chunks
+from tutelage.runs.durable import Unit, derive_seed
 from tutelage.runs.store import Journal
 
 
@@ -97,26 +96,18 @@ def _intake(step: WritePrompts, at: StepContext, writing: SelfInstruct, seeds: S
 def _replies(
     step: WritePrompts, at: StepContext, writing: SelfInstruct, seeds: Sequence[str], journal: Journal[Candidate]
 ) -> Iterator[list[Candidate]]:
-    """The writer's replies, a round of requests at a time and in the order of the requests, as long as they are drawn.
-
-    A round is kept as local work is, an API's too: its single answers are in the ledger.
-    """
-    model, listing = at.model(step.worker), LISTINGS[writing.listing]
+    """The writer's replies, one round of requests after the other, each in the order of its requests."""
+    listing = LISTINGS[writing.listing]
     shown = showable(seeds, listing)
 
     def request(number: int) -> Prompt:
         examples = few_shots(shown, writing.shots, derive_seed(step.seed, step.output, "request", number))
         return Prompt(listing.ask(examples), id=f"request-{number:06d}")
 
-    def ask(items: Sequence[Prompt], chunk: int) -> Iterator[Candidate]:
-        stop_if_asked(step, at.context)
-        sampling = seeded(step, step.sampling, chunk)
-        return stages.generate_candidates(at.registry, model, items, 1, sampling, at.quiet)
-
     requests = (request(number) for number in range(writing.max_requests))
-    results = in_chunks([Unit(one, (f"{one.id}/0",)) for one in requests], REQUESTS_AT_ONCE, ask, journal)
-    while replies := list(islice(results, REQUESTS_AT_ONCE)):
-        stop_if_asked(step, at.context)
+    units = (Unit(one, (f"{one.id}/0",)) for one in requests)
+    asked, seed = at.asking(step.worker, REQUESTS_AT_ONCE), (step.seed, step.output)
+    for replies in asked.rounds(journal, units, stages.generate_candidates, step.sampling, seed, n=1):
         yield sorted(replies, key=lambda candidate: candidate.id)
 
 

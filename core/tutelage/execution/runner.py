@@ -19,8 +19,8 @@ from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.actions import ACTIONS
 from tutelage.execution.reporter import Reporter, Silent
-from tutelage.execution.step_context import STOPPED, Artifact, StepContext
-from tutelage.files.jsonl import write_whole
+from tutelage.execution.step_context import Artifact, StepContext
+from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.lengths import check_lengths
@@ -32,6 +32,7 @@ from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.results.summarise import write_summary
 from tutelage.results.summary import Summary, read_summary
+from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
 from tutelage.services.budget import Budget

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from tutelage.context import Context
-from tutelage.errors import Interrupted
 from tutelage.planning.steps import Step, Worker
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Model, Prompt, Sampling
-from tutelage.runs.durable import derive_seed
+from tutelage.records import Model, Prompt
+from tutelage.runs.durable import DurableStage
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
 
 Counts = Mapping[str, int]
-STOPPED = "stopped as asked; what is finished is kept, and the same command continues"
 
 
 @frozen
@@ -49,14 +47,13 @@ class StepContext:
         """The store of the run."""
         return self.run.store
 
-    @property
-    def quiet(self) -> Context:
-        """The context of stages whose results are counted here as they come."""
-        return evolve(self.context, advance=lambda _: None, expect=lambda _: None)
-
     def model(self, worker: Worker) -> Model:
         """The model of a worker: as it is bound, or with the run's own weights."""
         return self.run.model(worker, self.registry)
+
+    def asking(self, worker: Worker, chunk: int | None = None) -> DurableStage:
+        """The model of a worker, asked durably, ``chunk`` items at a time; the recipe's number if None."""
+        return DurableStage(self.registry, self.model(worker), self.context, chunk or self.recipe.chunk)
 
     def prompts(self, path: str, take: int | None = None) -> list[Prompt]:
         """The prompts of an artifact, or its first ``take``."""
@@ -66,14 +63,3 @@ class StepContext:
 def made_rows(step: Step, at: StepContext, what: str, rows: Sequence[Any]) -> Artifact:
     """A step whose artifact is rows that are all there."""
     return Artifact({what: len(rows)}, lambda: at.store.write(step.output, rows))
-
-
-def seeded(step: Step, sampling: Sampling, chunk: int) -> Sampling:
-    """The sampling of one chunk of a step, with a seed of its own."""
-    return evolve(sampling, seed=derive_seed(step.seed, step.output, chunk))
-
-
-def stop_if_asked(step: Step, context: Context) -> None:
-    """Raise Interrupted where the user asked to stop: the stage returned early, so its artifact would not be whole."""
-    if context.cancelled():
-        raise Interrupted(f"{step.output}: {STOPPED}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
@@ -14,6 +12,7 @@ from tutelage.errors import InputError, PluginError
 from tutelage.exporting.card import Published, whole_card
 from tutelage.exporting.model_card import CARD
 from tutelage.files.jsonl import write_json
+from tutelage.files.whole import whole_folder
 from tutelage.planning.steps import PlannedModel
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
@@ -51,7 +50,7 @@ class Export:
 
     def write(self, registry: Registry) -> None:
         """Write the destination. It takes its place when it is whole; a failure leaves nothing behind."""
-        with _whole(self.destination) as folder:
+        with whole_folder(self.destination) as folder:
             self._copy(folder, registry)
             _set_sampling(folder / GENERATION_CONFIG, self.models.recipe.generation)
             text = whole_card(self.models, self.planned, self.published)
@@ -67,20 +66,6 @@ class Export:
     @property
     def _plugin(self) -> str:
         return self.models.recipe.models.student.plugin
-
-
-@contextmanager
-def _whole(destination: Path) -> Iterator[Path]:
-    temporary = destination.with_name(f".{destination.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if destination.exists():
-            destination.rmdir()
-        temporary.rename(destination)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _set_sampling(path: Path, generation: Generation) -> None:

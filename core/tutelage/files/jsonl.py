@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ import cattrs
 from cattrs.preconf.json import make_converter
 
 from tutelage.errors import InputError
+from tutelage.files.whole import write_whole
 
 T = TypeVar("T")
 
@@ -66,16 +66,6 @@ def read_records(path: Path, cls: type[T]) -> Iterator[T]:
         except Exception as error:
             problems = "; ".join(cattrs.transform_error(error, path="row"))
             raise InputError(f"{path}, line {number}: not a {cls.__name__}: {problems}") from error
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, make it durable, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_rows(path: Path, rows: Iterable[Any]) -> int:

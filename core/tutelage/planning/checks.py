@@ -9,7 +9,7 @@ from tutelage.data.decontamination import evaluation_prompts, fresh_slice
 from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError, PluginError, TutelageError, nearest
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
-from tutelage.planning.roles import binding, check_binding, endpoint_of, find_rubric, find_rule
+from tutelage.planning.roles import binding, check_binding, endpoint_of
 from tutelage.planning.sources import sets_of
 from tutelage.planning.steps import Plan
 from tutelage.plugin.registry import Registry
@@ -68,17 +68,17 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
     if (eft := data.eft) is not None:
         yield from _problem("data.eft", lambda: load_rated(sets, eft.source, eft.count, seed))
     for key, pipeline in recipe.pipelines.items():
-        yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: find_rubric(name, registry))
+        yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: registry.get("rubrics", name))
     members: dict[str, PipelineSettings | Control] = {**recipe.pipelines, **recipe.controls}
     for key, member in members.items():
         if member.pairs.rule:
-            yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: find_rule(name, registry))
+            yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: registry.get("pair_rules", name))
     if (evaluation := recipe.evaluation) is not None:
         source = evaluation.prompts
         yield from _problem("evaluation.prompts", lambda: load_prompts(sets, source.source, source.count, seed))
-        yield from _problem("evaluation.rubric", lambda: find_rubric(evaluation.rubric, registry))
+        yield from _problem("evaluation.rubric", lambda: registry.get("rubrics", evaluation.rubric))
         name = evaluation.comparison_rubric
-        yield from _problem("evaluation.comparison_rubric", lambda: find_rubric(name, registry))
+        yield from _problem("evaluation.comparison_rubric", lambda: registry.get("rubrics", name))
 
 
 def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError, PluginError
-from tutelage.files.settings import structure
 from tutelage.files.trl_format import message
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import fresh_prompts, seed_examples
@@ -49,7 +48,7 @@ def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> 
     info = registry.info(student.plugin)
     if info.count_tokens is None:
         return
-    settings = structure(info.settings, dict(student.settings), "models.student.settings") if info.settings else None
+    settings = registry.settings(student.plugin, student.settings, "models.student.settings")
     texts = [(limit, row) for limit, rows in _sources(recipe, registry).items() for row in rows.values()]
     counts = info.count_tokens(settings, student.name, [row for _, row in texts], download)
     if counts is None:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from tutelage.data.decontamination import Dropped, evaluation_prompts, fresh_slice, without_held
 from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated
 from tutelage.files.trl_format import supervised_row
-from tutelage.planning.roles import find_rubric
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.judging import render, reply
 from tutelage.recipe.schema import Recipe
@@ -17,7 +16,11 @@ from tutelage.records import JudgeItem
 
 def sets_of(registry: Registry) -> Sets:
     """The sets that the installed plugins offer."""
-    return Sets(registry.find_prompt_set, registry.find_example_set, registry.find_rated_set)
+    return Sets(
+        lambda name: registry.find("prompt_sets", name),
+        lambda name: registry.find("example_sets", name),
+        lambda name: registry.find("rated_sets", name),
+    )
 
 
 def seed_examples(
@@ -35,7 +38,7 @@ def seed_examples(
         for example, held in without_held(examples, lambda one: (one.prompt, one.answer), known):
             yield "ift", supervised_row(example.prompt, example.answer), held
     if data.eft:
-        rubric = find_rubric(recipe.judging.rubric, registry)
+        rubric = registry.get("rubrics", recipe.judging.rubric)
         rated = load_rated(sets, data.eft.source, data.eft.count, seed)
         for judged, held in without_held(rated, lambda one: (one.prompt, one.answer), known):
             question = render(rubric, JudgeItem("", judged.prompt, judged.answer))

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from tutelage.errors import InputError, TutelageError
-from tutelage.files.settings import structure
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo
 from tutelage.records import Model
@@ -51,7 +50,7 @@ def _findings(registry: Registry, model: Model) -> Iterator[Finding]:
         yield from _environment(info)
         return
     try:
-        settings = structure(info.settings, dict(model.settings), model.plugin) if info.settings else None
+        settings = registry.settings(model.plugin, model.settings, f"plugin {model.plugin}")
     except InputError as error:
         yield Finding("settings", False, str(error))
         return

@@ -6,18 +6,22 @@ plugin gets its error. A hook is called through one bound plugin alone; plugins 
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
-from typing import Any, Literal, cast
+from typing import Any, Literal, overload
 
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
-from tutelage.plugin.discovery import PluginStatus, installed, settle, status_of
+from tutelage.files.settings import structure
+from tutelage.plugin import built_in
+from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, settle, status_of
 from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.preferences.pairing import PairRule
 from tutelage.records import Example, RatedExample, Rubric
 
 BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
@@ -40,10 +44,12 @@ class Registry:
         self._manager = new_manager()
         self._registered: dict[str, _Registered] = {}
         self._refused: list[PluginStatus] = []
+        own = PluginStatus(built_in.NAME, OWN_DISTRIBUTION, importlib.metadata.version(OWN_DISTRIBUTION))
+        self._register(built_in, own)
 
     @classmethod
     def empty(cls) -> Registry:
-        """A registry without any plugin, for tests and for library users who register their own."""
+        """A registry with core's own plugin alone, for tests and for library users who register theirs."""
         return cls()
 
     @classmethod
@@ -82,14 +88,14 @@ class Registry:
         del self._registered[name]
 
     def statuses(self) -> list[PluginStatus]:
-        """What became of every plugin, by name."""
-        loaded = [registered.status for registered in self._registered.values()]
+        """What became of every plugin, by name. Core's own, which is always there, is not listed."""
+        loaded = [registered.status for registered in self._installed().values()]
         return sorted(loaded + self._refused, key=lambda status: (status.name, status.distribution or ""))
 
     def names(self, hook: str | None = None) -> list[str]:
         """Names of the plugins that can be used; with ``hook``, of those that implement it."""
         return sorted(
-            name for name, registered in self._registered.items() if hook is None or hook in registered.facts.hooks
+            name for name, registered in self._installed().items() if hook is None or hook in registered.facts.hooks
         )
 
     def info(self, name: str) -> PluginInfo:
@@ -131,54 +137,74 @@ class Registry:
         ]
         return self._manager.subset_hook_caller(hook, others)
 
-    def find_model(self, qualified: str) -> NamedModel | None:
-        """A model that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
-        return cast("NamedModel | None", self.find("models", qualified))
+    def settings(self, name: str, values: Mapping[str, Any], where: str) -> Any:
+        """A plugin's settings from plain values; None if the plugin has no settings class.
 
-    def find_prompt_set(self, qualified: str) -> NamedSet[str] | None:
-        """A prompt set that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
-        return cast("NamedSet[str] | None", self.find("prompt_sets", qualified))
-
-    def find_example_set(self, qualified: str) -> NamedSet[Example] | None:
-        """A set of examples (IFT) that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
-        return cast("NamedSet[Example] | None", self.find("example_sets", qualified))
-
-    def find_rated_set(self, qualified: str) -> NamedSet[RatedExample] | None:
-        """A set of judging examples (EFT) that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
-        return cast("NamedSet[RatedExample] | None", self.find("rated_sets", qualified))
-
-    def find_rubric(self, qualified: str) -> Rubric | None:
-        """A rubric that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
-        return cast("Rubric | None", self.find("rubrics", qualified))
-
-    def find_pair_rule(self, qualified: str) -> Callable[..., Any] | None:
-        """A pair rule that a plugin offers as ``PLUGIN/NAME``. See ``find``."""
-        return cast("Callable[..., Any] | None", self.find("pair_rules", qualified))
-
-    def find(self, kind: Offered, qualified: str) -> Any:
-        """What a plugin offers as ``PLUGIN/NAME``; None where the text names no plugin (a hub name, a path).
-
-        Raises ``InputError`` where the plugin does not offer that name, and ``PluginError`` where it cannot be used.
+        ``where`` begins each line of the error. Raises ``InputError`` with every problem of the values, also if there
+        are values for a plugin without settings, and ``PluginError`` if the plugin cannot be used.
         """
-        plugin, slash, name = qualified.partition("/")
-        if not slash or not self._knows(plugin):
+        cls = self.info(name).settings
+        if cls is not None:
+            return structure(cls, dict(values), where)
+        if values:
+            given = ", ".join(map(str, values))
+            raise InputError(f"{where}: this plugin has no settings, but got {given}; leave them out")
+        return None
+
+    @overload
+    def find(self, kind: Literal["models"], name: str) -> NamedModel | None: ...
+    @overload
+    def find(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str] | None: ...
+    @overload
+    def find(self, kind: Literal["example_sets"], name: str) -> NamedSet[Example] | None: ...
+    @overload
+    def find(self, kind: Literal["rated_sets"], name: str) -> NamedSet[RatedExample] | None: ...
+    @overload
+    def find(self, kind: Literal["rubrics"], name: str) -> Rubric | None: ...
+    @overload
+    def find(self, kind: Literal["pair_rules"], name: str) -> PairRule | None: ...
+
+    def find(self, kind: Offered, name: str) -> Any:
+        """What a plugin offers as ``PLUGIN/NAME``, or core as ``NAME``; None if the text names no offer of a plugin.
+
+        A text of another kind (a hub name, a path) gives None. Raises ``InputError`` if the plugin offers things of
+        this kind but not that name, and ``PluginError`` if the plugin cannot be used.
+        """
+        plugin, slash, offer = name.partition("/")
+        if not slash:
+            return getattr(self.info(built_in.NAME), kind).get(name)
+        if not self._knows(plugin):
             return None
         offered = getattr(self.info(plugin), kind)
         if not offered:
-            return None  # a hub name such as openai/gpt-oss-20b, whose owner is called like a plugin
-        if name not in offered:
+            return None  # a hub name such as openai/gpt-oss-20b, whose owner has the name of a plugin
+        if offer not in offered:
             known = (f"{plugin}/{other}" for other in offered)
-            what = kind.removesuffix("s").replace("_", " ")
-            raise InputError(f"{self.label(plugin)} has no {what} {qualified!r}{nearest(qualified, known)}")
-        return offered[name]
+            raise InputError(f"{self.label(plugin)} has no {_kind_words(kind)} {name!r}{nearest(name, known)}")
+        return offered[offer]
+
+    @overload
+    def get(self, kind: Literal["rubrics"], name: str) -> Rubric: ...
+    @overload
+    def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
+
+    def get(self, kind: Literal["rubrics", "pair_rules"], name: str) -> Any:
+        """As ``find``, for what must be there. Raises ``InputError`` that names the nearest if nothing is found."""
+        found = self.find(kind, name)
+        if found is None:
+            raise InputError(f"no {_kind_words(kind)} {name!r}{nearest(name, self.offered(kind))}")
+        return found
 
     def offered(self, kind: Offered) -> dict[str, Any]:
-        """Everything of one kind that the plugins offer, by its qualified name."""
+        """Everything of one kind that core and the plugins offer, by the name that ``find`` takes."""
         return {
-            f"{plugin}/{name}": value
-            for plugin in self.names()
+            name if plugin == built_in.NAME else f"{plugin}/{name}": value
+            for plugin in self._registered
             for name, value in getattr(self.info(plugin), kind).items()
         }
+
+    def _installed(self) -> dict[str, _Registered]:
+        return {name: registered for name, registered in self._registered.items() if name != built_in.NAME}
 
     def _knows(self, name: str) -> bool:
         return name in self._registered or any(status.name == name for status in self._refused)
@@ -189,7 +215,7 @@ class Registry:
         for status in self._refused:
             if status.name == name:
                 raise PluginError(f"{status.label} cannot be used: {status.error}")
-        raise PluginError(f"plugin {name!r} is not installed{nearest(name, self._registered)}")
+        raise PluginError(f"plugin {name!r} is not installed{nearest(name, self.names())}")
 
     def _register(self, plugin: object, status: PluginStatus) -> None:
         name = status.name
@@ -212,6 +238,11 @@ class Registry:
             why = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             trace = "".join(traceback.format_exception(error))
             self._refused.append(status_of(entry_point, "failed", why, trace))
+
+
+def _kind_words(kind: Offered) -> str:
+    """``pair_rules`` as a person writes one of them: ``pair rule``."""
+    return kind.removesuffix("s").replace("_", " ")
 
 
 def _names(text: str) -> list[str]:

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
-from tutelage.files.settings import structure
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import Questions, ResultT, blaming, check_result
 from tutelage.records import (
@@ -138,22 +137,13 @@ class _Bound:
 
 def _bind(registry: Registry, model: Model, hook: str, context: Context) -> _Bound:
     caller = registry.caller(model.plugin, hook)
-    surroundings = context.with_settings(_settings(registry, model))
+    where = f"settings of {model.id or 'the model'} for {registry.label(model.plugin)}"
+    bound = evolve(context, settings=registry.settings(model.plugin, model.settings, where))
 
     def call(**arguments: Any) -> Any:
-        return caller(model=model, context=surroundings, **arguments)
+        return caller(model=model, context=bound, **arguments)
 
-    return _Bound(call, _who(registry, model.plugin, hook), surroundings)
-
-
-def _settings(registry: Registry, model: Model) -> Any:
-    where = f"settings of {model.id or 'the model'} for {registry.label(model.plugin)}"
-    settings = registry.info(model.plugin).settings
-    if settings is not None:
-        return structure(settings, dict(model.settings), where)
-    if model.settings:
-        raise InputError(f"{where}: this plugin has no settings, but got {', '.join(map(str, model.settings))}")
-    return None
+    return _Bound(call, _who(registry, model.plugin, hook), bound)
 
 
 def _who(registry: Registry, plugin: str, hook: str) -> str:

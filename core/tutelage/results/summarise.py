@@ -16,7 +16,8 @@ from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.health import TrainingHealth, training_health
 from tutelage.evaluation.intervals import Metric
 from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
-from tutelage.files.jsonl import read_rows, write_whole
+from tutelage.files.jsonl import read_rows
+from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, metrics_beside, table
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.steps import PlannedModel, Summarise, Train

@@ -10,18 +10,16 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.intervals import NOTHING, Cluster
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
-from tutelage.records import Comparison, Model, Outcome, Rubric, Sampling, Verdict, content_id
+from tutelage.preferences.comparisons import split_equal
+from tutelage.records import Comparison, Outcome, Rubric, Sampling, Verdict, content_id
 from tutelage.results.alpaca_eval_files import read_list, text_in
-from tutelage.runs.durable import Unit, derive_seed
-from tutelage.runs.file_work import counted, finish, quiet
+from tutelage.runs.durable import DurableStage, Unit, finish_file
 
 VERDICTS = "verdicts.jsonl"
 
@@ -132,46 +130,36 @@ def read_answers(path: Path) -> Answers:
 
 
 def compare(
-    registry: Registry,
-    evaluator: Model,
-    rubric: Rubric,
-    sampling: Sampling,
-    models: Sequence[Answers],
-    folder: Path,
-    context: Context,
+    evaluator: DurableStage, rubric: Rubric, sampling: Sampling, models: Sequence[Answers], folder: Path
 ) -> Compared:
     """Ask about every two models' answers in both orders; verdicts are kept in ``folder``, the same call continues.
 
-    Equal answers are a tie that nobody is asked about. Raises ``InputError`` where two models have one name, or no
-    prompt in common.
+    Equal answers are a tie, for which the evaluator is not called. Raises ``InputError`` if two models have the same
+    name, or no prompt in common.
     """
     names = [answers.model for answers in models]
     if len(set(names)) != len(names):
         raise InputError(f"two of the models have one name ({', '.join(names)}); rename a generator or a file")
-    asked = f"{evaluator.plugin} {evaluator.name} {json.dumps(dict(evaluator.settings), sort_keys=True)} {rubric!r}"
-    pairs = {contest.comparison_id: (contest, texts) for contest, texts in _contests(models, asked)}
-    prompts = {id: text for answers in models for id, text in answers.prompts.items()}
-    known = [_settled(contest) for contest, texts in pairs.values() if _is_same(texts)]
-    units = [
-        Unit(Comparison(id, prompts[contest.prompt_id], *texts), (id,))
-        for id, (contest, texts) in pairs.items()
-        if not _is_same(texts)
-    ]
+    model = evaluator.model
+    question = f"{model.plugin} {model.name} {json.dumps(dict(model.settings), sort_keys=True)} {rubric!r}"
+    contests = {contest.comparison_id: contest for contest, _ in _contests(models, question)}
+    asked, ties = split_equal(comparison for _, comparison in _contests(models, question))
+    units = [Unit(comparison, (comparison.id,)) for comparison in asked]
 
-    def ask(items: Sequence[Comparison], chunk: int) -> Iterator[JudgedContest]:
-        seeded = evolve(sampling, seed=derive_seed(sampling.seed, "head-to-head", chunk))
-        for verdict in counted(stages.evaluate(registry, evaluator, items, rubric, seeded, quiet(context)), context):
-            yield _with_contest(pairs[verdict.comparison_id][0], verdict)
+    def evaluate(*arguments: Any, **named: Any) -> Iterator[JudgedContest]:
+        for verdict in stages.evaluate(*arguments, **named):
+            yield _with_contest(contests[verdict.comparison_id], verdict)
 
-    item_by_item = registry.info(evaluator.plugin).item_by_item
-    found = finish(folder / VERDICTS, JudgedContest, units, ask, item_by_item)
+    path, seed = folder / VERDICTS, (sampling.seed, "head-to-head")
+    found = finish_file(path, JudgedContest, units, evaluator, evaluate, sampling, seed, rubric=rubric)
+    known = [_with_contest(contests[verdict.comparison_id], verdict) for verdict in ties]
     verdicts = tuple(sorted([*known, *found], key=lambda judged: judged.id))
-    write_rows(folder / VERDICTS, verdicts)
+    write_rows(path, verdicts)
     return Compared(verdicts, _unmatched(models), tuple(names))
 
 
-def _contests(models: Sequence[Answers], asked: str) -> Iterator[tuple[Contest, tuple[str, str]]]:
-    """Both orders of every two models on every prompt that both answered."""
+def _contests(models: Sequence[Answers], question: str) -> Iterator[tuple[Contest, Comparison]]:
+    """Both orders of every two models on every prompt that both answered; ``question`` names evaluator and rubric."""
     for left, right in combinations(models, 2):
         shared = sorted(left.texts.keys() & right.texts.keys())
         if not shared:
@@ -180,16 +168,9 @@ def _contests(models: Sequence[Answers], asked: str) -> Iterator[tuple[Contest, 
             for first, second in ((left, right), (right, left)):
                 texts = first.texts[seed, prompt_id], second.texts[seed, prompt_id]
                 words = [len(text.split()) for text in texts]
-                id = content_id(asked, str(seed), prompt_id, first.model, second.model, *texts)
-                yield Contest(id, prompt_id, first.model, second.model, words[0], words[1], seed), texts
-
-
-def _is_same(texts: tuple[str, str]) -> bool:
-    return texts[0].strip() == texts[1].strip()
-
-
-def _settled(contest: Contest) -> JudgedContest:
-    return _with_contest(contest, Verdict(contest.comparison_id, 0.5, detail="equal answers, not asked"))
+                id = content_id(question, str(seed), prompt_id, first.model, second.model, *texts)
+                contest = Contest(id, prompt_id, first.model, second.model, words[0], words[1], seed)
+                yield contest, Comparison(id, left.prompts[prompt_id], *texts)
 
 
 def _with_contest(contest: Contest, verdict: Verdict) -> JudgedContest:

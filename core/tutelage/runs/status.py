@@ -10,6 +10,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from tutelage.files.whole import temporary_beside
 from tutelage.planning.artifacts import LOCK
 from tutelage.planning.steps import Step
 from tutelage.runs.run import Run
@@ -59,7 +60,7 @@ def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepSta
     journal = store.journal(step.output, object).path
     if journal.exists():
         return StepStatus(step, "in progress", journal.read_bytes().count(b"\n"))
-    started = store.path(step.output).with_name(f".{store.path(step.output).name}.tmp").exists()
+    started = temporary_beside(store.path(step.output)).exists()
     return StepStatus(step, "in progress" if started else "to come")
 
 

@@ -20,6 +20,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError, RunLockedError
 from tutelage.files.jsonl import converter, dump, read_records, write_json, write_rows
+from tutelage.files.whole import commit_folder, fresh_folder
 from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG
 
 T = TypeVar("T")
@@ -87,8 +88,8 @@ class Store:
 
     def journal(self, relative: str, cls: type[T]) -> Journal[T]:
         """The journal of an unfinished JSON-lines artifact."""
-        place = self.path(relative)
-        return Journal(place.with_name(f".{place.name}.journal"), cls)
+        path = self.path(relative)
+        return Journal(path.with_name(f".{path.name}.journal"), cls, relative)
 
     def note_step(self, output: str, seconds: float, counts: Mapping[str, int], cost: float = 0.0) -> None:
         """Note what became of a step's items, before its artifact is put into its place."""
@@ -117,27 +118,21 @@ class Store:
 
     def fresh_folder(self, relative: str) -> Path:
         """An empty folder beside the place of a folder artifact, for ``rename`` to put there when it is whole."""
-        place = self.path(relative)
-        temporary = place.with_name(f".{place.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        return temporary
+        return fresh_folder(self.path(relative))
 
     def rename(self, temporary: Path, relative: str) -> None:
         """Make a whole folder durable and put it into its place."""
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        temporary.rename(self.path(relative))
+        commit_folder(temporary, self.path(relative))
 
 
 class Journal(Iterable[T]):
     """The finished items of an unfinished step, one JSON line each."""
 
-    def __init__(self, path: Path, cls: type[T]) -> None:
+    def __init__(self, path: Path, cls: type[T], artifact: str = "") -> None:
         self.path = path
         self.cls = cls
+        self.artifact = artifact or path.name
+        """The artifact that it becomes, for messages."""
         self._file: IO[str] | None = None
 
     def __iter__(self) -> Iterator[T]:

@@ -23,6 +23,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.records import Candidate, Model, Outcome, Sampling
 from tutelage.results.alpaca_eval_files import Output, read_annotations
+from tutelage.runs.durable import DurableStage
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
 
@@ -63,10 +64,10 @@ def test_verdicts_are_asked_once_and_the_library_reads_the_annotations_alike(
     server: ApiServer, registry: Registry, annotator: Annotator, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    rows = annotate(registry, evaluator(server), annotator, OUTPUTS, REFERENCE, folder, Context())
+    rows = annotate(DurableStage(registry, evaluator(server), Context()), annotator, OUTPUTS, REFERENCE, folder)
     assert len(server.asked()) == len(REFERENCE)
     before = (folder / "annotations.json").read_bytes()
-    annotate(registry, evaluator(server), annotator, OUTPUTS, REFERENCE, folder, Context())
+    annotate(DurableStage(registry, evaluator(server), Context()), annotator, OUTPUTS, REFERENCE, folder)
     assert len(server.asked()) == len(REFERENCE)
     assert (folder / "annotations.json").read_bytes() == before
     made = win_rates(read_annotations(folder / "annotations.json"))
@@ -87,19 +88,19 @@ def test_what_was_answered_before_a_stop_is_not_asked_again(
     folder, model = tmp_path / "out", evaluator(server, revision="1", price={"input": 1.0, "output": 1.0})
     with pytest.raises(BudgetError):
         context = Context(caller=Caller(budget=Budget(0.006)))
-        annotate(registry, model, annotator, OUTPUTS, REFERENCE, folder, context)
+        annotate(DurableStage(registry, model, context), annotator, OUTPUTS, REFERENCE, folder)
     asked = len(server.asked())
     assert 0 < asked < len(REFERENCE)
-    annotate(registry, model, annotator, OUTPUTS, REFERENCE, folder, Context())
+    annotate(DurableStage(registry, model, Context()), annotator, OUTPUTS, REFERENCE, folder)
     assert len(server.asked()) == len(REFERENCE)
 
 
 def test_only_a_changed_output_is_asked_about_again(
     server: ApiServer, registry: Registry, annotator: Annotator, tmp_path: Path
 ) -> None:
-    annotate(registry, evaluator(server), annotator, OUTPUTS, REFERENCE, tmp_path, Context())
+    annotate(DurableStage(registry, evaluator(server), Context()), annotator, OUTPUTS, REFERENCE, tmp_path)
     changed = [evolve(OUTPUTS[0], output="another"), *OUTPUTS[1:]]
-    rows = annotate(registry, evaluator(server), annotator, changed, REFERENCE, tmp_path, Context())
+    rows = annotate(DurableStage(registry, evaluator(server), Context()), annotator, changed, REFERENCE, tmp_path)
     assert len(server.asked()) == len(REFERENCE) + 1
     assert rows[0]["output_2"] == "another"
 
@@ -108,7 +109,7 @@ def test_equal_answers_are_a_draw_and_missing_ones_are_left_out(
     server: ApiServer, registry: Registry, annotator: Annotator, tmp_path: Path
 ) -> None:
     outputs = [evolve(REFERENCE[0], generator="me"), *OUTPUTS[1:3], Output("foreign", "x", "me")]
-    rows = annotate(registry, evaluator(server), annotator, outputs, REFERENCE, tmp_path, Context())
+    rows = annotate(DurableStage(registry, evaluator(server), Context()), annotator, outputs, REFERENCE, tmp_path)
     assert len(server.asked()) == 2
     assert [row["instruction"] for row in rows] == ["task 0", "task 1", "task 2"]
     assert (rows[0]["preference"], rows[0]["raw_completion"]) == (1.5, None)
@@ -118,7 +119,7 @@ def test_a_server_without_log_probabilities_gives_no_verdicts(
     server: ApiServer, registry: Registry, annotator: Annotator, tmp_path: Path
 ) -> None:
     silent = evaluator(server, extra={"logprobs": None})
-    rows = annotate(registry, silent, annotator, OUTPUTS, REFERENCE, tmp_path, Context())
+    rows = annotate(DurableStage(registry, silent, Context()), annotator, OUTPUTS, REFERENCE, tmp_path)
     assert {row["preference"] for row in rows} == {None}
     made = results(read_annotations(tmp_path / "annotations.json"))
     assert (made.win_rate, made.unparsed, made.n_total) == (None, len(REFERENCE), 0)
@@ -127,7 +128,7 @@ def test_a_server_without_log_probabilities_gives_no_verdicts(
 def test_the_annotator_is_named_after_who_was_asked(
     server: ApiServer, registry: Registry, annotator: Annotator, tmp_path: Path
 ) -> None:
-    rows = annotate(registry, evaluator(server), annotator, OUTPUTS, REFERENCE, tmp_path, Context())
+    rows = annotate(DurableStage(registry, evaluator(server), Context()), annotator, OUTPUTS, REFERENCE, tmp_path)
     assert {row["annotator"] for row in rows} == {"weighted_alpaca_eval_gpt4_turbo by openai:gpt-test"}
     write_leaderboard(tmp_path / "leaderboard.csv", results(read_annotations(tmp_path / "annotations.json")))
     header, row = (tmp_path / "leaderboard.csv").read_text().splitlines()
@@ -141,7 +142,7 @@ def test_the_annotator_is_named_after_who_was_asked(
 def test_outputs_of_another_benchmark_are_an_error(registry: Registry, annotator: Annotator, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none of the outputs answers an instruction"):
         foreign = [Output("foreign", "x", "me")]
-        annotate(registry, Model("openai", "m"), annotator, foreign, REFERENCE, tmp_path, Context())
+        annotate(DurableStage(registry, Model("openai", "m"), Context()), annotator, foreign, REFERENCE, tmp_path)
 
 
 def parrot(asked: list[str], fails: str = "") -> ModuleType:
@@ -178,7 +179,9 @@ def test_a_students_answers_are_written_for_the_leaderboard_and_not_generated_tw
 ) -> None:
     asked: list[str] = []
     for _ in range(2):
-        outputs = answer(parrots(asked), Model("parrot"), "my parrot", REFERENCE, Sampling(0.0), tmp_path, Context())
+        outputs = answer(
+            DurableStage(parrots(asked), Model("parrot"), Context()), "my parrot", REFERENCE, Sampling(0.0), tmp_path
+        )
     assert asked == [row.instruction for row in REFERENCE]
     expected = {"dataset": "koala", "instruction": "task 0", "output": "you said task 0", "generator": "my parrot"}
     assert json.loads((tmp_path / "model_outputs.json").read_text())[0] == expected
@@ -188,8 +191,8 @@ def test_a_students_answers_are_written_for_the_leaderboard_and_not_generated_tw
 def test_an_answer_that_failed_is_left_out_and_tried_again(parrots: Callable[..., Registry], tmp_path: Path) -> None:
     asked: list[str] = []
     failing = parrots(asked, fails="task 3")
-    outputs = answer(failing, Model("parrot"), "p", REFERENCE, Sampling(0.0), tmp_path, Context())
+    outputs = answer(DurableStage(failing, Model("parrot"), Context()), "p", REFERENCE, Sampling(0.0), tmp_path)
     assert len(outputs) == len(REFERENCE) - 1
-    outputs = answer(parrots(asked), Model("parrot"), "p", REFERENCE, Sampling(0.0), tmp_path, Context())
+    outputs = answer(DurableStage(parrots(asked), Model("parrot"), Context()), "p", REFERENCE, Sampling(0.0), tmp_path)
     assert len(outputs) == len(REFERENCE)
     assert asked.count("task 3") == 2 and asked.count("task 4") == 1

@@ -415,24 +415,24 @@ def test_a_caller_for_a_hook_that_a_plugin_only_wraps_is_refused() -> None:
 
 
 def test_what_a_plugin_offers_is_found_by_its_qualified_name(registry: Registry) -> None:
-    assert registry.find_model("echo/loud") == NamedModel("loud-1")
-    prompts = registry.find_prompt_set("echo/few")
+    assert registry.find("models", "echo/loud") == NamedModel("loud-1")
+    prompts = registry.find("prompt_sets", "echo/few")
     assert prompts is not None and list(prompts.load(1, 0)) == ["a"]
-    assert registry.find_rubric("echo/short") == Rubric("short")
-    assert registry.find_pair_rule("echo/any") is sorted
+    assert registry.find("rubrics", "echo/short") == Rubric("short")
+    assert registry.find("pair_rules", "echo/any") is sorted
     assert registry.offered("models") == {"echo/loud": NamedModel("loud-1")}
 
 
 @pytest.mark.parametrize("text", ["microsoft/phi-2", "loud", "/data/prompts.jsonl", ""])
 def test_a_text_that_names_no_plugin_is_left_to_the_caller(registry: Registry, text: str) -> None:
-    assert registry.find_model(text) is None
-    assert registry.find_example_set(text) is None
-    assert registry.find_rated_set(text) is None
+    assert registry.find("models", text) is None
+    assert registry.find("example_sets", text) is None
+    assert registry.find("rated_sets", text) is None
 
 
 def test_a_name_that_the_plugin_does_not_offer_names_the_nearest(registry: Registry) -> None:
     with pytest.raises(InputError) as caught:
-        registry.find_prompt_set("echo/fw")
+        registry.find("prompt_sets", "echo/fw")
     assert str(caught.value) == (
         "plugin 'echo' (registered by hand) has no prompt set 'echo/fw'; did you mean 'echo/few'?"
     )

@@ -16,6 +16,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.preferences.judging import PAIRWISE_RUBRIC
 from tutelage.records import Model, Sampling, content_id
 from tutelage.results.verdict_files import Answers, compare, is_verdicts, read_answers, read_verdicts
+from tutelage.runs.durable import DurableStage
 
 VERDICT = {"prompt_id": "p", "first": "a", "second": "b", "preference": 1.0, "first_words": 2, "second_words": 1}
 OTHER = {**VERDICT, "first": "b", "second": "a", "preference": 0.0, "first_words": 1, "second_words": 2}
@@ -45,7 +46,7 @@ def model(name: str, *texts: str) -> Answers:
 
 def ask(registry: Registry, folder: Path, *models: Answers) -> Any:
     evaluator = Model("numbers")
-    return compare(registry, evaluator, PAIRWISE_RUBRIC, Sampling(0.0), list(models), folder, Context())
+    return compare(DurableStage(registry, evaluator, Context()), PAIRWISE_RUBRIC, Sampling(0.0), list(models), folder)
 
 
 def test_stored_verdicts_stand_for_themselves(write: Any) -> None:

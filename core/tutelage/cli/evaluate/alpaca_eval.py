@@ -17,6 +17,7 @@ from tutelage.errors import InputError
 from tutelage.evaluation.length_control import ANNOTATOR
 from tutelage.records import Sampling
 from tutelage.results.alpaca_eval_files import Output, read_annotations, read_outputs
+from tutelage.runs.durable import DurableStage
 
 
 @attrs.frozen
@@ -81,11 +82,12 @@ def _whole(run: Whole, tables: Path | None, asked: Evaluator) -> AlpacaEvalResul
     from tutelage.alpaca_eval.running import ANNOTATIONS, annotate, check_evaluator
 
     annotator = load_annotator(run.annotator)
-    evaluator = asked.model(f"openai:{annotator.model}")
+    evaluator = asked.model(f"{annotator.provider}:{annotator.model}")
     check_evaluator(asked.registry, evaluator, annotator)
     outputs = _outputs(run, asked)
     with asked.context(str(run.out), "evaluate", len(outputs)) as context:
-        annotate(asked.registry, evaluator, annotator, outputs, run.reference, run.out, context)
+        asking = DurableStage(asked.registry, evaluator, context)
+        annotate(asking, annotator, outputs, run.reference, run.out)
     instructions = {output.instruction for output in run.reference}
     missing = len(instructions - {output.instruction for output in outputs})
     foreign = sum(output.instruction not in instructions for output in outputs)
@@ -105,7 +107,8 @@ def _outputs(run: Whole, asked: Evaluator) -> list[Output]:
         raise InputError(f"{run.outputs}: no such file")
     model = find_model(run.outputs, asked.registry)
     with asked.context(str(run.out), "answers", len(run.reference)) as context:
-        return answer(asked.registry, model, run.name, run.reference, run.sampling, run.out, context)
+        asking = DurableStage(asked.registry, model, context)
+        return answer(asking, run.name, run.reference, run.sampling, run.out)
 
 
 def _show(result: AlpacaEvalResult) -> None:

@@ -20,6 +20,7 @@ from tutelage.records import Sampling
 from tutelage.results.run_results import RunResults, head_to_head_of_runs
 from tutelage.results.verdict_files import Answers, Compared, compare, is_verdicts, read_answers, read_verdicts
 from tutelage.results.wording import metric_words
+from tutelage.runs.durable import DurableStage
 from tutelage.runs.store import is_run
 
 EVALUATOR_METRICS = ("position_bias", "inconsistent", "winner_words", "loser_words", "longer_wins")
@@ -93,15 +94,8 @@ def _ask(models: Sequence[Answers], asked: Evaluator, rubric: str, max_new_token
     evaluator = asked.model()
     expected = len(models) * (len(models) - 1) * min(len(answers.texts) for answers in models)
     with asked.context(str(out), "evaluate", expected) as context:
-        return compare(
-            asked.registry,
-            evaluator,
-            find_rubric(rubric, asked.registry),
-            Sampling(0.0, 1.0, max_new_tokens),
-            models,
-            out,
-            context,
-        )
+        asking = DurableStage(asked.registry, evaluator, context)
+        return compare(asking, find_rubric(rubric, asked.registry), Sampling(0.0, 1.0, max_new_tokens), models, out)
 
 
 def _values(made: HeadToHead) -> dict[str, object]:

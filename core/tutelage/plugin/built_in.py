@@ -1,0 +1,24 @@
+"""The plugin that is core's own: the built-in rubrics and pair rules, offered through the registry like any other's.
+
+Their names need no prefix in a recipe: ``additive`` is ``tutelage/additive``.
+"""
+
+from __future__ import annotations
+
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin_info import PluginInfo
+from tutelage.preferences.judging import ADDITIVE_REASON_FIRST_RUBRIC, ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
+from tutelage.preferences.pairing import RULES
+
+NAME = "tutelage"
+
+
+@hookimpl
+def describe() -> PluginInfo:
+    """The rubrics and the pair rules."""
+    rubrics = (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC)
+    return PluginInfo(
+        help="The rubrics and pair rules that are built in.",
+        rubrics={rubric.name: rubric for rubric in rubrics},
+        pair_rules=RULES,
+    )
