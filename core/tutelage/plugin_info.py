@@ -90,6 +90,9 @@ class PluginInfo:
 
     help: str
     """One line for ``tutelage plugins``."""
+    aliases: tuple[str, ...] = ()
+    """Former or short names under which the plugin is found, too: in a recipe, on the command line, in ``NAME/MODEL``.
+    An alias that another plugin has as its name or alias is an error."""
     settings: type | None = None
     """An attrs class; a field's ``metadata={"help": ...}`` is shown by ``tutelage plugins show``."""
     environment: tuple[EnvironmentVariable, ...] = ()
