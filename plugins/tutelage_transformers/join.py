@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from tutelage.errors import InputError
-from tutelage_transformers.processes.launching import WORKER, accelerate, environment
-from tutelage_transformers.processes.request import REQUEST
+from tutelage_transformers.processes.child import environment
+from tutelage_transformers.training.launching import WORKER, accelerate
+from tutelage_transformers.training.request import REQUEST
 
 _POLL_SECONDS = 1.0
 

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from attrs import field, frozen, validators
 
+from tutelage.context import Context
+from tutelage.errors import PluginError
+
 DEFAULT_MODEL = "microsoft/phi-2"
 """The base model of the published method."""
 DEFAULT_LICENSE = "mit"
@@ -73,3 +76,16 @@ class TransformersSettings:
     accelerate_config: str | None = _setting(
         None, "Your own accelerate config (YAML), for training by FSDP or on several machines, in place of processes."
     )
+
+
+def settings_of(context: Context) -> TransformersSettings:
+    """The plugin's settings of this call; the defaults where it has none. Raises ``PluginError`` for other settings."""
+    if context.settings is None:
+        return TransformersSettings()
+    if not isinstance(context.settings, TransformersSettings):
+        kind = type(context.settings).__name__
+        raise PluginError(
+            f"plugin transformers: its settings are a {kind}; "
+            "make them a tutelage_transformers.settings.TransformersSettings"
+        )
+    return context.settings

@@ -37,7 +37,7 @@ from tutelage.trl_format import message, supervised_row
 from tutelage_transformers.models import quantizing
 from tutelage_transformers.models.chat import ensure_chat
 from tutelage_transformers.models.loading import Loaded
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, fitting
 from tutelage_transformers.training.batching import tokens_held
@@ -175,7 +175,7 @@ def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: 
         peft_config=stock_adapter(kind, options),
     )
     if best and not options.full:
-        adapters.cast_adapters(made.model, adapters.dtype_of(settings_of(options, packed=False)))
+        adapters.cast_adapters(made.model, adapters.adapter_dtype(settings_of(options, packed=False)))
     return made
 
 

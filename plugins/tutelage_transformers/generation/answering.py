@@ -10,7 +10,7 @@ from tutelage.context import Context
 from tutelage.records import Candidate, Demonstration, Model, Outcome, Prompt, Sampling
 from tutelage_transformers.generation.asking import asking
 from tutelage_transformers.generation.engine import Reply
-from tutelage_transformers.models.loading import settings_of
+from tutelage_transformers.settings import settings_of
 
 T = TypeVar("T")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from tutelage.records import Model, Sampling
+from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.engine import Reply, generate
+from tutelage_transformers.generation.pool import Pool
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.chat import question
 from tutelage_transformers.models.loading import Loaded
-from tutelage_transformers.processes import devices
-from tutelage_transformers.processes.pool import Pool
 from tutelage_transformers.settings import TransformersSettings
 
 Ask = Callable[[Sequence[str], int, Sampling], Iterator[list[Reply]]]
@@ -26,14 +26,14 @@ def asking(model: Model, settings: TransformersSettings) -> Ask:
 
     Raises ``InputError`` where the model cannot be loaded: at once in this process, in others once they are asked.
     """
-    names = devices.device_names(settings)
+    names = parallel.device_names(settings)
     if len(names) == 1:
         _release_pools()
         return partial(ask, loading.load(model, settings), settings)
     key = (model.name, settings, loading.stamp(model))
     if key not in _pools:
         release_all()
-        _pools[key] = Pool(model, [devices.of_one_process(settings, name) for name in names])
+        _pools[key] = Pool(model, [parallel.of_one_process(settings, name) for name in names])
     return _pools[key].ask
 
 

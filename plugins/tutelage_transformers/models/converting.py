@@ -10,7 +10,7 @@ from typing import Any
 from tutelage.errors import PluginError
 from tutelage.plugin_info import Conversion
 from tutelage_transformers.models.finding import plainly, require
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 
 _WRITTEN_ANEW = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "config.json")
 

@@ -11,7 +11,7 @@ from tutelage.plugin_info import TokenCounts
 from tutelage.records import Model
 from tutelage_transformers.models import finding, loading
 from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 
 

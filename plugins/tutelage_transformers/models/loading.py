@@ -9,12 +9,12 @@ from typing import Any
 
 from attrs import frozen
 
-from tutelage.context import Context
-from tutelage.errors import InputError, PluginError
+from tutelage.errors import InputError
 from tutelage.records import Model
+from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.models.chat import ensure_chat
 from tutelage_transformers.models.finding import is_local, plainly, require
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 
 
@@ -30,19 +30,6 @@ class Loaded:
 
 _loaded: dict[object, Loaded] = {}
 """The one model that is kept for generation, under what it was loaded from and how."""
-
-
-def settings_of(context: Context) -> TransformersSettings:
-    """The plugin's settings of this call; the defaults where it has none. Raises ``PluginError`` for other settings."""
-    if context.settings is None:
-        return TransformersSettings()
-    if not isinstance(context.settings, TransformersSettings):
-        kind = type(context.settings).__name__
-        raise PluginError(
-            f"plugin transformers: its settings are a {kind}; "
-            "make them a tutelage_transformers.settings.TransformersSettings"
-        )
-    return context.settings
 
 
 def load(model: Model, settings: TransformersSettings) -> Loaded:
@@ -71,14 +58,6 @@ def release_all() -> None:
     if _loaded:
         _loaded.clear()
         empty_cache()
-
-
-def empty_cache() -> None:
-    """Give memory that torch keeps for reuse back to the GPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def stamp(model: Model) -> tuple[tuple[str, int, int], ...]:
@@ -180,32 +159,6 @@ def _fit(weights: Any, tokenizer: Any) -> None:
         config.pad_token_id = tokenizer.pad_token_id
         if config.eos_token_id is None:
             config.eos_token_id = tokenizer.eos_token_id
-
-
-def device_of(settings: TransformersSettings) -> Any:
-    """The torch device to use. Raises ``InputError`` for one that this machine does not have."""
-    import torch
-
-    if settings.device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(settings.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"plugin transformers, settings.device: {settings.device!r} cannot be used here: {reason}"
-        ) from error
-    return device
-
-
-def dtype_of(settings: TransformersSettings) -> Any:
-    """The torch type of the weights for generation."""
-    import torch
-
-    if settings.dtype == "auto":
-        return torch.float32 if device_of(settings).type == "cpu" else torch.bfloat16
-    return getattr(torch, settings.dtype)
 
 
 def _attention(settings: TransformersSettings, device: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tutelage.errors import InputError, PluginError
 from tutelage.records import Model, Objective
+from tutelage_transformers.devices import selection
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.loading import Loaded
 from tutelage_transformers.settings import TransformersSettings
@@ -28,7 +29,7 @@ def check(objective: Objective, settings: TransformersSettings) -> None:
     where = "plugin transformers, settings.quantization: 4bit"
     if objective.lora is None:
         raise InputError(f"{where} needs an adapter to learn on it; give the objective a lora, or leave it out")
-    device = loading.device_of(settings)
+    device = selection.device_of(settings)
     if device.type != "cuda":
         raise InputError(f"{where} needs an NVIDIA GPU, and the device is {device}; leave it out")
     if find_spec("bitsandbytes") is None:

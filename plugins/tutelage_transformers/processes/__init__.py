@@ -1,1 +1,1 @@
-"""Other processes: those that train together, and those that answer, one for each device."""
+"""What all child processes of this plugin share: their environment, and how a failure is reported."""

@@ -24,7 +24,7 @@ def fuse_adapters(model: Any) -> int:
     return len(layers)
 
 
-def dtype_of(settings: TransformersSettings) -> Any:
+def adapter_dtype(settings: TransformersSettings) -> Any:
     """The torch type that an adapter's weights are kept in."""
     import torch
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tutelage.errors import InputError, nearest
 from tutelage.records import Dpo, Lora, Objective, Sft
-from tutelage_transformers.models import loading
+from tutelage_transformers.devices.selection import dtype_of
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.fitting import Fit
 
@@ -76,7 +76,7 @@ def trainer_arguments(
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
-    dtype = str(loading.dtype_of(settings)).removeprefix("torch.")
+    dtype = str(dtype_of(settings)).removeprefix("torch.")
     common: dict[str, Any] = {
         "output_dir": str(output),
         "num_train_epochs": objective.epochs,

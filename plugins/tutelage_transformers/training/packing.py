@@ -17,9 +17,8 @@ from types import MethodType
 from typing import Any
 
 from tutelage.errors import InputError
-from tutelage_transformers.models import segments
+from tutelage_transformers.attention import packed, segments
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training import packed_attention
 
 
 def wanted(model: Any, settings: TransformersSettings) -> bool:
@@ -44,8 +43,8 @@ def _hindrance(model: Any) -> str | None:
 
 def pack(model: Any) -> None:
     """Let ``model`` (a causal language model, before PEFT wraps it) run packed where a batch brings its ``packing``."""
-    packed_attention.register()
-    model.set_attn_implementation(packed_attention.NAME)
+    packed.register()
+    model.set_attn_implementation(packed.NAME)
     backbone = model.base_model
     padded_forward = backbone.forward
 

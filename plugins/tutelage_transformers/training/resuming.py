@@ -24,8 +24,9 @@ from attrs import field, frozen
 from tutelage.context import Context
 from tutelage.jsonl import write_json
 from tutelage.records import Model, Objective
+from tutelage_transformers.devices.parallel import agreed
+from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.models import loading
-from tutelage_transformers.processes.devices import agreed
 from tutelage_transformers.settings import TransformersSettings
 
 MARK = "training.json"
@@ -94,7 +95,7 @@ def training_folder(
         "reference": _stamp(reference) if reference else None,
         "objective": [type(objective).__name__, attrs.asdict(objective)],
         "examples": _digest(examples),
-        "settings": {**attrs.asdict(settings), "device": loading.device_of(settings).type},
+        "settings": {**attrs.asdict(settings), "device": device_of(settings).type},
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
     name = sha256(training["output"].encode()).hexdigest()[:16]

@@ -13,21 +13,22 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Model, Objective, Sft
+from tutelage_transformers.attention.activations import fuse_activations
+from tutelage_transformers.devices import parallel
+from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.generation import asking
 from tutelage_transformers.models import checkpoint, loading, model_card, quantizing
-from tutelage_transformers.models.activations import fuse_activations
 from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import Loaded
-from tutelage_transformers.processes import devices, launching
-from tutelage_transformers.processes.request import Request
-from tutelage_transformers.quiet import quiet
-from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training import adapters, packing, trainers
+from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.settings import TransformersSettings, settings_of
+from tutelage_transformers.training import adapters, launching, packing, trainers
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
 from tutelage_transformers.training.fitting import fit, told_when_full
 from tutelage_transformers.training.gathering import whole_model
+from tutelage_transformers.training.request import Request
 from tutelage_transformers.training.resuming import (
     TrainingFolder,
     keeping_callback,
@@ -47,16 +48,16 @@ def train(
     no half a checkpoint.
     """
     require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
-    settings = loading.settings_of(context)
+    settings = settings_of(context)
     check(objective)
     quantizing.check(objective, settings)
     asking.release_all()
-    processes = devices.training_processes(settings, objective.batch_size)
+    processes = parallel.training_processes(settings, objective.batch_size)
     if processes > 1 or settings.accelerate_config is not None:
         asked = Request.of(model, reference, objective, examples, output, evolve(context, settings=settings))
         launching.launch(asked, processes, context)
     else:
-        one = devices.of_one_process(settings, str(loading.device_of(settings)))
+        one = parallel.of_one_process(settings, str(device_of(settings)))
         train_here(model, reference, objective, examples, output, context.with_settings(one))
     return evolve(model, name=str(output))
 
@@ -66,7 +67,7 @@ def train_here(
 ) -> None:
     """``train`` in this process, which may be one of ``settings.processes`` that train together on their devices."""
     with quiet(), _light_garbage_collection():
-        _train(model, reference, objective, examples, output, loading.settings_of(context), context)
+        _train(model, reference, objective, examples, output, settings_of(context), context)
 
 
 def _train(
@@ -91,7 +92,7 @@ def _train(
     trained = whole_model(trainer, lambda: loading.read(model, evolve(settings, device="cpu"), dtype).model)
     if trained is not None:
         trained = quantizing.on_whole_weights(trained, model, settings)
-        checkpoint.save(trained, start.tokenizer, output, loading.dtype_of(settings), loading.location(model))
+        checkpoint.save(trained, start.tokenizer, output, dtype_of(settings), loading.location(model))
         model_card.write(output, model, reference, objective, examples)
         folder.remove()
 
@@ -110,7 +111,7 @@ def _light_garbage_collection() -> Iterator[None]:
     finally:
         gc.collect()
         gc.unfreeze()
-        loading.empty_cache()
+        empty_cache()
 
 
 def training_dtype(objective: Objective, settings: TransformersSettings) -> Any:
@@ -121,7 +122,7 @@ def training_dtype(objective: Objective, settings: TransformersSettings) -> Any:
     """
     import torch
 
-    return torch.float32 if objective.lora is None else loading.dtype_of(settings)
+    return torch.float32 if objective.lora is None else dtype_of(settings)
 
 
 def build(
@@ -145,7 +146,11 @@ def build(
     rows = read(examples, start.tokenizer, limit)
     packed = packing.wanted(start.model, settings)
     division = fit(
-        devices.share_of(objective, settings), start.model, [tokens_held(row, packed) for row in rows], packed, settings
+        parallel.share_of(objective, settings),
+        start.model,
+        [tokens_held(row, packed) for row in rows],
+        packed,
+        settings,
     )
     common = {
         "model": start.model,
@@ -167,7 +172,7 @@ def build(
             trainer.accelerator.free_memory()
     trainer.remove_callback(PrinterCallback)
     if objective.lora is not None:
-        adapters.cast_adapters(trainer.model, adapters.dtype_of(settings))
+        adapters.cast_adapters(trainer.model, adapters.adapter_dtype(settings))
         if packed and not trainer.is_fsdp_enabled:  # which may keep the weights of an adapter from its layer
             adapters.fuse_adapters(trainer.model)
     return trainer
@@ -208,5 +213,5 @@ def _run(trainer: Any, folder: TrainingFolder, settings: TransformersSettings, c
 def _last(trainer: Any, folder: TrainingFolder) -> Path | None:
     """The training checkpoint to go on from, which the first of several processes chooses."""
     last = folder.last() if trainer.is_world_process_zero() else None
-    step = devices.agreed(step_of(last) if last else 0, trainer.args.device)
+    step = parallel.agreed(step_of(last) if last else 0, trainer.args.device)
     return folder.checkpoint(step) if step else None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from tutelage_transformers.processes.devices import agreed
+from tutelage_transformers.devices.parallel import agreed
 from tutelage_transformers.training import packing
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
 from tutelage_transformers.training.sharing import dealt_out, shared_loader

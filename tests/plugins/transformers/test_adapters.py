@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.adapters import cast_adapters, dtype_of, fuse_adapters
+from tutelage_transformers.training.adapters import adapter_dtype, cast_adapters, fuse_adapters
 
 
 def adapted_layer(dropout: float = 0.0, **options: Any) -> Any:
@@ -81,6 +81,6 @@ def test_only_what_learns_is_cast() -> None:
 def test_the_type_of_an_adapter_is_float32_but_under_four_bits() -> None:
     import torch
 
-    assert dtype_of(TransformersSettings()) == torch.float32
-    assert dtype_of(TransformersSettings(quantization="4bit")) == torch.bfloat16
-    assert dtype_of(TransformersSettings(quantization="4bit", adapter_dtype="float32")) == torch.float32
+    assert adapter_dtype(TransformersSettings()) == torch.float32
+    assert adapter_dtype(TransformersSettings(quantization="4bit")) == torch.bfloat16
+    assert adapter_dtype(TransformersSettings(quantization="4bit", adapter_dtype="float32")) == torch.float32

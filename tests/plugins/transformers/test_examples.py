@@ -7,7 +7,7 @@ import pytest
 
 from tutelage.errors import InputError
 from tutelage_transformers.models.loading import Loaded
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
 
 GOOD = '{"prompt": [{"role": "user", "content": "cat"}], "completion": [{"role": "assistant", "content": "dog"}]}'

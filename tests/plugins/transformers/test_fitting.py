@@ -9,7 +9,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Sft
-from tutelage_transformers.models.activations import fuse_activations
+from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.models.loading import Loaded
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, fitting, packing

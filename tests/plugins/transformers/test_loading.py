@@ -16,7 +16,7 @@ from tutelage.errors import InputError, PluginError
 from tutelage.records import Model
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.finding import require
-from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.settings import TransformersSettings, settings_of
 
 
 def load(name: str | Path, **settings: object) -> loading.Loaded:
@@ -130,7 +130,7 @@ def test_settings_choose_type_and_attention(base: Path) -> None:
 
 def test_settings_of_another_class_are_refused() -> None:
     with pytest.raises(PluginError, match="its settings are a dict"):
-        loading.settings_of(Context(settings={"device": "cpu"}))
+        settings_of(Context(settings={"device": "cpu"}))
 
 
 def test_a_tokenizer_without_an_end_token_is_refused(make_base: Callable[..., Path]) -> None:

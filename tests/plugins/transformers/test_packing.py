@@ -12,9 +12,9 @@ from stock_training import Pair, write_ragged_examples, write_ragged_pairs
 
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_transformers.models.activations import fuse_activations
+from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.models.loading import Loaded, read
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import packing
 from tutelage_transformers.training.arguments import LOSS_TYPES

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 from stock_training import Pair, write_ragged_examples, write_ragged_pairs  # noqa: E402
 
 from tutelage.records import Dpo, Lora, Objective, Sft  # noqa: E402
-from tutelage_transformers.training import packed_attention, packing  # noqa: E402
+from tutelage_transformers.attention import packed  # noqa: E402
+from tutelage_transformers.training import packing  # noqa: E402
 
 LOSS_TOLERANCE = 2e-2
 """In bfloat16, of a loss: the two sides round at other places."""
@@ -34,7 +35,7 @@ def test_the_kernel_is_attention_sequence_by_sequence(size: int, shared: list[in
     tokens = len(plan["tokens"])
     exact = [torch.randn(1, heads, tokens, size, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
     rounded = [states.detach().bfloat16().requires_grad_() for states in exact]
-    results = [packed_attention.attend(None, *states, None, packing=plan)[0] for states in (exact, rounded)]
+    results = [packed.attend(None, *states, None, packing=plan)[0] for states in (exact, rounded)]
     assert results[1].dtype == torch.bfloat16
     direction = torch.randn_like(results[0])
     for result in results:

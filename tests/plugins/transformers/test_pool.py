@@ -17,7 +17,7 @@ from tutelage.errors import InputError, StageError
 from tutelage.records import Candidate, Model, Prompt, Sampling
 from tutelage_transformers.generation import asking
 from tutelage_transformers.generation.answering import candidates
-from tutelage_transformers.processes.pool import ANSWERER, deal
+from tutelage_transformers.generation.pool import ANSWERER, deal
 from tutelage_transformers.settings import TransformersSettings
 
 ONE, TWO = TransformersSettings(device="cpu", processes=1), TransformersSettings(device="cpu", processes=2)

@@ -37,7 +37,7 @@ def test_four_bits_that_cannot_be_had_are_refused_before_anything_is_read(
 def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(quantizing.loading, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(quantizing.selection, "device_of", lambda _: torch.device("cuda"))
     monkeypatch.setattr(quantizing, "find_spec", lambda _: None)
     with pytest.raises(
         PluginError, match=r"bitsandbytes is not installed; run: pip install 'tutelage\[transformers-4bit\]'"

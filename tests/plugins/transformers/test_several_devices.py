@@ -21,13 +21,13 @@ from ranks import train_together
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage_transformers.devices.parallel import share_of, training_processes
 from tutelage_transformers.models.loading import Loaded
-from tutelage_transformers.processes.devices import share_of, training_processes
-from tutelage_transformers.processes.request import STOP, Request, failures
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import trainer_arguments
 from tutelage_transformers.training.fitting import fit
+from tutelage_transformers.training.request import STOP, Request, failures
 from tutelage_transformers.training.sharing import SharedBatches, dealt_out
 from tutelage_transformers.training.step import train
 

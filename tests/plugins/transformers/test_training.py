@@ -13,7 +13,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_transformers.models.loading import read
-from tutelage_transformers.quiet import quiet
+from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import LOSS_TYPES
 from tutelage_transformers.training.step import train

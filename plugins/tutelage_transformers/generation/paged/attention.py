@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from attrs import define, frozen
 
+from tutelage_transformers.attention import segments
+from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.generation.memory import key_shape
-from tutelage_transformers.models import segments
-from tutelage_transformers.models.activations import fuse_activations
 
 NAME = "tutelage_paged"
 """Under which transformers knows this attention."""

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
+from tutelage_transformers.devices.selection import empty_cache
 from tutelage_transformers.generation.memory import MOST_ROWS, bytes_for_pages, bytes_per_token
 from tutelage_transformers.generation.paged.attention import PAGE_SIZE, hindrance, use
 from tutelage_transformers.generation.paged.decoding import Decoder
@@ -19,7 +20,7 @@ from tutelage_transformers.generation.paged.pages import PagePool
 from tutelage_transformers.generation.paged.scheduling import Schedule, size_for
 from tutelage_transformers.generation.paged.state import State
 from tutelage_transformers.generation.requests import Request, Written
-from tutelage_transformers.models.loading import Loaded, empty_cache
+from tutelage_transformers.models.loading import Loaded
 
 _LEAST_WIDTH = 256
 """Room for new tokens, at least, so that a decoder serves candidates and judgements alike."""

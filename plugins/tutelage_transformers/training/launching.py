@@ -7,7 +7,6 @@ each waits for a lock that this one holds as long as it lives.
 from __future__ import annotations
 
 import fcntl
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,14 +18,14 @@ from typing import IO, Any
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
-from tutelage_transformers.processes.request import ALIVE, STOP, TOLD, Request, failures, told
+from tutelage_transformers.processes.child import environment, last_words
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.request import ALIVE, STOP, TOLD, Request, failures, told
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 30.0
 """For the launcher to end its processes before it is killed: what torchrun gives to them."""
-_TAIL_LINES = 20
-WORKER = "tutelage_transformers.processes.worker"
+WORKER = "tutelage_transformers.training.worker"
 
 
 def launch(request: Request, processes: int, context: Context) -> None:
@@ -59,11 +58,6 @@ def accelerate(config: str) -> list[str]:
             f"plugin transformers, settings.accelerate_config: {file}: no such file; `accelerate config` makes one"
         )
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
-
-
-def environment() -> Mapping[str, str]:
-    """One thread a process, unless the user says otherwise: several would fight for the same cores."""
-    return {"OMP_NUM_THREADS": "1", **os.environ}
 
 
 def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) -> int:
@@ -130,9 +124,3 @@ def _error(folder: Path, log: IO[bytes], status: int) -> TutelageError:
         return failure.error("training in several processes")
     words = last_words(log)
     return StageError("\n".join([f"training in several processes ended with status {status}; its last words:", *words]))
-
-
-def last_words(log: IO[bytes]) -> list[str]:
-    """The last lines of what a process wrote."""
-    log.seek(0)
-    return log.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from tutelage_transformers.models import segments
+from tutelage_transformers.attention import segments
 
 NAME = "tutelage_packed"
 """The name under which transformers knows this attention."""

@@ -9,7 +9,6 @@ import fcntl
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,11 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import TutelageError
 from tutelage.jsonl import dump, write_json
-from tutelage_transformers.models import loading
-from tutelage_transformers.processes import devices
-from tutelage_transformers.processes.request import ALIVE, FAILED, STOP, TOLD, Failure, Request, read
+from tutelage_transformers.devices import parallel
+from tutelage_transformers.devices.selection import device_of
+from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.training import step
+from tutelage_transformers.training.request import ALIVE, FAILED, STOP, TOLD, Request, read
 
 
 def main(folder: Path) -> int:
@@ -32,9 +32,7 @@ def main(folder: Path) -> int:
     try:
         _train(read(folder), folder)
     except Exception as error:
-        message = str(error) if isinstance(error, TutelageError) else f"{error}".strip()
-        failure = Failure(type(error).__name__, message, time.monotonic())
-        write_json(folder / FAILED.format(rank=_rank()), failure)
+        write_json(folder / FAILED.format(rank=_rank()), Failure.of(error))
         if isinstance(error, TutelageError):
             return error.exit_code
         raise
@@ -45,12 +43,12 @@ def _train(request: Request, folder: Path) -> None:
     from accelerate import PartialState
 
     local, processes = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    kind = loading.device_of(request.settings).type
+    kind = device_of(request.settings).type
     device = f"cuda:{local}" if kind == "cuda" else kind
-    devices.check_shares(processes, request.objective.batch_size)
+    parallel.check_shares(processes, request.objective.batch_size)
     with (folder / TOLD).open("a", encoding="utf-8") as told:
         context = Context(
-            settings=devices.of_one_process(request.settings, device, processes),
+            settings=parallel.of_one_process(request.settings, device, processes),
             scratch=Path(request.scratch),
             cancelled=(folder / STOP).exists,
         )

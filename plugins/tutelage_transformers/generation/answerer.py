@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -20,7 +19,7 @@ from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.asking import ask
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.loading import Loaded
-from tutelage_transformers.processes.request import Failure
+from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
 
 
@@ -56,7 +55,7 @@ def main() -> None:
         try:
             _answer(inbox, say)
         except TutelageError as error:
-            say({"failed": Failure(type(error).__name__, str(error), time.monotonic())})
+            say({"failed": Failure.of(error)})
 
 
 def _answer(inbox: Inbox, say: Callable[[Any], None]) -> None:

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.records import Objective
-from tutelage_transformers.models import loading
+from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.settings import TransformersSettings
 
 
@@ -20,7 +20,7 @@ def device_names(settings: TransformersSettings) -> list[str]:
     """
     import torch
 
-    device = loading.device_of(settings)
+    device = device_of(settings)
     if device.type != "cuda" or ":" in settings.device:
         _check_one_device(settings, device.type)
         return [str(device)] * (settings.processes or 1)

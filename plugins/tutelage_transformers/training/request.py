@@ -15,13 +15,11 @@ from typing import Any
 
 from attrs import frozen
 
-from tutelage import errors
 from tutelage.context import Context
-from tutelage.errors import StageError, TutelageError
 from tutelage.jsonl import converter, write_json
 from tutelage.records import Dpo, Model, Objective, Sft
-from tutelage_transformers.models import loading
-from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.settings import TransformersSettings, settings_of
 
 REQUEST, ALIVE, STOP, TOLD, FAILED = "request.json", "alive", "stop", "told.jsonl", "failed-{rank}.json"
 
@@ -59,7 +57,7 @@ class Request:
             str(examples.resolve()),
             str(output.resolve()),
             str(context.scratch.resolve()),
-            loading.settings_of(context),
+            settings_of(context),
         )
 
     @property
@@ -77,30 +75,6 @@ class Request:
 def read(folder: Path) -> Request:
     """The request of a folder."""
     return converter().structure(json.loads((folder / REQUEST).read_bytes()), Request)
-
-
-@frozen
-class Failure:
-    """Why a process failed."""
-
-    kind: str
-    """The name of the exception's class."""
-    message: str
-    seconds: float
-    """When, by the clock that all processes of a machine share."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is an error of ``tutelage.errors``, whose message is meant for the user as it is."""
-        kind = getattr(errors, self.kind, None)
-        return isinstance(kind, type) and issubclass(kind, TutelageError)
-
-    def error(self, doing: str) -> TutelageError:
-        """The error for the user; any other than a plain one is a ``StageError`` that says what was being done."""
-        if self.is_plain:
-            kind: type[TutelageError] = getattr(errors, self.kind)
-            return kind(self.message)
-        return StageError(f"{doing} failed: {self.kind}: {self.message}")
 
 
 def failures(folder: Path) -> list[Failure]:

@@ -23,11 +23,11 @@ from tutelage.errors import StageError
 from tutelage.jsonl import converter, dump
 from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.engine import Reply
-from tutelage_transformers.processes.launching import environment, last_words
-from tutelage_transformers.processes.request import Failure
+from tutelage_transformers.processes.child import environment, last_words
+from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
 
-ANSWERER = "tutelage_transformers.processes.answerer"
+ANSWERER = "tutelage_transformers.generation.answerer"
 
 
 def deal(questions: Sequence[str], processes: int) -> list[list[int]]:
