@@ -42,6 +42,7 @@ from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, fitting
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
+from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import build
 from tutelage_transformers.training.trainers import disable_dropout
 
@@ -141,8 +142,9 @@ def objective_of(kind: str, options: argparse.Namespace) -> Objective:
 
 def our_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, packed: bool) -> Any:
     """As ``train_step`` makes it."""
-    settings = settings_of(options, packed)
-    return build(objective_of(kind, options), loaded, None, file, output, settings, Context())
+    objective, settings = objective_of(kind, options), settings_of(options, packed)
+    request = TrainingRequest(Model("transformers"), None, objective, file, output, output, settings)
+    return build(request, loaded, None, output, Context())
 
 
 def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, arm: str) -> Any:

@@ -23,7 +23,7 @@ from tutelage.errors import StageError
 from tutelage.jsonl import converter, dump
 from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.engine import Reply
-from tutelage_transformers.processes.child import environment, last_words
+from tutelage_transformers.processes.child import environment, last_lines
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
 
@@ -139,7 +139,7 @@ class _Answerer:
         with suppress(BrokenPipeError):  # what it was told and did not read any more
             self._process.stdin.close()
         with self._log, self._process:  # closes the pipes, and waits
-            return last_words(self._log)
+            return last_lines(self._log)
 
     def _listen(self, heard: SimpleQueue[Any]) -> None:
         assert self._process.stdout is not None

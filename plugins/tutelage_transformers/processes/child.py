@@ -14,7 +14,7 @@ def environment() -> Mapping[str, str]:
     return {"OMP_NUM_THREADS": "1", **os.environ}
 
 
-def last_words(log: IO[bytes]) -> list[str]:
+def last_lines(log: IO[bytes]) -> list[str]:
     """The last lines of what a process wrote."""
     log.seek(0)
     return log.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]

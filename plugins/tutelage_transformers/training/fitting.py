@@ -99,7 +99,7 @@ def _too_small(objective: Objective, smallest: Fit, needed: int, capacity: int) 
 
 
 @contextmanager
-def told_when_full(objective: Objective, rows: int) -> Iterator[None]:
+def explained_when_full(objective: Objective, rows: int) -> Iterator[None]:
     """Turn a GPU that runs out of memory with ``rows`` at once, against the estimate, into an ``InputError``.
 
     It says what to set.

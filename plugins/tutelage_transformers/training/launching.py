@@ -1,7 +1,7 @@
-"""Training in several processes: asked for by a file, started by torchrun or by the user's own accelerate config.
+"""Training in several processes: described by a file, started by torchrun or by the user's accelerate config.
 
-The processes are started anew for each training. They tell of their steps in a file, and none outlives this process:
-each waits for a lock that this one holds as long as it lives.
+The processes are started anew for each training. They report their steps in a file. Each waits for a lock that this
+process holds, so none outlives it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import IO, Any
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
-from tutelage_transformers.processes.child import environment, last_words
+from tutelage_transformers.processes.child import environment, last_lines
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.request import ALIVE, STOP, TOLD, Request, failures, told
+from tutelage_transformers.training.request import ALIVE, PROGRESS, STOP, TrainingRequest, failures, progress_of
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 30.0
-"""For the launcher to end its processes before it is killed: what torchrun gives to them."""
+"""Time that the launcher has to end its processes before it is killed; torchrun gives them as long."""
 WORKER = "tutelage_transformers.training.worker"
 
 
-def launch(request: Request, processes: int, context: Context) -> None:
-    """Train in ``processes`` processes, or as many as the accelerate config of the settings says, and wait for the end.
+def launch(request: TrainingRequest, processes: int, context: Context) -> None:
+    """Train in ``processes`` processes, or as many as the accelerate config of the settings names, and wait.
 
-    Raises what a process raised of the errors of ``tutelage.errors``, and ``StageError`` with the last lines of the
+    Raises the error of a process if it is one of ``tutelage.errors``, and ``StageError`` with the last lines of the
     log for any other failure.
     """
     command = _command(request.settings, processes)
-    with tempfile.TemporaryDirectory(prefix="request-", dir=context.scratch) as name:
+    with tempfile.TemporaryDirectory(prefix="request-", dir=request.scratch) as name:
         folder = Path(name)
         request.write(folder)
         with (folder / "log.txt").open("w+b") as log:
@@ -51,7 +51,7 @@ def _command(settings: TransformersSettings, processes: int) -> list[str]:
 
 
 def accelerate(config: str) -> list[str]:
-    """The command that launches by the user's accelerate config. Raises ``InputError`` where it is not there."""
+    """Return the command that launches by an accelerate config. Raises ``InputError`` if the file is missing."""
     file = Path(config).expanduser()
     if not file.is_file():
         raise InputError(
@@ -61,18 +61,18 @@ def accelerate(config: str) -> list[str]:
 
 
 def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) -> int:
-    """Run the command to its end and pass on what its processes tell; returns its exit status."""
-    tell: Mapping[str, Callable[[Any], None]] = {
+    """Run the command to its end and pass its progress to the context; returns its exit status."""
+    report: Mapping[str, Callable[[Any], None]] = {
         "expect": context.expect,
         "advance": context.advance,
         "log": context.log,
     }
-    (folder / TOLD).touch()
-    with (folder / TOLD).open(encoding="utf-8") as lines, _alive(folder), _running(command, log) as launcher:
+    (folder / PROGRESS).touch()
+    with (folder / PROGRESS).open(encoding="utf-8") as lines, _alive(folder), _running(command, log) as launcher:
         while True:
             status = launcher.poll()
-            for function, value in _new(lines):  # once more after the end: the last words
-                tell[function](value)
+            for function, value in _new(lines):  # once more after the end, for the last lines
+                report[function](value)
             if status is not None:
                 return status
             if context.cancelled():
@@ -82,9 +82,9 @@ def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) 
 
 @contextmanager
 def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """The launcher of the processes; where it still runs at the end, it is ended, and they with it.
+    """Start the launcher of the processes; at the end it is terminated, if it still runs, and its processes with it.
 
-    It has a session of its own: Ctrl-C is this process's to answer.
+    It has a session of its own, so that Ctrl-C reaches this process alone.
     """
     launcher = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True
@@ -108,19 +108,19 @@ def _alive(folder: Path) -> Iterator[None]:
 
 
 def _new(lines: IO[str]) -> Iterator[tuple[str, object]]:
-    """What has been told since the last time; a line that is half written is left for the next."""
+    """Yield what was reported since the last call; an incomplete line is left for the next call."""
     while True:
-        place = lines.tell()
+        position = lines.tell()
         line = lines.readline()
         if not line.endswith("\n"):
-            lines.seek(place)
+            lines.seek(position)
             return
-        yield told(line)
+        yield progress_of(line)
 
 
 def _error(folder: Path, log: IO[bytes], status: int) -> TutelageError:
-    """One error for the user: what a process said of itself, else the end of what all of them wrote."""
+    """Return one error for the user: that of a process, else the end of the log of all processes."""
     for failure in failures(folder):
         return failure.error("training in several processes")
-    words = last_words(log)
-    return StageError("\n".join([f"training in several processes ended with status {status}; its last words:", *words]))
+    message = f"training in several processes ended with status {status}; the last lines of its log:"
+    return StageError("\n".join([message, *last_lines(log)]))

@@ -1,90 +1,86 @@
-"""What a training in other processes is asked for and what it tells, as files in one folder.
+"""The record of one training, and the files by which child processes receive it and report back.
 
-request.json     what to train: written before the processes start
-alive            locked by the process that asked: where the lock is free, that process is gone
-stop             is there once the user asked to stop
-told.jsonl       steps and metrics, a JSON object a line, from the first process
-failed-RANK.json why a process failed
+A training in child processes has a folder of its own. Its files are:
+
+request.json     the ``TrainingRequest``, written before the processes start
+alive            locked by the parent process: if the lock is free, the parent has ended
+stop             exists once the user has cancelled
+progress.jsonl   steps and metrics, one JSON list per line, written by the first process
+failed-RANK.json the ``Failure`` of a process
 """
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+import cattrs
+from attrs import evolve, frozen
+from cattrs.preconf.json import make_converter
+from cattrs.strategies import configure_tagged_union
 
-from tutelage.context import Context
-from tutelage.jsonl import converter, write_json
-from tutelage.records import Dpo, Model, Objective, Sft
+from tutelage.jsonl import write_json
+from tutelage.records import Model, Objective
 from tutelage_transformers.processes.failure import Failure
-from tutelage_transformers.settings import TransformersSettings, settings_of
+from tutelage_transformers.settings import TransformersSettings
 
-REQUEST, ALIVE, STOP, TOLD, FAILED = "request.json", "alive", "stop", "told.jsonl", "failed-{rank}.json"
+REQUEST, ALIVE, STOP, PROGRESS, FAILED = "request.json", "alive", "stop", "progress.jsonl", "failed-{rank}.json"
 
 
 @frozen
-class Request:
-    """The arguments of a training, as ``training.step.train`` takes them."""
+class TrainingRequest:
+    """One training: made once by ``step.train`` and passed to everything that takes part in it."""
 
     model: Model
+    """The model that training starts from."""
     reference: Model | None
-    sft: Sft | None
-    dpo: Dpo | None
-    """One of these two is the objective."""
-    examples: str
-    output: str
-    scratch: str
+    """The policy that DPO stays near; None is the start model."""
+    objective: Objective
+    examples: Path
+    """JSON lines in TRL's conversational format."""
+    output: Path
+    """The folder that the checkpoint is written into."""
+    scratch: Path
+    """The folder for training checkpoints."""
     settings: TransformersSettings
 
-    @classmethod
-    def of(
-        cls,
-        model: Model,
-        reference: Model | None,
-        objective: Objective,
-        examples: Path,
-        output: Path,
-        context: Context,
-    ) -> Request:
-        """From the arguments of ``training.step.train``; paths are made absolute."""
-        return cls(
-            model,
-            reference,
-            objective if isinstance(objective, Sft) else None,
-            objective if isinstance(objective, Dpo) else None,
-            str(examples.resolve()),
-            str(output.resolve()),
-            str(context.scratch.resolve()),
-            settings_of(context),
-        )
-
-    @property
-    def objective(self) -> Objective:
-        """What to learn by."""
-        objective = self.sft or self.dpo
-        assert objective is not None
-        return objective
-
     def write(self, folder: Path) -> None:
-        """Put the request into its folder."""
-        write_json(folder / REQUEST, self)
+        """Write ``request.json`` with absolute paths: a process on another machine has another working directory."""
+        absolute = evolve(
+            self,
+            examples=self.examples.resolve(),
+            output=self.output.resolve(),
+            scratch=self.scratch.resolve(),
+        )
+        write_json(folder / REQUEST, _converter().unstructure(absolute))
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainingRequest:
+        """Return the request that was written into ``folder``."""
+        return _converter().structure(json.loads((folder / REQUEST).read_bytes()), cls)
 
 
-def read(folder: Path) -> Request:
-    """The request of a folder."""
-    return converter().structure(json.loads((folder / REQUEST).read_bytes()), Request)
+@cache
+def _converter() -> cattrs.Converter:
+    converter = make_converter(forbid_extra_keys=True)
+    configure_tagged_union(Objective, converter)
+    return converter
 
 
 def failures(folder: Path) -> list[Failure]:
-    """Of all processes: plain errors before others, which may be their consequence, and then the first one first."""
+    """Return the failures of all processes.
+
+    Errors of ``tutelage.errors`` come before others, which may be their consequence; within each group the earliest
+    comes first.
+    """
     files = folder.glob(FAILED.format(rank="*"))
-    found = [converter().structure(json.loads(file.read_bytes()), Failure) for file in files]
+    found = [_converter().structure(json.loads(file.read_bytes()), Failure) for file in files]
     return sorted(found, key=lambda failure: (not failure.is_plain, failure.seconds))
 
 
-def told(line: str) -> tuple[str, Any]:
-    """One line of ``told.jsonl``: the name of a function of the context, and what to call it with."""
+def progress_of(line: str) -> tuple[str, Any]:
+    """Parse one line of ``progress.jsonl``: the name of a function of the context, and its argument."""
     name, value = json.loads(line)
     return name, value

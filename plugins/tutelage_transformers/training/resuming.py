@@ -23,11 +23,11 @@ from attrs import field, frozen
 
 from tutelage.context import Context
 from tutelage.jsonl import write_json
-from tutelage.records import Model, Objective
+from tutelage.records import Model
 from tutelage_transformers.devices.parallel import agreed
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.models import loading
-from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.request import TrainingRequest
 
 MARK = "training.json"
 """In each training checkpoint: the training that it belongs to."""
@@ -74,15 +74,7 @@ class TrainingFolder:
                 shutil.rmtree(folder)
 
 
-def training_folder(
-    model: Model,
-    reference: Model | None,
-    objective: Objective,
-    examples: Path,
-    output: Path,
-    settings: TransformersSettings,
-    context: Context,
-) -> TrainingFolder:
+def training_folder(request: TrainingRequest) -> TrainingFolder:
     """The folder, in the context's scratch, of the training that these arguments describe.
 
     Start weights, examples, objective, settings and library versions make it what it is: where one of them is another
@@ -90,16 +82,16 @@ def training_folder(
     """
     training = {
         "schema": 1,
-        "output": os.path.relpath(output.resolve(), context.scratch.resolve()),
-        "model": _stamp(model),
-        "reference": _stamp(reference) if reference else None,
-        "objective": [type(objective).__name__, attrs.asdict(objective)],
-        "examples": _digest(examples),
-        "settings": {**attrs.asdict(settings), "device": device_of(settings).type},
+        "output": os.path.relpath(request.output.resolve(), request.scratch.resolve()),
+        "model": _stamp(request.model),
+        "reference": _stamp(request.reference) if request.reference else None,
+        "objective": [type(request.objective).__name__, attrs.asdict(request.objective)],
+        "examples": _digest(request.examples),
+        "settings": {**attrs.asdict(request.settings), "device": device_of(request.settings).type},
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
     name = sha256(training["output"].encode()).hexdigest()[:16]
-    return TrainingFolder(context.scratch / f"training-{name}", json.loads(json.dumps(training)))
+    return TrainingFolder(request.scratch / f"training-{name}", json.loads(json.dumps(training)))
 
 
 def logged_rows(checkpoint: Path) -> list[dict[str, Any]]:

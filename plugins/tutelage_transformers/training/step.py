@@ -1,4 +1,4 @@
-"""One training step, by SFT or DPO: examples checked, model loaded, TRL run, checkpoint written."""
+"""One training, by SFT or DPO: check the examples, load the model, run TRL, write the checkpoint."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tutelage_transformers.training import adapters, launching, packing, trainer
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
-from tutelage_transformers.training.fitting import fit, told_when_full
+from tutelage_transformers.training.fitting import explained_when_full, fit
 from tutelage_transformers.training.gathering import whole_model
-from tutelage_transformers.training.request import Request
+from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.resuming import (
     TrainingFolder,
     keeping_callback,
@@ -41,67 +41,63 @@ from tutelage_transformers.training.resuming import (
 def train(
     model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
 ) -> Model:
-    """Train ``model`` and write the whole checkpoint into ``output``; returns the model that lies there.
+    """Train ``model`` and write the whole checkpoint into ``output``; returns the model of that folder.
 
-    ``reference`` is the policy that DPO stays near; None is the model that it starts from. Raises ``InputError`` before
-    training for anything wrong with model, objective or examples, and ``StageError`` where the user cancels: there is
-    no half a checkpoint.
+    ``reference`` is the policy that DPO stays near; None is the model that training starts from. Raises ``InputError``
+    before training for anything wrong with model, objective or examples, and ``StageError`` if the user cancels; in
+    both cases no checkpoint is written.
     """
     require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     settings = settings_of(context)
+    request = TrainingRequest(model, reference, objective, examples, output, context.scratch, settings)
     check(objective)
     quantizing.check(objective, settings)
     asking.release_all()
     processes = parallel.training_processes(settings, objective.batch_size)
     if processes > 1 or settings.accelerate_config is not None:
-        asked = Request.of(model, reference, objective, examples, output, evolve(context, settings=settings))
-        launching.launch(asked, processes, context)
+        launching.launch(request, processes, context)
     else:
-        one = parallel.of_one_process(settings, str(device_of(settings)))
-        train_here(model, reference, objective, examples, output, context.with_settings(one))
+        single = parallel.of_one_process(settings, str(device_of(settings)))
+        train_here(evolve(request, settings=single), context)
     return evolve(model, name=str(output))
 
 
-def train_here(
-    model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
-) -> None:
-    """``train`` in this process, which may be one of ``settings.processes`` that train together on their devices."""
+def train_here(request: TrainingRequest, context: Context) -> None:
+    """Do a training in this process, which may be one of ``settings.processes`` that train together.
+
+    Of ``context`` only progress, metrics and cancellation are used.
+    """
     with quiet(), _light_garbage_collection():
-        _train(model, reference, objective, examples, output, settings_of(context), context)
+        _train(request, context)
 
 
-def _train(
-    model: Model,
-    reference: Model | None,
-    objective: Objective,
-    examples: Path,
-    output: Path,
-    settings: TransformersSettings,
-    context: Context,
-) -> None:
+def _train(request: TrainingRequest, context: Context) -> None:
+    settings, objective = request.settings, request.objective
     dtype = training_dtype(objective, settings)
-    start = quantizing.read(model, settings, dtype)
-    other = None
-    if isinstance(objective, Dpo) and reference is not None and not _is_same(reference, model):
-        other = quantizing.read(reference, settings, dtype)
-    folder = training_folder(model, reference, objective, examples, output, settings, context)
-    trainer = build(objective, start, other, examples, folder.path, settings, context)
-    del other  # its memory is for the training
-    with told_when_full(objective, trainer.args.per_device_train_batch_size):
+    start = quantizing.read(request.model, settings, dtype)
+    reference = None
+    if _needs_reference(request):
+        assert request.reference is not None
+        reference = quantizing.read(request.reference, settings, dtype)
+    folder = training_folder(request)
+    trainer = build(request, start, reference, folder.path, context)
+    del reference  # its memory is for the training
+    with explained_when_full(objective, trainer.args.per_device_train_batch_size):
         _run(trainer, folder, settings, context)
-    trained = whole_model(trainer, lambda: loading.read(model, evolve(settings, device="cpu"), dtype).model)
+    trained = whole_model(trainer, lambda: loading.read(request.model, evolve(settings, device="cpu"), dtype).model)
     if trained is not None:
-        trained = quantizing.on_whole_weights(trained, model, settings)
-        checkpoint.save(trained, start.tokenizer, output, dtype_of(settings), loading.location(model))
-        model_card.write(output, model, reference, objective, examples)
+        trained = quantizing.on_whole_weights(trained, request.model, settings)
+        location = loading.location(request.model)
+        checkpoint.save(trained, start.tokenizer, request.output, dtype_of(settings), location)
+        model_card.write(request.output, request.model, request.reference, objective, request.examples)
         folder.remove()
 
 
 @contextmanager
 def _light_garbage_collection() -> Iterator[None]:
-    """Leave the libraries' objects out of garbage collection, and collect the trainer, which is full of cycles.
+    """Keep the libraries' objects out of garbage collection, and collect the trainer at the end: it is full of cycles.
 
-    The libraries are half a million objects, which a full collection walks in 0.2 s, and TRL collects at every start.
+    The libraries have half a million objects. A full collection takes 0.2 s for them, and TRL collects at every start.
     """
     for imports in (trainers.sft_trainer, trainers.dpo_trainer):
         imports()
@@ -115,46 +111,35 @@ def _light_garbage_collection() -> Iterator[None]:
 
 
 def training_dtype(objective: Objective, settings: TransformersSettings) -> Any:
-    """The torch type that the weights are trained in.
+    """Return the torch type that the weights are trained in.
 
     Full fine-tuning keeps them in float32 and computes in the settings' type (mixed precision): a step of 1e-5 is lost
-    in bfloat16. Under an adapter the weights stand still, so they stay in the settings' type.
+    in bfloat16. Under an adapter the weights do not change, so they stay in the settings' type.
     """
     import torch
 
     return torch.float32 if objective.lora is None else dtype_of(settings)
 
 
-def build(
-    objective: Objective,
-    start: Loaded,
-    reference: Loaded | None,
-    examples: Path,
-    output: Path,
-    settings: TransformersSettings,
-    context: Context,
-) -> Any:
-    """The TRL trainer of this step, ready to ``train()``. ``reference`` is None where DPO stays near the start itself.
+def build(request: TrainingRequest, start: Loaded, reference: Loaded | None, folder: Path, context: Context) -> Any:
+    """Return the TRL trainer of a training, ready for ``train()``; its state is saved in ``folder``.
 
-    Raises ``InputError`` with file and line for an example that cannot be trained on.
+    ``start`` is ``request.model`` in memory. ``reference`` is None if DPO stays near the start model itself. Raises
+    ``InputError`` with file and line for an example that cannot be trained on.
     """
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
+    objective, settings = request.objective, request.settings
     limit = min(objective.max_length, loading.context_length(start.model.config))
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
-    rows = read(examples, start.tokenizer, limit)
+    rows = read(request.examples, start.tokenizer, limit)
     packed = packing.wanted(start.model, settings)
-    division = fit(
-        parallel.share_of(objective, settings),
-        start.model,
-        [tokens_held(row, packed) for row in rows],
-        packed,
-        settings,
-    )
+    lengths = [tokens_held(row, packed) for row in rows]
+    division = fit(parallel.share_of(objective, settings), start.model, lengths, packed, settings)
     common = {
         "model": start.model,
-        "args": trainer_arguments(objective, start.model, output, settings, packed, division),
+        "args": trainer_arguments(objective, start.model, folder, settings, packed, division),
         "data_collator": _packing_collator(objective, start, reference) if packed else None,
         "train_dataset": Dataset.from_list(rows),
         "processing_class": start.tokenizer,
@@ -165,21 +150,21 @@ def build(
         trainer = trainers.sft_trainer()(**common)
     else:
         trainers.disable_dropout(start.model)
-        with told_when_full(objective, division.rows):
+        with explained_when_full(objective, division.rows):
             trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
-        if reference is not None:  # its log-probabilities are in the rows by now
+        if reference is not None:  # its log-probabilities are columns of the rows now
             trainer.ref_model = None
             trainer.accelerator.free_memory()
     trainer.remove_callback(PrinterCallback)
     if objective.lora is not None:
         adapters.cast_adapters(trainer.model, adapters.adapter_dtype(settings))
-        if packed and not trainer.is_fsdp_enabled:  # which may keep the weights of an adapter from its layer
+        if packed and not trainer.is_fsdp_enabled:  # FSDP may keep an adapter's weights apart from its layer
             adapters.fuse_adapters(trainer.model)
     return trainer
 
 
 def _packing_collator(objective: Objective, start: Loaded, reference: Loaded | None) -> Any:
-    """Make the models ready to run packed; returns what collates their batches."""
+    """Prepare the models for packed batches; returns the collator of these batches."""
     for loaded in (start, reference):
         if loaded is not None:
             packing.pack(loaded.model)
@@ -188,30 +173,34 @@ def _packing_collator(objective: Objective, start: Loaded, reference: Loaded | N
     return collator(start.tokenizer.pad_token_id)
 
 
-def _is_same(reference: Model, model: Model) -> bool:
-    return Path(loading.location(reference)).resolve() == Path(loading.location(model)).resolve()
+def _needs_reference(request: TrainingRequest) -> bool:
+    """Return whether DPO's reference is another model than the start model, and so has to be loaded too."""
+    if not isinstance(request.objective, Dpo) or request.reference is None:
+        return False
+    reference, start = (Path(loading.location(model)).resolve() for model in (request.reference, request.model))
+    return reference != start
 
 
 def _run(trainer: Any, folder: TrainingFolder, settings: TransformersSettings, context: Context) -> None:
-    """Train, from the folder's checkpoint on where it has one. Raises ``StageError`` where the user cancels."""
+    """Train, from the folder's training checkpoint on if it has one. Raises ``StageError`` if the user cancels."""
     trainer.add_callback(keeping_callback()(folder, settings.checkpoint_minutes, context))
-    last = _last(trainer, folder)
+    last = _last_checkpoint(trainer, folder)
     if last is not None:
-        trainer._total_train_tokens = int(logged_rows(last)[-1]["num_tokens"])  # TRL counts on from 0
+        trainer._total_train_tokens = int(logged_rows(last)[-1]["num_tokens"])  # TRL would count from 0 again
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     state = trainer.state
     if state.global_step < state.max_steps:
-        kept = _last(trainer, folder)
+        kept = _last_checkpoint(trainer, folder)
         if kept is None:
             folder.remove()
         raise StageError(
             f"training was cancelled after {state.global_step} of {state.max_steps} steps; the same command "
-            + (f"goes on after step {step_of(kept)}" if kept else "starts this step again")
+            + (f"continues after step {step_of(kept)}" if kept else "starts this step again")
         )
 
 
-def _last(trainer: Any, folder: TrainingFolder) -> Path | None:
-    """The training checkpoint to go on from, which the first of several processes chooses."""
+def _last_checkpoint(trainer: Any, folder: TrainingFolder) -> Path | None:
+    """Return the training checkpoint to continue from; the first of several processes chooses it."""
     last = folder.last() if trainer.is_world_process_zero() else None
     step = parallel.agreed(step_of(last) if last else 0, trainer.args.device)
     return folder.checkpoint(step) if step else None

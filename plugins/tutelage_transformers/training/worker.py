@@ -1,6 +1,6 @@
-"""One of several processes that train together, under torchrun or accelerate: ``-m`` this module ``FOLDER``.
+"""One of several processes that train together, started by torchrun or accelerate: ``-m`` this module ``FOLDER``.
 
-The folder is that of a ``request``. Only the first process tells of its steps, and only it writes the checkpoint.
+``FOLDER`` is described in ``request``. Only the first process reports progress, and only it writes the checkpoint.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.training import step
-from tutelage_transformers.training.request import ALIVE, FAILED, STOP, TOLD, Request, read
+from tutelage_transformers.training.request import ALIVE, FAILED, PROGRESS, STOP, TrainingRequest
 
 
 def main(folder: Path) -> int:
-    """Train along; returns the exit status. An error is left in the folder for the process that asked."""
+    """Take part in the training; returns the exit status.
+
+    An error is written into the folder for the parent process. One that is not of ``tutelage.errors`` is raised again,
+    so that its traceback is in the log.
+    """
     end_with_parent(folder / ALIVE)
     try:
-        _train(read(folder), folder)
+        _train(TrainingRequest.read(folder), folder)
     except Exception as error:
         write_json(folder / FAILED.format(rank=_rank()), Failure.of(error))
         if isinstance(error, TutelageError):
@@ -39,38 +43,33 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _train(request: Request, folder: Path) -> None:
+def _train(request: TrainingRequest, folder: Path) -> None:
     from accelerate import PartialState
 
     local, processes = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     kind = device_of(request.settings).type
     device = f"cuda:{local}" if kind == "cuda" else kind
     parallel.check_shares(processes, request.objective.batch_size)
-    with (folder / TOLD).open("a", encoding="utf-8") as told:
-        context = Context(
-            settings=parallel.of_one_process(request.settings, device, processes),
-            scratch=Path(request.scratch),
-            cancelled=(folder / STOP).exists,
-        )
+    settings = parallel.of_one_process(request.settings, device, processes)
+    with (folder / PROGRESS).open("a", encoding="utf-8") as file:
+        context = Context(cancelled=(folder / STOP).exists)
         if _rank() == 0:
-            teller = partial(_teller, told)
-            context = evolve(context, expect=teller("expect"), advance=teller("advance"), log=teller("log"))
-        step.train_here(
-            request.model, request.reference, request.objective, Path(request.examples), Path(request.output), context
-        )
-    together = PartialState()
-    together.wait_for_everyone()  # the first process may be writing still
-    together.destroy_process_group()
+            writer = partial(_writer, file)
+            context = evolve(context, expect=writer("expect"), advance=writer("advance"), log=writer("log"))
+        step.train_here(evolve(request, settings=settings), context)
+    state = PartialState()
+    state.wait_for_everyone()  # the first process may still be writing the checkpoint
+    state.destroy_process_group()
 
 
-def _teller(file: IO[str], name: str) -> Callable[[Any], None]:
-    """A function of a context that writes down what it is called with."""
+def _writer(file: IO[str], name: str) -> Callable[[Any], None]:
+    """Return a function of a context that writes its argument into the file, as a line of ``progress.jsonl``."""
 
-    def tell(value: Any) -> None:
+    def write(value: Any) -> None:
         file.write(dump([name, value]) + "\n")
         file.flush()
 
-    return tell
+    return write
 
 
 def _rank() -> int:
@@ -78,11 +77,11 @@ def _rank() -> int:
 
 
 def end_with_parent(lock: Path) -> None:
-    """End this process at once when the one that holds ``lock`` is gone, however it ended."""
+    """End this process at once when the process that holds ``lock`` ends, however it ends."""
 
     def wait() -> None:
         with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # waits as long as the parent lives
+            fcntl.flock(file, fcntl.LOCK_SH)  # blocks until the parent ends
             os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

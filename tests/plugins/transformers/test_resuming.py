@@ -16,6 +16,7 @@ from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.resuming import MARK, step_of, training_folder
 from tutelage_transformers.training.step import train
 
@@ -142,7 +143,7 @@ def test_a_training_that_is_stopped_goes_on_from_where_it_stopped(make: Any) -> 
     expected = make("undisturbed", SFT).run(NEVER)
     halted = make("halted", SFT)
     assert stopped(halted, after=3) == (
-        "training was cancelled after 3 of 12 steps; the same command goes on after step 3"
+        "training was cancelled after 3 of 12 steps; the same command continues after step 3"
     )
     assert halted.run() == expected
 
@@ -198,13 +199,9 @@ def test_two_trainings_may_share_a_scratch_folder(make: Any, tmp_path: Path) -> 
     one = make("one", SFT)
     folders = {
         training_folder(
-            Model("transformers", str(one.start)),
-            None,
-            SFT,
-            one.examples,
-            tmp_path / name,
-            EVERY_STEP,
-            Context(scratch=tmp_path),
+            TrainingRequest(
+                Model("transformers", str(one.start)), None, SFT, one.examples, tmp_path / name, tmp_path, EVERY_STEP
+            )
         ).path
         for name in ("M1", "M2")
     }

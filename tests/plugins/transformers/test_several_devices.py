@@ -27,7 +27,7 @@ from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import trainer_arguments
 from tutelage_transformers.training.fitting import fit
-from tutelage_transformers.training.request import STOP, Request, failures
+from tutelage_transformers.training.request import STOP, TrainingRequest, failures
 from tutelage_transformers.training.sharing import SharedBatches, dealt_out
 from tutelage_transformers.training.step import train
 
@@ -64,14 +64,27 @@ class Both:
         train(self.model, None, self.objective, self.examples, self.output("one"), context)
         return rows
 
-    def request(self, settings: TransformersSettings, output: str = "two") -> Request:
-        context = self.context(settings=settings)
-        return Request.of(self.model, None, self.objective, self.examples, self.output(output), context)
+    def request(self, settings: TransformersSettings, output: str = "two") -> TrainingRequest:
+        scratch = self.context().scratch
+        return TrainingRequest(self.model, None, self.objective, self.examples, self.output(output), scratch, settings)
 
     def by_two(self, settings: TransformersSettings = TWO) -> list[dict[str, Any]]:
         statuses, rows = train_together(self.request(settings), self.folder / "request")
         assert statuses == [0, 0], failures(self.folder / "request")
         return rows
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [SFT, DPO, evolve(SFT, lora=LORA), evolve(DPO, lora=LORA, loss_type={"sigmoid": 1.0, "sft": 0.2})],
+    ids=["sft", "dpo", "sft-lora", "dpo-summed-losses"],
+)
+def test_a_request_is_read_as_it_was_written_but_for_absolute_paths(tmp_path: Path, objective: Objective) -> None:
+    start, near = Model("transformers", "start", {"threads": 1}, "M1"), Model("transformers", "near")
+    request = TrainingRequest(start, near, objective, Path("data.jsonl"), Path("out"), Path("scratch"), TWO)
+    request.write(tmp_path)
+    absolute = {name: Path.cwd() / getattr(request, name) for name in ("examples", "output", "scratch")}
+    assert TrainingRequest.read(tmp_path) == evolve(request, **absolute)
 
 
 def assert_close(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
@@ -137,7 +150,7 @@ def test_a_training_by_two_processes_goes_on_where_it_was_stopped(base: Path, sf
     statuses, rows = train_together(request, tmp_path / "stop", exist_ok=True)
     assert statuses == [StageError.exit_code] * 2 and len(rows) == 1
     assert {failure.message for failure in failures(tmp_path / "stop")} == {
-        "training was cancelled after 1 of 8 steps; the same command goes on after step 1"
+        "training was cancelled after 1 of 8 steps; the same command continues after step 1"
     }
     statuses, rows = train_together(request, tmp_path / "again")
     assert (statuses, rows) == ([0, 0], expected)
