@@ -33,7 +33,7 @@ clean:
 # torch comes first and by its exact pin: any other spec pulls gigabytes of CUDA.
 .venv/demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) torch==2.13.0
-	$(INSTALL) --editable '.[phi2]'
+	$(INSTALL) --editable '.[transformers]'
 	touch $@
 
 .venv/test: .venv/demo

@@ -124,7 +124,8 @@ def plugin_sections() -> Iterator[str]:
         info = registry.info(status.name)
         hooks = ", ".join(f"`{hook}`" for hook in status.hooks)
         tables = [f"### {table.title}\n\n{table_markdown(table)}" for table in info_tables(info, environment=False)]
-        yield "\n\n".join([f"## {status.name}", info.help, f"Hooks: {hooks}.", *tables])
+        aliases = [f"Also found as: {', '.join(f'`{alias}`' for alias in info.aliases)}."] if info.aliases else []
+        yield "\n\n".join([f"## {status.name}", info.help, *aliases, f"Hooks: {hooks}.", *tables])
 
 
 def settings_table(cls: type, nested: bool = True) -> str:

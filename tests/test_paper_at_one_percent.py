@@ -24,7 +24,7 @@ def services():
 
 def one_percent(name, gemini, openai):
     changes = {
-        "models.student": {"plugin": "phi2", "model": "tiny/student", "settings": {"threads": 1}},
+        "models.student": {"plugin": "transformers", "model": "tiny/student", "settings": {"threads": 1}},
         "models.evaluator.settings": {"base_url": openai},
         "data.ift": {"source": "tiny/ift", "count": 32},
         "data.eft": {"source": "tiny/eft", "count": 29},

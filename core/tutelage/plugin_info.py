@@ -90,6 +90,9 @@ class PluginInfo:
 
     help: str
     """One line for ``tutelage plugins``."""
+    aliases: tuple[str, ...] = ()
+    """Former or short names under which the plugin is found, too: in a recipe, on the command line, in ``NAME/MODEL``.
+    An alias that another plugin has as its name or alias is an error."""
     settings: type | None = None
     """An attrs class. ``tutelage plugins show`` shows the docstring of each field (the string literal below it)."""
     environment: tuple[EnvironmentVariable, ...] = ()

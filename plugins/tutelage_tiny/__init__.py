@@ -1,7 +1,7 @@
 """The embedded default: a tiny language model that ships with tutelage, and a world small enough to know the truth.
 
-The plugin is teacher, judge and evaluator, all three by program; the model itself is run by the plugin ``phi2``, as
-Phi-2 is. Nothing here imports torch.
+The plugin is teacher, judge and evaluator, all three by program; the model itself is run by the plugin
+``transformers``, as Phi-2 is. Nothing here imports torch.
 """
 
 from __future__ import annotations

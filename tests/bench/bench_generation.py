@@ -21,10 +21,10 @@ import random_student
 from attrs import frozen
 
 from tutelage.records import Sampling
-from tutelage_phi2.generation.engine import end_tokens, generate
-from tutelage_phi2.generation.memory import MOST_ROWS, bytes_per_token
-from tutelage_phi2.models.chat import ensure_chat, question
-from tutelage_phi2.models.loading import Loaded
+from tutelage_transformers.generation.engine import end_tokens, generate
+from tutelage_transformers.generation.memory import MOST_ROWS, bytes_per_token
+from tutelage_transformers.models.chat import ensure_chat, question
+from tutelage_transformers.models.loading import Loaded
 
 ARMS = ("one-by-one", "static", "full-static", "engine", "full-engine", "judging")
 """In the order in which they run: all share one student, whose attention the engine replaces."""
@@ -65,7 +65,7 @@ def student(size: str, device: str, end_bias: float | None = None) -> Loaded:
 
 
 def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
-    """Through ``tutelage_phi2.generation.engine``, after a short warm-up of its own."""
+    """Through ``tutelage_transformers.generation.engine``, after a short warm-up of its own."""
     rows = batch_size or MOST_ROWS
     started = time.perf_counter()
     _engine(loaded, prompts[: max(1, rows // n)], n, _with_limit(sampling, 2), batch_size)

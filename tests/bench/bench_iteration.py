@@ -62,7 +62,7 @@ name: iteration
 seeds: [0]
 iterations: 1
 models:
-  student: {{plugin: phi2, model: {student}, settings: {{adapter_dtype: {options.adapter_dtype}}}}}
+  student: {{plugin: transformers, model: {student}, settings: {{adapter_dtype: {options.adapter_dtype}}}}}
 data:
   ift: {{source: {folder / "ift.jsonl"}}}
   eft: {{source: {folder / "eft.jsonl"}}}

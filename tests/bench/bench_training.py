@@ -34,16 +34,17 @@ from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.files.trl_format import message, supervised_row
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_phi2.models import quantizing
-from tutelage_phi2.models.chat import ensure_chat
-from tutelage_phi2.models.loading import Loaded
-from tutelage_phi2.quiet import quiet
-from tutelage_phi2.settings import Phi2Settings
-from tutelage_phi2.training import adapters, fitting
-from tutelage_phi2.training.batching import tokens_held
-from tutelage_phi2.training.examples import dpo_rows, sft_rows
-from tutelage_phi2.training.step import build
-from tutelage_phi2.training.trainers import disable_dropout
+from tutelage_transformers.models import quantizing
+from tutelage_transformers.models.chat import ensure_chat
+from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training import adapters, fitting
+from tutelage_transformers.training.batching import tokens_held
+from tutelage_transformers.training.examples import dpo_rows, sft_rows
+from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.step import build
+from tutelage_transformers.training.trainers import disable_dropout
 
 ARMS = (
     *("dpo-packed", "dpo-padded", "dpo-default", "dpo-best"),
@@ -108,7 +109,7 @@ def student(size: str, options: argparse.Namespace) -> Loaded:
     if options.quantization != "none":
         with tempfile.TemporaryDirectory() as folder:
             random_student.write(Path(folder), size, options.device)
-            return quantizing.read(Model("phi2", folder), settings_of(options, packed=True), None)
+            return quantizing.read(Model("transformers", folder), settings_of(options, packed=True), None)
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)
     model = random_student.build(size, None, options.device)
@@ -120,9 +121,9 @@ def student(size: str, options: argparse.Namespace) -> Loaded:
     return Loaded(model, tokenizer)
 
 
-def settings_of(options: argparse.Namespace, packed: bool) -> Phi2Settings:
+def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettings:
     """The plugin's settings for our arms."""
-    return Phi2Settings(
+    return TransformersSettings(
         device="auto" if options.device == "cuda" else options.device,
         packing=packed,
         adapter_dtype=options.adapter_dtype,
@@ -141,8 +142,9 @@ def objective_of(kind: str, options: argparse.Namespace) -> Objective:
 
 def our_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, packed: bool) -> Any:
     """As ``train_step`` makes it."""
-    settings = settings_of(options, packed)
-    return build(objective_of(kind, options), loaded, None, file, output, settings, Context())
+    objective, settings = objective_of(kind, options), settings_of(options, packed)
+    request = TrainingRequest(Model("transformers"), None, objective, file, output, output, settings)
+    return build(request, loaded, None, output, Context())
 
 
 def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, arm: str) -> Any:
@@ -175,7 +177,7 @@ def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: 
         peft_config=stock_adapter(kind, options),
     )
     if best and not options.full:
-        adapters.cast_adapters(made.model, adapters.dtype_of(settings_of(options, packed=False)))
+        adapters.cast_adapters(made.model, adapters.adapter_dtype(settings_of(options, packed=False)))
     return made
 
 

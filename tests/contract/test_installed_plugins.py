@@ -23,8 +23,8 @@ LOCAL = [name for name in REGISTRY.names() if not REGISTRY.info(name).item_by_it
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The random Phi of the phi2 plugin's own tests: a base model, as small as one can be."""
-    write_base = runpy.run_path(str(ROOT / "tests/plugins/phi2/conftest.py"))["write_base"]
+    """The random Phi of the student plugin's own tests: a base model, as small as one can be."""
+    write_base = runpy.run_path(str(ROOT / "tests/plugins/transformers/conftest.py"))["write_base"]
     return Path(write_base(tmp_path_factory.mktemp("base")))
 
 

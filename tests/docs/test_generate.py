@@ -32,6 +32,6 @@ def test_the_pages_hold_every_command_hook_recipe_key_and_setting() -> None:
         assert text in pages["hooks"]
     for text in ("| `generation.n` | whole number | 4 |", "| `dpo.lora.r` |", "`demonstration-vs-own`", "`pairwise`"):
         assert text in pages["recipe"]
-    for text in ("## phi2", "## tiny", "| `gradient_checkpointing` | true or false or nothing |"):
+    for text in ("## transformers", "## tiny", "| `gradient_checkpointing` | true or false or nothing |"):
         assert text in pages["plugins"]
     assert "::" not in pages["hooks"]

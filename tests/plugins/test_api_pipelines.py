@@ -31,7 +31,7 @@ RECIPE = {
     "seeds": [0],
     "iterations": 1,
     "models": {
-        "student": {"plugin": "phi2", "model": "tiny/student", "settings": {"threads": 1}},
+        "student": {"plugin": "transformers", "model": "tiny/student", "settings": {"threads": 1}},
         "teacher": {"plugin": "tiny"},
         "evaluator": {"plugin": "tiny"},
     },

@@ -61,7 +61,7 @@ def _command(server: ApiServer, student: Path, out: Path) -> list[str]:
     evaluator = ["--evaluator", "openai:gpt-test", "--set", f"base_url={server.url}/v1", "--set", "revision=test"]
     length = ["--max-new-tokens", "24", "--name", "tiny-student"]
     files = ["--reference", str(REFERENCE), "--tables", str(DATA), "--out", str(out), "--json"]
-    return [TUTELAGE, "evaluate", "alpaca-eval", f"phi2:{student}", *evaluator, *length, *files]
+    return [TUTELAGE, "evaluate", "alpaca-eval", f"transformers:{student}", *evaluator, *length, *files]
 
 
 def _environment(folder: Path) -> dict[str, str]:

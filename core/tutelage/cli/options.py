@@ -74,7 +74,7 @@ def recipe_options(command: Command) -> Command:
 def _choose(
     name: str | None, directory: str | None, changes: Mapping[str, Any], roles: Mapping[str, str], registry: Registry
 ) -> Chosen:
-    recipe = load_recipe(_recipe_path(name, directory), changes, roles)
+    recipe = load_recipe(_recipe_path(name, directory), changes, roles, registry.name_of)
     return Chosen(recipe, Path(directory) if directory else Path("runs") / recipe.name, registry)
 
 

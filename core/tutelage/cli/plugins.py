@@ -30,7 +30,7 @@ def command(context: click.Context, registry: Registry, as_json: bool) -> None:
         say(json.dumps([status.as_json() for status in registry.statuses()], indent=2))
         return
     rows = [_row(status) for status in registry.statuses()]
-    columns = ("plugin", "distribution", "status", "hooks")
+    columns = ("plugin", "aliases", "distribution", "status", "hooks")
     show(Table(columns, rows, left=frozenset(columns)))
     for status in registry.statuses():
         if status.error:
@@ -42,24 +42,26 @@ def command(context: click.Context, registry: Registry, as_json: bool) -> None:
 @click.pass_obj
 def show_command(registry: Registry, name: str) -> None:
     """Show a plugin's hooks, settings, environment and what else it offers; a failed one's traceback."""
-    statuses = [status for status in registry.statuses() if status.name == name]
+    statuses = [status for status in registry.statuses() if name in (status.name, *status.aliases)]
     if not statuses:
         registry.info(name)  # raises, and names the nearest one
     for status in statuses:
         say(f"{status.name} ({status.origin}): {status.status}")
         if status.status == "ok":
-            _show_info(registry.info(name), status)
+            _show_info(registry.info(status.name), status)
         else:
             say(status.error or "")
             say(f"\n{status.traceback.rstrip()}" if status.traceback else "")
 
 
-def _row(status: PluginStatus) -> tuple[str, str, str, str]:
-    return status.name, status.origin, status.status, ", ".join(status.hooks)
+def _row(status: PluginStatus) -> tuple[str, str, str, str, str]:
+    return status.name, ", ".join(status.aliases), status.origin, status.status, ", ".join(status.hooks)
 
 
 def _show_info(info: PluginInfo, status: PluginStatus) -> None:
     say(info.help)
+    if status.aliases:
+        say(f"aliases: {', '.join(status.aliases)}")
     say(f"hooks: {', '.join(status.hooks)}")
     for table in info_tables(info):
         say()

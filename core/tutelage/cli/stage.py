@@ -35,7 +35,7 @@ OBJECTIVE_KEYS = tuple(f"{name}." for name in OBJECTIVES)
 def command() -> None:
     """Run one stage over files.
 
-    Files are JSON lines. A model is a run's (runs/demo:M2/self-reward) or a plugin's (phi2:microsoft/phi-2).
+    Files are JSON lines. A model is a run's (runs/demo:M2/self-reward) or a plugin's (transformers:microsoft/phi-2).
     """
 
 

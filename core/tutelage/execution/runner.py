@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
@@ -28,7 +28,7 @@ from tutelage.planning.steps import Step, Summarise, Train, Worker
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, to_yaml
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import Binding, Recipe, Roles
 from tutelage.records import Model
 from tutelage.results.summarise import write_summary
 from tutelage.results.summary import Summary, read_summary
@@ -65,7 +65,7 @@ def run(
     plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
-    check_same_recipe(store, checked)
+    check_same_recipe(store, checked, registry)
     if any(isinstance(step, Train) and not store.has(step.output) for step in plan.steps):
         check_lengths(checked, registry)
     with store.lock():
@@ -83,17 +83,17 @@ def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None,
     return Context(cancelled=stop, caller=caller)
 
 
-def check_same_recipe(store: Store, recipe: Recipe) -> None:
+def check_same_recipe(store: Store, recipe: Recipe, registry: Registry) -> None:
     """Raise InputError where the folder holds a run of another recipe, naming the lines that differ.
 
     A run may go on with another budget, and with another ``micro_batch_size`` where a GPU turned out too small: a step
-    learns from the same examples however many are held at once.
+    learns from the same examples however many are held at once. A plugin may be named by its name or by an alias.
     """
     kept = store.path(RECIPE)
     if not kept.exists():
         return
     # read again, not compared as text: a key that is newer than the run has its default there
-    before, now = (_lines_that_matter(one) for one in (load_recipe(kept), recipe))
+    before, now = (_lines_that_matter(one, registry) for one in (load_recipe(kept), recipe))
     if before != now:
         differing = [line.strip() for line in now if line not in before] or ["lines were left out"]
         raise InputError(
@@ -102,9 +102,23 @@ def check_same_recipe(store: Store, recipe: Recipe) -> None:
         )
 
 
-def _lines_that_matter(recipe: Recipe) -> list[str]:
-    lines = to_yaml(evolve(recipe, budget=None)).splitlines()
+def _lines_that_matter(recipe: Recipe, registry: Registry) -> list[str]:
+    lines = to_yaml(evolve(recipe, budget=None, models=_with_plugin_names(recipe.models, registry))).splitlines()
     return [line for line in lines if not line.strip().startswith("micro_batch_size:")]
+
+
+def _with_plugin_names(models: Roles, registry: Registry) -> Roles:
+    """The bindings with each plugin's own name in place of an alias, in the names of its models too."""
+    offered = registry.offered("models")
+
+    def named(binding: Binding) -> Binding:
+        plugin, _, model = binding.model.partition("/")
+        qualified = f"{registry.name_of(plugin)}/{model}"
+        model = qualified if qualified in offered else binding.model
+        return evolve(binding, plugin=registry.name_of(binding.plugin), model=model)
+
+    bindings: dict[str, Binding | None] = asdict(models, recurse=False)
+    return evolve(models, **{role: named(binding) for role, binding in bindings.items() if binding is not None})
 
 
 @frozen

@@ -19,7 +19,7 @@ def check_binding(role: str, bound: Binding | None, hooks: set[str], registry: R
     """Check that a role is bound to a working plugin with the hooks it needs, and that its settings are right."""
     if bound is None:
         raise InputError(f"models.{role}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
-    if bound.plugin not in {status.name for status in registry.statuses()}:
+    if registry.name_of(bound.plugin) not in {status.name for status in registry.statuses()}:
         known = nearest(bound.plugin, registry.names())
         raise InputError(f"models.{role}.plugin: no plugin {bound.plugin!r} is installed{known}")
     for hook in sorted(hooks):

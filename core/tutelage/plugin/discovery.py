@@ -25,6 +25,8 @@ class PluginStatus:
     distribution: str | None = None
     """None where it was registered by hand."""
     version: str | None = None
+    aliases: tuple[str, ...] = ()
+    """Other names under which the plugin is found; known once it is loaded."""
     status: State = "ok"
     hooks: tuple[str, ...] = ()
     """Those that it implements; one that it only wraps as ``judge (wrapper)``."""
@@ -35,8 +37,9 @@ class PluginStatus:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``tutelage plugins --json``."""
-        keys = ("name", "distribution", "version", "status", "hooks", "error")
-        return {key: getattr(self, key) for key in keys} | {"hooks": list(self.hooks)}
+        keys = ("name", "aliases", "distribution", "version", "status", "hooks", "error")
+        values = {key: getattr(self, key) for key in keys}
+        return values | {"aliases": list(self.aliases), "hooks": list(self.hooks)}
 
     @property
     def origin(self) -> str:
@@ -49,6 +52,11 @@ class PluginStatus:
     def label(self) -> str:
         """Name and origin for messages: ``plugin 'tiny' (tutelage 0.1.0)``."""
         return f"plugin {self.name!r} ({self.origin})"
+
+
+def is_own(entry_point: EntryPoint) -> bool:
+    """Whether the plugin ships with tutelage."""
+    return status_of(entry_point, "ok").distribution == OWN_DISTRIBUTION
 
 
 def installed() -> dict[str, list[EntryPoint]]:
@@ -77,7 +85,7 @@ def settle(claims: Sequence[EntryPoint]) -> tuple[EntryPoint | None, list[Plugin
 
     tutelage's own plugins cannot be shadowed; among strangers nothing says which one is meant, and none is loaded.
     """
-    own = [claim for claim in claims if status_of(claim, "ok").distribution == OWN_DISTRIBUTION]
+    own = [claim for claim in claims if is_own(claim)]
     chosen = next((group[0] for group in (own, claims) if len(group) == 1), None)
     origins = " and ".join(status_of(claim, "ok").origin for claim in claims)
     outcome = "only tutelage's own is loaded" if chosen else "none of them is loaded"

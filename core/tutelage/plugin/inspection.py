@@ -79,10 +79,14 @@ def hook_problems(plugin: object) -> Iterator[str]:
 
 
 def _name_problems(plugin: object, name: str) -> Iterator[str]:
-    if not name or any(letter in _RESERVED or letter.isspace() for letter in name):
+    if not _can_be_a_name(name):
         yield f"{name!r} cannot be a plugin's name: it is empty or has a space or one of {_RESERVED!r}"
     if type(plugin).__hash__ is None:
         yield f"an object of type {type(plugin).__name__} is not hashable, as a plugin must be (attrs: eq=False)"
+
+
+def _can_be_a_name(name: str) -> bool:
+    return bool(name) and not any(letter in _RESERVED or letter.isspace() for letter in name)
 
 
 def _implementations(manager: pluggy.PluginManager, plugin: object) -> Iterator[tuple[str, pluggy.HookImpl]]:
@@ -125,6 +129,11 @@ def _described(manager: pluggy.PluginManager, plugin: object) -> PluginInfo:
 def _info_problems(info: PluginInfo) -> Iterator[str]:
     if info.settings is not None:
         yield from _settings_problems(info.settings)
+    if not isinstance(info.aliases, tuple):
+        yield f"aliases must be a tuple of names, not {type(info.aliases).__name__}"
+    for alias in info.aliases:
+        if not isinstance(alias, str) or not _can_be_a_name(alias):
+            yield f"aliases: {alias!r} cannot be a plugin's name: it is empty or has a space or one of {_RESERVED!r}"
     for variable in info.environment:
         if not isinstance(variable, EnvironmentVariable):
             yield f"environment must hold EnvironmentVariable, not {type(variable).__name__}"

@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
 from tutelage.plugin import built_in
-from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, settle, status_of
+from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, settle, status_of
 from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.preferences.pairing import PairRule
@@ -35,6 +35,10 @@ class _Registered:
     plugin: object
     status: PluginStatus
     facts: InspectedPlugin
+
+
+class _NameTakenError(PluginError):
+    """Another plugin has the name or alias already."""
 
 
 class Registry:
@@ -56,7 +60,8 @@ class Registry:
     def discover(cls, blocked: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Registry:
         """Load every installed plugin (entry points of the group ``tutelage``) that is not blocked.
 
-        ``blocked`` names plugins not to load, as ``TUTELAGE_NO_PLUGINS=a,b`` in ``environment`` does. A plugin that
+        ``blocked`` names plugins not to load, as ``TUTELAGE_NO_PLUGINS=a,b`` in ``environment`` does. A plugin that is
+        blocked by an alias is imported, since only the plugin knows its aliases, but cannot be used. A plugin that
         cannot be loaded is in ``statuses()`` with its error and stops nobody. Raises ``InputError`` where a blocked
         name is not installed.
         """
@@ -64,9 +69,7 @@ class Registry:
         found = installed()
         why_blocked = dict.fromkeys(_names(environment.get(BLOCK_VARIABLE, "")), f"blocked by {BLOCK_VARIABLE}")
         why_blocked |= dict.fromkeys(blocked, "blocked by --no-plugin")
-        for name, why in why_blocked.items():
-            if name not in found:
-                raise InputError(f"plugin {name!r}, {why}, is not installed{nearest(name, found)}")
+        to_load = []
         for name, claims in found.items():
             if name in why_blocked:
                 registry._refused += [status_of(claim, "blocked", why_blocked[name]) for claim in claims]
@@ -74,7 +77,12 @@ class Registry:
             chosen, refused = settle(claims)
             registry._refused += refused
             if chosen is not None:
-                registry._load(chosen)
+                to_load.append(chosen)
+        for entry_point in sorted(to_load, key=is_own, reverse=True):  # own plugins first: they keep their aliases
+            registry._load(entry_point)
+        for name, why in why_blocked.items():
+            if name not in found and not registry._block(name, why):
+                raise InputError(f"plugin {name!r}, {why}, is not installed{nearest(name, found)}")
         return registry
 
     def register(self, plugin: object, name: str) -> None:
@@ -83,7 +91,7 @@ class Registry:
 
     def unregister(self, name: str) -> None:
         """Take a plugin out again. Raises ``PluginError`` where it is not registered."""
-        self.info(name)
+        name = self._get(name).status.name
         self._manager.unregister(name=name)
         del self._registered[name]
 
@@ -97,6 +105,19 @@ class Registry:
         return sorted(
             name for name, registered in self._installed().items() if hook is None or hook in registered.facts.hooks
         )
+
+    def name_of(self, name: str) -> str:
+        """The name of the plugin that is found under ``name``, which may be one of its aliases.
+
+        Any other text is returned as it is. A plugin is found under its own name before another one's alias.
+        """
+        if name in self._registered:
+            return name
+        is_refused = any(status.name == name for status in self._refused)
+        for status in self.statuses():
+            if name in status.aliases and not (is_refused and status.distribution != OWN_DISTRIBUTION):
+                return status.name
+        return name
 
     def info(self, name: str) -> PluginInfo:
         """A plugin's description of itself. Raises ``PluginError`` where it cannot be used."""
@@ -130,6 +151,7 @@ class Registry:
         a plugin out with everything it has, which is why a wrapper of a hook should not implement the same hook.
         """
         self.require(name, hook)
+        name = self.name_of(name)
         others = [
             registered.plugin
             for other, registered in self._registered.items()
@@ -207,9 +229,11 @@ class Registry:
         return {name: registered for name, registered in self._registered.items() if name != built_in.NAME}
 
     def _knows(self, name: str) -> bool:
+        name = self.name_of(name)
         return name in self._registered or any(status.name == name for status in self._refused)
 
     def _get(self, name: str) -> _Registered:
+        name = self.name_of(name)
         if name in self._registered:
             return self._registered[name]
         for status in self._refused:
@@ -219,25 +243,53 @@ class Registry:
 
     def _register(self, plugin: object, status: PluginStatus) -> None:
         name = status.name
-        if name in self._registered:
-            raise PluginError(f"the name {name!r} is taken: {self.label(name)} is registered already")
+        self._check_is_free(name, status)
         facts = inspect_plugin(plugin, name)
+        for alias in facts.info.aliases:
+            self._check_is_free(alias, status)
         for registered in self._registered.values():
             if registered.plugin == plugin:
                 raise PluginError(f"it is the same object as {registered.status.label}")
         self._manager.register(plugin, name)
         hooks = (*facts.hooks, *(f"{hook} (wrapper)" for hook in facts.wraps))
-        self._registered[name] = _Registered(plugin, evolve(status, hooks=hooks), facts)
+        described = evolve(status, hooks=hooks, aliases=facts.info.aliases)
+        self._registered[name] = _Registered(plugin, described, facts)
+
+    def _check_is_free(self, name: str, claimant: PluginStatus) -> None:
+        """Raise ``PluginError`` if a registered plugin has this name or alias; the one that came first keeps it."""
+        for registered in self._registered.values():
+            status = registered.status
+            if name == status.name == claimant.name:
+                raise _NameTakenError(f"the name {name!r} is taken: {status.label} is registered already")
+            if name in (status.name, *status.aliases):
+                raise _NameTakenError(
+                    f"{status.label} and {claimant.label} both have the name or alias {name!r}; "
+                    f"only {status.name!r} is loaded: uninstall or rename the other"
+                )
 
     def _load(self, entry_point: EntryPoint) -> None:
+        status = status_of(entry_point, "ok")
         try:
-            self._register(entry_point.load(), status_of(entry_point, "ok"))
+            self._check_is_free(status.name, status)  # before its code runs
+            self._register(entry_point.load(), status)
         except KeyboardInterrupt:
             raise
+        except _NameTakenError as error:
+            self._refused.append(evolve(status, status="clash", error=str(error)))
         except BaseException as error:  # a module may even call sys.exit() when it is imported
             why = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             trace = "".join(traceback.format_exception(error))
             self._refused.append(status_of(entry_point, "failed", why, trace))
+
+    def _block(self, alias: str, why: str) -> bool:
+        """Take out the plugin that has this alias, and keep its status as blocked; False if no plugin has it."""
+        name = self.name_of(alias)
+        if name not in self._registered:
+            return False
+        status = self._registered[name].status
+        self.unregister(name)
+        self._refused.append(evolve(status, status="blocked", hooks=(), error=why))
+        return True
 
 
 def _kind_words(kind: Offered) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ OVERRIDABLE = {"pipelines": ("judging", "pairs", "dpo"), "controls": ("pairs", "
 
 
 def load_recipe(
-    path: Path, overrides: Mapping[str, Any] | None = None, roles: Mapping[str, str] | None = None
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    roles: Mapping[str, str] | None = None,
+    name_of: Callable[[str], str] = str,
 ) -> Recipe:
     """Read and check a recipe file. ``roles`` binds roles anew, each as ``NAME[:MODEL]``; ``overrides`` maps dotted
-    keys to values and has the last word.
+    keys to values and has the last word. ``name_of`` gives the name of a plugin that may be written as an alias.
 
     Raises InputError naming file, key and, for an unknown key, the nearest valid one.
     """
@@ -32,7 +35,7 @@ def load_recipe(
     for role, spec in (roles or {}).items():
         models = values.get("models")
         before = models.get(role) if isinstance(models, Mapping) else None
-        _set(values, f"models.{role}", rebind(before if isinstance(before, Mapping) else None, spec))
+        _set(values, f"models.{role}", rebind(before if isinstance(before, Mapping) else None, spec, name_of))
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     return from_values(values, f"recipe {path}")
@@ -102,11 +105,12 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text}: the value is not YAML") from error
 
 
-def rebind(before: Mapping[str, Any] | None, spec: str) -> dict[str, Any]:
+def rebind(before: Mapping[str, Any] | None, spec: str, name_of: Callable[[str], str] = str) -> dict[str, Any]:
     """A binding given as ``NAME[:MODEL]`` on the command line. Settings stay where the plugin stays the same."""
     plugin, _, model = spec.partition(":")
     before = before or {}
-    settings = before.get("settings", {}) if before.get("plugin") == plugin else {}
+    is_same = name_of(str(before.get("plugin"))) == name_of(plugin)
+    settings = before.get("settings", {}) if is_same else {}
     return {"plugin": plugin, "model": model, "settings": settings}
 
 

@@ -30,10 +30,11 @@ def test_plugins_are_listed_with_where_they_come_from(invoke: Invoke) -> None:
 
 def test_plugins_as_json_have_exactly_the_promised_keys(invoke: Invoke) -> None:
     rows = json.loads(invoke("plugins", "--json").stdout)
-    assert all(list(row) == ["name", "distribution", "version", "status", "hooks", "error"] for row in rows)
+    assert all(list(row) == ["name", "aliases", "distribution", "version", "status", "hooks", "error"] for row in rows)
     [numbers] = [row for row in rows if row["name"] == "numbers"]
     assert numbers == {
         "name": "numbers",
+        "aliases": [],
         "distribution": "numbers-world",
         "version": "1.0",
         "status": "ok",
@@ -61,6 +62,23 @@ def test_show_says_what_a_plugin_offers(invoke: Invoke) -> None:
     assert "hooks: describe, generate_candidates, judge, demonstrate, train_step, evaluate" in lines
 
 
+def test_a_plugin_is_listed_and_shown_with_its_aliases_under_its_real_name(invoke: Invoke) -> None:
+    lines = [" ".join(line.split()) for line in invoke("plugins").stdout.splitlines()]
+    assert any(line.startswith("transformers phi2 tutelage ") for line in lines)
+    rows = {row["name"]: row["aliases"] for row in json.loads(invoke("plugins", "--json").stdout)}
+    assert rows["transformers"] == ["phi2"]
+    shown = invoke("plugins", "show", "phi2").stdout
+    assert shown == invoke("plugins", "show", "transformers").stdout
+    assert shown.startswith("transformers (tutelage ")
+    assert "aliases: phi2" in shown.splitlines()
+
+
+def test_a_plugin_that_is_blocked_by_its_alias_is_listed_as_blocked(invoke: Invoke) -> None:
+    rows = json.loads(invoke("plugins", "--json", "--no-plugin", "phi2").stdout)
+    [row] = [row for row in rows if row["name"] == "transformers"]
+    assert (row["status"], row["error"], row["hooks"]) == ("blocked", "blocked by --no-plugin", [])
+
+
 def test_show_of_an_unknown_plugin_names_the_nearest(invoke: Invoke) -> None:
     result = invoke("plugins", "show", "numbres")
     assert result.exit_code == 3
@@ -78,7 +96,7 @@ def test_a_broken_plugin_is_shown_with_its_error_and_is_in_nobodys_way(
     environment = {**os.environ, "PYTHONPATH": str(broken_plugins)}
     listed = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
     rows = {row["name"]: row for row in json.loads(listed.stdout)}
-    assert rows["phi2"]["status"] == "ok"
+    assert rows["transformers"]["status"] == "ok"
     [broken] = [row for row in rows.values() if name in (row["distribution"] or "").replace("-", "_")]
     assert broken["status"] == "failed"
     shown = subprocess.run(

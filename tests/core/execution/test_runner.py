@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import yaml
 from attrs import evolve
 from recipes import numbers_recipe
 
-from tutelage.errors import InputError, StageError
+from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.runner import check_same_recipe, run
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
@@ -137,9 +138,43 @@ def test_another_recipe_on_the_same_folder_is_refused_and_the_difference_named(
 def test_a_run_goes_on_with_fewer_examples_held_at_once(undisturbed, numbers_registry, make_recipe):
     recipe = make_recipe()
     smaller = evolve(recipe, sft=evolve(recipe.sft, micro_batch_size=1))
-    check_same_recipe(Store(undisturbed), smaller)
+    check_same_recipe(Store(undisturbed), smaller, numbers_registry)
     with pytest.raises(InputError, match="differing: batch_size"):
-        check_same_recipe(Store(undisturbed), evolve(recipe, sft=evolve(recipe.sft, batch_size=3)))
+        check_same_recipe(Store(undisturbed), evolve(recipe, sft=evolve(recipe.sft, batch_size=3)), numbers_registry)
+
+
+@pytest.fixture
+def renamed_registry():
+    """A registry with the echoing world as ``numbers``, which is also found as ``digits``."""
+    import echoing_world
+
+    from tutelage.plugin.registry import Registry
+
+    renamed = types.ModuleType("renamed_world")
+    vars(renamed).update(vars(echoing_world))
+    renamed.describe = hookimpl(lambda: evolve(echoing_world.describe(), aliases=("digits",)))
+    registry = Registry.empty()
+    registry.register(renamed, "numbers")
+    return registry
+
+
+@pytest.mark.parametrize(("first", "then"), [("digits", "numbers"), ("numbers", "digits")])
+def test_a_run_continues_with_a_recipe_that_names_its_plugins_by_another_name(
+    tmp_path, renamed_registry, make_recipe, first, then
+):
+    def recipe_with(name, model="novice"):
+        models = {"student": {"plugin": name, "model": f"{name}/{model}"}, "evaluator": {"plugin": name}}
+        return make_recipe(models=models, pipelines={"self-reward": None}, controls={}, iterations=1)
+
+    run(recipe_with(first), tmp_path / "whole", renamed_registry)
+    asked = iter(range(100))
+    with pytest.raises(Interrupted):
+        run(recipe_with(first), tmp_path / "stopped", renamed_registry, cancelled=lambda: next(asked) > 10)
+    assert not (tmp_path / "stopped/summary.json").exists()
+    assert run(recipe_with(then), tmp_path / "stopped", renamed_registry) is not None
+    assert artifacts(tmp_path / "stopped") == artifacts(tmp_path / "whole")
+    with pytest.raises(InputError, match=f"differing: model: {then}/other"):
+        check_same_recipe(Store(tmp_path / "whole"), recipe_with(then, "other"), renamed_registry)
 
 
 def test_a_wrong_recipe_makes_no_folder(tmp_path, numbers_registry, make_recipe):

@@ -105,6 +105,7 @@ def test_a_broken_distribution_is_reported_by_name_with_what_is_wrong(
 ) -> None:
     assert found[name, distribution] == {
         "name": name,
+        "aliases": [],
         "distribution": distribution,
         "version": "1.2.3",
         "status": status,
@@ -116,7 +117,7 @@ def test_a_broken_distribution_is_reported_by_name_with_what_is_wrong(
 def test_no_broken_distribution_is_in_the_way_of_the_plugins_that_ship(
     found: dict[tuple[str, str], dict[str, Any]],
 ) -> None:
-    for name in ("phi2", "tiny"):
+    for name in ("tiny", "transformers"):
         shipped = found[name, "tutelage"]
         assert (shipped["status"], shipped["error"]) == ("ok", None)
         assert "describe" in shipped["hooks"]
@@ -211,6 +212,125 @@ def test_a_misspelled_name_to_block_is_an_error_not_a_silent_nothing() -> None:
         Registry.discover(environment={"TUTELAGE_NO_PLUGINS": "tinny"})
 
 
+# Aliases
+
+
+class Renamed(Echo):
+    """A sound plugin that is also found as ``former``."""
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return attrs.evolve(super().describe(), aliases=("former",))
+
+
+@pytest.fixture
+def renamed() -> Registry:
+    made = Registry.empty()
+    made.register(Renamed(), "current")
+    return made
+
+
+def aliased(*aliases: str) -> str:
+    return (
+        f"{SOUND}from tutelage.plugin_info import PluginInfo\n"
+        f"@hookimpl\ndef describe(): return PluginInfo('Sound.', aliases={aliases!r})\n"
+    )
+
+
+def test_every_lookup_by_name_accepts_an_alias(renamed: Registry) -> None:
+    assert renamed.name_of("former") == renamed.name_of("current") == "current"
+    assert renamed.name_of("microsoft/phi-2") == "microsoft/phi-2"
+    assert renamed.info("former") is renamed.info("current")
+    assert renamed.label("former") == "plugin 'current' (registered by hand)"
+    assert renamed.hooks("former") == ("describe", "demonstrate")
+    assert renamed.find("models", "former/loud") == NamedModel("loud-1")
+    assert renamed.find("rubrics", "former/short") == Rubric("short")
+    assert renamed.offered("models") == {"current/loud": NamedModel("loud-1")}
+    assert renamed.names() == ["current"]
+    [status] = renamed.statuses()
+    assert (status.name, status.aliases, status.as_json()["aliases"]) == ("current", ("former",), ["former"])
+    with pytest.raises(PluginError, match=r"plugin 'current' .* does not implement 'judge'"):
+        renamed.require("former", "judge")
+    with pytest.raises(InputError, match=r"plugin 'current' .* has no prompt set 'former/fw'"):
+        renamed.find("prompt_sets", "former/fw")
+    renamed.unregister("former")
+    assert renamed.statuses() == []
+
+
+def test_a_hook_is_called_by_alias_through_that_plugin_alone(renamed: Registry) -> None:
+    class Other(Echo):
+        @hookimpl
+        def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+            raise AssertionError("another plugin was called")
+
+    renamed.register(Other(), "other")
+    arguments = {"model": Model("former"), "prompts": [Prompt("x")], "sampling": None, "context": None}
+    [demonstration] = renamed.caller("former", "demonstrate")(**arguments)
+    assert demonstration.text == "x"
+
+
+def test_a_name_or_an_alias_that_is_taken_is_refused_and_both_plugins_are_named(renamed: Registry) -> None:
+    taken = "plugin 'current' (registered by hand) and plugin {} (registered by hand) both have the name or alias {}"
+    for plugin, name, shared in ((Echo(), "former", "former"), (Renamed(), "another", "former")):
+        with pytest.raises(PluginError) as caught:
+            renamed.register(plugin, name)
+        assert taken.format(repr(name), repr(shared)) in str(caught.value)
+    with pytest.raises(PluginError, match="the name 'current' is taken"):
+        renamed.register(Echo(), "current")
+    assert renamed.names() == ["current"]
+
+    first = Registry.empty()
+    first.register(Echo(), "former")
+    with pytest.raises(PluginError, match="both have the name or alias 'former'"):
+        first.register(Renamed(), "current")
+    assert first.name_of("former") == "former"
+
+
+def test_of_two_distributions_that_claim_one_alias_the_second_is_reported_with_both_named(site: Path) -> None:
+    distribution(site, "first-one", "abel", aliased("elder"))
+    distribution(site, "second-one", "cain", aliased("elder"))
+    registry = Registry.discover(environment={})
+    statuses = {status.name: status for status in registry.statuses()}
+    assert statuses["abel"].status == "ok"
+    assert (statuses["cain"].status, statuses["cain"].error) == (
+        "clash",
+        "plugin 'abel' (first-one 1.0) and plugin 'cain' (second-one 1.0) both have the name or alias 'elder'; "
+        "only 'abel' is loaded: uninstall or rename the other",
+    )
+    assert registry.name_of("elder") == "abel"
+
+
+def test_tutelages_own_plugin_keeps_its_alias_and_the_other_is_not_even_imported(site: Path) -> None:
+    distribution(site, "shadowing-one", "phi2", "raise SystemExit")
+    distribution(site, "grasping-one", "another", aliased("phi2"))
+    registry = Registry.discover(environment={})
+    refused = {status.name: status for status in registry.statuses() if status.status != "ok"}
+    assert {name: status.status for name, status in refused.items()} == {"another": "clash", "phi2": "clash"}
+    assert "shadowing-one 1.0" in str(refused["phi2"].error) and "(tutelage " in str(refused["phi2"].error)
+    assert "shadowing_one" not in sys.modules
+    assert registry.name_of("phi2") == "transformers"
+    registry.require("phi2", "train_step")
+
+
+def test_an_alias_does_not_hide_a_plugin_of_that_name_that_cannot_be_used(site: Path) -> None:
+    distribution(site, "broken-one", "gone", "1 / 0")
+    distribution(site, "renamed-one", "heir", aliased("gone"))
+    registry = Registry.discover(environment={})
+    with pytest.raises(PluginError, match=r"'gone' \(broken-one 1.0\) cannot be used: ZeroDivisionError"):
+        registry.info("gone")
+    assert registry.info("heir").aliases == ("gone",)
+
+
+def test_a_plugin_is_blocked_by_its_alias_and_says_so_under_either_name(site: Path) -> None:
+    distribution(site, "blocked-one", "heir", aliased("elder"))
+    for options in ({"blocked": ["elder"]}, {"environment": {"TUTELAGE_NO_PLUGINS": "elder"}}):
+        registry = Registry.discover(**{"environment": {}, **options})
+        assert "heir" not in registry.names()
+        for name in ("heir", "elder"):
+            with pytest.raises(PluginError, match=r"'heir' \(blocked-one 1.0\) cannot be used: blocked by"):
+                registry.info(name)
+
+
 # What a plugin must be
 
 
@@ -297,6 +417,8 @@ class Unreadable:
         (PluginInfo("x", models={"a": "b"}), "models['a'] must be a NamedModel, not str"),  # type: ignore[dict-item]
         (PluginInfo("x", environment=("KEY",)), "must hold EnvironmentVariable, not str"),  # type: ignore[arg-type]
         (PluginInfo("x", endpoint="http://x"), "endpoint must be callable, not 'http://x'"),  # type: ignore[arg-type]
+        (PluginInfo("x", aliases="abc"), "aliases must be a tuple of names, not str"),  # type: ignore[arg-type]
+        (PluginInfo("x", aliases=("a/b",)), "aliases: 'a/b' cannot be a plugin's name"),
         (PluginInfo("x", pair_rules={"a": 1}), "pair_rules['a'] must be callable"),  # type: ignore[dict-item]
     ],
 )
@@ -334,6 +456,7 @@ def test_a_status_says_what_a_plugin_implements_and_what_it_wraps(registry: Regi
     echo, wrapper = registry.statuses()
     assert echo.as_json() == {
         "name": "echo",
+        "aliases": [],
         "distribution": None,
         "version": None,
         "status": "ok",

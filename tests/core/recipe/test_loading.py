@@ -125,8 +125,13 @@ def test_override_values_are_read_as_yaml():
 
 
 def test_rebinding_a_role_keeps_settings_only_for_the_same_plugin():
-    before = {"plugin": "phi2", "model": "a", "settings": {"threads": 1}}
-    assert rebind(before, "phi2:b") == {"plugin": "phi2", "model": "b", "settings": {"threads": 1}}
+    before = {"plugin": "transformers", "model": "a", "settings": {"threads": 1}}
+    assert rebind(before, "transformers:b") == {"plugin": "transformers", "model": "b", "settings": {"threads": 1}}
+    assert rebind(before, "phi2:b", {"phi2": "transformers", "transformers": "transformers"}.__getitem__) == {
+        "plugin": "phi2",
+        "model": "b",
+        "settings": {"threads": 1},
+    }
     assert rebind(before, "openai:gpt:4") == {"plugin": "openai", "model": "gpt:4", "settings": {}}
 
 

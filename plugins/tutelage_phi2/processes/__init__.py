@@ -1,1 +1,0 @@
-"""Other processes: those that train together, and those that answer, one for each device."""

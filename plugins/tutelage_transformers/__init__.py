@@ -1,0 +1,130 @@
+"""The student: any causal language model on transformers, TRL and PEFT, with Phi-2 as the default.
+
+This module only answers pluggy; the work is in four packages, imported when a hook is called, and they import torch
+inside functions. So the plugin costs nothing at start-up.
+
+    models      on disk and in memory: found, loaded, asked in one chat template, quantised, saved
+    generation  candidates, demonstrations and judgements, by one engine on a CPU and another on a GPU
+    training    SFT and DPO by TRL's own trainers, packed beneath them
+    processes   several devices: processes that train together, and those that answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tutelage.context import Context
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin_info import Conversion, EnvironmentVariable, Finding, NamedModel, PluginInfo, TokenCounts
+from tutelage.records import (
+    Candidate,
+    Comparison,
+    Demonstration,
+    JudgeItem,
+    Judgement,
+    Model,
+    Objective,
+    Prompt,
+    Rubric,
+    Sampling,
+    Verdict,
+)
+from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
+
+
+@hookimpl
+def describe() -> PluginInfo:
+    """One line of help, the settings, and Phi-2 as a named model."""
+    return PluginInfo(
+        help="A causal language model on this machine (default: Phi-2): samples, judges itself, learns by SFT and DPO.",
+        aliases=("phi2",),
+        settings=TransformersSettings,
+        environment=(
+            EnvironmentVariable("HF_HOME", "Where downloaded weights are kept.", required=False),
+            EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),
+        ),
+        models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
+        check=_check,
+        count_tokens=_count_tokens,
+        convert=_convert,
+    )
+
+
+def _check(settings: TransformersSettings | None, name: str) -> Iterator[Finding]:
+    from tutelage_transformers import checking
+
+    return checking.check(settings, name)
+
+
+def _count_tokens(
+    settings: TransformersSettings | None, name: str, rows: Sequence[Mapping[str, Any]], download: bool
+) -> TokenCounts | None:
+    from tutelage_transformers.models import counting
+
+    return counting.count_tokens(settings, name, rows, download)
+
+
+def _convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
+    from tutelage_transformers.models import converting
+
+    converting.convert(checkpoint, output, conversion)
+
+
+@hookimpl
+def generate_candidates(
+    model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
+) -> Iterator[Candidate]:
+    """Answer each prompt ``n`` times, in padded batches."""
+    from tutelage_transformers.generation import answering
+
+    return answering.candidates(model, prompts, n, sampling, context)
+
+
+@hookimpl
+def demonstrate(
+    model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
+) -> Iterator[Demonstration]:
+    """Answer each prompt once: a local model may be the teacher, too."""
+    from tutelage_transformers.generation import answering
+
+    return answering.demonstrations(model, prompts, sampling, context)
+
+
+@hookimpl
+def judge(
+    model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
+) -> Iterator[Judgement]:
+    """Score answers by asking the model with the rubric's prompt."""
+    from tutelage_transformers.generation import judging
+
+    return judging.judgements(model, items, rubric, samples, sampling, context)
+
+
+@hookimpl
+def evaluate(
+    model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
+) -> Iterator[Verdict]:
+    """Compare two answers by asking the model with a pairwise rubric's prompt."""
+    from tutelage_transformers.generation import judging
+
+    return judging.verdicts(model, comparisons, rubric, sampling, context)
+
+
+@hookimpl
+def train_step(
+    model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
+) -> Model:
+    """Train by SFT or DPO with TRL and write a checkpoint that is complete by itself."""
+    from tutelage_transformers.training import step
+
+    return step.train(model, reference, objective, examples, output, context)
+
+
+@hookimpl
+def release(model: Model) -> None:
+    """Forget the weights of this model, where they are the ones that are loaded."""
+    from tutelage_transformers.generation import asking
+
+    asking.release(model)

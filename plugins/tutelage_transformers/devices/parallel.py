@@ -1,0 +1,87 @@
+"""How many processes share the work, each on a device of its own, and how these agree."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any
+
+from attrs import evolve
+
+from tutelage.errors import InputError
+from tutelage.records import Objective
+from tutelage_transformers.devices.selection import device_of
+from tutelage_transformers.settings import TransformersSettings
+
+
+def device_names(settings: TransformersSettings) -> list[str]:
+    """The devices to share work between, one a process: as many as ``settings.processes``, or all visible GPUs.
+
+    Raises ``InputError`` where the settings ask for more than there are, or for several and for one by its name.
+    """
+    import torch
+
+    device = device_of(settings)
+    if device.type != "cuda" or ":" in settings.device:
+        _check_one_device(settings, device.type)
+        return [str(device)] * (settings.processes or 1)
+    visible = torch.cuda.device_count()
+    if settings.processes is not None and settings.processes > visible:
+        raise InputError(
+            f"plugin transformers, settings.processes: {settings.processes} asked for, "
+            f"but {visible} GPUs are visible here"
+        )
+    return [f"cuda:{number}" for number in range(settings.processes or visible)]
+
+
+def _check_one_device(settings: TransformersSettings, kind: str) -> None:
+    if settings.processes not in (None, 1) and kind != "cpu":
+        raise InputError(
+            f"plugin transformers, settings.processes: {settings.processes} processes cannot share {settings.device}; "
+            "name the kind of device alone (cuda), or leave processes out"
+        )
+
+
+def training_processes(settings: TransformersSettings, batch_size: int) -> int:
+    """How many processes train: each must have as many examples of a step as the others.
+
+    Left open, that is the greatest number of GPUs that divides ``batch_size``. Raises ``InputError`` where the settings
+    name a number that does not.
+    """
+    processes = len(device_names(settings))
+    if settings.processes is None:
+        return max(number for number in range(1, processes + 1) if batch_size % number == 0)
+    check_shares(processes, batch_size)
+    return processes
+
+
+def check_shares(processes: int, batch_size: int) -> None:
+    """Raise ``InputError`` where a step's examples cannot be shared equally."""
+    if batch_size % processes:
+        raise InputError(
+            f"batch_size {batch_size}: {processes} processes cannot share it equally; "
+            "choose a multiple, or other processes (settings.processes, or num_processes of the accelerate config)"
+        )
+
+
+def of_one_process(settings: TransformersSettings, device: str, processes: int = 1) -> TransformersSettings:
+    """The settings of one of so many processes, which works on ``device``."""
+    return evolve(settings, device=device, processes=processes)
+
+
+def share_of(objective: Objective, settings: TransformersSettings) -> Objective:
+    """What one of ``settings.processes`` does of an objective: its part of the examples of each step."""
+    share = objective.batch_size // (settings.processes or 1)
+    micro = objective.micro_batch_size
+    return evolve(objective, batch_size=share, micro_batch_size=micro and gcd(share, micro))
+
+
+def agreed(value: int, device: Any) -> int:
+    """The first process's ``value``, in every process that trains along; ``device`` is the caller's own."""
+    import torch
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    shared = torch.tensor([value], device=device)
+    distributed.broadcast(shared, src=0)
+    return int(shared.item())

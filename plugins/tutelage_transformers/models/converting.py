@@ -1,0 +1,66 @@
+"""Checkpoints in another type, or quantised, for ``tutelage export``."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import PluginError
+from tutelage.plugin_info import Conversion
+from tutelage_transformers.models.finding import plainly, require
+from tutelage_transformers.models.quiet import quiet
+
+_WRITTEN_ANEW = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "config.json")
+
+
+def convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
+    """Write the checkpoint into the empty folder ``output``, its weights in another type or quantised.
+
+    Quantising is bitsandbytes', in the form that transformers and vLLM load by themselves: LLM.int8 (Dettmers et al.,
+    2022), or NF4 (Dettmers et al., 2023). Needs no GPU. Raises ``PluginError`` where a
+    package is missing.
+    """
+    require("torch", "transformers", "safetensors", "accelerate")
+    _require_bitsandbytes(conversion)
+    with plainly(str(checkpoint)), quiet():
+        model = _read(checkpoint, conversion)
+        shutil.copytree(checkpoint, output, ignore=shutil.ignore_patterns(*_WRITTEN_ANEW), dirs_exist_ok=True)
+        model.save_pretrained(output)
+
+
+def _read(checkpoint: Path, conversion: Conversion) -> Any:
+    import torch
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+    dtype = getattr(torch, conversion.dtype) if conversion.dtype else "auto"
+    options: dict[str, Any] = {}
+    if conversion.quantize:
+        compute = getattr(torch, conversion.dtype or "bfloat16")
+        options = {"quantization_config": _quantisation(conversion, compute), "device_map": _device()}
+    return AutoModelForCausalLM.from_pretrained(
+        str(checkpoint), dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True, **options
+    )
+
+
+def _quantisation(conversion: Conversion, compute: Any) -> Any:
+    from transformers.utils.quantization_config import BitsAndBytesConfig
+
+    if conversion.quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _require_bitsandbytes(conversion: Conversion) -> None:
+    if conversion.quantize and importlib.util.find_spec("bitsandbytes") is None:
+        raise PluginError(
+            "plugin transformers: bitsandbytes is not installed, which quantises; "
+            "run: pip install 'tutelage[transformers-4bit]'"
+        )

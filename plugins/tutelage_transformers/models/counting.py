@@ -1,0 +1,59 @@
+"""How long training rows are in a model's tokens, known from its tokenizer and configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import PluginError
+from tutelage.plugin_info import TokenCounts
+from tutelage.records import Model
+from tutelage_transformers.models import finding, loading
+from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
+from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.settings import TransformersSettings
+
+
+def count_tokens(
+    settings: TransformersSettings | None, name: str, rows: Sequence[Mapping[str, Any]], download: bool
+) -> TokenCounts | None:
+    """Tokens of each row as it would be trained on; of a row without a completion, those of its prompt.
+
+    No weights are read. Raises ``InputError`` for a model that is not there, or whose tokenizer has no end token. Where
+    not ``download``, None for a model or libraries that are not on this machine.
+    """
+    location = loading.location(Model("transformers", name))
+    if not download and not _is_here(location):
+        return None
+    finding.require("transformers", "tokenizers")
+    local_only = finding.is_local(location, bool(settings and settings.local_files_only))
+    with finding.plainly(location), quiet():
+        tokenizer = loading.read_tokenizer(location, local_only)
+        config = _read_config(location, local_only)
+    return TokenCounts(tuple(_lengths(tokenizer, rows)), loading.context_length(config))
+
+
+def _is_here(location: str) -> bool:
+    """Whether a plan can look at it; a path that leads nowhere is looked at, too, for its error."""
+    try:
+        finding.require("transformers", "tokenizers", "huggingface_hub")
+    except PluginError:
+        return False
+    return Path(location).is_dir() or finding.can_only_be_a_path(location) or finding.is_cached(location)
+
+
+def _read_config(location: str, local_only: bool) -> Any:
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    return AutoConfig.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
+
+
+def _lengths(tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> Iterator[int]:
+    begins = [prompt_text(tokenizer, row["prompt"]) for row in rows]
+    answers = [
+        answer_text(tokenizer, row["prompt"], begin, row["completion"]) if "completion" in row else ""
+        for row, begin in zip(rows, begins, strict=True)
+    ]
+    for row, prompt, answer in zip(rows, encode(tokenizer, begins), encode_answers(tokenizer, answers), strict=True):
+        yield len(prompt) + (len(answer) if "completion" in row else 0)

@@ -1,0 +1,99 @@
+"""Where a model's weights are: a folder, the hub's cache, or the hub; and one clear error, at once, where nowhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tutelage.errors import InputError, PluginError
+
+_HUB_TIMEOUT = 10.0
+"""Seconds for the one question whether the hub has a model, before anything is downloaded from it."""
+
+
+def is_local(name: str, local_files_only: bool) -> bool:
+    """True where ``name`` is on this machine, False where the hub has it. Raises ``InputError`` where neither is so.
+
+    Left alone, transformers takes a missing folder for a hub name and retries for half a minute.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"model {name}: the folder has no config.json, so it is no checkpoint; check the path")
+        return True
+    if can_only_be_a_path(name):
+        raise InputError(f"model {name}: there is no such folder; check the path (a hub name is OWNER/NAME)")
+    if is_cached(name):
+        return True
+    if local_files_only:
+        raise InputError(
+            f"model {name}: neither a folder nor in the hub's cache on this machine, and local_files_only is set; "
+            "download it first, or leave the setting out"
+        )
+    _ask_hub(name)
+    return False
+
+
+def can_only_be_a_path(name: str) -> bool:
+    """Whether no hub name looks so: OWNER/NAME, where OWNER is not by chance a folder here."""
+    parts = name.split("/")
+    return (
+        len(parts) > 2
+        or name.startswith((".", "~", "/"))
+        or "\\" in name
+        or (len(parts) == 2 and Path(parts[0]).is_dir())
+    )
+
+
+def is_cached(name: str) -> bool:
+    """Whether the hub's cache on this machine has a model, whole. Raises ``InputError`` for what is no hub name."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except HFValidationError as error:
+        raise InputError(f"model {name}: neither a folder nor a name of the hub (OWNER/NAME); check it") from error
+    if not isinstance(config, str):
+        return False
+    weights = [*Path(config).parent.glob("*.safetensors")]
+    return bool(weights) and all(file.exists() for file in weights)
+
+
+def _ask_hub(name: str) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
+    except HfHubHTTPError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"model {name}: no folder of this name, and the hub refuses it: {reason}") from error
+    except Exception as error:  # which class a lost connection has changes with the hub library's own dependencies
+        raise InputError(
+            f"model {name}: not on this machine, and the hub cannot be reached ({type(error).__name__}); "
+            "connect, or name a folder with weights"
+        ) from error
+
+
+def require(*packages: str) -> None:
+    """Raise ``PluginError`` where a package that this plugin runs on is not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise PluginError(
+            f"plugin transformers: {', '.join(missing)} not installed; run: pip install 'tutelage[transformers]'"
+        )
+
+
+@contextmanager
+def plainly(name: str) -> Iterator[None]:
+    """Turn what transformers raises while it reads ``name`` into one error for the user."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"model {name}: it cannot be read: {reason}") from error

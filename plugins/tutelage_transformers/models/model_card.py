@@ -1,0 +1,42 @@
+"""The card in a checkpoint: what is known of the models that it was trained from, and the training itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tutelage.exporting.model_card import CARD, Trained, checkpoint_card, hub_name, inherited_metadata
+from tutelage.files.jsonl import read_rows
+from tutelage.records import Dpo, Model, Objective
+from tutelage_transformers.models import loading
+from tutelage_transformers.settings import DEFAULT_LICENSE, DEFAULT_MODEL
+
+
+def write(output: Path, start: Model, reference: Model | None, objective: Objective, examples: Path) -> None:
+    """Write ``README.md`` of a checkpoint: its objective, its number of examples, base model and licence if known."""
+    near = (reference or start) if isinstance(objective, Dpo) else None
+    count = sum(1 for _ in read_rows(examples))
+    trained = Trained(name_of(start), name_of(near) if near else None, objective, count)
+    (output / CARD).write_text(checkpoint_card(trained, inherited(start)), encoding="utf-8")
+
+
+def name_of(model: Model) -> str:
+    """A model's name to publish: on the hub where it is from there, else in the run. Never a path of this machine."""
+    return hub_name(loading.location(model)) or model.id or "a model of this machine"
+
+
+def inherited(start: Model) -> dict[str, Any]:
+    """Base model and licence, from the card beside the weights that training starts from."""
+    location = loading.location(start)
+    if not hub_name(location):
+        return inherited_metadata(Path(location) / CARD)
+    found = inherited_metadata(_cached_card(location))
+    known = {"license": DEFAULT_LICENSE} if location == DEFAULT_MODEL else {}
+    return {**known, **found, "base_model": location}
+
+
+def _cached_card(name: str) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, CARD)
+    return Path(cached if isinstance(cached, str) else CARD + " is not in the hub's cache")

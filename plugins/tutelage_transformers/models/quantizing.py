@@ -1,0 +1,72 @@
+"""QLoRA (Dettmers et al., 2023): the base's weights in 4 bits while an adapter learns on them.
+
+The adapter is then merged into the weights that the base was quantized from, in full precision: merged into the 4-bit
+ones, it would take their rounding with it into every later model.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from importlib.util import find_spec
+from typing import Any
+
+from tutelage.errors import InputError, PluginError
+from tutelage.records import Model, Objective
+from tutelage_transformers.devices import selection
+from tutelage_transformers.models import loading
+from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.settings import TransformersSettings
+
+
+def check(objective: Objective, settings: TransformersSettings) -> None:
+    """Raise where the settings ask for a 4-bit base that cannot be had, before anything is loaded.
+
+    ``InputError`` for full fine-tuning, which 4-bit weights do not allow, and where there is no GPU; ``PluginError``
+    where bitsandbytes is not installed.
+    """
+    if settings.quantization == "none":
+        return
+    where = "plugin transformers, settings.quantization: 4bit"
+    if objective.lora is None:
+        raise InputError(f"{where} needs an adapter to learn on it; give the objective a lora, or leave it out")
+    device = selection.device_of(settings)
+    if device.type != "cuda":
+        raise InputError(f"{where} needs an NVIDIA GPU, and the device is {device}; leave it out")
+    if find_spec("bitsandbytes") is None:
+        raise PluginError(f"{where}: bitsandbytes is not installed; run: pip install 'tutelage[transformers-4bit]'")
+
+
+def read(model: Model, settings: TransformersSettings, dtype: Any) -> Loaded:
+    """The model as it is trained: its linear layers in 4 bits where the settings say so. Raises as ``loading.read``."""
+    return loading.read(model, settings, dtype, None if settings.quantization == "none" else four_bit())
+
+
+def four_bit() -> Any:
+    """The ``transformers.BitsAndBytesConfig`` of the paper: 4-bit NormalFloat, its scales quantized too (section 3)."""
+    import torch
+    from transformers.utils.quantization_config import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def on_whole_weights(trained: Any, model: Model, settings: TransformersSettings) -> Any:
+    """``trained`` itself, or where it learned on 4 bits, its adapter on ``model`` read anew, ready to be merged."""
+    if settings.quantization == "none":
+        return trained
+    return move_adapter(trained, loading.read(model, settings).model)
+
+
+def move_adapter(trained: Any, base: Any) -> Any:
+    """The adapter of ``trained`` (a ``PeftModel``) on ``base``, another copy of the weights beneath it."""
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    config = copy(trained.peft_config["default"])
+    config.base_model_name_or_path = None  # another copy has another name, of which PEFT would warn
+    moved = get_peft_model(base, config)
+    set_peft_model_state_dict(moved, get_peft_model_state_dict(trained, save_embedding_layers=False))
+    return moved

@@ -1,0 +1,130 @@
+"""From a recipe's objective to TRL's configuration.
+
+What the recipe does not name stays at TRL's default (linear decay, no weight decay, gradients clipped at 1), with one
+difference: DPO switches the model's own dropout off, as TRL does, but not the adapter's, which the recipe does name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import InputError, nearest
+from tutelage.records import Dpo, Lora, Objective, Sft
+from tutelage_transformers.devices.selection import dtype_of
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.fitting import Fit
+
+_PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
+"""All linear layers of Phi but the head."""
+LOSS_TYPES = [
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+"""TRL's losses that need nothing but pairs and beta (``exo_pair`` needs label smoothing)."""
+
+
+def check(objective: Objective) -> None:
+    """Raise ``InputError`` for an objective that TRL could not follow, before anything is loaded."""
+    micro = objective.micro_batch_size
+    if micro is not None and (micro < 1 or objective.batch_size % micro):
+        raise InputError(
+            f"micro_batch_size {micro}: the batch_size {objective.batch_size} must be a multiple of it, "
+            "so that every step learns from as many examples"
+        )
+    if not 0 <= objective.warmup_ratio < 1:
+        raise InputError(f"warmup_ratio {objective.warmup_ratio}: it is a share of the steps, from 0 to below 1")
+    if isinstance(objective, Dpo):
+        _check_losses(losses_of(objective))
+
+
+def losses_of(objective: Dpo) -> dict[str, float]:
+    """The losses that are summed, each with its weight."""
+    named = objective.loss_type
+    return {named: 1.0} if isinstance(named, str) else dict(named)
+
+
+def _check_losses(losses: dict[str, float]) -> None:
+    if not losses:
+        raise InputError("loss_type: no loss is named; leave it out for sigmoid")
+    for name, weight in losses.items():
+        if name not in LOSS_TYPES:
+            raise InputError(f"loss_type {name!r}: unknown{nearest(name, LOSS_TYPES)}")
+        if not weight > 0:
+            raise InputError(f"loss_type {name!r}: its weight is {weight}; give one above 0, or leave the loss out")
+
+
+def trainer_arguments(
+    objective: Objective, model: Any, output: Path, settings: TransformersSettings, packed: bool, division: Fit
+) -> Any:
+    """A ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself writes nothing and prints nothing.
+
+    Half-precision weights under a fused adapter need no autocast, which would widen each layer's input for nothing.
+    """
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.sft_config import SFTConfig
+
+    dtype = str(dtype_of(settings)).removeprefix("torch.")
+    common: dict[str, Any] = {
+        "output_dir": str(output),
+        "num_train_epochs": objective.epochs,
+        "learning_rate": objective.learning_rate,
+        "per_device_train_batch_size": division.rows,
+        "gradient_accumulation_steps": objective.batch_size // (division.rows * (settings.processes or 1)),
+        "ddp_find_unused_parameters": False,
+        "warmup_steps": objective.warmup_ratio,
+        "seed": objective.seed,
+        "bf16": dtype == "bfloat16" and not (packed and objective.lora),
+        "fp16": dtype == "float16",
+        "use_cpu": model.device.type == "cpu",
+        "gradient_checkpointing": division.checkpointing,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": model.device.type == "cuda",
+        "max_length": None,  # every row has been measured already; nothing is ever cut
+    }
+    if isinstance(objective, Sft):
+        return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
+    return _dpo_config(DPOConfig, objective, common)
+
+
+def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> Any:
+    losses = losses_of(objective)
+    return config(
+        **common,
+        beta=objective.beta,
+        loss_type=list(losses),
+        loss_weights=list(losses.values()),
+        precompute_ref_log_probs=True,
+        disable_dropout=False,  # done before the adapter is added, whose dropout the recipe may ask for
+    )
+
+
+def lora_config(lora: Lora | None, model: Any) -> Any:
+    """A ``peft.LoraConfig`` on all linear layers but the head, or None for full fine-tuning."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(_PHI_LAYERS) if model.config.model_type == "phi" else "all-linear",
+        task_type="CAUSAL_LM",
+    )

@@ -1,0 +1,103 @@
+"""Training files, read and checked whole before any training starts, and turned into tokens.
+
+The files are JSON lines in TRL's conversational format. They are tokenised here rather than by TRL because the same
+functions make the prompts of generation, and because an example that does not fit must be an error that names its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from tutelage.errors import InputError
+from tutelage.files.jsonl import read_rows
+from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
+
+_IGNORED = -100
+"""The label of a token that is outside the loss (``ignore_index`` of torch's cross entropy)."""
+
+
+@frozen
+class _Example:
+    """A prompt and one or two answers to it, as token ids, and the line of the file that they stand in."""
+
+    line: int
+    prompt: list[int]
+    answers: dict[str, list[int]]
+
+
+def sft_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
+    """Rows for ``trl.SFTTrainer``: ``input_ids``, and ``labels`` that are masked on the prompt, not on the end token.
+
+    Raises ``InputError`` with file and line for an empty file, a line that is no example, and an example of more than
+    ``max_length`` tokens.
+    """
+    return [
+        {
+            "input_ids": example.prompt + example.answers["completion"],
+            "labels": [_IGNORED] * len(example.prompt) + example.answers["completion"],
+        }
+        for example in _examples(path, tokenizer, ("completion",), max_length)
+    ]
+
+
+def dpo_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
+    """Rows for ``trl.DPOTrainer``: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``. Raises as ``sft_rows`` does."""
+    return [
+        {
+            "prompt_ids": example.prompt,
+            "chosen_ids": example.answers["chosen"],
+            "rejected_ids": example.answers["rejected"],
+        }
+        for example in _examples(path, tokenizer, ("chosen", "rejected"), max_length)
+    ]
+
+
+def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: int) -> list[_Example]:
+    lines: list[int] = []
+    prompts: list[str] = []
+    answers: dict[str, list[str]] = {side: [] for side in sides}
+    for line, row in read_rows(path):
+        place = f"{path}, line {line}"
+        prompt = _messages(row, "prompt", place)
+        begin = prompt_text(tokenizer, prompt)
+        lines.append(line)
+        prompts.append(begin)
+        for side in sides:
+            answers[side].append(answer_text(tokenizer, prompt, begin, _messages(row, side, place)))
+    if not lines:
+        raise InputError(f"{path}: no examples in it; training needs at least one")
+    prompt_ids = encode(tokenizer, prompts)
+    ids = {side: encode_answers(tokenizer, answers[side]) for side in sides}
+    examples = [
+        _Example(line, prompt_ids[index], {side: ids[side][index] for side in sides})
+        for index, line in enumerate(lines)
+    ]
+    for example in examples:
+        _check_length(example, path, max_length)
+    return examples
+
+
+def _check_length(example: _Example, path: Path, max_length: int) -> None:
+    for side, answer in example.answers.items():
+        if (length := len(example.prompt) + len(answer)) > max_length:
+            raise InputError(
+                f"{path}, line {example.line}: prompt and {side} are {length} tokens, but only {max_length} fit; "
+                "leave the example out, or raise max_length as far as the model's context allows"
+            )
+
+
+def _messages(row: dict[str, Any], key: str, place: str) -> Sequence[dict[str, str]]:
+    if key not in row:
+        raise InputError(f"{place}: no {key!r}; SFT needs prompt and completion, DPO prompt, chosen and rejected")
+    messages = row[key]
+    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
+        raise InputError(f'{place}: {key!r} is no list of messages like {{"role": "user", "content": "..."}}')
+    return messages
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)

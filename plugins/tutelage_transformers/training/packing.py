@@ -1,0 +1,155 @@
+"""Training without padding, beneath TRL's own trainers.
+
+TRL pads a batch to its longest row. Here its collators also say where the real tokens are (``plan``), and the backbone
+of the model, between embedding and head, sees one row of them alone: the padding is dropped, positions restart with
+each sequence, attention stays within it, and the hidden states are put back where TRL looks for them. TRL's head then
+makes logits of the answers only, and its losses, metrics and loop are untouched.
+
+Of a preference pair the prompt is computed once: the rejected answer attends to the keys and values of the prompt
+that stands in the chosen sequence. The result is the same, and so is the gradient, which flows back through both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from types import MethodType
+from typing import Any
+
+from tutelage.errors import InputError
+from tutelage_transformers.attention import packed, segments
+from tutelage_transformers.settings import TransformersSettings
+
+
+def wanted(model: Any, settings: TransformersSettings) -> bool:
+    """Whether to train ``model`` packed: as the setting says; left open, on a GPU where the model can be packed.
+
+    Raises ``InputError`` where the setting asks for what this model cannot do.
+    """
+    if settings.packing is None:
+        return model.device.type == "cuda" and _hindrance(model) is None
+    if settings.packing and (hindrance := _hindrance(model)):
+        raise InputError(
+            f"plugin transformers, settings.packing: this model cannot be packed: {hindrance}; leave packing out"
+        )
+    return settings.packing
+
+
+def _hindrance(model: Any) -> str | None:
+    if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
+        return "it drops attention weights in training"
+    return segments.hindrance(model)
+
+
+def pack(model: Any) -> None:
+    """Let ``model`` (a causal language model, before PEFT wraps it) run packed where a batch brings its ``packing``."""
+    packed.register()
+    model.set_attn_implementation(packed.NAME)
+    backbone = model.base_model
+    padded_forward = backbone.forward
+
+    def forward(
+        self: Any, input_ids: Any, attention_mask: Any = None, *, packing: dict[str, Any], **kwargs: Any
+    ) -> Any:
+        tokens = packing["tokens"]
+        output = padded_forward(
+            input_ids=input_ids.flatten().index_select(0, tokens)[None],
+            position_ids=packing["positions"][None],
+            packing=packing,
+            **kwargs,
+        )
+        hidden = output.last_hidden_state[0]
+        padded = hidden.new_zeros(input_ids.numel(), hidden.shape[-1]).index_copy(0, tokens, hidden)
+        output.last_hidden_state = padded.view(*input_ids.shape, -1)
+        return output
+
+    backbone.forward = MethodType(forward, backbone)
+
+
+def plan(lengths: Sequence[int], width: int, shared: Sequence[int] | None = None) -> dict[str, Any]:
+    """Where the real tokens of a padded batch (rows, ``width``) are and which keys they attend to.
+
+    ``lengths`` are the tokens of each row, at its left. ``shared[row]`` of them stand also in the row half a batch
+    before and are computed there only; at least one token of a row must be its own. Returned are tensors on the CPU:
+
+    - ``tokens``: the places of the computed tokens in the flattened batch; ``positions``: theirs in their sequence
+    - ``starts``, ``longest``: where each sequence starts among them (with the end), and the longest one
+    - ``key_starts``, ``longest_keys``: the same with shared tokens counted in
+    - only where tokens are shared: ``keys``, which of the computed tokens each key is; ``own``, for each computed
+      token the key that is itself; ``copied``, the keys that are repeated
+    """
+    import torch
+
+    shared = shared or [0] * len(lengths)
+    own = [length - skipped for length, skipped in zip(lengths, shared, strict=True)]
+    starts, key_starts = _starts(own), _starts(lengths)
+    packing: dict[str, Any] = {
+        "tokens": _ranges([row * width + skipped for row, skipped in enumerate(shared)], own),
+        "positions": _ranges(shared, own),
+        "starts": torch.tensor(starts, dtype=torch.int32),
+        "longest": max(own),
+        "key_starts": torch.tensor(key_starts, dtype=torch.int32),
+        "longest_keys": max(lengths),
+    }
+    if any(shared):
+        half = len(lengths) // 2
+        firsts = [value for row in range(len(lengths)) for value in (starts[row - half], starts[row])]
+        counts = [value for pair in zip(shared, own, strict=True) for value in pair]
+        packing["keys"] = _ranges(firsts, counts)
+        packing["own"] = _ranges([start + skipped for start, skipped in zip(key_starts, shared, strict=False)], own)
+        packing["copied"] = _ranges(key_starts[:-1], shared)
+    return packing
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    starts = [0]
+    for length in lengths:
+        starts.append(starts[-1] + length)
+    return starts
+
+
+def _ranges(firsts: Sequence[int], counts: Sequence[int]) -> Any:
+    """``counts[i]`` numbers from ``firsts[i]`` on, one range after the other."""
+    import torch
+
+    return torch.cat([torch.arange(first, first + count) for first, count in zip(firsts, counts, strict=True)])
+
+
+@cache
+def _collators() -> tuple[type[Any], type[Any]]:
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    class Preferences(DataCollatorForPreference):  # type: ignore[misc]  # TRL has no types
+        def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+            batch = dict(super().torch_call(examples))
+            lengths = [
+                len(row["prompt_ids"]) + len(row[side]) for side in ("chosen_ids", "rejected_ids") for row in examples
+            ]
+            # the last token of the prompt predicts the first of the answer, so each side has its own
+            shared = [0] * len(examples) + [max(0, len(row["prompt_ids"]) - 1) for row in examples]
+            batch["packing"] = plan(lengths, batch["input_ids"].shape[1], shared)
+            return batch
+
+    class Answers(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL has no types
+        def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+            batch = dict(super().torch_call(examples))
+            batch["packing"] = plan([len(row["input_ids"]) for row in examples], batch["input_ids"].shape[1])
+            return batch
+
+    return Answers, Preferences
+
+
+def is_packed(collator: Any) -> bool:
+    """Whether the batches of this collator say how to pack them."""
+    return isinstance(collator, _collators())
+
+
+def sft_collator(pad_token_id: int) -> Any:
+    """TRL's collator for SFT, whose batches say how to pack them."""
+    return _collators()[0](pad_token_id=pad_token_id)
+
+
+def dpo_collator(pad_token_id: int) -> Any:
+    """TRL's collator for DPO, whose batches say how to pack them."""
+    return _collators()[1](pad_token_id=pad_token_id)

@@ -1,0 +1,86 @@
+"""The record of one training, and the files by which child processes receive it and report back.
+
+A training in child processes has a folder of its own. Its files are:
+
+request.json     the ``TrainingRequest``, written before the processes start
+alive            locked by the parent process: if the lock is free, the parent has ended
+stop             exists once the user has cancelled
+progress.jsonl   steps and metrics, one JSON list per line, written by the first process
+failed-RANK.json the ``Failure`` of a process
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cattrs
+from attrs import evolve, frozen
+from cattrs.preconf.json import make_converter
+from cattrs.strategies import configure_tagged_union
+
+from tutelage.files.jsonl import write_json
+from tutelage.records import Model, Objective
+from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.settings import TransformersSettings
+
+REQUEST, ALIVE, STOP, PROGRESS, FAILED = "request.json", "alive", "stop", "progress.jsonl", "failed-{rank}.json"
+
+
+@frozen
+class TrainingRequest:
+    """One training: made once by ``step.train`` and passed to everything that takes part in it."""
+
+    model: Model
+    """The model that training starts from."""
+    reference: Model | None
+    """The policy that DPO stays near; None is the start model."""
+    objective: Objective
+    examples: Path
+    """JSON lines in TRL's conversational format."""
+    output: Path
+    """The folder that the checkpoint is written into."""
+    scratch: Path
+    """The folder for training checkpoints."""
+    settings: TransformersSettings
+
+    def write(self, folder: Path) -> None:
+        """Write ``request.json`` with absolute paths: a process on another machine has another working directory."""
+        absolute = evolve(
+            self,
+            examples=self.examples.resolve(),
+            output=self.output.resolve(),
+            scratch=self.scratch.resolve(),
+        )
+        write_json(folder / REQUEST, _converter().unstructure(absolute))
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainingRequest:
+        """Return the request that was written into ``folder``."""
+        return _converter().structure(json.loads((folder / REQUEST).read_bytes()), cls)
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    converter = make_converter(forbid_extra_keys=True)
+    configure_tagged_union(Objective, converter)
+    return converter
+
+
+def failures(folder: Path) -> list[Failure]:
+    """Return the failures of all processes.
+
+    Errors of ``tutelage.errors`` come before others, which may be their consequence; within each group the earliest
+    comes first.
+    """
+    files = folder.glob(FAILED.format(rank="*"))
+    found = [_converter().structure(json.loads(file.read_bytes()), Failure) for file in files]
+    return sorted(found, key=lambda failure: (not failure.is_plain, failure.seconds))
+
+
+def progress_of(line: str) -> tuple[str, Any]:
+    """Parse one line of ``progress.jsonl``: the name of a function of the context, and its argument."""
+    name, value = json.loads(line)
+    return name, value

@@ -1,0 +1,206 @@
+"""One training, by SFT or DPO: check the examples, load the model, run TRL, write the checkpoint."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from tutelage.context import Context
+from tutelage.errors import StageError
+from tutelage.records import Dpo, Model, Objective, Sft
+from tutelage_transformers.attention.activations import fuse_activations
+from tutelage_transformers.devices import parallel
+from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
+from tutelage_transformers.generation import asking
+from tutelage_transformers.models import checkpoint, loading, model_card, quantizing
+from tutelage_transformers.models.finding import require
+from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.settings import TransformersSettings, settings_of
+from tutelage_transformers.training import adapters, launching, packing, trainers
+from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
+from tutelage_transformers.training.batching import tokens_held
+from tutelage_transformers.training.examples import dpo_rows, sft_rows
+from tutelage_transformers.training.fitting import explained_when_full, fit
+from tutelage_transformers.training.gathering import whole_model
+from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.resuming import (
+    TrainingFolder,
+    keeping_callback,
+    logged_rows,
+    step_of,
+    training_folder,
+)
+
+
+def train(
+    model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
+) -> Model:
+    """Train ``model`` and write the whole checkpoint into ``output``; returns the model of that folder.
+
+    ``reference`` is the policy that DPO stays near; None is the model that training starts from. Raises ``InputError``
+    before training for anything wrong with model, objective or examples, and ``StageError`` if the user cancels; in
+    both cases no checkpoint is written.
+    """
+    require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    settings = settings_of(context)
+    request = TrainingRequest(model, reference, objective, examples, output, context.scratch, settings)
+    check(objective)
+    quantizing.check(objective, settings)
+    asking.release_all()
+    processes = parallel.training_processes(settings, objective.batch_size)
+    if processes > 1 or settings.accelerate_config is not None:
+        launching.launch(request, processes, context)
+    else:
+        single = parallel.of_one_process(settings, str(device_of(settings)))
+        train_here(evolve(request, settings=single), context)
+    return evolve(model, name=str(output))
+
+
+def train_here(request: TrainingRequest, context: Context) -> None:
+    """Do a training in this process, which may be one of ``settings.processes`` that train together.
+
+    Of ``context`` only progress, metrics and cancellation are used.
+    """
+    with quiet(), _light_garbage_collection():
+        _train(request, context)
+
+
+def _train(request: TrainingRequest, context: Context) -> None:
+    settings, objective = request.settings, request.objective
+    dtype = training_dtype(objective, settings)
+    start = quantizing.read(request.model, settings, dtype)
+    reference = None
+    if _needs_reference(request):
+        assert request.reference is not None
+        reference = quantizing.read(request.reference, settings, dtype)
+    folder = training_folder(request)
+    trainer = build(request, start, reference, folder.path, context)
+    del reference  # its memory is for the training
+    with explained_when_full(objective, trainer.args.per_device_train_batch_size):
+        _run(trainer, folder, settings, context)
+    trained = whole_model(trainer, lambda: loading.read(request.model, evolve(settings, device="cpu"), dtype).model)
+    if trained is not None:
+        trained = quantizing.on_whole_weights(trained, request.model, settings)
+        location = loading.location(request.model)
+        checkpoint.save(trained, start.tokenizer, request.output, dtype_of(settings), location)
+        model_card.write(request.output, request.model, request.reference, objective, request.examples)
+        folder.remove()
+
+
+@contextmanager
+def _light_garbage_collection() -> Iterator[None]:
+    """Keep the libraries' objects out of garbage collection, and collect the trainer at the end: it is full of cycles.
+
+    The libraries have half a million objects. A full collection takes 0.2 s for them, and TRL collects at every start.
+    """
+    for imports in (trainers.sft_trainer, trainers.dpo_trainer):
+        imports()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
+        empty_cache()
+
+
+def training_dtype(objective: Objective, settings: TransformersSettings) -> Any:
+    """Return the torch type that the weights are trained in.
+
+    Full fine-tuning keeps them in float32 and computes in the settings' type (mixed precision): a step of 1e-5 is lost
+    in bfloat16. Under an adapter the weights do not change, so they stay in the settings' type.
+    """
+    import torch
+
+    return torch.float32 if objective.lora is None else dtype_of(settings)
+
+
+def build(request: TrainingRequest, start: Loaded, reference: Loaded | None, folder: Path, context: Context) -> Any:
+    """Return the TRL trainer of a training, ready for ``train()``; its state is saved in ``folder``.
+
+    ``start`` is ``request.model`` in memory. ``reference`` is None if DPO stays near the start model itself. Raises
+    ``InputError`` with file and line for an example that cannot be trained on.
+    """
+    from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
+
+    objective, settings = request.objective, request.settings
+    limit = min(objective.max_length, loading.context_length(start.model.config))
+    read = sft_rows if isinstance(objective, Sft) else dpo_rows
+    rows = read(request.examples, start.tokenizer, limit)
+    packed = packing.wanted(start.model, settings)
+    lengths = [tokens_held(row, packed) for row in rows]
+    division = fit(parallel.share_of(objective, settings), start.model, lengths, packed, settings)
+    common = {
+        "model": start.model,
+        "args": trainer_arguments(objective, start.model, folder, settings, packed, division),
+        "data_collator": _packing_collator(objective, start, reference) if packed else None,
+        "train_dataset": Dataset.from_list(rows),
+        "processing_class": start.tokenizer,
+        "peft_config": lora_config(objective.lora, start.model),
+        "callbacks": [trainers.progress_callback()(context)],
+    }
+    if isinstance(objective, Sft):
+        trainer = trainers.sft_trainer()(**common)
+    else:
+        trainers.disable_dropout(start.model)
+        with explained_when_full(objective, division.rows):
+            trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
+        if reference is not None:  # its log-probabilities are columns of the rows now
+            trainer.ref_model = None
+            trainer.accelerator.free_memory()
+    trainer.remove_callback(PrinterCallback)
+    if objective.lora is not None:
+        adapters.cast_adapters(trainer.model, adapters.adapter_dtype(settings))
+        if packed and not trainer.is_fsdp_enabled:  # FSDP may keep an adapter's weights apart from its layer
+            adapters.fuse_adapters(trainer.model)
+    return trainer
+
+
+def _packing_collator(objective: Objective, start: Loaded, reference: Loaded | None) -> Any:
+    """Prepare the models for packed batches; returns the collator of these batches."""
+    for loaded in (start, reference):
+        if loaded is not None:
+            packing.pack(loaded.model)
+            fuse_activations(loaded.model)
+    collator = packing.sft_collator if isinstance(objective, Sft) else packing.dpo_collator
+    return collator(start.tokenizer.pad_token_id)
+
+
+def _needs_reference(request: TrainingRequest) -> bool:
+    """Return whether DPO's reference is another model than the start model, and so has to be loaded too."""
+    if not isinstance(request.objective, Dpo) or request.reference is None:
+        return False
+    reference, start = (Path(loading.location(model)).resolve() for model in (request.reference, request.model))
+    return reference != start
+
+
+def _run(trainer: Any, folder: TrainingFolder, settings: TransformersSettings, context: Context) -> None:
+    """Train, from the folder's training checkpoint on if it has one. Raises ``StageError`` if the user cancels."""
+    trainer.add_callback(keeping_callback()(folder, settings.checkpoint_minutes, context))
+    last = _last_checkpoint(trainer, folder)
+    if last is not None:
+        trainer._total_train_tokens = int(logged_rows(last)[-1]["num_tokens"])  # TRL would count from 0 again
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    state = trainer.state
+    if state.global_step < state.max_steps:
+        kept = _last_checkpoint(trainer, folder)
+        if kept is None:
+            folder.remove()
+        raise StageError(
+            f"training was cancelled after {state.global_step} of {state.max_steps} steps; the same command "
+            + (f"continues after step {step_of(kept)}" if kept else "starts this step again")
+        )
+
+
+def _last_checkpoint(trainer: Any, folder: TrainingFolder) -> Path | None:
+    """Return the training checkpoint to continue from; the first of several processes chooses it."""
+    last = folder.last() if trainer.is_world_process_zero() else None
+    step = parallel.agreed(step_of(last) if last else 0, trainer.args.device)
+    return folder.checkpoint(step) if step else None

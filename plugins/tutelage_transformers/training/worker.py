@@ -1,0 +1,91 @@
+"""One of several processes that train together, started by torchrun or accelerate: ``-m`` this module ``FOLDER``.
+
+``FOLDER`` is described in ``request``. Only the first process reports progress, and only it writes the checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from attrs import evolve
+
+from tutelage.context import Context
+from tutelage.errors import TutelageError
+from tutelage.files.jsonl import dump, write_json
+from tutelage_transformers.devices import parallel
+from tutelage_transformers.devices.selection import device_of
+from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.training import step
+from tutelage_transformers.training.request import ALIVE, FAILED, PROGRESS, STOP, TrainingRequest
+
+
+def main(folder: Path) -> int:
+    """Take part in the training; returns the exit status.
+
+    An error is written into the folder for the parent process. One that is not of ``tutelage.errors`` is raised again,
+    so that its traceback is in the log.
+    """
+    end_with_parent(folder / ALIVE)
+    try:
+        _train(TrainingRequest.read(folder), folder)
+    except Exception as error:
+        write_json(folder / FAILED.format(rank=_rank()), Failure.of(error))
+        if isinstance(error, TutelageError):
+            return error.exit_code
+        raise
+    return 0
+
+
+def _train(request: TrainingRequest, folder: Path) -> None:
+    from accelerate import PartialState
+
+    local, processes = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    kind = device_of(request.settings).type
+    device = f"cuda:{local}" if kind == "cuda" else kind
+    parallel.check_shares(processes, request.objective.batch_size)
+    settings = parallel.of_one_process(request.settings, device, processes)
+    with (folder / PROGRESS).open("a", encoding="utf-8") as file:
+        context = Context(cancelled=(folder / STOP).exists)
+        if _rank() == 0:
+            writer = partial(_writer, file)
+            context = evolve(context, expect=writer("expect"), advance=writer("advance"), log=writer("log"))
+        step.train_here(evolve(request, settings=settings), context)
+    state = PartialState()
+    state.wait_for_everyone()  # the first process may still be writing the checkpoint
+    state.destroy_process_group()
+
+
+def _writer(file: IO[str], name: str) -> Callable[[Any], None]:
+    """Return a function of a context that writes its argument into the file, as a line of ``progress.jsonl``."""
+
+    def write(value: Any) -> None:
+        file.write(dump([name, value]) + "\n")
+        file.flush()
+
+    return write
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def end_with_parent(lock: Path) -> None:
+    """End this process at once when the process that holds ``lock`` ends, however it ends."""
+
+    def wait() -> None:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # blocks until the parent ends
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

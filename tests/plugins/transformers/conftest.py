@@ -1,0 +1,138 @@
+"""A random Phi of some thousand parameters with a word-level tokenizer: a base model, as small as one can be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tutelage.files.jsonl import write_rows
+from tutelage.files.trl_format import message, supervised_row
+from tutelage.records import Model
+from tutelage_transformers.models.loading import Loaded, read
+from tutelage_transformers.settings import TransformersSettings
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORDS = "score : better first second 0 1 2 3 4 5 sort the words apple pear plum cat dog cow red blue please"
+MARKED = ("<|endoftext|>", "<|unk|>", "<|user|>", "<|assistant|>", "<|pad|>")
+UNMARKED = ("<|endoftext|>", "<|unk|>")
+
+
+def write_base(folder: Path, special: Iterable[str] = MARKED, seed: int = 0, rows: int = 64) -> Path:
+    """Write a tiny Phi and its tokenizer into ``folder``: no chat template, no pad token, as a base model has none."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    special = list(special)
+    more = ["Instruct", "Output"] if "<|user|>" not in special else []
+    vocabulary = {word: number for number, word in enumerate([*special, *WORDS.split(), *more])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token=special[0], unk_token="<|unk|>", extra_special_tokens=special[2:]
+    ).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = PhiConfig(
+        vocab_size=rows,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        bos_token_id=0,
+        eos_token_id=0,
+        initializer_range=0.3,
+    )
+    PhiForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model on disk."""
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model of other weights."""
+    return write_base(tmp_path_factory.mktemp("other"), seed=1)
+
+
+@pytest.fixture
+def make_base(tmp_path: Path) -> Callable[..., Path]:
+    """Writes base models of another kind: make_base(special=[...], rows=...)."""
+    return lambda **options: write_base(tmp_path / "made", **options)
+
+
+@pytest.fixture
+def make_grouped() -> Callable[[], Any]:
+    """Makes a random Llama in memory, always the same one, whose heads share keys and values in pairs."""
+
+    def make() -> Any:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=64,
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=4,
+            initializer_range=0.3,
+            attn_implementation="eager",
+        )
+        return LlamaForCausalLM(config).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def loaded(base: Path) -> Loaded:
+    """The base model in memory, with its chat template. Not to be trained."""
+    return read(Model("transformers", str(base)), TransformersSettings())
+
+
+PAIRS = [(first, second) for first in ("apple", "pear", "plum", "cat") for second in ("dog", "cow", "red", "blue")]
+
+
+@pytest.fixture(scope="session")
+def sft_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 supervised examples of three lengths."""
+    rows = [
+        supervised_row(f"sort the words {a} {b}{' please' * (number % 3)}", f"{b} {a}")
+        for number, (a, b) in enumerate(PAIRS)
+    ]
+    file = tmp_path_factory.mktemp("data") / "sft.jsonl"
+    write_rows(file, rows)
+    return file
+
+
+@pytest.fixture(scope="session")
+def dpo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 preference pairs, in which prompt, chosen and rejected differ in length."""
+    rows = [
+        {
+            "prompt": message("user", f"sort the words {a} {b}{' please' * (number % 3)}"),
+            "chosen": message("assistant", f"{b} {a}"),
+            "rejected": message("assistant", a if number % 2 else f"{a} {b} {a}"),
+            "score_chosen": 5.0,
+        }
+        for number, (a, b) in enumerate(PAIRS)
+    ]
+    file = tmp_path_factory.mktemp("data") / "dpo.jsonl"
+    write_rows(file, rows)
+    return file

@@ -1,0 +1,86 @@
+"""The fused adapter layers beside PEFT's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.adapters import adapter_dtype, cast_adapters, fuse_adapters
+
+
+def adapted_layer(dropout: float = 0.0, **options: Any) -> Any:
+    """A PEFT model of one linear layer, whose adapter does something."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(12, 20))
+    adapted = get_peft_model(
+        model, LoraConfig(r=3, lora_alpha=9, lora_dropout=dropout, target_modules=["0"], **options)
+    )
+    for name, weight in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight)
+    return adapted
+
+
+def outcome(model: Any) -> list[Any]:
+    """Output, and the gradients of the input and of the adapter."""
+    import torch
+
+    x = torch.linspace(-1, 1, 60).view(1, 5, 12).requires_grad_()
+    torch.manual_seed(1)
+    result = model(x)
+    result.square().sum().backward()
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    return [result, x.grad, *gradients]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_fused_it_is_pefts_layer_also_under_dropout(dropout: float) -> None:
+    import torch
+
+    fused = adapted_layer(dropout)
+    assert fuse_adapters(fused) == 1
+    for got, expected in zip(outcome(fused), outcome(adapted_layer(dropout)), strict=True):
+        assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_switched_off_or_merged_it_is_the_base() -> None:
+    import torch
+
+    fused, x = adapted_layer(), torch.ones(2, 12)
+    fuse_adapters(fused)
+    on = fused(x)
+    with fused.disable_adapter():
+        off = fused(x)
+    base = fused.get_base_model()[0].base_layer(x)
+    assert torch.equal(off, base) and not torch.allclose(on, base)
+    assert torch.allclose(fused.merge_and_unload()(x), on, atol=1e-5)
+
+
+def test_other_kinds_of_adapter_stay_as_peft_has_them() -> None:
+    assert fuse_adapters(adapted_layer(use_dora=True)) == 0
+    assert fuse_adapters(adapted_layer(lora_bias=True)) == 0
+
+
+def test_only_what_learns_is_cast() -> None:
+    import torch
+
+    model = adapted_layer()
+    cast_adapters(model, torch.bfloat16)
+    types = {name.split(".")[-3 if "lora_" in name else -1]: weight.dtype for name, weight in model.named_parameters()}
+    assert types["lora_A"] == types["lora_B"] == torch.bfloat16
+    assert types["weight"] == types["bias"] == torch.float32
+    fuse_adapters(model)
+    assert model(torch.ones(2, 12)).dtype == torch.float32
+
+
+def test_the_type_of_an_adapter_is_float32_but_under_four_bits() -> None:
+    import torch
+
+    assert adapter_dtype(TransformersSettings()) == torch.float32
+    assert adapter_dtype(TransformersSettings(quantization="4bit")) == torch.bfloat16
+    assert adapter_dtype(TransformersSettings(quantization="4bit", adapter_dtype="float32")) == torch.float32

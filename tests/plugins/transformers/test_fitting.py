@@ -1,0 +1,152 @@
+"""How a training step is divided among a GPU's memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from tutelage.errors import InputError
+from tutelage.records import Dpo, Lora, Sft
+from tutelage_transformers.attention.activations import fuse_activations
+from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training import adapters, fitting, packing
+from tutelage_transformers.training.fitting import Fit, choose
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT, by transformers
+
+SFT = Sft(batch_size=16, lora=Lora(r=4))
+LENGTHS = [500] * 40
+
+
+def by_tokens(tokens: int, checkpointing: bool) -> int:
+    """As if a token took 10 bytes, and with checkpointing 2."""
+    return tokens * (2 if checkpointing else 10)
+
+
+def test_the_whole_batch_is_held_where_it_fits() -> None:
+    assert choose(SFT, None, LENGTHS, 16 * 500 * 10, by_tokens) == Fit(16, False)
+
+
+def test_less_is_held_at_once_while_it_keeps_the_gpu_busy() -> None:
+    assert choose(SFT, None, [1000] * 40, 16_000 * 10 - 1, by_tokens) == Fit(8, False)
+
+
+def test_activations_are_computed_twice_before_the_gpu_runs_idle() -> None:
+    assert choose(SFT, None, LENGTHS, 16 * 500 * 10 - 1, by_tokens) == Fit(16, True)
+
+
+def test_what_is_asked_for_is_done() -> None:
+    assert choose(evolve(SFT, micro_batch_size=2), False, LENGTHS, 2 * 500 * 10, by_tokens) == Fit(2, False)
+    assert choose(SFT, True, LENGTHS, 10**9, by_tokens) == Fit(16, True)
+
+
+def test_the_longest_rows_may_meet_in_a_batch() -> None:
+    assert choose(SFT, False, [100] * 24 + [900] * 16, 16 * 900 * 10 - 1, by_tokens) == Fit(8, False)
+
+
+def test_a_gpu_that_is_too_small_is_one_error_that_says_what_helps() -> None:
+    with pytest.raises(InputError, match=r"too small.* 1 at once.*try settings.quantization: 4bit"):
+        choose(SFT, None, LENGTHS, 999, by_tokens)
+    with pytest.raises(InputError, match="try an adapter"):
+        choose(evolve(SFT, lora=None), None, LENGTHS, 999, by_tokens)
+    with pytest.raises(InputError, match="micro_batch_size and gradient_checkpointing left open"):
+        choose(evolve(SFT, micro_batch_size=4), None, LENGTHS, 999, by_tokens)
+
+
+def test_on_a_cpu_the_batch_is_never_divided_by_itself(loaded: Loaded) -> None:
+    assert fitting.fit(SFT, loaded.model, LENGTHS, False, TransformersSettings()) == Fit(16, False)
+    asked = fitting.fit(
+        evolve(SFT, micro_batch_size=4), loaded.model, LENGTHS, False, TransformersSettings(gradient_checkpointing=True)
+    )
+    assert asked == Fit(4, True)
+
+
+def test_an_adapters_size_is_the_one_that_peft_gives_it() -> None:
+    model = wide_model(2)
+    expected = fitting.adapter_size(model, 4)
+    adapted = with_adapter(model)
+    assert sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad) == expected
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_estimate_of_activations_is_near_what_autograd_keeps(checkpointing: bool) -> None:
+    tokens = 256
+    kept = [kept_bytes(layers, tokens, checkpointing) for layers in (2, 4)]
+    objective = Dpo(lora=Lora(r=4))
+    estimates = [
+        fitting.training_bytes(objective, wide_model(layers), tokens, True, checkpointing)
+        - fitting._state_bytes(objective, wide_model(layers))
+        for layers in (2, 4)
+    ]
+    assert (estimates[1] - estimates[0]) / (kept[1] - kept[0]) == pytest.approx(1, abs=0.2)
+
+
+def wide_model(layers: int) -> Any:
+    import torch
+    from transformers import PhiConfig, PhiForCausalLM
+
+    config = PhiConfig(
+        vocab_size=32,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+    )
+    return PhiForCausalLM(config).to(torch.bfloat16)
+
+
+def with_adapter(model: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    layers = ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
+    return get_peft_model(model, LoraConfig(r=4, lora_dropout=0.05, target_modules=layers))
+
+
+def kept_bytes(layers: int, tokens: int, checkpointing: bool) -> int:
+    """Bytes that autograd keeps of a packed forward pass, the weights aside."""
+    import torch
+
+    model = wide_model(layers)
+    packing.pack(model)
+    fuse_activations(model)
+    adapted = with_adapter(model)
+    adapters.fuse_adapters(adapted)
+    adapted.train()
+    if checkpointing:
+        adapted.gradient_checkpointing_enable({"use_reentrant": False})
+        adapted.enable_input_require_grads()
+    weights = {weight.data_ptr() for weight in adapted.parameters()}
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Any) -> Any:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.zeros(1, tokens, dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.model(ids, torch.ones_like(ids), use_cache=False, packing=packing.plan([tokens], tokens))
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+
+
+@pytest.mark.parametrize(
+    ("objective", "rows", "advice"),
+    [
+        (SFT, 16, "set sft.micro_batch_size to 8 or less, with which the same run goes on"),
+        (Dpo(batch_size=16), 4, "set dpo.micro_batch_size to 2 or less"),
+        (Dpo(batch_size=16), 1, "quantization to 4bit"),
+    ],
+)
+def test_a_gpu_that_runs_out_of_memory_in_training_is_one_error_that_says_what_to_set(
+    objective: Any, rows: int, advice: str
+) -> None:
+    import torch
+
+    with (
+        pytest.raises(InputError, match=f"ran out of memory in training, with {rows} at once; .*{advice}"),
+        fitting.told_when_full(objective, rows),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+
+import tutelage_transformers
+from tutelage import hookspecs
+from tutelage.context import Context
+from tutelage.files.jsonl import write_rows
+from tutelage.files.trl_format import supervised_row
+from tutelage.records import (
+    Comparison,
+    JudgeItem,
+    Model,
+    Outcome,
+    Prompt,
+    Rubric,
+    Sampling,
+    Sft,
+)
+from tutelage_transformers.generation.engine import Reply
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.step import train
+
+PROMPTS = [Prompt("sort the words cat dog"), Prompt("sort the words apple"), Prompt("cow")]
+SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=6, seed=1)
+RUBRIC = Rubric("short", "score the words {prompt} {answer}")
+SCORED = "score: 4"
+
+
+@pytest.fixture(scope="session")
+def judging_student(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A student that has learned one thing: whatever it is asked, it answers with a score, or a verdict for ``cow``."""
+    folder = tmp_path_factory.mktemp("judge")
+    rows = [
+        supervised_row(f"score the words {a} {b}", SCORED) for a in ("cat", "dog", "red") for b in ("apple", "pear")
+    ]
+    rows += [supervised_row("cow cat dog", "better: first")] * 6
+    file = folder / "examples.jsonl"
+    write_rows(file, rows)
+    (folder / "M1").mkdir()
+    objective = Sft(epochs=20, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
+    return train(Model("transformers", str(base)), None, objective, file, folder / "M1", Context())
+
+
+@pytest.fixture
+def hooks() -> Any:
+    """The plugin as pluggy calls it."""
+    manager = pluggy.PluginManager("tutelage")
+    manager.add_hookspecs(hookspecs)
+    manager.register(tutelage_transformers, "transformers")
+    manager.check_pending()
+    return manager.hook
+
+
+def test_every_hook_is_there_and_spelled_right(hooks: Any) -> None:
+    (info,) = hooks.describe()
+    assert info.settings is TransformersSettings
+    assert info.models["phi-2"].location == "microsoft/phi-2"
+    assert not info.item_by_item
+    assert all(getattr(hooks, stage).get_hookimpls() for stage in (*hookspecs.STAGES, "release"))
+
+
+def test_candidates_are_complete_and_typed(hooks: Any, base: Path) -> None:
+    told: list[int] = []
+    context = Context(advance=told.append)
+    model = Model("transformers", str(base))
+    answers = list(
+        hooks.generate_candidates(model=model, prompts=iter(PROMPTS), n=4, sampling=SAMPLING, context=context)
+    )
+    assert {answer.id for answer in answers} == {f"{prompt.id}/{index}" for prompt in PROMPTS for index in range(4)}
+    assert sum(told) == len(answers) == 12
+    assert {answer.outcome for answer in answers} == {Outcome.ANSWERED, Outcome.CUT}
+    for answer in answers:
+        assert answer.tokens is not None and (answer.tokens == 6) == (answer.outcome is Outcome.CUT)
+        assert bool(answer.detail) == (answer.outcome is Outcome.CUT)
+        assert "<|" not in answer.text and answer.text == answer.text.strip()
+
+
+def test_the_same_call_gives_the_same_candidates(hooks: Any, base: Path) -> None:
+    call = {"model": Model("transformers", str(base)), "n": 3, "sampling": SAMPLING, "context": Context()}
+    whole = list(hooks.generate_candidates(prompts=PROMPTS, **call))
+    assert whole == list(hooks.generate_candidates(prompts=PROMPTS, **call))
+    single = Context(settings=TransformersSettings(batch_size=1))
+    parts = [
+        answer
+        for prompt in reversed(PROMPTS)
+        for answer in hooks.generate_candidates(prompts=[prompt], **{**call, "context": single})
+    ]
+    assert sorted(whole, key=lambda answer: answer.id) == sorted(parts, key=lambda answer: answer.id)
+
+
+def test_a_local_model_can_be_the_teacher(hooks: Any, judging_student: Model) -> None:
+    prompts = [Prompt("score the words cat apple"), Prompt("score the words dog pear")]
+    answers = list(hooks.demonstrate(model=judging_student, prompts=prompts, sampling=Sampling(0), context=Context()))
+    assert {answer.prompt_id: answer.text for answer in answers} == {prompt.id: "score : 4" for prompt in prompts}
+
+
+def test_each_item_is_judged_as_often_as_asked_and_every_reply_is_kept(hooks: Any, judging_student: Model) -> None:
+    items = [JudgeItem("one", "cat", "apple"), JudgeItem("two", "dog", "pear")]
+    judgements = list(
+        hooks.judge(
+            model=judging_student, items=iter(items), rubric=RUBRIC, samples=3, sampling=SAMPLING, context=Context()
+        )
+    )
+    assert {judgement.id for judgement in judgements} == {f"{name}#{n}" for name in ("one", "two") for n in range(3)}
+    assert {(judgement.score, judgement.outcome, judgement.raw) for judgement in judgements} == {
+        (4.0, Outcome.ANSWERED, "score : 4")
+    }
+
+
+def test_a_reply_without_a_score_never_becomes_a_number(hooks: Any, base: Path) -> None:
+    judgements = list(
+        hooks.judge(
+            model=Model("transformers", str(base)),
+            items=[JudgeItem("one", "cat", "apple")],
+            rubric=RUBRIC,
+            samples=8,
+            sampling=SAMPLING,
+            context=Context(),
+        )
+    )
+    assert {(judgement.score, judgement.outcome) for judgement in judgements} == {(None, Outcome.UNPARSED)}
+    assert all(judgement.detail for judgement in judgements)
+    assert any("limit of 6 new tokens" in judgement.detail for judgement in judgements)
+
+
+def test_an_item_that_does_not_fit_has_failed(hooks: Any, base: Path) -> None:
+    (judgement,) = hooks.judge(
+        model=Model("transformers", str(base)),
+        items=[JudgeItem("long", "cat " * 200, "dog")],
+        rubric=RUBRIC,
+        samples=1,
+        sampling=SAMPLING,
+        context=Context(),
+    )
+    assert (judgement.score, judgement.outcome) == (None, Outcome.FAILED)
+    assert "context" in judgement.detail
+
+
+def test_two_answers_are_compared_in_their_order(hooks: Any, judging_student: Model) -> None:
+    rubric = Rubric("pairwise", "{prompt} {first} {second}")
+    (verdict,) = hooks.evaluate(
+        model=judging_student,
+        comparisons=[Comparison("c", "cow", "cat", "dog")],
+        rubric=rubric,
+        sampling=Sampling(0),
+        context=Context(),
+    )
+    assert (verdict.comparison_id, verdict.preference, verdict.outcome) == ("c", 1.0, Outcome.ANSWERED)
+
+
+def test_generation_stops_where_the_user_cancels(hooks: Any, base: Path) -> None:
+    context = Context(settings=TransformersSettings(batch_size=2), cancelled=lambda: True)
+    answers = hooks.generate_candidates(
+        model=Model("transformers", str(base)), prompts=PROMPTS, n=2, sampling=SAMPLING, context=context
+    )
+    assert len(list(answers)) == 2
+
+
+def test_replies_are_plain_records() -> None:
+    assert Reply(0, 0, "cat", 1, True) == Reply(0, 0, "cat", 1, True)
+
+
+def modules_after(code: str) -> set[str]:
+    """Which of the heavy packages a fresh process has imported once it ran ``code``."""
+    heavy = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "numpy")
+    program = f"import sys\n{code}\nprint(*[name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(result.stdout.splitlines()[-1].split())
+
+
+def test_describing_the_plugin_imports_nothing_heavy() -> None:
+    assert modules_after("import tutelage_transformers; tutelage_transformers.describe()") == set()
+
+
+def test_generation_imports_no_training_library(base: Path) -> None:
+    code = (
+        "import tutelage_transformers\n"
+        "from tutelage.records import *\n"
+        "from tutelage.context import Context\n"
+        f"model = Model('transformers', {str(base)!r})\n"
+        "sampling = Sampling(max_new_tokens=2)\n"
+        "list(tutelage_transformers.generate_candidates(model, [Prompt('cat')], 1, sampling, Context()))"
+    )
+    assert modules_after(code).isdisjoint({"trl", "peft", "datasets"})
+
+
+def test_the_plugin_keeps_the_promises_of_every_hook(base: Path) -> None:
+    from tutelage.testing import check_plugin
+
+    check_plugin("transformers", model=Model("transformers", str(base))).raise_for_problems()

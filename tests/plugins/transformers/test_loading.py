@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tutelage.context import Context
+from tutelage.errors import InputError, PluginError
+from tutelage.records import Model
+from tutelage_transformers.models import loading
+from tutelage_transformers.models.finding import require
+from tutelage_transformers.settings import TransformersSettings, settings_of
+
+
+def load(name: str | Path, **settings: object) -> loading.Loaded:
+    return loading.load(Model("transformers", str(name)), TransformersSettings(**settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["/nowhere/M1", "./M1", "runs/demo/seed-0/M1", "tests/M1", "~/no-such-model"])
+def test_a_missing_folder_is_one_error_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tests").mkdir()
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="there is no such folder"):
+        load(name)
+    assert time.monotonic() - started < 2
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no config.json"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("local_files_only", [True, False])
+def test_a_hub_model_that_is_not_here_and_cannot_be_had_is_one_error_at_once(local_files_only: bool) -> None:
+    started = time.monotonic()
+    with pytest.raises(InputError, match="microsoft/no-such-phi"):
+        load("microsoft/no-such-phi", local_files_only=local_files_only)
+    assert time.monotonic() - started < 15
+
+
+def test_a_hub_that_cannot_be_reached_is_one_error_at_once() -> None:
+    program = (
+        "from tutelage.errors import InputError\n"
+        "from tutelage_transformers.models.finding import is_local\n"
+        "try:\n    is_local('microsoft/no-such-phi', False)\n"
+        "except InputError as error:\n    print(error)\n"
+    )
+    surroundings = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=20, env=surroundings
+    )
+    assert "the hub cannot be reached" in result.stdout
+
+
+def test_weights_that_lack_a_layer_are_never_filled_with_random_ones(base: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base, tmp_path / "M1")
+    weights = load_file(base / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, tmp_path / "M1" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks 1 of the weights, such as lm_head.weight"):
+        load(tmp_path / "M1")
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    with pytest.raises(
+        PluginError, match=r"no_such_package not installed; run: pip install 'tutelage\[transformers\]'"
+    ):
+        require("torch", "no_such_package")
+
+
+def test_a_name_that_no_hub_could_have_is_refused() -> None:
+    with pytest.raises(InputError, match="a name of the hub"):
+        load("micro soft/phi--2")
+
+
+def test_broken_weights_are_one_error(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "M1")
+    (tmp_path / "M1" / "model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(InputError, match="it cannot be read"):
+        load(tmp_path / "M1")
+
+
+def test_a_model_is_read_once_and_again_when_its_weights_changed(base: Path, other_base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "M1")
+    first = load(tmp_path / "M1")
+    assert load(tmp_path / "M1") is first
+    shutil.copy(other_base / "model.safetensors", tmp_path / "M1" / "model.safetensors")
+    assert load(tmp_path / "M1") is not first
+
+
+def test_only_one_model_is_kept(base: Path, other_base: Path) -> None:
+    first = weakref.ref(load(base).model)
+    load(other_base)
+    assert first() is None
+
+
+def test_release_frees_the_model_it_names_and_no_other(base: Path, other_base: Path) -> None:
+    kept = weakref.ref(load(base).model)
+    loading.release(Model("transformers", str(other_base)))
+    assert kept() is not None
+    loading.release(Model("transformers", str(base)))
+    assert kept() is None
+
+
+def test_a_device_that_is_not_here_is_named(base: Path) -> None:
+    with pytest.raises(InputError, match=r"settings.device: 'cuda:77' cannot be used here"):
+        load(base, device="cuda:77")
+    with pytest.raises(InputError, match=r"settings.device: 'abacus' cannot be used here"):
+        load(base, device="abacus")
+
+
+def test_settings_choose_type_and_attention(base: Path) -> None:
+    import torch
+
+    model = load(base, dtype="bfloat16", attention="sdpa").model
+    assert (model.dtype, model.config._attn_implementation) == (torch.bfloat16, "sdpa")
+    model = load(base, device="cpu").model
+    assert (model.dtype, model.config._attn_implementation) == (torch.float32, "eager")
+
+
+def test_settings_of_another_class_are_refused() -> None:
+    with pytest.raises(PluginError, match="its settings are a dict"):
+        settings_of(Context(settings={"device": "cpu"}))
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(make_base: Callable[..., Path]) -> None:
+    folder = make_base()
+    config = folder / "tokenizer_config.json"
+    config.write_text(config.read_text().replace('"eos_token": "<|endoftext|>",', ""))
+    with pytest.raises(InputError, match="no end token"):
+        load(folder)

@@ -1,0 +1,134 @@
+"""Answers by two processes on a CPU, beside answers by one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tutelage.context import Context
+from tutelage.errors import InputError, StageError
+from tutelage.records import Candidate, Model, Prompt, Sampling
+from tutelage_transformers.generation import asking
+from tutelage_transformers.generation.answering import candidates
+from tutelage_transformers.generation.pool import ANSWERER, deal
+from tutelage_transformers.settings import TransformersSettings
+
+ONE, TWO = TransformersSettings(device="cpu", processes=1), TransformersSettings(device="cpu", processes=2)
+GREEDY = Sampling(temperature=0.0, max_new_tokens=8)
+DRAWN = Sampling(temperature=1.0, max_new_tokens=8, seed=3)
+PROMPTS = [Prompt(f"sort the words cat dog{' red' * (number % 5)}{' please' * number}") for number in range(9)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released() -> Iterator[None]:
+    yield
+    asking.release_all()
+
+
+def answers(base: Path, settings: TransformersSettings, sampling: Sampling, n: int = 2) -> dict[str, Candidate]:
+    found = candidates(Model("transformers", str(base)), iter(PROMPTS), n, sampling, Context(settings=settings))
+    return {candidate.id: candidate for candidate in found}
+
+
+def answerers() -> set[int]:
+    """The answering processes of this one."""
+    me, found = str(os.getpid()), set()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and ANSWERER.encode() in (entry / "cmdline").read_bytes():
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                found |= {int(entry.name)} if parent == me else set()
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def by_one(base: Path) -> dict[Sampling, dict[str, Candidate]]:
+    return {sampling: answers(base, ONE, sampling) for sampling in (GREEDY, DRAWN)}
+
+
+def test_two_processes_answer_as_one_does_and_stay_for_the_next_question(
+    base: Path, by_one: dict[Sampling, dict[str, Candidate]]
+) -> None:
+    assert answers(base, TWO, GREEDY) == by_one[GREEDY]
+    processes = answerers()
+    assert len(processes) == 2
+    assert answers(base, TWO, DRAWN) == by_one[DRAWN]
+    asking.release(Model("transformers", "another"))
+    assert answerers() == processes
+
+
+def test_a_stream_that_is_left_early_is_not_mistaken_for_the_next_one(
+    base: Path, by_one: dict[Sampling, dict[str, Candidate]]
+) -> None:
+    stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert answers(base, TWO, DRAWN) == by_one[DRAWN]
+
+
+def test_a_process_that_dies_is_one_clear_error_and_the_next_question_is_answered(base: Path) -> None:
+    stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
+    next(stream)
+    for process in answerers():
+        os.kill(process, signal.SIGKILL)
+    stream.close()  # type: ignore[attr-defined]
+    with pytest.raises(StageError, match="the process that answers on cpu died; its last words:"):
+        answers(base, TWO, GREEDY)
+    assert answerers() == set()
+    list(candidates(Model("transformers", str(base)), iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
+    assert len(answerers()) == 1, "a single question needs a single process"
+
+
+def test_processes_go_with_the_model(base: Path) -> None:
+    list(candidates(Model("transformers", str(base)), iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
+    assert answerers()
+    asking.release(Model("transformers", str(base)))
+    assert answerers() == set()
+
+
+def test_a_model_that_is_not_there_is_the_error_that_one_process_gives(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model .*/nowhere: there is no such folder"):
+        answers(tmp_path / "nowhere", TWO, GREEDY)
+    assert answerers() == set()
+
+
+def test_answering_processes_end_with_the_one_that_asks(base: Path) -> None:
+    program = f"""
+from tutelage.context import Context
+from tutelage.records import Model, Prompt, Sampling
+from tutelage_transformers.generation.answering import candidates
+from tutelage_transformers.settings import TransformersSettings
+context = Context(settings=TransformersSettings(device="cpu", processes=2))
+prompts = [Prompt("sort")]
+list(candidates(Model("transformers", {str(base)!r}), prompts, 1, Sampling(max_new_tokens=2), context))
+import os
+children = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+print(*[child for child in children if open(f"/proc/{{child}}/stat").read().split()[3] == str(os.getpid())], flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as asked:
+        assert asked.stdout is not None
+        processes = [Path("/proc", number) for number in asked.stdout.readline().split()]
+        assert len(processes) == 1
+        asked.kill()
+    deadline = time.monotonic() + 10
+    while any(process.exists() for process in processes):
+        assert time.monotonic() < deadline, "processes were left behind"
+        time.sleep(0.05)
+
+
+def test_questions_are_dealt_out_by_length_back_and_forth() -> None:
+    questions = ["a" * length for length in (1, 2, 3, 4, 5, 6)]
+    assert deal(questions, 2) == [[5, 2, 1], [4, 3, 0]]
+    assert deal(["a"], 3) == [[0], [], []]

@@ -1,0 +1,302 @@
+"""Trainings by two processes on a CPU (gloo), beside trainings by one."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from ranks import train_together
+
+from tutelage.context import Context
+from tutelage.errors import InputError, StageError
+from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage_transformers.devices.parallel import share_of, training_processes
+from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.arguments import trainer_arguments
+from tutelage_transformers.training.fitting import fit
+from tutelage_transformers.training.request import STOP, TrainingRequest, failures
+from tutelage_transformers.training.sharing import SharedBatches, dealt_out
+from tutelage_transformers.training.step import train
+
+SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
+DPO = Dpo(epochs=2, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)
+LORA = Lora(r=4, alpha=8, dropout=0.0)
+TWO = TransformersSettings(processes=2, device="cpu")
+
+
+class Both:
+    """The same training by one process and by two."""
+
+    def __init__(self, start: Path, objective: Objective, examples: Path, folder: Path) -> None:
+        self.model, self.objective, self.examples, self.folder = (
+            Model("transformers", str(start)),
+            objective,
+            examples,
+            folder,
+        )
+
+    def context(self, **given: Any) -> Context:
+        scratch = self.folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        return Context(scratch=scratch, **given)
+
+    def output(self, name: str) -> Path:
+        output = self.folder / name
+        output.mkdir()
+        return output
+
+    def by_one(self, settings: TransformersSettings) -> list[dict[str, Any]]:
+        rows: list[Any] = []
+        context = self.context(settings=evolve(settings, processes=1), log=rows.append)
+        train(self.model, None, self.objective, self.examples, self.output("one"), context)
+        return rows
+
+    def request(self, settings: TransformersSettings, output: str = "two") -> TrainingRequest:
+        scratch = self.context().scratch
+        return TrainingRequest(self.model, None, self.objective, self.examples, self.output(output), scratch, settings)
+
+    def by_two(self, settings: TransformersSettings = TWO) -> list[dict[str, Any]]:
+        statuses, rows = train_together(self.request(settings), self.folder / "request")
+        assert statuses == [0, 0], failures(self.folder / "request")
+        return rows
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [SFT, DPO, evolve(SFT, lora=LORA), evolve(DPO, lora=LORA, loss_type={"sigmoid": 1.0, "sft": 0.2})],
+    ids=["sft", "dpo", "sft-lora", "dpo-summed-losses"],
+)
+def test_a_request_is_read_as_it_was_written_but_for_absolute_paths(tmp_path: Path, objective: Objective) -> None:
+    start, near = Model("transformers", "start", {"threads": 1}, "M1"), Model("transformers", "near")
+    request = TrainingRequest(start, near, objective, Path("data.jsonl"), Path("out"), Path("scratch"), TWO)
+    request.write(tmp_path)
+    absolute = {name: Path.cwd() / getattr(request, name) for name in ("examples", "output", "scratch")}
+    assert TrainingRequest.read(tmp_path) == evolve(request, **absolute)
+
+
+def assert_close(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        assert row.keys() == other.keys()
+        for key in row.keys() - {"rewards/accuracies"}:  # at the start all rewards are equal, but for rounding
+            assert math.isclose(row[key], other[key], rel_tol=1e-5, abs_tol=1e-5), (row["step"], key)
+
+
+def assert_close_weights(one: Path, two: Path) -> None:
+    from safetensors.torch import load_file
+
+    weights = [load_file(folder / "model.safetensors") for folder in (one, two)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        if "k_proj.bias" not in name:  # attention does not depend on it: its gradient is rounding, of which Adam learns
+            assert (weights[0][name] - weights[1][name]).abs().max() < 1e-5, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "settings"),
+    [
+        ("sft", {}, TWO),
+        ("sft", {"micro_batch_size": 1, "lora": LORA}, TWO),
+        ("dpo", {}, TWO),
+        ("dpo", {"lora": LORA, "loss_type": "ipo"}, evolve(TWO, packing=True)),
+    ],
+    ids=["sft", "sft-lora-accumulated", "dpo", "dpo-lora-packed"],
+)
+def test_two_processes_learn_what_one_learns(
+    base: Path,
+    sft_file: Path,
+    dpo_file: Path,
+    tmp_path: Path,
+    kind: str,
+    change: dict[str, Any],
+    settings: TransformersSettings,
+) -> None:
+    objective: Objective = evolve(SFT if kind == "sft" else DPO, **change)
+    both = Both(base, objective, sft_file if kind == "sft" else dpo_file, tmp_path)
+    assert_close(both.by_two(settings), both.by_one(settings))
+    assert_close_weights(tmp_path / "one", tmp_path / "two")
+    files, expected = ({file.name for file in (tmp_path / name).iterdir()} for name in ("two", "one"))
+    assert files == expected
+
+
+def test_an_epoch_that_leaves_a_short_last_step_ends_the_same(base: Path, dpo_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "ten.jsonl"
+    file.write_text("".join(dpo_file.read_text().splitlines(keepends=True)[:10]))
+    both = Both(base, DPO, file, tmp_path)
+    assert_close(both.by_two(), both.by_one(TWO))
+
+
+def test_a_training_by_two_processes_goes_on_where_it_was_stopped(base: Path, sft_file: Path, tmp_path: Path) -> None:
+    kept = evolve(TWO, checkpoint_minutes=0)
+    both = Both(base, evolve(SFT, lora=evolve(LORA, dropout=0.2)), sft_file, tmp_path)
+    expected = both.by_two(kept)
+    request = both.request(kept, "stopped")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / STOP).touch()
+    (tmp_path / "first").rename(tmp_path / "stop")
+    statuses, rows = train_together(request, tmp_path / "stop", exist_ok=True)
+    assert statuses == [StageError.exit_code] * 2 and len(rows) == 1
+    assert {failure.message for failure in failures(tmp_path / "stop")} == {
+        "training was cancelled after 1 of 8 steps; the same command continues after step 1"
+    }
+    statuses, rows = train_together(request, tmp_path / "again")
+    assert (statuses, rows) == ([0, 0], expected)
+
+
+def test_each_step_learns_from_the_rows_of_a_training_by_one() -> None:
+    from torch.utils.data import SequentialSampler
+
+    def steps(processes: int, device_rows: int) -> list[list[int]]:
+        order = SequentialSampler(range(22))
+        shares = [SharedBatches(order, 8, device_rows, processes, rank) for rank in range(processes)]
+        batches = [list(share) for share in shares]
+        assert all(len(share) == len(list(share)) for share in shares)
+        assert len({len(one) for one in batches}) == 1
+        assert all(len(row) <= device_rows for one in batches for row in one)
+        together = [sorted(row for one in batches for row in one[number]) for number in range(len(batches[0]))]
+        each = 8 // processes // device_rows
+        return [sorted(chain(*together[start : start + each])) for start in range(0, len(together), each)]
+
+    assert steps(1, 8) == steps(2, 4) == steps(2, 2) == [[*range(8)], [*range(8, 16)], [*range(16, 22)]]
+    assert steps(4, 2) == [[*range(8)], [*range(8, 16)], [16, 16, 17, 17, 18, 19, 20, 21]]
+
+
+def test_reference_batches_are_dealt_out_so_that_all_processes_go_through_as_many() -> None:
+    batches = [[0], [1], [2]]
+    shares = [list(dealt_out(batches, 2, rank)) for rank in range(2)]
+    assert shares == [[([0], True), ([2], True)], [([1], True), ([2], False)]]
+
+
+@pytest.mark.parametrize(("micro", "expected"), [(None, (4, 1)), (1, (1, 4)), (2, (2, 2)), (8, (4, 1))])
+def test_the_batch_of_a_step_stays_as_it_is(
+    loaded: Loaded, tmp_path: Path, micro: int | None, expected: tuple[int, int]
+) -> None:
+    objective = evolve(SFT, batch_size=8, micro_batch_size=micro)
+    division = fit(share_of(objective, TWO), loaded.model, [10] * 9, False, TWO)
+    with quiet():
+        arguments = trainer_arguments(objective, loaded.model, tmp_path, TWO, False, division)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
+
+
+def test_a_batch_that_the_processes_cannot_share_equally_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
+    settings = evolve(TWO, processes=3)
+    with pytest.raises(InputError, match="batch_size 4: 3 processes cannot share it equally"):
+        train(
+            Model("transformers", str(base)),
+            None,
+            SFT,
+            sft_file,
+            tmp_path,
+            Context(settings=settings, scratch=tmp_path),
+        )
+
+
+def test_on_a_cpu_one_process_trains_unless_more_are_asked_for() -> None:
+    assert training_processes(TransformersSettings(device="cpu"), 4) == 1
+    assert training_processes(TWO, 4) == 2
+
+
+def test_an_accelerate_config_that_is_not_there_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
+    context = Context(settings=TransformersSettings(accelerate_config=str(tmp_path / "none.yaml")), scratch=tmp_path)
+    with pytest.raises(
+        InputError, match=r"accelerate_config: .*none.yaml: no such file; `accelerate config` makes one"
+    ):
+        train(Model("transformers", str(base)), None, SFT, sft_file, tmp_path, context)
+
+
+# with a real launcher, which takes ten seconds each time
+
+
+def test_a_users_accelerate_config_launches_the_training_in_which_a_further_machine_takes_part(
+    base: Path, sft_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = [tmp_path / f"machine-{rank}.yaml" for rank in range(2)]
+    for rank, config in enumerate(machines):
+        config.write_text(
+            "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nnum_machines: 2\n"
+            f"machine_rank: {rank}\nmain_process_ip: 127.0.0.1\nmain_process_port: {port}\nsame_network: true\n"
+        )
+    scratch = tmp_path / "run" / ".scratch" / "seed-0" / "M1"
+    scratch.mkdir(parents=True)
+    rows: list[Any] = []
+    told: list[int] = []
+    settings = TransformersSettings(device="cpu", accelerate_config=str(machines[0]))
+    both = Both(base, SFT, sft_file, tmp_path)
+    expected = both.by_one(TWO)
+    command = [sys.executable, "-m", "tutelage_transformers.join", str(tmp_path / "run"), str(machines[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as joining:
+        context = Context(settings=settings, scratch=scratch, log=rows.append, expect=told.append, advance=told.append)
+        trained = train(both.model, None, SFT, sft_file, both.output("two"), context)
+        assert joining.stdout is not None
+        assert [joining.stdout.readline().split()[0] for _ in range(2)] == ["waiting", "taking"]
+        assert joining.stdout.readline() == "ended with status 0\n"
+        joining.send_signal(signal.SIGINT)
+    assert joining.returncode == 0
+    assert trained.name == str(tmp_path / "two")
+    assert told == [8] + [1] * 8
+    assert_close(rows, expected)
+    assert not list(scratch.iterdir())
+
+
+def test_an_error_of_the_data_is_told_as_by_one_process(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "broken.jsonl"
+    file.write_text('{"prompt": "text"}\n')
+    both = Both(base, SFT, file, tmp_path)
+    with pytest.raises(InputError, match=r"broken.jsonl, line 1: 'prompt' is no list of messages"):
+        train(both.model, None, SFT, file, both.output("two"), both.context(settings=TWO))
+    assert not list((tmp_path / "scratch").iterdir()) and not list((tmp_path / "two").iterdir())
+
+
+def test_no_process_outlives_the_one_that_asked(base: Path, sft_file: Path, tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from tutelage.context import Context
+from tutelage.records import Model, Sft
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.step import train
+folder = Path({str(tmp_path)!r})
+settings = TransformersSettings(processes=2, device="cpu")
+context = Context(settings=settings, scratch=folder, log=lambda row: print(row, flush=True))
+start, objective = Model("transformers", {str(base)!r}), Sft(epochs=10_000, batch_size=4)
+examples = Path({str(sft_file)!r})
+train(start, None, objective, examples, folder / "M1", context)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as asking:
+        assert asking.stdout is not None and b"'step': 1" in asking.stdout.readline()
+        workers = set(processes_of(tmp_path))
+        assert len(workers) >= 3  # the launcher, and two that it launched
+        asking.kill()
+    deadline = time.monotonic() + 20
+    while workers & set(processes_of(tmp_path)):
+        assert time.monotonic() < deadline, "processes were left behind"
+        time.sleep(0.1)
+
+
+def processes_of(folder: Path) -> Iterator[int]:
+    """Every process whose command line names a request in ``folder``."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if f"{folder}/request-".encode() in command:
+                yield int(entry.name)
