@@ -1,6 +1,6 @@
-"""Write ``docs/reference/``: the commands, the hooks, the recipe's keys and the plugins, as the code itself says them.
+"""Write ``docs/reference/``: the commands, the hooks, the recipe keys and the plugins, from the code.
 
-``python docs/generate.py`` writes the pages; with ``--check`` it writes nothing and fails where one is not up to date.
+``python docs/generate.py`` writes the pages. ``--check`` writes nothing and exits with an error if a page is outdated.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def pages() -> dict[str, str]:
-    """Every page by its name."""
+    """Return the text of every page by its file name."""
     return {
         "cli.md": page("Commands", cli_sections()),
         "hooks.md": page("Hooks", hook_sections()),
@@ -89,7 +89,7 @@ def hook_sections() -> Iterator[str]:
 
 
 def signature(hook: Any) -> str:
-    """A hook's signature, one argument a line where it is long."""
+    """Return the signature of a hook, with one argument per line if it is too long for one line."""
     found = inspect.signature(hook)
     line = f"def {hook.__name__}{found}".replace("'", "")
     if len(line) <= WIDTH:
@@ -99,7 +99,7 @@ def signature(hook: Any) -> str:
 
 
 def recipe_sections() -> Iterator[str]:
-    """The keys, then what may stand where a name is asked for."""
+    """Yield the recipe keys, then the names that pipelines, controls, pair rules and rubrics can have."""
     yield (inspect.getdoc(inspect.getmodule(Recipe)) or "").replace("``", "`")
     yield f"## Top level\n\n{settings_table(Recipe)}"
     yield f"## Under `pipelines.NAME`\n\n{settings_table(PipelineSettings, nested=False)}"
@@ -115,7 +115,7 @@ def recipe_sections() -> Iterator[str]:
 
 
 def plugin_sections() -> Iterator[str]:
-    """The plugins that ship with tutelage: what `tutelage plugins show` says."""
+    """Yield the plugins that ship with tutelage, with the tables of ``tutelage plugins show``."""
     registry = Registry.discover(environment={})
     for status in registry.statuses():
         if status.distribution != OWN_DISTRIBUTION:
@@ -129,7 +129,10 @@ def plugin_sections() -> Iterator[str]:
 
 
 def settings_table(cls: type, nested: bool = True) -> str:
-    """The keys of an attrs class; help is the field's own, or the text below it in the source."""
+    """Return a table of the keys of an attrs class.
+
+    The help of a key is that of the field or, if the field has none, the docstring below the field in the source.
+    """
     documented = dict(documented_fields(cls, ""))
     rows = [
         (
@@ -145,7 +148,7 @@ def settings_table(cls: type, nested: bool = True) -> str:
 
 
 def documented_fields(cls: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """(dotted name, text below the field) of a class and those nested in it."""
+    """Yield (dotted name, docstring below the field) for a class and the classes nested in it."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(tree, ast.ClassDef)
     for statement, following in zip(tree.body, tree.body[1:], strict=False):
@@ -178,7 +181,7 @@ def first_paragraph(documented: object) -> str:
 
 
 def rst_to_markdown(text: str) -> str:
-    """Double backticks to single ones, and an indented block after ``::`` to a fenced one."""
+    """Convert double backticks to single ones, and an indented block after ``::`` to a fenced block."""
     before, colons, rest = text.partition("::\n\n")
     if not colons:
         return text.replace("``", "`")
