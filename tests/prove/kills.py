@@ -1,4 +1,4 @@
-"""Kill twenty embedded runs at random moments and continue them. Each must write the summary of a run without a kill."""
+"""Kill twenty embedded runs at random moments and continue them. Each must write the same summary as an unkilled run."""
 
 import random
 import shutil
