@@ -62,9 +62,7 @@ def _without_figures(text: str) -> str:
 def _preferences(folder: Path) -> list[tuple[str, str, str]]:
     """Prompt, chosen and rejected text of each row of preferences.jsonl."""
     rows = map(json.loads, (folder / "preferences.jsonl").read_text(encoding="utf-8").splitlines())
-    return [
-        (row["prompt"][0]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows
-    ]
+    return [(row["prompt"][0]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows]
 
 
 def _mean_gold_score(answers: list[tuple[str, str]]) -> float:

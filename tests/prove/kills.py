@@ -1,4 +1,4 @@
-"""Kill twenty embedded runs at random moments and continue them. Each must write the same summary as an unkilled run."""
+"""Kill twenty embedded runs at random moments and continue them. Their summaries must equal that of an unkilled run."""
 
 import random
 import shutil
