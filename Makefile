@@ -1,14 +1,14 @@
-# Each target does all the set-up that it needs on a fresh machine.
+# Each target creates what it needs, so that it also works on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test lint prove docs clean
 
-demo: .venv/demo  ## Align a tiny model by all three pipelines and show what each of them did.
+demo: .venv/demo  ## Align a tiny model with all three pipelines and show the results.
 	$(BIN)/tutelage run --run runs/demo
 
-test: .venv/test lint  ## Everything that must hold: lint, types, import rules, tests.
+test: .venv/test lint  ## Run the linters, the type checker, the import rules and the tests.
 	$(BIN)/python -m pytest
 
 lint: .venv/test
@@ -17,10 +17,10 @@ lint: .venv/test
 	$(BIN)/mypy core plugins
 	$(BIN)/lint-imports --no-cache
 
-prove: .venv/test  ## The long shows; writes docs/proof.json.
+prove: .venv/test  ## Measure what the documentation claims; writes docs/proof.json.
 	$(BIN)/python -m tests.prove
 
-docs: .venv/test  ## Write the generated pages again.
+docs: .venv/test  ## Update the generated pages and the generated parts of the other pages.
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/quoted.py
 
@@ -30,7 +30,7 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# torch comes first and by its exact pin: any other spec pulls gigabytes of CUDA.
+# torch is installed first, with its exact pin: any other requirement would download gigabytes of CUDA packages.
 .venv/demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) --editable '.[transformers]'

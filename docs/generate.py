@@ -1,6 +1,6 @@
-"""Write ``docs/reference/``: the commands, the hooks, the recipe's keys and the plugins, as the code itself says them.
+"""Write ``docs/reference/``: the commands, the hooks, the recipe keys and the plugins, from the code.
 
-``python docs/generate.py`` writes the pages; with ``--check`` it writes nothing and fails where one is not up to date.
+``python docs/generate.py`` writes the pages. ``--check`` writes nothing and exits with an error if a page is outdated.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def pages() -> dict[str, str]:
-    """Every page by its name."""
+    """Return the text of every page by its file name."""
     return {
         "cli.md": page("Commands", cli_sections()),
         "hooks.md": page("Hooks", hook_sections()),
@@ -86,7 +86,7 @@ def hook_sections() -> Iterator[str]:
 
 
 def signature(hook: Any) -> str:
-    """A hook's signature, one argument a line where it is long."""
+    """Return the signature of a hook, with one argument per line if it is too long for one line."""
     found = inspect.signature(hook)
     line = f"def {hook.__name__}{found}".replace("'", "")
     if len(line) <= WIDTH:
@@ -96,7 +96,7 @@ def signature(hook: Any) -> str:
 
 
 def recipe_sections() -> Iterator[str]:
-    """The keys, then what may stand where a name is asked for."""
+    """Yield the recipe keys, then the names that pipelines, controls, pair rules and rubrics can have."""
     yield (inspect.getdoc(inspect.getmodule(Recipe)) or "").replace("``", "`")
     yield f"## Top level\n\n{settings_table(Recipe)}"
     yield f"## Under `pipelines.NAME`\n\n{settings_table(PipelineSettings, nested=False)}"
@@ -114,7 +114,7 @@ def recipe_sections() -> Iterator[str]:
 
 
 def plugin_sections() -> Iterator[str]:
-    """The plugins that ship with tutelage: what `tutelage plugins show` says."""
+    """Yield the plugins that ship with tutelage, with the tables of ``tutelage plugins show``."""
     registry = Registry.discover(environment={})
     for status in registry.statuses():
         if status.distribution != OWN_DISTRIBUTION:
@@ -129,7 +129,7 @@ def plugin_sections() -> Iterator[str]:
 
 
 def settings_table(cls: type, nested: bool = True) -> str:
-    """The keys of an attrs class."""
+    """Return a table of the keys of an attrs class."""
     rows = [
         (
             f"`{field.name}`",
@@ -161,7 +161,7 @@ def first_paragraph(documented: object) -> str:
 
 
 def rst_to_markdown(text: str) -> str:
-    """Double backticks to single ones, and an indented block after ``::`` to a fenced one."""
+    """Convert double backticks to single ones, and an indented block after ``::`` to a fenced block."""
     before, colons, rest = text.partition("::\n\n")
     if not colons:
         return text.replace("``", "`")

@@ -1,8 +1,12 @@
-"""Write the parts of the hand-written pages that quote: what commands print, and figures of ``docs/proof.json``.
+"""Update the generated parts of the hand-written pages: output of commands, and figures from ``docs/proof.json``.
 
-A page marks them: a console block that begins with ``$ tutelage`` shows that command's output (its first lines only,
-where the block ends with ``...``; ``runs/demo`` is the golden run of the tests), and ``<!-- quoted: NAME -->`` to
-``<!-- end -->`` holds the block of that name. ``--check`` writes nothing and fails where a block of figures is stale.
+There are two kinds of generated parts:
+
+- A console block that begins with ``$ tutelage`` shows the output of that command. If the block ends with ``...``, it
+  shows only the first lines. ``runs/demo`` stands for the golden run of the tests.
+- The text between ``<!-- quoted: NAME -->`` and ``<!-- end -->`` is written by the function of that name in ``BLOCKS``.
+
+``--check`` writes nothing. It exits with an error if a part with figures is not up to date.
 """
 
 from __future__ import annotations
@@ -49,14 +53,14 @@ def main() -> None:
             if not check:
                 page.write_text(after, encoding="utf-8")
     if check and stale:
-        sys.exit(f"not what docs/proof.json says: {', '.join(stale)}; run `make docs`")
+        sys.exit(f"these pages do not match docs/proof.json: {', '.join(stale)}; run `make docs`")
 
 
 def printed(command: str, shown: str) -> str:
-    """What a command prints, as many lines of it as the page shows."""
+    """Return the output of a command, cut to the number of lines that the page shows."""
     result = CliRunner().invoke(cli, shlex.split(command.replace("runs/demo", GOLDEN_RUN)))
     if result.exit_code and "error:" not in shown:
-        sys.exit(f"`tutelage {command}`, which a page quotes, fails:\n{result.output}")
+        sys.exit(f"`tutelage {command}` is shown on a page, but it fails:\n{result.output}")
     output = result.output.replace(f"{ROOT}/", "").replace(GOLDEN_RUN, "runs/demo")
     if not shown.endswith("...\n"):
         return output
@@ -64,16 +68,14 @@ def printed(command: str, shown: str) -> str:
 
 
 def demo(proof: dict[str, Any]) -> str:
-    """The table at the end of the demo, and how long it took."""
+    """Return the table that the demo prints at its end, and the time and memory that the demo took."""
     shown = proof["embedded"]
-    took = (
-        f"{shown['wall_seconds']:.0f} seconds on {shown['machine']}, {shown['peak_mib']:,} MiB of memory at its peak."
-    )
-    return f"```text\n{shown['output'].strip()}\n```\n\n`tutelage run` took {took}\n"
+    took = f"`tutelage run` took {shown['wall_seconds']:.0f} seconds on {shown['machine']}."
+    return f"```text\n{shown['output'].strip()}\n```\n\n{took} Its peak memory was {shown['peak_mib']:,} MiB.\n"
 
 
 def seeds(proof: dict[str, Any]) -> str:
-    """What each pipeline did on the seeds that nobody tuned on."""
+    """Return the results of each pipeline on the seeds that were not used for tuning."""
     shown = proof["embedded-seeds"]
     lines = ["| difference in gold score | value | 95% interval |", "|---|---|---|"]
     for row in shown["differences"]:
@@ -87,12 +89,12 @@ def seeds(proof: dict[str, Any]) -> str:
 
 
 def robustness(proof: dict[str, Any]) -> str:
-    """Start-up and kills, as far as they were measured."""
+    """Return the results on kills and start-up time. A measurement that is missing from ``proof`` is left out."""
     lines = []
     if kills := proof.get("kills"):
         lines.append(
-            f"- Of {kills['kills']} runs killed with `kill -9` at random moments and continued, "
-            f"{kills['same_summary']} ended with the bytes of an undisturbed run's `summary.json`."
+            f"- {kills['kills']} runs were killed with `kill -9` at random moments and continued. "
+            f"{kills['same_summary']} of them wrote the same `summary.json`, byte for byte, as a run without a kill."
         )
     if startup := proof.get("startup"):
         help_ = startup["help_cpu_seconds"]
@@ -101,43 +103,43 @@ def robustness(proof: dict[str, Any]) -> str:
 
 
 def services(proof: dict[str, Any]) -> str:
-    """Faults, kills and speed of calls, as far as they were measured."""
+    """Return the results on faults, kills and throughput. A measurement missing from ``proof`` is left out."""
     lines = []
     for service, faults in proof.get("service-faults", {}).items():
         if isinstance(faults, dict):
             ended = ", ".join(f"{count:,} {outcome}" for outcome, count in faults["outcomes"].items())
             lines.append(
-                f"- `{service}`, a server that fails in every way on 30% of the requests: {faults['calls']:,} judge "
-                f"calls took {faults['attempts']:,} requests and ended as {ended}; "
-                f"{faults['answered_items_asked_twice']} answered items were asked twice."
+                f"- `{service}`, with a test server on which 30% of the requests fail, with every kind of fault: "
+                f"{faults['calls']:,} judge calls took {faults['attempts']:,} requests. The outcomes were {ended}. "
+                f"{faults['answered_items_asked_twice']} answered items were requested twice."
             )
     if kills := proof.get("service-kills"):
         lines.append(
-            f"- Of {kills['kills']} API runs killed with `kill -9` and continued, {kills['same_artifacts']} ended with "
-            f"the artifacts of an undisturbed run; at most {kills['most_repeated']} requests were sent again, with "
-            f"{kills['in_flight']} in flight."
+            f"- {kills['kills']} API runs were killed with `kill -9` and continued. {kills['same_artifacts']} of them "
+            f"wrote the same artifacts as a run without a kill. With {kills['in_flight']} requests in flight, at most "
+            f"{kills['most_repeated']} requests were sent again."
         )
     if speed := proof.get("service-throughput"):
         lines.append(
-            f"- {speed['calls']:,} calls to a server that takes 200 ms, 64 in flight: {speed['calls_per_second']:.0f} "
-            f"a second, {speed['of_possible']:.0%} of what is possible; memory {speed['mib_at_1000_calls']:.0f} MiB "
-            f"after 1,000 calls, {speed['mib_highest']:.0f} MiB at its highest."
+            f"- {speed['calls']:,} calls to a server with a latency of 200 ms, 64 in flight: "
+            f"{speed['calls_per_second']:.0f} calls per second, {speed['of_possible']:.0%} of the possible rate. "
+            f"Memory: {speed['mib_at_1000_calls']:.0f} MiB after 1,000 calls, {speed['mib_highest']:.0f} MiB at peak."
         )
     return "\n".join(lines) + "\n"
 
 
 def gpu_generation(proof: dict[str, Any]) -> str:
-    """Answers and judgements of a student of Phi-2's size."""
+    """Return the generation speed of a student of Phi-2's size, for answers and for judgements."""
     arms = proof["gpu"]["generation"]["arms"]
     names = {
         "one-by-one": "`generate`, one answer at a time",
-        "static": "`generate`, its best: static cache, compiled, 512 answers at a time",
+        "static": "`generate`, best setting: static cache, compiled, 512 answers at a time",
         "engine": "**tutelage**",
-        "full-static": "all answers run to 256 tokens: `generate`, its best",
-        "full-engine": "all answers run to 256 tokens: **tutelage**",
-        "judging": "4,000 judgements of 100 tokens, a rubric of 400: **tutelage**",
+        "full-static": "all answers have 256 tokens: `generate`, best setting",
+        "full-engine": "all answers have 256 tokens: **tutelage**",
+        "judging": "4,000 judgements of 100 tokens, with a rubric of 400 tokens: **tutelage**",
     }
-    lines = ["| | kept tokens a second | seconds | warm-up, seconds |", "|---|---|---|---|"]
+    lines = ["| | kept tokens per second | seconds | warm-up in seconds |", "|---|---|---|---|"]
     for arm, name in names.items():
         row = arms[arm]
         rate = f"{row['tokens_per_second']:,.0f}"
@@ -148,21 +150,29 @@ def gpu_generation(proof: dict[str, Any]) -> str:
         arms[fast]["tokens_per_second"] / arms[slow]["tokens_per_second"]
         for fast, slow in (("engine", "static"), ("full-engine", "full-static"))
     )
-    return (
-        "\n".join([*lines, "", f"That is {ratio:.1f} times the best `generate`, {full:.1f} times with full answers."])
-        + "\n"
+    compared = (
+        f"tutelage is {ratio:.1f} times as fast as the best setting of `generate`. If all answers have 256 tokens, "
+        f"it is {full:.1f} times as fast."
     )
+    return "\n".join([*lines, "", compared]) + "\n"
 
 
 def gpu_training(proof: dict[str, Any]) -> str:
-    """SFT and DPO of a student of Phi-2's size, against TRL in the same run, and larger sets alone."""
+    """Return the training speed of a student of Phi-2's size.
+
+    DPO is compared with TRL in the same measurement. The larger sets of examples were measured with tutelage only.
+    """
     ours, best = proof["gpu"]["training"]["arms"]
-    head = "| | examples | tokens a second | in its steps | seconds | before the first step | peak memory |"
+    head = (
+        "| | examples | tokens per second | tokens per second in the steps | seconds | seconds before the first step "
+        "| peak memory |"
+    )
     lines = [head, "|---|---|---|---|---|---|---|"]
     lines += [_training_row(row) for row in (ours, best, *proof["gpu"]["training-alone"]["arms"])]
     ratios = [ours[rate] / best[rate] for rate in ("tokens_per_second", "tokens_per_second_in_steps")]
     compared = (
-        f"DPO in the same run: {ratios[0]:.1f} times TRL's best setting, {ratios[1]:.1f} times in the steps alone."
+        f"In the same run, DPO is {ratios[0]:.1f} times as fast as TRL's best setting. If only the steps are counted, "
+        f"it is {ratios[1]:.1f} times as fast."
     )
     return "\n".join([*lines, "", compared]) + "\n"
 
@@ -174,37 +184,38 @@ def _training_row(row: dict[str, Any]) -> str:
         "sft-packed": "SFT, **tutelage**",
     }
     return (
-        f"| {names[row['arm']]}, {row.get('batch', row.get('trl_batch'))} a step | {row['pairs']:,} "
+        f"| {names[row['arm']]}, {row.get('batch', row.get('trl_batch'))} per step | {row['pairs']:,} "
         f"| {row['tokens_per_second']:,} | {row['tokens_per_second_in_steps']:,} | {row['seconds']} "
         f"| {row['seconds_before_first_step']} | {row['peak_gib']} GiB |"
     )
 
 
 def gpu_memory(proof: dict[str, Any]) -> str:
-    """Peak memory and speed where the process may use so much memory only."""
+    """Return peak memory and speed for several limits on the memory that the process may use."""
     lines = [
-        "| may use | | at once | gradient checkpointing | peak | estimated | tokens a second, in its steps |",
+        "| memory limit | training | rows at once | gradient checkpointing | peak memory | estimated memory "
+        "| tokens per second in the steps |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in sorted(proof["gpu"]["memory"]["arms"], key=lambda row: (row["memory_cap"], row["arm"])):
-        what = "DPO, r=16" if row["arm"].startswith("dpo") else "SFT, r=64"
+        training = "DPO, r=16" if row["arm"].startswith("dpo") else "SFT, r=64"
         base = ", 4-bit base" if row["quantization"] == "4bit" else ""
         checkpointing = "yes" if row["gradient_checkpointing"] else "no"
         lines.append(
-            f"| {row['memory_cap']:.0f} GB | {what}{base} | {row['rows_at_once']} | {checkpointing} "
+            f"| {row['memory_cap']:.0f} GB | {training}{base} | {row['rows_at_once']} | {checkpointing} "
             f"| {row['peak_gib']} GiB | {row['estimated_gib']} GiB | {row['tokens_per_second_in_steps']:,} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def gpu_iteration(proof: dict[str, Any]) -> str:
-    """One whole iteration, step by step."""
+    """Return the time of one whole iteration, step by step."""
     iteration = proof["gpu"]["iteration"]
-    lines = ["| step | seconds | |", "|---|---|---|"]
+    lines = ["| step | seconds | result |", "|---|---|---|"]
     for step in iteration["steps"]:
         counts = ", ".join(f"{count:,} {name}" for name, count in step["counts"].items())
         lines.append(f"| `{step['output']}` | {step['seconds']} | {counts} |")
-    return "\n".join([*lines, f"| all of `tutelage run` | {iteration['seconds']} | |"]) + "\n"
+    return "\n".join([*lines, f"| the whole of `tutelage run` | {iteration['seconds']} | |"]) + "\n"
 
 
 BLOCKS = {

@@ -1,4 +1,4 @@
-"""The reference pages say what the code says."""
+"""The generated reference pages and the generated parts of the other pages are up to date."""
 
 from __future__ import annotations
 

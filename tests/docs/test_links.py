@@ -1,4 +1,4 @@
-"""No page points to a file that is not there."""
+"""Every link to a file leads to an existing file, and every page is reachable from the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of the pages print what the pages say."""
+"""The commands on the pages print the output that the pages show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATA = ROOT.parent / "shared" / "data"
 RUN = "tests/fixtures/golden-run"
 BLOCK = re.compile(r"```console\n\$ tutelage ([^\n]*)\n(.*?)```", re.DOTALL)
 PAGES = {"evaluation": 5, "tutorial": 5, "data": 1}
-"""Pages whose console blocks show real output, and how many of them each has."""
+"""Pages with console blocks that show real output, and the number of these blocks."""
 BLOCKS = [
     pytest.param(command, printed, id=f"{page}: {command}")
     for page in PAGES
@@ -31,7 +31,7 @@ def test_the_pages_show_what_commands_print() -> None:
 @pytest.mark.parametrize(("command", "printed"), BLOCKS)
 def test_a_command_prints_what_the_page_shows(command: str, printed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "../shared/data" in command and not DATA.is_dir():
-        pytest.skip(f"the published files are not at {DATA}")
+        pytest.skip(f"the published files do not exist at {DATA}")
     monkeypatch.chdir(ROOT)
     result = CliRunner().invoke(cli, shlex.split(command.replace("runs/demo", RUN)))
     output = result.output.replace(f"{ROOT}/", "")

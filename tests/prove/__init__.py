@@ -1,1 +1,1 @@
-"""The long shows: what tutelage claims, run for real and written to docs/proof.json."""
+"""Long measurements of what the documentation claims. Their results are written to docs/proof.json."""

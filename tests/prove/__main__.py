@@ -1,7 +1,9 @@
-"""``make prove``: run every show (or those named) and write its figures to docs/proof.json, from which the docs quote.
+"""``make prove``: run all measurements, or the named ones, and write the results to docs/proof.json.
 
-python -m tests.prove            # all of them
-python -m tests.prove kills      # one
+The generated parts of the documentation show these results.
+
+python -m tests.prove            # all measurements
+python -m tests.prove kills      # one measurement
 """
 
 import json
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from tests.prove import alpaca_eval, embedded, kills, services, startup
 
-SHOWS = {
+MEASUREMENTS = {
     "startup": startup.prove,
     "embedded": embedded.prove_one_seed,
     "embedded-seeds": embedded.prove_seeds,
@@ -27,14 +29,14 @@ PROOF = Path("docs/proof.json")
 
 
 def main(names: list[str]) -> None:
-    unknown = set(names) - set(SHOWS)
+    unknown = set(names) - set(MEASUREMENTS)
     if unknown:
-        sys.exit(f"no show {', '.join(sorted(unknown))}; there are: {', '.join(SHOWS)}")
-    for name in names or SHOWS:
+        sys.exit(f"unknown measurement: {', '.join(sorted(unknown))}; choose from: {', '.join(MEASUREMENTS)}")
+    for name in names or MEASUREMENTS:
         print(f"-- {name}", flush=True)
         started = time.monotonic()
-        figures = SHOWS[name]()
-        proof = json.loads(PROOF.read_text()) if PROOF.exists() else {}  # here: other shows may have ended meanwhile
+        figures = MEASUREMENTS[name]()
+        proof = json.loads(PROOF.read_text()) if PROOF.exists() else {}  # read now: others may have written meanwhile
         proof[name] = {
             "measured": time.strftime("%Y-%m-%d"),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",

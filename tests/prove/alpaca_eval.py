@@ -1,4 +1,7 @@
-"""A whole AlpacaEval run: a tiny student, 805 verdicts of a local log-probability server, killed and continued."""
+"""A whole AlpacaEval run that is killed and continued: a tiny student, and 805 verdicts of a local test server.
+
+The server returns log-probabilities, as the annotator needs them.
+"""
 
 import json
 import os
@@ -20,12 +23,12 @@ from tutelage.alpaca_eval.library import importing
 DATA = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval"
 REFERENCE = DATA / "gpt4_1106_preview" / "model_outputs.json"
 KILL_AFTER = 250
-"""Questions that the server has got when the first run is killed."""
+"""Number of requests after which the first run is killed."""
 
 
 def prove() -> dict:
     if not DATA.is_dir():
-        sys.exit(f"the published outputs are not at {DATA}")
+        sys.exit(f"the published outputs do not exist at {DATA}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         student = write_student(folder / "student")
@@ -74,7 +77,7 @@ def _run_and_kill(command: list[str], folder: Path, server: ApiServer) -> int:
     ) as process:
         while len(server.asked()) < KILL_AFTER:
             if process.poll() is not None:
-                sys.exit(f"ended before it could be killed: {process.stderr.read()}")
+                sys.exit(f"the run exited before it could be killed: {process.stderr.read()}")
             time.sleep(0.05)
         process.kill()
     return len(server.asked())
@@ -83,12 +86,15 @@ def _run_and_kill(command: list[str], folder: Path, server: ApiServer) -> int:
 def _run(command: list[str], folder: Path) -> dict:
     done = subprocess.run(command, env=_environment(folder), capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+        sys.exit(f"{' '.join(command)} exited with {done.returncode}:\n{done.stderr}")
     return json.loads(done.stdout)
 
 
 def write_student(folder: Path) -> Path:
-    """A random Phi of a few thousand parameters, with room for the longest instruction and the benchmark's words."""
+    """Write a Phi model with random weights and a few thousand parameters.
+
+    Its context holds the longest instruction, and its vocabulary has the most common words of the benchmark.
+    """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast

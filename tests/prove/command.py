@@ -1,4 +1,4 @@
-"""Running the real command as a user does, and measuring it as the operating system accounts for it."""
+"""Run the ``tutelage`` command as a user does, and measure it with the accounting of the operating system."""
 
 import os
 import subprocess
@@ -20,25 +20,25 @@ class Finished:
 
 
 def run(*arguments: str) -> Finished:
-    """Run ``tutelage`` to its end; a failure ends the show with what the command said."""
+    """Run ``tutelage`` and return its output. If it fails, exit with its error output."""
     started = time.monotonic()
     process = subprocess.Popen([TUTELAGE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     output, errors = process.communicate()
     wall = time.monotonic() - started
     if process.returncode:
-        sys.exit(f"tutelage {' '.join(arguments)} ended with {process.returncode}:\n{errors}")
+        sys.exit(f"tutelage {' '.join(arguments)} exited with {process.returncode}:\n{errors}")
     return Finished(wall, 0.0, 0.0, output)
 
 
 def measure(*arguments: str) -> Finished:
-    """Run ``tutelage`` to its end, with the processor time and the memory of that one process."""
+    """Run ``tutelage`` and return the processor time and the peak memory of this process."""
     started = time.monotonic()
-    pid = os.posix_spawn(TUTELAGE, [TUTELAGE, *arguments], os.environ, file_actions=_to_nowhere())
+    pid = os.posix_spawn(TUTELAGE, [TUTELAGE, *arguments], os.environ, file_actions=_discard_output())
     _, status, usage = os.wait4(pid, 0)
     if status:
-        sys.exit(f"tutelage {' '.join(arguments)} ended with status {os.waitstatus_to_exitcode(status)}")
+        sys.exit(f"tutelage {' '.join(arguments)} exited with status {os.waitstatus_to_exitcode(status)}")
     return Finished(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, "")
 
 
-def _to_nowhere():
+def _discard_output():
     return [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]

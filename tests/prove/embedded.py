@@ -1,4 +1,4 @@
-"""The embedded run: how long it takes, and what each pipeline did on five seeds that nobody tuned on."""
+"""The embedded run: its time and memory, and the results of each pipeline on five seeds not used for tuning."""
 
 import json
 import shutil

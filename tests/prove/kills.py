@@ -1,4 +1,4 @@
-"""Twenty kills at random moments of an embedded run: each continued run ends with an undisturbed run's summary."""
+"""Kill twenty embedded runs at random moments and continue them. Their summaries must equal that of an unkilled run."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ def prove(kills: int = KILLS, seed: int = 0) -> dict:
         equal = (folder / "summary.json").read_bytes() == expected
         same += equal
         moments.append(round(moment, 1))
-        print(f"killed after {moment:.1f} s: {'the same summary' if equal else 'ANOTHER SUMMARY'}", flush=True)
+        print(f"killed after {moment:.1f} s: {'the same summary' if equal else 'A DIFFERENT SUMMARY'}", flush=True)
         if equal:
             shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(root, ignore_errors=True)

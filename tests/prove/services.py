@@ -1,4 +1,4 @@
-"""Services that fail in every way, and runs that are killed while they ask one."""
+"""Services with all kinds of faults, runs that are killed while they call a service, and the throughput of calls."""
 
 import importlib
 import sys
@@ -21,16 +21,19 @@ from tutelage.services.requests import Limits
 
 CALLS = 5000
 SERVED = {"ok": Outcome.ANSWERED, "blocked": Outcome.REFUSED, "length": Outcome.UNPARSED}
-"""Replies that end a request, and what they make of it."""
+"""Kinds of replies that complete a request, and the outcome of each."""
 
 
 def prove_faults(calls: int = CALLS, share: float = 0.3) -> dict:
-    """Judge calls against a server whose replies are faulty so often: every item ends as one typed outcome."""
+    """Send judge calls to a server on which ``share`` of the requests fail. Every item must have one typed outcome."""
     return {service: _judge_with_faults(service, calls, share) for service in MODELS}
 
 
 def prove_kills(kills: int = 20) -> dict:
-    """Kill -9 at random moments of an API run: the same artifacts, and nothing asked again but what was in flight."""
+    """Kill API runs at random moments and continue them.
+
+    The artifacts must be the same, and only requests that were in flight may be repeated.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.jsonl"
         with running("openai", log, "--latency", "0.05") as server:
@@ -45,7 +48,7 @@ def prove_kills(kills: int = 20) -> dict:
 
 
 def prove_throughput(calls: int = 100_000) -> dict:
-    """Calls a second with 200 ms latency and 64 in flight, and memory from 1,000 calls on."""
+    """Measure calls per second with a latency of 200 ms and 64 in flight, and the memory from 1,000 calls on."""
     from tests.bench.bench_calling import measure
 
     return measure("openai", calls, in_flight=64, latency=0.2)
@@ -78,7 +81,7 @@ def _judge_with_faults(service: str, calls: int, share: float) -> dict:
 
 
 def _compared(server: ApiServer, judgements: list, items: list, caller: Caller, seconds: float) -> dict:
-    """What we counted, against what the server counted."""
+    """Return the counts of the client compared with the counts of the server."""
     asked = server.asked()
     kinds = Counter(row["kind"] for row in asked)
     ours = Counter(judgement.outcome for judgement in judgements)

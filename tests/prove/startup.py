@@ -1,4 +1,4 @@
-"""How long ``tutelage --help`` takes."""
+"""The processor time of ``tutelage --help``."""
 
 from statistics import median
 
