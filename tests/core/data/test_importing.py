@@ -171,7 +171,11 @@ def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", lines({"prompt": "a"}).encode() + '{"prompt": "é"}\n'.encode("latin-1"), "line 2: not UTF-8"),
-        ("a.jsonl", lines({"prompt": "a"}) + '{"prompt": "b', r"line 2: not JSON.*where the file ends: was it cut\?"),
+        (
+            "a.jsonl",
+            lines({"prompt": "a"}) + '{"prompt": "b',
+            r"line 2: not JSON.*at the end of the file: is the file incomplete\?",
+        ),
         ("a.jsonl", lines({"text": "a"}), "line 1: no column prompt; the row has text"),
         ("a.csv", "prompt;answer\na;b\n", r"one column 'prompt;answer' \(are columns separated by ';'"),
         ("a.csv", "prompt,answer\na,b,c\n", "line 2: 3 cells, but the header has 2"),
