@@ -161,7 +161,7 @@ def test_an_export_comes_back_as_the_same_pairs(
 
 
 def test_a_model_without_pairs_names_those_that_have_some(invoke: Invoke, golden: Path) -> None:
-    for model, message in (("M1", "M1 learned from no pairs"), ("M2", "no model 'M2'")):
+    for model, message in (("M1", "M1 was not trained on pairs"), ("M2", "no model 'M2'")):
         result = invoke("data", "show", golden, model)
         assert result.exit_code == 2
         assert f"{message}; models with pairs: M2/self-reward, M2/random-pairs" in result.stderr
