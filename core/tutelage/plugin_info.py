@@ -32,11 +32,11 @@ class Finding:
     """The result of one check of ``tutelage doctor``."""
 
     what: str
-    """What was checked, in one word: SDK, key, endpoint, model, GPU."""
+    """The subject of the check, in one word: SDK, key, endpoint, model, GPU."""
     ok: bool
     """Whether the check passed."""
     detail: str
-    """What was found, and, if the check failed, what to do."""
+    """The result, and the remedy if the check failed."""
 
 
 @frozen

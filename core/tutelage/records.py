@@ -303,4 +303,4 @@ class Dpo:
 
 
 Objective = Sft | Dpo
-"""What a training minimises, with its hyperparameters."""
+"""The objective of a training, with its hyperparameters."""

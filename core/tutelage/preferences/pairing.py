@@ -173,7 +173,7 @@ def length_controlled(group: Group, options: PairOptions) -> Iterator[Proposal]:
 
 
 def similar_length(group: Group, options: PairOptions) -> Iterator[Proposal]:
-    """The pair with the largest score margin among pairs of similar length, so that length is not what is learned."""
+    """The pair with the largest score margin among pairs of similar length, so that a pair does not reward length."""
     similar = [sides for sides in _ordered(group.scored) if _similar_length(*sides, options.length_ratio)]
     if not similar:
         yield "no two scored answers of similar length"
