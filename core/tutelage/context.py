@@ -1,4 +1,4 @@
-"""What core hands to a plugin's hook: the things that a plugin needs and should not build for itself."""
+"""The ``context`` argument of the stages: services that core provides, so that plugins do not build their own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from tutelage.services.caller import Caller
 
 
-def _nothing(*_: object, **__: object) -> None:
-    """Where nobody watches."""
+def _ignore(*_: object, **__: object) -> None:
+    """The default of the reporting functions: does nothing."""
 
 
 def _never() -> bool:
-    """Where nobody cancels."""
+    """The default of ``cancelled``."""
     return False
 
 
@@ -28,30 +28,34 @@ def _temporary_folder() -> Path:
 
 @frozen
 class Context:
-    """One stage call's surroundings. The defaults serve a library user who calls one stage by hand."""
+    """Services for one call of a stage. The defaults are for library users who call a single stage themselves."""
 
     settings: Any = None
-    """The plugin's own settings class, structured from the recipe; None where the plugin declares none."""
+    """An instance of the plugin's settings class, made from the recipe; None if the plugin has no settings."""
     scratch: Path = field(factory=_temporary_folder)
-    """A folder for temporary files. In a run it is the step's own: what an attempt that was killed left in it is still
-    there for the next one, and it is gone once the step is finished. Elsewhere it may be gone after the call."""
-    advance: Callable[[int], None] = _nothing
-    """Progress: so many more training steps are done. (Answers, judgements and verdicts are counted by core.)"""
-    expect: Callable[[int], None] = _nothing
-    """Progress: the training has so many steps in all."""
-    log: Callable[[Mapping[str, Any]], None] = _nothing
-    """One row of training metrics, under TRL's own names, with ``step``. It ends in ``metrics.jsonl``."""
+    """A folder for temporary files. In a run, each step has its own folder: it survives a killed attempt, so that the
+    next attempt can continue from its files, and is deleted when the step is finished. Outside a run, it may be deleted
+    after the call."""
+    advance: Callable[[int], None] = _ignore
+    """Report progress: called with the number of training steps finished since the last call. Core itself counts
+    answers, judgements and verdicts."""
+    expect: Callable[[int], None] = _ignore
+    """Report progress: called with the total number of training steps."""
+    log: Callable[[Mapping[str, Any]], None] = _ignore
+    """Report a row of training metrics, with TRL's metric names and ``step``. A run writes it to ``metrics.jsonl``."""
     cancelled: Callable[[], bool] = _never
-    """True once the user asked to stop. A plugin that works long looks now and then and returns early."""
+    """Returns true once the user has asked to stop. A plugin with long computations checks it regularly and returns
+    early."""
     caller: Caller = field()
-    """How every API is called; the default has the user's ledger, opened at the first call, and no budget."""
+    """Calls APIs (bounded, retried, with ledger and budget). The default uses the user's ledger, which is opened at the
+    first call, and has no budget."""
 
     @caller.default
-    def _plain_caller(self) -> Caller:
+    def _default_caller(self) -> Caller:
         from tutelage.services.caller import Caller
 
         return Caller(cancelled=self.cancelled)
 
     def with_settings(self, settings: Any) -> Context:
-        """The same surroundings for another plugin."""
+        """Return a copy of this context with the settings of another plugin."""
         return evolve(self, settings=settings)

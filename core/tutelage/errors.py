@@ -1,4 +1,4 @@
-"""Errors for the person who reads them: what was wrong, where, and what to do. Each has its own exit code."""
+"""Exceptions whose messages are shown to the user. Each class has its own exit code of the command line."""
 
 from __future__ import annotations
 
@@ -7,49 +7,53 @@ from collections.abc import Iterable
 
 
 class TutelageError(Exception):
-    """Any error whose message is meant for the user; the command line prints it without a traceback."""
+    """Base class of errors that are shown to the user; the command line prints the message without a traceback."""
 
     exit_code = 1
+    """Exit code of the command line."""
 
 
 class InputError(TutelageError):
-    """A recipe, an option or a data file is wrong. Nothing has been run, nothing written."""
+    """A recipe, an option or a data file is wrong. Nothing has been run or written."""
 
     exit_code = 2
 
 
 class PluginError(TutelageError):
-    """A plugin is missing, broken, or did not do what its hook promises."""
+    """A plugin is missing, cannot be loaded, or violates the contract of a hook."""
 
     exit_code = 3
 
 
 class RunLockedError(TutelageError):
-    """Another process is working on this run."""
+    """Another process holds the lock of this run."""
 
     exit_code = 4
 
 
 class BudgetError(TutelageError):
-    """The next request would pass the budget."""
+    """The next request would exceed the budget."""
 
     exit_code = 5
 
 
 class StageError(TutelageError):
-    """A stage failed while it ran; what it had finished is kept, and the same command continues."""
+    """A stage failed while it ran. Finished results are kept; running the same command again continues."""
 
     exit_code = 6
 
 
 class Interrupted(TutelageError):
-    """The user asked to stop; what was finished is kept, and the same command continues."""
+    """The user asked to stop. Finished results are kept; running the same command again continues."""
 
     exit_code = 130
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelled word: '; did you mean X?' or, where nothing is near, the known ones."""
+    """Return a hint for a misspelled name, to append to a message.
+
+    The hint is '; did you mean X?', or the list of known names if none is similar; empty if no name is known.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     if close:

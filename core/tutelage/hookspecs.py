@@ -1,6 +1,7 @@
-"""Every hook of tutelage, in one place.
+"""The hooks of tutelage: the functions that a plugin can implement.
 
-A plugin implements the hooks that it can serve and registers under the entry-point group ``tutelage``::
+A plugin is a module, or an object, that implements at least one hook. It is registered under the entry-point group
+``tutelage``::
 
     # pyproject.toml
     [project.entry-points.tutelage]
@@ -19,10 +20,29 @@ A plugin implements the hooks that it can serve and registers under the entry-po
             for index in range(n):
                 yield Candidate(prompt.id, index, prompt.text.upper())
 
-The five stages take lazy iterables and yield their results as they come, in any order; each result is kept at once.
-An implementation names only the arguments that it needs, without defaults (one with a default is refused: whether
-pluggy passes it depends on its version). A recipe binds each role (student, teacher, judge, evaluator) to one plugin,
-and only that one is called.
+Five of the hooks are stages: ``generate_candidates``, ``judge``, ``demonstrate``, ``train_step`` and ``evaluate``. A
+recipe binds each role (student, teacher, judge, evaluator) to one plugin. A stage is called on the plugin of the role
+and on no other plugin. The rules for all stages are:
+
+- **Arguments.** An implementation names only the arguments that it uses. An argument with a default value is an error
+  when the plugin is loaded, because pluggy may not pass it.
+- **firstresult.** The stages are declared with ``firstresult=True``: pluggy stops at the first implementation whose
+  result is not None. Only the bound plugin's implementation is in the call, so its result is the result. Wrappers
+  (``hookimpl(wrapper=True)``) of other plugins run around it. If the implementation is a generator function, its body
+  starts when tutelage reads the first result, after the wrappers have returned.
+- **Inputs.** ``prompts``, ``items`` and ``comparisons`` are lazy iterators that can be read once. Ids are unique
+  within a call.
+- **Results.** Yield results one at a time, in any order. tutelage joins them to the inputs by id. A missing or
+  duplicate result, an unknown id, a result of the wrong type, or a number out of range raises ``PluginError``.
+- **Inputs without a usable answer.** Yield a result for them too. Its ``outcome`` is ``REFUSED``, ``UNPARSED`` or
+  ``FAILED`` and its ``detail`` gives the reason. Do not raise an exception for a single refused or failed input.
+- **Exceptions.** A ``TutelageError`` is passed on unchanged. Any other exception becomes a ``StageError`` that names
+  the hook and the plugin, with the original as its ``__cause__``. Results that were stored before the exception are
+  kept.
+- **Interruption.** The generator is closed when tutelage reads no more results. ``context.cancelled()`` is true once
+  the user has asked to stop: the plugin may then return early, and missing results are not an error.
+- **Repeatability.** The same arguments, including ``sampling.seed``, give the same results on the same machine.
+  Services (``PluginInfo.item_by_item``) are exempt: each of their answers is stored as soon as it arrives.
 """
 
 from __future__ import annotations
@@ -58,9 +78,16 @@ STAGES = ("generate_candidates", "judge", "demonstrate", "train_step", "evaluate
 
 @hookspec
 def describe() -> PluginInfo:  # type: ignore[empty-body]
-    """Say what this plugin is: one line of help, its settings, the environment it needs, what else it offers.
+    """Describe the plugin: its help text, its settings, the environment variables it reads, and what it offers.
 
-    Called plugin by plugin, at start-up: import nothing heavy.
+    Called once for each plugin, when the plugin is loaded; not ``firstresult``. This happens at the start of every
+    command that uses plugins, so the entry module must not import anything heavy (torch, transformers, an SDK).
+
+    Returns a ``PluginInfo``. A plugin without this hook has the first line of its docstring as its help text, and no
+    settings.
+
+    If the hook raises an exception, or returns another type or an invalid description, the plugin is not loaded.
+    ``tutelage plugins`` shows the error; a recipe that uses the plugin fails with ``PluginError``.
     """
 
 
@@ -68,11 +95,21 @@ def describe() -> PluginInfo:  # type: ignore[empty-body]
 def generate_candidates(  # type: ignore[empty-body]
     model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
 ) -> Iterator[Candidate]:
-    """Answer each prompt ``n`` times (the student's own samples, and the answers that are evaluated).
+    """Generate ``n`` answers to each prompt.
 
-    Yield exactly one candidate for each prompt and each index 0 to n - 1. The text is the answer alone, without the
-    prompt and without end or pad tokens. An answer that reached ``sampling.max_new_tokens`` has ``Outcome.CUT``.
-    The same arguments, ``sampling.seed`` included, give the same texts on the same machine.
+    Called to sample the student's candidates, to let a model write new prompts (self-instruct, ``n`` = 1), and to
+    answer the evaluation prompts (greedy and sampled).
+
+    Arguments:
+
+    - ``model``: the model to run: a plugin's model, or a checkpoint of the run.
+    - ``prompts``: the prompts to answer.
+    - ``n``: number of answers per prompt, at least 1.
+    - ``sampling``: temperature, top-p, maximum number of new tokens, and seed.
+    - ``context``: the plugin's settings, the API caller, a scratch folder, progress and cancellation.
+
+    Yields exactly one ``Candidate`` per prompt and index (0 to n - 1). ``text`` is the completion only, without the
+    prompt and without end or pad tokens. A completion that reached ``sampling.max_new_tokens`` has ``Outcome.CUT``.
     """
 
 
@@ -80,11 +117,24 @@ def generate_candidates(  # type: ignore[empty-body]
 def judge(  # type: ignore[empty-body]
     model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
 ) -> Iterator[Judgement]:
-    """Score each item ``samples`` times on the rubric's scale.
+    """Score each item ``samples`` times on the scale of the rubric.
 
-    Yield one judgement for each item and each sample 0 to samples - 1; core averages them. Judges that read text
-    render the question with ``tutelage.render`` and read the reply with ``tutelage.parse_score``; a classifier or a
-    rule needs neither. A reply without a score has ``score=None`` and ``Outcome.UNPARSED``.
+    Called to score candidates for preference pairs, to compute the gold scores of the evaluator, and to measure how
+    well a model's own judging agrees with the gold scores. In self-reward the judge is the student itself.
+
+    Arguments:
+
+    - ``model``: the model that judges.
+    - ``items``: the answers to score, each with its prompt.
+    - ``rubric``: the scale, and the judge prompt for judges that read text.
+    - ``samples``: number of judgements per item, at least 1. tutelage averages their scores.
+    - ``sampling``: temperature, top-p, maximum number of new tokens, and seed.
+    - ``context``: the plugin's settings, the API caller, a scratch folder, progress and cancellation.
+
+    Yields one ``Judgement`` per item and sample (0 to samples - 1). A judge that reads text renders its prompt with
+    ``tutelage.render`` and parses the reply with ``tutelage.parse_score``. A classifier or a rule needs neither.
+    ``score`` is between ``rubric.lowest`` and ``rubric.highest``, or None. A reply from which no score can be parsed
+    has ``score=None`` and ``Outcome.UNPARSED``.
     """
 
 
@@ -92,21 +142,48 @@ def judge(  # type: ignore[empty-body]
 def demonstrate(  # type: ignore[empty-body]
     model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
 ) -> Iterator[Demonstration]:
-    """Answer each prompt once, as the teacher whose answers the student should come to prefer."""
+    """Answer each prompt once, as the teacher. The answer becomes the chosen side of a preference pair.
+
+    Called by pipelines that train on a teacher's answers (teacher-demonstration), once per iteration.
+
+    Arguments:
+
+    - ``model``: the teacher.
+    - ``prompts``: the prompts to answer.
+    - ``sampling``: temperature, top-p, maximum number of new tokens, and seed.
+    - ``context``: the plugin's settings, the API caller, a scratch folder, progress and cancellation.
+
+    Yields exactly one ``Demonstration`` per prompt. ``text`` is the completion only.
+    """
 
 
 @hookspec(firstresult=True)
 def train_step(  # type: ignore[empty-body]
     model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
 ) -> Model:
-    """Train ``model`` on a file of examples and write the whole checkpoint into ``output``.
+    """Train ``model`` on a file of examples and write a complete checkpoint to ``output``.
 
-    ``examples`` is JSON lines in TRL's conversational format: ``prompt`` and ``completion`` for an ``Sft`` objective,
-    ``prompt``, ``chosen`` and ``rejected`` for ``Dpo``, each a list of messages. ``reference`` is the policy that DPO
-    stays near, None for SFT. ``output`` is an empty temporary folder, and the only place to write: the runner renames
-    it when the hook has returned. The checkpoint is complete by itself: merged weights, tokenizer with its chat
-    template and a pad token that is not its end token. Metrics go to ``context.log``, step by step. Return the model
-    whose ``name`` is ``output``.
+    Called once per model that is trained: SFT for M1, DPO for the later models (SFT for the control sft-on-chosen).
+    Unlike the other stages, it returns its result and does not yield.
+
+    Arguments:
+
+    - ``model``: the model at which training starts.
+    - ``reference``: the reference policy of DPO; None for SFT.
+    - ``objective``: an ``Sft`` or ``Dpo`` record with the hyperparameters.
+    - ``examples``: a JSON-lines file in TRL's conversational format. Each row has ``prompt`` and ``completion`` for
+      ``Sft``, or ``prompt``, ``chosen`` and ``rejected`` for ``Dpo``. Each of these values is a list of messages.
+    - ``output``: an empty temporary folder. The runner renames it after the hook has returned. Write nowhere else,
+      except to ``context.scratch``.
+    - ``context``: as for the other stages. Report the total number of optimizer steps with ``context.expect``, finished
+      steps with ``context.advance``, and the metrics of each step with ``context.log``.
+
+    Returns the trained ``Model``; its ``name`` is ``output``. The checkpoint can be loaded without other files: merged
+    weights, and the tokenizer with its chat template and a pad token that differs from the end token.
+
+    Raise ``InputError`` for an objective or examples that the plugin cannot train on. If ``context.cancelled()`` is
+    true, stop and raise an exception: an incomplete checkpoint must not be returned. tutelage raises ``PluginError`` if
+    the result is not a ``Model`` named ``output``, or if ``output`` is empty.
     """
 
 
@@ -114,13 +191,35 @@ def train_step(  # type: ignore[empty-body]
 def evaluate(  # type: ignore[empty-body]
     model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
 ) -> Iterator[Verdict]:
-    """Say for each comparison how probable it is that its first answer is the better one.
+    """Compare two answers to a prompt: estimate the probability that the first one is better.
 
-    One verdict a comparison, in the order in which the two answers stand; core asks for both orders and makes ties
-    of disagreements. A reply without a verdict has ``preference=None`` and ``Outcome.UNPARSED``.
+    Called for head-to-head comparisons of models. tutelage asks for both orders of each pair of answers, as two
+    comparisons, and counts a disagreement as a tie. A plugin must judge each comparison in the given order only.
+
+    Arguments:
+
+    - ``model``: the evaluator.
+    - ``comparisons``: the pairs of answers, each with its prompt.
+    - ``rubric``: the comparison prompt, for evaluators that read text.
+    - ``sampling``: temperature, top-p, maximum number of new tokens, and seed.
+    - ``context``: the plugin's settings, the API caller, a scratch folder, progress and cancellation.
+
+    Yields one ``Verdict`` per comparison. ``preference`` is between 0 and 1: 1 if the first answer is better, 0 if the
+    second is, 0.5 if neither is. A reply from which no verdict can be parsed has ``preference=None`` and
+    ``Outcome.UNPARSED``.
     """
 
 
 @hookspec
 def release(model: Model) -> None:
-    """Free the memory that this model holds. Called plugin by plugin when the model changes and before training."""
+    """Free the memory that ``model`` holds.
+
+    Called on the model's plugin before another student model is used, and before each training; not ``firstresult``.
+    A plugin that holds nothing in memory does not need this hook. The hook must accept a model that is not loaded.
+
+    Arguments:
+
+    - ``model``: the model to free, as it was passed to the stages.
+
+    Returns nothing. An exception stops the run with ``StageError``.
+    """

@@ -1,4 +1,4 @@
-"""What a plugin says of itself: the answer to the ``describe`` hook."""
+"""The description of a plugin, which its ``describe`` hook returns, and the records that it consists of."""
 
 from __future__ import annotations
 
@@ -18,75 +18,84 @@ T = TypeVar("T")
 
 @frozen
 class EnvironmentVariable:
-    """A variable that the plugin reads, such as the one that holds its key."""
+    """An environment variable that the plugin reads, such as the one with its API key."""
 
     name: str
     help: str
+    """One line for ``tutelage plugins show``."""
     required: bool = True
+    """Whether the plugin cannot work without it."""
 
 
 @frozen
 class Finding:
-    """One thing that ``tutelage doctor`` looked at."""
+    """The result of one check of ``tutelage doctor``."""
 
     what: str
-    """In a word: SDK, key, endpoint, model, GPU."""
+    """The subject of the check, in one word: SDK, key, endpoint, model, GPU."""
     ok: bool
+    """Whether the check passed."""
     detail: str
-    """What was found; where it is not well, what to do."""
+    """The result, and the remedy if the check failed."""
 
 
 @frozen
 class TokenCounts:
-    """How long conversations are in a model's own tokens."""
+    """Lengths of conversations in a model's own tokens."""
 
     tokens: tuple[int, ...]
-    """One number a conversation, in their order."""
+    """Number of tokens of each conversation, in input order."""
     context: int
-    """Tokens that the model can see at once."""
+    """Context length of the model, in tokens."""
 
 
 @frozen
 class Conversion:
-    """What ``tutelage export`` changes of a checkpoint's weights."""
+    """The changes that ``tutelage export`` makes to the weights of a checkpoint."""
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Their type; None leaves it as it is."""
+    """Data type of the exported weights; None keeps the type of the checkpoint."""
     quantize: Literal["8bit", "4bit"] | None = None
-    """The linear layers' weights in so many bits; None leaves them whole."""
+    """Number of bits of the linear layers' weights; None does not quantise."""
 
     @property
     def words(self) -> str:
-        """For a card: "in 4 bits, the rest in bfloat16"; empty where nothing is changed."""
+        """The conversion as text for a model card; empty if nothing is changed."""
         if self.quantize is None:
             return f"in {self.dtype}" if self.dtype else ""
-        rest = f", the rest in {self.dtype}" if self.dtype else ""
-        return f"quantised: the linear layers in {self.quantize.removesuffix('bit')} bits{rest}"
+        others = f", the rest in {self.dtype}" if self.dtype else ""
+        return f"quantised: the linear layers in {self.quantize.removesuffix('bit')} bits{others}"
 
 
 @frozen
 class NamedModel:
-    """A model that the plugin offers under ``PLUGIN/NAME``: for instance weights that it ships."""
+    """A model that the plugin offers as ``PLUGIN/NAME``, for example weights that are part of its package."""
 
     location: str
-    """What the plugin that runs it should load: a folder, a hub name, an API model name."""
+    """The ``Model.name`` that the plugin gets: a folder, a hub name or an API model name."""
     help: str = ""
+    """One line for ``tutelage plugins show``."""
 
 
 @frozen
 class NamedSet(Generic[T]):
-    """A set of prompts or examples that the plugin offers under ``PLUGIN/NAME``, read when it is needed."""
+    """A set of prompts or examples that the plugin offers as ``PLUGIN/NAME``. It is loaded when it is used."""
 
     load: Callable[[int, int], Iterable[T]]
-    """Called with (count, seed): at most that many items, none twice, the same ones for the same seed."""
+    """Called with (count, seed); returns at most ``count`` items without duplicates. The same seed gives the same
+    items."""
     help: str = ""
+    """One line for ``tutelage plugins show``."""
     size: int | None = None
-    """How many there are in all, where that is known."""
+    """Total number of items; None if it is not known."""
 
 
 @frozen
 class PluginInfo:
-    """A plugin's description of itself. Everything but ``help`` may be left out."""
+    """The description of a plugin. Only ``help`` is required.
+
+    What a plugin offers by name (models, sets, rubrics, pair rules) is available in recipes as ``PLUGIN/NAME``.
+    """
 
     help: str
     """One line for ``tutelage plugins``."""
@@ -94,27 +103,36 @@ class PluginInfo:
     """Former or short names under which the plugin is found, too: in a recipe, on the command line, in ``NAME/MODEL``.
     An alias that another plugin has as its name or alias is an error."""
     settings: type | None = None
-    """An attrs class. ``tutelage plugins show`` shows the docstring of each field (the string literal below it)."""
+    """Settings class of the plugin: an attrs class. ``tutelage plugins show`` shows the docstring of each field (the
+    string literal below it). None: the plugin has no settings."""
     environment: tuple[EnvironmentVariable, ...] = ()
+    """Environment variables that the plugin reads."""
     item_by_item: bool = False
-    """True for an API: each answer is kept by itself. False for local work, which is kept in whole chunks."""
+    """True for an API: each answer is stored as soon as it arrives. False for local work: answers are stored in whole
+    chunks, and an interrupted chunk is computed again."""
     models: Mapping[str, NamedModel] = field(factory=dict)
+    """Models by name."""
     prompt_sets: Mapping[str, NamedSet[str]] = field(factory=dict)
+    """Sets of prompts by name."""
     example_sets: Mapping[str, NamedSet[Example]] = field(factory=dict)
+    """Sets of instruction examples (IFT) by name."""
     rated_sets: Mapping[str, NamedSet[RatedExample]] = field(factory=dict)
+    """Sets of judging examples (EFT) by name."""
     rubrics: Mapping[str, Rubric] = field(factory=dict)
+    """Rubrics by name."""
     pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)
-    """Rules by name, each with the signature of ``tutelage.preferences.pairing.PairRule``."""
+    """Pair rules by name, each with the signature of ``tutelage.preferences.pairing.PairRule``."""
     endpoint: Callable[[Any, str], Endpoint] | None = None
-    """For an API: the service that a model stands for, given (settings or None, model name or ""). It has a price."""
+    """For an API. Called with (settings or None, model name or ""); returns the endpoint that serves this model."""
     check: Callable[[Any, str], Iterable[Finding]] | None = None
-    """For ``tutelage doctor``: look at what the plugin needs, given (settings or None, model name or ""); at most one
-    call, and a free one. Problems are findings, never exceptions."""
+    """For ``tutelage doctor``. Called with (settings or None, model name or ""); returns one finding per requirement of
+    the plugin. It makes at most one request, which must be free. A problem is a finding, not an exception."""
     count_tokens: Callable[[Any, str, Sequence[Mapping[str, Any]], bool], TokenCounts | None] | None = None
-    """For a student, before a run starts: given (settings or None, model name or "", rows in TRL's format of prompt and
-    completion or of a prompt alone, whether anything may be downloaded), how long each is as it would be trained on.
-    Raises a ``TutelageError`` for a model that isn't there or cannot be trained. Where nothing may be downloaded, None
-    where it cannot be known on this machine."""
+    """For a student, called before a run starts. Called with (settings or None, model name or "", rows, whether
+    downloads are allowed); a row has ``prompt`` and ``completion``, or only ``prompt``, in TRL's format. Returns the
+    length of each row as it is trained on; None if downloads are not allowed and the lengths cannot be computed without
+    one. Raises a ``TutelageError`` if the model does not exist or cannot be trained."""
     convert: Callable[[Path, Path, Conversion], None] | None = None
-    """For ``tutelage export``: write the checkpoint in one folder into another, empty one, changed as asked; all of it,
-    what does not change too. Raises a ``TutelageError`` for what cannot be done here. A plain copy needs no plugin."""
+    """For ``tutelage export`` with a conversion; a plain copy does not call the plugin. Called with (checkpoint folder,
+    empty folder, conversion); writes the complete converted checkpoint to the empty folder. Raises a ``TutelageError``
+    if the conversion is not possible on this machine."""

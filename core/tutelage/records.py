@@ -1,7 +1,7 @@
-"""The records that every stage takes and returns.
+"""The records that stages take and return.
 
-All of them are frozen attrs classes of plain values, so that each one can be written as a JSON line and read back.
-Nothing here imports more than attrs. Records join by id, never by position.
+Every record is a frozen attrs class of plain values, so that it can be written as a JSON line and read back. This
+module imports only attrs and the standard library. Records are joined by id, never by position.
 """
 
 from __future__ import annotations
@@ -15,62 +15,67 @@ from attrs import field, frozen
 
 
 class Outcome(StrEnum):
-    """What became of one question to a model. Anything but ``ANSWERED`` has no usable result, and says so."""
+    """The outcome of one request to a model. Only ``ANSWERED`` means that the result is complete and usable."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
     """The model or its service declined or blocked the answer."""
     CUT = "cut"
-    """The answer hit its length limit; the text up to there is kept."""
+    """The answer reached its length limit; the text up to the limit is kept."""
     UNPARSED = "unparsed"
-    """There is a reply, but no score or verdict could be read from it."""
+    """The model replied, but no score or verdict could be parsed from the reply."""
     FAILED = "failed"
-    """No reply, after every retry."""
+    """There was no reply, after all retries."""
 
     @property
     def has_text(self) -> bool:
-        """Whether a reply with this outcome has text that can be read: all of it, or the part before a length limit."""
+        """Whether a reply with this outcome has text: the whole answer, or the part before a length limit."""
         return self in (Outcome.ANSWERED, Outcome.CUT)
 
 
 def content_id(*parts: str) -> str:
-    """Sixteen hexadecimal digits that name a text: equal texts have equal ids on every machine."""
+    """Return an id of a text: the first 16 hexadecimal digits of its SHA-256. Equal texts have equal ids."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
 
 @frozen
 class Sampling:
-    """How a model samples text."""
+    """Sampling parameters of a model."""
 
     temperature: float = 0.7
-    """0 is greedy."""
+    """Softmax temperature; 0 is greedy decoding."""
     top_p: float = 0.9
+    """Probability mass of nucleus sampling; 1 samples from the whole distribution."""
     max_new_tokens: int = 256
+    """Maximum length of a reply, in the model's own tokens."""
     seed: int = 0
+    """Seed of the random number generator."""
 
 
 @frozen
 class Model:
-    """A model as a stage sees it: the plugin that runs it, and what that plugin should load."""
+    """A model as the stages use it: the plugin that runs it, and the weights or API model to load."""
 
     plugin: str
-    """Name of the plugin that runs it."""
+    """Name of the plugin that runs the model."""
     name: str = ""
-    """A weights folder, a hub name or an API model name; empty where the plugin has one model only."""
+    """A weights folder, a hub name or an API model name; empty if the plugin has only one model."""
     settings: Mapping[str, Any] = field(factory=dict)
-    """Plain values; the stage structures them to the plugin's settings class before the hook is called."""
+    """Settings of the plugin, as plain values. Hooks get them as ``context.settings``, an instance of the plugin's
+    settings class."""
     id: str = ""
-    """Its name in a run: ``M1``, ``M2/self-reward``; for a role, the role: ``teacher``."""
+    """Name of the model in a run (``M1``, ``M2/self-reward``), or its role (``teacher``)."""
 
 
 @frozen
 class Prompt:
-    """One instruction. Its id follows from its text."""
+    """An instruction."""
 
     text: str
     source: str = ""
-    """Where it came from: the name of a prompt set, a file, or the model that wrote it."""
+    """Origin of the prompt: the name of a prompt set, a file, or the model that wrote it."""
     id: str = field()
+    """By default the ``content_id`` of the text."""
 
     @id.default
     def _id_of_text(self) -> str:
@@ -83,15 +88,15 @@ class Candidate:
 
     prompt_id: str
     index: int
-    """0 to n - 1: which of the n candidates of this prompt."""
+    """Number of the candidate among the n candidates of its prompt, 0 to n - 1."""
     text: str
     outcome: Outcome = Outcome.ANSWERED
     detail: str = ""
-    """Why, where the outcome is not ``ANSWERED``."""
+    """The reason, if the outcome is not ``ANSWERED``."""
     tokens: int | None = None
-    """Length of the answer in the model's own tokens, where the plugin knows it."""
+    """Length of the answer in the model's own tokens; None if the plugin does not know it."""
     model: str = ""
-    """Id of the model that wrote it, in a file that mixes the answers of several; set by core."""
+    """Id of the model that wrote the answer, in a file with answers of several models; set by core."""
 
     @property
     def id(self) -> str:
@@ -107,52 +112,57 @@ class Demonstration:
     text: str
     outcome: Outcome = Outcome.ANSWERED
     detail: str = ""
+    """The reason, if the outcome is not ``ANSWERED``."""
 
     @property
     def id(self) -> str:
-        """One teacher demonstrates each prompt once."""
+        """The prompt's id: a teacher answers each prompt once."""
         return self.prompt_id
 
 
 @frozen
 class Rubric:
-    """How an answer is scored: the scale, and the words that ask a language model for it."""
+    """How answers are scored: the scale, and the prompt for a judge that is a language model."""
 
     name: str
     template: str = ""
-    """The judge prompt, with ``{prompt}`` and ``{answer}``, and ``{fence}`` where the answer is fenced."""
+    """The judge prompt, with placeholders ``{prompt}`` and ``{answer}``, and ``{fence}`` if the answer is fenced."""
     lowest: float = 0.0
+    """Lowest score."""
     highest: float = 5.0
+    """Highest score."""
     system: str = ""
-    """What a chat model is told before the question (its system message); empty for none."""
+    """System message for a chat model; empty for none."""
     tokens: tuple[str, str] | None = None
-    """For a comparison that is answered by one token: the one that names the first answer, and the second."""
+    """For a comparison that is answered by one token: the token for the first answer, and the token for the second."""
 
 
 @frozen
 class JudgeItem:
-    """One answer to be judged. The id is the caller's, and comes back in the judgement."""
+    """One answer to judge."""
 
     id: str
+    """Chosen by the caller; the judgement has it as ``item_id``."""
     prompt: str
     answer: str
 
 
 @frozen
 class Judgement:
-    """One sample of a judge's opinion of one item. Core averages the samples of an item."""
+    """One judgement of one item. Core averages the judgements (samples) of an item."""
 
     item_id: str
     sample: int
-    """0 to samples - 1."""
+    """Number of the judgement among those of its item, 0 to samples - 1."""
     score: float | None
-    """Within the rubric's scale, or None: a reply that could not be parsed never becomes a number."""
+    """A number within the rubric's scale; None if no score could be parsed from the reply."""
     outcome: Outcome = Outcome.ANSWERED
     reason: str = ""
+    """The reason that the judge gave for the score."""
     raw: str = ""
-    """The judge's whole reply, without the question."""
+    """The judge's whole reply, without the judge prompt."""
     detail: str = ""
-    """Why there is no score, where there is none."""
+    """The reason why there is no score, if there is none."""
 
     @property
     def id(self) -> str:
@@ -162,7 +172,7 @@ class Judgement:
 
 @frozen
 class Preference:
-    """A pair to learn from. Its two sides differ, neither is empty, and where both have scores they are not tied."""
+    """A preference pair to train on. The two texts differ, neither is empty, and two scores are never equal."""
 
     prompt_id: str
     prompt: str
@@ -175,13 +185,13 @@ class Preference:
 
     @property
     def id(self) -> str:
-        """One pair of texts for one prompt."""
+        """Unique among the pairs of one file: ``chosen_id>rejected_id``."""
         return f"{self.chosen_id}>{self.rejected_id}"
 
 
 @frozen
 class Example:
-    """A supervised example: an instruction and the answer to learn (IFT)."""
+    """A supervised example: an instruction and the answer to learn (instruction fine-tuning, IFT)."""
 
     prompt: str
     answer: str
@@ -189,7 +199,7 @@ class Example:
 
 @frozen
 class RatedExample:
-    """A judging example (EFT): an answer with the score and the reason that a judge should give it."""
+    """A judging example (evaluation fine-tuning, EFT): an answer with the score and the reason to learn."""
 
     prompt: str
     answer: str
@@ -199,7 +209,7 @@ class RatedExample:
 
 @frozen
 class Comparison:
-    """Two answers to one prompt, in the order in which an evaluator reads them."""
+    """Two answers to one prompt, in the order in which the evaluator reads them."""
 
     id: str
     prompt: str
@@ -209,14 +219,16 @@ class Comparison:
 
 @frozen
 class Verdict:
-    """What an evaluator said of one comparison, in that one order."""
+    """An evaluator's verdict on one comparison, for that order of the answers."""
 
     comparison_id: str
     preference: float | None
-    """Probability that the *first* answer is the better one: 1 first, 0 second, 0.5 neither; None where unparsed."""
+    """Probability that the *first* answer is better: 1 first, 0 second, 0.5 neither; None if there is no verdict."""
     outcome: Outcome = Outcome.ANSWERED
     raw: str = ""
+    """The evaluator's whole reply, without the question."""
     detail: str = ""
+    """The reason why there is no verdict, if there is none."""
 
     @property
     def id(self) -> str:
@@ -226,36 +238,38 @@ class Verdict:
 
 @frozen
 class Lora:
-    """A low-rank adapter (Hu et al., 2021) in place of full fine-tuning."""
+    """A low-rank adapter, trained instead of the full weights (Hu et al., 2021, section 4.1)."""
 
     r: int = 16
-    """Rank."""
+    """LoRA rank."""
     alpha: int = 32
-    """The adapter's output is scaled by alpha / r."""
+    """LoRA scaling numerator: the adapter's output is multiplied by alpha / r."""
     dropout: float = 0.05
-    """Of the adapter's input."""
+    """Dropout probability on the adapter's input."""
 
 
 @frozen
 class Sft:
-    """Supervised fine-tuning. The loss is on the answer alone, the prompt is masked."""
+    """Supervised fine-tuning. The loss is computed on the completion tokens only; the prompt is masked."""
 
     epochs: float = 3.0
-    """Passes over the examples."""
+    """Number of passes over the examples."""
     learning_rate: float = 2e-4
-    """At the end of the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     batch_size: int = 16
-    """Examples a step, whatever the device holds at once."""
+    """Number of examples per optimizer step, over all devices and micro-batches."""
     micro_batch_size: int | None = None
-    """Examples that the device holds at once; None is the whole batch."""
+    """Number of examples that a device computes at once (gradient accumulation); must divide `batch_size`. If left out,
+    the plugin chooses it: on a GPU as many as fit, otherwise the whole batch."""
     warmup_ratio: float = 0.1
-    """Share of the steps in which the learning rate rises."""
+    """Fraction of the optimizer steps in which the learning rate rises to its peak; at least 0 and below 1."""
     max_length: int = 1024
-    """Tokens; a longer example is an error of the data, not a silent cut."""
+    """Maximum number of tokens of an example (prompt and completion). A longer example is an error; nothing is
+    truncated."""
     lora: Lora | None = None
-    """None is full fine-tuning."""
+    """LoRA adapter to train; full fine-tuning if left out."""
     seed: int = 0
-    """A run sets it."""
+    """Random seed of the training. In a run it is replaced by the current one of `seeds`."""
 
 
 @frozen
@@ -263,25 +277,30 @@ class Dpo:
     """Direct preference optimisation (Rafailov et al., 2023)."""
 
     epochs: float = 1.0
-    """Passes over the examples."""
+    """Number of passes over the preference pairs."""
     learning_rate: float = 5e-5
-    """At the end of the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     batch_size: int = 16
-    """Pairs a step, whatever the device holds at once."""
+    """Number of preference pairs per optimizer step, over all devices and micro-batches."""
     micro_batch_size: int | None = None
-    """Pairs that the device holds at once; None is the whole batch."""
+    """Number of pairs that a device computes at once (gradient accumulation); must divide `batch_size`. If left out,
+    the plugin chooses it: on a GPU as many as fit, otherwise the whole batch."""
     warmup_ratio: float = 0.1
-    """Share of the steps in which the learning rate rises."""
+    """Fraction of the optimizer steps in which the learning rate rises to its peak; at least 0 and below 1."""
     max_length: int = 1024
-    """Tokens of prompt and answer together; a longer example is an error of the data, not a silent cut."""
+    """Maximum number of tokens of prompt and answer together, for either answer. A longer pair is an error; nothing is
+    truncated."""
     beta: float = 0.1
-    """Strength of the pull towards the reference (Rafailov et al., 2023, eq. 7)."""
+    """Weight of the KL constraint towards the reference policy: larger values keep the policy closer to the reference
+    (Rafailov et al., 2023, eq. 7)."""
     loss_type: str | Mapping[str, float] = "sigmoid"
-    """Any of TRL's: sigmoid, ipo, hinge, robust, ...; or a weighted sum of several, such as {sigmoid: 1, sft: 0.2}."""
+    """A loss of TRL's DPO trainer (sigmoid, ipo, hinge, robust, ...), or a weighted sum of several losses, for example
+    {sigmoid: 1, sft: 0.2}."""
     lora: Lora | None = None
-    """None is full fine-tuning."""
+    """LoRA adapter to train; full fine-tuning if left out."""
     seed: int = 0
-    """A run sets it."""
+    """Random seed of the training. In a run it is replaced by the current one of `seeds`."""
 
 
 Objective = Sft | Dpo
+"""The objective of a training, with its hyperparameters."""

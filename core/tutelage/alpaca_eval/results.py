@@ -1,4 +1,4 @@
-"""The figures of one model from its annotations, as the command prints them and as the leaderboard lists them."""
+"""Results of one model on AlpacaEval 2.0, for the command line and in the format of the leaderboard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tutelage.results.alpaca_eval_files import Output, read_tables
 
 @frozen
 class AlpacaEvalResult:
-    """A model on AlpacaEval 2.0; rates are in percent. See ``WinRates`` and ``LengthControlled`` for each figure."""
+    """The results of a model on AlpacaEval 2.0; rates are in percent.
+
+    The fields are described in ``evaluation.alpaca_eval.WinRates`` and ``evaluation.length_control.LengthControlled``.
+    """
 
     model: str
     baseline: str
@@ -56,11 +59,11 @@ LEADERBOARD_COLUMNS = (
 def results(
     annotations: Sequence[Annotation], tables: Path | None = None, reference: Sequence[Output] = ()
 ) -> AlpacaEvalResult:
-    """All figures of one model.
+    """Compute all results of one model.
 
-    ``annotations`` in the order of their file. ``tables`` is the folder of the tables of length control; without it,
-    there is no length-controlled win rate. ``reference``, the baseline's outputs, gives the benchmark's own order.
-    Raises ``InputError`` where the annotations or the tables are not sound (see ``win_rates`` and ``read_tables``).
+    ``annotations`` are in the order of their file. ``tables`` is the folder with the tables of length control; without
+    it, there is no length-controlled win rate. ``reference`` has the baseline's outputs in the order of the benchmark.
+    Raises ``InputError`` if the annotations or the tables are invalid (see ``win_rates`` and ``read_tables``).
     """
     rates = win_rates(annotations)
     controlled = _length_controlled(annotations, tables, reference)
@@ -88,7 +91,7 @@ def results(
 
 
 def write_leaderboard(path: Path, result: AlpacaEvalResult) -> None:
-    """One row in the format of the library's ``leaderboard.csv``."""
+    """Write a file with one row in the format of the library's ``leaderboard.csv``."""
     values = {column: getattr(result, column, "community") for column in LEADERBOARD_COLUMNS}
 
     def write(temporary: Path) -> None:
@@ -115,9 +118,10 @@ def _length_controlled(
     return controlled
 
 
-def _fitted(annotations: Sequence[Annotation], tables: Path, why_not_published: str) -> LengthControlled:
+def _fitted(annotations: Sequence[Annotation], tables: Path, problem: str) -> LengthControlled:
+    """Fit the win rate; ``problem`` is the reason why the published weights do not apply."""
     from tutelage.alpaca_eval.library import GAMED, fit
 
     if not (tables / GAMED).is_file():
-        return LengthControlled(note=f"{why_not_published}; to fit a new model, {GAMED} is needed beside the tables")
+        return LengthControlled(note=f"{problem}; to fit a new model, {GAMED} is needed beside the tables")
     return fit(annotations, tables)

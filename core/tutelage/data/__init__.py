@@ -1,1 +1,1 @@
-"""What is learned from and asked: sets by name, other people's rows, and what is kept out of training."""
+"""Prompts and examples: sets by name, import of external data, and decontamination of training data."""

@@ -1,10 +1,12 @@
-"""Whether a text holds a prompt that models are evaluated on: word n-gram overlap, verbatim or lightly edited.
+"""Detection of evaluation prompts in a text by word n-gram overlap, verbatim or with small edits.
 
 The measure is the share of an evaluation prompt's word n-grams that occur close together in the text. Trigrams and a
-share of 0.6 find a prompt of a dozen words after a word or two were exchanged, and one that was put into a longer
-text; the 13-grams that are used for pretraining corpora (Brown et al., 2020, appendix C) would miss either. In a short
-prompt a few common words are most of it ("how do I make ..."): it is held where it stands in the text word for word, or
-where the whole text is nearly that prompt. One of fewer words than an n-gram counts where the text is that prompt.
+share of 0.6 find a prompt of about twelve words in which one or two words were replaced, or that is part of a longer
+text. The 13-grams that are used for pretraining corpora (Brown et al., 2020, appendix C) would miss both.
+
+A short prompt consists mostly of common words ("how do I make ..."), so n-gram overlap is not enough. It counts as
+contained only if it occurs verbatim in the text, or if the whole text is nearly equal to it. A prompt with fewer words
+than an n-gram counts only if the text is equal to it.
 """
 
 from __future__ import annotations
@@ -18,38 +20,41 @@ from attrs import field, frozen
 from tutelage.data.similarity import jaccard, letter_groups, normalised
 
 SHORT = 8
-"""A prompt of fewer n-grams is short."""
+"""A prompt with fewer n-grams is short."""
 NEARLY = 0.7
-"""Jaccard similarity of letter groups from which a text is nearly a short prompt."""
+"""Lowest Jaccard similarity of letter groups at which a text is nearly equal to a short prompt."""
 
 
 @frozen
 class Overlap:
-    """An evaluation prompt that a text holds."""
+    """An evaluation prompt that a text contains."""
 
     prompt: str
     source: str
-    """The evaluation set that it belongs to."""
+    """Name of the prompt's evaluation set."""
     share: float
-    """How much of it the text holds; 1 for a verbatim copy."""
+    """Share of the prompt that the text contains; 1 for a verbatim copy."""
 
 
 @frozen
 class EvaluationPrompts:
-    """The evaluation prompts, indexed by n-gram. Made by ``index``."""
+    """Evaluation prompts, indexed by n-gram. Made by ``index``."""
 
     n: int
+    """Number of words of an n-gram."""
     share: float
+    """Lowest share of a prompt's n-grams that counts as an overlap."""
     prompts: tuple[tuple[str, str], ...]
-    """(prompt, source)"""
+    """(prompt, source) of each prompt."""
     sizes: tuple[int, ...]
-    """Number of different n-grams of each."""
+    """Number of distinct n-grams of each prompt."""
     by_gram: Mapping[tuple[str, ...], tuple[int, ...]] = field(factory=dict)
+    """Indices of the prompts that have an n-gram."""
     whole: Mapping[tuple[str, ...], int] = field(factory=dict)
-    """All prompts by their words."""
+    """Indices of the prompts by their words."""
 
     def find(self, text: str) -> Overlap | None:
-        """The evaluation prompt that ``text`` holds most of, where that is at least ``share``; otherwise None."""
+        """Return the evaluation prompt of which ``text`` contains the largest share; None if it is below ``share``."""
         words = _words(text)
         if (number := self.whole.get(words)) is not None:
             return Overlap(*self.prompts[number], 1.0)
@@ -60,27 +65,28 @@ class EvaluationPrompts:
         return Overlap(*self.prompts[-number], round(held, 4))
 
     def _held(self, text: str, words: tuple[str, ...]) -> Iterator[tuple[int, float]]:
-        """Evaluation prompts by number, each with the largest share of it that stands close together in the text."""
-        places: dict[int, list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
-        for place, gram in enumerate(_grams(words, self.n)):
+        """Indices of evaluation prompts, each with its largest share that occurs close together in the text."""
+        occurrences: dict[int, list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
+        for position, gram in enumerate(_grams(words, self.n)):
             for number in self.by_gram.get(gram, ()):
-                places[number].append((place, gram))
-        for number, found in places.items():
+                occurrences[number].append((position, gram))
+        for number, found in occurrences.items():
             size = self.sizes[number]
             held = _most_within(found, 2 * (size + self.n)) / size
             yield number, held if held == 1 or size >= SHORT else self._nearly(text, number)
 
     def _nearly(self, text: str, number: int) -> float:
-        """How similar the whole text is to a short prompt; 0 where that is not enough."""
+        """Similarity of the whole text to a short prompt; 0 if it is too low."""
         groups = (letter_groups(normalised(one)) for one in (text, self.prompts[number][0]))
         similarity = jaccard(*groups)
         return similarity if similarity >= max(NEARLY, self.share) else 0.0
 
 
 def index(prompts: Iterable[tuple[str, str]], n: int = 3, share: float = 0.6) -> EvaluationPrompts:
-    """Index evaluation prompts, given as (prompt, name of its set), to look texts up in.
+    """Index evaluation prompts, given as (prompt, name of its set).
 
-    ``n`` is the words of an n-gram, ``share`` the least share of a prompt's n-grams that is an overlap.
+    ``n`` is the number of words of an n-gram; ``share`` is the lowest share of a prompt's n-grams that counts as an
+    overlap.
     """
     known = tuple(dict(prompts).items())
     by_gram: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -97,7 +103,7 @@ def index(prompts: Iterable[tuple[str, str]], n: int = 3, share: float = 0.6) ->
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Words as they are compared; where a script puts no spaces between words, each of its letters is one."""
+    """The words that are compared. In a script without spaces between words, each letter is a word."""
     spaced = "".join(f" {letter} " if _has_no_spaces(letter) else letter for letter in normalised(text))
     return tuple(spaced.split())
 
@@ -111,12 +117,12 @@ def _grams(words: tuple[str, ...], n: int) -> list[tuple[str, ...]]:
 
 
 def _most_within(found: list[tuple[int, tuple[str, ...]]], width: int) -> int:
-    """The most different n-grams within ``width`` neighbouring places; the list is in the order of places."""
+    """Largest number of distinct n-grams within ``width`` consecutive positions; ``found`` is sorted by position."""
     inside: Counter[tuple[str, ...]] = Counter()
     first = most = 0
-    for place, gram in found:
+    for position, gram in found:
         inside[gram] += 1
-        while found[first][0] <= place - width:
+        while found[first][0] <= position - width:
             leaving = found[first][1]
             inside[leaving] -= 1
             if not inside[leaving]:

@@ -1,4 +1,4 @@
-"""Keeps what is evaluated on out of what is learned from."""
+"""Decontamination: keep evaluation prompts out of the prompts and examples that models are trained on."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ T = TypeVar("T")
 
 @frozen
 class Dropped:
-    """A prompt or example that is not learned from: a row of the artifact that lists them."""
+    """A prompt or example that is not used: a row of the artifact that lists them."""
 
     text: str
     reason: str
     like: str = ""
-    """The evaluation prompt that it holds, or the earlier text that it repeats."""
+    """The evaluation prompt that it contains, or the earlier text that it repeats."""
     source: str = ""
-    """The evaluation set."""
+    """Name of the evaluation set."""
     share: float | None = None
-    """How much of it, or how similar: 1 is verbatim."""
+    """Share of the evaluation prompt that it contains, or similarity to the earlier text; 1 is verbatim."""
 
 
 def evaluation_prompts(recipe: Recipe, sets: Sets, seed: int) -> EvaluationPrompts | None:
-    """The evaluation prompts that a recipe keeps clear of, ready to look texts up in; None where it looks for none.
+    """Load and index the evaluation prompts of a recipe.
 
-    Raises InputError where a set is missing.
+    These are the prompts of ``evaluation.prompts`` and of ``data.decontaminate.against``. Returns None if the recipe
+    turns decontamination off. Raises ``InputError`` if a set is missing.
     """
     settings = recipe.data.decontaminate
     if settings is None:
@@ -47,7 +48,7 @@ def evaluation_prompts(recipe: Recipe, sets: Sets, seed: int) -> EvaluationPromp
 
 
 def held_in(texts: Iterable[str], known: EvaluationPrompts | None) -> Dropped | None:
-    """The first of the texts that holds an evaluation prompt, as it is listed; None where none does."""
+    """Return the first of the texts that contains an evaluation prompt; None if none does."""
     for text in texts if known else ():
         if known and (overlap := known.find(text)):
             return Dropped(text, HOLDS, overlap.prompt, overlap.source, overlap.share)
@@ -57,7 +58,7 @@ def held_in(texts: Iterable[str], known: EvaluationPrompts | None) -> Dropped | 
 def without_held(
     items: Iterable[T], texts_of: Callable[[T], tuple[str, ...]], known: EvaluationPrompts | None
 ) -> Iterator[tuple[T, Dropped | None]]:
-    """Each item, with what makes it one to drop: a text of it that holds an evaluation prompt."""
+    """Yield each item with the text of it that contains an evaluation prompt, or None if none of its texts does."""
     for item in items:
         yield item, held_in(texts_of(item), known)
 
@@ -65,35 +66,36 @@ def without_held(
 def fresh_slice(
     load: Callable[[int | None], list[str]], skip: int, take: int | None, known: EvaluationPrompts | None
 ) -> tuple[list[str], list[Dropped]]:
-    """The prompts ``skip`` to ``skip + take`` of those that hold no evaluation prompt, and what was dropped there.
+    """Select the prompts ``skip`` to ``skip + take`` among those that contain no evaluation prompt.
 
-    ``load`` gives so many prompts, in an order in which fewer are a part of more. Raises InputError where there are
-    not enough.
+    ``load(count)`` returns the first ``count`` prompts of a fixed order; None for all. With ``take`` None, all prompts
+    from ``skip`` are selected. Returns the selected prompts, and the prompts that were dropped between them. Raises
+    ``InputError`` if there are not enough prompts.
     """
     wanted = None if take is None else skip + take
-    asked = wanted
+    count = wanted
     while True:
         kept: list[str] = []
         dropped: list[Dropped] = []
-        for text, held in without_held(_loaded(load, asked, wanted), lambda text: (text,), known):
+        for text, held in without_held(_loaded(load, count, wanted), lambda text: (text,), known):
             if held is None:
                 kept.append(text)
             elif len(kept) >= skip:
                 dropped.append(held)
             if wanted is not None and len(kept) == wanted:
                 break
-        if asked is None or wanted is None or len(kept) == wanted:
+        if count is None or wanted is None or len(kept) == wanted:
             return kept[skip:], dropped
-        asked += wanted - len(kept)
+        count += wanted - len(kept)
 
 
-def _loaded(load: Callable[[int | None], list[str]], asked: int | None, wanted: int | None) -> list[str]:
+def _loaded(load: Callable[[int | None], list[str]], count: int | None, wanted: int | None) -> list[str]:
     try:
-        return load(asked)
+        return load(count)
     except InputError as error:
-        if asked == wanted or asked is None or wanted is None:
+        if count == wanted or count is None or wanted is None:
             raise
         raise InputError(
-            f"{error} ({wanted} are needed, and {asked - wanted} or more hold an evaluation prompt: "
+            f"{error} ({wanted} prompts are needed, and at least {count - wanted} contain an evaluation prompt; "
             "see data.decontaminate)"
         ) from error

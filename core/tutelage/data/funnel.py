@@ -1,4 +1,4 @@
-"""Counts of what goes into each filter and what comes out, so that no row is ever lost without a word."""
+"""Filters with counts of the items before and after each one, so that every dropped row is reported."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ T = TypeVar("T")
 
 @frozen
 class FilterCount:
-    """One filter."""
+    """The counts of one filter."""
 
     filter: str
-    """What it lets through."""
+    """Description of the items that pass the filter."""
     entered: int
+    """Number of items before the filter."""
     kept: int
+    """Number of items after the filter."""
 
 
 @define
 class Funnel:
-    """Filters one after the other, and their counts."""
+    """A sequence of filters and their counts."""
 
     counts: list[FilterCount] = field(factory=list)
 
     def keep(self, name: str, items: Iterable[T], test: Callable[[T], object]) -> list[T]:
-        """The items that pass the test; ``name`` says which ones do."""
-        everything = list(items)
-        kept = [item for item in everything if test(item)]
-        self.counts.append(FilterCount(name, len(everything), len(kept)))
+        """Return the items that pass the test, and count them; ``name`` describes the items that pass."""
+        entered = list(items)
+        kept = [item for item in entered if test(item)]
+        self.counts.append(FilterCount(name, len(entered), len(kept)))
         return kept

@@ -1,7 +1,8 @@
-"""Other people's rows as prompts, examples or preferences, each fault named with its place.
+"""Import of external rows as prompts, examples or preferences.
 
-Instruction form has a column for the prompt and one for each answer; chat form has lists of messages there, or one list
-with the whole conversation, of which the first turn is taken. Nothing is repaired: a row is right, or it is a fault.
+In instruction form, a row has one column for the prompt and one for each answer. In chat form, these columns are lists
+of messages, or one column is the whole conversation, of which the first turn is used. Nothing is repaired: a row is
+either imported as it is, or reported as a fault with its location.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ EQUAL_SIDES = "chosen and rejected are the same text"
 
 @frozen
 class Columns:
-    """The columns that hold what is needed; None where there is no such column."""
+    """Names of the columns to import from; None for a column that does not exist."""
 
     prompt: str = "prompt"
     answer: str = "answer"
@@ -32,7 +33,7 @@ class Columns:
     reason: str | None = None
     id: str | None = None
     messages: str | None = None
-    """A whole conversation, in place of prompt and answer."""
+    """Column with the whole conversation, used instead of the prompt and answer columns."""
 
 
 @frozen
@@ -40,29 +41,34 @@ class Fault:
     """A row that cannot be used."""
 
     place: str
+    """Location of the row, such as ``FILE, line 3``."""
     id: str
-    """What the id column says; empty where none is named."""
+    """Value of the id column; empty if no id column is named."""
     reason: str
+    """The reason. Text after the first colon is specific to this row."""
 
 
 @define
 class Imported:
-    """What an import found."""
+    """The result of an import: the rows in tutelage's own form, and the rows that cannot be used."""
 
     rows: list[dict[str, Any]] = field(factory=list)
     faults: list[Fault] = field(factory=list)
 
     def reasons(self) -> dict[str, int]:
-        """How many faults there are of each kind, the most frequent first."""
+        """Return the number of faults by kind, most frequent first."""
         return dict(Counter(fault.reason.partition(":")[0] for fault in self.faults).most_common())
 
 
 class FaultyRow(ValueError):
-    """Why a row cannot be used. What stands behind a colon is of that row alone."""
+    """A row cannot be used. Text after the first colon of the message is specific to this row."""
 
 
 def import_rows(kind: str, rows: Iterable[Row], columns: Columns) -> Imported:
-    """Read rows as ``kind``, a key of ``KINDS``. Raises InputError where a column is missing or a file is damaged."""
+    """Import rows as ``kind``, a key of ``KINDS``.
+
+    Raises ``InputError`` if a column is missing or a file is damaged.
+    """
     needed, read = KINDS[kind]
     found = Imported()
     ids: dict[str, str] = {}
@@ -70,13 +76,13 @@ def import_rows(kind: str, rows: Iterable[Row], columns: Columns) -> Imported:
     for row in need_columns(rows, _columns_needed(needed, columns)):
         id = _id(row, columns)
         try:
-            made = read(row.values, columns, id)
+            imported = read(row.values, columns, id)
             _check_once(ids, id, row.place, "the same id as")
-            _check_once(texts, repr(made["prompt"]) if kind == "prompts" else "", row.place, "the same prompt as")
+            _check_once(texts, repr(imported["prompt"]) if kind == "prompts" else "", row.place, "the same prompt as")
         except FaultyRow as fault:
             found.faults.append(Fault(row.place, id, str(fault)))
         else:
-            found.rows.append(made)
+            found.rows.append(imported)
     return found
 
 
@@ -92,9 +98,9 @@ def _id(row: Row, columns: Columns) -> str:
     return "" if value is None else str(value)
 
 
-def _check_once(seen: dict[str, str], value: str, place: str, what: str) -> None:
+def _check_once(seen: dict[str, str], value: str, place: str, problem: str) -> None:
     if value and seen.setdefault(value, place) != place:
-        raise FaultyRow(f"{what} another row: {seen[value]}")
+        raise FaultyRow(f"{problem} another row: {seen[value]}")
 
 
 def _prompt(values: Mapping[str, Any], columns: Columns, id: str) -> dict[str, Any]:
@@ -142,7 +148,7 @@ KINDS: Mapping[str, tuple[tuple[str, ...], Reader]] = {
     "eft": (("prompt", "answer", "score"), _rated),
     "preferences": (("prompt", "chosen", "rejected"), _preference),
 }
-"""What can be imported: the columns it needs, and how a row of it is read."""
+"""The kinds of rows that can be imported, each with the columns that it needs and the function that reads a row."""
 
 
 def _kept_id(id: str) -> dict[str, str]:
@@ -181,33 +187,33 @@ def _text(name: str, value: Any) -> str:
 
 
 def _messages(value: Any) -> list[Mapping[str, Any]] | None:
-    """The messages of a conversation; None where the value is none."""
+    """The messages of a conversation; None if the value is not a conversation."""
     if isinstance(value, list) and value and all(isinstance(one, Mapping) and "role" in one for one in value):
         return value
     return None
 
 
 def _first_of(role: str, value: Any) -> Any:
-    """The first message of a role in a conversation; any other value as it is."""
+    """The text of a role's first message, if the value is a conversation; otherwise the value itself."""
     messages = _messages(value)
     return value if messages is None else next((one.get("content") for one in messages if one["role"] == role), None)
 
 
 def _side(name: str, value: Any) -> str:
-    """One side of a pair: a text, the assistant's message, or the whole conversation of one turn."""
+    """The text of one side of a pair: the value is a text, the assistant's message, or a conversation of one turn."""
     _check_one_turn(name, value, 2)
     return _text(name, _reply(value))
 
 
 def _check_one_turn(name: str, value: Any, most: int) -> None:
-    """A preference or prompt with a history cannot be kept as one prompt, and its first turn is another question."""
-    said = [one for one in _messages(value) or () if one["role"] != "system"]
-    if len(said) > most:
-        raise FaultyRow(f"{name} has several turns: {len(said)} messages")
+    """Refuse a prompt or preference with earlier turns: one prompt cannot hold them, and the first turn differs."""
+    turns = [one for one in _messages(value) or () if one["role"] != "system"]
+    if len(turns) > most:
+        raise FaultyRow(f"{name} has several turns: {len(turns)} messages")
 
 
 def _reply(value: Any) -> Any:
-    """The last message of a conversation, which must be the assistant's; any other value as it is."""
+    """The text of the last message of a conversation, or None if it is not the assistant's; other values unchanged."""
     messages = _messages(value)
     if messages is None:
         return value

@@ -1,4 +1,4 @@
-"""Decides, prompt by prompt, which of those that a model wrote are kept, and remembers why the others are not."""
+"""Filter of the prompts that a model writes (self-instruct), with the reason for each prompt that is dropped."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ REPEATS = "repeats an earlier prompt"
 
 @define
 class Intake:
-    """Takes replies in, in the order in which they count."""
+    """Reads replies and keeps their prompts, until there are ``wanted`` of them. The order of the replies matters."""
 
     wanted: int
+    """Number of prompts to keep."""
     source: str
-    """Who wrote them: the source of the prompts that are kept."""
+    """The ``source`` of the kept prompts: the model that wrote them."""
     listing: Listing
     limits: PromptLimits
     seen: SeenTexts
-    """What a new prompt must not repeat; those that are kept are added."""
+    """Texts that a new prompt must not repeat. Kept prompts are added."""
     known: EvaluationPrompts | None
+    """Evaluation prompts that a new prompt must not contain; None to skip this check."""
     kept: list[Prompt] = field(factory=list)
     dropped: list[Dropped] = field(factory=list)
     reasons: Counter[str] = field(factory=Counter)
-    """How many prompts, replies and items of a list were not used, by reason; what holds an evaluation prompt is
-    counted with ``dropped``."""
+    """Number of unused prompts, replies and list items by reason. Prompts that contain an evaluation prompt are not
+    counted here, but are in ``dropped``."""
 
     @property
     def is_full(self) -> bool:
-        """Whether there are enough."""
+        """Whether ``wanted`` prompts have been kept."""
         return len(self.kept) >= self.wanted
 
     def read(self, candidate: Candidate) -> int:
-        """Take the prompts of one reply in; returns how many of them were kept."""
+        """Read the prompts of one reply. Returns the number of prompts that were kept."""
         before = len(self.kept)
         if not candidate.outcome.has_text:
             self.reasons[f"reply {candidate.outcome}"] += 1
@@ -50,10 +52,10 @@ class Intake:
             self.reasons["reply without a prompt"] += 1
         for text in parsed.prompts:
             if not self.is_full:
-                self._take(text)
+                self._keep_or_drop(text)
         return len(self.kept) - before
 
-    def _take(self, text: str) -> None:
+    def _keep_or_drop(self, text: str) -> None:
         dropped = self._problem(text)
         if dropped is None:
             self.kept.append(Prompt(text, self.source))

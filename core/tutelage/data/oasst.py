@@ -1,8 +1,8 @@
 """Seed data from OpenAssistant's message trees (Köpf et al., 2023): IFT and EFT as the paper makes them.
 
-IFT are first-turn prompts with the answer that people ranked first (rank 0). EFT are the ranked answers to first-turn
-prompts with several of them, each with a score that follows from its rank. People ranked, and did not score; ``scores``
-says what that is worth.
+IFT (instruction fine-tuning) has first-turn prompts with the answer that annotators ranked first (rank 0). EFT
+(evaluation fine-tuning) has all ranked answers to first-turn prompts with answers at several ranks, each with a score
+derived from its rank. The annotators gave ranks only, no scores; see ``scores`` for the limits of derived scores.
 """
 
 from __future__ import annotations
@@ -17,70 +17,76 @@ from tutelage.data.funnel import FilterCount, Funnel
 from tutelage.records import JudgeItem, Judgement
 
 HIGHEST, LOWEST = 5.0, 1.0
-"""Scores of the first and of the last place; 0 is for what misses the question, which a rank does not say."""
+"""Scores of the first and of the last rank. A rank does not say whether an answer misses the question, which would be
+the score 0."""
 
 LONGEST = 6000
-"""Characters of prompt and answer: 1,500 tokens of English, so that Phi-2's 2,048 hold them and the rubric around."""
+"""Maximum number of characters of prompt and answer together. 6,000 characters are about 1,500 tokens of English, which
+fit with the rubric into Phi-2's context of 2,048 tokens."""
 
 
 @frozen
 class Message:
-    """As much of oasst1's schema as is looked at."""
+    """A message of oasst1, with the fields of its schema that are used here."""
 
     message_id: str
     parent_id: str | None
+    """None for the message that begins a tree."""
     text: str
     role: str
     """``prompter`` or ``assistant``."""
     lang: str
+    """Language code, such as ``en``."""
     rank: int | None = None
-    """Place among its siblings as people ranked them, 0 the best; None where they did not."""
+    """Rank among its siblings, given by annotators; 0 is the best. None if the message was not ranked."""
     deleted: bool = False
     review_result: bool = True
-    """False where reviewers rejected it."""
+    """False if reviewers rejected the message."""
     ready: bool = True
-    """Whether its tree was finished (``ready_for_export``)."""
+    """Whether the tree was finished (``ready_for_export``)."""
 
     @property
     def is_sound(self) -> bool:
-        """Neither deleted nor rejected nor empty, and of a finished tree."""
+        """Whether the message is not deleted, rejected or empty, and its tree is finished."""
         return self.ready and not self.deleted and self.review_result and bool(self.text.strip())
 
 
 @frozen
 class RankedPrompt:
-    """A first-turn prompt and its ranked answers, the best first."""
+    """A first-turn prompt and its ranked answers, best first."""
 
     prompt: Message
     answers: tuple[Message, ...]
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """The answers' ranks."""
+        """Ranks of the answers."""
         return tuple(answer.rank for answer in self.answers if answer.rank is not None)
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Characters of the prompt and each answer together."""
+        """Number of characters of prompt and answer together, for each answer."""
         return tuple(len(self.prompt.text) + len(answer.text) for answer in self.answers)
 
 
 @frozen
 class SeedData:
-    """What oasst1 gives."""
+    """The seed data from oasst1."""
 
     ift: tuple[RankedPrompt, ...]
-    """The first answer is the one to learn."""
+    """Prompts for IFT; the first answer is the one to learn."""
     eft: tuple[RankedPrompt, ...]
+    """Prompts for EFT, with all their ranked answers."""
     counts: tuple[FilterCount, ...] = field(factory=tuple)
+    """Number of items before and after each filter, in the order of the filters."""
 
 
 def message_of(row: Mapping[str, Any]) -> Message:
-    """The message in a row of oasst1. Raises ValueError naming what is missing or wrong."""
+    """Parse the message in a row of oasst1. Raises ``ValueError`` that names the missing or wrong fields."""
     texts = {name: row.get(name) for name in ("message_id", "text", "role", "lang")}
     wrong = [name for name, value in texts.items() if not isinstance(value, str)]
     if wrong:
-        raise ValueError(f"{', '.join(wrong)}: missing or no text; this is not a row of oasst1")
+        raise ValueError(f"{', '.join(wrong)}: missing or not a text; this is not a row of oasst1")
     rank, parent = row.get("rank"), row.get("parent_id")
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int | float) or rank != int(rank)):
         raise ValueError(f"rank: {rank!r} is not a whole number")
@@ -97,7 +103,10 @@ def message_of(row: Mapping[str, Any]) -> Message:
 
 
 def messages_in(row: Mapping[str, Any]) -> list[Message]:
-    """The messages of one row: itself, or all of a tree of the nested export. Raises ValueError as ``message_of``."""
+    """Parse the messages of one row: one message, or all messages of a tree in the nested export.
+
+    Raises ``ValueError`` as ``message_of`` does.
+    """
     if not isinstance(row.get("prompt"), Mapping):
         return [message_of(row)]
     found: list[Message] = []
@@ -106,7 +115,7 @@ def messages_in(row: Mapping[str, Any]) -> list[Message]:
     while waiting:
         node, parent = waiting.pop()
         if not isinstance(node, Mapping):
-            raise ValueError("a tree with a reply that is no message; this is not a row of oasst1")
+            raise ValueError("the tree has a reply that is not a message; this is not a row of oasst1")
         message = message_of({**node, "parent_id": parent, **state})
         found.append(message)
         waiting += [(reply, message.message_id) for reply in node.get("replies") or ()]
@@ -114,10 +123,11 @@ def messages_in(row: Mapping[str, Any]) -> list[Message]:
 
 
 def seed_data(messages: Sequence[Message], lang: str = "en", longest: int = LONGEST) -> SeedData:
-    """IFT and EFT of all messages, in the order of the prompts; every filter counts what it takes and gives.
+    """Select IFT and EFT from messages, in the order of the prompts.
 
-    ``longest`` is of prompt and answer together, in characters: training refuses what does not fit into the model's
-    context, and cutting an answer would teach not to end it.
+    ``lang`` is the language code of prompts and answers. ``longest`` is the maximum number of characters of prompt and
+    answer together: an example that does not fit into the model's context is an error in training, and a truncated
+    answer would teach the model not to end its answers. Every filter is counted.
     """
     funnel = Funnel()
     prompts = funnel.keep(
@@ -138,21 +148,23 @@ def seed_data(messages: Sequence[Message], lang: str = "en", longest: int = LONG
 
 
 def scores(ranks: Sequence[int]) -> tuple[float, ...]:
-    """The score of each rank of one prompt: an even spread from 5, the first place, to 1, the last, in whole points.
+    """Derive scores from the ranks of the answers to one prompt, in the order of the ranks given.
 
-    Two places are 5 and 1, three are 5, 3, 1, four 5, 4, 2, 1. Equal ranks have equal scores. A rank is relative, and
-    so is this score: the worst of five good answers gets 1 as well.
+    The scores are spread evenly from 5 (first) to 1 (last) and rounded to whole points: 5, 1 for two distinct ranks;
+    5, 3, 1 for three; 5, 4, 2, 1 for four. Equal ranks have equal scores. Like a rank, the score is relative: the worst
+    of five good answers also gets 1.
     """
-    places = {rank: place for place, rank in enumerate(sorted(set(ranks)))}
-    last = max(len(places) - 1, 1)
+    position = {rank: number for number, rank in enumerate(sorted(set(ranks)))}
+    last = max(len(position) - 1, 1)
     step = (HIGHEST - LOWEST) / last
-    return tuple(float(int(HIGHEST - places[rank] * step + 0.5)) for rank in ranks)
+    return tuple(float(int(HIGHEST - position[rank] * step + 0.5)) for rank in ranks)
 
 
 def agrees(ranks: Sequence[int], judged: Sequence[float | None]) -> bool:
-    """Whether a judge's scores have the order of the ranks: of two different ranks, the better one scored higher.
+    """Return whether a judge's scores have the order of the ranks: of two different ranks, the better scores higher.
 
-    The rule by which Yuan et al. (2024, section 3.1.1) keep a judgement as an example to learn from.
+    ``ranks`` and ``judged`` are of the same answers, in the same order; a missing score (None) disagrees. Yuan et al.
+    (2024, section 3.1.1) use this rule to select the judgements to train on.
     """
     both = list(zip(ranks, judged, strict=True))
     return all(
@@ -164,7 +176,7 @@ def agrees(ranks: Sequence[int], judged: Sequence[float | None]) -> bool:
 
 
 def ift_rows(ift: Iterable[RankedPrompt]) -> list[dict[str, Any]]:
-    """Rows of the IFT file: each prompt with its best answer."""
+    """Make the rows of the IFT file: each prompt with its best answer."""
     return [
         {"prompt": one.prompt.text, "answer": one.answers[0].text, "message_id": one.answers[0].message_id}
         for one in ift
@@ -172,7 +184,7 @@ def ift_rows(ift: Iterable[RankedPrompt]) -> list[dict[str, Any]]:
 
 
 def eft_rows(eft: Iterable[RankedPrompt]) -> list[dict[str, Any]]:
-    """Rows of the EFT file: every ranked answer with the score of its rank. People gave no reasons: there is none."""
+    """Make the rows of the EFT file: every ranked answer with the score of its rank. The reasons are empty."""
     return [
         _eft_row(one.prompt, answer, score, "")
         for one in eft
@@ -181,12 +193,15 @@ def eft_rows(eft: Iterable[RankedPrompt]) -> list[dict[str, Any]]:
 
 
 def judge_items(eft: Iterable[RankedPrompt]) -> list[JudgeItem]:
-    """What a teacher is asked, so that the EFT examples get reasons."""
+    """Make the items for a teacher to judge, whose reasons are then added to the EFT examples."""
     return [JudgeItem(answer.message_id, one.prompt.text, answer.text) for one in eft for answer in one.answers]
 
 
 def judged_rows(eft: Iterable[RankedPrompt], judgements: Iterable[Judgement]) -> tuple[list[dict[str, Any]], Funnel]:
-    """Rows with a teacher's scores and reasons, of the prompts where its order agrees with the humans'."""
+    """Make EFT rows with a teacher's scores and reasons, for the prompts whose answers it orders as the annotators did.
+
+    ``judgements`` must have one judgement per item of ``judge_items``. Also returns the count of the filter.
+    """
     judged = {judgement.item_id: judgement for judgement in judgements}
     funnel = Funnel()
     agreeing = funnel.keep(
@@ -214,8 +229,8 @@ def _with_answers(prompts: Iterable[Message], messages: Iterable[Message], lang:
         usable = message.role == "assistant" and message.rank is not None and message.is_sound
         if usable and message.parent_id is not None and message.lang == lang:
             answers[message.parent_id].append(message)
-    return [RankedPrompt(prompt, tuple(sorted(answers[prompt.message_id], key=_place))) for prompt in prompts]
+    return [RankedPrompt(prompt, tuple(sorted(answers[prompt.message_id], key=_rank_and_id))) for prompt in prompts]
 
 
-def _place(message: Message) -> tuple[int, str]:
+def _rank_and_id(message: Message) -> tuple[int, str]:
     return message.rank or 0, message.message_id

@@ -1,7 +1,7 @@
-"""Preference pairs in the formats that others read, and the files that hold them.
+"""Formats of preference pairs for other software, and the files that they are written to.
 
-``trl`` is what a run keeps: conversational rows for ``trl.DPOTrainer``. ``ultrafeedback`` has the columns of
-HuggingFaceH4/ultrafeedback_binarized: the prompt as text, and both sides as whole conversations.
+``trl`` is the format of a run's own files: conversational rows for ``trl.DPOTrainer``. ``ultrafeedback`` has the
+columns of HuggingFaceH4/ultrafeedback_binarized: the prompt as text, and both sides as whole conversations.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tutelage.records import Preference
 
 
 def ultrafeedback_row(preference: Preference) -> dict[str, Any]:
-    """A row of UltraFeedback-binarized; ``messages`` is the chosen conversation, which its SFT splits train on."""
-    asked = message("user", preference.prompt)
-    chosen = asked + message("assistant", preference.chosen)
+    """Make a row of UltraFeedback-binarized; ``messages`` is the chosen conversation, as in its SFT splits."""
+    prompt = message("user", preference.prompt)
+    chosen = prompt + message("assistant", preference.chosen)
     return {
         "prompt": preference.prompt,
         "prompt_id": preference.prompt_id,
         "chosen": chosen,
-        "rejected": asked + message("assistant", preference.rejected),
+        "rejected": prompt + message("assistant", preference.rejected),
         "messages": chosen,
         "score_chosen": preference.score_chosen,
         "score_rejected": preference.score_rejected,
@@ -37,16 +37,17 @@ FORMATS: Mapping[str, Callable[[Preference], dict[str, Any]]] = {
     "trl": preference_row,
     "ultrafeedback": ultrafeedback_row,
 }
-"""How one pair becomes a row, by the name of the format."""
+"""Functions that make a row from a pair, by the name of the format."""
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as JSON lines or Parquet, by the ending, or into a ``datasets`` folder where there is none.
+    """Write rows to a ``.jsonl`` or ``.parquet`` file, or to a ``datasets`` folder if the path has no extension.
 
-    The file is whole or not there. Raises InputError where something is in the way, or a library is missing.
+    The path is complete or does not exist: rows are written to a temporary path, which is renamed. Raises
+    ``InputError`` if the path exists, if its extension is not supported, or if a library is missing.
     """
     if path.exists():
-        raise InputError(f"{path}: is there already; name another place")
+        raise InputError(f"{path}: already exists; choose another path")
     if path.suffix == ".jsonl":
         write_rows(path, rows)
     elif path.suffix == ".parquet":
@@ -54,7 +55,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     elif not path.suffix:
         _write_folder(path, rows)
     else:
-        raise InputError(f"{path}: .jsonl, .parquet or, for a `datasets` folder, no ending is expected")
+        raise InputError(f"{path}: expected the extension .jsonl or .parquet, or none for a `datasets` folder")
 
 
 def _write_folder(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

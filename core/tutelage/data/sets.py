@@ -1,4 +1,4 @@
-"""Prompts and examples by name: from a set that a plugin offers, or from a JSON-lines file, checked row by row."""
+"""Loading of prompts and examples from a set that a plugin offers, or from a JSON-lines file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ T = TypeVar("T")
 
 @frozen
 class Sets:
-    """Looks for a plugin's set by its qualified name; None where the name is not of that kind.
+    """Functions that find a plugin's set by its qualified name, ``PLUGIN/NAME``.
 
-    ``find`` is the registry's: it raises InputError where the plugin is there and the set is not.
+    Each returns None if the name does not name a plugin, and raises ``InputError`` if the plugin exists and does not
+    offer the set. They are the registry's ``find_prompt_set``, ``find_example_set`` and ``find_rated_set``.
     """
 
     prompts: Callable[[str], NamedSet[str] | None]
@@ -30,9 +31,10 @@ class Sets:
 
 
 def load_prompts(sets: Sets, source: str, count: int | None, seed: int) -> list[str]:
-    """Texts of distinct prompts: ``count`` of them in an order drawn by ``seed``, or all.
+    """Load the texts of distinct prompts, in an order drawn by ``seed``: the first ``count``, or all if it is None.
 
-    Raises InputError where the source has fewer than ``count``, or a row without a ``prompt``.
+    ``source`` is ``PLUGIN/NAME`` or the path of a JSON-lines file. Raises ``InputError`` if the source has fewer than
+    ``count`` distinct prompts, or a row without a ``prompt``.
     """
     found = _load(sets.prompts(source), source, count, seed, prompt_of)
     if len(set(found)) != len(found):
@@ -41,9 +43,9 @@ def load_prompts(sets: Sets, source: str, count: int | None, seed: int) -> list[
 
 
 def load_seed_prompts(sets: Sets, source: str, most: int, seed: int) -> list[str]:
-    """Texts of distinct prompts to show as examples: ``most`` of them, or all where there are fewer.
+    """Load the texts of at most ``most`` distinct prompts, which are shown as examples in self-instruct requests.
 
-    Raises InputError where there are none, or a row without a ``prompt``.
+    Raises ``InputError`` if there is no prompt, or a row without a ``prompt``.
     """
     named = sets.prompts(source)
     count = None if named is None else min(most, named.size or most)
@@ -52,27 +54,27 @@ def load_seed_prompts(sets: Sets, source: str, most: int, seed: int) -> list[str
 
 
 def load_examples(sets: Sets, source: str, count: int | None, seed: int) -> list[Example]:
-    """Instruction examples. Raises InputError as ``load_prompts``."""
+    """Load instruction examples (IFT); arguments and errors as in ``load_prompts``."""
     return _enough(_load(sets.examples(source), source, count, seed, example_of), source, count)
 
 
 def load_rated(sets: Sets, source: str, count: int | None, seed: int) -> list[RatedExample]:
-    """Judging examples. Raises InputError as ``load_prompts``."""
+    """Load judging examples (EFT); arguments and errors as in ``load_prompts``."""
     return _enough(_load(sets.rated(source), source, count, seed, rated_of), source, count)
 
 
 def prompt_of(row: Mapping[str, Any]) -> str:
-    """The prompt of a row. Raises ValueError where there is none."""
+    """Parse the prompt of a row. Raises ``ValueError`` if it is missing."""
     return text_of(row, "prompt")
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
-    """The instruction example in a row. Raises ValueError where something is missing."""
+    """Parse the instruction example in a row. Raises ``ValueError`` if a key is missing."""
     return Example(text_of(row, "prompt"), text_of(row, "answer"))
 
 
 def rated_of(row: Mapping[str, Any]) -> RatedExample:
-    """The judging example in a row. Raises ValueError where something is missing or the score is not a number."""
+    """Parse the judging example in a row. Raises ``ValueError`` if a key is missing or the score is not a number."""
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise ValueError("`score` must be a number")
@@ -80,7 +82,7 @@ def rated_of(row: Mapping[str, Any]) -> RatedExample:
 
 
 def text_of(row: Mapping[str, Any], key: str) -> str:
-    """The text that a row has under a key. Raises ValueError where there is none, or an empty one."""
+    """Return the text of a row's key. Raises ``ValueError`` if it is missing, empty or not a text."""
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"`{key}` must be a text that is not empty; the row has {', '.join(sorted(row)) or 'no keys'}")
@@ -92,7 +94,7 @@ def _load(
 ) -> list[T]:
     if named is not None:
         if count is None and named.size is None:
-            raise InputError(f"{source}: a set without a known end; say how many with `count`")
+            raise InputError(f"{source}: the size of this set is not known; set `count`")
         return list(named.load(named.size or 0 if count is None else count, seed))
     rows = list(_read_file(Path(source), read))
     random.Random(seed).shuffle(rows)
@@ -113,5 +115,7 @@ def _enough(found: list[T], source: str, count: int | None) -> list[T]:
     if count is None:
         return found
     if len(found) < count:
-        raise InputError(f"{source}: {count} different ones are asked for and {len(found)} are there; lower the count")
+        raise InputError(
+            f"{source}: {count} different rows are needed, but there are only {len(found)}; lower the count"
+        )
     return found[:count]

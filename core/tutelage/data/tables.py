@@ -1,7 +1,7 @@
-"""Rows of other people's data: JSON lines, CSV, Parquet, a ``datasets`` folder or a data set of the hub.
+"""Readers of external data: JSON lines, JSON, CSV, Parquet, a ``datasets`` folder or a data set of the hub.
 
-Every row comes with its place, so that whatever is wrong with it can be found. A file is read as it is or not at all:
-nothing is guessed, neither an encoding nor a separator.
+Every row has its location for error messages. Encodings and separators are not guessed: a file that does not match the
+expected format is an error.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from tutelage.files.jsonl import parse_line, read_rows
 
 HUB = "hub:"
 LONGEST = 1_000_000
-"""Characters of one text; the longest context of any student is a small part of it."""
+"""Maximum number of characters of one text, far above the context length of any student."""
 
 
 @frozen
 class Row:
-    """One row and where it stands."""
+    """One row and its location."""
 
     place: str
-    """``FILE, line 3``."""
+    """Location for error messages, such as ``FILE, line 3``."""
     values: Mapping[str, Any]
 
 
 def read_table(source: str, split: str = "train", separator: str = ",") -> Iterator[Row]:
-    """The rows of a file (by its ending), a ``datasets`` folder, or ``hub:OWNER/NAME[@REVISION]``.
+    """Read the rows of a file, a ``datasets`` folder, or ``hub:OWNER/NAME[@REVISION]``.
 
-    ``split`` is looked at for the hub and for folders of several splits, ``separator`` for CSV. Raises InputError with
-    the place where something cannot be read.
+    The file extension selects the format. ``split`` is used for the hub and for folders with several splits,
+    ``separator`` for CSV. Raises ``InputError`` with the location if something cannot be read.
     """
     if source.startswith(HUB):
         return _hub(source.removeprefix(HUB), split)
@@ -44,7 +44,7 @@ def read_table(source: str, split: str = "train", separator: str = ",") -> Itera
     if path.is_dir():
         return _folder(path, split)
     if not path.is_file():
-        raise InputError(f"{source}: is not there; a file, a `datasets` folder or hub:OWNER/NAME is expected")
+        raise InputError(f"{source}: does not exist; expected a file, a `datasets` folder or hub:OWNER/NAME")
     endings = [ending.lower() for ending in path.suffixes]
     kind = endings[-2] if endings[-1:] == [".gz"] and len(endings) > 1 else (endings or [""])[-1]
     if kind in (".csv", ".tsv"):
@@ -55,22 +55,22 @@ def read_table(source: str, split: str = "train", separator: str = ",") -> Itera
         return _gzipped(path) if endings[-1] == ".gz" else (Row(f"{path}, line {n}", row) for n, row in read_rows(path))
     if kind == ".json":
         return _json(path)
-    raise InputError(f"{path}: its ending says no known format; known: .jsonl, .jsonl.gz, .json, .csv, .tsv, .parquet")
+    raise InputError(f"{path}: unknown file extension; known: .jsonl, .jsonl.gz, .ndjson, .json, .csv, .tsv, .parquet")
 
 
 def need_columns(rows: Iterable[Row], columns: Iterable[str]) -> Iterator[Row]:
-    """The rows, whose first one must have these columns.
+    """Yield the rows, after checking that the first one has these columns.
 
-    Raises InputError naming those that are missing, and what is there instead.
+    Raises ``InputError`` that names the missing columns and those of the row.
     """
     wanted = list(columns)
     for number, row in enumerate(rows):
         if number == 0 and (missing := [name for name in wanted if name not in row.values]):
-            raise InputError(f"{row.place}: no column {', '.join(missing)}; there are {_named(row.values)}")
+            raise InputError(f"{row.place}: no column {', '.join(missing)}; the row has {_column_names(row.values)}")
         yield row
 
 
-def _named(values: Mapping[str, Any]) -> str:
+def _column_names(values: Mapping[str, Any]) -> str:
     names = list(values)
     if len(names) == 1 and (mark := next((mark for mark in ";\t|," if mark in names[0]), None)):
         return f"one column {names[0]!r} (are columns separated by {mark!r}? then give --separator)"
@@ -80,7 +80,7 @@ def _named(values: Mapping[str, Any]) -> str:
 def _csv(path: Path, separator: str) -> Iterator[Row]:
     """Rows of a CSV file with a header, in UTF-8 (with a byte-order mark or without)."""
     if len(separator) != 1:
-        raise InputError(f"--separator {separator!r}: one character is expected")
+        raise InputError(f"--separator {separator!r}: expected one character")
     csv.field_size_limit(LONGEST * 4)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator, strict=True)
@@ -97,19 +97,21 @@ def _csv(path: Path, separator: str) -> Iterator[Row]:
                 f"{path}, after line {reader.line_num}: not UTF-8 ({error.reason}); save the file as UTF-8"
             ) from error
         except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: not CSV ({error}); check quotes and the end") from error
+            raise InputError(
+                f"{path}, line {reader.line_num}: not CSV ({error}); check the quotes, and whether the file is complete"
+            ) from error
 
 
 def _header(cells: list[str], place: str) -> list[str]:
     if len(set(cells)) != len(cells):
-        raise InputError(f"{place}: two columns of one name in {', '.join(cells)}; rename one")
+        raise InputError(f"{place}: two columns have the same name ({', '.join(cells)}); rename one")
     return cells
 
 
 def _record(header: list[str], cells: list[str], place: str) -> dict[str, str]:
     if len(cells) != len(header):
         raise InputError(
-            f"{place}: {len(cells)} cells, where the header names {len(header)}; "
+            f"{place}: {len(cells)} cells, but the header has {len(header)}; "
             "put cells with separators or line ends into double quotes"
         )
     return dict(zip(header, cells, strict=True))
@@ -122,7 +124,7 @@ def _gzipped(path: Path) -> Iterator[Row]:
                 if line.strip():
                     yield Row(f"{path}, line {number}", parse_line(path, number, line))
     except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: damaged ({error}); fetch it again") from error
+        raise InputError(f"{path}: the file is damaged ({error}); download it again") from error
 
 
 def _json(path: Path) -> Iterator[Row]:
@@ -133,15 +135,15 @@ def _json(path: Path) -> Iterator[Row]:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
     if not isinstance(rows, list):
-        raise InputError(f"{path}: a {type(rows).__name__}, where a list of objects is expected")
+        raise InputError(f"{path}: expected a list of objects, found a {type(rows).__name__}")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise InputError(f"{path}, item {number}: a {type(row).__name__}, where an object is expected")
+            raise InputError(f"{path}, item {number}: expected an object, found a {type(row).__name__}")
         yield Row(f"{path}, item {number}", row)
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    """Rows of a Parquet file, a batch at a time."""
+    """Rows of a Parquet file, read in batches."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -154,7 +156,7 @@ def _parquet(path: Path) -> Iterator[Row]:
                 number += 1
                 yield Row(f"{path}, row {number}", row)
     except pyarrow.ArrowException as error:
-        raise InputError(f"{path}, after row {number}: not Parquet, or damaged ({error})") from error
+        raise InputError(f"{path}, after row {number}: not a Parquet file, or damaged ({error})") from error
 
 
 def _folder(path: Path, split: str) -> Iterator[Row]:
@@ -162,7 +164,7 @@ def _folder(path: Path, split: str) -> Iterator[Row]:
     try:
         found = datasets.load_from_disk(str(path))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: a folder without a saved `datasets` data set") from error
+        raise InputError(f"{path}: the folder is not a saved `datasets` data set") from error
     return _rows_of(_split_of(found, split, str(path)), str(path))
 
 
@@ -171,9 +173,9 @@ def _hub(name: str, split: str) -> Iterator[Row]:
     name, _, revision = name.partition("@")
     try:
         found = datasets.load_dataset(name, split=split, revision=revision or None)
-    except Exception as error:  # the library raises what its backends raise: network, hub, format and value errors
+    except Exception as error:  # the library passes on errors of its backends: network, hub, format and value errors
         raise InputError(
-            f"{HUB}{name}: cannot be read ({type(error).__name__}: {error}); check name, split and network, or give a "
+            f"{HUB}{name}: cannot be read ({type(error).__name__}: {error}); check name, split and network, or use a "
             "local export"
         ) from error
     return _rows_of(found, f"{HUB}{name}/{split}")
@@ -183,7 +185,7 @@ def _split_of(found: Any, split: str, where: str) -> Any:
     if not isinstance(found, dict):
         return found
     if split not in found:
-        raise InputError(f"{where}: no split {split!r}; there are {', '.join(sorted(found))}")
+        raise InputError(f"{where}: no split {split!r}; splits: {', '.join(sorted(found))}")
     return found[split]
 
 
@@ -193,7 +195,7 @@ def _rows_of(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[Row]:
 
 
 def load_library(name: str) -> Any:
-    """An optional library of the extra ``data``. Raises InputError saying how to install it."""
+    """Import an optional library of the extra ``data``. Raises ``InputError`` with the command that installs it."""
     import importlib
 
     try:

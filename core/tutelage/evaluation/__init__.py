@@ -1,4 +1,5 @@
 """Statistics over verdicts, scores and training metrics: pure functions from records to values with intervals.
 
-Nothing here asks a model anything. Everything joins by id, says how much it rests on, and gives the same bytes again.
+No function calls a model. Records are joined by id, every value has the number of units it was computed from, and
+repeated calls give identical results.
 """

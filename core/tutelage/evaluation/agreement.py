@@ -1,21 +1,22 @@
-"""How well a judge's scores agree with the gold, on the same answers joined by id.
+"""Agreement of a judge's scores with the gold scores, on the same answers joined by id.
 
 Definitions, for items that both have scored, within one prompt (and seed):
 
-- ``pairwise_accuracy``: over every two answers that the gold does not tie, the share that the judge puts in the same
-  order. A tie of the judge is wrong: it did not tell them apart. n counts pairs.
-- ``five_best``: of the answers to which the judge gives the highest score, the share that the gold ranks top among the
-  prompt's answers (a tie for the top is top). An averaged score counts as the highest where it rounds to it, that is
-  from ``highest - 0.5``. n counts these answers.
-- ``exact_match``: share of prompts (with two answers or more) whose answers both put in the same order, ties included.
+- ``pairwise_accuracy``: the share of answer pairs that the judge puts in the same order as the gold, among the pairs
+  that the gold does not tie. A tie of the judge counts as wrong. n counts pairs.
+- ``five_best``: of the answers to which the judge gives the highest score, the share to which the gold gives its
+  maximum among the answers to the prompt (tied maxima included). An averaged score counts as the highest from
+  ``highest - 0.5``. n counts the answers with the highest score.
+- ``exact_match``: the share of prompts whose answers have the same order by both, ties included, among the prompts with
+  at least two answers. n counts prompts.
 - ``spearman``, ``kendall_tau``: rank correlations over all items pooled; tau is tau-b (Kendall, 1945). n counts items.
-  The same ``_within`` are means over prompts of the correlation inside a prompt, where neither side ties all; n counts
-  prompts.
-- ``parsed``: share of the judge's replies that had a score.
+  With the suffix ``_within``: the mean over prompts of the correlation inside a prompt, for prompts in which neither
+  side gives all answers the same score. n counts prompts.
+- ``parsed``: the share of the judge's replies that had a score. n counts replies.
 
-``as_published`` computes instead what the notebook of the paper computed: rows joined by position, a missing score
-taken for -1, "pairwise accuracy" the share of equal scores, "5-best" the share of the judge's fives that the gold
-scores five, "exact match" the share of prompts with equal scores throughout.
+With ``as_published`` the functions compute what the paper's notebook computed: rows are joined by position, a missing
+score is -1, "pairwise accuracy" is the share of equal scores, "5-best" is the share of the judge's fives that the gold
+scores five, and "exact match" is the share of prompts with all scores equal.
 """
 
 from __future__ import annotations
@@ -43,23 +44,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNPARSED_AS_PUBLISHED = -1.0
-"""What the published code wrote for a reply without a score, and then computed with."""
+"""The published code wrote -1 for a reply without a score, and used it as a score."""
 
 
 @frozen
 class Rating:
-    """One answer as a judge, or the gold, rated it."""
+    """The score of one answer, by a judge or by the gold."""
 
     id: str
-    """The answer's; judge and gold are joined by it, under the same seed."""
+    """Id of the answer. Judge and gold are joined by seed and id."""
     prompt_id: str
     score: float | None
-    """Averaged over the samples; None where no sample could be parsed."""
+    """Mean over the samples; None if no sample could be parsed."""
     seed: int = 0
+    """Training seed of the model that wrote the answer."""
     parsed: int = field()
-    """How many replies gave a score."""
+    """Number of replies with a score."""
     asked: int = 1
-    """How many replies there are."""
+    """Number of replies."""
 
     @parsed.default
     def _one_if_scored(self) -> int:
@@ -68,12 +70,12 @@ class Rating:
 
 @frozen
 class Agreement:
-    """How well a judge agrees with the gold; each measure is defined at the head of this module."""
+    """Agreement of a judge with the gold. The module docstring defines each measure."""
 
     items: int
-    """Answers that both have scored."""
+    """Number of answers that both have scored."""
     unmatched: int
-    """Answers that only one of the two lists holds."""
+    """Number of answers that are in one of the two lists only."""
     pairwise_accuracy: Metric
     five_best: Metric
     exact_match: Metric
@@ -85,25 +87,29 @@ class Agreement:
 
 
 class Averaged(Protocol):
-    """All samples of one item, such as ``tutelage.preferences.judging.average`` gives them."""
+    """The averaged samples of one item, as ``tutelage.preferences.judging.average`` returns them."""
 
     @property
     def score(self) -> float | None:
-        """Mean of the parsed samples."""
+        """Mean of the parsed samples; None if there is none."""
 
     @property
     def parsed(self) -> int:
-        """How many samples gave a score."""
+        """Number of samples with a score."""
 
     @property
     def asked(self) -> int:
-        """How many samples there are."""
+        """Number of samples."""
 
 
 def ratings(averages: Mapping[str, Averaged], prompt_of: Mapping[str, str], seed: int = 0) -> list[Rating]:
-    """Ratings from averaged judgements; ``prompt_of`` gives the prompt id of each item id."""
+    """Make ratings from averaged judgements.
+
+    ``averages`` is by item id; ``prompt_of`` maps item ids to prompt ids. Raises ``InputError`` if the prompt of an
+    item is not in ``prompt_of``.
+    """
     if missing := averages.keys() - prompt_of.keys():
-        raise InputError(f"item {min(missing)} was judged, but its prompt is not known ({len(missing)} such)")
+        raise InputError(f"item {min(missing)} was judged, but its prompt is not known ({len(missing)} such items)")
     return [
         Rating(item_id, prompt_of[item_id], averaged.score, seed, averaged.parsed, averaged.asked)
         for item_id, averaged in averages.items()
@@ -118,11 +124,12 @@ def agreement(
     as_published: bool = False,
     bootstrap: Bootstrap = DEFAULT,
 ) -> Agreement:
-    """Compare a judge with the gold.
+    """Compare a judge's ratings with the gold ratings.
 
-    The order of either list changes nothing, unless ``as_published`` joins them by it. Intervals resample prompts, and
-    seeds where there are several. Raises ``InputError`` where an id is there twice or under two prompts, a score lies
-    outside the scale, or lists that are joined by position differ in length.
+    ``lowest`` and ``highest`` are the ends of the scale. The order of the ratings has no effect, except with
+    ``as_published``, which joins them by position. Intervals are bootstrapped over prompts, and over seeds if there are
+    several. Raises ``InputError`` if an id occurs twice or under two prompts, if a score is outside the scale, or if
+    lists that are joined by position differ in length.
     """
     judge, gold = list(judge), list(gold)
     _check(judge, "judge", lowest, highest)
@@ -152,12 +159,15 @@ class _Table:
     """The items that both have scored, pooled and by prompt."""
 
     cluster: Integers = field(eq=False)
-    """The cluster of each item: shape (items,)."""
+    """Index of each item's cluster: shape (items,)."""
     judge: Floats = field(eq=False)
+    """Shape (items,)."""
     gold: Floats = field(eq=False)
+    """Shape (items,)."""
     judge_rows: Floats = field(eq=False)
-    """The same scores, one row for each cluster, NaN where a row is shorter than the longest: (clusters, longest)."""
+    """The judge's scores, one row per cluster, padded with NaN: shape (clusters, most items in a cluster)."""
     gold_rows: Floats = field(eq=False)
+    """The gold scores in the same form."""
 
     @classmethod
     def of(cls, joined: Sequence[tuple[Rating, Rating]], clusters: Clusters) -> _Table:
@@ -199,12 +209,12 @@ class _Measures:
         return self._share(same & ranked, ranked)
 
     def _share(self, hits: NDArray[np.bool_], units: NDArray[np.bool_]) -> Metric:
-        """Hits over units, both of the shape (clusters, units of a cluster)."""
+        """Hits divided by units; both arrays have the shape (clusters, units of a cluster)."""
         numerators, denominators = (part.sum(axis=1, keepdims=True).astype(float) for part in (hits, units))
         return ratio_metrics(numerators, denominators, self.clusters, self.bootstrap, proportion=True)[0]
 
     def _orders(self) -> tuple[Floats, Floats]:
-        """How judge and gold order every two items of a prompt (1, 0, -1; NaN for no pair): (clusters, pairs)."""
+        """Order of every two items of a prompt, by judge and gold: 1, 0, -1 or NaN; two arrays (clusters, pairs)."""
         import numpy as np
 
         one, other = np.triu_indices(self.table.judge_rows.shape[1], 1)
@@ -254,12 +264,12 @@ def _check(ratings: Iterable[Rating], side: str, lowest: float, highest: float) 
     seen: set[tuple[int, str]] = set()
     for rating in ratings:
         if (rating.seed, rating.id) in seen:
-            raise InputError(f"{side}: item {rating.id} is there twice (seed {rating.seed})")
+            raise InputError(f"{side}: item {rating.id} occurs twice (seed {rating.seed})")
         seen.add((rating.seed, rating.id))
         if rating.score is not None and not lowest <= rating.score <= highest:
             raise InputError(
                 f"{side}: item {rating.id} has the score {rating.score}, outside {lowest:g} to {highest:g}; "
-                "an item without a score has None"
+                "use None for an item without a score"
             )
         if not 0 <= rating.parsed <= rating.asked:
-            raise InputError(f"{side}: item {rating.id} has {rating.parsed} parsed replies of {rating.asked}")
+            raise InputError(f"{side}: item {rating.id} has {rating.parsed} parsed replies, but {rating.asked} replies")

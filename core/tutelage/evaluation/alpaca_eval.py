@@ -1,7 +1,7 @@
-"""The figures of AlpacaEval 2.0 from annotated comparisons (Dubois et al., 2024, "Length-Controlled AlpacaEval").
+"""The metrics of AlpacaEval 2.0 from annotated comparisons (Dubois et al., 2024, "Length-Controlled AlpacaEval").
 
-The definitions are those of alpaca_eval 0.6.6 (``metrics.get_winrate``), and a test holds these few lines to the
-library. They do not import it: stored annotations stay readable where the library can't be installed any more.
+The definitions are those of alpaca_eval 0.6.6 (``metrics.get_winrate``); a test compares the results with the
+library's. This module does not import the library, so that stored annotations can be evaluated without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tutelage.evaluation.intervals import DEFAULT, Bootstrap, Clusters, ratio_me
 
 @frozen
 class Annotation:
-    """What the annotator said of one instruction."""
+    """The annotator's preference for one instruction."""
 
     instruction: str
     output_1: str
@@ -25,41 +25,47 @@ class Annotation:
     output_2: str
     """The model's answer."""
     preference: float | None
-    """1 (the baseline's is better) to 2 (the model's is); 1.5, or 0, is a draw, None an unparsed reply."""
+    """From 1 (the baseline's answer is better) to 2 (the model's is). 1.5 or 0 is a draw; None is an unparsed reply."""
     generator_1: str = ""
+    """Name of the baseline."""
     generator_2: str = ""
+    """Name of the model."""
     annotator: str = ""
+    """Name of the annotator."""
 
 
 @frozen
 class WinRates:
-    """A model against the baseline, in percent."""
+    """Win rates of a model against the baseline, in percent."""
 
     win_rate: float | None
-    """Mean probability that the model's answer is preferred; None where nothing was parsed."""
+    """Mean probability that the model's answer is preferred; None if no annotation has a preference."""
     low: float | None
-    """95% interval of the win rate: a bootstrap over instructions."""
+    """Lower end of the 95% interval of the win rate (bootstrap over instructions)."""
     high: float | None
+    """Upper end of the interval."""
     standard_error: float | None
-    """Of the win rate: standard deviation (n - 1) over the root of n."""
+    """Standard error of the win rate: standard deviation (with n - 1) divided by the square root of n."""
     discrete_win_rate: float | None
-    """The same with each preference rounded to a win or a loss; a draw counts half."""
+    """The win rate with each preference rounded to a win or a loss; a draw counts half."""
     n_wins: int
+    """Number of annotations that prefer the model."""
     n_wins_base: int
+    """Number of annotations that prefer the baseline."""
     n_draws: int
     n_total: int
-    """Annotations with a preference: what the rates rest on."""
+    """Number of annotations with a preference; the rates are computed from these."""
     unparsed: int
-    """Annotations without one: left out, and counted here."""
+    """Number of annotations without a preference; the rates leave them out."""
     avg_length: int | None
     """Mean length of the model's answers in characters."""
 
 
 def win_rates(annotations: Iterable[Annotation], bootstrap: Bootstrap = DEFAULT) -> WinRates:
-    """Win rate, discrete win rate and standard error of one model.
+    """Compute win rate, discrete win rate and standard error of one model.
 
-    Raises ``InputError`` where an instruction is there twice, the annotations are of several models or baselines, or a
-    preference is neither 0 nor between 1 and 2.
+    Raises ``InputError`` if an instruction occurs twice, if there are several models or baselines, or if a preference
+    is neither 0 nor between 1 and 2.
     """
     annotations = list(annotations)
     check(annotations)
@@ -83,7 +89,7 @@ def win_rates(annotations: Iterable[Annotation], bootstrap: Bootstrap = DEFAULT)
 
 
 def model_gain(annotation: Annotation) -> float | None:
-    """Probability that the model's answer is the better one: the preference from 0 to 1, a draw being 0.5."""
+    """Return the probability (0 to 1) that the model's answer is better; 0.5 for a draw, None without a preference."""
     preference = annotation.preference
     if preference is None:
         return None
@@ -91,12 +97,12 @@ def model_gain(annotation: Annotation) -> float | None:
 
 
 def percent(shares: Sequence[float]) -> float | None:
-    """Mean in percent; None of nothing."""
+    """Return the mean in percent; None for an empty sequence."""
     return 100 * math.fsum(shares) / len(shares) if shares else None
 
 
 def standard_error(shares: Sequence[float]) -> float | None:
-    """Standard error of the mean in percent; None of fewer than two."""
+    """Return the standard error of the mean in percent; None for fewer than two values."""
     if len(shares) < 2:
         return None
     mean = math.fsum(shares) / len(shares)
@@ -105,12 +111,12 @@ def standard_error(shares: Sequence[float]) -> float | None:
 
 
 def check(annotations: Sequence[Annotation]) -> None:
-    """Raise ``InputError`` where these are not the annotations of one model against one baseline."""
+    """Raise ``InputError`` if these are not the annotations of one model against one baseline, one per instruction."""
     seen: set[str] = set()
     for annotation in annotations:
         about = f"instruction {annotation.instruction[:60]!r}"
         if annotation.instruction in seen:
-            raise InputError(f"{about} is annotated twice; one annotation an instruction counts")
+            raise InputError(f"{about} is annotated twice; give one annotation per instruction")
         seen.add(annotation.instruction)
         preference = annotation.preference
         if preference is not None and preference != 0 and not 1 <= preference <= 2:
@@ -118,7 +124,10 @@ def check(annotations: Sequence[Annotation]) -> None:
     for side in ("generator_1", "generator_2"):
         names = sorted({getattr(annotation, side) for annotation in annotations})
         if len(names) > 1:
-            raise InputError(f"{side} differs between the annotations: {', '.join(names)}; give one model's at a time")
+            raise InputError(
+                f"{side} differs between the annotations: {', '.join(names)}; "
+                "give the annotations of one model at a time"
+            )
 
 
 def _interval(annotations: Sequence[Annotation], bootstrap: Bootstrap) -> tuple[float | None, float | None]:

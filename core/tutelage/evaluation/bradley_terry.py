@@ -1,4 +1,4 @@
-"""One ranking of all models from their pairwise results (Bradley & Terry, 1952)."""
+"""Ranking of all models from their pairwise results (Bradley & Terry, 1952)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PRIOR_PRECISION = 0.01
-"""Of a normal prior on each strength (standard deviation 10): without it, a model that won every time is infinite."""
+"""Precision of the normal prior on each strength (standard deviation 10). Without a prior, a model that won every
+comparison would have infinite strength."""
 
 _STEPS = 100
+"""Maximum number of Newton steps."""
 _LONGEST_STEP = 2.0
-"""Log-odds: Newton's step from a flat place of the likelihood would overshoot."""
+"""Maximum Newton step, in log-odds. Where the likelihood is flat, a full step would overshoot."""
 
 
 @frozen
 class Strength:
-    """One model in the ranking."""
+    """The strength of one model."""
 
     model: str
     strength: Metric
-    """Log-odds, with mean 0 over the models: a model beats another with probability 1 / (1 + exp(other - own)).
-    n counts its parsed comparisons."""
+    """In log-odds, with mean 0 over the models: a model beats another with probability 1 / (1 + exp(other - own)).
+    n counts the model's parsed comparisons."""
 
 
 def connected(met: NDArray[np.bool_]) -> bool:
-    """Whether results link every model with every other; ``met`` says which two have results: (models, models)."""
+    """Return whether the results link every model with every other, directly or through other models.
+
+    ``met[i, j]`` is true if models i and j have results against each other: shape (models, models).
+    """
     import numpy as np
 
     reached = np.arange(len(met)) == 0
@@ -42,10 +47,10 @@ def connected(met: NDArray[np.bool_]) -> bool:
 
 
 def rank(models: Sequence[str], wins: Floats, resampled_wins: Floats, bootstrap: Bootstrap) -> tuple[Strength, ...]:
-    """Rank models, strongest first.
+    """Rank models, strongest first; equal strengths are ordered by name.
 
-    ``wins[i, j]`` is how often model i beat j, ties being half a win for each: shape (models, models);
-    ``resampled_wins`` the same for every resample: (resamples, models, models).
+    ``wins[i, j]`` is the number of wins of model i over model j, with a tie as half a win for each: shape (models,
+    models). ``resampled_wins`` has the wins of every resample: shape (resamples, models, models).
     """
     strengths = fit(wins[None])[0]
     counts = (wins + wins.T).sum(axis=1).round().astype(int)
@@ -55,9 +60,9 @@ def rank(models: Sequence[str], wins: Floats, resampled_wins: Floats, bootstrap:
 
 
 def fit(wins: Floats) -> Floats:
-    """Strengths of largest posterior for each table of wins: (tables, models, models) to (tables, models).
+    """Compute the maximum-a-posteriori strengths for each table of wins: (tables, models, models) to (tables, models).
 
-    Newton's method on a concave function, all tables at once; each row of strengths has mean 0.
+    Uses Newton's method (the log-posterior is concave) for all tables at once. Each row of strengths has mean 0.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
-"""What a judge's scores look like, so that one can choose a judge before paying for it.
+"""Properties of a judge's scores, for choosing a judge before paying for a run.
 
-The gold is optional: without it a judge still shows how it spreads its scores, whether it repeats itself, and whether
-it goes by length.
+Gold scores are optional. Without them, the calibration still has the distribution of the scores, the share of repeated
+scores, and the correlation with length.
 """
 
 from __future__ import annotations
@@ -20,56 +20,60 @@ from tutelage.evaluation.intervals import DEFAULT, Bootstrap, Cluster, Clusters,
 
 @frozen
 class JudgedItem:
-    """One answer with every sample of the judge's opinion."""
+    """One answer with all samples of the judge's score."""
 
     id: str
     prompt_id: str
     scores: tuple[float | None, ...]
-    """One a sample; None for a reply that could not be parsed."""
+    """One score per sample; None for a reply that could not be parsed."""
     words: int
     """Length of the answer in words."""
     gold: float | None = None
+    """The gold score; None if it is not known."""
     seed: int = 0
 
     @property
     def cluster(self) -> Cluster:
-        """The prompt under its seed."""
+        """Seed and prompt id."""
         return self.seed, self.prompt_id
 
     @property
     def mean(self) -> float | None:
-        """The averaged score; None where no sample could be parsed."""
+        """Mean score; None if no sample could be parsed."""
         known = [score for score in self.scores if score is not None]
         return sum(known) / len(known) if known else None
 
 
 @frozen
 class Calibration:
-    """How a judge scores."""
+    """Properties of a judge's scores."""
 
     distribution: Mapping[float, int]
-    """How many replies gave each score."""
+    """Number of replies by score."""
     parsed: Metric
-    """Share of replies with a score."""
+    """Share of replies with a score. n counts replies."""
     repeated: Metric
-    """Over every two samples of one answer, the share with equal scores. n counts such pairs."""
+    """Share of equal scores among the pairs of samples of one answer. n counts pairs of samples."""
     ties: Metric
-    """Over every two answers to one prompt, the share whose averaged scores are equal: they make no preference pair."""
+    """Share of equal averaged scores among the pairs of answers to one prompt; they make no preference pair. n counts
+    pairs of answers."""
     length_correlation: Metric
-    """Spearman's correlation of averaged score and length in words, over all answers."""
+    """Spearman's correlation of averaged score and length in words, over all answers. n counts answers."""
     length_correlation_within: Metric
-    """Its mean over prompts."""
+    """Mean over prompts of the correlation inside a prompt. n counts prompts."""
     verbosity_bias: Metric
-    """Over every two answers of different length to one prompt that the judge tells apart, and the gold, where it is
-    known, does not: the share in which the longer one scores higher, less 0.5."""
+    """Share of answer pairs in which the longer answer scores higher, minus 0.5. It is computed over pairs of answers
+    to one prompt that differ in length and in the judge's score, and whose gold scores are equal or unknown. n counts
+    pairs."""
     confusion: Mapping[float, Mapping[float, int]] = field(factory=dict)
-    """For each gold score, how many answers got which averaged score, both rounded to whole points."""
+    """Number of answers by gold score and averaged score, both rounded to whole points: ``confusion[gold][score]``."""
 
 
 def calibrate(items: Iterable[JudgedItem], bootstrap: Bootstrap = DEFAULT) -> Calibration:
-    """Describe a judge by its scores; intervals resample prompts, and seeds where there are several.
+    """Compute the calibration of a judge from its scores.
 
-    Raises ``InputError`` where an item is there twice under one seed.
+    Intervals are bootstrapped over prompts, and over seeds if there are several. Raises ``InputError`` if an item
+    occurs twice with the same seed.
     """
     import numpy as np
 
@@ -99,7 +103,7 @@ def calibrate(items: Iterable[JudgedItem], bootstrap: Bootstrap = DEFAULT) -> Ca
 def _check(items: Sequence[JudgedItem]) -> None:
     for one, following in pairwise(items):
         if (one.seed, one.id) == (following.seed, following.id):
-            raise InputError(f"item {one.id} is there twice (seed {one.seed})")
+            raise InputError(f"item {one.id} occurs twice (seed {one.seed})")
 
 
 def _counted(scores: Iterable[float | None]) -> dict[float, int]:
@@ -107,7 +111,7 @@ def _counted(scores: Iterable[float | None]) -> dict[float, int]:
 
 
 def _reply_metrics(items: Sequence[JudgedItem], clusters: Clusters, bootstrap: Bootstrap) -> list[Metric]:
-    """Shares of parsed replies, and of equal ones among every two samples of an item."""
+    """The metrics ``parsed`` and ``repeated``."""
     import numpy as np
 
     keys = [item.cluster for item in items]
@@ -127,13 +131,13 @@ def _equal(pairs: Iterable[tuple[float, float]]) -> int:
 def _pair_metrics(
     scores: Floats, words: Floats, gold: Floats, clusters: Clusters, bootstrap: Bootstrap
 ) -> tuple[Metric, Metric]:
-    """Ties, and verbosity bias, over every two answers of a prompt: rows of the shape (clusters, answers)."""
+    """The metrics ``ties`` and ``verbosity_bias``; the first three arrays have the shape (clusters, answers)."""
     import numpy as np
 
     one, other = np.triu_indices(scores.shape[1], 1)
     score, length, truth = (np.sign(rows[:, one] - rows[:, other]) for rows in (scores, words, gold))
-    there = ~np.isnan(score)
-    told_apart = there & (score != 0) & (length != 0) & ~(np.abs(truth) > 0)
+    scored = ~np.isnan(score)
+    biasable = scored & (score != 0) & (length != 0) & ~(np.abs(truth) > 0)
     ties, longer = (
         ratio_metrics(
             part.sum(axis=1, keepdims=True).astype(float),
@@ -142,7 +146,7 @@ def _pair_metrics(
             bootstrap,
             proportion=True,
         )[0]
-        for part, whole in ((score == 0, there), (told_apart & (score == length), told_apart))
+        for part, whole in ((score == 0, scored), (biasable & (score == length), biasable))
     )
     return ties, longer.shifted(-0.5)
 
@@ -156,5 +160,5 @@ def _confusion(items: Sequence[JudgedItem]) -> dict[float, dict[float, int]]:
 
 
 def _rounded(score: float) -> float:
-    """To whole points, halves up: Python's own rounding sends 2.5 to 2 and 3.5 to 4."""
+    """Round to whole points, halves up. Python's ``round`` rounds halves to even: 2.5 to 2 and 3.5 to 4."""
     return float(math.floor(score + 0.5))

@@ -1,7 +1,7 @@
-"""From contests and their verdicts to bouts: two models on one prompt, both orders brought together.
+"""Bouts from contests and verdicts. A contest is one comparison; a bout joins the two orders of a pair of answers.
 
-A bout is a win only where both orders prefer the same answer; where they disagree it is a tie, and where a verdict of
-either order is missing or could not be read it is unparsed.
+A bout is a win or a loss if both orders prefer the same answer. It is a tie if the orders disagree or have no
+preference. It is unparsed if the verdict of an order is missing or has no preference.
 """
 
 from __future__ import annotations
@@ -18,52 +18,61 @@ from tutelage.records import Verdict
 
 @frozen
 class Contest:
-    """Whose answers a comparison held, and in which order: what a ``Comparison`` itself doesn't tell an evaluator."""
+    """The models of one comparison, in order. The ``Comparison``, which the evaluator gets, does not name them."""
 
     comparison_id: str
     prompt_id: str
     first: str
-    """The model whose answer stands first."""
+    """The model that wrote the first answer."""
     second: str
+    """The model that wrote the second answer."""
     first_words: int
     """Length of the first answer in words."""
     second_words: int
+    """Length of the second answer in words."""
     seed: int = 0
 
 
 WIN, TIE, LOSS, UNPARSED = range(4)
-"""What came of a bout, for the left model."""
+"""Outcomes of a bout, for the left model."""
 
 _Bout: TypeAlias = tuple[Contest, float | None, float | None]
-"""One prompt, two models: the contest of one order, its preference, and the preference of the other order.
+"""The contest of one order, its preference, and the preference of the other order.
 
-Preferences are for whatever stands first.
+Each preference is for the first answer of its own order.
 """
 
 
 @frozen
 class Bouts:
-    """All bouts as columns: one element a bout, seen from the left model of its pair."""
+    """All bouts as columns: arrays of shape (bouts,), from the view of the left model of each pair."""
 
     clusters: Clusters
     models: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
-    """Positions in ``models`` of (left, right)."""
+    """Indices into ``models``: (left, right)."""
     cluster: Integers = field(eq=False)
+    """Index into ``clusters``."""
     pair: Integers = field(eq=False)
+    """Index into ``pairs``."""
     outcome: Integers = field(eq=False)
+    """``WIN``, ``TIE``, ``LOSS`` or ``UNPARSED``, for the left model."""
     firsts: Floats = field(eq=False)
-    """Mean preference for the first place over the two orders; NaN where unparsed."""
+    """Mean preference for the first position over the two orders; NaN if unparsed."""
     inconsistent: Floats = field(eq=False)
+    """1 if the two orders prefer different models, otherwise 0."""
     left_words: Floats = field(eq=False)
+    """Length of the left model's answer in words."""
     right_words: Floats = field(eq=False)
+    """Length of the right model's answer in words."""
 
     @classmethod
     def of(cls, contests: Iterable[Contest], verdicts: Iterable[Verdict], models: Sequence[str] = ()) -> Bouts:
-        """Join verdicts to their contests by comparison id; ``models`` says who is left: the one that comes first.
+        """Join verdicts to their contests by comparison id.
 
-        Raises ``InputError`` where a verdict belongs to no contest or is there twice, where a contest is there twice
-        or in one order only, or a preference is outside 0 to 1.
+        Of two models, the left one comes first in ``models``; models that are not in it follow, sorted by name. Raises
+        ``InputError`` if a verdict belongs to no contest or occurs twice, if a contest occurs twice or in one order
+        only, or if a preference is outside 0 to 1.
         """
         import numpy as np
 
@@ -94,7 +103,7 @@ class Bouts:
         )
 
     def columns(self, values: Floats | Integers) -> Floats:
-        """Sums of a bout's values for each cluster and pair: shape (clusters, pairs)."""
+        """Sum values (one per bout) by cluster and pair: shape (bouts,) to (clusters, pairs)."""
         import numpy as np
 
         shape = (len(self.clusters.keys), len(self.pairs))
@@ -102,7 +111,7 @@ class Bouts:
         return np.bincount(cells, weights=values, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
 
     def totals(self, values: Floats | Integers) -> Floats:
-        """Sums of a bout's values for each cluster, whatever the pair: shape (clusters, 1)."""
+        """Sum values (one per bout) by cluster, over all pairs: shape (bouts,) to (clusters, 1)."""
         import numpy as np
 
         return np.bincount(self.cluster, weights=values, minlength=len(self.clusters.keys)).astype(float)[:, None]
@@ -113,7 +122,7 @@ def _preferences(verdicts: Iterable[Verdict]) -> dict[str, float | None]:
     for verdict in verdicts:
         preference = verdict.preference
         if verdict.comparison_id in found:
-            raise InputError(f"verdict {verdict.id} is there twice; each comparison has one verdict")
+            raise InputError(f"verdict {verdict.id} occurs twice; give one verdict per comparison")
         if preference is not None and not 0 <= preference <= 1:
             raise InputError(f"verdict {verdict.id}: its preference {preference} is not between 0 and 1")
         found[verdict.comparison_id] = preference
@@ -121,14 +130,18 @@ def _preferences(verdicts: Iterable[Verdict]) -> dict[str, float | None]:
 
 
 def _bouts(contests: Sequence[Contest], preferences: Mapping[str, float | None]) -> list[_Bout]:
-    """Bring the two orders of each pair of answers together, in an order that follows from the ids."""
+    """Join the two orders of each pair of answers, sorted by cluster and model names."""
     if unknown := preferences.keys() - {contest.comparison_id for contest in contests}:
-        raise InputError(f"verdict {min(unknown)} belongs to no comparison ({len(unknown)} such); give its contest too")
+        raise InputError(
+            f"verdict {min(unknown)} belongs to no comparison ({len(unknown)} such verdicts); add its contest"
+        )
     orders: dict[tuple[Cluster, str, str], Contest] = {}
     for contest in contests:
         key = ((contest.seed, contest.prompt_id), contest.first, contest.second)
         if key in orders:
-            raise InputError(f"comparison {contest.comparison_id}: the same models, prompt, seed and order twice")
+            raise InputError(
+                f"comparison {contest.comparison_id}: another comparison has the same models, prompt, seed and order"
+            )
         if contest.first == contest.second:
             raise InputError(f"comparison {contest.comparison_id}: {contest.first} is compared with itself")
         orders[key] = contest
@@ -136,14 +149,16 @@ def _bouts(contests: Sequence[Contest], preferences: Mapping[str, float | None])
     for (cluster, first, second), contest in sorted(orders.items(), key=lambda item: item[0]):
         other = orders.get((cluster, second, first))
         if other is None:
-            raise InputError(f"comparison {contest.comparison_id}: asked in one order only; a win takes both orders")
+            raise InputError(
+                f"comparison {contest.comparison_id}: the other order of its two answers is missing; give both orders"
+            )
         if first < second:
             bouts.append((contest, preferences.get(contest.comparison_id), preferences.get(other.comparison_id)))
     return bouts
 
 
 def _outcomes(left_first: Floats, right_first: Floats) -> Integers:
-    """Outcomes for left, from the preference for the first place where left stands first and where right does."""
+    """Outcomes for the left model, from the preferences for the first answer with left first and with right first."""
     import numpy as np
 
     win = (left_first > 0.5) & (right_first < 0.5)

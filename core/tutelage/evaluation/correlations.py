@@ -1,7 +1,7 @@
 """Rank correlations of two raters with intervals, pooled over all items and inside each prompt.
 
-Scores take few distinct values, so pooled items are counted in cells, one for each distinct pair of scores. A resample
-then is a row of cell counts, and both correlations follow from the counts exactly, ties included.
+Scores have few distinct values. Pooled items are therefore counted in cells, one for each distinct pair of scores. A
+resample is then a row of cell counts, from which both correlations are computed exactly, ties included.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from attrs import field, frozen
 from tutelage.evaluation.intervals import NOTHING, Bootstrap, Clusters, Floats, Integers, Metric, metrics, ratio_metrics
 
 _BLOCK = 1024
-"""Cells compared at once: bounds the memory where scores are continuous and every item is its own cell."""
+"""Number of cells compared at once. It bounds the memory if scores are continuous and every item is its own cell."""
 
 
 def pooled(
     first: Floats, second: Floats, positions: Integers, clusters: Clusters, bootstrap: Bootstrap
 ) -> tuple[Metric, Metric]:
-    """Spearman's correlation and tau-b over all items; n counts items.
+    """Compute Spearman's correlation and Kendall's tau-b over all items; n counts items.
 
-    Scores of the shape (items,), and the cluster that each item belongs to.
+    ``first`` and ``second`` are the scores, ``positions`` the index of each item's cluster: shape (items,).
     """
     import numpy as np
 
@@ -35,31 +35,33 @@ def pooled(
 
 
 def within(first: Floats, second: Floats, clusters: Clusters, bootstrap: Bootstrap) -> tuple[Metric, Metric]:
-    """Means over clusters of Spearman's correlation and tau-b inside each; n counts the clusters that have one.
+    """Compute the means over clusters of Spearman's correlation and tau-b inside each cluster.
 
-    Scores of the shape (clusters, items), as ``Clusters.rows`` gives them.
+    ``first`` and ``second`` are scores of shape (clusters, items), as ``Clusters.rows`` returns them. n counts the
+    clusters in which the correlation is defined.
     """
     import numpy as np
 
     values = np.stack(within_rows(first, second), axis=1)
-    there = (~np.isnan(values)).astype(float)
-    rho, tau = ratio_metrics(np.nan_to_num(values), there, clusters, bootstrap)
+    defined = (~np.isnan(values)).astype(float)
+    rho, tau = ratio_metrics(np.nan_to_num(values), defined, clusters, bootstrap)
     return rho, tau
 
 
 @frozen
 class Cells:
-    """The distinct pairs of scores among some items."""
+    """The distinct pairs of scores of some items."""
 
     first: Floats = field(eq=False)
     """The first rater's score of each cell: shape (cells,)."""
     second: Floats = field(eq=False)
+    """The second rater's score of each cell: shape (cells,)."""
     of_item: Integers = field(eq=False)
-    """The cell of each item: shape (items,)."""
+    """Index of each item's cell: shape (items,)."""
 
     @classmethod
     def of(cls, first: Floats, second: Floats) -> Cells:
-        """The cells of items that two raters scored, both of the shape (items,)."""
+        """Make the cells from the scores of two raters: shape (items,) each."""
         import numpy as np
 
         values, of_item = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
@@ -67,9 +69,10 @@ class Cells:
 
 
 def spearman(counts: Floats, cells: Cells) -> Floats:
-    """Spearman's correlation for each row of cell counts, (rows, cells) to (rows,); NaN where one side is constant.
+    """Compute Spearman's correlation for each row of cell counts: (rows, cells) to (rows,).
 
-    The product-moment correlation of mid-ranks, which is right with ties (Kendall & Gibbons, 1990, section 3.8).
+    This is the product-moment correlation of mid-ranks, which is correct with ties (Kendall & Gibbons, 1990, section
+    3.8). NaN if one side is constant.
     """
     import numpy as np
 
@@ -80,7 +83,10 @@ def spearman(counts: Floats, cells: Cells) -> Floats:
 
 
 def kendall_tau(counts: Floats, cells: Cells) -> Floats:
-    """Kendall's tau-b (1945) for each row of cell counts, (rows, cells) to (rows,); NaN where one side is constant."""
+    """Compute Kendall's tau-b (1945) for each row of cell counts: (rows, cells) to (rows,).
+
+    NaN if one side is constant.
+    """
     import numpy as np
 
     total = counts.sum(axis=1)
@@ -90,30 +96,31 @@ def kendall_tau(counts: Floats, cells: Cells) -> Floats:
 
 
 def within_rows(first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    """Spearman's correlation and tau-b inside each row, both (rows, items) with NaN for no item, to two of (rows,).
+    """Compute Spearman's correlation and tau-b inside each row: two arrays (rows, items) to two arrays (rows,).
 
-    NaN where a row has fewer than two items that both scored, or one side ties all of them.
+    In the input, NaN is a missing item. In the result, NaN is a row with fewer than two items that both scored, or in
+    which one side ties all of them.
     """
     import numpy as np
 
     missing = np.isnan(first) | np.isnan(second)
     one, other = (_signs(np.where(missing, np.nan, side)) for side in (first, second))
     tau = _divided((one * other).sum(axis=(1, 2)), np.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2))))
-    # A row's sum of signs is twice its mid-rank less a constant, and is already centred.
+    # An item's sum of signs is twice its mid-rank minus a constant, and is already centred.
     ranks, others = one.sum(axis=2), other.sum(axis=2)
     rho = _divided((ranks * others).sum(axis=1), np.sqrt((ranks**2).sum(axis=1) * (others**2).sum(axis=1)))
     return rho, tau
 
 
 def _signs(rows: Floats) -> Floats:
-    """Sign of the difference of every two items of a row, 0 where either is missing: (rows, items, items)."""
+    """Sign of the difference of every two items of a row, 0 if one is missing: shape (rows, items, items)."""
     import numpy as np
 
     return np.nan_to_num(np.sign(rows[:, :, None] - rows[:, None, :]))
 
 
 def _groups(counts: Floats, values: Floats) -> tuple[Floats, Integers]:
-    """Counts of each distinct value, in ascending order of it, and which of them each cell has."""
+    """Counts of each distinct value, in ascending order, and the index of each cell's value among them."""
     import numpy as np
 
     _, of_cell = np.unique(values, return_inverse=True)
@@ -123,7 +130,7 @@ def _groups(counts: Floats, values: Floats) -> tuple[Floats, Integers]:
 
 
 def _midranks(counts: Floats, values: Floats) -> Floats:
-    """Mean rank of the items of each cell by ``values``: shape (rows, cells)."""
+    """Mean rank of the items in each cell, ranked by ``values``: shape (rows, cells)."""
     import numpy as np
 
     sizes, of_cell = _groups(counts, values)
@@ -138,7 +145,7 @@ def _tied_pairs(counts: Floats, values: Floats) -> Floats:
 
 
 def _concordance(counts: Floats, cells: Cells) -> Floats:
-    """Concordant less discordant pairs, for each row of counts."""
+    """Number of concordant minus discordant pairs, for each row of counts."""
     import numpy as np
 
     result = np.zeros(len(counts))
@@ -152,8 +159,8 @@ def _concordance(counts: Floats, cells: Cells) -> Floats:
 
 
 def _divided(numerators: Floats, denominators: Floats) -> Floats:
-    """The ratio, NaN where a denominator is 0."""
+    """The ratio; NaN for a denominator of 0."""
     import numpy as np
 
-    there = denominators > 0
-    return np.where(there, numerators / np.where(there, denominators, 1), np.nan)
+    defined = denominators > 0
+    return np.where(defined, numerators / np.where(defined, denominators, 1), np.nan)

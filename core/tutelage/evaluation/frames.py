@@ -1,4 +1,4 @@
-"""Data frames in and out, where pandas is installed: the same measures for those who work in notebooks.
+"""Conversion between records and pandas data frames, for notebooks. Needs pandas.
 
 agreement(records_of(judge_frame, Rating), records_of(gold_frame, Rating))
 frame_of(head_to_head(contests, verdicts).pairs)
@@ -17,38 +17,43 @@ from tutelage.evaluation.intervals import Metric
 
 T = TypeVar("T")
 Frame: TypeAlias = Any
-"""A ``pandas.DataFrame``. pandas is no dependency of the core, and has no types without its stubs."""
+"""A ``pandas.DataFrame``. It is untyped because pandas is not a dependency of core."""
 
 
 def records_of(frame: Frame, cls: type[T]) -> list[T]:
-    """One record a row, from the columns of the record's field names; a missing value (NaN, None, NA) is None.
+    """Make one record per row of a data frame.
 
-    ``cls`` is any record of ``tutelage.evaluation`` or ``tutelage.records``: ``Rating``, ``Contest``, ``Verdict``,
-    ``Observation``, ``Annotation``, ``JudgedItem``. Raises ``InputError`` where a column is missing, is not of this
-    record, or a field that has no room for None has none.
+    ``cls`` is a record class of ``tutelage.evaluation`` or ``tutelage.records``: ``Rating``, ``Contest``, ``Verdict``,
+    ``Observation``, ``Annotation`` or ``JudgedItem``. The columns are named like its fields. A missing value (NaN,
+    None, NA) becomes None. Raises ``InputError`` if a column is missing or is not a field of ``cls``, or if a value is
+    missing in a field that cannot be None.
     """
     fields = {field.name: field for field in attrs.fields(cls) if field.init}  # type: ignore[arg-type]
     columns = [str(column) for column in frame.columns]
     needed = [name for name, field in fields.items() if field.default is attrs.NOTHING]
     if problems := [*(set(columns) - set(fields)), *(set(needed) - set(columns))]:
+        optional = ", ".join(name for name in fields if name not in needed) or "none"
         raise InputError(
-            f"a {cls.__name__} is made from columns {', '.join(needed)} and perhaps "
-            f"{', '.join(name for name in fields if name not in needed) or 'no others'}; wrong or missing: "
-            f"{', '.join(sorted(problems))}"
+            f"wrong columns for {cls.__name__}: required are {', '.join(needed)}; optional are {optional}; "
+            f"wrong or missing: {', '.join(sorted(problems))}"
         )
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [_record(row, cls, fields, number) for number, row in enumerate(rows)]
 
 
 def frame_of(records: Iterable[Any]) -> Frame:
-    """One row a record. A metric becomes four columns: ``NAME``, ``NAME_low``, ``NAME_high``, ``NAME_n``."""
+    """Make a data frame with one row per record.
+
+    A metric becomes four columns: ``NAME``, ``NAME_low``, ``NAME_high`` and ``NAME_n``. A nested record becomes one
+    column per field: ``NAME_FIELD``.
+    """
     return import_module("pandas").DataFrame([_flat(record) for record in records])
 
 
 def _record(row: Mapping[Any, Any], cls: type[T], fields: Mapping[str, Any], number: int) -> T:
     for name, value in row.items():
         if value is None and "None" not in str(fields[name].type):
-            raise InputError(f"row {number}: no {name}, which every {cls.__name__} has")
+            raise InputError(f"row {number}: the value of {name} is missing; a {cls.__name__} requires it")
     return cls(**{str(name): value for name, value in row.items()})
 
 

@@ -1,8 +1,8 @@
-"""Which of two models answers better, from verdicts in both orders.
+"""Head-to-head comparison of models, from verdicts in both orders.
 
-Evaluators favour a place (Wang et al., 2023, "Large Language Models are not Fair Evaluators"), so each pair of answers
-is judged in both orders: a win is a win in both, a disagreement is a tie. Then a bias of the evaluator for one place
-cancels out of the win rate, and is measured for itself.
+Evaluators have a position bias (Wang et al., 2023, "Large Language Models are not Fair Evaluators"). Each pair of
+answers is therefore judged in both orders: an answer wins if both orders prefer it, and a disagreement is a tie. The
+position bias cancels out of the win rate and is reported as a metric of its own.
 """
 
 from __future__ import annotations
@@ -25,27 +25,31 @@ from tutelage.records import Verdict
 
 @frozen
 class PairResult:
-    """Two models over all prompts on which both were compared."""
+    """The result of two models, over all prompts on which they were compared."""
 
     left: str
     right: str
     wins: int
-    """Prompts on which left was preferred in both orders."""
+    """Number of prompts on which left was preferred in both orders."""
     ties: int
-    """Prompts on which neither was preferred, or another one in each order."""
+    """Number of prompts on which the orders disagree or have no preference."""
     losses: int
+    """Number of prompts on which right was preferred in both orders."""
     unparsed: int
-    """Prompts on which a verdict of either order is missing or could not be read."""
+    """Number of prompts on which the verdict of an order is missing or has no preference."""
     n: int
-    """All of these prompts."""
+    """Number of prompts: the sum of the four counts above."""
     win_rate: Metric
-    """(wins + ties / 2) / parsed prompts; n counts the parsed ones, here and in the shares."""
+    """(wins + ties / 2) / parsed prompts. n counts parsed prompts, here and in the shares."""
     win_share: Metric
+    """wins / parsed prompts."""
     tie_share: Metric
+    """ties / parsed prompts."""
     loss_share: Metric
+    """losses / parsed prompts."""
 
     def flipped(self) -> PairResult:
-        """The same result seen from the other side."""
+        """Return the same result with left and right exchanged."""
         rate = self.win_rate
         return evolve(
             self,
@@ -61,20 +65,23 @@ class PairResult:
 
 @frozen
 class HeadToHead:
-    """All results among some models, and what the evaluator's verdicts depend on besides the answers."""
+    """The results of all pairs of models, and the biases of the evaluator."""
 
     pairs: tuple[PairResult, ...]
     position_bias: Metric
-    """Mean preference for the first place, less 0.5: 0.2 is 20 points too many for whatever stands first."""
+    """Mean preference for the first position, minus 0.5; 0.2 means that the first answer gets 20 percentage points more
+    than without bias. n counts parsed prompts."""
     inconsistent: Metric
-    """Share of parsed prompts whose two orders prefer different answers."""
+    """Share of parsed prompts whose two orders prefer different answers. n counts parsed prompts."""
     winner_words: Metric
-    """Mean length of the answers that won, over decided prompts."""
+    """Mean length of the winning answers in words. n counts decided prompts (wins and losses)."""
     loser_words: Metric
+    """Mean length of the losing answers in words. n counts decided prompts."""
     longer_wins: Metric
-    """Share of decided prompts with answers of different length in which the longer one won."""
+    """Share of decided prompts in which the longer answer won. n counts the decided prompts whose answers differ in
+    length."""
     ranking: tuple[Strength, ...]
-    """Bradley-Terry, strongest first. Empty where the parsed pairs do not link all models with one another."""
+    """Bradley-Terry ranking, strongest first. Empty if the parsed results do not link all models with one another."""
 
 
 def head_to_head(
@@ -83,11 +90,11 @@ def head_to_head(
     models: Sequence[str] = (),
     bootstrap: Bootstrap = DEFAULT,
 ) -> HeadToHead:
-    """Summarise verdicts, joined to their contests by comparison id.
+    """Compute the head-to-head results of models.
 
-    ``models`` gives the order in which models are named: left is the one that comes first in it (sorted by default).
-    Intervals resample prompts, and seeds where there are several. Raises ``InputError`` where contests and verdicts do
-    not fit together (see ``Bouts.of``).
+    Verdicts are joined to their contests by comparison id. Of two models, the left one comes first in ``models``; by
+    default the names are sorted. Intervals are bootstrapped over prompts, and over seeds if there are several. Raises
+    ``InputError`` if contests and verdicts do not match (see ``Bouts.of``).
     """
     bouts = Bouts.of(contests, verdicts, models)
     wins = bouts.columns(bouts.outcome == WIN)
@@ -129,7 +136,7 @@ def _pair_results(
 
 
 def _evaluator_metrics(bouts: Bouts, bootstrap: Bootstrap) -> dict[str, Metric]:
-    """Position bias, disagreement between the orders, and what length has to do with winning."""
+    """Position bias, disagreement between the orders, and the relation of length and winning."""
     import numpy as np
 
     parsed = (bouts.outcome != UNPARSED).astype(float)
@@ -154,7 +161,7 @@ def _evaluator_metrics(bouts: Bouts, bootstrap: Bootstrap) -> dict[str, Metric]:
 
 
 def _ranking(bouts: Bouts, won: Floats, lost: Floats, bootstrap: Bootstrap) -> tuple[Strength, ...]:
-    """``won`` and ``lost`` by left, ties being half of each: shape (clusters, pairs)."""
+    """The ranking. ``won`` and ``lost`` count for the left model, a tie half to each: shape (clusters, pairs)."""
     import numpy as np
 
     size = len(bouts.models)

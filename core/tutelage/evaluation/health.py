@@ -1,8 +1,8 @@
-"""Whether a training run is healthy, from the metrics that it logged.
+"""Health of a training run, from the metrics that it logged.
 
-DPO can drive its loss down by making both answers improbable, the chosen one included, while its accuracy stays near 1
-(Pal et al., 2024, "Smaug"): so what is watched is the log-probability of the chosen and the rejected answers against
-the reference, and the length of what the model writes, and accuracy raises no alarm.
+DPO can reduce its loss by making both answers improbable, the chosen one included, while its accuracy stays near 1 (Pal
+et al., 2024, "Smaug"). The warnings are therefore based on the log-probabilities of the chosen and rejected answers
+relative to the reference, and on the length of the model's answers, but not on the accuracy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 
 SHARE = 0.1
-"""How much of the run the first and the last value are means of."""
+"""Share of the rows over which the first and the last value of a quantity are averaged."""
 
 
 @frozen
@@ -24,26 +24,27 @@ class FirstLast:
     """A quantity at the start and at the end of training: means over the first and the last tenth of the rows."""
 
     first: float | None
-    """None where the run didn't log it."""
+    """None if the run did not log the quantity."""
     last: float | None
+    """None if the run did not log the quantity."""
 
 
 @frozen
 class HealthLimits:
-    """When a run looks collapsed.
+    """Limits beyond which a run may have collapsed.
 
-    The defaults are from a prototype of the embedded world, whose answers have some ten tokens. A log-probability is a
-    sum over tokens, so the limits of longer answers are in proportion.
+    The defaults are from a prototype of the embedded world (the plugin ``tiny``), whose answers have about ten tokens.
+    A log-probability is a sum over tokens, so the limits grow in proportion to the length of longer answers.
     """
 
     chosen_change: float = -2.0
-    """Nats a chosen answer may lose against the reference."""
+    """Lowest change of a chosen answer's log-probability relative to the reference, in nats."""
     rejected_change: float = -8.0
-    """Nats a rejected answer may lose against the reference."""
+    """Lowest change of a rejected answer's log-probability relative to the reference, in nats."""
     words: float = 10.0
-    """Length of the answers, up to which the limits hold as they are."""
+    """Length of answers in words up to which the limits are not scaled."""
     length_ratio: float = 1.5
-    """By how much answers may grow, or shrink, in length."""
+    """Largest factor by which the mean length of answers may grow or shrink."""
 
 
 DEFAULT_LIMITS = HealthLimits()
@@ -51,25 +52,32 @@ DEFAULT_LIMITS = HealthLimits()
 
 @frozen
 class TrainingHealth:
-    """How training went. The changes are in nats: log-probability of an answer less that under the reference."""
+    """The development of a training run.
+
+    A change, in nats, is the log-probability of an answer minus its log-probability under the reference.
+    """
 
     rows: int
-    """Logged rows that this rests on."""
+    """Number of logged rows."""
     loss: FirstLast
     chosen_change: FirstLast
+    """Change of the chosen answers: TRL's ``rewards/chosen`` divided by beta."""
     rejected_change: FirstLast
+    """Change of the rejected answers: TRL's ``rewards/rejected`` divided by beta."""
     margin: FirstLast
-    """Chosen change less rejected change: TRL's ``rewards/margins`` over beta."""
+    """Chosen change minus rejected change: TRL's ``rewards/margins`` divided by beta."""
     accuracy: FirstLast
-    """Share of pairs whose chosen answer gained more than the rejected one. Stays high in a collapse."""
+    """Share of pairs whose chosen change is larger than the rejected change. It stays high in a collapse."""
     chosen_logp: FirstLast
+    """Log-probability of the chosen answers, in nats."""
     rejected_logp: FirstLast
+    """Log-probability of the rejected answers, in nats."""
     words_before: float | None
-    """Mean length of the parent's answers."""
+    """Mean length of the parent model's answers in words."""
     words_after: float | None
-    """Mean length of this model's answers to the same prompts."""
+    """Mean length of this model's answers to the same prompts in words."""
     warnings: tuple[str, ...]
-    """What looks like a collapse, in words; empty for a healthy run."""
+    """Descriptions of signs of a collapse; empty for a healthy run."""
 
 
 def training_health(
@@ -79,19 +87,20 @@ def training_health(
     words_after: float | None = None,
     limits: HealthLimits = DEFAULT_LIMITS,
 ) -> TrainingHealth:
-    """Judge a run by its metric rows, which carry TRL's names (``loss``, ``rewards/chosen``, ``logps/chosen``, ...).
+    """Compute the health of a training run from its metric rows.
 
-    ``beta`` is the objective's: TRL's rewards are beta times the change of log-probability (Rafailov et al., 2023,
-    section 4), so dividing by it gives nats. None for SFT, whose rows have no rewards. Raises ``InputError`` where rows
-    have rewards and beta is missing or not positive. Length is judged for preferences alone: a first supervised
-    training is meant to change it.
+    ``rows`` have TRL's metric names (``loss``, ``rewards/chosen``, ``logps/chosen``, ...). ``beta`` is the objective's,
+    None for SFT: TRL's rewards are beta times the change of log-probability (Rafailov et al., 2023, section 4), so
+    dividing by beta gives nats. ``words_before`` and ``words_after`` are the mean lengths of the answers of the parent
+    model and of the trained model. A change of length is a warning for DPO only: SFT of a base model is meant to change
+    the length. Raises ``InputError`` if rows have rewards and beta is missing or not positive.
     """
     rows = list(rows)
     has_rewards = any("rewards/chosen" in row for row in rows)
     if has_rewards and not (beta is not None and beta > 0):
-        raise InputError(f"these metrics have rewards, so beta must be the objective's and positive, not {beta}")
+        raise InputError(f"beta is {beta}, but the metrics have rewards: give the positive beta of the DPO objective")
     scale = 1 / beta if beta else 1.0
-    longer = max(1.0, (words_before or 0.0) / limits.words)
+    length_factor = max(1.0, (words_before or 0.0) / limits.words)
     chosen_change = _first_last(rows, "rewards/chosen", scale)
     rejected_change = _first_last(rows, "rewards/rejected", scale)
     return TrainingHealth(
@@ -106,10 +115,10 @@ def training_health(
         words_before=words_before,
         words_after=words_after,
         warnings=(
-            *_not_finite(rows),
-            *_fallen("chosen", chosen_change.last, longer * limits.chosen_change),
-            *_fallen("rejected", rejected_change.last, longer * limits.rejected_change),
-            *(_drifted(words_before, words_after, limits.length_ratio) if has_rewards else ()),
+            *_not_finite_warning(rows),
+            *_probability_warning("chosen", chosen_change.last, length_factor * limits.chosen_change),
+            *_probability_warning("rejected", rejected_change.last, length_factor * limits.rejected_change),
+            *(_length_warning(words_before, words_after, limits.length_ratio) if has_rewards else ()),
         ),
     )
 
@@ -130,7 +139,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _not_finite(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _not_finite_warning(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     keys = {
         key
         for row in rows
@@ -141,7 +150,7 @@ def _not_finite(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"not a finite number in some steps: {', '.join(sorted(keys))}; lower the learning rate"
 
 
-def _fallen(side: str, change: float | None, limit: float) -> Iterator[str]:
+def _probability_warning(side: str, change: float | None, limit: float) -> Iterator[str]:
     if change is not None and change < limit:
         yield (
             f"{side} answers lost {-change:.1f} nats against the reference (limit {-limit:g}): the model may have "
@@ -149,6 +158,6 @@ def _fallen(side: str, change: float | None, limit: float) -> Iterator[str]:
         )
 
 
-def _drifted(before: float | None, after: float | None, ratio: float) -> Iterator[str]:
+def _length_warning(before: float | None, after: float | None, ratio: float) -> Iterator[str]:
     if before is not None and after is not None and not before / ratio <= after <= before * ratio:
         yield f"answers went from {before:.1f} to {after:.1f} words on average: length may be what was learned"

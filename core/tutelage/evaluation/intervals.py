@@ -1,10 +1,11 @@
-"""Intervals: a bootstrap over prompts, and over seeds where there are several.
+"""Confidence intervals from a bootstrap over prompts, and over seeds if there are several.
 
-Answers to one prompt are not independent, so the prompt is what is resampled (a cluster); with several seeds, seeds are
-resampled first and prompts within each of them (a two-stage cluster bootstrap; Davison & Hinkley, 1997, section 3.8).
-A resample is one row of weights, how often each cluster was drawn, so a ratio of sums over clusters is two matrix
-products for all resamples at once. The weights follow from the sizes and the seed alone: two models on the same prompts
-are resampled together, which is what makes their difference a paired one, and a repeated call gives the same bytes.
+Answers to one prompt are not independent, so the unit of resampling (the cluster) is the prompt. With several seeds,
+seeds are resampled first, and then prompts within each drawn seed (a two-stage cluster bootstrap; Davison & Hinkley,
+1997, section 3.8). A resample is one row of weights, the number of times each cluster was drawn. A ratio of sums over
+clusters is then two matrix products for all resamples at once. The weights depend only on the number of prompts of each
+seed and on the bootstrap's own seed. Two models on the same prompts are therefore resampled together, which makes their
+difference a paired one, and a repeated call gives identical results.
 """
 
 from __future__ import annotations
@@ -24,51 +25,56 @@ if TYPE_CHECKING:
 Floats: TypeAlias = "NDArray[np.float64]"
 Integers: TypeAlias = "NDArray[np.int64]"
 Cluster: TypeAlias = tuple[int, str]
-"""One prompt under one seed: (seed, prompt id)."""
+"""A prompt with a seed: (seed, prompt id)."""
 
 
 @frozen
 class Metric:
-    """A measured value with its interval. ``attrs.asdict`` gives the form that ``summary.json`` holds."""
+    """A measured value with its confidence interval. ``attrs.asdict`` gives its form in ``summary.json``."""
 
     value: float | None
-    """None where there was nothing to measure (n is 0)."""
+    """None if there was nothing to measure (n is 0)."""
     low: float | None
+    """Lower end of the interval."""
     high: float | None
+    """Upper end of the interval."""
     n: int
-    """How many units (answers, pairs, prompts: the metric says which) the value rests on."""
+    """Number of units (answers, pairs or prompts, depending on the metric) from which the value was computed."""
 
     def shifted(self, by: float) -> Metric:
-        """The same measure counted from another zero."""
+        """Return the metric with ``by`` added to its value and to both ends of its interval."""
         if self.value is None or self.low is None or self.high is None:
             return self
         return measured(self.value + by, self.low + by, self.high + by, self.n)
 
 
 NOTHING = Metric(None, None, None, 0)
-"""What every measure of nothing is."""
+"""The metric of an empty set of units: no value and no interval."""
 
 
 @frozen
 class Bootstrap:
-    """How intervals are made."""
+    """Parameters of the bootstrap."""
 
     resamples: int = 2000
+    """Number of resamples."""
     seed: int = 0
+    """Seed of the random draws."""
     confidence: float = 0.95
+    """Confidence level of the intervals."""
 
 
 DEFAULT = Bootstrap()
-"""2,000 resamples and 95%: a percentile of 2.5 then rests on 50 of them."""
+"""2,000 resamples at 95%: 50 resamples are below the 2.5th percentile, and 50 above the 97.5th."""
 
 
 @frozen
 class Clusters:
-    """The distinct clusters of some records in sorted order, so that the records' own order changes nothing."""
+    """The distinct clusters of some records, sorted, so that results do not depend on the order of the records."""
 
     keys: tuple[Cluster, ...]
     index: Mapping[Cluster, int] = field(init=False, eq=False, repr=False)
-    """Where each cluster stands in every per-cluster array."""
+    """Index of each cluster in arrays with one row or element per cluster."""
 
     @index.default
     def _positions(self) -> dict[Cluster, int]:
@@ -76,20 +82,21 @@ class Clusters:
 
     @classmethod
     def of(cls, keys: Iterable[Cluster]) -> Clusters:
-        """The clusters among ``keys``, each once."""
+        """Make the clusters from the keys of records; duplicates are dropped."""
         return cls(tuple(sorted(set(keys))))
 
     def sums(self, keys: Sequence[Cluster], values: Sequence[float] | Floats) -> Floats:
-        """Sum of the values of each cluster: shape (clusters,)."""
+        """Sum values by cluster: ``keys`` and ``values`` of length (values,) to an array (clusters,)."""
         import numpy as np
 
         positions = [self.index[key] for key in keys]
         return np.bincount(positions, weights=np.asarray(values, float), minlength=len(self.keys)).astype(float)
 
     def rows(self, positions: Integers, values: Floats) -> Floats:
-        """Values side by side, a row for each cluster, NaN where a row is shorter than the longest.
+        """Arrange values in one row per cluster, padded with NaN.
 
-        ``positions`` says which cluster each value belongs to. Shapes (values,) and (values,) to (clusters, longest).
+        ``positions`` has the index of each value's cluster. Shapes: (values,) and (values,) to (clusters, most values
+        in a cluster).
         """
         import numpy as np
 
@@ -101,7 +108,7 @@ class Clusters:
         return rows
 
     def weights(self, bootstrap: Bootstrap) -> Floats:
-        """How often each resample drew each cluster: shape (resamples, clusters), read-only."""
+        """Return the number of times each resample drew each cluster: shape (resamples, clusters), read-only."""
         sizes: dict[Hashable, int] = {}
         for seed, _ in self.keys:
             sizes[seed] = sizes.get(seed, 0) + 1
@@ -110,7 +117,7 @@ class Clusters:
 
 @lru_cache(maxsize=4)
 def _weights(sizes: tuple[int, ...], resamples: int, seed: int) -> Floats:
-    """Draws of seeds, then of prompts within each drawn seed, as counts; ``sizes`` are the prompts of each seed."""
+    """Draw seeds, then prompts within each drawn seed, as counts; ``sizes`` has the number of prompts of each seed."""
     import numpy as np
 
     if not sizes:
@@ -124,7 +131,7 @@ def _weights(sizes: tuple[int, ...], resamples: int, seed: int) -> Floats:
 
 
 def _draws(generator: np.random.Generator, totals: Integers, size: int) -> Floats:
-    """Row r: how often each of ``size`` prompts came up in ``totals[r]`` draws with replacement."""
+    """Draw with replacement: row r counts how often each of ``size`` prompts came up in ``totals[r]`` draws."""
     import numpy as np
 
     rows = np.repeat(np.arange(len(totals)), totals)
@@ -133,10 +140,10 @@ def _draws(generator: np.random.Generator, totals: Integers, size: int) -> Float
 
 
 def ratio(numerators: Floats, denominators: Floats, clusters: Clusters, bootstrap: Bootstrap) -> tuple[Floats, Floats]:
-    """Ratios of sums over clusters, and the same ratios in every resample.
+    """Compute ratios of sums over clusters, and the same ratios in every resample.
 
-    Both arrays have the shape (clusters, ratios). Gives the ratios (ratios,) and their replicates (resamples, ratios);
-    NaN where a denominator is 0.
+    Both arrays have the shape (clusters, ratios). Returns the ratios, shape (ratios,), and their replicates, shape
+    (resamples, ratios). A ratio with a denominator of 0 is NaN.
     """
     import numpy as np
 
@@ -150,9 +157,10 @@ def ratio(numerators: Floats, denominators: Floats, clusters: Clusters, bootstra
 
 
 def metrics(values: Floats, replicates: Floats, counts: Sequence[int] | Integers, bootstrap: Bootstrap) -> list[Metric]:
-    """Values with their percentile intervals: shapes (ratios,), (resamples, ratios) and (ratios,).
+    """Make metrics with percentile intervals from values (ratios,), replicates (resamples, ratios) and counts
+    (ratios,).
 
-    Resamples in which a ratio is undefined are left out of its interval.
+    Resamples in which a ratio is undefined (NaN) are left out of its interval. A value of NaN gives ``NOTHING``.
     """
     import numpy as np
 
@@ -176,30 +184,32 @@ def ratio_metrics(
     *,
     proportion: bool | Sequence[bool] = False,
 ) -> list[Metric]:
-    """A metric for each column: sum of numerators over sum of denominators, n being the latter.
+    """Compute a metric for each column: sum of numerators divided by sum of denominators. n is the latter sum.
 
-    Where ``proportion`` (of all columns, or of each) is true, the column is a share, and gets Wilson's interval where
-    that is the better one: where every cluster is one independent trial (a percentile interval covers too little near
-    0 and 1), and at exactly 0 or 1, where every resample repeats the share and the bootstrap's interval has no width.
+    Both arrays have the shape (clusters, columns). ``proportion`` (one value, or one per column) is true for a column
+    that is a share. A share gets Wilson's interval in two cases: if every cluster is one independent trial, because the
+    coverage of a percentile interval is too low near 0 and 1; and if the share is exactly 0 or 1, because every
+    resample has the same share and the bootstrap interval has no width.
     """
     values, replicates = ratio(numerators, denominators, clusters, bootstrap)
-    made = metrics(values, replicates, denominators.sum(axis=0).round().astype(int), bootstrap)
-    shares = [proportion] * len(made) if isinstance(proportion, bool) else proportion
+    bootstrapped = metrics(values, replicates, denominators.sum(axis=0).round().astype(int), bootstrap)
+    shares = [proportion] * len(bootstrapped) if isinstance(proportion, bool) else proportion
     trials = _are_trials(numerators, denominators, clusters)
     involved = (denominators > 0).sum(axis=0).tolist()
     return [
-        _by_wilson(metric, count, bootstrap) if share and (trial or metric.value in (0.0, 1.0)) else metric
-        for metric, share, trial, count in zip(made, shares, trials, involved, strict=True)
+        _with_wilson_interval(metric, count, bootstrap) if share and (trial or metric.value in (0.0, 1.0)) else metric
+        for metric, share, trial, count in zip(bootstrapped, shares, trials, involved, strict=True)
     ]
 
 
 def paired_ratio(
     left: tuple[Floats, Floats], right: tuple[Floats, Floats], clusters: Clusters, bootstrap: Bootstrap
 ) -> tuple[Floats, Floats, Integers]:
-    """Differences of ratios, left minus right, over the clusters in which both have a part.
+    """Compute paired differences of ratios, left minus right, over the clusters in which both denominators are
+    positive.
 
-    Each side is (numerators, denominators) of the shape (clusters, ratios). Gives the differences, their replicates as
-    ``ratio`` does, and on how many clusters each rests.
+    Each side is (numerators, denominators), both of the shape (clusters, ratios). Returns the differences (ratios,),
+    their replicates (resamples, ratios), and the number of clusters of each difference (ratios,).
     """
     import numpy as np
 
@@ -211,7 +221,7 @@ def paired_ratio(
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Metric:
-    """A share of independent trials with Wilson's score interval (Wilson, 1927)."""
+    """Return the share of successes in n independent trials with Wilson's score interval (Wilson, 1927)."""
     if n == 0:
         return NOTHING
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -222,12 +232,15 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Metric:
 
 
 def measured(value: float, low: float, high: float, n: int) -> Metric:
-    """A metric in ten decimals: beyond them, the order in which a machine adds would show in ``summary.json``."""
+    """Make a metric rounded to ten decimals.
+
+    Further decimals depend on the order in which a machine adds, and would make ``summary.json`` differ.
+    """
     return Metric(_rounded(value), _rounded(low), _rounded(high), n)
 
 
 def _rounded(value: float) -> float:
-    return round(value, 10) + 0.0  # no minus zero
+    return round(value, 10) + 0.0  # turns -0.0 into 0.0
 
 
 def _nan_for_infinite(values: Floats) -> Floats:
@@ -237,7 +250,7 @@ def _nan_for_infinite(values: Floats) -> Floats:
 
 
 def _quantiles(replicates: Floats, shares: tuple[float, float]) -> Floats:
-    """Quantiles of each column; the slow way that skips NaN only where there is any."""
+    """Quantiles of each column, without NaN. ``nanquantile`` is slow and is used only if there is a NaN."""
     import numpy as np
 
     return (
@@ -248,7 +261,7 @@ def _quantiles(replicates: Floats, shares: tuple[float, float]) -> Floats:
 
 
 def _are_trials(numerators: Floats, denominators: Floats, clusters: Clusters) -> list[bool]:
-    """Whether each column has at most one unit a cluster, hit or missed whole, under one seed."""
+    """Whether each column has at most one unit per cluster, with a numerator of 0 or 1, and there is one seed."""
     import numpy as np
 
     if len({seed for seed, _ in clusters.keys}) > 1:
@@ -257,7 +270,7 @@ def _are_trials(numerators: Floats, denominators: Floats, clusters: Clusters) ->
     return [bool(column) for column in np.logical_and.reduce(whole, axis=0)]
 
 
-def _by_wilson(metric: Metric, clusters: int, bootstrap: Bootstrap) -> Metric:
+def _with_wilson_interval(metric: Metric, clusters: int, bootstrap: Bootstrap) -> Metric:
     if metric.value is None:
         return metric
     bounds = wilson(metric.value * clusters, clusters, bootstrap.confidence)

@@ -1,9 +1,9 @@
 """AlpacaEval's length-controlled win rate from its two published tables (Dubois et al., 2024, section 3).
 
-The win rate that a logistic model predicts at equal length. Its weights for a model are fitted on that model's
-annotations together with those of two verbose and concise variants of the baseline; the published table has them for
-the models of the leaderboard. So a figure from this table is right only for the annotations that it was fitted on, and
-is given only where these are they: the fit's own win rate must be the annotations' one.
+The length-controlled win rate is the win rate that a logistic model predicts for answers of equal length. The weights
+of a model are fitted on its annotations, together with those of a verbose and a concise variant of the baseline. The
+published table has the weights of the models on the leaderboard. They are valid only for the annotations that they were
+fitted on. This is checked: the win rate predicted at the answers' own lengths must match that of the annotations.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from attrs import frozen
 from tutelage.evaluation.alpaca_eval import Annotation, model_gain, percent, standard_error
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
-"""The leaderboard's annotator."""
+"""Name of the leaderboard's annotator."""
 BASELINE = "gpt4_1106_preview"
-"""The leaderboard's baseline: its length-controlled win rate is 50."""
+"""Name of the leaderboard's baseline. Its length-controlled win rate is 50."""
 TOLERANCE = 0.5
-"""Percentage points between the fit's win rate and the annotations' one. L1 regularisation lets them differ by 100 / C
-over the number of instructions, which is 0.35 at C = 0.36, the smallest at which a fit of 805 rows is not all zero."""
+"""Largest accepted difference between predicted and annotated win rate, in percentage points. With L1 regularisation
+they differ by up to 100 / C / number of instructions: 0.35 at C = 0.36, the smallest C at which a fit of 805 rows has a
+weight that is not zero."""
 
 
 @frozen
 class Weights:
-    """What was fitted for one model."""
+    """Fitted weights of one model."""
 
     length: float
-    """Weight of tanh of the standardised difference in length."""
+    """Weight of the tanh of the standardised difference in length."""
     difficulty: float
     """Weight of the instruction's difficulty."""
     model: float
@@ -41,32 +42,35 @@ class LengthTables:
     """The two published tables."""
 
     difficulty: Sequence[float]
-    """Of each instruction, in the order of the benchmark."""
+    """Difficulty of each instruction, in the order of the benchmark."""
     weights: Mapping[str, Weights]
-    """By the name of the model on the leaderboard."""
+    """Weights by the name of the model on the leaderboard."""
 
 
 @frozen
 class LengthControlled:
-    """The length-controlled win rate in percent, or why there is none."""
+    """The length-controlled win rate in percent, or the reason why there is none."""
 
     win_rate: float | None = None
-    """As the leaderboard has it: an annotation takes the difficulty of its row number."""
+    """Computed as on the leaderboard: an annotation has the difficulty of its row number."""
     standard_error: float | None = None
+    """Standard error of ``win_rate``, in percentage points."""
     by_instruction: float | None = None
-    """The same with each instruction's own difficulty. It differs where annotations are missing: every row after a
-    missing one then has its neighbour's difficulty on the leaderboard. None where the benchmark's order is unknown."""
+    """The win rate with each instruction's own difficulty. It differs from ``win_rate`` if annotations are missing: on
+    the leaderboard, every row after a missing one has the difficulty of another instruction. None if the order of the
+    benchmark is not known."""
     note: str = ""
-    """Where the figure is from, or why there is none."""
+    """The source of the figure, or the reason why there is none."""
 
 
 def from_published_weights(
     annotations: Sequence[Annotation], tables: LengthTables, positions: Sequence[int] | None = None
 ) -> LengthControlled:
-    """The figure of a model of the leaderboard from its published weights.
+    """Compute the length-controlled win rate of a model on the leaderboard from its published weights.
 
-    ``annotations`` in the order of the file; ``positions`` gives, for each, the number of its instruction in the
-    benchmark, where that is known. Without a figure where the tables are not of these annotations.
+    ``annotations`` are in the order of their file. ``positions`` has the row number of each annotation's instruction in
+    the benchmark; None if it is not known. If the tables were not fitted on these annotations, the result has no win
+    rate and its ``note`` gives the reason.
     """
     if problem := _not_applicable(annotations, tables):
         return LengthControlled(note=problem)
@@ -82,7 +86,7 @@ def from_published_weights(
 
 
 def _not_applicable(annotations: Sequence[Annotation], tables: LengthTables) -> str:
-    """Why the published weights say nothing of these annotations; empty where they do."""
+    """The reason why the published weights do not apply to these annotations; empty if they do."""
     if not annotations:
         return "there are no annotations"
     one = annotations[0]
@@ -99,7 +103,7 @@ def _not_applicable(annotations: Sequence[Annotation], tables: LengthTables) -> 
 
 
 def _gap(annotations: Sequence[Annotation], tables: LengthTables) -> float:
-    """Percentage points between the win rate that the weights give at the answers' own lengths, and the real one."""
+    """Percentage points between the annotated win rate and the one predicted at the answers' own lengths."""
     import numpy as np
 
     weights = tables.weights[annotations[0].generator_2]
@@ -117,7 +121,7 @@ def _gap(annotations: Sequence[Annotation], tables: LengthTables) -> float:
 
 
 def _predicted(weights: Weights, difficulty: Sequence[float], length: Sequence[float] | None = None) -> list[float]:
-    """Probability of preferring the model on each instruction; at equal length where no ``length`` term is given."""
+    """Predicted probability that the model is preferred, per instruction; at equal length without ``length`` terms."""
     terms = length or [0.0] * len(difficulty)
     return [
         1 / (1 + math.exp(-(weights.model + weights.difficulty * hard + term)))

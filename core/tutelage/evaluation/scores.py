@@ -1,4 +1,4 @@
-"""What a model's answers are worth: gold score, exact matches, length; and the differences between two models."""
+"""Metrics of a model's answers (gold score, share of highest scores, length), and differences between two models."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ from tutelage.records import Candidate, Outcome
 
 @frozen
 class GradedAnswer:
-    """One answer of a model as it is measured."""
+    """One answer of a model with its gold score."""
 
     prompt_id: str
     words: int | None
-    """Length in words, as whitespace separates them; None where no answer came back."""
+    """Length in words, separated by whitespace; None if the model gave no answer."""
     gold: float | None
-    """The evaluator's score; None where it gave none."""
+    """The evaluator's score; None if it gave none."""
     seed: int = 0
-    """The training seed of the model that wrote it."""
+    """Training seed of the model that wrote the answer."""
 
 
 COMPARED = ("gold_score", "gold_exact", "answer_words")
-"""Measures that two models can differ in."""
+"""Metrics in which two models are compared."""
 
 
 def graded(candidates: Iterable[Candidate], gold: Mapping[str, float | None], seed: int = 0) -> list[GradedAnswer]:
-    """Join answers with their gold scores (by candidate id). A candidate that the gold doesn't know has no score."""
+    """Join answers with their gold scores.
+
+    ``gold`` is by candidate id. The score of a candidate that is not in it is None.
+    """
     return [
         GradedAnswer(
             prompt_id=candidate.prompt_id,
@@ -53,11 +56,14 @@ def graded(candidates: Iterable[Candidate], gold: Mapping[str, float | None], se
 def score_metrics(
     answers: Iterable[GradedAnswer], highest: float = 5.0, lowest: float = 0.0, bootstrap: Bootstrap = DEFAULT
 ) -> dict[str, Metric]:
-    """Measure one model's answers, several to a prompt if need be (a prompt is one cluster).
+    """Compute the metrics of one model's answers; a prompt may have several answers (a prompt is one cluster).
 
-    ``gold_score``: mean over the answers that have a gold score. ``gold_exact``: share of these with the rubric's
-    ``highest`` score. ``gold_scored``: share of all answers that have one. ``answer_words``: mean length. n counts
-    answers. Raises ``InputError`` where a score is outside the scale or no number.
+    - ``gold_score``: mean gold score of the answers that have one. n counts these answers.
+    - ``gold_exact``: share of these answers with the score ``highest``. n counts these answers.
+    - ``gold_scored``: share of answers with a gold score. n counts all answers.
+    - ``answer_words``: mean length in words. n counts the answers that have a length.
+
+    Raises ``InputError`` if a score is outside ``lowest`` to ``highest``, or is not a number.
     """
     import numpy as np
 
@@ -65,7 +71,7 @@ def score_metrics(
     _check(answers, lowest, highest)
     table = _Table.of(answers, highest)
     (gold, exact, words), (scored, _, worded) = table.numerators.T, table.denominators.T
-    parts = [(gold, scored), (exact, scored), (scored, table.asked), (words, worded)]
+    parts = [(gold, scored), (exact, scored), (scored, table.answers), (words, worded)]
     numerators, denominators = (np.stack(side, axis=1) for side in zip(*parts, strict=True))
     names = ("gold_score", "gold_exact", "gold_scored", "answer_words")
     shares = (False, True, True, False)
@@ -80,9 +86,10 @@ def score_differences(
     lowest: float = 0.0,
     bootstrap: Bootstrap = DEFAULT,
 ) -> dict[str, Metric]:
-    """Left minus right in ``gold_score``, ``gold_exact`` and ``answer_words``, paired by seed and prompt.
+    """Compute left minus right in ``gold_score``, ``gold_exact`` and ``answer_words``, paired by seed and prompt.
 
-    Only prompts on which both have a measured answer count, under the same seed; n is their number.
+    Only prompts for which both models have a measured answer with the same seed are used; n counts them. Raises
+    ``InputError`` if a score is outside ``lowest`` to ``highest``, or is not a number.
     """
     left, right = list(left), list(right)
     _check([*left, *right], lowest, highest)
@@ -95,12 +102,13 @@ def score_differences(
 
 @frozen
 class _Table:
-    """Sums for each cluster: columns in the order of ``COMPARED``."""
+    """Sums by cluster: arrays (clusters, 3) with columns in the order of ``COMPARED``."""
 
     clusters: Clusters
     numerators: Floats = field(eq=False)
     denominators: Floats = field(eq=False)
-    asked: Floats = field(eq=False)
+    answers: Floats = field(eq=False)
+    """Number of answers in each cluster: shape (clusters,)."""
 
     @classmethod
     def of(cls, answers: Sequence[GradedAnswer], highest: float, clusters: Clusters | None = None) -> _Table:
@@ -115,7 +123,7 @@ class _Table:
         return cls(
             clusters,
             np.stack([clusters.sums(keys, value.astype(float)) for value in values], axis=1),
-            np.stack([clusters.sums(keys, there.astype(float)) for there in known], axis=1),
+            np.stack([clusters.sums(keys, present.astype(float)) for present in known], axis=1),
             clusters.sums(keys, np.ones(len(keys))),
         )
 
@@ -125,5 +133,5 @@ def _check(answers: Iterable[GradedAnswer], lowest: float, highest: float) -> No
         if answer.gold is not None and not lowest <= answer.gold <= highest:
             raise InputError(
                 f"prompt {answer.prompt_id}: gold score {answer.gold} is not between {lowest:g} and {highest:g}; "
-                "an answer without a score has None"
+                "use None for an answer without a score"
             )

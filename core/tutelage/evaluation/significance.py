@@ -1,4 +1,4 @@
-"""Whether two models differ, how sure that is, and how many prompts it would take to tell."""
+"""Differences between models: size, significance, and the number of prompts needed to detect them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tutelage.errors import InputError
 from tutelage.evaluation.intervals import DEFAULT, NOTHING, Bootstrap, Clusters, Floats, Metric, metrics, paired_ratio
 
 POWER = 0.8
-"""Chance of finding a difference that is there: Cohen's (1988) convention."""
+"""Probability of detecting an existing difference, by the convention of Cohen (1988)."""
 
 
 @frozen
@@ -27,32 +27,34 @@ class Observation:
 
 @frozen
 class Separation:
-    """How two models differ on the prompts that both were measured on."""
+    """The difference of two models on the prompts for which both have a value."""
 
     difference: Metric
-    """Mean of left minus right with its paired interval; n counts prompts (under each seed)."""
+    """Mean of left minus right with its paired interval. n counts prompts, once per seed."""
     standard_error: float | None
-    """Standard deviation of the difference over the resamples."""
+    """Standard deviation of the difference over the resamples; None if there is no common prompt."""
     p_value: float | None
-    """Two-sided, by the normal approximation with that standard error."""
+    """Two-sided p-value by the normal approximation with this standard error; None if there is no common prompt."""
     prompts_needed: int | None
-    """Prompts at which a difference of this size is found with 80% power; None where there is no difference."""
+    """Number of prompts that detects a difference of this size with 80% power; None if there is no difference, or only
+    one prompt."""
 
 
 @frozen
 class ModelComparison:
-    """Two of several models; ``p_value_adjusted`` accounts for all the comparisons that were made (Holm, 1979)."""
+    """The difference of two of several models."""
 
     left: str
     right: str
     separation: Separation
     p_value_adjusted: float | None
+    """p-value adjusted for the number of comparisons (Holm, 1979)."""
 
 
 def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap: Bootstrap = DEFAULT) -> Separation:
-    """Compare two models on the prompts that both have, paired by seed and prompt.
+    """Compare two models on their common prompts, paired by seed and prompt.
 
-    Several observations of one prompt are averaged. Raises ``InputError`` where a value is not finite.
+    Several observations of one prompt are averaged. Raises ``InputError`` if a value is not finite.
     """
     import numpy as np
 
@@ -72,10 +74,13 @@ def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap
 def compare_all(
     models: Mapping[str, Iterable[Observation]], bootstrap: Bootstrap = DEFAULT
 ) -> tuple[ModelComparison, ...]:
-    """Compare every two models, with p-values adjusted for the number of comparisons."""
-    held = {name: list(observations) for name, observations in models.items()}
-    pairs = list(combinations(held, 2))
-    separations = [compare(held[left], held[right], bootstrap) for left, right in pairs]
+    """Compare every two models, with p-values adjusted for the number of comparisons.
+
+    ``models`` maps names to observations. Raises ``InputError`` if a value is not finite.
+    """
+    by_model = {name: list(observations) for name, observations in models.items()}
+    pairs = list(combinations(by_model, 2))
+    separations = [compare(by_model[left], by_model[right], bootstrap) for left, right in pairs]
     adjusted = holm([separation.p_value for separation in separations])
     return tuple(
         ModelComparison(left, right, separation, p_value)
@@ -84,9 +89,9 @@ def compare_all(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p-values for their number so that the chance of any false finding stays below the level (Holm, 1979).
+    """Adjust p-values for multiple comparisons (Holm, 1979), which controls the family-wise error rate.
 
-    None, where nothing could be compared, stays None and does not count.
+    The result has the order of the input. None (no comparison) stays None and does not count as a comparison.
     """
     order = sorted((p, position) for position, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
@@ -98,7 +103,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _means(observations: Sequence[Observation], clusters: Clusters) -> tuple[Floats, Floats]:
-    """Each prompt's mean (0 where it has none) and whether it has one: shape (clusters, 1)."""
+    """Mean of each prompt (0 without observations), and 1 if it has observations, otherwise 0: shapes (clusters, 1)."""
     import numpy as np
 
     for one in observations:
@@ -117,7 +122,7 @@ def _p_value(difference: float, error: float) -> float:
 
 
 def _prompts_needed(differences: Floats, confidence: float) -> int | None:
-    """Sample size of a paired comparison (Cohen, 1988, section 2.4): ((z + z_power) x deviation / mean)^2."""
+    """Sample size of a paired comparison (Cohen, 1988, section 2.4): ((z + z_power) * deviation / mean)^2."""
     mean = float(differences.mean())
     if abs(mean) < 1e-12 or len(differences) < 2:
         return None

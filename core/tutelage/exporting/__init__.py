@@ -1,1 +1,1 @@
-"""A model of a run for others: a copy of its checkpoint with a whole model card, converted and published if asked."""
+"""Export of a model of a run: a copy of its checkpoint with a model card, optionally converted and published."""

@@ -1,4 +1,4 @@
-"""The whole model card of an exported model: lineage, data, training, results, recipe and versions, from its run."""
+"""The model card of an exported model: lineage, data, training, results, recipe and versions of its run."""
 
 from __future__ import annotations
 
@@ -39,28 +39,31 @@ from tutelage.results.wording import counts_words, title
 from tutelage.runs.run import RunModels
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-"""Name and password in a web address."""
+"""User name and password in a web address."""
 
 
 @frozen
 class Published:
-    """What an export makes of a model, as its card says it."""
+    """The properties of an export that its card names."""
 
     name: str
-    """What it is loaded by: OWNER/NAME, or its folder's name."""
+    """Name by which the model is loaded: OWNER/NAME, or the name of its folder."""
     license: str | None = None
-    """Of the hub's identifiers; None takes the one of the model that it was trained from, where that is known."""
+    """Licence identifier of the hub. None: the licence of the start model, if it is known."""
     changed: str = ""
-    """What was changed of the weights: "in bfloat16"; empty for a plain copy."""
+    """The conversion of the weights, such as "in bfloat16"; empty for a plain copy."""
 
 
 def whole_card(models: RunModels, planned: PlannedModel, published: Published) -> str:
-    """The card of a trained model of a run. Raises InputError where an artifact of the run is damaged."""
+    """Make the card of a trained model of a run. Raises ``InputError`` if an artifact of the run is damaged."""
     return card(_metadata(models, planned, published), _Sections(models, planned, published).all())
 
 
 def publishable(value: Any) -> Any:
-    """Plain values without what is of this machine alone: of a path the last part stays, of a web address no user."""
+    """Return plain values without local information.
+
+    An absolute path is reduced to its last part. User names and passwords are removed from web addresses.
+    """
     if isinstance(value, Mapping):
         return {key: publishable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -69,7 +72,7 @@ def publishable(value: Any) -> Any:
 
 
 def publishable_text(text: str) -> str:
-    """One text of ``publishable``."""
+    """Return a text without local information, as ``publishable`` does."""
     path: PurePath = PurePath(text) if text.startswith(("/", "~")) else PureWindowsPath(text)
     if path.is_absolute() or text.startswith("~"):
         return path.name
@@ -111,7 +114,7 @@ class _Sections:
         yield self.lineage()
         if self.line[-1].objective.lora:
             yield adapter_paragraph(self.name_of(self.line[-1].start.id))
-        yield "## What it learned from"
+        yield "## Training data"
         yield self.data()
         yield "## Last training"
         yield objective_table(self.line[-1].objective)
@@ -132,7 +135,9 @@ class _Sections:
             how = f"{code(pipeline)} ({known.help if known else CONTROLS[pipeline]})"
         changed = ""
         if self.published.changed:
-            changed = f" The weights are {self.published.changed}; the results below were measured before that."
+            changed = (
+                f" The weights are {self.published.changed}; the results below were measured before the conversion."
+            )
         return (
             f"A causal language model, aligned by {how} with tutelage: {code(self.planned.id)} of the run "
             f"{code(self.recipe.name)}, seed {self.planned.seed}.{changed}"
@@ -149,25 +154,25 @@ class _Sections:
         )
         sampling = self.recipe.generation
         yield (
-            "The chat template is in the tokenizer; the same one served training, sampling and judging. By default "
-            f"answers are sampled as those were that it learned from (temperature {sampling.temperature:g}, top-p "
-            f"{sampling.top_p:g}): `generation_config.json` says so. The greedy results below need `do_sample=False` "
-            "(temperature 0)."
+            "The tokenizer has the chat template that was used for training, sampling and judging. By default, answers "
+            f"are sampled with the parameters of the training candidates (temperature {sampling.temperature:g}, top-p "
+            f"{sampling.top_p:g}), which are set in `generation_config.json`. For the greedy results below, set "
+            "`do_sample=False` (temperature 0)."
         )
 
     def lineage(self) -> str:
         finished = self.models.store.finished_steps()
         rows = [("M0", self.name_of("M0"), "the base model", "", "")]
         for step in self.line:
-            near = f" near {step.reference.id}" if step.reference else ""
+            reference = f", reference {step.reference.id}" if step.reference else ""
             done, examples = finished.get(step.output), self.models.store.path(step.examples)
             count = f"{sum(1 for _ in read_rows(examples)):,} {'pairs' if _is_dpo(step) else 'examples'}"
             steps = f"{done.counts.get('steps', 0):,}" if done else "?"
-            rows.append((step.model, step.start.id, f"{method_of(step.objective)}{near}", count, steps))
+            rows.append((step.model, step.start.id, f"{method_of(step.objective)}{reference}", count, steps))
         return table(("model", "from", "by", "on", "steps"), rows)
 
     def name_of(self, id: str) -> str:
-        """A model as the card names it: M0 is the base model."""
+        """The name of a model in the card: for M0, that of the base model."""
         if id != "M0":
             return id
         student = self.recipe.models.student
@@ -180,7 +185,7 @@ class _Sections:
             for step in data_steps(self.models.run.plan, self.line)
             if step.output in finished
         ]
-        return table(("step", "what came of it", "artifact of the run"), rows)
+        return table(("step", "result", "artifact of the run"), rows)
 
     def health(self) -> str:
         last = self.line[-1]
@@ -189,14 +194,14 @@ class _Sections:
             return ""
         beta = last.objective.beta if isinstance(last.objective, Dpo) else None
         rows = list(_health_rows(training_health((row for _, row in read_rows(metrics)), beta)))
-        return table(("over the training", "first tenth", "last tenth"), rows) if rows else ""
+        return table(("mean over the steps", "first tenth", "last tenth"), rows) if rows else ""
 
     def results(self) -> Iterator[str]:
         summary = self.models.run.summary
         if self.recipe.evaluation is None:
             yield "Nothing was measured: the recipe has no evaluation."
         elif not summary.exists():
-            yield "Nothing is measured yet: the run was not finished when this was written."
+            yield "Nothing has been measured yet: the run was not finished when this card was written."
         else:
             yield from ModelResults(read_summary(summary), self.planned.id, self.planned.seed).paragraphs(self.recipe)
 

@@ -1,4 +1,4 @@
-"""A checkpoint of a run, copied whole or not at all, with its card and the sampling that it was trained for."""
+"""Copying of a checkpoint of a run, with its model card and the sampling parameters that it was trained with."""
 
 from __future__ import annotations
 
@@ -24,32 +24,38 @@ GENERATION_CONFIG = "generation_config.json"
 
 @frozen
 class Export:
-    """One model of a run on its way out."""
+    """The export of one model of a run."""
 
     models: RunModels
     planned: PlannedModel
+    """The model to export."""
     destination: Path
+    """The folder to write; it must be empty or not exist."""
     conversion: Conversion
     published: Published
 
     @property
     def checkpoint(self) -> Path:
-        """Where its weights are in the run."""
+        """The model's checkpoint folder in the run."""
         return self.models.store.path(self.planned.worker.checkpoint)
 
     def check(self, registry: Registry) -> None:
-        """Raise InputError or PluginError for whatever is wrong, before anything is written."""
+        """Check the export before anything is written.
+
+        Raises ``InputError`` if the model is the base model or the destination is not empty, and ``PluginError`` if the
+        plugin cannot convert.
+        """
         if not self.planned.worker.checkpoint:
             raise InputError(f"{self.planned.id} is the base model: nothing was trained, so there is nothing to export")
         if self.destination.exists() and (not self.destination.is_dir() or any(self.destination.iterdir())):
-            raise InputError(f"{self.destination}: is there already, and not empty; name another folder")
+            raise InputError(f"{self.destination}: already exists and is not empty; choose another folder")
         if self.conversion.words and registry.info(self._plugin).convert is None:
             raise PluginError(
-                f"{registry.label(self._plugin)} does not convert checkpoints; leave --dtype and --quantize out"
+                f"{registry.label(self._plugin)} cannot convert checkpoints; leave out --dtype and --quantize"
             )
 
     def write(self, registry: Registry) -> None:
-        """Write the destination. It takes its place when it is whole; a failure leaves nothing behind."""
+        """Write the destination folder. A temporary folder is renamed when complete; a failure leaves no files."""
         with whole_folder(self.destination) as folder:
             self._copy(folder, registry)
             _set_sampling(folder / GENERATION_CONFIG, self.models.recipe.generation)
@@ -69,11 +75,11 @@ class Export:
 
 
 def _set_sampling(path: Path, generation: Generation) -> None:
-    """Let other tools sample by default as the model sampled when it learned.
+    """Make the sampling parameters of the run's candidates the default for other tools.
 
-    Without it transformers is greedy, and servers sample at temperature 1. There is no limit of tokens in it: vLLM
-    would take that for the most that anybody may ask for. In the run itself nothing is set: every stage says how it
-    samples.
+    Without them, transformers decodes greedily, and servers sample at temperature 1. The limit on new tokens is not
+    set, because vLLM would use it as the maximum for all requests. The checkpoint in the run has no defaults: every
+    stage sets its own parameters.
     """
     if not path.is_file():
         return

@@ -1,7 +1,8 @@
-"""Model cards in the hub's form: metadata in YAML, then Markdown.
+"""Model cards in the format of the Hugging Face hub: metadata in YAML, then Markdown.
 
-A checkpoint says what it was trained from, how, and on how many examples; ``tutelage export`` adds what the run knows.
-No card holds a text that a model wrote, a path of this machine, or a time: equal trainings give equal bytes.
+The card of a checkpoint has the start model, the method and the number of examples. ``tutelage export`` writes the
+whole card from the run. A card contains no text written by a model, no local path and no time, so that equal trainings
+give identical files.
 """
 
 from __future__ import annotations
@@ -20,37 +21,38 @@ from tutelage.errors import InputError
 from tutelage.records import Dpo, Objective
 
 CARD = "README.md"
-"""The name under which the hub looks for a card."""
+"""File name of a card on the hub."""
 INHERITED = ("base_model", "license", "license_name", "license_link")
-"""What a model has of the one that it was trained from, in the hub's words."""
+"""Metadata keys that a model takes over from the model that it was trained from."""
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 @frozen
 class Trained:
-    """One training, as far as the plugin that does it knows."""
+    """A training, with what the plugin knows of it."""
 
     start: str
-    """The model that it started from, by its name in the run or on the hub."""
+    """Name of the start model, in the run or on the hub."""
     reference: str | None
-    """The policy that DPO stayed near; None for SFT."""
+    """Name of the reference policy of DPO; None for SFT."""
     objective: Objective
     examples: int
+    """Number of examples or preference pairs."""
 
 
 def checkpoint_card(trained: Trained, inherited: Mapping[str, Any]) -> str:
-    """The card that lies in a checkpoint as it was trained.
+    """Make the card of a checkpoint, which the plugin writes after training.
 
-    ``inherited`` is metadata of the model that it was trained from (see ``INHERITED``).
+    ``inherited`` is the metadata taken over from the start model (see ``INHERITED``).
     """
     method = method_of(trained.objective)
     metadata = {**standard_metadata(method.lower()), **inherited}
     name = "".join(f", a descendant of `{base}`" for base in [inherited.get("base_model")] if isinstance(base, str))
-    near = f", staying near {code(trained.reference)}" if trained.reference else ""
+    reference = f", with the reference {code(trained.reference)}" if trained.reference else ""
     paragraphs = [
         "# A checkpoint of tutelage",
-        f"Trained by {method} from {code(trained.start)}{name}{near}, on {trained.examples:,} "
+        f"Trained by {method} from {code(trained.start)}{name}{reference}, on {trained.examples:,} "
         f"{'pairs' if method == 'DPO' else 'examples'}. The tokenizer has the chat template that it was trained with. "
         "`tutelage export` writes the whole card: recipe, data and measured results.",
         adapter_paragraph(trained.start) if trained.objective.lora else "",
@@ -61,47 +63,50 @@ def checkpoint_card(trained: Trained, inherited: Mapping[str, Any]) -> str:
 
 
 def card(metadata: Mapping[str, Any], paragraphs: Iterable[str]) -> str:
-    """A whole card. Empty paragraphs are left out."""
+    """Make a card from metadata and paragraphs. Empty paragraphs are left out."""
     front = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
 def standard_metadata(*tags: str) -> dict[str, Any]:
-    """What the hub's cards say of every checkpoint: how it is loaded, and what for."""
+    """Return the metadata that all checkpoints have in common, with these tags added."""
     return {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["tutelage", "trl", *tags]}
 
 
 def adapter_paragraph(start: str) -> str:
-    """What lies in ``adapter/``, and what it is an adapter of."""
+    """Describe the folder ``adapter/`` of a checkpoint; ``start`` is the model of which it is an adapter."""
     return (
-        "The weights are merged and need no adapter. `adapter/` holds, beside them, what this training added: a LoRA "
-        f"adapter of {code(start)}, whose weights with it are these. Load it with "
-        '`PeftModel.from_pretrained(model, here, subfolder="adapter")` on that very model; with the adapter off, that '
-        "model answers."
+        "The weights are merged and need no adapter. The folder `adapter/` additionally has the change made by this "
+        f"training: a LoRA adapter of {code(start)}. {code(start)} with this adapter is equal to the merged weights. "
+        'Load it with `PeftModel.from_pretrained(model, here, subfolder="adapter")`, where `model` is '
+        f"{code(start)}. With the adapter disabled, the answers are those of {code(start)}."
     )
 
 
 def method_of(objective: Objective) -> str:
-    """SFT or DPO."""
+    """Return the name of the objective's method: SFT or DPO."""
     return "DPO" if isinstance(objective, Dpo) else "SFT"
 
 
 def objective_table(objective: Objective) -> str:
-    """Every number of a training."""
+    """Make a table of the hyperparameters of a training."""
     values = attrs.asdict(objective)
     lora = values.pop("lora")
-    rows = [(name, "as the batch" if value is None else f"{value}") for name, value in values.items()]
+    rows = [(name, "not set" if value is None else f"{value}") for name, value in values.items()]
     adapter = ", ".join(f"{name} {value}" for name, value in lora.items()) if lora else "none: full fine-tuning"
     return table(("setting", "value"), [("method", method_of(objective)), *rows, ("LoRA", adapter)])
 
 
 def hub_name(name: str) -> str | None:
-    """``name`` where it is OWNER/NAME of the hub, None where it is a folder here or no such name."""
+    """Return ``name`` if it has the form OWNER/NAME of the hub and is not a local path; otherwise None."""
     return name if _HUB_NAME.fullmatch(name) and not Path(name).exists() else None
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a card; empty where there is no card, or one without metadata. Raises InputError for bad YAML."""
+    """Read the metadata of a card; empty if the file does not exist or has no metadata.
+
+    Raises ``InputError`` if the metadata is not YAML.
+    """
     if not path.is_file():
         return {}
     found = _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace"))
@@ -109,35 +114,35 @@ def read_metadata(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(found[1]) if found else None
     except yaml.YAMLError as error:
         raise InputError(
-            f"{path}: its metadata is not YAML ({' '.join(str(error).split())}); correct or remove it"
+            f"{path}: the metadata of the model card is not YAML ({' '.join(str(error).split())}); correct or remove it"
         ) from error
     return values if isinstance(values, dict) else {}
 
 
 def inherited_metadata(path: Path) -> dict[str, Any]:
-    """What a model takes over from the card of the one that it is trained from: base model and licence, if named."""
+    """Read the metadata that a model takes over from the card of its start model: base model and licence, if set."""
     values = read_metadata(path)
     return {key: values[key] for key in INHERITED if values.get(key)}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of plain texts."""
+    """Make a Markdown table; the texts of its cells are escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(map(plain, line))} |" for line in lines)
 
 
 def plain(text: str) -> str:
-    """A text on one line in which nothing is Markdown or HTML."""
+    """Return the text on one line, with Markdown and HTML escaped."""
     return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def code(text: str) -> str:
-    """A name in code type, on one line."""
+    """Return the text as inline code, on one line; backticks are removed."""
     return f"`{' '.join(text.replace('`', '').split())}`"
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A code block that its content cannot close."""
+    """Return the text as a code block, with a fence that is longer than any fence in the text."""
     longest = max(map(len, re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"

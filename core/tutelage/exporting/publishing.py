@@ -1,4 +1,4 @@
-"""A folder to the Hugging Face hub, as one commit. The only place in core that imports its library."""
+"""Upload of a folder to the Hugging Face hub, as one commit. No other module of core imports huggingface_hub."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from tutelage.errors import InputError, PluginError, StageError
 
 @frozen
 class Publisher:
-    """A repository of the hub that a model will go to, and the right to write there."""
+    """A repository of the hub, with a token to write to it."""
 
     repository: str
+    """OWNER/NAME."""
     private: bool
+    """Whether a new repository is private."""
     token: str = field(repr=False)
 
     def push(self, folder: Path) -> str:
-        """Make the repository, where there is none, and commit the folder; returns its address.
+        """Create the repository if it does not exist, and commit the folder. Returns the repository's address.
 
-        Raises StageError where the hub refuses or cannot be reached: the folder stays, and can be pushed later.
+        Raises ``StageError`` if the hub refuses or cannot be reached. The folder is kept and can be pushed later.
         """
         from huggingface_hub import HfApi
 
@@ -30,30 +32,31 @@ class Publisher:
         try:
             made = api.create_repo(self.repository, private=self.private, exist_ok=True)
             api.upload_folder(folder_path=folder, repo_id=self.repository, commit_message="A model trained by tutelage")
-        except Exception as error:  # which class a lost connection has changes with the hub library's own dependencies
+        except Exception as error:  # the class of a connection error depends on the dependencies of huggingface_hub
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].replace(self.token, "(token)")
             raise StageError(
-                f"{self.repository}: the hub did not take it ({reason}); the export is whole in {folder}: "
-                f"`hf upload {self.repository} {folder}` pushes it"
+                f"{self.repository}: the upload to the hub failed ({reason}); the export is complete in {folder}: "
+                f"run `hf upload {self.repository} {folder}` to push it"
             ) from error
         return str(made)
 
 
 def publisher(repository: str, private: bool) -> Publisher:
-    """Check, before anything is written, that a model can go to ``repository`` (OWNER/NAME).
+    """Check, before anything is written, that a model can be pushed to ``repository`` (OWNER/NAME).
 
-    Raises InputError for a name that the hub could not have and where no token is set, PluginError where the hub's
-    library is not installed.
+    Raises ``InputError`` for an invalid name or a missing token, and ``PluginError`` if huggingface_hub is not
+    installed.
     """
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise PluginError("--push needs the hub's library; run: pip install huggingface_hub")
+        raise PluginError("--push needs the library huggingface_hub; run `pip install huggingface_hub`")
     from huggingface_hub import get_token
 
     _check_name(repository)
     token: Any = get_token()
     if not token:
         raise InputError(
-            "--push: no token for the hub; set HF_TOKEN to one that may write (https://huggingface.co/settings/tokens)"
+            "--push: no token for the hub; set HF_TOKEN to a token with write access "
+            "(https://huggingface.co/settings/tokens)"
         )
     return Publisher(repository, private, str(token))
 
@@ -65,6 +68,6 @@ def _check_name(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise InputError(f"--push {repository}: no name of the hub: {error}") from error
+        raise InputError(f"--push {repository}: not a valid repository name: {error}") from error
     if "/" not in repository:
-        raise InputError(f"--push {repository}: whose? Give OWNER/NAME")
+        raise InputError(f"--push {repository}: the owner is missing; give OWNER/NAME")

@@ -1,4 +1,4 @@
-"""The measured results of one model, as a card shows them: of ``summary.json``, each figure with its interval."""
+"""The results of one model for its card: metrics of ``summary.json`` with their intervals."""
 
 from __future__ import annotations
 
@@ -17,36 +17,37 @@ _COLUMNS = ("metric", "value", "95% interval", "n")
 
 @frozen
 class ModelResults:
-    """What a summary says of one model of one seed: of these very weights."""
+    """The results of one model with one seed."""
 
     summary: Summary
     id: str
+    """Id of the model."""
     seed: int
 
     def paragraphs(self, recipe: Recipe) -> Iterator[str]:
-        """Tables of its scores, its gains, its comparisons and its own judging, each with a line of explanation."""
+        """Yield tables of scores, differences to other models, comparisons, agreement as a judge, and warnings."""
         yield _explanation(recipe)
         for result in self.summary.models:
             if (result.id, result.seed) == (self.id, self.seed):
                 yield metric_table(result.metrics)
         for difference in self.summary.differences:
             if (difference.left, difference.seed) == (self.id, self.seed):
-                yield f"{code(self.id)} less {code(difference.right)}, paired by prompt:"
+                yield f"{code(self.id)} minus {code(difference.right)}, paired by prompt:"
                 yield metric_table(difference.metrics, sign=True)
         if contests := self.contests():
-            yield "Head-to-head, each prompt in both orders:"
+            yield "Head-to-head comparisons, with both orders of the two answers:"
             yield table(
                 ("against", "won", "tied", "lost", "unparsed", "win rate", "95% interval"), map(_contest, contests)
             )
         for judged in self.summary.agreement:
             if (judged.model, judged.answers, judged.seed) == (self.id, "own", self.seed):
-                yield "As a judge of its own sampled answers, against the evaluator's scores:"
+                yield "Agreement of the model as a judge of its own sampled answers with the evaluator's scores:"
                 yield metric_table(judged.metrics)
         if warnings := [warning for warning in self.summary.warnings if warning.startswith(self._warned)]:
             yield table(("warning",), [(warning,) for warning in warnings])
 
     def contests(self) -> list[ComparisonResult]:
-        """The comparisons in which the model stands left, as the later one of two does."""
+        """Return the comparisons in which the model is on the left, that is, those with earlier models."""
         return [one for one in self.summary.comparisons if (one.left, one.seed) == (self.id, self.seed)]
 
     @property
@@ -55,7 +56,7 @@ class ModelResults:
 
 
 def metric_table(metrics: Mapping[str, Metric], sign: bool = False) -> str:
-    """Metrics by name; a dash where nothing could be measured."""
+    """Make a table of metrics; a metric without a value is shown as a dash."""
     return table(
         _COLUMNS,
         [
@@ -70,10 +71,11 @@ def _explanation(recipe: Recipe) -> str:
     judge = "the evaluator" if evaluator is None else code(":".join(filter(None, (evaluator.plugin, evaluator.model))))
     rubric = f", with the rubric {code(evaluation.rubric)}" if evaluation else ""
     return (
-        f"Scores and verdicts are those of {judge}{rubric}, on held-out prompts that no model was trained on. "
-        "`gold_score` is the mean score, `gold_exact` the share of answers with the top score, `gold_scored` the share "
-        "that could be scored; answers are greedy, unless `sampled_`. Intervals are 95% bootstrap intervals over "
-        "prompts. The figures are of these very weights: other seeds give others."
+        f"Scores and verdicts are by {judge}{rubric}, on held-out prompts that no model was trained on. `gold_score` "
+        "is the mean score, `gold_exact` the share of answers with the highest score, and `gold_scored` the share of "
+        "answers with a score. Answers are greedy, except in metrics with the prefix `sampled_`. Intervals are 95% "
+        "bootstrap intervals over prompts. The figures are for these weights only; models with other seeds have other "
+        "figures."
     )
 
 

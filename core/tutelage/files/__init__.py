@@ -1,1 +1,1 @@
-"""Reading and writing plain files: JSON lines, YAML, typed settings, and the row formats that TRL reads."""
+"""Reading and writing of files: JSON lines, YAML, typed settings, and the row formats of TRL."""

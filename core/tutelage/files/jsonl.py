@@ -1,4 +1,4 @@
-"""JSON lines: read with the place of every fault, written whole or not at all."""
+"""JSON lines. Read errors have file and line number; a written file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 @cache
 def converter() -> cattrs.Converter:
-    """The one converter between records and plain JSON values. An unknown key is an error, not a loss."""
+    """Return the converter between records and plain JSON values. It refuses unknown keys."""
     return make_converter(forbid_extra_keys=True)
 
 
 def dump(row: Any) -> str:
-    """One record or plain mapping as one line, without the line end. NaN is refused: it is not JSON."""
+    """Return a record or mapping as one line of JSON, without line end. Raises ``ValueError`` for NaN or infinity."""
     return json.dumps(converter().unstructure(row), ensure_ascii=False, allow_nan=False)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, row) of a JSON-lines file; blank lines are passed over.
+    """Yield (line number, row) for the rows of a JSON-lines file. Line numbers start at 1; blank lines are skipped.
 
-    Raises InputError with file and line where a line is not a JSON object, or the file is not UTF-8 or not there.
+    Raises ``InputError`` with file and line if a line is not a JSON object or not UTF-8, or if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -43,23 +43,23 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """The JSON object in one line. Raises InputError with file and line where it is none."""
+    """Parse the JSON object in one line. Raises ``InputError`` with file and line if it is not a JSON object."""
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at column {error.colno}" + (
-            "" if line.endswith(b"\n") else ", where the file ends: was it cut?"
+            "" if line.endswith(b"\n") else ", at the end of the file: is the file incomplete?"
         )
-        raise InputError(f"{path}, line {number}: not JSON ({reason}); each line is one JSON object") from error
+        raise InputError(f"{path}, line {number}: not JSON ({reason}); each line must be one JSON object") from error
     if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: a {type(row).__name__}, where one JSON object is expected")
+        raise InputError(f"{path}, line {number}: expected one JSON object, found a {type(row).__name__}")
     return row
 
 
 def read_records(path: Path, cls: type[T]) -> Iterator[T]:
-    """Yield the records of a JSON-lines file. Raises InputError with file and line where a row is not a ``cls``."""
+    """Yield the records of a JSON-lines file. Raises ``InputError`` with file and line if a row is not a ``cls``."""
     for number, row in read_rows(path):
         try:
             yield converter().structure(row, cls)
@@ -69,7 +69,7 @@ def read_records(path: Path, cls: type[T]) -> Iterator[T]:
 
 
 def write_rows(path: Path, rows: Iterable[Any]) -> int:
-    """Write records or mappings as a finished JSON-lines file; returns how many."""
+    """Write records or mappings to a JSON-lines file atomically. Returns the number of rows."""
     count = 0
 
     def write(temporary: Path) -> None:
@@ -84,6 +84,6 @@ def write_rows(path: Path, rows: Iterable[Any]) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a record or mapping as a finished, readable JSON file with keys in their own order."""
+    """Write a record or mapping to an indented JSON file atomically. The order of the keys is kept."""
     text = json.dumps(converter().unstructure(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

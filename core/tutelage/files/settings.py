@@ -1,7 +1,7 @@
-"""From plain values (YAML, JSON) to an attrs class, strictly, with every problem named at once.
+"""Strict conversion of plain values (YAML, JSON) to an attrs class, with all problems in one error.
 
-``structure`` serves plugins' settings and the recipe alike. It never coerces: ``"3"`` is not a number, ``True`` is not
-1, and text is not a list of letters; only a whole number may stand where a number with a fraction is asked for.
+``structure`` is used for plugins' settings and for the recipe. It does not coerce values: ``"3"`` is not a number,
+``True`` is not 1, and text is not a list of letters. The only exception: a whole number is accepted as a float.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cattrs import AttributeValidationNote, ClassValidationError, IterableValida
 from tutelage.errors import InputError
 from tutelage.files.field_help import field_help
 from tutelage.files.strict_converter import init_fields, strict_converter
-from tutelage.files.type_words import is_union, type_words
+from tutelage.files.type_words import describe_type, is_union
 
 T = TypeVar("T")
 
@@ -29,11 +29,11 @@ class SettingField:
     """One setting of a class, for ``tutelage plugins show`` and the generated reference."""
 
     name: str
-    """Dotted where settings are nested: ``lora.r``."""
+    """Name of the setting; dotted if settings are nested: ``lora.r``."""
     type: str
-    """In words: ``whole number``, ``text or nothing``."""
+    """Description of the type: ``whole number``, ``text or nothing``."""
     default: str | None
-    """As Python writes it; None where the setting must be given."""
+    """``repr`` of the default; None if the setting is required."""
     help: str
     """``metadata["help"]`` of the attrs field, otherwise the string literal below it in the source; "" for neither."""
 
@@ -41,8 +41,8 @@ class SettingField:
 def structure(cls: type[T], value: Any, where: str) -> T:
     """Make an instance of ``cls`` (an attrs class, or any type that a field of one may have) from plain values.
 
-    ``where`` begins each line of the error: a file, or whose settings they are. Raises ``InputError`` with all
-    problems, one a line, each as ``where: key.path[index]: what is wrong``.
+    ``where`` begins each line of the error message; it names the file or the owner of the settings. Raises
+    ``InputError`` with all problems, one per line, in the form ``where: key.path[index]: problem``.
     """
     try:
         return _converter.structure(value, cls)
@@ -53,7 +53,7 @@ def structure(cls: type[T], value: Any, where: str) -> T:
 
 
 def describe_settings(cls: type) -> list[SettingField]:
-    """The settings of an attrs class in their order; nested classes give dotted names."""
+    """Return the settings of an attrs class in the order of its fields; those of nested classes have dotted names."""
     return list(_setting_fields(cls, ""))
 
 
@@ -62,8 +62,8 @@ def _setting_fields(cls: type, prefix: str) -> Iterator[SettingField]:
     for name, field in init_fields(cls).items():
         yield SettingField(
             name=prefix + name,
-            type=type_words(field.type).removeprefix("a "),
-            default=_default_words(field),
+            type=describe_type(field.type).removeprefix("a "),
+            default=_describe_default(field),
             help=str(field.metadata.get("help") or documented.get(name, "")),
         )
         for kind in get_args(field.type) if is_union(field.type) else (field.type,):
@@ -71,7 +71,7 @@ def _setting_fields(cls: type, prefix: str) -> Iterator[SettingField]:
                 yield from _setting_fields(kind, f"{prefix}{name}.")
 
 
-def _default_words(field: attrs.Attribute[Any]) -> str | None:
+def _describe_default(field: attrs.Attribute[Any]) -> str | None:
     default: Any = field.default
     if default is attrs.NOTHING:
         return None
@@ -81,13 +81,13 @@ def _default_words(field: attrs.Attribute[Any]) -> str | None:
 
 
 def _problems(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
-    """Walk cattrs' tree of errors to its leaves: (key path, message)."""
+    """The leaves of cattrs' tree of errors: (key path, message)."""
     path = _path_of(error, path)
     if isinstance(error, ClassValidationError | IterableValidationError):
         for inner in error.exceptions:
             yield from _problems(inner, path)
     else:
-        # attrs' own validators put the message first, and behind it the objects that they looked at
+        # The first argument of an error of attrs' validators is the message; the others are the checked objects.
         yield path, str(error.args[0] if error.args else type(error).__name__)
 
 

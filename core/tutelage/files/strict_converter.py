@@ -1,6 +1,7 @@
-"""The strict converter: cattrs dispatches on types, and the hooks here say no, in words, where it would coerce.
+"""The strict cattrs converter: its hooks raise a readable error where cattrs would coerce a value.
 
-A hook is called with (value, type); a hook factory makes one for a type. Where an error is, is kept in cattrs' notes.
+cattrs selects the hook by type and calls it with (value, type). A hook factory makes the hook for a type. The location
+of an error is stored in cattrs' notes on the exception.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from cattrs import AttributeValidationNote, ClassValidationError, IterableValida
 from cattrs.cols import is_mapping, mapping_structure_factory
 
 from tutelage.errors import nearest
-from tutelage.files.type_words import choices, given_words, is_choice, is_sequence, is_union, type_words
+from tutelage.files.type_words import choices, describe_type, describe_value, is_choice, is_sequence, is_union
 
 
 def strict_converter() -> cattrs.Converter:
-    """A converter with the hooks below for every type that a setting may have."""
+    """Return a converter with strict hooks for every type that a setting may have."""
     converter = cattrs.Converter()
     converter.register_structure_hook_factory(attrs.has, _class_hook)
     converter.register_structure_hook_factory(is_mapping, _mapping_hook)
@@ -29,12 +30,12 @@ def strict_converter() -> cattrs.Converter:
     converter.register_structure_hook_func(is_choice, _choice)
     for kind in (bool, int, float, str, Path):
         converter.register_structure_hook(kind, _scalar)
-    converter.register_structure_hook(type(None), _nothing)
+    converter.register_structure_hook(type(None), _none)
     return converter
 
 
 def init_fields(cls: type) -> dict[str, attrs.Attribute[Any]]:
-    """The fields of an attrs class that its constructor takes, with their types resolved."""
+    """Return the fields of an attrs class that its constructor takes, by name, with resolved types."""
     attrs.resolve_types(cls)
     return {field.name: field for field in attrs.fields(cls) if field.init}
 
@@ -46,12 +47,12 @@ def _at_key(error: Exception, name: str) -> Exception:
 
 def _mismatch(kind: Any, value: Any) -> ValueError:
     hint = ""
-    if isinstance(value, str) and (words := [choice for choice in choices(kind) if isinstance(choice, str)]):
-        near = nearest(value, words)
+    if isinstance(value, str) and (texts := [choice for choice in choices(kind) if isinstance(choice, str)]):
+        near = nearest(value, texts)
         hint = near if "did you mean" in near else ""
     elif isinstance(value, str) and _takes_number(kind) and _reads_as_number(value):
         hint = "; write it without quotes" + (f", as {float(value)!r}" if "e" in value.lower() else "")
-    return ValueError(f"expected {type_words(kind)}, got {given_words(value)}{hint}")
+    return ValueError(f"expected {describe_type(kind)}, got {describe_value(value)}{hint}")
 
 
 def _takes_number(kind: Any) -> bool:
@@ -106,7 +107,7 @@ def _class_hook(cls: Any, converter: cattrs.Converter) -> Any:
                 if name in value:
                     arguments[field.alias or name] = converter.structure(value[name], field.type or Any)
                 elif field.default is attrs.NOTHING:
-                    raise ValueError(f"missing; expected {type_words(field.type)}")
+                    raise ValueError(f"missing; expected {describe_type(field.type)}")
             except Exception as error:
                 errors.append(_at_key(error, name))
         if errors:
@@ -117,7 +118,7 @@ def _class_hook(cls: Any, converter: cattrs.Converter) -> Any:
 
 
 def _built(cls: Any, arguments: Mapping[str, Any]) -> Any:
-    """Call the class. Where its validators object, run every one, so that each is reported at its own key."""
+    """Call the class. If a validator fails, run all of them, so that every problem is reported at its own key."""
     instance = cls.__new__(cls)
     try:
         instance.__init__(**arguments)
@@ -146,7 +147,7 @@ def _sequence_hook(kind: Any, converter: cattrs.Converter) -> Any:
         if isinstance(value, str) or not isinstance(value, Sequence | Set):
             raise _mismatch(kind, value)
         if fixed and len(value) != len(elements):
-            raise ValueError(f"expected {type_words(kind)}, got {len(value)} of them")
+            raise ValueError(f"expected {describe_type(kind)}, got {len(value)} of them")
         items, errors = [], []
         for index, item in enumerate(value):
             element = elements[index] if fixed else elements[0]
@@ -182,7 +183,7 @@ def _union_hook(kind: Any, converter: cattrs.Converter) -> Any:
         for member in sorted(members, key=lambda member: member is not type(value)):
             try:
                 return converter.structure(value, member)
-            except Exception:  # the next member may take it; if none does, that is the error
+            except Exception:  # the next member may accept the value; the error is raised if none does
                 continue
         raise _mismatch(kind, value)
 
@@ -190,7 +191,7 @@ def _union_hook(kind: Any, converter: cattrs.Converter) -> Any:
 
 
 def _same_shape(value: Any, members: Sequence[Any]) -> Any:
-    """The one member that has the value's shape, or None: its errors say more than those of the whole union."""
+    """The only member with the value's shape, or None. Its errors are more specific than those of the union."""
     if isinstance(value, Mapping):
         return _best_class(value, [member for member in members if attrs.has(member) or is_mapping(member)])
     if isinstance(value, list | tuple):
@@ -200,17 +201,17 @@ def _same_shape(value: Any, members: Sequence[Any]) -> Any:
 
 
 def _best_class(value: Mapping[Any, Any], members: Sequence[Any]) -> Any:
-    """The member that knows the most of the keys. Where two know as many, nothing says which one is meant."""
+    """The member that has the most of the keys. If two have equally many, the choice is ambiguous and an error."""
     if len(members) < 2:
         return members[0] if members else None
     known = [len(set(value) & set(init_fields(member))) if attrs.has(member) else 0 for member in members]
     best = [member for member, count in zip(members, known, strict=True) if count == max(known)]
     if len(best) > 1:
         names = " or ".join(member.__name__ for member in best)
-        raise ValueError(f"this can be {names}: give a key that only one of them has")
+        raise ValueError(f"ambiguous: this can be {names}; give a key that only one of them has")
     return best[0]
 
 
-def _nothing(value: Any, _: Any) -> None:
+def _none(value: Any, _: Any) -> None:
     if value is not None:
         raise _mismatch(type(None), value)

@@ -1,4 +1,4 @@
-"""Examples as TRL reads them: conversational JSON lines, so that the tokenizer's one chat template is applied there."""
+"""Training examples in TRL's conversational format, to which TRL applies the tokenizer's chat template."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tutelage.records import Preference
 
 
 def message(role: str, text: str) -> list[dict[str, str]]:
-    """A conversation of one message."""
+    """Make a conversation of one message."""
     return [{"role": role, "content": text}]
 
 
 def supervised_row(prompt: str, answer: str) -> dict[str, Any]:
-    """A row for ``trl.SFTTrainer``: prompt and completion."""
+    """Make a row for ``trl.SFTTrainer``, with prompt and completion."""
     return {"prompt": message("user", prompt), "completion": message("assistant", answer)}
 
 
 def preference_row(preference: Preference) -> dict[str, Any]:
-    """A row for ``trl.DPOTrainer``; the scores and ids beside it are for people, and TRL passes them over."""
+    """Make a row for ``trl.DPOTrainer``. It also has scores and ids, which TRL ignores."""
     return {
         "prompt": message("user", preference.prompt),
         "chosen": message("assistant", preference.chosen),
@@ -36,7 +36,7 @@ def preference_row(preference: Preference) -> dict[str, Any]:
 
 
 def preference_of(row: Mapping[str, Any]) -> Preference:
-    """The preference in a row of ``preference_row``. Raises KeyError, IndexError or TypeError where it is not one."""
+    """Parse a row of ``preference_row``. Raises ``KeyError``, ``IndexError`` or ``TypeError`` for another form."""
     return Preference(
         prompt_id=row["prompt_id"],
         prompt=row["prompt"][0]["content"],
@@ -50,7 +50,7 @@ def preference_of(row: Mapping[str, Any]) -> Preference:
 
 
 def read_preferences(path: Path) -> list[Preference]:
-    """The pairs of a ``preferences.jsonl``. Raises InputError with file and line where a row is not a pair."""
+    """Read the pairs of a ``preferences.jsonl``. Raises ``InputError`` with file and line if a row is not a pair."""
     found = []
     for number, row in read_rows(path):
         try:

@@ -1,4 +1,4 @@
-"""Types and values in plain words, for error messages and generated references."""
+"""Descriptions of types and values in words, for error messages and generated references."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
-_WORDS: dict[Any, str] = {
+_NAMES: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -24,22 +24,22 @@ _SEQUENCES = {list, tuple, set, frozenset, Sequence, MutableSequence, Collection
 
 
 def is_union(kind: Any) -> bool:
-    """``A | B`` and ``Optional[A]``."""
+    """Return whether a type is a union: ``A | B`` or ``Optional[A]``."""
     return get_origin(kind) in (Union, UnionType)
 
 
 def is_sequence(kind: Any) -> bool:
-    """A list, tuple or set, bare or with element types."""
+    """Return whether a type is a list, tuple or set, with or without element types."""
     return (get_origin(kind) or kind) in _SEQUENCES
 
 
 def is_choice(kind: Any) -> bool:
-    """A ``Literal`` or an enumeration."""
+    """Return whether a type is a ``Literal`` or an enumeration."""
     return get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, Enum))
 
 
 def choices(kind: Any) -> list[Any]:
-    """The plain values that a ``Literal`` or an enumeration allows; for a union, of all its members."""
+    """Return the plain values that a ``Literal`` or an enumeration allows; for a union, those of all its members."""
     if is_union(kind):
         return [choice for member in get_args(kind) for choice in choices(member)]
     if not is_choice(kind):
@@ -47,16 +47,16 @@ def choices(kind: Any) -> list[Any]:
     return list(get_args(kind)) if get_origin(kind) is Literal else [member.value for member in kind]
 
 
-def type_words(kind: Any) -> str:
-    """A type as a reader of a recipe would say it: ``a whole number``, ``a list of text``, ``'a' or 'b'``."""
-    if kind in _WORDS:
-        return _WORDS[kind]
+def describe_type(kind: Any) -> str:
+    """Describe a type for the author of a recipe: ``a whole number``, ``a list of text``, ``'a' or 'b'``."""
+    if kind in _NAMES:
+        return _NAMES[kind]
     if is_union(kind):
-        return " or ".join(type_words(member) for member in get_args(kind))
+        return " or ".join(describe_type(member) for member in get_args(kind))
     if is_choice(kind):
         return " or ".join(repr(choice) for choice in choices(kind))
     if is_sequence(kind):
-        return _sequence_words(kind)
+        return _describe_sequence(kind)
     if (get_origin(kind) or kind) in (dict, Mapping):
         return "a mapping"
     if attrs.has(kind):
@@ -64,17 +64,17 @@ def type_words(kind: Any) -> str:
     return str(getattr(kind, "__name__", kind))
 
 
-def _sequence_words(kind: Any) -> str:
+def _describe_sequence(kind: Any) -> str:
     elements = get_args(kind)
     if not elements:
         return "a list"
     if (get_origin(kind) or kind) is tuple and elements[-1] is not Ellipsis:
-        return f"a list of {len(elements)}: {', '.join(map(type_words, elements))}"
-    return f"a list of {type_words(elements[0]).removeprefix('a ')}"
+        return f"a list of {len(elements)}: {', '.join(map(describe_type, elements))}"
+    return f"a list of {describe_type(elements[0]).removeprefix('a ')}"
 
 
-def given_words(value: Any) -> str:
-    """A value as an error message shows it: its kind, and what it is where that is short."""
+def describe_value(value: Any) -> str:
+    """Describe a value for an error message: its type, and the value itself if it is short."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""YAML as people write it: ``5e-5`` is a number here, where YAML 1.1, which PyYAML reads, would take it for text."""
+"""YAML reader that accepts ``5e-5`` as a number. PyYAML, which follows YAML 1.1, would read it as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with every usual way to write a number."""
+    """PyYAML's safe loader, extended by numbers with an exponent."""
 
 
 _Loader.add_implicit_resolver(
@@ -18,5 +18,5 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> Any:
-    """The plain values of a YAML text. Raises ``yaml.YAMLError`` where it is not YAML."""
+    """Parse a YAML text into plain values. Raises ``yaml.YAMLError`` if it is not YAML."""
     return yaml.load(text, Loader=_Loader)

@@ -1,8 +1,8 @@
-"""Asking a language model for an opinion, and reading it: rubric prompts, score and verdict parsing, averaged samples.
+"""Judging with a language model: rubric prompts, parsing of scores and verdicts, averaging of samples.
 
-One ``render`` makes the judging examples a student learns from, the questions it is asked as a judge, and those that a
-teacher is asked. Only the judge's reply is ever parsed, so nothing that a judged answer says of itself can become its
-score; and a reply that states no score, or two, has none.
+The same ``render`` makes the judging examples that a student is trained on (EFT) and the judge prompts of student and
+teacher. Only the judge's reply is parsed, so a score that is stated in a judged answer is never read. A reply without a
+score, or with two different scores, has no score.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ Answer:
 """
     + _SCORE_FIRST,
 )
-"""Five additive points, 0 to 5: the idea of Yuan et al. (2024), "Self-Rewarding Language Models", fig. 2; own words."""
+"""Five additive points, 0 to 5, as in Yuan et al. (2024), "Self-Rewarding Language Models", fig. 2, but reworded."""
 
 ADDITIVE_REASON_FIRST_RUBRIC = evolve(
     ADDITIVE_RUBRIC,
     name="additive-reason-first",
     template=ADDITIVE_RUBRIC.template.replace(_SCORE_FIRST, _REASON_FIRST),
 )
-"""The same points, with the reason before the score: a model may judge better when it has to reason first, but a reply
-that is cut then has no score."""
+"""The same points, with the reason before the score. A model may judge better if it reasons first, but a reply that is
+cut at its length limit has no score."""
 
 PAIRWISE_RUBRIC = Rubric(
     name="pairwise",
@@ -87,7 +87,7 @@ Reply with "better: first", "better: second" or "better: tie", then on a new lin
     lowest=0.0,
     highest=1.0,
 )
-"""Which of two answers is the better one, read in one order. Whoever calls asks in both orders."""
+"""Comparison of two answers in one order. The caller asks for both orders."""
 
 _NUMBER = r"([+-]?[0-9]++(?:\.[0-9]++)?)"
 _NOTHING_NUMERIC_AFTER = r"(?![\w%]|[.,][0-9]|[ \t]*(?:[-\u2013]|to\b|or\b)[ \t]*[0-9])"
@@ -108,71 +108,72 @@ VERDICT_VALUES = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 @frozen
 class ParsedScore:
-    """What could be read from a judge's reply."""
+    """The result of parsing a judge's reply."""
 
     score: float | None
-    """Within the rubric's scale, or None."""
+    """A number within the rubric's scale, or None."""
     reason: str = ""
-    """The reply without its score."""
+    """The reply without the score."""
     detail: str = ""
-    """Why there is no score, where there is none."""
+    """The reason why there is no score, if there is none."""
 
 
 @frozen
 class ParsedPreference:
-    """What could be read from an evaluator's reply to a comparison."""
+    """The result of parsing an evaluator's reply to a comparison."""
 
     preference: float | None
-    """1 where the first answer is the better one, 0 the second, 0.5 neither; None where the reply does not say."""
+    """1 if the first answer is better, 0 if the second is, 0.5 if neither is; None if the reply has no verdict."""
     reason: str = ""
-    """The reply without its verdict."""
+    """The reply without the verdict."""
     detail: str = ""
-    """Why there is no preference, where there is none."""
+    """The reason why there is no preference, if there is none."""
 
 
 @frozen
 class AveragedScore:
-    """All samples of a judge's opinion of one item, as one score."""
+    """The averaged judgements (samples) of one item."""
 
     item_id: str
     score: float | None
-    """Mean over the parsed samples; None where none could be parsed."""
+    """Mean over the samples with a score; None if there is none."""
     parsed: int
-    """How many samples gave a score."""
+    """Number of samples with a score."""
     asked: int
-    """How many samples there are."""
+    """Number of samples."""
     spread: float | None
-    """Standard deviation of the parsed samples (population form, so 0 for a single one); None where there are none."""
+    """Population standard deviation of the scores (0 for a single one); None if there is no score."""
 
 
 def render(rubric: Rubric, item: JudgeItem) -> str:
-    """The question that asks for a score of ``item``: the rubric's template with prompt, answer and fence filled in.
+    """Render the judge prompt for ``item``: the rubric's template with prompt, answer and fence filled in.
 
-    The same item always gives the same text. The fence follows from the texts and occurs in neither of them, so an
-    answer cannot close it; braces in the texts are left alone.
+    The same item always gives the same text. The fence is derived from the texts and occurs in neither of them, so an
+    answer cannot close it. Braces in the texts are not interpreted.
     """
     return _fill(rubric.template, {"prompt": item.prompt, "answer": item.answer})
 
 
 def render_comparison(rubric: Rubric, comparison: Comparison) -> str:
-    """The question that asks which answer is better: a template with prompt, first, second and fence.
+    """Render the comparison prompt: the rubric's template with prompt, first and second answer, and fence filled in.
 
-    The two answers stand in the comparison's own order; the fence is made as in ``render``.
+    The answers are in the comparison's order. The fence is made as in ``render``.
     """
     return _fill(rubric.template, {"prompt": comparison.prompt, "first": comparison.first, "second": comparison.second})
 
 
 def reply(score: float, reason: str) -> str:
-    """The judgement that a student should learn to give (EFT): the score first, then why. ``parse_score`` reads it."""
+    """Make the judge's reply that a student is trained on (EFT): the score, then the reason; for ``parse_score``."""
     return f"score: {score:g}\n{reason}".rstrip()
 
 
 def parse_score(reply: str, rubric: Rubric) -> ParsedScore:
-    """Read the score that ``reply`` states; never guess one.
+    """Parse the score that a judge's reply states.
 
-    Read are "score: 4" in any case, spacing or markup ("**Score** = 4", "score: 4/5") and, only where nothing is
-    labelled so, "4 out of 5" or "4/5" at the end of a clause. A number outside the rubric's scale, one on another
-    scale (8/10), a range (3-4), and two statements that differ are no score: ``detail`` says which of them it was.
+    The parser accepts "score: 4" in any case, spacing or markup ("**Score** = 4", "score: 4/5"). Only if the reply has
+    no such label, it accepts "4 out of 5" or "4/5" at the end of a clause. The score is None, and ``detail`` has the
+    reason, for a number outside the rubric's scale, a number on another scale (8/10), a range (3-4), or two different
+    scores.
     """
     matches = list(_LABELLED.finditer(reply)) or list(_FRACTION.finditer(reply))
     if not matches:
@@ -188,12 +189,12 @@ def parse_score(reply: str, rubric: Rubric) -> ParsedScore:
 
 
 def parse_preference(reply: str, rubric: Rubric = PAIRWISE_RUBRIC) -> ParsedPreference:
-    """Read "better: first", "better: second" or "better: tie" from an evaluator's reply; two that differ are none.
+    """Parse "better: first", "better: second" or "better: tie" from an evaluator's reply.
 
-    Where the rubric is answered by one token, the reply must be one of its two.
+    Two different verdicts give None. If the rubric has ``tokens``, the reply must be one of the two tokens.
     """
     if rubric.tokens:
-        return _named_by_token(reply.strip(), rubric.tokens)
+        return _parse_token(reply.strip(), rubric.tokens)
     matches = list(_BETTER.finditer(reply))
     if not matches:
         return ParsedPreference(None, reply.strip(), "the reply names neither answer")
@@ -204,9 +205,10 @@ def parse_preference(reply: str, rubric: Rubric = PAIRWISE_RUBRIC) -> ParsedPref
 
 
 def average(judgements: Iterable[Judgement]) -> dict[str, AveragedScore]:
-    """Average the samples of each item, by item id in sorted order; a sample without a score is counted, not averaged.
+    """Average the samples of each item. A sample without a score is counted, but not averaged.
 
-    Raises ``InputError`` where an item has the same sample twice, or a score is not a finite number.
+    Returns the averages by item id, sorted by id. Raises ``InputError`` if an item has the same sample twice, or if a
+    score is not a finite number.
     """
     samples: dict[str, dict[int, float | None]] = {}
     for judgement in judgements:
@@ -214,12 +216,12 @@ def average(judgements: Iterable[Judgement]) -> dict[str, AveragedScore]:
             raise InputError(f"judgement {judgement.id}: its score {judgement.score} is not a finite number")
         of_item = samples.setdefault(judgement.item_id, {})
         if judgement.sample in of_item:
-            raise InputError(f"judgement {judgement.id} is there twice; each sample of an item counts once")
+            raise InputError(f"judgement {judgement.id} occurs twice; give each sample of an item once")
         of_item[judgement.sample] = judgement.score
     return {item_id: _averaged(item_id, samples[item_id]) for item_id in sorted(samples)}
 
 
-def _named_by_token(reply: str, tokens: tuple[str, str]) -> ParsedPreference:
+def _parse_token(reply: str, tokens: tuple[str, str]) -> ParsedPreference:
     if reply not in tokens:
         return ParsedPreference(None, reply, f"the reply is neither {tokens[0]!r} nor {tokens[1]!r}")
     return ParsedPreference(1.0 if reply == tokens[0] else 0.0)
@@ -237,19 +239,19 @@ def _averaged(item_id: str, samples: dict[int, float | None]) -> AveragedScore:
 
 
 def _fill(template: str, texts: dict[str, str]) -> str:
-    """One pass over the template: what is filled in is never looked at again."""
+    """Fill the template in one pass, so that placeholders in the filled-in texts are not replaced."""
     values = {**texts, "fence": _fence(tuple(texts.values()))}
     return re.sub(r"\{(" + "|".join(values) + r")\}", lambda match: values[match[1]], template)
 
 
 def _fence(texts: tuple[str, ...]) -> str:
-    """A marker made from the texts, tried again until it occurs in none of them."""
+    """A marker derived from the texts that occurs in none of them."""
     tries = (f"=={content_id(*texts, str(attempt))[:8]}==" for attempt in count())
     return next(fence for fence in tries if not any(fence in text for text in texts))
 
 
 def _problem(match: re.Match[str], rubric: Rubric) -> str:
-    """Why the number that a reply states is no score on this rubric, or nothing."""
+    """The reason why a stated number is not a valid score on this rubric; empty if it is."""
     scale = match[2]
     if scale is not None and float(scale) != rubric.highest:
         return f"the reply scores on a scale of {scale}, the rubric's highest is {rubric.highest:g}"
@@ -259,6 +261,6 @@ def _problem(match: re.Match[str], rubric: Rubric) -> str:
 
 
 def _without(reply: str, match: re.Match[str]) -> str:
-    """The reply without its statement: what follows it, and where nothing follows, what stood before it."""
+    """The reply without its score or verdict: the text after it, or the text before it if nothing follows."""
     after = reply[match.end() :].lstrip(" \t\r\n.,;:-*_`").rstrip()
     return after or reply[: match.start()].rstrip(" \t\r\n*_`\"'(").strip()

@@ -1,9 +1,9 @@
-"""From scored candidates to preference pairs.
+"""Preference pairs from scored candidates.
 
-A pair rule sees one prompt at a time and proposes pairs; core checks every proposal, so that no rule can make a pair
-whose sides are the same text or tied, and counts what was dropped by reason. Only answers that can teach reach a rule:
-refused, failed and empty ones do not, and neither do cut ones (at their length limit), because training would put an
-end token after a text that did not end. ``PairOptions.keep_cut`` takes those in, as the paper did.
+A pair rule proposes the pairs of one prompt at a time. Core checks every proposal, drops pairs whose texts are equal or
+whose scores are tied, and counts the dropped ones by reason. A rule gets usable answers only, without refused, failed
+and empty ones. Answers that were cut at their length limit are also left out, because training would add an end token
+to an unfinished text. ``PairOptions.keep_cut`` includes them, as the paper did.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Answer:
     id: str
     text: str
     score: float | None = None
-    """The judge's average score; None where there is none."""
+    """The judge's averaged score; None if the answer has no score."""
 
     @property
     def words(self) -> int:
-        """Length in words, as whitespace separates them."""
+        """Length in words, separated by whitespace."""
         return len(self.text.split())
 
 
 @frozen
 class Group:
-    """What a rule sees of one prompt: the usable answers, in order of their ids, and the demonstration, if any."""
+    """The input of a pair rule: a prompt, its usable answers sorted by id, and its demonstration, if there is one."""
 
     prompt: Prompt
     answers: tuple[Answer, ...]
@@ -51,36 +51,36 @@ class Group:
 
 @frozen
 class PairOptions:
-    """What a recipe may set for its pair rule."""
+    """The options of a pair rule."""
 
     seed: int = 0
-    """For whatever a rule draws, ties among the best included."""
+    """Seed of all random choices, such as that among several best answers."""
     margin: float = 0.0
-    """Least difference of scores between the two sides; a tie never makes a pair, whatever the margin."""
+    """Minimum difference of the scores of the two sides. A tie never makes a pair, even if the margin is 0."""
     near_best: float = 0.5
-    """``length-controlled`` only: answers that score at most so much less than the best are as good."""
+    """``length-controlled`` only: an answer counts as good if it scores at most this much less than the best one."""
     length_ratio: float = 1.25
-    """``similar-length`` only: the longer side has at most so many times the words of the shorter one."""
+    """``similar-length`` only: maximum ratio of the number of words of the longer side to that of the shorter side."""
     keep_cut: bool = False
-    """Whether answers that hit their length limit may be sides."""
+    """Whether answers that reached their length limit may be sides of a pair."""
 
 
 Proposal: TypeAlias = tuple[Answer, Answer] | str
-"""A pair (chosen, rejected), or the reason why a prompt has none."""
+"""A pair (chosen, rejected), or the reason why the prompt has no pair."""
 
 PairRule: TypeAlias = Callable[[Group, PairOptions], Iterable[Proposal]]
-"""Proposes the pairs of one prompt. Plugins offer their own through ``PluginInfo.pair_rules``."""
+"""A function that proposes the pairs of one prompt. Plugins offer rules of their own in ``PluginInfo.pair_rules``."""
 
 
 @frozen
 class Pairing:
-    """The pairs of all prompts, and what did not become one."""
+    """The pairs of all prompts, and the counts of everything that was dropped."""
 
     preferences: tuple[Preference, ...]
     """Sorted by prompt id and id."""
     dropped: Mapping[str, int] = field(factory=dict)
-    """Counts by reason. "answer ..." and "demonstration ..." count single texts that no rule saw, every other reason
-    counts pairs that were proposed, or prompts without one."""
+    """Counts by reason. The reasons "answer ..." and "demonstration ..." count texts that the rule did not get; all
+    other reasons count proposed pairs, or prompts without a pair."""
 
 
 def pair(
@@ -93,8 +93,9 @@ def pair(
 ) -> Pairing:
     """Build the preference pairs of every prompt with ``rule``.
 
-    ``prompts`` and ``demonstrations`` go by prompt id, ``scores`` (averaged) by candidate id. Nothing depends on the
-    order in which candidates come. Raises ``InputError`` where a candidate answers an unknown prompt or is there twice.
+    ``prompts`` and ``demonstrations`` are by prompt id, ``scores`` (averaged) by candidate id. The result does not
+    depend on the order of the candidates. Raises ``InputError`` if a candidate answers an unknown prompt or occurs
+    twice.
     """
     options = options or PairOptions()
     dropped: Counter[str] = Counter()
@@ -107,7 +108,10 @@ def pair(
 
 
 def best_worst(group: Group, options: PairOptions) -> Iterator[Proposal]:
-    """The highest score against the lowest, one pair a prompt (Yuan et al., 2024, section 2.3); ties are drawn."""
+    """The highest-scoring answer against the lowest-scoring one, one pair per prompt (Yuan et al., 2024, section 2.3).
+
+    Among answers with equal scores, one is drawn by seed.
+    """
     scored = group.scored
     if len(scored) < 2:
         yield "fewer than two scored answers"
@@ -116,8 +120,8 @@ def best_worst(group: Group, options: PairOptions) -> Iterator[Proposal]:
 
 
 def random_pairs(group: Group, options: PairOptions) -> Iterator[Proposal]:
-    """Two different answers in random order, whatever their scores: the control that shows what judging adds."""
-    # A text that was sampled often stands once, or the draw would prefer it: a signal that a control must not have.
+    """Two different answers in random order, independent of their scores: the control that shows what judging adds."""
+    # Each distinct text counts once: otherwise frequent texts would be drawn more often, and the control has a signal.
     distinct = {answer.text.strip(): answer for answer in reversed(group.answers)}
     if len(distinct) < 2:
         yield "fewer than two different answers"
@@ -127,7 +131,7 @@ def random_pairs(group: Group, options: PairOptions) -> Iterator[Proposal]:
 
 
 def demonstration_vs_own(group: Group, options: PairOptions) -> Iterator[Proposal]:
-    """The teacher's answer against one of the student's own, drawn by seed."""
+    """The teacher's answer against one of the student's answers, drawn by seed."""
     if group.demonstration is None:
         yield "no demonstration"
     elif not group.answers:
@@ -147,29 +151,29 @@ def demonstration_vs_worst(group: Group, options: PairOptions) -> Iterator[Propo
 
 
 def all_ordered(group: Group, options: PairOptions) -> Iterator[Proposal]:
-    """Every two answers whose scores differ, the higher one chosen."""
+    """Every two answers whose scores differ; the one with the higher score is chosen."""
     if len(group.scored) < 2:
         yield "fewer than two scored answers"
     yield from _ordered(group.scored)
 
 
 def length_controlled(group: Group, options: PairOptions) -> Iterator[Proposal]:
-    """The shortest of the answers that are nearly as good as the best, against the lowest score.
+    """The shortest of the answers that are nearly as good as the best, against the one with the lowest score.
 
-    So that a judge that likes length does not teach length.
+    The rule counters the length bias of a judge. ``PairOptions.near_best`` sets which answers are nearly as good.
     """
     scored = group.scored
     if len(scored) < 2:
         yield "fewer than two scored answers"
     else:
-        least = _score(_highest(scored, options)) - options.near_best
-        good = [answer for answer in scored if _score(answer) >= least]
+        threshold = _score(_highest(scored, options)) - options.near_best
+        good = [answer for answer in scored if _score(answer) >= threshold]
         shortest = min(good, key=lambda answer: (answer.words, -_score(answer), _draw(options, answer)))
         yield shortest, _lowest(scored, options)
 
 
 def similar_length(group: Group, options: PairOptions) -> Iterator[Proposal]:
-    """The widest margin among pairs of similar length, so that length alone can't be what is learned."""
+    """The pair with the largest score margin among pairs of similar length, so that a pair does not reward length."""
     similar = [sides for sides in _ordered(group.scored) if _similar_length(*sides, options.length_ratio)]
     if not similar:
         yield "no two scored answers of similar length"
@@ -186,7 +190,7 @@ RULES: Mapping[str, PairRule] = {
     "length-controlled": length_controlled,
     "similar-length": similar_length,
 }
-"""The rules that come with core, by the names that a recipe uses."""
+"""The built-in rules, by the names that a recipe uses."""
 
 
 def _usable_answers(
@@ -204,7 +208,7 @@ def _usable_answers(
                 f"candidate {candidate.id} answers prompt {candidate.prompt_id}, which is not among the prompts"
             )
         if candidate.id in seen:
-            raise InputError(f"candidate {candidate.id} is there twice; each candidate of a prompt counts once")
+            raise InputError(f"candidate {candidate.id} occurs twice; give each candidate once")
         seen.add(candidate.id)
         if reason := _unusable(candidate.outcome, candidate.text, options):
             dropped[f"answer {reason}"] += 1
@@ -225,7 +229,7 @@ def _usable_demonstration(
 
 
 def _unusable(outcome: Outcome, text: str, options: PairOptions) -> str:
-    """Why a text cannot be a side, or nothing."""
+    """The reason why a text cannot be a side of a pair; empty if it can."""
     kept = outcome is Outcome.ANSWERED or (outcome is Outcome.CUT and options.keep_cut)
     if not kept:
         return outcome.value
@@ -233,7 +237,7 @@ def _unusable(outcome: Outcome, text: str, options: PairOptions) -> str:
 
 
 def _pairs_of(rule: PairRule, group: Group, options: PairOptions, dropped: Counter[str]) -> list[Preference]:
-    """The checked pairs of one prompt, each once."""
+    """The checked pairs of one prompt, without duplicates."""
     pairs: dict[str, Preference] = {}
     proposals = list(rule(group, options))
     for proposal in proposals:
@@ -249,7 +253,7 @@ def _pairs_of(rule: PairRule, group: Group, options: PairOptions, dropped: Count
 
 
 def _problem(chosen: Answer, rejected: Answer, options: PairOptions) -> str:
-    """Why two answers are no pair, or nothing. It holds for every rule, a stranger's too."""
+    """The reason why two answers are not a valid pair; empty if they are. Applies to every rule, plugins' included."""
     if not chosen.text.strip() or not rejected.text.strip():
         return "empty text"
     if chosen.text.strip() == rejected.text.strip():
@@ -277,7 +281,7 @@ def _preference(prompt: Prompt, chosen: Answer, rejected: Answer) -> Preference:
 
 
 def _draw(options: PairOptions, *answers: Answer) -> bytes:
-    """A random-looking number that belongs to these answers under this seed, wherever they stand in a list."""
+    """A pseudo-random value of these answers that depends on their ids and the seed, not on their positions."""
     return hashlib.sha256("\x1f".join([str(options.seed), *(answer.id for answer in answers)]).encode()).digest()
 
 
@@ -293,7 +297,7 @@ def _shuffled(answers: Iterable[Answer], options: PairOptions) -> list[Answer]:
 
 def _score(answer: Answer) -> float:
     if answer.score is None:
-        raise InputError(f"answer {answer.id} has no score; a rule that compares scores takes ``Group.scored``")
+        raise InputError(f"answer {answer.id} has no score; a rule that compares scores must use ``Group.scored``")
     return answer.score
 
 

@@ -1,8 +1,8 @@
-"""Fresh prompts from a model: how it is asked for a list of them, how its reply is read, and which of them are kept.
+"""Prompts written by a model: the request for a list of prompts, the parser of the reply, and the filter of prompts.
 
-Self-instruct (Wang et al., 2023) as self-rewarding uses it (Yuan et al., 2024, section 2.2): a few prompts that people
-wrote are shown, and the model continues the list. A reply is read strictly. What is not wholly an item of the list is
-dropped and counted, because a half prompt, or one with a remark behind it, would become a question to train on.
+This is self-instruct (Wang et al., 2023) as self-rewarding uses it (Yuan et al., 2024, section 2.2): the request shows
+a few human-written prompts, and the model continues the list. The parser is strict. Text that is not a complete item of
+the list is dropped and counted, because an incomplete prompt, or one followed by a remark, would be trained on.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from attrs import field, frozen
 CUT_OFF = "cut off"
 STRAY = "not an item of the list"
 SHOWN_CHARACTERS = 500
-"""Length up to which a seed prompt is shown: eight of them and the reply fit into 2,048 tokens."""
+"""Maximum number of characters of a seed prompt that is shown. Eight such prompts and a reply fit into 2,048 tokens."""
 
 
 @frozen
 class Listing:
-    """A way to write a list of prompts down, and to read one."""
+    """A text format for lists of prompts, with its writer and its parser."""
 
     name: str
     introduction: str
@@ -30,17 +30,17 @@ class Listing:
     closing: str
 
     def ask(self, examples: Sequence[str]) -> str:
-        """The request that shows ``examples`` and asks for more. An example is one that ``can_show`` accepts."""
+        """Return the request that shows ``examples`` and asks for more. ``can_show`` must accept each example."""
         shown = "\n".join(f"{self.opening}{example}{self.closing}" for example in examples)
         return f"{self.introduction}\n{shown}\n"
 
     def can_show(self, prompt: str) -> bool:
-        """Whether a prompt can stand in the list without being mistaken for two, or for the list's own marks."""
+        """Return whether a prompt can be an item of the list: it is not empty and contains no marks of the list."""
         marks = [mark for mark in (self.opening, self.closing) if mark] or ["\n"]
         return bool(prompt.strip()) and not any(mark in prompt for mark in marks)
 
     def read(self, reply: str, cut: bool) -> ParsedListing:
-        """The prompts in a reply, in its order. ``cut`` says that the reply hit its length limit."""
+        """Parse the prompts in a reply, in their order. ``cut`` is true if the reply reached its length limit."""
         return self._read_marked(reply) if self.opening else self._read_lines(reply, cut)
 
     def _read_marked(self, reply: str) -> ParsedListing:
@@ -69,11 +69,11 @@ class Listing:
 
 @frozen
 class ParsedListing:
-    """What a reply held."""
+    """The content of a reply."""
 
     prompts: tuple[str, ...]
     dropped: Mapping[str, int] = field(factory=dict)
-    """Items that were none, by reason."""
+    """Number of dropped items by reason."""
 
 
 _BULLET = re.compile(r"^\s*(?:[-*\u2022]|\(?\d{1,3}[.)])\s+")
@@ -88,17 +88,17 @@ TAGS = Listing(
     opening="<task>",
     closing="</task>",
 )
-"""The published code's form: prompts of several lines can stand in it, and a cut or a remark is seen."""
+"""The format of the published code. Prompts may have several lines; truncated items and remarks are detected."""
 
 LINES = Listing(name="lines", introduction="tasks:", opening="", closing="")
-"""A prompt a line, for models that are too small to keep to marks."""
+"""One prompt per line, for models that are too small to use the tags reliably."""
 
 LISTINGS = {listing.name: listing for listing in (TAGS, LINES)}
 
 
 @frozen
 class PromptLimits:
-    """Which prompts are fit to be trained on."""
+    """Limits on the length of a prompt, in characters."""
 
     min_characters: int = 10
     max_characters: int = 2000
@@ -114,10 +114,10 @@ _ALLOWED_CONTROLS = "\n\t"
 
 
 def prompt_problem(text: str, limits: PromptLimits) -> str:
-    """Why a text is no prompt to train on, or nothing.
+    """Return the reason why a text cannot be used as a prompt, or an empty string if it can.
 
-    Unsafe to parse are controls, invisible direction marks and the special tokens of chat templates: in a template or
-    between a judge's fences, they would end the turn in which they stand.
+    Control characters, invisible direction marks and special tokens of chat templates are "unsafe to parse": in a chat
+    template or between the fences of a judge prompt, they could end the turn that contains them.
     """
     length = len(text.strip())
     if length < limits.min_characters:
@@ -130,12 +130,12 @@ def prompt_problem(text: str, limits: PromptLimits) -> str:
 
 
 def showable(seeds: Sequence[str], listing: Listing) -> list[str]:
-    """The seeds that a request can show: short ones, so that several fit, which the list's own marks do not break."""
+    """Return the seeds that a request can show: at most 500 characters long, without marks of the list."""
     return [seed for seed in seeds if len(seed) <= SHOWN_CHARACTERS and listing.can_show(seed)]
 
 
 def few_shots(seeds: Sequence[str], shots: int, seed: int) -> list[str]:
-    """``shots`` different examples of one request, drawn by ``seed``; all of them where there are fewer."""
+    """Draw the examples of one request by ``seed``: ``shots`` different seeds, or all if there are fewer."""
     return random.Random(seed).sample(seeds, min(shots, len(seeds)))
 
 
@@ -143,7 +143,7 @@ def _is_hidden(letter: str) -> bool:
     category = unicodedata.category(letter)
     if category in ("Cc", "Cs"):
         return letter not in _ALLOWED_CONTROLS
-    return category == "Cf" and letter not in "\u200c\u200d"  # joiners, which some scripts and emoji need
+    return category == "Cf" and letter not in "\u200c\u200d"  # these joiners are needed by some scripts and emoji
 
 
 def _counted(dropped: Mapping[str, int]) -> dict[str, int]:

@@ -1,1 +1,1 @@
-"""From the artifacts of a run, or from files, to figures."""
+"""Results computed from the artifacts of a run or from files."""

@@ -1,4 +1,4 @@
-"""AlpacaEval's files: outputs and annotations, as a JSON list or as JSON lines, and the tables of length control."""
+"""Files of AlpacaEval: outputs and annotations, as a JSON list or JSON lines, and the tables of length control."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WEIGHTS = "length_controlled_weights.csv"
 _WEIGHT_COLUMNS = ("np.tanh(std_delta_len)", "instruction_difficulty", "not_gamed_baseline.astype(float)")
 
 Place = tuple[str, Mapping[str, Any]]
-"""Where a row stands, for messages, and the row."""
+"""The location of a row, for error messages, and the row."""
 
 
 @frozen
 class Output:
-    """One answer of a model, as the leaderboard takes it."""
+    """One answer of a model, in the form of the leaderboard."""
 
     instruction: str
     output: str
@@ -35,23 +35,23 @@ class Output:
 
 
 def read_outputs(path: Path) -> list[Output]:
-    """A ``model_outputs.json``: rows with ``instruction``, ``output`` and ``generator``.
+    """Read a ``model_outputs.json``: rows with ``instruction``, ``output`` and ``generator``.
 
-    Raises ``InputError`` with file and row where one has another form, an instruction is there twice, or the rows are
-    of several models.
+    Raises ``InputError`` with file and row if a row has another form, if an instruction occurs twice, or if there are
+    several models.
     """
     outputs = [_output(place, row) for place, row in read_list(path)]
     _check_distinct(path, [output.instruction for output in outputs])
     if len(names := {output.generator for output in outputs}) > 1:
-        raise InputError(f"{path}: answers of several models ({', '.join(sorted(names))}); one file holds one model's")
+        raise InputError(f"{path}: answers of several models ({', '.join(sorted(names))}); use one file per model")
     return outputs
 
 
 def read_annotations(path: Path) -> list[Annotation]:
-    """An ``annotations.json``: rows with ``instruction``, both outputs and generators, and ``preference``.
+    """Read an ``annotations.json``: rows with ``instruction``, both outputs and generators, and ``preference``.
 
-    A preference of null or NaN is an unparsed reply. Raises ``InputError`` with file and row where one has another
-    form; ``evaluation.alpaca_eval`` checks the values.
+    A preference of null or NaN is an unparsed reply. Raises ``InputError`` with file and row if a row has another form
+    or if an instruction occurs twice. The range of the preferences is checked by ``evaluation.alpaca_eval``.
     """
     annotations = [_annotation(place, row) for place, row in read_list(path)]
     _check_distinct(path, [annotation.instruction for annotation in annotations])
@@ -59,7 +59,10 @@ def read_annotations(path: Path) -> list[Annotation]:
 
 
 def read_tables(folder: Path) -> LengthTables:
-    """The two tables of length control. Raises ``InputError`` where a file is not there or not such a table."""
+    """Read the two tables of length control from a folder.
+
+    Raises ``InputError`` if a file does not exist or has other columns.
+    """
     difficulty = [_number(row, "instruction_difficulty", place) for place, row in _read_csv(folder / DIFFICULTY)]
     weights = {
         str(row[""]): Weights(*(_number(row, column, place) for column in _WEIGHT_COLUMNS))
@@ -69,12 +72,15 @@ def read_tables(folder: Path) -> LengthTables:
 
 
 def write_list(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as the JSON list that alpaca_eval reads; whole or not at all."""
+    """Write rows atomically as a JSON list, which alpaca_eval can read."""
     write_json(path, list(rows))
 
 
 def read_list(path: Path) -> Iterator[Place]:
-    """The rows of a JSON list or of JSON lines, each with its place. Raises ``InputError`` with the place."""
+    """Yield the rows of a JSON list or of JSON lines, each with its location.
+
+    Raises ``InputError`` with the location if a row is not a JSON object, or if there are no rows.
+    """
     try:
         with path.open("rb") as file:
             is_list = file.read(4096).lstrip().startswith(b"[")
@@ -90,7 +96,7 @@ def read_list(path: Path) -> Iterator[Place]:
 
 
 def text_in(row: Mapping[str, Any], key: str, place: str) -> str:
-    """The text under a key. Raises ``InputError`` where there is none; it may be empty."""
+    """Return the text of a row's key; it may be empty. Raises ``InputError`` if it is missing or not a text."""
     value = row.get(key)
     if not isinstance(value, str):
         raise InputError(f"{place}: `{key}` must be a text; the row has {', '.join(map(str, row)) or 'no keys'}")
@@ -106,7 +112,7 @@ def _read_json(path: Path) -> Iterator[Place]:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number}: a {type(row).__name__}, where one JSON object is expected")
+            raise InputError(f"{path}, row {number}: expected one JSON object, found a {type(row).__name__}")
         yield f"{path}, row {number}", row
 
 
@@ -146,7 +152,7 @@ def _check_distinct(path: Path, instructions: Iterable[str]) -> None:
     seen: set[str] = set()
     for number, instruction in enumerate(instructions, 1):
         if instruction in seen:
-            raise InputError(f"{path}, row {number}: the instruction {instruction[:60]!r} is there twice")
+            raise InputError(f"{path}, row {number}: the instruction {instruction[:60]!r} occurs twice")
         seen.add(instruction)
 
 
@@ -154,7 +160,7 @@ def _read_csv(path: Path) -> Iterator[Place]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); --tables names its folder") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the folder given by --tables") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start})") from error
     for number, row in enumerate(csv.DictReader(text.splitlines()), 2):

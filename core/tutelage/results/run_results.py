@@ -1,4 +1,4 @@
-"""What the stand-alone measures take from a run: its contests, its models' answers, scores and own judging."""
+"""The results of runs for ``tutelage evaluate``: contests, answers, scores and judgements of their models."""
 
 from __future__ import annotations
 
@@ -26,40 +26,45 @@ from tutelage.runs.run import Run
 T = TypeVar("T")
 
 METRICS = ("gold_score", "gold_exact", "answer_words")
-_TOP = 5.0
+"""Metrics of a single answer."""
+_HIGHEST = 5.0
+"""Highest score of the gold rubric."""
 
 
 @frozen
 class RunResults:
-    """The measured artifacts of one run, over all its seeds."""
+    """The results of one run, over all its seeds."""
 
     name: str
-    """The folder's name: says which run a model is of, where there are several."""
+    """Name of the run's folder. It identifies the run of a model if there are several runs."""
     reader: Reader
 
     @classmethod
     def open(cls, root: Path) -> RunResults:
-        """Read a run. Raises ``InputError`` where there is none, or it has no evaluation."""
+        """Open a run. Raises ``InputError`` if the folder holds no run, or if its recipe has no evaluation."""
         run = Run.open(root)
         if run.recipe.evaluation is None:
-            raise InputError(f"{root}: its recipe has no evaluation, so nothing of it was measured")
+            raise InputError(f"{root}: the run was not evaluated, because its recipe has no evaluation")
         return cls(root.resolve().name, Reader(run))
 
     @property
     def run(self) -> Run:
-        """The run that is read."""
+        """The run."""
         return self.reader.run
 
     def models(self) -> list[str]:
-        """Ids of all models."""
+        """Return the ids of all models."""
         return [model.id for model in self.run.plan.models_of(self.run.recipe.seeds[0])]
 
     def contests(self) -> tuple[list[Contest], list[Verdict]]:
-        """What was compared under every seed, and the stored verdicts."""
-        return self.reader.asked(None)
+        """Return the contests of all seeds and their stored verdicts."""
+        return self.reader.contests(None)
 
     def answers(self, model: str) -> Answers:
-        """A model's greedy answers to the held-out prompts, under every seed. Raises ``InputError`` for no model."""
+        """Return a model's greedy answers to the held-out prompts, for all seeds.
+
+        Raises ``InputError`` if the run has no such model.
+        """
         self._check(model)
         prompts: dict[str, str] = {}
         texts = {}
@@ -74,19 +79,25 @@ class RunResults:
         return Answers(model, prompts, texts)
 
     def observed(self, model: str, metric: str) -> ObservedModel:
-        """A metric of each of a model's greedy answers. Raises ``InputError`` for no such model."""
+        """Return a metric of each of a model's greedy answers, for all seeds.
+
+        ``metric`` is one of ``METRICS``. Raises ``InputError`` if the run has no such model.
+        """
         self._check(model)
         values = [(one, _measured_value(one, metric)) for one in self.reader.answers(model, "greedy", None)]
         found = tuple(Observation(one.prompt_id, value, one.seed) for one, value in values if value is not None)
         return ObservedModel(model, found, len(values) - len(found))
 
     def agreement(self) -> list[AgreementResult]:
-        """How well each model's own judging agrees with the gold, over all seeds."""
+        """Return the agreement of each model, as a judge, with the gold, over all seeds."""
         seeds = self.run.recipe.seeds
         return [evolve(result, seed=None) for result in self.reader.agreement(seeds[0] if len(seeds) == 1 else None)]
 
     def judged(self, model: str) -> list[JudgedItem]:
-        """A model's judging of its own sampled answers, with the gold. Empty where the run measured none."""
+        """Return a model's judgements of its own sampled answers, with the gold scores, for all seeds.
+
+        Empty if the run has no such judgements. Raises ``InputError`` if the run has no such model.
+        """
         self._check(model)
         return [item for seed in self.run.recipe.seeds for item in self._judged(model, seed)]
 
@@ -116,20 +127,21 @@ class RunResults:
 
 
 def head_to_head_of_runs(runs: Sequence[RunResults]) -> HeadToHead:
-    """All stored comparisons of one run, or of several, whose models are then named after their run's folder.
+    """Compute the head-to-head results from the stored verdicts of one or several runs.
 
-    Raises ``InputError`` where two runs have folders of one name.
+    With several runs, the name of a run's folder is added to the names of its models. Raises ``InputError`` if two runs
+    have folders of the same name.
     """
     if len(runs) == 1:
         return head_to_head(*runs[0].contests(), runs[0].reader.order())
     if len({run.name for run in runs}) < len(runs):
-        raise InputError(f"two of the runs have folders of one name: {', '.join(run.name for run in runs)}")
+        raise InputError(f"two of the runs have folders of the same name: {', '.join(run.name for run in runs)}")
     contests: list[Contest] = []
     verdicts: list[Verdict] = []
     for run in runs:
-        asked, said = run.contests()
-        contests += (_of_run(contest, run.name) for contest in asked)
-        verdicts += (evolve(one, comparison_id=f"{run.name}|{one.comparison_id}") for one in said)
+        its_contests, its_verdicts = run.contests()
+        contests += (_of_run(contest, run.name) for contest in its_contests)
+        verdicts += (evolve(one, comparison_id=f"{run.name}|{one.comparison_id}") for one in its_verdicts)
     return head_to_head(contests, verdicts)
 
 
@@ -143,4 +155,4 @@ def _measured_value(answer: GradedAnswer, metric: str) -> float | None:
         return answer.words
     if answer.gold is None:
         return None
-    return answer.gold if metric == "gold_score" else float(answer.gold == _TOP)
+    return answer.gold if metric == "gold_score" else float(answer.gold == _HIGHEST)

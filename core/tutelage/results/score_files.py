@@ -1,8 +1,8 @@
-"""Files of scores, as a judge gave them or as the paper's code wrote them: read for agreement, calibration, difference.
+"""Readers of score files, for agreement, calibration and differences of models.
 
-Three kinds of JSON lines are read, one kind a file: our judgements (``item_id``, ``sample``, ``score``), rows of the
-published code (``prompt_id`` and ``completion``), and plain rows (``id``, ``score`` and perhaps ``prompt_id``,
-``seed``). The prompt of an answer is what its id says before the last "/", where a row does not name it.
+A JSON-lines file has rows of one of three kinds: judgements of tutelage (``item_id``, ``sample``, ``score``), rows of
+the paper's published code (``prompt_id`` and ``completion``), or plain rows (``id``, ``score``, optionally
+``prompt_id`` and ``seed``). If a row has no prompt id, it is the part of the answer's id before the last "/".
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ FORMATS = (
 
 @frozen
 class ObservedModel:
-    """A model's values from a file, and how many of its rows had none."""
+    """The values of one model, from a file or from a run."""
 
     name: str
+    """Name of the model."""
     observations: tuple[Observation, ...]
     left_out: int
+    """Number of rows without a value."""
 
 
 def read_ratings(path: Path) -> list[Rating]:
-    """The ratings of a score file, the samples of an answer averaged.
+    """Read the ratings of a score file; the samples of an answer are averaged.
 
-    Raises ``InputError`` with file and line where a row is of another kind than the first, a score is no finite number
-    or an id is there twice.
+    Raises ``InputError`` with file and line if a row is of another kind than the first one, if a score is not a finite
+    number, or if a sample occurs twice.
     """
     rows = _rows(path)
     kind = _kind(path, rows)
@@ -57,15 +59,16 @@ def read_ratings(path: Path) -> list[Rating]:
         found = [_rating(row, f"{path}, line {line}") for line, row in rows]
     for rating in found:
         if rating.score is not None and not math.isfinite(rating.score):
-            raise InputError(f"{path}: item {rating.id} has the score {rating.score}; no score is null")
+            raise InputError(f"{path}: item {rating.id} has the score {rating.score}; use null for no score")
     return found
 
 
 def read_judged(path: Path, gold: Path | None = None, answers: Path | None = None) -> list[JudgedItem]:
-    """A judge's opinions with every sample, the gold and the answers' lengths where they are given.
+    """Read all samples of a judge's scores, with the gold scores and the lengths of the answers, if given.
 
-    ``answers`` holds our candidates, or the published code's (``prompt_id``, ``completion`` with texts). Without it,
-    or for an answer that it does not hold, the length is 0. Raises ``InputError`` as ``read_ratings``.
+    ``answers`` is a file with candidates of tutelage or of the published code (``prompt_id``, ``completion`` with
+    texts). Without it, or for an answer that it does not contain, the length is 0. Raises ``InputError`` as
+    ``read_ratings`` does.
     """
     known = {rating.id: rating for rating in read_ratings(path)}
     samples = _samples(path) if _kind(path, _rows(path)) == "judgement" else {}
@@ -78,10 +81,11 @@ def read_judged(path: Path, gold: Path | None = None, answers: Path | None = Non
 
 
 def read_observations(path: Path) -> ObservedModel:
-    """One value a prompt or answer of one model, to be compared with another's.
+    """Read the values of one model, one per prompt or answer, for a comparison with another model.
 
-    Read are the kinds of ``read_ratings``, rows with ``prompt_id`` and ``value``, and AlpacaEval's annotations (a JSON
-    list), of which the value is the probability of a win. Rows without a value are left out and counted.
+    The file has rows of a kind of ``read_ratings``, rows with ``prompt_id`` and ``value``, or AlpacaEval's annotations
+    (a JSON list), whose value is the probability of a win. Rows without a value are left out and counted. Raises
+    ``InputError`` with file and line for other rows.
     """
     if _is_json_list(path):
         annotations = read_annotations(path)
@@ -98,16 +102,16 @@ def read_observations(path: Path) -> ObservedModel:
 
 
 def prompt_of(id: str) -> str:
-    """The prompt of an answer: its id before the last "/", or all of it."""
+    """Return the prompt id of an answer's id: the part before the last "/", or the whole id if it has none."""
     return id.rpartition("/")[0] or id
 
 
 def check_overlap(judge: Sequence[Rating], gold: Sequence[Rating]) -> None:
-    """Raise ``InputError`` where two sets of ratings have no item in common."""
+    """Raise ``InputError`` if two sets of ratings have no item in common."""
     if judge and gold and not {(one.seed, one.id) for one in judge} & {(one.seed, one.id) for one in gold}:
         raise InputError(
             f"judge and gold have no item in common (judge: {judge[0].id!r}, gold: {gold[0].id!r}); "
-            "are they of the same answers?"
+            "give scores of the same answers"
         )
 
 
@@ -119,12 +123,12 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _kind(path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
-    """judgement, published or plain: what all rows of a file are."""
+    """The kind of all rows of a file: judgement, published or plain."""
     first = ""
     for line, row in rows:
         kind = _kind_of(row)
         if not kind or (first and kind != first):
-            raise InputError(f"{path}, line {line}: has {', '.join(sorted(row)) or 'no keys'}; {FORMATS}")
+            raise InputError(f"{path}, line {line}: the row has {', '.join(sorted(row)) or 'no keys'}; {FORMATS}")
         first = kind
     return first
 
@@ -152,7 +156,7 @@ def _finite(row: Mapping[str, Any], key: str, place: str) -> float | None:
     if value is None and key in row:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{place}: `{key}` must be a finite number, or null where there is none, not {value!r}")
+        raise InputError(f"{place}: `{key}` must be a finite number or null, not {value!r}")
     return float(value)
 
 
@@ -171,7 +175,7 @@ def _samples(path: Path) -> dict[str, tuple[float | None, ...]]:
 
 
 def _words(path: Path) -> dict[str, int]:
-    """Length in words of each answer, by its id."""
+    """Length in words of each answer, by the answer's id."""
     if not all("completion" in row for _, row in _rows(path)):
         return {candidate.id: len(candidate.text.split()) for candidate in read_records(path, Candidate)}
     words: dict[str, int] = {}
@@ -179,7 +183,7 @@ def _words(path: Path) -> dict[str, int]:
         place = f"{path}, line {line}"
         prompt_id, texts = text_in(row, "prompt_id", place), row["completion"]
         if not isinstance(texts, Mapping):
-            raise InputError(f"{place}: expected, under completion, the answers by number")
+            raise InputError(f"{place}: expected the answers by number under the key completion")
         words |= {f"{prompt_id}/{number}": len(text_in(texts, number, place).split()) for number in texts}
     return words
 

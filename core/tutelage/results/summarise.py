@@ -1,4 +1,4 @@
-"""From a run's artifacts to its summary: reads everything once, by seed, then asks ``evaluation`` for the figures."""
+"""The summary of a run: reads the run's artifacts by seed, and computes the metrics with ``evaluation``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tutelage.runs.run import Run
 from tutelage.runs.store import FinishedStep
 
 Graded = dict[str, dict[str, list[GradedAnswer]]]
-"""Model id to decoding to graded answers."""
+"""Graded answers by model id and decoding (``greedy`` or ``sampled``)."""
 AGREEMENT_METRICS = (
     "pairwise_accuracy",
     "five_best",
@@ -52,7 +52,7 @@ AGREEMENT_METRICS = (
 
 
 def write_summary(run: Run) -> None:
-    """Write the tables under ``evaluation/`` and, last, ``summary.json``."""
+    """Write the CSV tables under ``evaluation/``, and then ``summary.json``."""
     summary, store = summarise(run), run.store
     rows = {"models": summary.models, "differences": summary.differences, "agreement": summary.agreement}
     for name, results in rows.items():
@@ -62,11 +62,11 @@ def write_summary(run: Run) -> None:
 
 
 def summarise(run: Run) -> Summary:
-    """All figures of a finished run."""
+    """Compute the summary of a run whose other steps are finished."""
     reader, recipe = Reader(run), run.recipe
     scopes: list[int | None] = [*recipe.seeds, *([None] if len(recipe.seeds) > 1 else [])]
     training = tuple(reader.training())
-    everything = reader.head_to_head(scopes[-1])
+    overall = reader.head_to_head(scopes[-1])
     return Summary(
         schema=SCHEMA,
         recipe=recipe.name,
@@ -76,7 +76,7 @@ def summarise(run: Run) -> Summary:
         comparisons=tuple(result for scope in scopes for result in reader.comparisons(scope)),
         agreement=tuple(result for scope in scopes for result in reader.agreement(scope)),
         training=training,
-        evaluator=Evaluator(everything.position_bias, everything.inconsistent),
+        evaluator=Evaluator(overall.position_bias, overall.inconsistent),
         steps=tuple(StepResult(step.output, step.counts) for step in _in_plan_order(run)),
         warnings=tuple(_warnings(training)),
     )
@@ -84,13 +84,16 @@ def summarise(run: Run) -> Summary:
 
 @frozen
 class Reader:
-    """Reads a run's artifacts, each once, and brings them into the form that ``evaluation`` takes."""
+    """Reads a run's artifacts and converts them to the inputs of ``evaluation``.
+
+    A scope is one seed, or None for all seeds.
+    """
 
     run: Run
     _graded: dict[int, Graded] = field(factory=dict, init=False)
 
     def graded(self, seed: int) -> Graded:
-        """Every model's answers of one seed with their gold scores."""
+        """Return every model's answers of one seed with their gold scores. The result is cached."""
         if seed not in self._graded:
             self._graded[seed] = {
                 model.id: {decoding: self._graded_answers(model, decoding) for decoding in self.decodings()}
@@ -99,20 +102,20 @@ class Reader:
         return self._graded[seed]
 
     def decodings(self) -> list[str]:
-        """``greedy``, and ``sampled`` where the recipe samples answers."""
+        """Return ``greedy``, and ``sampled`` if the recipe samples answers."""
         sampled = self.run.recipe.evaluation is not None and self.run.recipe.evaluation.sampled > 0
         return ["greedy", "sampled"] if sampled else ["greedy"]
 
     def seeds(self, scope: int | None) -> Sequence[int]:
-        """The seeds of a scope: one, or (None) all of them."""
+        """Return the seeds of a scope."""
         return self.run.recipe.seeds if scope is None else (scope,)
 
     def answers(self, model: str, decoding: str, scope: int | None) -> list[GradedAnswer]:
-        """One model's graded answers of a scope."""
+        """Return one model's graded answers in a scope."""
         return [answer for seed in self.seeds(scope) for answer in self.graded(seed)[model][decoding]]
 
     def models(self, scope: int | None) -> Iterator[ModelResult]:
-        """The metrics of each model."""
+        """Yield the metrics of each model."""
         for model in self.run.plan.models_of(self.run.recipe.seeds[0]):
             metrics = {
                 _prefix(decoding) + name: metric
@@ -122,7 +125,7 @@ class Reader:
             yield ModelResult(model.id, model.pipeline, model.iteration, model.parent, scope, metrics)
 
     def differences(self, scope: int | None) -> Iterator[Difference]:
-        """Each model against its parent, against M1, and a mirrored pipeline's model against its control."""
+        """Yield the differences of each model to its parent, to M1, and to the control that mirrors its pipeline."""
         for left, right in self._compared():
             metrics = {
                 _prefix(decoding) + name: metric
@@ -134,26 +137,26 @@ class Reader:
             yield Difference(left, right, scope, metrics)
 
     def comparisons(self, scope: int | None) -> Iterator[ComparisonResult]:
-        """Win, tie and loss of every two models that were compared."""
+        """Yield the head-to-head result of every two models that were compared."""
         for pair in self.head_to_head(scope).pairs:
             yield ComparisonResult(
                 pair.left, pair.right, scope, pair.wins, pair.ties, pair.losses, pair.unparsed, pair.n, pair.win_rate
             )
 
     def head_to_head(self, scope: int | None) -> HeadToHead:
-        """All comparisons of a scope. A later model stands left, so that its wins are wins."""
-        return head_to_head(*self.asked(scope), self.order())
+        """Return the head-to-head results of a scope. The later one of two models is on the left."""
+        return head_to_head(*self.contests(scope), self.order())
 
     def order(self) -> list[str]:
-        """The ids of the models, the last one first."""
+        """Return the ids of the models, the last one first."""
         return [model.id for model in reversed(self.run.plan.models_of(self.run.recipe.seeds[0]))]
 
-    def asked(self, scope: int | None) -> tuple[list[Contest], list[Verdict]]:
-        """What was compared in a scope, and the verdicts."""
+    def contests(self, scope: int | None) -> tuple[list[Contest], list[Verdict]]:
+        """Return the contests of a scope and their verdicts. The seed is added to the comparison ids."""
         contests: list[Contest] = []
         verdicts: list[Verdict] = []
         for seed in self.seeds(scope):
-            contests += self._contests(seed)
+            contests += self._contests_of(seed)
             verdicts += (
                 evolve(verdict, comparison_id=f"{seed}|{verdict.comparison_id}")
                 for verdict in self.run.store.read(self.run.evaluation_plan(seed).files.verdicts, Verdict)
@@ -161,7 +164,7 @@ class Reader:
         return contests, verdicts
 
     def agreement(self, scope: int | None) -> Iterator[AgreementResult]:
-        """Each model's own judging against the gold, on its own answers and on the mixed set."""
+        """Yield the agreement of each model, as a judge, with the gold, on its own answers and on the mixed answers."""
         if not self.run.evaluation_plan(self.run.recipe.seeds[0]).judges_measured:
             return
         mixed = [rating for seed in self.seeds(scope) for rating in self._mixed_gold(seed)]
@@ -174,7 +177,7 @@ class Reader:
                 yield AgreementResult(model.id, answers, scope, metrics)
 
     def training(self) -> Iterator[TrainingResult]:
-        """How each training went."""
+        """Yield the health of each training."""
         for step in self.run.plan.steps:
             if isinstance(step, Train):
                 yield TrainingResult(step.model, step.seed, self._health(step))
@@ -194,8 +197,8 @@ class Reader:
         pairs = [(model.id, model.parent) for model in models if model.parent]
         pairs += [(model.id, "M1") for model in models if model.iteration > 2]
         for name, control in self.run.recipe.controls.items():
-            last = range(2, self.run.recipe.iterations + 2)
-            pairs += [(f"M{iteration}/{control.mirrors}", f"M2/{name}") for iteration in last]
+            iterations = range(2, self.run.recipe.iterations + 2)
+            pairs += [(f"M{iteration}/{control.mirrors}", f"M2/{name}") for iteration in iterations]
         return pairs
 
     def _graded_answers(self, model: PlannedModel, decoding: str) -> list[GradedAnswer]:
@@ -203,7 +206,7 @@ class Reader:
         candidates = self.run.store.read(model.files.held_out(decoding), Candidate)
         return graded(candidates, {id: score.score for id, score in gold.items()}, model.seed)
 
-    def _contests(self, seed: int) -> Iterator[Contest]:
+    def _contests_of(self, seed: int) -> Iterator[Contest]:
         measures, evaluation = self.run.evaluation_plan(seed), self.run.recipe.evaluation
         if evaluation is None:
             return
@@ -233,8 +236,8 @@ class Reader:
         return ratings(averages, {item: item.partition("/")[0] for item in averages}, seed)
 
     def _own_gold(self, seed: int, model: str) -> list[Rating]:
-        taken = self.run.store.read(self.run.evaluation_plan(seed).files.prompts, Prompt)[: self._agreement_prompts]
-        wanted = {prompt.id for prompt in taken}
+        prompts = self.run.store.read(self.run.evaluation_plan(seed).files.prompts, Prompt)[: self._agreement_prompts]
+        wanted = {prompt.id for prompt in prompts}
         gold = average(self.run.store.read(self._files(seed, model).gold("sampled"), Judgement))
         scores = {item: score for item, score in gold.items() if item.partition("/")[0] in wanted}
         return ratings(scores, {item: item.partition("/")[0] for item in scores}, seed)
@@ -273,7 +276,7 @@ def _warnings(training: Iterable[TrainingResult]) -> Iterator[str]:
 
 
 def _metric_rows(results: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """One row a metric: what it is of, its name, value, interval and n."""
+    """One row per metric: the fields of its result, and its name, value, interval and n."""
     for result in results:
         about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key != "metrics"}
         for name, metric in result.metrics.items():

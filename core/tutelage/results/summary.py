@@ -1,4 +1,4 @@
-"""The results of a run: what ``summary.json`` holds and ``tutelage.run`` returns. No times and no paths in it."""
+"""The results of a run, as ``summary.json`` has them and ``tutelage.run`` returns them; without times and paths."""
 
 from __future__ import annotations
 
@@ -13,89 +13,103 @@ from tutelage.evaluation.intervals import Metric
 from tutelage.files.jsonl import converter
 
 SCHEMA = 1
+"""Version of the format of ``summary.json``."""
 
 
 @frozen
 class ModelResult:
-    """What was measured of one model."""
+    """The metrics of one model."""
 
     id: str
-    """``M1``, ``M2/self-reward``."""
+    """Id of the model: ``M1``, ``M2/self-reward``."""
     pipeline: str | None
+    """The pipeline or control that trained the model; None for M0 and M1."""
     iteration: int
+    """Number of the model in its series: 0 for M0, 1 for M1."""
     parent: str | None
+    """Id of the previous model of the series; None for M0."""
     seed: int | None
-    """None: over all seeds."""
+    """Seed of the run; None for the metrics over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
-    """``gold_score``, ``gold_exact``, ``gold_scored``, ``answer_words`` of its greedy answers; of its sampled ones the
-    same names after ``sampled_``."""
+    """``gold_score``, ``gold_exact``, ``gold_scored`` and ``answer_words`` of the greedy answers, and the same metrics
+    of the sampled answers with the prefix ``sampled_``. They are defined in ``evaluation.scores.score_metrics``."""
 
 
 @frozen
 class Difference:
-    """How much better one model is than another, paired by prompt."""
+    """The differences of two models' metrics, paired by prompt."""
 
     left: str
     right: str
     seed: int | None
+    """Seed of the run; None for the differences over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
-    """Left minus right, by the names of ``ModelResult.metrics``."""
+    """Left minus right, with the names of ``ModelResult.metrics``."""
 
 
 @frozen
 class ComparisonResult:
-    """Head-to-head of two models' greedy answers, each prompt in both orders."""
+    """The head-to-head result of two models' greedy answers, with both orders of the answers to each prompt."""
 
     left: str
     right: str
     seed: int | None
+    """Seed of the run; None for the results over all seeds."""
     wins: int
-    """Of left."""
+    """Number of prompts on which left won."""
     ties: int
     losses: int
     unparsed: int
+    """Number of prompts without a verdict in both orders."""
     n: int
+    """Number of prompts: the sum of the four counts above."""
     win_rate: Metric
-    """A tie counts half; over the prompts that were parsed."""
+    """Win rate of left over the parsed prompts; a tie counts half."""
 
 
 @frozen
 class AgreementResult:
-    """How well a model judges: its scores against the gold."""
+    """The agreement of a model's scores, as a judge, with the gold scores."""
 
     model: str
     answers: str
-    """``own``: its own sampled answers; ``mixed``: answers of all models, the same for every judge."""
+    """The judged answers. ``own``: the model's own sampled answers; ``mixed``: answers of all models, the same for
+    every judge."""
     seed: int | None
+    """Seed of the run; None for the agreement over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
-    """``pairwise_accuracy``, ``five_best``, ``exact_match``, ``spearman``, ``kendall_tau``, ``parsed`` and others."""
+    """``pairwise_accuracy``, ``five_best``, ``exact_match``, ``spearman``, ``kendall_tau``, ``parsed`` and others, as
+    defined in ``evaluation.agreement``."""
 
 
 @frozen
 class TrainingResult:
-    """How one training went."""
+    """The health of one training."""
 
     model: str
+    """Id of the trained model."""
     seed: int
     health: TrainingHealth
 
 
 @frozen
 class Evaluator:
-    """How the evaluator behaved over all comparisons."""
+    """The biases of the evaluator, over all comparisons."""
 
     position_bias: Metric
-    """Mean preference for the first place, less one half."""
+    """Mean preference for the first answer, minus 0.5."""
     inconsistent: Metric
-    """Share of prompts whose two orders name different answers."""
+    """Share of prompts whose two orders prefer different answers."""
 
 
 @frozen
 class StepResult:
-    """What became of the items of one step."""
+    """The counts of one step."""
 
     output: str
+    """Path of the step's artifact in the run."""
     counts: dict[str, int]
+    """Number of items by outcome, or by the reason for which they were dropped."""
 
 
 @frozen
@@ -115,7 +129,10 @@ class Summary:
     warnings: tuple[str, ...]
 
     def model(self, id: str, seed: int | None = None) -> ModelResult:
-        """The results of one model; over all seeds, or of the only one, unless ``seed`` is given. Raises KeyError."""
+        """Return the results of one model for ``seed``; by default over all seeds, or for the only seed of the run.
+
+        Raises ``KeyError`` if there are no results of this model and seed.
+        """
         wanted = self.seeds[0] if seed is None and len(self.seeds) == 1 else seed
         for result in self.models:
             if result.id == id and result.seed == wanted:
@@ -123,20 +140,20 @@ class Summary:
         raise KeyError(id)
 
     def overall(self, rows: tuple[ModelResult, ...] | None = None) -> tuple[ModelResult, ...]:
-        """One row a model: over all seeds where there are several."""
+        """Return one row per model: over all seeds, or for the only seed of the run."""
         wanted = self.seeds[0] if len(self.seeds) == 1 else None
         return tuple(row for row in (rows or self.models) if row.seed == wanted)
 
 
 def read_summary(path: Path) -> Summary:
-    """Read a ``summary.json``. Raises InputError where it is not one, or of a schema that is not known."""
+    """Read a ``summary.json``. Raises ``InputError`` if it cannot be read, is invalid or has another schema version."""
     import json
 
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); has the run finished? see `tutelage status`"
+            f"{path}: cannot be read ({error.strerror}); check with `tutelage status` whether the run is finished"
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error

@@ -1,4 +1,4 @@
-"""What a model of a run learned from, prompt by prompt: candidates, scores, reasons, demonstrations and pairs."""
+"""The training data of a model of a run, by prompt: candidates, scores, reasons, demonstrations and pairs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from tutelage.runs.run import RunModels
 
 @frozen
 class ScoredCandidate:
-    """One answer and what its judge said of it."""
+    """One answer with its score and the judge's reasons."""
 
     candidate: Candidate
     score: float | None = None
-    """Average of the samples that could be read; None where there is none."""
+    """Mean over the samples with a score; None if there is none."""
     reasons: tuple[str, ...] = ()
+    """The reason of each sample, or the reason why the sample has no score."""
 
     @property
     def words(self) -> int:
-        """Length in words, as whitespace separates them."""
+        """Length in words, separated by whitespace."""
         return len(self.candidate.text.split())
 
 
 @frozen
 class PromptData:
-    """One prompt and all that was made of it."""
+    """One prompt with its candidates, its demonstration and its pairs."""
 
     prompt: Prompt
     candidates: tuple[ScoredCandidate, ...] = ()
@@ -43,42 +44,52 @@ class PromptData:
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """The scores of its candidates, as far as there are any."""
+        """The scores of the candidates; candidates without a score are left out."""
         return tuple(one.score for one in self.candidates if one.score is not None)
 
 
 @frozen
 class DataStatistics:
-    """What a look at single prompts does not show."""
+    """Statistics of the training data of a model."""
 
     prompts: int
+    """Number of prompts."""
     prompts_with_a_pair: int
+    """Number of prompts with at least one pair."""
     repeated_prompts: int
-    """Prompts that repeat an earlier one, exactly or nearly."""
+    """Number of prompts that repeat an earlier prompt, exactly or nearly."""
     candidates: int
+    """Number of candidates."""
     repeated_candidates: int
-    """Candidates whose text another candidate of the same prompt has."""
+    """Number of answered candidates with the same text as an earlier candidate of the same prompt."""
     outcomes: Mapping[str, int]
+    """Number of candidates by outcome."""
     scores: Mapping[int, int]
-    """Candidates by score, rounded to whole points."""
+    """Number of candidates by score, rounded to whole points."""
     unscored: int
-    """Candidates without a score, where there is a judge."""
+    """Number of candidates without a score; 0 if no candidate was judged."""
     words: tuple[float, float, float] | None
-    """Least, median and most words of a candidate."""
+    """Minimum, median and maximum number of words of a candidate; None if there are no candidates."""
     pairs: int
+    """Number of pairs."""
     margin: float | None
-    """Mean difference of scores of the pairs that have them."""
+    """Mean difference of the two scores of a pair; None if no pair has scores."""
     chosen_longer: float | None
-    """Share of the pairs whose chosen side has more words: what a judge that likes length would push up."""
+    """Share of pairs whose chosen side has more words. The length bias of a judge increases it. None without pairs."""
     dropped: Mapping[str, int] = field(factory=dict)
-    """Why prompts and answers gave no pair, as the run counted it."""
+    """Counts of the prompts and answers without a pair, by reason, from the run."""
 
 
 def read_training_data(models: RunModels, id: str) -> list[PromptData]:
-    """What the model ``id`` learned from, prompt by prompt. Raises InputError where it has no pairs (yet)."""
+    """Read the training data of the model ``id``, by prompt.
+
+    Raises ``InputError`` if the model was not trained on pairs, or if its pairs have not been made yet.
+    """
     step, store = _pairs_step(models, id), models.store
     if not store.has(step.output):
-        raise InputError(f"{store.path(step.output)}: not made yet; `tutelage status {store.root}` says how far it is")
+        raise InputError(
+            f"{store.path(step.output)}: not made yet; `tutelage status {store.root}` shows the progress of the run"
+        )
     judgements = store.read(step.judgements, Judgement) if step.judgements else []
     scores, reasons = average(judgements), defaultdict(list)
     for judgement in judgements:
@@ -88,20 +99,20 @@ def read_training_data(models: RunModels, id: str) -> list[PromptData]:
         averaged = scores.get(candidate.id)
         scored = ScoredCandidate(candidate, averaged.score if averaged else None, tuple(reasons[candidate.id]))
         candidates[candidate.prompt_id].append(scored)
-    shown = (
+    demonstrations = (
         {one.prompt_id: one for one in store.read(step.demonstrations, Demonstration)} if step.demonstrations else {}
     )
     pairs: dict[str, list[Preference]] = defaultdict(list)
     for pair in read_preferences(store.path(step.output)):
         pairs[pair.prompt_id].append(pair)
     return [
-        PromptData(prompt, tuple(candidates[prompt.id]), shown.get(prompt.id), tuple(pairs[prompt.id]))
+        PromptData(prompt, tuple(candidates[prompt.id]), demonstrations.get(prompt.id), tuple(pairs[prompt.id]))
         for prompt in store.read(step.prompts, Prompt)
     ]
 
 
 def data_statistics(data: Sequence[PromptData], dropped: Mapping[str, int] | None = None) -> DataStatistics:
-    """Statistics of prompts, candidates and pairs; ``dropped`` are the counts of the step that made the pairs."""
+    """Compute the statistics of training data; ``dropped`` has the counts of the step that made the pairs."""
     candidates = [one for row in data for one in row.candidates]
     pairs = [pair for row in data for pair in row.pairs]
     has_judge = any(one.score is not None or one.reasons for one in candidates)
@@ -123,14 +134,14 @@ def data_statistics(data: Sequence[PromptData], dropped: Mapping[str, int] | Non
 
 
 def pair_counts(models: RunModels, id: str) -> dict[str, int]:
-    """What the run counted when it made the pairs of a model."""
+    """Return the counts of the step that made the pairs of a model; empty if the step is not finished."""
     step = _pairs_step(models, id)
     finished = models.store.finished_steps().get(step.output)
     return dict(finished.counts) if finished else {}
 
 
 def preferences_of(models: RunModels, id: str) -> list[Preference]:
-    """The pairs that a model learned from in its own round. Raises InputError where it has none (yet)."""
+    """Read the pairs of a model's own round. Raises ``InputError`` as ``read_training_data`` does."""
     return [pair for row in read_training_data(models, id) for pair in row.pairs]
 
 
@@ -144,8 +155,8 @@ def _pairs_step(models: RunModels, id: str) -> MakePairs:
     }
     if id in steps:
         return steps[id]
-    what = f"{id} learned from no pairs" if id in planned else f"no model {id!r}"
-    raise InputError(f"{models.store.root}: {what}; models with pairs: {', '.join(steps)}")
+    problem = f"{id} was not trained on pairs" if id in planned else f"no model {id!r}"
+    raise InputError(f"{models.store.root}: {problem}; models with pairs: {', '.join(steps)}")
 
 
 def _repeated(row: PromptData) -> int:

@@ -1,4 +1,4 @@
-"""Steps, counts and figures in words, the same in every command."""
+"""Texts for steps, counts, metrics and durations, used by all commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OUTCOMES = {str(outcome) for outcome in Outcome}
 
 
 def worker(step: Step) -> str:
-    """Which model works in a step: the one that is trained, or that answers or judges; empty where none does."""
+    """Return the id of the model that a step trains or that answers or judges in it; empty if there is none."""
     if isinstance(step, Train):
         return step.model
     working: Worker | None = getattr(step, "worker", None)
@@ -20,45 +20,51 @@ def worker(step: Step) -> str:
 
 
 def title(step: Step) -> str:
-    """A step in two words: ``judge M2/self-reward``."""
+    """Return a step as text, with its stage and its model: ``judge M2/self-reward``."""
     return f"{step.stage} {worker(step)}".strip()
 
 
 def counts_words(step: Step, counts: Mapping[str, int]) -> str:
-    """What became of a step's items: ``2,048 answers (12 cut)``, ``480 pairs (32 tied)``."""
+    """Return the counts of a step as text: ``2,048 answers (12 cut)``, ``480 pairs (32 tied)``.
+
+    The total of answers includes the outcomes in parentheses; other counts in parentheses were dropped.
+    """
     if not counts:
         return step.unit
     if counts.keys() <= OUTCOMES:
-        done = f"{sum(counts.values()):,} {step.unit}"
-        rest = {outcome: count for outcome, count in counts.items() if outcome != Outcome.ANSWERED}
+        main = f"{sum(counts.values()):,} {step.unit}"
+        others = {outcome: count for outcome, count in counts.items() if outcome != Outcome.ANSWERED}
     else:
         first = next(iter(counts))
-        done = f"{counts[first]:,} {first}"
-        rest = {reason: count for reason, count in counts.items() if reason != first}
-    left_over = ", ".join(f"{count:,} {reason}" for reason, count in rest.items() if count)
-    return f"{done} ({left_over})" if left_over else done
+        main = f"{counts[first]:,} {first}"
+        others = {reason: count for reason, count in counts.items() if reason != first}
+    details = ", ".join(f"{count:,} {reason}" for reason, count in others.items() if count)
+    return f"{main} ({details})" if details else main
 
 
 def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, sign: bool = False) -> str:
-    """A figure with its 95% interval: ``3.40 [3.21, 3.58]``; a dash where nothing could be measured."""
+    """Return a metric with its 95% interval as text: ``3.40 [3.21, 3.58]``; a dash if it has no value.
+
+    The numbers are multiplied by ``scale``; ``sign`` adds a plus sign to positive numbers.
+    """
     if metric is None or metric.value is None:
         return "-"
 
-    def words(number: float) -> str:
-        shown = round(number * scale, decimals) + 0.0  # -0.0 + 0.0 is 0.0
-        return f"{shown:{'+' if sign else ''}.{decimals}f}"
+    def formatted(number: float) -> str:
+        rounded = round(number * scale, decimals) + 0.0  # turns -0.0 into 0.0
+        return f"{rounded:{'+' if sign else ''}.{decimals}f}"
 
     if metric.low is None or metric.high is None:
-        return words(metric.value)
-    return f"{words(metric.value)} [{words(metric.low)}, {words(metric.high)}]"
+        return formatted(metric.value)
+    return f"{formatted(metric.value)} [{formatted(metric.low)}, {formatted(metric.high)}]"
 
 
 def seconds_words(seconds: float) -> str:
-    """A time: ``0.8 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Return a duration as text: ``0.8 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remaining = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {remaining} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"

@@ -1,14 +1,14 @@
-"""The kit for plugin authors: ``check_plugin`` runs the contract of every hook that a plugin implements.
+"""Test tools for plugin authors: ``check_plugin`` checks the contract of every hook that a plugin implements.
 
 ::
 
     # test_my_plugin.py
     from tutelage.testing import check_plugin
 
-    def test_my_plugin_keeps_its_promises():
+    def test_my_plugin_fulfils_the_contract():
         check_plugin("my-plugin").raise_for_problems()
 
-``pytest_plugins = ["tutelage.testing.fixtures"]`` gives the fixtures for tests of one's own.
+``pytest_plugins = ["tutelage.testing.fixtures"]`` in a ``conftest.py`` makes the fixtures available to other tests.
 """
 
 from tutelage.testing.kit import check_plugin

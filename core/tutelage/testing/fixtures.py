@@ -1,4 +1,4 @@
-"""pytest fixtures for a plugin's tests; its ``conftest.py`` says ``pytest_plugins = ["tutelage.testing.fixtures"]``."""
+"""pytest fixtures for the tests of a plugin; enabled by ``pytest_plugins = ["tutelage.testing.fixtures"]``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tutelage.plugin.registry import Registry
 
 @pytest.fixture
 def plugin_registry() -> Registry:
-    """A fresh registry without any plugin."""
+    """A new registry without plugins."""
     return Registry.empty()
 
 
 @pytest.fixture
 def register_plugin(plugin_registry: Registry) -> Iterator[Callable[[object, str], Registry]]:
-    """``register_plugin(plugin, name)`` gives the registry with the plugin in it; it is taken out after the test."""
+    """``register_plugin(plugin, name)`` registers a plugin and returns the registry; it is removed after the test."""
     names: list[str] = []
 
     def register(plugin: object, name: str) -> Registry:

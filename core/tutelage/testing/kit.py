@@ -1,4 +1,4 @@
-"""``check_plugin``: every promise of every hook that a plugin implements, in one call."""
+"""``check_plugin``: checks the contract of every hook that a plugin implements."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ def check_plugin(
     prompts: Sequence[str] = PROMPTS,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check a plugin against the contract of every hook that it implements, with a handful of small inputs.
+    """Check a plugin against the contract of every hook that it implements, with a few small inputs.
 
-    ``plugin`` is the name of an installed plugin, a module, or an object with hooks. ``model`` is what it should run,
-    with its settings (the plugin's name in it is filled in); ``context`` gives what a plugin for a service needs, such
-    as a caller; ``prompts`` are texts that it can answer; ``skip`` names hooks to leave out.
-    Returns a ``Report``: print it, or call its ``raise_for_problems()``.
+    ``plugin`` is the name of an installed plugin, a module, or an object with hooks. ``model`` is the model to run,
+    with its settings; its ``plugin`` is set to the checked plugin. ``context`` is passed to the stages; a plugin for a
+    service may need one with its own caller. ``prompts`` are texts that the plugin can answer. ``skip`` has the names
+    of hooks that are not checked.
+
+    Returns a ``Report``; call its ``raise_for_problems()``, or print it. A plugin that cannot be loaded is reported in
+    the same way.
     """
     name = plugin if isinstance(plugin, str) else _name_of(plugin)
     try:
@@ -69,7 +72,7 @@ def _registry_with(plugin: object, name: str) -> Registry:
 
 
 def _entry_module(plugin: object) -> str | None:
-    """The module that is imported at start-up; None for an object that a test made."""
+    """The module that is imported at start-up; None for an object."""
     if isinstance(plugin, str):
         return next(entry.module for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=plugin))
     return plugin.__name__ if isinstance(plugin, ModuleType) else None

@@ -1,7 +1,8 @@
-"""The contract: what each hook promises, as one small function a promise.
+"""The contract of the hooks, as one function per requirement.
 
-The docstring of a function is the promise as the report words it; an exception is the breach. What the stages check on
-every call (types, ids, counts, ranges) is checked here by calling them.
+The docstring of a function is the text of the requirement in the report. The function raises an exception if the
+requirement is not fulfilled. The stages themselves check types, ids, counts and ranges of results on every call, so
+these are checked by calling the stages.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ HEAVY = (
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tensorflow", "jax", "numpy", "scipy", "pandas",
     "sklearn", "openai", "anthropic", "google.generativeai", "google.genai",
 )  # fmt: skip
-"""Modules that no plugin's entry module may import: they would slow every command of every user down."""
+"""Modules that a plugin's entry module must not import, because the import would slow down every command."""
 
 MANY = 500
-"""Prompts in the input of the streaming check: far more than any service is asked at once."""
+"""Number of prompts in the streaming check, far more than a service is asked at once."""
 
 Promise = Callable[[Subject, str], None]
-"""Called with the plugin and the hook; raises where the promise is broken."""
+"""A requirement: called with the plugin and the hook, raises an exception if it is not fulfilled."""
 
 
 class BrokenPromiseError(AssertionError):
-    """A promise was checked and does not hold."""
+    """A requirement of the contract is not fulfilled."""
 
 
 def _expect(condition: bool, problem: str) -> None:
@@ -48,20 +49,20 @@ def _expect(condition: bool, problem: str) -> None:
 
 
 def _one_line_of_help(subject: Subject, hook: str) -> None:
-    """says in one line what the plugin is"""
+    """help is one line"""
     help = subject.info.help
     _expect(bool(help.strip()) and "\n" not in help, f"help is {help!r}")
 
 
 def _documented_settings(subject: Subject, hook: str) -> None:
-    """gives every setting a help text"""
+    """every setting has a help text"""
     settings = describe_settings(subject.info.settings) if subject.info.settings else []
-    silent = [setting.name for setting in settings if not setting.help]
-    _expect(not silent, f'without metadata={{"help": ...}}: {", ".join(silent)}')
+    undocumented = [setting.name for setting in settings if not setting.help]
+    _expect(not undocumented, f'settings without metadata={{"help": ...}}: {", ".join(undocumented)}')
 
 
 def _light_entry_module(subject: Subject, hook: str) -> None:
-    """costs nothing at start-up: the entry module imports nothing heavy"""
+    """the entry module imports no heavy libraries"""
     if subject.module is None:
         return
     program = f"import sys, {subject.module}\nprint(*set({HEAVY!r}).intersection(sys.modules))"
@@ -72,21 +73,22 @@ def _light_entry_module(subject: Subject, hook: str) -> None:
     _expect(not heavy, f"importing {subject.module} imports {heavy}: import it inside the hooks")
 
 
-def _sets_that_keep_their_word(subject: Subject, hook: str) -> None:
-    """gives at most the number of items asked for, none twice, the same ones for the same seed"""
+def _reproducible_sets(subject: Subject, hook: str) -> None:
+    """each set returns at most `count` items, without duplicates, and the same items for the same seed"""
     for kind in ("prompt_sets", "example_sets", "rated_sets"):
         for name, offered in getattr(subject.info, kind).items():
             first, again = list(offered.load(5, 1)), list(offered.load(5, 1))
             _expect(first == again, f"{kind}[{name!r}] differs between two calls with the same seed")
-            _expect(len(first) <= 5, f"{kind}[{name!r}] gave {len(first)} items when asked for 5")
-            _expect(all(item not in first[:place] for place, item in enumerate(first)), f"{kind}[{name!r}] repeats")
+            _expect(len(first) <= 5, f"{kind}[{name!r}] returned {len(first)} items for count 5")
+            has_duplicates = any(item in first[:position] for position, item in enumerate(first))
+            _expect(not has_duplicates, f"{kind}[{name!r}] has duplicates")
 
 
-# The stages that stream
+# The stages that yield results
 
 
-def _ask(subject: Subject, hook: str, *, empty: bool = False) -> Sequence[Any]:
-    """Everything that a stage gives for its small inputs, or for none."""
+def _results(subject: Subject, hook: str, *, empty: bool = False) -> Sequence[Any]:
+    """All results of a stage for the small inputs, or for an empty input."""
     match hook:
         case "generate_candidates":
             return subject.candidates([] if empty else subject.prompts)
@@ -99,34 +101,34 @@ def _ask(subject: Subject, hook: str, *, empty: bool = False) -> Sequence[Any]:
 
 
 def _answers_everything(subject: Subject, hook: str) -> None:
-    """answers every question exactly once, from an iterator that can be read only once"""
-    _ask(subject, hook)
+    """yields every result exactly once, for an input that can be read only once"""
+    _results(subject, hook)
 
 
-def _silent_without_questions(subject: Subject, hook: str) -> None:
-    """gives nothing for no questions"""
-    _ask(subject, hook, empty=True)
+def _no_results_for_empty_input(subject: Subject, hook: str) -> None:
+    """yields nothing for an empty input"""
+    _results(subject, hook, empty=True)
 
 
-def _typed_outcomes(subject: Subject, hook: str) -> None:
-    """says why, where there is no answer, and can be written as JSON"""
-    for result in _ask(subject, hook):
+def _explained_outcomes(subject: Subject, hook: str) -> None:
+    """results can be written as JSON, and have a detail if there is no answer"""
+    for result in _results(subject, hook):
         json.dumps(attrs.asdict(result))
         explained = result.outcome.has_text or result.detail
         _expect(bool(explained), f"{result.id!r} is {result.outcome.name} and its detail is empty")
 
 
 def _repeatable(subject: Subject, hook: str) -> None:
-    """gives the same results for the same arguments, the seed included (unless it is a service)"""
+    """yields the same results for the same arguments and the same seed (services are exempt)"""
     if subject.info.item_by_item:
-        return  # a service promises no such thing, which is why each of its answers is kept
-    first, again = ({result.id: result for result in _ask(subject, hook)} for _ in range(2))
+        return  # services are not repeatable; therefore each of their answers is stored
+    first, again = ({result.id: result for result in _results(subject, hook)} for _ in range(2))
     changed = [id for id in first if first[id] != again[id]]
     _expect(not changed, f"differs between two calls: {', '.join(changed)}")
 
 
-def _stops_when_told(subject: Subject, hook: str) -> None:
-    """stops without an error when nobody draws its results any more, and works again after that"""
+def _can_be_closed_early(subject: Subject, hook: str) -> None:
+    """can be closed before its last result without an error, and works again after that"""
     stream = subject.stream_candidates(iter(subject.prompts), 2)
     next(stream)
     stream.close()  # type: ignore[attr-defined]  # the stages are generators
@@ -134,34 +136,34 @@ def _stops_when_told(subject: Subject, hook: str) -> None:
 
 
 def _streams(subject: Subject, hook: str) -> None:
-    """gives its first answer long before it has read the last question (for a service)"""
+    """a service yields its first result long before it has read the last prompt"""
     if not subject.info.item_by_item:
-        return  # local work may be batched as its author likes
-    drawn = 0
+        return  # local work may read the whole input to form batches
+    read = 0
 
     def prompts() -> Iterator[Prompt]:
-        nonlocal drawn
+        nonlocal read
         for number in range(MANY):
-            drawn += 1
+            read += 1
             yield Prompt(f"{subject.prompt_texts[0]} ({number})")
 
     stream = subject.stream_candidates(prompts(), 1)
     next(stream)
     stream.close()  # type: ignore[attr-defined]  # the stages are generators
-    _expect(drawn < MANY, f"it had read all of {MANY} prompts")
+    _expect(read < MANY, f"it read all {MANY} prompts before its first result")
 
 
 # train_step
 
 
 def _trains_by_sft(subject: Subject, hook: str) -> None:
-    """SFT: writes a whole checkpoint into its output folder alone, logs its steps, and can use what it wrote"""
+    """SFT: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
     rows = [supervised_row(prompt, "Blue.") for prompt in subject.prompt_texts]
     _train(subject, Sft(epochs=1, batch_size=2, max_length=512), rows)
 
 
 def _trains_by_dpo(subject: Subject, hook: str) -> None:
-    """DPO: writes a whole checkpoint into its output folder alone, logs its steps, and can use what it wrote"""
+    """DPO: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
     rows = [
         preference_row(Preference(prompt.id, prompt.text, "Blue.", "No.", f"{prompt.id}/0", f"{prompt.id}/1"))
         for prompt in subject.prompts
@@ -180,15 +182,15 @@ def _train(subject: Subject, objective: Objective, rows: Sequence[Mapping[str, A
     trained = train_step(subject.registry, subject.model, reference, objective, examples, output, context)
     _expect(before == _files_beside(output), "it wrote or changed a file outside its output folder")
     _expect(any("step" in row for row in logged), "it logged no row with a step through context.log")
-    _answers_with(subject, trained)
+    _load_and_answer(subject, trained)
 
 
 def _files_beside(output: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in output.parent.iterdir() if path.is_file()}
 
 
-def _answers_with(subject: Subject, trained: Model) -> None:
-    """A checkpoint that the same plugin cannot load is none."""
+def _load_and_answer(subject: Subject, trained: Model) -> None:
+    """Check that the plugin can load the checkpoint."""
     if "generate_candidates" in subject.registry.hooks(subject.name):
         subject.candidates(subject.prompts[:1], 1, trained)
 
@@ -197,20 +199,20 @@ def _answers_with(subject: Subject, trained: Model) -> None:
 
 
 def _can_be_released_twice(subject: Subject, hook: str) -> None:
-    """frees a model, whether or not it is held"""
+    """frees a model, and accepts a model that is not loaded"""
     release(subject.registry, subject.model)
     release(subject.registry, subject.model)
 
 
-_STREAMING = (_answers_everything, _silent_without_questions, _typed_outcomes, _repeatable)
+_STREAMING = (_answers_everything, _no_results_for_empty_input, _explained_outcomes, _repeatable)
 
 PROMISES: dict[str, tuple[Promise, ...]] = {
-    "describe": (_one_line_of_help, _documented_settings, _light_entry_module, _sets_that_keep_their_word),
-    "generate_candidates": (*_STREAMING, _stops_when_told, _streams),
+    "describe": (_one_line_of_help, _documented_settings, _light_entry_module, _reproducible_sets),
+    "generate_candidates": (*_STREAMING, _can_be_closed_early, _streams),
     "judge": _STREAMING,
     "demonstrate": _STREAMING,
     "evaluate": _STREAMING,
     "train_step": (_trains_by_sft, _trains_by_dpo),
     "release": (_can_be_released_twice,),
 }
-"""Every hook's promises; a test holds that no hook is without one."""
+"""The requirements of every hook. A test checks that every hook has at least one."""

@@ -1,4 +1,4 @@
-"""What a plugin promised, and whether it kept it."""
+"""The report of ``check_plugin``: the checked requirements, and the problems that were found."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from tutelage.errors import PluginError
 
 @frozen
 class Check:
-    """One promise of one hook."""
+    """The check of one requirement of a hook."""
 
     hook: str
     promise: str
+    """The requirement of the contract."""
     problem: str | None = None
-    """None where the promise is kept."""
+    """The problem; None if the requirement is fulfilled."""
 
 
 @frozen
 class Report:
-    """Every promise that was checked. ``str(report)`` is a list to read."""
+    """The checks of a plugin. ``str(report)`` lists them."""
 
     plugin: str
     checks: tuple[Check, ...]
 
     @property
     def problems(self) -> tuple[Check, ...]:
-        """The broken promises."""
+        """The checks that failed."""
         return tuple(check for check in self.checks if check.problem is not None)
 
     def raise_for_problems(self) -> None:
-        """Raise ``PluginError`` with the whole report where a promise is broken."""
+        """Raise ``PluginError`` with the whole report if a check failed."""
         if self.problems:
             raise PluginError(str(self))
 
@@ -40,9 +41,9 @@ class Report:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        broken = f"{len(self.problems)} of {len(self.checks)} promises broken" if self.problems else "all promises kept"
-        yield f"{self.plugin}: {broken}"
+        result = f"{len(self.problems)} of {len(self.checks)} checks failed" if self.problems else "all checks passed"
+        yield f"{self.plugin}: {result}"
         for check in self.checks:
-            yield f"  {'ok' if check.problem is None else 'BROKEN':6}  {check.hook}: {check.promise}"
+            yield f"  {'ok' if check.problem is None else 'FAILED':6}  {check.hook}: {check.promise}"
             for line in (check.problem or "").splitlines():
                 yield f"            {line}"

@@ -1,4 +1,4 @@
-"""What is taken from the library, and that none of its side effects reaches the user."""
+"""The use of the library alpaca_eval, and the prevention of its side effects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_leaderboards_annotator_is_a_rubric_of_two_tokens() -> None:
 @needs_the_library
 def test_an_annotator_that_retired_is_replaced_by_its_name() -> None:
     assert load_annotator("weighted_alpaca_eval_gpt-4o-mini-2024-07-18").model == "gpt-4o-mini-2024-07-18"
-    with pytest.raises(InputError, match="no annotator 'weighted_gpt4_turbo' that is weighted by log-probabilities"):
+    with pytest.raises(InputError, match="alpaca_eval has no log-probability annotator 'weighted_gpt4_turbo'"):
         load_annotator("weighted_gpt4_turbo")
 
 
@@ -47,21 +47,23 @@ def test_an_annotator_that_retired_is_replaced_by_its_name() -> None:
 @needs_the_published_annotations
 @pytest.mark.parametrize("model", MODELS)
 def test_the_order_of_a_pair_is_the_one_in_which_the_leaderboards_annotations_were_asked(model: str) -> None:
-    stands_first = model_stands_first()
+    is_first = model_stands_first()
     rows = json.loads((DATA / model / "weighted_alpaca_eval_gpt4_turbo.json").read_text())
     asked = [row for row in rows if (row["raw_completion"] or {}).get("logprobs")]
     assert len(asked) >= 800
     for row in asked:
         top = row["raw_completion"]["logprobs"]["content"][0]["top_logprobs"]
         named = next(one["token"] for one in top if one["token"] in "mM")
-        assert (named == ("m" if stands_first(row["instruction"]) else "M")) == (row["preference"] > 1.5)
+        assert (named == ("m" if is_first(row["instruction"]) else "M")) == (row["preference"] > 1.5)
 
 
 @needs_the_library
 @needs_the_published_annotations
 def test_a_new_model_is_fitted_from_local_tables_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The more the made-up variants of the baseline win by length, the more is given back to a model of few words;
-    the leaderboard's figure, fitted with the real variants, lies between."""
+    """The fitted win rate of a model with short answers rises with the length bias of the artificial baseline variants.
+
+    The leaderboard's win rate (5.875), fitted with the real variants, is between the two fitted ones.
+    """
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     rows = read_annotations(DATA / "alpaca-7b" / "weighted_alpaca_eval_gpt4_turbo.json")
     rates = []
@@ -75,7 +77,7 @@ def test_a_new_model_is_fitted_from_local_tables_alone(tmp_path: Path, monkeypat
 
 
 def write_gamed(folder: Path, preference: float) -> None:
-    """A verbose and a concise variant of the baseline; the longer answer wins with this probability."""
+    """Write a verbose and a concise variant of the baseline; the longer answer wins with this probability."""
     lines = ["model,index,preference,std_delta_len,instruction_difficulty,not_gamed_baseline"]
     for name, length, won in (("verbose", -0.8, preference), ("concise", 0.8, 1 - preference)):
         lines += [f"{name},{n},{won},{length},{hard},False" for n, hard in enumerate(read_tables(DATA).difficulty)]

@@ -1,4 +1,4 @@
-"""A whole run of AlpacaEval, small: answers, verdicts through a local server, annotations that the library reads."""
+"""A small run of AlpacaEval: answers, verdicts from a local server, and annotations that the library can read."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_outputs_of_another_benchmark_are_an_error(registry: Registry, annotator
 
 
 def parrot(asked: list[str], fails: str = "") -> ModuleType:
-    """A student that repeats what it is told, notes it, and has no answer to one prompt."""
+    """A student that repeats its prompts, records them, and has no answer to one prompt."""
     module = ModuleType("parrot")
 
     @hookimpl

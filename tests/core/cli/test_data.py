@@ -68,7 +68,7 @@ def test_a_file_that_is_none_of_oasst1_is_named_by_line(invoke: Invoke, tmp_path
     path = oasst_trees.write(tmp_path / "other.jsonl", [{"prompt": "a", "answer": "b"}])
     result = invoke("data", "oasst", tmp_path / "seed", "--source", path)
     assert result.exit_code == 2
-    assert "line 1: message_id, text, role, lang: missing or no text; this is not a row of oasst1" in result.stderr
+    assert "line 1: message_id, text, role, lang: missing or not a text; this is not a row of oasst1" in result.stderr
 
 
 def test_an_import_with_a_faulty_row_names_it_and_writes_nothing(invoke: Invoke, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_export_comes_back_as_the_same_pairs(
 
 
 def test_a_model_without_pairs_names_those_that_have_some(invoke: Invoke, golden: Path) -> None:
-    for model, message in (("M1", "M1 learned from no pairs"), ("M2", "no model 'M2'")):
+    for model, message in (("M1", "M1 was not trained on pairs"), ("M2", "no model 'M2'")):
         result = invoke("data", "show", golden, model)
         assert result.exit_code == 2
         assert f"{message}; models with pairs: M2/self-reward, M2/random-pairs" in result.stderr

@@ -86,7 +86,7 @@ def test_nothing_is_ever_written_over(invoke: Invoke, golden: Path, tmp_path: Pa
     (tmp_path / "out/mine").touch()
     result = invoke("export", golden, "M1", "out")
     assert result.exit_code == 2
-    assert "out: is there already, and not empty; name another folder" in result.stderr
+    assert "out: already exists and is not empty; choose another folder" in result.stderr
     (tmp_path / "out/mine").unlink()
     assert invoke("export", golden, "M1", "out").exit_code == 0
 
@@ -102,7 +102,7 @@ def test_a_failure_leaves_nothing_behind(invoke: Invoke, golden: Path, tmp_path:
 def test_a_plugin_that_does_not_convert_says_so(invoke: Invoke, golden: Path) -> None:
     result = invoke("export", golden, "M1", "out", "--dtype", "bfloat16")
     assert result.exit_code == 3
-    assert "does not convert checkpoints; leave --dtype and --quantize out" in result.stderr
+    assert "cannot convert checkpoints; leave out --dtype and --quantize" in result.stderr
     assert not Path("out").exists()
 
 
@@ -138,8 +138,8 @@ def test_a_hub_that_refuses_leaves_the_export_and_keeps_the_token(
     hub.refusal = 403
     found = real("export", golden, "M1", "out", "--push", "me/my-model")
     assert found.returncode == 6
-    assert "me/my-model: the hub did not take it" in found.stderr
-    assert "`hf upload me/my-model out` pushes it" in found.stderr
+    assert "me/my-model: the upload to the hub failed" in found.stderr
+    assert "run `hf upload me/my-model out` to push it" in found.stderr
     assert (tmp_path / "out/README.md").is_file()
     assert "hf_canary" not in found.stderr + found.stdout and "Traceback" not in found.stderr
 
@@ -147,9 +147,9 @@ def test_a_hub_that_refuses_leaves_the_export_and_keeps_the_token(
 @pytest.mark.parametrize(
     ("name", "token", "message"),
     [
-        ("me/my-model", "", "--push: no token for the hub; set HF_TOKEN to one that may write"),
-        ("my-model", "hf_canary", "--push my-model: whose? Give OWNER/NAME"),
-        ("me/my--model", "hf_canary", "--push me/my--model: no name of the hub"),
+        ("me/my-model", "", "--push: no token for the hub; set HF_TOKEN to a token with write access"),
+        ("my-model", "hf_canary", "--push my-model: the owner is missing; give OWNER/NAME"),
+        ("me/my--model", "hf_canary", "--push me/my--model: not a valid repository name"),
     ],
 )
 def test_what_is_wrong_with_a_push_is_said_before_anything_is_copied(

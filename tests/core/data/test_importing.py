@@ -96,9 +96,11 @@ def test_ultrafeedback_has_the_columns_of_the_published_data_set():
 
 def test_nothing_is_overwritten_and_other_endings_are_refused(tmp_path):
     write_table(tmp_path / "pairs.jsonl", [])
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists; choose another path"):
         write_table(tmp_path / "pairs.jsonl", [])
-    with pytest.raises(InputError, match=r"\.jsonl, \.parquet"):
+    with pytest.raises(
+        InputError, match=r"expected the extension \.jsonl or \.parquet, or none for a `datasets` folder"
+    ):
         write_table(tmp_path / "pairs.xlsx", [])
 
 
@@ -169,18 +171,22 @@ def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", lines({"prompt": "a"}).encode() + '{"prompt": "é"}\n'.encode("latin-1"), "line 2: not UTF-8"),
-        ("a.jsonl", lines({"prompt": "a"}) + '{"prompt": "b', r"line 2: not JSON.*where the file ends: was it cut\?"),
-        ("a.jsonl", lines({"text": "a"}), "line 1: no column prompt; there are text"),
+        (
+            "a.jsonl",
+            lines({"prompt": "a"}) + '{"prompt": "b',
+            r"line 2: not JSON.*at the end of the file: is the file incomplete\?",
+        ),
+        ("a.jsonl", lines({"text": "a"}), "line 1: no column prompt; the row has text"),
         ("a.csv", "prompt;answer\na;b\n", r"one column 'prompt;answer' \(are columns separated by ';'"),
-        ("a.csv", "prompt,answer\na,b,c\n", "line 2: 3 cells, where the header names 2"),
+        ("a.csv", "prompt,answer\na,b,c\n", "line 2: 3 cells, but the header has 2"),
         ("a.csv", 'prompt,answer\na,"b\n', "line 2: not CSV"),
-        ("a.csv", "prompt,prompt\na,b\n", "line 1: two columns of one name"),
+        ("a.csv", "prompt,prompt\na,b\n", r"line 1: two columns have the same name \(prompt, prompt\)"),
         ("a.csv", "prompt,answer\na,é\n".encode("latin-1"), "not UTF-8"),
-        ("a.parquet", "no parquet", "not Parquet, or damaged"),
-        ("a.jsonl.gz", b"\x1f\x8b\x08broken", "damaged"),
-        ("a.json", "{}", "a dict, where a list of objects"),
-        ("a.json", "[1]", "item 1: a int, where an object"),
-        ("a.txt", "a", "its ending says no known format"),
+        ("a.parquet", "no parquet", "not a Parquet file, or damaged"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08broken", "the file is damaged"),
+        ("a.json", "{}", "expected a list of objects, found a dict"),
+        ("a.json", "[1]", "item 1: expected an object, found a int"),
+        ("a.txt", "a", "unknown file extension"),
     ],
 )
 def test_a_damaged_or_mistaken_file_is_named_with_the_place(tmp_path, name, content, message):
@@ -196,7 +202,7 @@ def test_a_line_of_ten_megabytes_is_read_and_its_text_refused(tmp_path):
 
 
 def test_a_missing_file_says_what_is_expected():
-    with pytest.raises(InputError, match="hub:OWNER/NAME is expected"):
+    with pytest.raises(InputError, match="does not exist; expected a file, a `datasets` folder or hub:OWNER/NAME"):
         imported("prompts", "nowhere.jsonl")
 
 
@@ -207,7 +213,7 @@ def test_a_folder_of_several_splits_is_asked_for_one_by_name(tmp_path):
     DatasetDict(splits).save_to_disk(str(tmp_path / "set"))
     rows = list(read_table(str(tmp_path / "set"), "test"))
     assert [row.values for row in rows] == [{"prompt": "of test"}]
-    with pytest.raises(InputError, match="no split 'dev'; there are test, train"):
+    with pytest.raises(InputError, match="no split 'dev'; splits: test, train"):
         list(read_table(str(tmp_path / "set"), "dev"))
 
 

@@ -114,7 +114,7 @@ def test_a_teachers_reasons_are_kept_only_where_its_order_is_the_humans():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"text": None}, "text: missing or no text"),
+        ({"text": None}, "text: missing or not a text; this is not a row of oasst1"),
         ({"rank": 0.5}, "rank: 0.5 is not a whole number"),
         ({"parent_id": 3}, "parent_id: 3"),
     ],

@@ -24,7 +24,7 @@ def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path):
 
 def test_too_few_rows_are_an_error_and_not_a_smaller_run(tmp_path):
     path = file_of(tmp_path, [{"prompt": "a"}, {"prompt": "b"}])
-    with pytest.raises(InputError, match="3 different ones are asked for and 2 are there"):
+    with pytest.raises(InputError, match="3 different rows are needed, but there are only 2; lower the count"):
         load_prompts(NOTHING, path, 3, seed=0)
 
 
@@ -60,7 +60,7 @@ def test_a_plugins_set_is_asked_for_the_count_and_the_seed():
 def test_a_set_without_an_end_is_never_asked_for_all_of_it():
     endless = NamedSet(lambda count, seed: [f"task {n}" for n in range(count)])
     sets = Sets(lambda name: endless, lambda name: None, lambda name: None)
-    with pytest.raises(InputError, match="a set without a known end; say how many"):
+    with pytest.raises(InputError, match="the size of this set is not known; set `count`"):
         load_prompts(sets, "a/b", None, seed=0)
     assert load_seed_prompts(sets, "a/b", 3, seed=0) == ["task 0", "task 1", "task 2"]
 

@@ -178,12 +178,12 @@ def test_ratings_are_made_from_averaged_judgements() -> None:
 @pytest.mark.parametrize(
     ("judge", "gold", "message"),
     [
-        (rows([1.0]) * 2, rows([1.0]), "judge: item 0/0 is there twice"),
-        (rows([1.0]), rows([1.0]) * 2, "gold: item 0/0 is there twice"),
+        (rows([1.0]) * 2, rows([1.0]), "judge: item 0/0 occurs twice"),
+        (rows([1.0]), rows([1.0]) * 2, "gold: item 0/0 occurs twice"),
         (rows([-1.0]), rows([1.0]), "score -1.0, outside 0 to 5"),
         (rows([1.0]), rows([float("nan")]), "score nan, outside"),
         ([Rating("a", "p", 1.0)], [Rating("a", "q", 1.0)], "prompt p for the judge, q for the gold"),
-        ([Rating("a", "p", 1.0, parsed=3, asked=2)], [], "3 parsed replies of 2"),
+        ([Rating("a", "p", 1.0, parsed=3, asked=2)], [], "3 parsed replies, but 2 replies"),
     ],
 )
 def test_ratings_that_do_not_fit_are_an_error(judge: list[Rating], gold: list[Rating], message: str) -> None:

@@ -65,7 +65,7 @@ def test_each_instruction_with_its_own_difficulty_differs_where_rows_are_missing
 
 
 @needs_the_published_annotations
-def test_published_weights_say_nothing_of_other_annotations() -> None:
+def test_published_weights_give_no_win_rate_for_other_annotations() -> None:
     tables, rows = read_tables(DATA), published("phi-2")
 
     def note(**changes: object) -> str:
@@ -86,7 +86,7 @@ def test_more_annotations_than_difficulties_have_no_figure() -> None:
     assert (made.win_rate, made.note) == (None, "2 annotations, and the table of difficulties has 1 rows")
 
 
-def test_a_few_preferences_by_hand() -> None:
+def test_win_rates_of_a_few_preferences_match_a_manual_computation() -> None:
     made = win_rates(annotations(1.0, 2.0, 1.5, 1.25, None))
     assert made.win_rate == pytest.approx(100 * (0 + 1 + 0.5 + 0.25) / 4)
     assert made.discrete_win_rate == pytest.approx(100 * (1 + 0.5) / 4)
@@ -96,7 +96,7 @@ def test_a_few_preferences_by_hand() -> None:
     assert win_rates(annotations(0.0)).win_rate == 50.0
 
 
-def test_the_order_of_the_rows_leaves_no_trace_in_the_win_rate() -> None:
+def test_the_win_rate_does_not_depend_on_the_order_of_the_rows() -> None:
     rows = annotations(1.0, 2.0, 1.5, 1.25, 1.9)
     assert win_rates(rows) == win_rates(rows[::-1])
 
@@ -116,7 +116,7 @@ def test_a_preference_off_the_scale_is_an_error(wrong: float) -> None:
 
 
 def test_annotations_of_several_models_or_of_one_instruction_twice_are_an_error() -> None:
-    with pytest.raises(InputError, match="annotated twice"):
+    with pytest.raises(InputError, match="is annotated twice; give one annotation per instruction"):
         win_rates(annotations(1.0) * 2)
     one, other = annotations(1.0, 1.0)
     with pytest.raises(InputError, match="generator_2 differs between the annotations: a, b"):

@@ -13,7 +13,7 @@ def test_scores_are_counted_and_unparsed_replies_are_not() -> None:
     assert (made.parsed.value, made.parsed.n) == (0.75, 4)
 
 
-def test_a_judge_that_repeats_itself_is_told_from_one_that_does_not() -> None:
+def test_repeated_is_the_share_of_equal_scores_among_pairs_of_samples() -> None:
     made = calibrate([JudgedItem("a", "p", (4.0, 4.0, 4.0), 3), JudgedItem("b", "p", (1.0, 2.0, None), 3)])
     assert (made.repeated.value, made.repeated.n) == (0.75, 4)
 
@@ -38,7 +38,7 @@ def test_the_correlation_with_length_is_scipys() -> None:
 
 
 def test_a_planted_preference_for_length_is_reported() -> None:
-    """Of two equally good answers, the longer one scores higher 70% of the time."""
+    """The longer of two equally good answers scores higher in 70% of the prompts."""
     generator = np.random.default_rng(1)
     items = []
     for prompt in range(1000):
@@ -78,5 +78,5 @@ def test_nothing_judged_has_no_values() -> None:
 
 
 def test_an_item_that_is_there_twice_is_an_error() -> None:
-    with pytest.raises(InputError, match="item a is there twice"):
+    with pytest.raises(InputError, match="item a occurs twice"):
         calibrate([JudgedItem("a", "p", (1.0,), 1)] * 2)

@@ -40,7 +40,7 @@ def test_metrics_become_columns() -> None:
     [
         ({"id": ["a"], "score": [1.0]}, "wrong or missing: prompt_id"),
         ({"id": ["a"], "prompt_id": ["p"], "score": [1.0], "scor": [1]}, "wrong or missing: scor"),
-        ({"id": [None], "prompt_id": ["p"], "score": [1.0]}, "row 0: no id, which every Rating has"),
+        ({"id": [None], "prompt_id": ["p"], "score": [1.0]}, "row 0: the value of id is missing; a Rating requires it"),
     ],
 )
 def test_a_frame_of_another_form_is_an_error(columns: dict[str, list[object]], message: str) -> None:

@@ -13,7 +13,7 @@ Asked = tuple[list[Contest], list[Verdict]]
 
 
 def bout(prompt: str, left_first: float | None, right_first: float | None, seed: int = 0) -> Asked:
-    """``left`` against ``right``; the numbers are preferences for whatever stands first."""
+    """``left`` against ``right``: both orders, each with the preference for its first answer."""
     contests = [
         Contest(f"{seed}{prompt}:1", prompt, "left", "right", 2, 5, seed),
         Contest(f"{seed}{prompt}:2", prompt, "right", "left", 5, 2, seed),
@@ -28,7 +28,7 @@ def together(*asked: Asked) -> Asked:
 def simulated(
     models: int, prompts: int, seed: int, bias: float = 0.0, skills: list[float] | None = None, unparsed: float = 0.0
 ) -> Asked:
-    """An evaluator that prefers the first answer with the models' own probability and ``bias`` on top."""
+    """Contests and verdicts of an evaluator that prefers the first answer with the true probability plus ``bias``."""
     generator = np.random.default_rng(seed)
     skills = skills or [0.0] * models
     names = [f"model-{number:02}" for number in range(models)]
@@ -109,7 +109,7 @@ def test_an_evaluator_that_always_prefers_the_first_gives_only_ties() -> None:
     assert made.winner_words.value is None
 
 
-def test_the_lengths_of_winners_and_losers_are_told_apart() -> None:
+def test_the_lengths_of_winners_and_losers_are_reported_separately() -> None:
     made = head_to_head(*together(bout("a", 1, 0), bout("b", 0, 1), bout("c", 0, 1), bout("d", 1, 1)))
     assert (made.winner_words.value, made.loser_words.value) == (4.0, 3.0)
     assert (made.longer_wins.value, made.longer_wins.n) == (pytest.approx(2 / 3), 3)
@@ -125,7 +125,7 @@ def test_the_ranking_recovers_planted_strengths() -> None:
     assert ranked(made) == ["model-00", "model-03", "model-02", "model-04", "model-01"]
     values = [strength.strength.value for strength in made.ranking]
     assert sum(values) == pytest.approx(0.0, abs=1e-6)
-    # Disagreement of the orders is a tie, and half a win each is the truth on average.
+    # A disagreement of the orders is a tie; counting it as half a win for each is unbiased.
     assert values == pytest.approx([1.0, 0.5, 0.0, -0.5, -1.0], abs=0.05)
 
 
@@ -160,9 +160,9 @@ def test_seeds_are_kept_apart() -> None:
     ("contests", "verdicts", "message"),
     [
         ([], [Verdict("x", 1)], "verdict x belongs to no comparison"),
-        (bout("a", 1, 0)[0][:1], [], "one order only"),
-        (bout("a", 1, 0)[0] * 2, [], "twice"),
-        (bout("a", 1, 0)[0], [Verdict("0a:1", 1), Verdict("0a:1", 1)], "verdict 0a:1 is there twice"),
+        (bout("a", 1, 0)[0][:1], [], "the other order of its two answers is missing; give both orders"),
+        (bout("a", 1, 0)[0] * 2, [], "another comparison has the same models, prompt, seed and order"),
+        (bout("a", 1, 0)[0], [Verdict("0a:1", 1), Verdict("0a:1", 1)], "verdict 0a:1 occurs twice"),
         (bout("a", 1, 0)[0], [Verdict("0a:1", 1.5)], "not between 0 and 1"),
         (bout("a", 1, 0)[0], [Verdict("0a:1", float("nan"))], "not between 0 and 1"),
         ([Contest("x", "a", "left", "left", 1, 1)], [], "compared with itself"),
@@ -173,7 +173,7 @@ def test_verdicts_that_do_not_fit_are_an_error(contests: list[Contest], verdicts
         head_to_head(contests, verdicts)
 
 
-def test_the_outcome_of_an_unparsed_verdict_is_not_looked_at_but_its_missing_preference_is() -> None:
+def test_a_verdict_without_preference_is_unparsed_whatever_its_outcome() -> None:
     contests, verdicts = bout("a", 1, 0)
     refused = [verdicts[0], Verdict(verdicts[1].comparison_id, None, Outcome.REFUSED)]
     assert head_to_head(contests, refused).pairs[0].unparsed == 1

@@ -5,7 +5,7 @@ from tutelage.evaluation.health import FirstLast, HealthLimits, training_health
 
 
 def dpo(chosen: float, rejected: float, steps: int = 20, beta: float = 0.1) -> list[dict[str, float]]:
-    """A run whose log-probabilities move evenly from the reference's to the given changes."""
+    """Metric rows of a run whose log-probabilities change linearly, from 0 to the given changes at the last step."""
     return [
         {
             "step": step,
@@ -31,7 +31,7 @@ def test_changes_are_in_nats_against_the_reference() -> None:
     assert (health.rows, health.warnings) == (21, ())
 
 
-def test_a_collapse_is_told_however_high_the_accuracy() -> None:
+def test_a_collapse_is_reported_even_if_the_accuracy_is_high() -> None:
     health = training_health(dpo(-12.0, -30.0), beta=0.1)
     assert health.accuracy.last == pytest.approx(0.97)
     assert [warning.split()[0] for warning in health.warnings] == ["chosen", "rejected"]
@@ -44,7 +44,7 @@ def test_the_limits_are_settings() -> None:
 
 
 @pytest.mark.parametrize(("after", "warned"), [(10.0, False), (14.0, False), (16.0, True), (6.0, True)])
-def test_a_drift_of_length_is_told_either_way(after: float, warned: bool) -> None:
+def test_longer_and_shorter_answers_are_both_reported(after: float, warned: bool) -> None:
     health = training_health(dpo(1.0, -1.0), beta=0.1, words_before=10.0, words_after=after)
     assert bool(health.warnings) is warned
     assert (health.words_before, health.words_after) == (10.0, after)
@@ -60,7 +60,7 @@ def test_longer_answers_may_lose_more(words: float, warned: bool) -> None:
     assert bool(health.warnings) is warned
 
 
-def test_a_number_that_is_not_finite_is_told_and_not_averaged() -> None:
+def test_a_number_that_is_not_finite_is_reported_and_not_averaged() -> None:
     rows = [*dpo(1.0, -1.0, steps=3), {"step": 4, "loss": float("nan")}, {"step": 5, "loss": None}]
     health = training_health(rows, beta=0.1)
     assert health.loss.last == pytest.approx(0.67)

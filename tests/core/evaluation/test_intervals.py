@@ -59,7 +59,7 @@ def test_the_interval_of_a_paired_difference_covers_the_truth_and_is_narrower_th
 
 
 def test_seeds_are_resampled_before_prompts() -> None:
-    """With a shift for each seed, an interval over prompts alone would be far too narrow."""
+    """If each seed has its own shift, an interval that resamples only prompts is far too narrow."""
     generator = np.random.default_rng(2)
     seeds = 20
     shift = np.repeat(generator.normal(size=(seeds, 400)), 20, axis=0)

@@ -11,7 +11,7 @@ def model(values: np.ndarray, seed: int = 0) -> list[Observation]:
 
 
 def test_a_difference_is_separated_with_about_the_prompts_that_were_said_to_be_needed() -> None:
-    """80% of studies of the needed size should find the difference."""
+    """About 80% of the studies with the needed number of prompts detect the difference."""
     generator = np.random.default_rng(0)
     pilot = compare(model(generator.normal(0.5, 1, 4000)), model(generator.normal(0, 1, 4000)))
     assert pilot.prompts_needed == pytest.approx(2 * (1.96 + 0.84) ** 2 / 0.25, rel=0.15)
@@ -57,7 +57,7 @@ def test_a_value_that_is_no_number_is_an_error() -> None:
         compare([Observation("a", float("nan"))], [])
 
 
-def test_holms_adjustment_is_his_textbook_example() -> None:
+def test_the_adjustment_by_holm_matches_the_textbook_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, None, 0.9]) == [1.0, None, 1.0]
     assert holm([]) == []

@@ -198,7 +198,7 @@ def test_prompts_that_hold_an_evaluation_prompt_are_replaced_by_others_and_liste
 
 def test_too_few_prompts_that_hold_none_are_found_before_anything_runs(tmp_path, numbers_registry, make_recipe):
     _, recipe = file_recipe(make_recipe, tmp_path)
-    with pytest.raises(InputError, match=r"data\.prompts: .*and 100 are there.*hold an evaluation prompt"):
+    with pytest.raises(InputError, match=r"data\.prompts: .*but there are only 100;.*contain an evaluation prompt"):
         checked_plan(with_prompts(recipe, count=48), numbers_registry)
 
 

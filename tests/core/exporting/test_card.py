@@ -1,4 +1,4 @@
-"""The card of an exported model says what the run knows, and nothing that is of this machine alone."""
+"""The card of an exported model has the facts of the run, and no local information."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_lineage_and_data_carry_the_runs_own_counts(golden: Path) -> None:
     text = card_of(golden).text
     assert "| M0 | numbers/novice | the base model |  |  |" in text
     assert "| M1 | M0 | SFT | 16 examples | 16 |" in text
-    assert "| M2/self-reward | M1 | DPO near M1 | 2 pairs | 2 |" in text
+    assert "| M2/self-reward | M1 | DPO, reference M1 | 2 pairs | 2 |" in text
     assert "| judge M1 | 48 judgements (3 unparsed) | seed-0/self-reward/M2/judgements.jsonl |" in text
     assert "| pair | 2 pairs (2 same text, 2 tied) | seed-0/self-reward/M2/preferences.jsonl |" in text
     assert "random-pairs/M2" not in text.partition("## Results")[0]
 
 
-def test_each_measured_figure_stands_with_its_interval_as_in_the_summary(golden: Path) -> None:
+def test_each_measured_figure_has_its_interval_as_in_the_summary(golden: Path) -> None:
     text = card_of(golden).text
     summary = json.loads((golden / "summary.json").read_text())
     [model] = [row for row in summary["models"] if row["id"] == "M2/self-reward"]
@@ -68,11 +68,11 @@ def test_each_measured_figure_stands_with_its_interval_as_in_the_summary(golden:
         for row in summary["differences"]
         if (row["left"], row["right"]) == ("M2/self-reward", "M1")
     ]
-    assert "`M2/self-reward` less `M1`, paired by prompt:" in text
+    assert "`M2/self-reward` minus `M1`, paired by prompt:" in text
     assert f"| gold_score | {gain['value']:+.3f} | {gain['low']:+.3f} to {gain['high']:+.3f} | {gain['n']} |" in text
     [contest] = [row for row in summary["comparisons"] if (row["left"], row["right"]) == ("M2/self-reward", "M1")]
     assert f"| M1 | {contest['wins']} | {contest['ties']} | {contest['losses']} | {contest['unparsed']} |" in text
-    assert "Scores and verdicts are those of `numbers`, with the rubric `numbers/numbers`" in text
+    assert "Scores and verdicts are by `numbers`, with the rubric `numbers/numbers`" in text
 
 
 def test_the_recipe_in_the_card_is_the_runs_own(golden: Path) -> None:
@@ -84,12 +84,12 @@ def test_the_recipe_in_the_card_is_the_runs_own(golden: Path) -> None:
 
 def test_a_run_that_is_not_finished_says_that_nothing_is_measured_yet(golden: Path) -> None:
     (golden / "summary.json").unlink()
-    assert "Nothing is measured yet" in card_of(golden).text
+    assert "Nothing has been measured yet" in card_of(golden).text
 
 
 def test_a_converted_model_says_that_it_was_measured_before(golden: Path) -> None:
     text = card_of(golden, changed="in bfloat16").text
-    assert "The weights are in bfloat16; the results below were measured before that." in text
+    assert "The weights are in bfloat16; the results below were measured before the conversion." in text
 
 
 def test_the_figures_are_those_of_the_exported_seed(tmp_path: Path, numbers_registry: Registry) -> None:
@@ -139,5 +139,5 @@ def test_a_hostile_name_opens_no_markup(golden: Path) -> None:
         (0.1, 0.1),
     ],
 )
-def test_what_is_of_this_machine_alone_is_not_published(value: Any, expected: Any) -> None:
+def test_local_paths_and_credentials_are_not_published(value: Any, expected: Any) -> None:
     assert publishable(value) == expected

@@ -1,4 +1,4 @@
-"""Which trainings and which data made a model, in every shape that a recipe can give its line."""
+"""The trainings and the data of a model, for every form of lineage that a recipe can give it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Markdown of model cards: what goes in stays text, and what a card says can be read back."""
+"""The Markdown of model cards: texts are escaped, and the metadata of a card can be read back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_card_without_metadata_gives_none(tmp_path: Path) -> None:
 
 def test_metadata_that_is_not_yaml_is_an_error_that_names_the_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\na: [\n---\n")
-    with pytest.raises(InputError, match=r"README.md: its metadata is not YAML"):
+    with pytest.raises(InputError, match=r"README.md: the metadata of the model card is not YAML"):
         inherited_metadata(tmp_path / "README.md")
 
 

@@ -22,7 +22,7 @@ def test_a_line_that_is_not_json_is_named_with_file_and_line(tmp_path):
 def test_a_line_that_is_not_an_object_is_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("[1, 2]\n")
-    with pytest.raises(InputError, match="line 1: a list"):
+    with pytest.raises(InputError, match="line 1: expected one JSON object, found a list"):
         list(read_rows(path))
 
 

@@ -1,4 +1,4 @@
-"""Plain values become settings, or an error that says which value, where, and what was expected."""
+"""Plain values become settings, or an error with the value, its location and the expected type."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_all_problems_are_reported_at_once_each_with_its_path() -> None:
     ]
 
 
-def test_every_validator_that_objects_is_heard_at_its_own_key() -> None:
+def test_every_failing_validator_is_reported_at_its_own_key() -> None:
     assert problems({"r": 0, "dropout": -1.0}, Lora) == [
         "r: 'r' must be >= 1: 0",
         "dropout: 'dropout' must be >= 0.0: -1.0",
@@ -216,7 +216,7 @@ def test_a_union_of_classes_is_never_guessed() -> None:
         objective: Sft | Dpo
 
     assert problems({"objective": {"epochs": 1}}, Step) == [
-        "objective: this can be Sft or Dpo: give a key that only one of them has"
+        "objective: ambiguous: this can be Sft or Dpo; give a key that only one of them has"
     ]
 
 
@@ -241,7 +241,7 @@ KEYS = some.sampled_from([setting.name for setting in describe_settings(Settings
 
 @settings(max_examples=50, deadline=None)
 @given(some.dictionaries(KEYS, VALUES))
-def test_whatever_a_file_holds_it_becomes_settings_or_an_error_with_a_place(values: dict[str, Any]) -> None:
+def test_any_values_become_settings_or_an_error_with_a_location(values: dict[str, Any]) -> None:
     try:
         made = structure(Settings, values, "file")
     except InputError as error:

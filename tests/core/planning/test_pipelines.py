@@ -101,7 +101,7 @@ def test_a_recipe_without_evaluation_needs_no_evaluator(make_recipe):
         ({"controls": {"random-pairs": {"mirrors": "self"}}}, "this recipe runs no pipeline 'self'"),
         ({"judging": {"rubric": "numbers/number"}}, "rubric 'numbers/number'"),
         ({"pairs": {"rule": "best-wurst"}}, "no pair rule 'best-wurst'; did you mean 'best-worst'"),
-        ({"iterations": 26}, "data.prompts: numbers/train: 1040 different ones are asked for and 1000 are there"),
+        ({"iterations": 26}, "data.prompts: numbers/train: 1040 different rows are needed, but there are only 1000"),
     ],
 )
 def test_what_a_recipe_names_and_is_not_there_is_found_before_anything_runs(

@@ -228,7 +228,7 @@ def test_samples_are_averaged_over_those_that_were_parsed() -> None:
 
 
 def test_a_sample_that_is_there_twice_is_an_error() -> None:
-    with pytest.raises(InputError, match="a#0 is there twice"):
+    with pytest.raises(InputError, match="judgement a#0 occurs twice; give each sample of an item once"):
         average([Judgement("a", 0, 4.0), Judgement("a", 0, 5.0)])
 
 
@@ -239,7 +239,7 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
 
 @pytest.mark.skipif(not SEED_PAPER.is_dir(), reason=f"the published replies are not at {SEED_PAPER}")
 def test_of_800_real_replies_nearly_all_are_read_and_none_is_read_wrongly() -> None:
-    """Against the scores that the published code read. Its replies echo the question first and the end token after."""
+    """The scores are compared with those of the published code. Its replies include the prompt and the end token."""
     lines = (SEED_PAPER / "m1_scores.jsonl").read_text(encoding="utf-8").splitlines()
     answers = [answer for row in map(json.loads, lines) for answer in row["completion"].values()]
     replies = [answer["reasoning"].split("<|im_start|>assistant", 1)[1].split("<|im_end|>")[0] for answer in answers]

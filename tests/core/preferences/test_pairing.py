@@ -169,7 +169,7 @@ def test_similar_length_takes_the_widest_margin_of_similar_length() -> None:
     assert strict.dropped == {"no two scored answers of similar length": 1}
 
 
-def test_a_strangers_rule_cannot_make_a_bad_pair() -> None:
+def test_a_third_party_rule_cannot_make_an_invalid_pair() -> None:
     def careless(group: Group, options: PairOptions) -> Iterator[Proposal]:
         low, high = group.answers
         yield low, high
@@ -194,7 +194,7 @@ def test_a_candidate_of_another_prompt_is_an_error() -> None:
 
 
 def test_a_candidate_that_is_there_twice_is_an_error() -> None:
-    with pytest.raises(InputError, match="there twice"):
+    with pytest.raises(InputError, match="occurs twice; give each candidate once"):
         pair(RULES["best-worst"], PROMPTS, candidates("a") * 2)
 
 

@@ -1,4 +1,4 @@
-"""Every pair rule on published candidates and scores, beside an independent count of a few lines each."""
+"""Every pair rule on published candidates and scores, compared with an independent computation."""
 
 import json
 from itertools import combinations
@@ -15,7 +15,7 @@ UNPARSED = -1
 def published(request):
     folder = request.config.rootpath.parent / "shared" / "data" / "seed_paper"
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: published data to test against is no part of the project")
+        pytest.skip(f"{folder} does not exist: the published data for this test is not part of the project")
     responses, scored = (
         [json.loads(line) for line in (folder / name).read_text().splitlines()]
         for name in ("responses.jsonl", "m1_scores.jsonl")
@@ -41,7 +41,7 @@ def pairing_of(published, rule, demonstrations=None, **options):
 
 
 def groups(published):
-    """For each prompt its (text, score) with a text and a score that was parsed."""
+    """Yield each prompt id with its (text, score) pairs; empty texts and unparsed scores are left out."""
     responses, scores = published
     for row in responses:
         answers = [(text.strip(), scores[row["prompt_id"]][k]) for k, text in row["completion"].items()]

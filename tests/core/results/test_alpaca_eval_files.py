@@ -1,4 +1,4 @@
-"""AlpacaEval's files: whatever they hold is read, counted, or an error with its place."""
+"""Files of AlpacaEval: rows are read, or are an error with their location."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def test_an_annotation_without_a_preference_is_an_unparsed_one(path: Path, missi
     [
         (b"", "empty; at least one row is needed"),
         (b"[]", "empty; at least one row is needed"),
-        (b"[1]", "row 1: a int, where one JSON object is expected"),
+        (b"[1]", "row 1: expected one JSON object, found a int"),
         (b"[{]", "line 1: not JSON"),
         (b'["\xff"]', r"not UTF-8 \(byte 2\); save the file as UTF-8"),
         (b"\xff\xfe[", "line 1: not UTF-8"),
-        (json.dumps([OUTPUT, OUTPUT]).encode(), "row 2: the instruction 'say hi' is there twice"),
+        (json.dumps([OUTPUT, OUTPUT]).encode(), "row 2: the instruction 'say hi' occurs twice"),
         (json.dumps([without(OUTPUT, "output")]).encode(), "row 1: `output` must be a text; the row has dataset, inst"),
         (json.dumps([{**OUTPUT, "instruction": 3}]).encode(), "row 1: `instruction` must be a text"),
         (
             json.dumps([OUTPUT, {**OUTPUT, "instruction": "x", "generator": "you"}]).encode(),
-            r"answers of several models \(me, you\)",
+            r"answers of several models \(me, you\); use one file per model",
         ),
     ],
 )

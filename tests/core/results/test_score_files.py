@@ -1,4 +1,4 @@
-"""Files of scores: what is read, what is counted, and what is an error with its place."""
+"""Score files: rows are read, counted, or are an error with their location."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def test_published_rows_and_plain_rows_are_read(write: Any) -> None:
     ("rows", "message"),
     [
         ([], "empty; at least one row is needed"),
-        ([{"text": "x"}], "line 1: has text; expected judgements"),
-        ([{"score": 4}], "line 1: has score; expected judgements"),
-        ([PLAIN, JUDGED], "line 2: has item_id, sample, score; expected judgements"),
-        ([JUDGED, JUDGED], "p/0#0 is there twice"),
+        ([{"text": "x"}], "line 1: the row has text; expected judgements"),
+        ([{"score": 4}], "line 1: the row has score; expected judgements"),
+        ([PLAIN, JUDGED], "line 2: the row has item_id, sample, score; expected judgements"),
+        ([JUDGED, JUDGED], "judgement p/0#0 occurs twice"),
         ([{**JUDGED, "score": float("nan")}], "score nan is not a finite number"),
         ([{**JUDGED, "verdict": 1}], "line 1: not a Judgement"),
         ([{**PLAIN, "score": float("nan")}], "line 1: `score` must be a finite number"),

@@ -49,7 +49,7 @@ def ask(registry: Registry, folder: Path, *models: Answers) -> Any:
     return compare(DurableStage(registry, evaluator, Context()), PAIRWISE_RUBRIC, Sampling(0.0), list(models), folder)
 
 
-def test_stored_verdicts_stand_for_themselves(write: Any) -> None:
+def test_stored_verdicts_are_summarised_without_other_files(write: Any) -> None:
     path = write(VERDICT, OTHER)
     assert is_verdicts(path)
     made = read_verdicts(path).head_to_head()
@@ -58,7 +58,7 @@ def test_stored_verdicts_stand_for_themselves(write: Any) -> None:
     assert (made.winner_words.value, made.longer_wins.value) == (2.0, 1.0)
 
 
-def test_without_lengths_nothing_is_said_of_length(write: Any) -> None:
+def test_without_lengths_there_are_no_length_metrics(write: Any) -> None:
     rows = [{key: value for key, value in row.items() if not key.endswith("words")} for row in (VERDICT, OTHER)]
     made = read_verdicts(write(*rows)).head_to_head()
     assert made.pairs[0].wins == 1
@@ -73,8 +73,8 @@ def test_without_lengths_nothing_is_said_of_length(write: Any) -> None:
         ([{key: value for key, value in VERDICT.items() if key != "preference"}], "line 1: `preference` must be"),
         ([{**VERDICT, "prompt_id": None}], "line 1: `prompt_id` must be a text"),
         ([{**VERDICT, "seed": 0.5}], "line 1: `seed` must be a whole number"),
-        ([VERDICT], "asked in one order only"),
-        ([VERDICT, VERDICT, OTHER], "is there twice"),
+        ([VERDICT], "the other order of its two answers is missing; give both orders"),
+        ([VERDICT, VERDICT, OTHER], "verdict .* occurs twice"),
         ([{**VERDICT, "preference": float("nan")}, OTHER], "preference nan is not between 0 and 1"),
         ([{**VERDICT, "preference": 1.5}, OTHER], "preference 1.5 is not between 0 and 1"),
     ],
@@ -102,7 +102,7 @@ def test_both_orders_are_asked_and_kept_so_that_a_second_call_asks_nothing(
     first = ask(registry, tmp_path, *models)
     before = (tmp_path / "verdicts.jsonl").read_bytes()
     assert len(first.verdicts) == 3 * 3 * 2
-    monkeypatch.setattr("tutelage.plugin.stages.evaluate", None)  # whoever asks now fails
+    monkeypatch.setattr("tutelage.plugin.stages.evaluate", None)  # any further call fails
     second = ask(registry, tmp_path, *models)
     assert (tmp_path / "verdicts.jsonl").read_bytes() == before
     assert second.head_to_head() == first.head_to_head()

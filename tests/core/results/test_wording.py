@@ -1,4 +1,4 @@
-"""Counts, figures and times in words."""
+"""Texts for counts, metrics and durations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_kind_of_step_has_a_word() -> None:
         ({"answered": 3, "refused": 1, "cut": 2}, "6 pairs (1 refused, 2 cut)"),
     ],
 )
-def test_counts_say_first_what_is_there_and_then_what_is_not(counts: dict[str, int], words: str) -> None:
+def test_counts_begin_with_the_items_and_end_with_the_others_in_parentheses(counts: dict[str, int], words: str) -> None:
     assert counts_words(PAIRS, counts) == words
 
 

@@ -1,4 +1,4 @@
-"""The kit for plugin authors finds what breaks a run, says it in words, and passes a sound plugin."""
+"""``check_plugin`` reports violations of the contract, and accepts a correct plugin."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Undocumented:
 
 
 class Sound:
-    """Keeps every promise; the tests break them one at a time."""
+    """Fulfils the contract. Each subclass violates one requirement."""
 
     info = PluginInfo("Says it loud.", settings=Settings)
 
@@ -70,11 +70,11 @@ class Sound:
 
 
 def problems(plugin: object, **options: Any) -> dict[str, str]:
-    """Hook and problem of every broken promise."""
+    """Hook and problem of every failed check."""
     return {check.hook: check.problem or "" for check in check_plugin(plugin, **options).problems}
 
 
-def test_a_sound_plugin_keeps_every_promise_and_the_report_lists_them() -> None:
+def test_a_correct_plugin_passes_every_check_and_the_report_lists_them() -> None:
     report = check_plugin(Sound())
     report.raise_for_problems()
     assert {check.hook for check in report.checks} == {
@@ -84,10 +84,10 @@ def test_a_sound_plugin_keeps_every_promise_and_the_report_lists_them() -> None:
         "train_step",
         "release",
     }
-    assert str(report).startswith("plugin 'Sound' (registered by hand): all promises kept\n  ok")
+    assert str(report).startswith("plugin 'Sound' (registered by hand): all checks passed\n  ok")
 
 
-def test_no_hook_is_without_a_promise() -> None:
+def test_every_hook_has_at_least_one_check() -> None:
     assert set(PROMISES) == set(HOOKS)
     assert all(promise.__doc__ for promises in PROMISES.values() for promise in promises)
 
@@ -108,7 +108,7 @@ class Unwritable(Sound):
 
 
 class Greedy(Sound):
-    """Reads all of its questions before it answers, as a service must not."""
+    """Reads its whole input before the first result, which a service must not do."""
 
     info = evolve(Sound.info, item_by_item=True)
 
@@ -129,7 +129,7 @@ class Stubborn(Sound):
 
 
 class Eager(Sound):
-    """Answers a question that nobody asked when there are none."""
+    """Yields a judgement of an unknown item if the input is empty."""
 
     @hookimpl
     def judge(self, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
@@ -153,7 +153,7 @@ class Silent(Sound):
 
 
 class Unloadable(Sound):
-    """Cannot use what it trained."""
+    """Cannot load the checkpoint that it trained."""
 
     @hookimpl
     def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
@@ -174,7 +174,7 @@ class Clinging(Sound):
         (Shifting(), "generate_candidates", "differs between two calls"),
         (Mute(), "generate_candidates", "is REFUSED and its detail is empty"),
         (Unwritable(), "generate_candidates", "not JSON serializable"),
-        (Greedy(), "generate_candidates", "it had read all of 500 prompts"),
+        (Greedy(), "generate_candidates", "it read all 500 prompts before its first result"),
         (Stubborn(), "generate_candidates", "generator ignored GeneratorExit"),
         (Eager(), "judge", "answers 'invented', which was not asked"),
         (Untidy(), "train_step", "it wrote or changed a file outside its output folder"),
@@ -183,7 +183,7 @@ class Clinging(Sound):
         (Clinging(), "release", "KeyError"),
     ],
 )
-def test_a_broken_promise_is_found_and_no_other_hook_is_blamed(plugin: object, hook: str, problem: str) -> None:
+def test_a_violation_is_reported_for_its_own_hook_only(plugin: object, hook: str, problem: str) -> None:
     found = problems(plugin)
     assert list(found) == [hook]
     assert problem in found[hook]
@@ -198,9 +198,9 @@ def offering(kind: str, items: Any) -> PluginInfo:
     [
         (PluginInfo(""), "help is ''"),
         (PluginInfo("two\nlines"), "help is"),
-        (PluginInfo("x", settings=Undocumented), 'without metadata={"help": ...}: volume'),
-        (offering("prompt_sets", lambda count, seed: ["a", "a"]), "prompt_sets['some'] repeats"),
-        (offering("prompt_sets", lambda count, seed: list("abcdefgh")), "gave 8 items when asked for 5"),
+        (PluginInfo("x", settings=Undocumented), 'settings without metadata={"help": ...}: volume'),
+        (offering("prompt_sets", lambda count, seed: ["a", "a"]), "prompt_sets['some'] has duplicates"),
+        (offering("prompt_sets", lambda count, seed: list("abcdefgh")), "returned 8 items for count 5"),
         (offering("prompt_sets", lambda count, seed: [str(next(numbers))]), "differs between two calls"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_description_that_misleads_is_found(info: PluginInfo, problem: str) ->
 
 
 def module(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A plugin's entry module, written and imported."""
+    """Write and import the entry module of a plugin."""
     import importlib
 
     monkeypatch.syspath_prepend(str(folder))
@@ -243,7 +243,7 @@ def test_a_hook_argument_with_a_default_is_refused_at_loading() -> None:
 def test_a_plugin_that_is_not_installed_is_reported_not_raised() -> None:
     report = check_plugin("no-such-plugin")
     assert "is not installed" in str(report)
-    with pytest.raises(PluginError, match="1 of 1 promises broken"):
+    with pytest.raises(PluginError, match="1 of 1 checks failed"):
         report.raise_for_problems()
 
 

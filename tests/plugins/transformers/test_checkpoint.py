@@ -146,7 +146,7 @@ def test_the_card_in_a_checkpoint_says_how_it_was_made(chain: Chain, dpo_file: P
 
     card = ModelCard.load(chain.second / "README.md")
     assert card.data.library_name == "transformers" and card.data.tags == ["tutelage", "trl", "dpo"]
-    assert "Trained by DPO from `M1`, staying near `M1`, on 16 pairs." in card.text
+    assert "Trained by DPO from `M1`, with the reference `M1`, on 16 pairs." in card.text
     assert "a LoRA adapter of `M1`" in card.text
     assert "| method | DPO |" in card.text and "| learning_rate | 0.01 |" in card.text
     assert "| LoRA | r 16, alpha 32, dropout 0.05 |" in card.text
