@@ -26,8 +26,8 @@ from tutelage.runs.store import is_run
 def difference_command(models: Sequence[Path], metric: str, as_json: bool) -> None:
     """Test whether models differ, with values paired by prompt.
 
-    RUN stands for all models of the run, RUN:MODEL for one of them. A file with scores, values or AlpacaEval
-    annotations is one model. p-values are adjusted for the number of comparisons (Holm).
+    RUN selects all models of the run, RUN:MODEL one of them. A file with scores, values or AlpacaEval annotations is
+    one model. p-values are adjusted for the number of comparisons (Holm).
     """
     observed = [model for path in models for model in _observed(path, metric)]
     names = [model.name for model in observed]
