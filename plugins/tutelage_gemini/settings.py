@@ -1,4 +1,4 @@
-"""What a recipe may set for this plugin, and what follows from it."""
+"""The settings of the plugin, and the endpoint and key that result from them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tutelage.services.requests import Endpoint, Limits
 OFFICIAL_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLE = "GEMINI_API_KEY"
 OTHER_KEY_VARIABLE = "GOOGLE_API_KEY"
-"""Google's older name for it."""
+"""Google's older name of the variable."""
 DEFAULT_MODEL = "gemini-2.5-flash-lite"
-"""A current model that does not spend the answer's tokens on thoughts; the published method's was gemini-1.0-pro."""
+"""A current model without thinking tokens. The published method used gemini-1.0-pro."""
 
 _NO_KEY = "none"
+"""Sent to a server on this machine that needs no key, because the SDK requires one."""
 
 Block = Literal["none", "only_high", "medium_and_above", "low_and_above"]
 
@@ -29,7 +30,7 @@ def _setting(default: Any, help: str, **options: Any) -> Any:
 
 @frozen
 class GeminiSettings:
-    """Settings of plugin ``gemini``. The key itself is never a setting: it stays in the environment."""
+    """Settings of the plugin ``gemini``. The API key is not a setting; it is read from the environment."""
 
     model: str = _setting(DEFAULT_MODEL, "model that is asked where the recipe names none")
     base_url: str = _setting(OFFICIAL_URL, "address of the service, without a path")
@@ -51,7 +52,7 @@ class GeminiSettings:
 
 
 def endpoint(settings: GeminiSettings | None, model: str) -> Endpoint:
-    """Which model of which service is asked."""
+    """Return the model and service that are called, with the key of the environment."""
     settings = settings or GeminiSettings()
     variables = (settings.key_variable, OTHER_KEY_VARIABLE)
     return Endpoint(
@@ -64,13 +65,13 @@ def endpoint(settings: GeminiSettings | None, model: str) -> Endpoint:
     )
 
 
-def key_for(settings: GeminiSettings, asked: Endpoint) -> str:
-    """The key to send. Raises ``InputError`` where the service needs one and the environment has none."""
-    if asked.secret:
-        return asked.secret
-    if asked.on_this_machine:
+def key_for(settings: GeminiSettings, service: Endpoint) -> str:
+    """Return the API key to send. Raises ``InputError`` if the service needs one and the environment has none."""
+    if service.secret:
+        return service.secret
+    if service.on_this_machine:
         return _NO_KEY
     raise InputError(
-        f"plugin 'gemini' needs a key for {settings.base_url}: put it into the environment variable "
-        f"{settings.key_variable} (another one: setting key_variable)"
+        f"plugin 'gemini' needs a key for {settings.base_url}: set the environment variable "
+        f"{settings.key_variable}, or name another variable in the setting key_variable"
     )

@@ -1,4 +1,4 @@
-"""What a recipe may set for this plugin, and what follows from it."""
+"""The settings of the plugin, and the endpoint and key that result from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_MODEL = "gpt-4-turbo"
 """The evaluator of the published method."""
 
 _NO_KEY = "none"
-"""What a server on this machine is given, where it wants no key and the SDK wants one."""
+"""Sent to a server on this machine that needs no key, because the SDK requires one."""
 
 
 def _setting(default: Any, help: str, **options: Any) -> Any:
@@ -27,7 +27,7 @@ def _setting(default: Any, help: str, **options: Any) -> Any:
 
 @frozen
 class OpenAiSettings:
-    """Settings of plugin ``openai``. The key itself is never a setting: it stays in the environment."""
+    """Settings of the plugin ``openai``. The API key is not a setting; it is read from the environment."""
 
     model: str = _setting(DEFAULT_MODEL, "model that is asked where the recipe names none")
     base_url: str = _setting(
@@ -52,12 +52,12 @@ class OpenAiSettings:
 
     @property
     def official(self) -> bool:
-        """Whether this is OpenAI's own service."""
+        """Whether ``base_url`` is OpenAI's service."""
         return self.base_url.rstrip("/") == OFFICIAL_URL
 
 
 def endpoint(settings: OpenAiSettings | None, model: str) -> Endpoint:
-    """Which model of which service is asked."""
+    """Return the model and service that are called, with the key of the environment."""
     settings = settings or OpenAiSettings()
     return Endpoint(
         provider="openai",
@@ -69,13 +69,13 @@ def endpoint(settings: OpenAiSettings | None, model: str) -> Endpoint:
     )
 
 
-def key_for(settings: OpenAiSettings, asked: Endpoint) -> str:
-    """The key to send. Raises ``InputError`` where the service needs one and the environment has none."""
-    if asked.secret:
-        return asked.secret
-    if asked.on_this_machine:
+def key_for(settings: OpenAiSettings, service: Endpoint) -> str:
+    """Return the API key to send. Raises ``InputError`` if the service needs one and the environment has none."""
+    if service.secret:
+        return service.secret
+    if service.on_this_machine:
         return _NO_KEY
     raise InputError(
-        f"plugin 'openai' needs a key for {settings.base_url}: put it into the environment variable "
-        f"{settings.key_variable} (another one: setting key_variable)"
+        f"plugin 'openai' needs a key for {settings.base_url}: set the environment variable "
+        f"{settings.key_variable}, or name another variable in the setting key_variable"
     )
