@@ -85,7 +85,7 @@ class Calls:
                 return self._new_answer(request, key, stopped)
 
     def _max_cost(self, request: Request[Any]) -> float:
-        """Maximum cost of the request in US dollars. With a budget, ``Caller.map`` ensures that the price is known."""
+        """Estimated maximum cost in US dollars. With a budget, ``Caller.map`` has checked that the price is known."""
         return self._endpoint.cost(request.input_tokens, request.max_output_tokens) or 0.0
 
     def _new_answer(self, request: Request[T], key: str | None, stopped: threading.Event) -> Answer[T]:
@@ -96,7 +96,7 @@ class Calls:
                     seconds = self._limits.total_seconds - tries.seconds - attempt.retry_state.idle_for
                     answer = self._attempt(request, key, tries, seconds, stopped)
         except Refused as refusal:
-            return self._stored(request, key, Reply("", Outcome.REFUSED, str(refusal)), tries)
+            return self._record(request, key, Reply("", Outcome.REFUSED, str(refusal)), tries)
         except Permanent as problem:
             return self._failed(request, str(problem), tries)
         except Transient as problem:
@@ -167,7 +167,7 @@ class Calls:
             reply = self._ask(request.body, timeout)
             seconds = time.monotonic() - slot.started
             slot.report_answer(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
-            return self._stored(request, key, reply, tries, seconds)
+            return self._record(request, key, reply, tries, seconds)
         except CallError as problem:
             if isinstance(problem, Transient) and problem.too_fast:
                 slot.report_overload()
@@ -181,7 +181,7 @@ class Calls:
         finally:
             slot.release()
 
-    def _stored(
+    def _record(
         self, request: Request[T], key: str | None, reply: Reply, tries: _Tries, seconds: float = 0.0
     ) -> Answer[T]:
         """Count the cost of a reply and store it; return it only afterwards."""

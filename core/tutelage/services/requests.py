@@ -124,7 +124,7 @@ class Request(Generic[T]):
 
     @property
     def input_tokens(self) -> int:
-        """An upper estimate of the tokens in the body: a token rarely has fewer than three characters."""
+        """A cautious estimate of the tokens in the body: a token rarely has fewer than three characters."""
         return len(self.text) // 3 + 1
 
 
