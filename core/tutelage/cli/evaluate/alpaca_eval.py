@@ -75,7 +75,7 @@ def alpaca_eval_command(
     """Measure a model on AlpacaEval 2.0.
 
     OUTPUTS is a model_outputs.json, or a model (RUN:MODEL, PLUGIN[:NAME]) that answers the instructions of
-    --reference. The default evaluator is the plugin openai with the model of the annotator configuration.
+    --reference. The default evaluator is the model of the annotator configuration.
     """
     known = tuple(read_outputs(reference)) if reference else ()
     if annotations is not None and outputs is None:
