@@ -34,12 +34,10 @@ from tutelage import (
 class EchoSettings:
     """The settings of the plugin. Recipes set them under ``models.ROLE.settings``."""
 
-    drop: float = field(
-        default=0.3,
-        validator=[validators.ge(0.0), validators.le(1.0)],
-        metadata={"help": "Probability that a sampled answer leaves a word of the prompt out."},
-    )
-    prefix: str = field(default="", metadata={"help": "Text before every answer."})
+    drop: float = field(default=0.3, validator=[validators.ge(0.0), validators.le(1.0)])
+    """Probability that a sampled answer drops a word of the prompt."""
+    prefix: str = ""
+    """Text before each answer."""
 
 
 @hookimpl

@@ -13,14 +13,12 @@ from attrs import field, frozen, validators
 
 @frozen
 class Price:
-    """The user's own price for a model, in US dollars per million tokens; 0 for a server that costs nothing."""
+    """The user's price for a model, in US dollars per million tokens; 0 for a server that is free of charge."""
 
-    input: float = field(
-        validator=validators.ge(0.0), metadata={"help": "US dollars for a million tokens of the question"}
-    )
-    output: float = field(
-        validator=validators.ge(0.0), metadata={"help": "US dollars for a million tokens of the answer"}
-    )
+    input: float = field(validator=validators.ge(0.0))
+    """US dollars per million input tokens."""
+    output: float = field(validator=validators.ge(0.0))
+    """US dollars per million output tokens."""
 
 
 def cost(base_url: str, model: str, input_tokens: int, output_tokens: int, price: Price | None = None) -> float | None:

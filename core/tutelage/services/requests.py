@@ -26,40 +26,22 @@ _SHORTEST_SECRET = 8
 class Limits:
     """Limits on rate, retries and time for the calls of a service. Meant as a field of a plugin's settings class."""
 
-    in_flight: int = field(
-        default=8,
-        validator=validators.ge(1),
-        metadata={"help": "most requests at once; fewer while the service says that it is too much"},
-    )
-    requests_per_minute: float | None = field(
-        default=None,
-        validator=validators.optional(validators.gt(0)),
-        metadata={"help": "the account's limit, where it has one"},
-    )
-    tokens_per_minute: float | None = field(
-        default=None,
-        validator=validators.optional(validators.gt(0)),
-        metadata={"help": "the account's limit for tokens in and out, where it has one"},
-    )
-    attempts: int = field(
-        default=10, validator=validators.ge(1), metadata={"help": "how often a request is tried in all"}
-    )
-    attempt_seconds: float = field(
-        default=120.0, validator=validators.gt(0), metadata={"help": "time-out of one attempt"}
-    )
-    total_seconds: float = field(
-        default=600.0, validator=validators.gt(0), metadata={"help": "time-out of a request with all its attempts"}
-    )
-    first_wait: float = field(
-        default=1.0,
-        validator=validators.gt(0),
-        metadata={"help": "seconds before the second attempt, doubled for each further one, with jitter"},
-    )
-    failures_in_a_row: int = field(
-        default=50,
-        validator=validators.ge(1),
-        metadata={"help": "the step stops when so many requests fail one after the other"},
-    )
+    in_flight: int = field(default=8, validator=validators.ge(1))
+    """Maximum number of requests in flight. The number is lowered while the service reports an overload."""
+    requests_per_minute: float | None = field(default=None, validator=validators.optional(validators.gt(0)))
+    """Limit of the account on requests per minute; null if it has none."""
+    tokens_per_minute: float | None = field(default=None, validator=validators.optional(validators.gt(0)))
+    """Limit of the account on input and output tokens per minute; null if it has none."""
+    attempts: int = field(default=10, validator=validators.ge(1))
+    """Maximum number of attempts per request."""
+    attempt_seconds: float = field(default=120.0, validator=validators.gt(0))
+    """Time-out of one attempt, in seconds."""
+    total_seconds: float = field(default=600.0, validator=validators.gt(0))
+    """Time-out of a request with all its attempts, in seconds."""
+    first_wait: float = field(default=1.0, validator=validators.gt(0))
+    """Maximum of the random wait before the second attempt, in seconds; doubled for each further attempt."""
+    failures_in_a_row: int = field(default=50, validator=validators.ge(1))
+    """The step stops after this number of failed requests in a row."""
 
 
 @frozen
