@@ -1,6 +1,6 @@
-"""A tutelage plugin without a model: it answers with the prompt's own words and judges by how many of them are kept.
+"""A tutelage plugin without a model: it answers with words of the prompt, and scores the share of words that are kept.
 
-Everything follows from the texts and the seed, so a whole run can be worked out by hand.
+All results depend only on the texts and the seed, so the expected results of a run can be computed manually.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ from itertools import product
 
 from attrs import field, frozen, validators
 
-from tutelage.context import Context
-from tutelage.hookspecs import hookimpl
-from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
-from tutelage.records import (
+from tutelage import (
     Candidate,
     Comparison,
+    Context,
     Demonstration,
     JudgeItem,
     Judgement,
+    NamedModel,
+    NamedSet,
     Outcome,
+    PluginInfo,
     Prompt,
     Rubric,
     Sampling,
     Verdict,
+    hookimpl,
 )
 
 
 @frozen
 class EchoSettings:
-    """How it answers."""
+    """The settings of the plugin. Recipes set them under ``models.ROLE.settings``."""
 
-    drop: float = field(
-        default=0.3,
-        validator=[validators.ge(0.0), validators.le(1.0)],
-        metadata={"help": "Probability that a sampled answer leaves a word of the prompt out."},
-    )
-    prefix: str = field(default="", metadata={"help": "Text before every answer."})
+    drop: float = field(default=0.3, validator=[validators.ge(0.0), validators.le(1.0)])
+    """Probability that a sampled answer drops a word of the prompt."""
+    prefix: str = ""
+    """Text before each answer."""
 
 
 @hookimpl
 def describe() -> PluginInfo:
-    """No key, no network, no weights."""
+    """Describe the plugin: its settings, its model and its prompt set."""
     return PluginInfo(
         help="Answers with the prompt's own words, without any model: to try recipes in no time.",
         settings=EchoSettings,
@@ -53,7 +53,7 @@ def describe() -> PluginInfo:
 
 @hookimpl
 def generate_candidates(prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context) -> Iterator[Candidate]:
-    """The prompt's words, some of them dropped; at temperature 0 all of them."""
+    """Answer with the words of the prompt, each dropped with probability ``drop``; at temperature 0, with all words."""
     settings: EchoSettings = context.settings
     drop = settings.drop if sampling.temperature > 0 else 0.0
     for prompt in prompts:
@@ -67,7 +67,7 @@ def generate_candidates(prompts: Iterable[Prompt], n: int, sampling: Sampling, c
 
 @hookimpl
 def demonstrate(prompts: Iterable[Prompt], sampling: Sampling, context: Context) -> Iterator[Demonstration]:
-    """All of the prompt's words."""
+    """Answer with all words of the prompt."""
     settings: EchoSettings = context.settings
     for prompt in prompts:
         text, outcome = _answer(settings.prefix, prompt.text.split(), sampling.max_new_tokens)
@@ -77,7 +77,7 @@ def demonstrate(prompts: Iterable[Prompt], sampling: Sampling, context: Context)
 
 @hookimpl
 def judge(items: Iterable[JudgeItem], rubric: Rubric, samples: int, context: Context) -> Iterator[Judgement]:
-    """The share of the prompt's words that the answer keeps, on the rubric's scale; every sample is the same."""
+    """Score the share of the prompt's words in the answer, on the rubric's scale. All samples are equal."""
     for item in items:
         share = kept(item.prompt, item.answer)
         score = rubric.lowest + share * (rubric.highest - rubric.lowest)
@@ -88,7 +88,7 @@ def judge(items: Iterable[JudgeItem], rubric: Rubric, samples: int, context: Con
 
 @hookimpl
 def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Verdict]:
-    """The answer that keeps more of the prompt's words is the better one."""
+    """Prefer the answer that contains more of the prompt's words: 1 is the first, 0 the second, 0.5 a tie."""
     for one in comparisons:
         first, second = kept(one.prompt, one.first), kept(one.prompt, one.second)
         yield Verdict(one.id, 0.5 if first == second else float(first > second))
@@ -96,13 +96,13 @@ def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Ve
 
 
 def kept(prompt: str, answer: str) -> float:
-    """The share of the prompt's different words that an answer has, 0 to 1."""
+    """Return the share of the prompt's distinct words that the answer contains, 0 to 1."""
     asked = set(prompt.lower().split())
     return len(asked & set(answer.lower().split())) / len(asked) if asked else 1.0
 
 
 def _answer(prefix: str, words: list[str], limit: int) -> tuple[str, Outcome]:
-    """A word is a token here. Text over the limit is cut, and says so."""
+    """Join the words, at most ``limit``: each word counts as one token. The outcome is CUT if words are left out."""
     spoken = [*prefix.split(), *words]
     return " ".join(spoken[:limit]), Outcome.CUT if len(spoken) > limit else Outcome.ANSWERED
 
@@ -116,5 +116,5 @@ COLOUR_PROMPTS = tuple(
 
 
 def colour_prompts(count: int, seed: int) -> list[str]:
-    """At most ``count`` different prompts, drawn by the seed."""
+    """Return at most ``count`` different prompts. The seed determines the selection."""
     return random.Random(seed).sample(COLOUR_PROMPTS, min(count, len(COLOUR_PROMPTS)))

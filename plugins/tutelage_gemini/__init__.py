@@ -1,6 +1,6 @@
-"""Gemini as judge and teacher, and as evaluator or a student's stand-in.
+"""The plugin ``gemini``: Google's Gemini models as judge, teacher, evaluator or candidate generator.
 
-This module only answers pluggy. The SDK is imported when a hook is called.
+This module contains only the hooks. The SDK is imported when a stage is called.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tutelage_gemini.settings import KEY_VARIABLE, OTHER_KEY_VARIABLE, GeminiSet
 
 @hookimpl
 def describe() -> PluginInfo:
-    """One line of help, the settings, and the key's variable."""
+    """Describe the plugin: help, settings, and the environment variables for the API key."""
     return PluginInfo(
-        help="Google's Gemini: judges, demonstrates, evaluates.",
+        help="Google's Gemini models: judge, demonstrate, evaluate, generate.",
         settings=GeminiSettings,
         environment=(
-            EnvironmentVariable(KEY_VARIABLE, "The key.", required=False),
-            EnvironmentVariable(OTHER_KEY_VARIABLE, "The key, by Google's older name.", required=False),
+            EnvironmentVariable(KEY_VARIABLE, "API key.", required=False),
+            EnvironmentVariable(OTHER_KEY_VARIABLE, "API key, under Google's older variable name.", required=False),
         ),
         item_by_item=True,
         endpoint=endpoint,
@@ -39,12 +39,12 @@ def _service(model: Model, context: Context) -> Iterator[ChatService]:
     from tutelage_gemini import client
 
     settings = context.settings or GeminiSettings()
-    asked = endpoint(settings, model.name)
+    service = endpoint(settings, model.name)
     yield ChatService(
         caller=context.caller,
-        endpoint=asked,
-        body=lambda question: client.request_body(settings, asked.model, question),
-        ask=client.asking(client.connect(settings, model.name), settings),
+        endpoint=service,
+        body=lambda question: client.request_body(settings, service.model, question),
+        ask=client.make_ask(client.connect(settings, model.name), settings),
         limits=settings.limits,
         thinking_tokens=settings.thinking_tokens,
         log_probabilities=settings.log_probabilities,

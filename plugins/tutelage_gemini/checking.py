@@ -1,4 +1,4 @@
-"""What ``tutelage doctor`` looks at: SDK, key, endpoint and model, with one free call."""
+"""The check of ``tutelage doctor``: SDK, key, endpoint and model, with one call that is free of charge."""
 
 from __future__ import annotations
 
@@ -13,26 +13,35 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def check(settings: GeminiSettings | None, model: str) -> Iterator[Finding]:
-    """One finding for each thing that is needed; the first that is missing ends it. The call describes the model."""
+    """Yield a finding for each item that the plugin needs, up to the first that is missing.
+
+    The call requests the description of the model.
+    """
     from tutelage_gemini import client
 
     settings = settings or GeminiSettings()
-    asked = endpoint(settings, model)
+    service = endpoint(settings, model)
     try:
         models = client.connect(settings, model, "model")
         yield Finding("SDK", True, f"google-generativeai {_version()}")
-        yield Finding("key", True, f"{settings.key_variable} is set" if asked.secret else "none: a local server")
-        models.get_model(name=f"models/{asked.model}", retry=None, timeout=_TIMEOUT_SECONDS)
+        yield Finding(
+            "key",
+            True,
+            f"{settings.key_variable} is set"
+            if service.secret
+            else "not set; not required for a server on this machine",
+        )
+        models.get_model(name=f"models/{service.model}", retry=None, timeout=_TIMEOUT_SECONDS)
         yield Finding("endpoint", True, settings.base_url)
-        yield Finding("model", True, asked.model)
+        yield Finding("model", True, service.model)
     except PluginError as error:
         yield Finding("SDK", False, str(error))
     except InputError as error:
         yield Finding("key", False, str(error))
     except Exception as error:
-        problem = client.problem_of(error, settings, asked.model)
+        problem = client.problem_of(error, settings, service.model)
         what = "model" if isinstance(problem, Unusable) else "endpoint"
-        yield Finding(what, False, asked.scrub(f"{settings.base_url}: {problem}"))
+        yield Finding(what, False, service.scrub(f"{settings.base_url}: {problem}"))
 
 
 def _version() -> str:

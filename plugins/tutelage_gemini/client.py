@@ -1,7 +1,7 @@
-"""Google's SDK: how a question is spelled, how a reply is read, and what each of its errors means.
+"""Google's SDK: request bodies, parsing of replies, and classification of errors.
 
-google-generativeai is at its end of life, but works. Its REST transport has no asynchronous calls, and its own retries
-cover one status only and ignore the time-out: they are off, and ``tutelage.services`` does that work.
+The package google-generativeai is at its end of life, but works. Its REST transport has no asynchronous calls. Its
+retries cover only one status and ignore the time-out, so they are disabled and ``tutelage.services`` retries instead.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tutelage_gemini.settings import GeminiSettings, endpoint, key_for
 
 INSTALL_HINT = "plugin 'gemini' needs the google-generativeai package: pip install 'tutelage[gemini]'"
 _TOP_LOG_PROBABILITIES = 5
-"""The most that the service gives (Gemini API reference, GenerationConfig.logprobs)."""
+"""The maximum of the service (Gemini API reference, GenerationConfig.logprobs)."""
 _HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
 _FINISHED = ("STOP", "FINISH_REASON_UNSPECIFIED")
 
 
 def request_body(settings: GeminiSettings, model: str, question: Question) -> dict[str, Any]:
-    """A ``GenerateContentRequest`` (Gemini API reference, models.generateContent)."""
+    """Return a ``GenerateContentRequest`` (Gemini API reference, models.generateContent)."""
     generation: dict[str, Any] = {
         "temperature": question.sampling.temperature,
         "top_p": question.sampling.top_p,
@@ -47,35 +47,37 @@ def request_body(settings: GeminiSettings, model: str, question: Question) -> di
 
 
 def connect(settings: GeminiSettings, model: str, service: str = "generative") -> Any:
-    """The SDK's client on REST. Raises ``PluginError`` without the SDK, ``InputError`` without a key.
+    """Return the SDK's client with REST transport.
 
-    ``service`` is "generative", or "model" for the service that describes models.
+    ``service`` is "generative", or "model" for the service that describes models. Raises ``PluginError`` if the SDK is
+    not installed, and ``InputError`` if the key is missing.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the SDK's farewell, at every import
+            warnings.simplefilter("ignore", FutureWarning)  # the SDK's end-of-life notice, at every import
             import google.generativeai as genai
             from google.generativeai import client
     except ImportError as error:
         raise PluginError(INSTALL_HINT) from error
-    asked = endpoint(settings, model)
-    genai.configure(api_key=key_for(settings, asked), transport="rest", client_options={"api_endpoint": asked.base_url})
-    # configured for the whole process, but made here and now: another endpoint may be configured next
-    made = client.get_default_generative_client() if service == "generative" else client.get_default_model_client()
-    _allow_connections(made, settings.limits.in_flight)
-    return made
+    called = endpoint(settings, model)
+    options = {"api_endpoint": called.base_url}
+    genai.configure(api_key=key_for(settings, called), transport="rest", client_options=options)
+    # The configuration is global to the process, so the client is created before another endpoint is configured.
+    created = client.get_default_generative_client() if service == "generative" else client.get_default_model_client()
+    _allow_connections(created, settings.limits.in_flight)
+    return created
 
 
 def _allow_connections(client: Any, in_flight: int) -> None:
-    """As many kept connections as requests in flight: the session's own ten would be opened and closed all the time."""
+    """Keep one connection per request in flight. With the default of ten, connections would be reopened constantly."""
     from requests.adapters import HTTPAdapter
 
     for scheme in ("https://", "http://"):
         client.transport._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=in_flight))
 
 
-def asking(client: Any, settings: GeminiSettings) -> Ask:
-    """The call that ``Caller.map`` makes in its threads."""
+def make_ask(client: Any, settings: GeminiSettings) -> Ask:
+    """Return the function that ``Caller.map`` calls in its threads."""
     from google.generativeai import protos
 
     def ask(body: Mapping[str, Any], timeout: float) -> Reply:
@@ -89,7 +91,10 @@ def asking(client: Any, settings: GeminiSettings) -> Ask:
 
 
 def read_reply(response: Any) -> Reply:
-    """What a response says. An empty object passes the SDK as a response without candidates: that is a fault."""
+    """Return the reply of a response, with its outcome and tokens.
+
+    Raises ``Transient`` for a response without candidates: the SDK accepts an empty object as one.
+    """
     blocked = response.prompt_feedback.block_reason
     if blocked:
         return _reply(response, "", Outcome.REFUSED, f"the question was blocked: {blocked.name}")
@@ -108,7 +113,7 @@ def read_reply(response: Any) -> Reply:
 def _reply(response: Any, text: str, outcome: Outcome, detail: str, verdict: list[list[Any]] | None = None) -> Reply:
     usage = response.usage_metadata
     counted = bool(usage.prompt_token_count)
-    # the total has the thoughts too, which are paid like the answer
+    # the total includes thinking tokens, which are billed like the answer
     answered = max(usage.total_token_count - usage.prompt_token_count, usage.candidates_token_count)
     extra: dict[str, Any] = {"model": response.model_version} if response.model_version else {}
     return Reply(
@@ -128,7 +133,7 @@ def _verdict(candidate: Any) -> list[list[Any]]:
 
 
 def problem_of(error: Exception, settings: GeminiSettings, model: str) -> CallError:
-    """What an exception of the SDK means for this call: Google's own, those of requests, and protobuf's."""
+    """Classify an exception of the SDK: those of Google, of requests and of protobuf."""
     import requests
     from google.api_core import exceptions
     from google.protobuf import json_format
@@ -136,38 +141,38 @@ def problem_of(error: Exception, settings: GeminiSettings, model: str) -> CallEr
     if isinstance(error, exceptions.GoogleAPICallError):
         return _problem_of_status(error, settings, model)
     if isinstance(error, requests.exceptions.Timeout):
-        return Transient("no answer in time")
+        return Transient("time-out: no answer")
     if isinstance(error, requests.exceptions.RequestException):
         return Transient(f"{type(error).__name__}: {error}")
     if isinstance(error, json_format.ParseError | UnicodeDecodeError):
-        return Transient("the reply is no whole JSON of this protocol")
+        return Transient("the reply is not complete JSON of this protocol")
     return Permanent(f"{type(error).__name__}: {error}")
 
 
 def _problem_of_status(error: Any, settings: GeminiSettings, model: str) -> CallError:
     status, message = error.code, str(error.message)
     if status == 429:
-        return Transient(message, _wait_of(error), too_fast=True)
+        return Transient(message, _requested_wait(error), too_fast=True)
     if status in (401, 403) or "API key not valid" in message:
         return Unusable(
-            f"{settings.base_url} does not accept the key in {settings.key_variable}, or not for {model!r}: {message}"
+            f"{settings.base_url} rejects the key in {settings.key_variable}, at least for model {model!r}: {message}"
         )
     if status == 404:
         return Unusable(
-            f"{settings.base_url} has no model {model!r} (any more), or base_url is wrong: {message}; "
-            "name another model in the recipe or by --judge, --teacher or --evaluator gemini:MODEL"
+            f"{settings.base_url} has no model {model!r} (perhaps removed), or base_url is wrong: {message}; "
+            "choose another model in the recipe or with --judge, --teacher or --evaluator gemini:MODEL"
         )
     if status == 400 and "logprobs" in message.lower():
-        return Unusable(f"{model!r} gives no log-probabilities: {message}; set log_probabilities: false")
+        return Unusable(f"model {model!r} does not support log-probabilities: {message}; set log_probabilities: false")
     if status in (408, 409) or status is None or status >= 500:
-        return Transient(message, _wait_of(error))
+        return Transient(message, _requested_wait(error))
     if "safety" in message.lower() or "blocked" in message.lower():
         return Refused(message)
     return Permanent(message)
 
 
-def _wait_of(error: Any) -> float | None:
-    """Seconds that the service asks to wait: in the header, or, as Gemini does it, in a ``RetryInfo`` of the error."""
+def _requested_wait(error: Any) -> float | None:
+    """Seconds that the service asks to wait, from the header or, for Gemini, from a ``RetryInfo`` of the error."""
     if (seconds := retry_after(getattr(error.response, "headers", None))) is not None:
         return seconds
     for detail in error.details or ():

@@ -1,9 +1,9 @@
-"""What a recipe may set for this plugin, and what follows from it."""
+"""The settings of the plugin, and the endpoint and key that result from them."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Literal
 
 from attrs import field, frozen, validators
 
@@ -14,44 +14,42 @@ from tutelage.services.requests import Endpoint, Limits
 OFFICIAL_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLE = "GEMINI_API_KEY"
 OTHER_KEY_VARIABLE = "GOOGLE_API_KEY"
-"""Google's older name for it."""
+"""Google's older name of the variable."""
 DEFAULT_MODEL = "gemini-2.5-flash-lite"
-"""A current model that does not spend the answer's tokens on thoughts; the published method's was gemini-1.0-pro."""
+"""A current model without thinking tokens. The published method used gemini-1.0-pro."""
 
 _NO_KEY = "none"
+"""Sent to a server on this machine that needs no key, because the SDK requires one."""
 
 Block = Literal["none", "only_high", "medium_and_above", "low_and_above"]
 
 
-def _setting(default: Any, help: str, **options: Any) -> Any:
-    return field(default=default, metadata={"help": help}, **options)
-
-
 @frozen
 class GeminiSettings:
-    """Settings of plugin ``gemini``. The key itself is never a setting: it stays in the environment."""
+    """Settings of the plugin ``gemini``. The API key is not a setting; it is read from the environment."""
 
-    model: str = _setting(DEFAULT_MODEL, "model that is asked where the recipe names none")
-    base_url: str = _setting(OFFICIAL_URL, "address of the service, without a path")
-    key_variable: str = _setting(
-        KEY_VARIABLE, f"environment variable that holds the key; {OTHER_KEY_VARIABLE} is looked at where it is not set"
-    )
-    revision: str = _setting(
-        "", "which weights a server on this machine runs; without it, its answers are not kept in the ledger"
-    )
-    price: Price | None = _setting(None, "US dollars per million tokens, where the price table does not know the model")
-    block: Block = _setting("only_high", "from which probability of harm on the service blocks an answer")
-    thinking_tokens: int = _setting(
-        0, "room for a reasoning model's thoughts, on top of the answer's length limit", validator=validators.ge(0)
-    )
-    log_probabilities: bool = _setting(
-        False, "ask for log-probabilities in evaluate, so that a preference is weighted by them; most models refuse"
-    )
-    limits: Limits = field(factory=Limits, metadata={"help": "how hard and how patiently the service is asked"})
+    model: str = DEFAULT_MODEL
+    """Model that is called if the recipe names none."""
+    base_url: str = OFFICIAL_URL
+    """Address of the service, without a path."""
+    key_variable: str = KEY_VARIABLE
+    """Environment variable with the API key. If it is not set, GOOGLE_API_KEY is used."""
+    revision: str = ""
+    """Version of the weights, for a server on this machine. Without it, its answers are not stored in the ledger."""
+    price: Price | None = None
+    """US dollars per million tokens. Needed for a budget if the price table does not have the model."""
+    block: Block = "only_high"
+    """Probability of harm from which the service blocks an answer."""
+    thinking_tokens: int = field(default=0, validator=validators.ge(0))
+    """Tokens for the thoughts of a reasoning model, in addition to the length limit of the answer."""
+    log_probabilities: bool = False
+    """Request log-probabilities in `evaluate`, to weight preferences by them. Most models reject the request."""
+    limits: Limits = field(factory=Limits)
+    """Limits on rate, retries and time of the calls."""
 
 
 def endpoint(settings: GeminiSettings | None, model: str) -> Endpoint:
-    """Which model of which service is asked."""
+    """Return the model and service that are called, with the key of the environment."""
     settings = settings or GeminiSettings()
     variables = (settings.key_variable, OTHER_KEY_VARIABLE)
     return Endpoint(
@@ -64,13 +62,13 @@ def endpoint(settings: GeminiSettings | None, model: str) -> Endpoint:
     )
 
 
-def key_for(settings: GeminiSettings, asked: Endpoint) -> str:
-    """The key to send. Raises ``InputError`` where the service needs one and the environment has none."""
-    if asked.secret:
-        return asked.secret
-    if asked.on_this_machine:
+def key_for(settings: GeminiSettings, service: Endpoint) -> str:
+    """Return the API key to send. Raises ``InputError`` if the service needs one and the environment has none."""
+    if service.secret:
+        return service.secret
+    if service.on_this_machine:
         return _NO_KEY
     raise InputError(
-        f"plugin 'gemini' needs a key for {settings.base_url}: put it into the environment variable "
-        f"{settings.key_variable} (another one: setting key_variable)"
+        f"plugin 'gemini' needs a key for {settings.base_url}: set the environment variable "
+        f"{settings.key_variable}, or name another variable in the setting key_variable"
     )

@@ -1,6 +1,6 @@
-"""GPT-4 as evaluator, and any OpenAI-compatible server as evaluator, judge, teacher or student's stand-in.
+"""The plugin ``openai``: OpenAI's models and OpenAI-compatible servers as evaluator, judge, teacher or generator.
 
-This module only answers pluggy. The SDK is imported when a hook is called.
+This module contains only the hooks. The SDK is imported when a stage is called.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tutelage_openai.settings import KEY_VARIABLE, OpenAiSettings, endpoint
 
 @hookimpl
 def describe() -> PluginInfo:
-    """One line of help, the settings, and the key's variable."""
+    """Describe the plugin: help, settings, and the environment variable for the API key."""
     return PluginInfo(
-        help="GPT-4 and any OpenAI-compatible server (Ollama, vLLM, llama.cpp): evaluates, judges, demonstrates.",
+        help="GPT-4 and OpenAI-compatible servers (Ollama, vLLM, llama.cpp): evaluate, judge, demonstrate, generate.",
         settings=OpenAiSettings,
         environment=(
-            EnvironmentVariable(KEY_VARIABLE, "The key; not needed by most servers on this machine.", required=False),
+            EnvironmentVariable(KEY_VARIABLE, "API key; most servers on this machine need none.", required=False),
         ),
         item_by_item=True,
         endpoint=endpoint,
@@ -38,13 +38,13 @@ def _service(model: Model, context: Context) -> Iterator[ChatService]:
     from tutelage_openai import client
 
     settings = context.settings or OpenAiSettings()
-    asked = endpoint(settings, model.name)
+    service = endpoint(settings, model.name)
     with client.connected(settings, model.name) as connection:
         yield ChatService(
             caller=context.caller,
-            endpoint=asked,
-            body=lambda question: client.request_body(settings, asked.model, question),
-            ask=client.asking(connection, settings),
+            endpoint=service,
+            body=lambda question: client.request_body(settings, service.model, question),
+            ask=client.make_ask(connection, settings),
             limits=settings.limits,
             thinking_tokens=settings.thinking_tokens,
             log_probabilities=settings.log_probabilities,

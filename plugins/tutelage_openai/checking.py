@@ -1,4 +1,4 @@
-"""What ``tutelage doctor`` looks at: SDK, key, endpoint and model, with one free call."""
+"""The check of ``tutelage doctor``: SDK, key, endpoint and model, with one call that is free of charge."""
 
 from __future__ import annotations
 
@@ -17,40 +17,51 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def check(settings: OpenAiSettings | None, model: str) -> Iterator[Finding]:
-    """One finding for each thing that is needed; the first that is missing ends it. The call lists the models."""
+    """Yield a finding for each item that the plugin needs, up to the first that is missing.
+
+    The call requests the list of models.
+    """
     from tutelage_openai import client
 
     settings = settings or OpenAiSettings()
-    asked = endpoint(settings, model)
+    service = endpoint(settings, model)
     try:
         with client.connected(settings, model) as connection:
             import openai
 
             yield Finding("SDK", True, f"openai {openai.__version__}")
-            yield Finding("key", True, f"{settings.key_variable} is set" if asked.secret else "none: a local server")
-            yield from _models(connection, asked)
+            yield Finding(
+                "key",
+                True,
+                f"{settings.key_variable} is set"
+                if service.secret
+                else "not set; not required for a server on this machine",
+            )
+            yield from _models(connection, service)
     except PluginError as error:
         yield Finding("SDK", False, str(error))
     except InputError as error:
         yield Finding("key", False, str(error))
     except Exception as error:
-        problem = client.problem_of(error, settings, asked.model)
-        yield Finding("endpoint", False, asked.scrub(f"{settings.base_url}: {problem}"))
+        problem = client.problem_of(error, settings, service.model)
+        yield Finding("endpoint", False, service.scrub(f"{settings.base_url}: {problem}"))
 
 
-def _models(connection: openai.OpenAI, asked: Endpoint) -> Iterator[Finding]:
-    """Not every server lists its models, nor every one that it serves: only where it is sure is a model missing."""
+def _models(connection: openai.OpenAI, service: Endpoint) -> Iterator[Finding]:
+    """Findings on endpoint and model. A local server may list no models, or not all that it serves."""
     import openai
 
     try:
         names = [offered.id for offered in connection.with_options(timeout=_TIMEOUT_SECONDS).models.list()]
     except (openai.NotFoundError, openai.InternalServerError) as error:
-        yield Finding("endpoint", True, f"{asked.base_url} answers, but does not list its models ({error.status_code})")
+        yield Finding(
+            "endpoint", True, f"{service.base_url} answers, but does not list its models ({error.status_code})"
+        )
         return
-    yield Finding("endpoint", True, asked.base_url)
-    if asked.model in names:
-        yield Finding("model", True, asked.model)
-    elif asked.on_this_machine:
-        yield Finding("model", True, f"{asked.model!r} is not listed, but may be served")
+    yield Finding("endpoint", True, service.base_url)
+    if service.model in names:
+        yield Finding("model", True, service.model)
+    elif service.on_this_machine:
+        yield Finding("model", True, f"{service.model!r} is not listed, but may be served")
     else:
-        yield Finding("model", False, f"there is no {asked.model!r}{nearest(asked.model, names)}")
+        yield Finding("model", False, f"no model {service.model!r}{nearest(service.model, names)}")

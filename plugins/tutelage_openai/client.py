@@ -1,4 +1,4 @@
-"""OpenAI's SDK: how a question is spelled, how a reply is read, and what each of its errors means."""
+"""OpenAI's SDK: request bodies, parsing of replies, and classification of errors."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _SETTING_OF = {
     "logprobs": "log_probabilities: false",
     "top_logprobs": "log_probabilities: false",
 }
-"""Parameters that some models refuse, and the setting that leaves each out."""
+"""Parameters that some models reject, and the setting that omits each."""
 
 
 def request_body(settings: OpenAiSettings, model: str, question: Question) -> dict[str, Any]:
-    """The body of ``POST /chat/completions`` (OpenAI API reference, Chat)."""
+    """Return the body of ``POST /chat/completions`` (OpenAI API reference, Chat)."""
     messages = [{"role": "system", "content": question.system}] if question.system else []
     messages.append({"role": "user", "content": question.text})
     body: dict[str, Any] = {"model": model, "messages": messages}
-    # OpenAI's newer models know only the new name, other servers often only the old one
+    # OpenAI's newer models accept only the new name; other servers often accept only the old one.
     body["max_completion_tokens" if settings.official else "max_tokens"] = question.max_tokens
     if settings.send_sampling:
         body["temperature"] = question.sampling.temperature
@@ -52,7 +52,10 @@ def request_body(settings: OpenAiSettings, model: str, question: Question) -> di
 
 @contextmanager
 def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
-    """The SDK's client, without retries of its own. Raises ``PluginError`` without SDK, ``InputError`` without key."""
+    """Yield the SDK's client with its retries disabled.
+
+    Raises ``PluginError`` if the SDK is not installed, and ``InputError`` if the key is missing.
+    """
     try:
         import openai
     except ImportError as error:
@@ -62,8 +65,8 @@ def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def asking(client: openai.OpenAI, settings: OpenAiSettings) -> Ask:
-    """The call that ``Caller.map`` makes in its threads."""
+def make_ask(client: openai.OpenAI, settings: OpenAiSettings) -> Ask:
+    """Return the function that ``Caller.map`` calls in its threads."""
     import openai
     from openai.types.chat import ChatCompletion
 
@@ -75,14 +78,17 @@ def asking(client: openai.OpenAI, settings: OpenAiSettings) -> Ask:
         except openai.OpenAIError as error:
             raise problem_of(error, settings, str(body["model"])) from None
         except json.JSONDecodeError:
-            raise Transient("the reply is no whole JSON") from None
+            raise Transient("the reply is not complete JSON") from None
         return read_reply(completion)
 
     return ask
 
 
 def read_reply(completion: Any) -> Reply:
-    """What a completion says. An empty object passes the SDK unnoticed, and HTML arrives as text: both are faults."""
+    """Return the reply of a completion, with its outcome and tokens.
+
+    Raises ``Transient`` for a reply without choices: the SDK accepts an empty object, and returns HTML as text.
+    """
     choices = getattr(completion, "choices", None)
     if not choices or choices[0].message is None:
         raise Transient(f"the reply has no choices: {str(completion)[:200]}")
@@ -115,11 +121,11 @@ def _extra(model: str | None, choice: Any) -> dict[str, Any]:
 
 
 def problem_of(error: openai.OpenAIError, settings: OpenAiSettings, model: str) -> CallError:
-    """What an error of the SDK means for this call."""
+    """Classify an error of the SDK."""
     import openai
 
     if isinstance(error, openai.APITimeoutError):
-        return Transient("no answer in time")
+        return Transient("time-out: no answer")
     if isinstance(error, openai.APIConnectionError):
         return Transient(f"{error} {error.__cause__ or ''}".strip())
     if isinstance(error, openai.APIStatusError):
@@ -135,24 +141,24 @@ def _problem_of_status(error: openai.APIStatusError, settings: OpenAiSettings, m
         return Transient(message, retry_after(error.response.headers), too_fast=True)
     if status in (401, 403):
         return Unusable(
-            f"{settings.base_url} does not accept the key in {settings.key_variable}, or not for {model!r}: {message}"
+            f"{settings.base_url} rejects the key in {settings.key_variable}, at least for model {model!r}: {message}"
         )
     if status == 404:
         return Unusable(
-            f"{settings.base_url} has no model {model!r} (any more), or base_url is wrong: {message}; "
-            "name another model in the recipe or by --judge, --teacher or --evaluator openai:MODEL"
+            f"{settings.base_url} has no model {model!r} (perhaps removed), or base_url is wrong: {message}; "
+            "choose another model in the recipe or with --judge, --teacher or --evaluator openai:MODEL"
         )
     if status in (408, 409) or status >= 500:
         return Transient(message, retry_after(error.response.headers))
     if error.code in _FILTERED:
         return Refused(message)
     if error.param in _SETTING_OF:
-        return Unusable(f"{model!r} does not take {error.param}: {message}; set {_SETTING_OF[error.param]}")
+        return Unusable(f"model {model!r} does not accept {error.param}: {message}; set {_SETTING_OF[error.param]}")
     return Permanent(message)
 
 
 def _message(error: openai.APIStatusError) -> str:
-    """The service's words; where they don't stand in OpenAI's form, the SDK gives a number, and the reply says more."""
+    """The service's message. If it is not in OpenAI's format, the SDK gives only the status; the body is then added."""
     message = str(error.message)
-    more = f": {error.response.text[:300]}" if message.startswith("Error code") else ""
-    return message if more in message else message + more
+    body = f": {error.response.text[:300]}" if message.startswith("Error code") else ""
+    return message if body in message else message + body

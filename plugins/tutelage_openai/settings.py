@@ -1,4 +1,4 @@
-"""What a recipe may set for this plugin, and what follows from it."""
+"""The settings of the plugin, and the endpoint and key that result from them."""
 
 from __future__ import annotations
 
@@ -18,46 +18,42 @@ DEFAULT_MODEL = "gpt-4-turbo"
 """The evaluator of the published method."""
 
 _NO_KEY = "none"
-"""What a server on this machine is given, where it wants no key and the SDK wants one."""
-
-
-def _setting(default: Any, help: str, **options: Any) -> Any:
-    return field(default=default, metadata={"help": help}, **options)
+"""Sent to a server on this machine that needs no key, because the SDK requires one."""
 
 
 @frozen
 class OpenAiSettings:
-    """Settings of plugin ``openai``. The key itself is never a setting: it stays in the environment."""
+    """Settings of the plugin ``openai``. The API key is not a setting; it is read from the environment."""
 
-    model: str = _setting(DEFAULT_MODEL, "model that is asked where the recipe names none")
-    base_url: str = _setting(
-        OFFICIAL_URL, "address of the service: OpenAI, Ollama, vLLM, llama.cpp, transformers serve"
-    )
-    key_variable: str = _setting(KEY_VARIABLE, "environment variable that holds the key")
-    revision: str = _setting(
-        "", "which weights a server on this machine runs; without it, its answers are not kept in the ledger"
-    )
-    price: Price | None = _setting(None, "US dollars per million tokens, where the price table does not know the model")
-    send_sampling: bool = _setting(True, "send temperature, top-p and seed; reasoning models refuse them")
-    thinking_tokens: int = _setting(
-        0, "room for a reasoning model's thoughts, on top of the answer's length limit", validator=validators.ge(0)
-    )
-    log_probabilities: bool = _setting(
-        True, "ask for log-probabilities in evaluate, so that a preference is weighted by them; some servers refuse"
-    )
-    extra: Mapping[str, Any] = field(
-        factory=dict, metadata={"help": "further keys of the request body; null takes one of ours out"}
-    )
-    limits: Limits = field(factory=Limits, metadata={"help": "how hard and how patiently the service is asked"})
+    model: str = DEFAULT_MODEL
+    """Model that is called if the recipe names none."""
+    base_url: str = OFFICIAL_URL
+    """Address of the service: OpenAI, Ollama, vLLM, llama.cpp or `transformers serve`."""
+    key_variable: str = KEY_VARIABLE
+    """Environment variable with the API key."""
+    revision: str = ""
+    """Version of the weights, for a server on this machine. Without it, its answers are not stored in the ledger."""
+    price: Price | None = None
+    """US dollars per million tokens. Needed for a budget if the price table does not have the model."""
+    send_sampling: bool = True
+    """Send temperature, top-p and seed. Reasoning models reject them."""
+    thinking_tokens: int = field(default=0, validator=validators.ge(0))
+    """Tokens for the thoughts of a reasoning model, in addition to the length limit of the answer."""
+    log_probabilities: bool = True
+    """Request log-probabilities in `evaluate`, to weight preferences by them. Some servers reject the request."""
+    extra: Mapping[str, Any] = field(factory=dict)
+    """Further keys of the request body. A null value removes a key that the plugin sets."""
+    limits: Limits = field(factory=Limits)
+    """Limits on rate, retries and time of the calls."""
 
     @property
     def official(self) -> bool:
-        """Whether this is OpenAI's own service."""
+        """Whether ``base_url`` is OpenAI's service."""
         return self.base_url.rstrip("/") == OFFICIAL_URL
 
 
 def endpoint(settings: OpenAiSettings | None, model: str) -> Endpoint:
-    """Which model of which service is asked."""
+    """Return the model and service that are called, with the key of the environment."""
     settings = settings or OpenAiSettings()
     return Endpoint(
         provider="openai",
@@ -69,13 +65,13 @@ def endpoint(settings: OpenAiSettings | None, model: str) -> Endpoint:
     )
 
 
-def key_for(settings: OpenAiSettings, asked: Endpoint) -> str:
-    """The key to send. Raises ``InputError`` where the service needs one and the environment has none."""
-    if asked.secret:
-        return asked.secret
-    if asked.on_this_machine:
+def key_for(settings: OpenAiSettings, service: Endpoint) -> str:
+    """Return the API key to send. Raises ``InputError`` if the service needs one and the environment has none."""
+    if service.secret:
+        return service.secret
+    if service.on_this_machine:
         return _NO_KEY
     raise InputError(
-        f"plugin 'openai' needs a key for {settings.base_url}: put it into the environment variable "
-        f"{settings.key_variable} (another one: setting key_variable)"
+        f"plugin 'openai' needs a key for {settings.base_url}: set the environment variable "
+        f"{settings.key_variable}, or name another variable in the setting key_variable"
     )

@@ -1,7 +1,7 @@
-"""The embedded default: a tiny language model that ships with tutelage, and a world small enough to know the truth.
+"""The plugin ``tiny``: a tiny language model that is included in tutelage, and a synthetic world with known answers.
 
-The plugin is teacher, judge and evaluator, all three by program; the model itself is run by the plugin
-``transformers``, as Phi-2 is. Nothing here imports torch.
+The plugin is teacher, judge and evaluator; all three are programs. The model is run by the plugin ``transformers``,
+like Phi-2. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ _NO_TASK = "not an instruction of the tiny world"
 
 @hookimpl
 def describe() -> PluginInfo:
-    """The student's weights, the prompts, the seed examples and the rubric."""
+    """Describe the plugin: the student's weights, the prompt sets, the seed examples and the rubric."""
     return PluginInfo(
         help="A tiny language model and a small world with a programmatic teacher: no key, no network, no GPU.",
-        models={"student": NamedModel(str(WEIGHTS), "A Phi of 0.85M parameters that has read the world's text: M0.")},
+        models={"student": NamedModel(str(WEIGHTS), "A Phi of 0.85M parameters, pretrained on the world's text: M0.")},
         prompt_sets={
             "seed": NamedSet(partial(world.prompts, "seed"), "Instructions for examples and for self-instruct."),
-            "train": NamedSet(partial(world.prompts, "train"), "Instructions to train on."),
-            "held-out": NamedSet(partial(world.prompts, "held-out"), "Instructions to measure on."),
+            "train": NamedSet(partial(world.prompts, "train"), "Instructions for training."),
+            "held-out": NamedSet(partial(world.prompts, "held-out"), "Instructions for evaluation."),
         },
         example_sets={"ift": NamedSet(sets.ift, "Instructions with their right answers.")},
-        rated_sets={"eft": NamedSet(sets.eft, "Careless answers with the scores that they deserve.")},
+        rated_sets={"eft": NamedSet(sets.eft, "Answers with mistakes, and their gold scores.")},
         rubrics={"additive": ADDITIVE},
     )
 
 
 @hookimpl
 def judge(items: Iterable[JudgeItem], samples: int, context: Context) -> Iterator[Judgement]:
-    """The gold score, the same in every sample. An instruction of another world is refused."""
+    """Score answers with the gold score, the same in every sample. Refuse instructions that are not of this world."""
     for item in items:
-        given = _grade(item.prompt, item.answer)
+        graded = _grade(item.prompt, item.answer)
         for sample in range(samples):
-            if given is None:
+            if graded is None:
                 yield Judgement(item.id, sample, None, Outcome.REFUSED, detail=_NO_TASK)
             else:
-                yield Judgement(item.id, sample, given.score, reason=given.reason, raw=str(given))
+                yield Judgement(item.id, sample, graded.score, reason=graded.reason, raw=str(graded))
         context.advance(samples)
 
 
 @hookimpl
 def demonstrate(prompts: Iterable[Prompt], context: Context) -> Iterator[Demonstration]:
-    """The right answer. An instruction of another world is refused."""
+    """Give the right answer. Refuse instructions that are not of this world."""
     for prompt in prompts:
         task = world.parse(prompt.text)
         if task is None:
@@ -65,7 +65,7 @@ def demonstrate(prompts: Iterable[Prompt], context: Context) -> Iterator[Demonst
 
 @hookimpl
 def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Verdict]:
-    """Which of two answers has the higher gold score: 1 the first, 0 the second, 0.5 where they are equal."""
+    """Prefer the answer with the higher gold score: 1 is the first, 0 the second, 0.5 equal scores."""
     for comparison in comparisons:
         first, second = (_grade(comparison.prompt, answer) for answer in (comparison.first, comparison.second))
         if first is None or second is None:
@@ -77,6 +77,6 @@ def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Ve
 
 
 def _grade(prompt: str, answer: str) -> Grade | None:
-    """The grade of an answer, None where the prompt is no instruction of this world."""
+    """The grade of an answer; None if the prompt is not an instruction of this world."""
     task = world.parse(prompt)
     return None if task is None else grade(task, answer)

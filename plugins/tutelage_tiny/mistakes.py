@@ -1,8 +1,8 @@
-"""How answers go wrong in this world: the habits and the slips of those who wrote the text that M0 reads.
+"""The mistakes in the answers of the pretraining text of M0: habits and slips.
 
-A *habit* is the mistake that a kind of task invites, the same one by most writers (to leave words in their order
-instead of sorting them); a *slip* is an accident. Because the text is full of both, a model that has only read it
-answers worse than it could tell: that is what alignment has to work on.
+A *habit* is the systematic mistake of a family of tasks (for example, to keep the order of the words instead of sorting
+them); a *slip* is a random mistake. The text contains many of both, so a model that is only pretrained answers worse
+than it could judge. Alignment can close this gap.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from tutelage_tiny.world import CATEGORY_OF, LARGEST_NUMBER, STYLES, WORDS, Task
 
 @frozen
 class Carelessness:
-    """How often a writer goes wrong, and how."""
+    """The rates of mistakes of a simulated writer."""
 
     wrong: float = 0.6
     """Share of the answers with a habit or slips in their items."""
     tempted: float = 0.8
-    """The same where the family is one of the ``TEMPTING``."""
+    """The same share for the families in ``TEMPTING``."""
     habit: float = 0.6
-    """Share of those that follow the habit of the family; the others have one or two slips."""
+    """Share of the wrong answers that follow the habit of the family; the others have one or two slips."""
     wrong_style: float = 0.35
-    """Share of all lists that are written in another style than the one asked for."""
+    """Share of all lists that are written in a style other than the requested one."""
 
 
 def write_answer(task: Task, carelessness: Carelessness, generator: random.Random) -> str:
-    """Answer as a writer of this carelessness might."""
+    """Return an answer with random mistakes at these rates."""
     items = list(task.right_items)
     if generator.random() < (carelessness.tempted if task.family in TEMPTING else carelessness.wrong):
         if generator.random() < carelessness.habit:
@@ -65,14 +65,14 @@ HABITS: dict[str, Callable[[Task], list[str]]] = {
     "add": lambda task: _one_more(task, sum(map(int, task.items))),
     "odd": lambda task: [task.items[0]],
 }
-"""The mistake that each family invites. It may chance to be right: a list that was sorted already."""
+"""The habit of each family. Its answer can be right by chance, for example for a list that is already sorted."""
 
 TEMPTING = {"sort", "reverse", "double", "first", "keep", "replace", "odd"}
-"""Families whose habit most writers have."""
+"""Families whose answers are wrong with the higher rate ``Carelessness.tempted``."""
 
 
 def _slip(task: Task, items: list[str], generator: random.Random) -> list[str]:
-    """One accident: a number or word mistaken, or an item lost, doubled, put in or out of place."""
+    """Return the items with one random mistake: an item lost, doubled, replaced, or exchanged with another."""
     if len(items) == 1:
         return [_other(items[0], generator)]
     items = list(items)

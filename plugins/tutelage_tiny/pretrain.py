@@ -1,10 +1,10 @@
-"""Makes the weights that ship with the tiny world: M0, a small Phi that has read the world's text and nothing else.
+"""Train the weights of M0: a small Phi, pretrained on the text of the tiny world only.
 
     python -m tutelage_tiny.pretrain OUT
 
-One stage: next-token prediction over documents that are packed into rows, as GPT-2 was trained (Radford et al., 2019).
-The text follows from the seed alone; the weights follow from it up to the arithmetic of the machine that trains. The
-shipped ones took four minutes on half of an H100; two CPU cores need the better part of a day.
+Training is next-token prediction over documents that are packed into rows, as for GPT-2 (Radford et al., 2019). The
+text depends on the seed only; the weights also depend on the floating-point arithmetic of the machine. The included
+weights took four minutes on half of an H100; two CPU cores need most of a day.
 """
 
 from __future__ import annotations
@@ -30,30 +30,25 @@ if TYPE_CHECKING:
 
 @frozen
 class Pretraining:
-    """Everything that the weights depend on."""
+    """The settings that determine the weights."""
 
     seed: int = 0
     mix: Mix = field(factory=Mix)
     documents: int = 1_200_000
     """About 33 tokens each."""
     chunk: int = 10_000
-    """Documents that follow from one seed, and that one process writes."""
+    """Number of documents that one process generates from one seed."""
     epochs: int = 8
     learning_rate: float = 2e-3
     row_length: int = 128
-    rows_a_step: int = 256
+    rows_per_step: int = 256
     hidden_size: int = 128
     layers: int = 4
     heads: int = 4
 
 
 def pretrain(output: Path, settings: Pretraining) -> None:
-    """Train the tiny Phi and save weights and tokenizer.
-
-    Args:
-        output: The folder to write.
-        settings: What to train, on which text.
-    """
+    """Train the tiny Phi and save weights and tokenizer to the folder ``output``."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -73,7 +68,7 @@ def _new_model(vocabulary_size: int, settings: Pretraining) -> PhiForCausalLM:
         vocab_size=vocabulary_size,
         hidden_size=settings.hidden_size,
         intermediate_size=4 * settings.hidden_size,
-        hidden_act="gelu_pytorch_tanh",  # the same function as Phi's gelu_new, in one kernel
+        hidden_act="gelu_pytorch_tanh",  # equal to Phi's gelu_new, in one kernel
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         max_position_embeddings=512,
@@ -84,7 +79,7 @@ def _new_model(vocabulary_size: int, settings: Pretraining) -> PhiForCausalLM:
 
 
 def _rows(tokenizer: PreTrainedTokenizerFast, settings: Pretraining) -> torch.Tensor:
-    """All the text as token ids, (rows, row length); a document may run from one row into the next."""
+    """All text as token ids, (rows, row length). A document may continue in the next row."""
     import torch
 
     tokens: list[int] = []
@@ -92,12 +87,12 @@ def _rows(tokenizer: PreTrainedTokenizerFast, settings: Pretraining) -> torch.Te
     for texts in _chunks(settings):
         for ids in tokenizer(texts)["input_ids"]:
             tokens += [*ids, end]
-    whole = len(tokens) // settings.row_length * settings.row_length
-    return torch.tensor(tokens[:whole]).view(-1, settings.row_length)
+    used = len(tokens) // settings.row_length * settings.row_length
+    return torch.tensor(tokens[:used]).view(-1, settings.row_length)
 
 
 def _chunks(settings: Pretraining) -> Iterator[list[str]]:
-    """The documents, chunk by chunk; each chunk follows from its own seed, whichever process writes it."""
+    """The documents in chunks. Each chunk has its own seed, so the text does not depend on the number of processes."""
     count = settings.documents // settings.chunk
     with get_context("spawn").Pool() as pool:
         yield from pool.imap(partial(_chunk, settings), range(count))
@@ -109,23 +104,24 @@ def _chunk(settings: Pretraining, number: int) -> list[str]:
 
 
 def _train(model: PhiForCausalLM, rows: torch.Tensor, settings: Pretraining) -> None:
-    """AdamW with a linear warm-up and decay over ``epochs`` shuffled passes."""
+    """Train with AdamW and a linear warm-up and decay, over ``epochs`` shuffled passes."""
     import torch
     from transformers import get_linear_schedule_with_warmup
 
     torch.set_float32_matmul_precision("high")
-    steps_an_epoch = len(rows) // settings.rows_a_step
-    steps = steps_an_epoch * settings.epochs
+    steps_per_epoch = len(rows) // settings.rows_per_step
+    steps = steps_per_epoch * settings.epochs
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
     schedule = get_linear_schedule_with_warmup(optimizer, steps // 50, steps)
-    # On a GPU so small a model is bound by launches and memory traffic: compiled, in bfloat16, it is thrice as fast.
+    # On a GPU, such a small model is bound by kernel launches and memory traffic: compiled, in bfloat16, it is three
+    # times as fast.
     on_gpu = rows.device.type == "cuda"
     forward = torch.compile(model) if on_gpu else model
     model.train()
     for epoch in range(settings.epochs):
         order = torch.randperm(len(rows), device=rows.device)
-        for step in range(steps_an_epoch):
-            batch = rows[order[step * settings.rows_a_step : (step + 1) * settings.rows_a_step]]
+        for step in range(steps_per_epoch):
+            batch = rows[order[step * settings.rows_per_step : (step + 1) * settings.rows_per_step]]
             with torch.autocast(rows.device.type, torch.bfloat16, enabled=on_gpu):
                 loss = forward(input_ids=batch, labels=batch).loss
             loss.backward()
@@ -134,16 +130,18 @@ def _train(model: PhiForCausalLM, rows: torch.Tensor, settings: Pretraining) -> 
             schedule.step()
             optimizer.zero_grad()
             if step % 100 == 0:
-                print(f"epoch {epoch} step {step}/{steps_an_epoch} loss {loss.item():.4f}", file=sys.stderr, flush=True)
+                print(
+                    f"epoch {epoch} step {step}/{steps_per_epoch} loss {loss.item():.4f}", file=sys.stderr, flush=True
+                )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: ``python -m tutelage_tiny.pretrain OUT``."""
+    """Run the command line: ``python -m tutelage_tiny.pretrain OUT``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, metavar="OUT", help="the folder to write weights and tokenizer to")
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder for weights and tokenizer")
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args(arguments)
-    pretrain(chosen.output, Pretraining(seed=chosen.seed))
+    options = parser.parse_args(arguments)
+    pretrain(options.output, Pretraining(seed=options.seed))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The gold rubric: how good an answer is, known exactly because the right answer is.
+"""The gold rubric: an exact score of an answer, computed from the right answer.
 
-It is additive, like the judge prompt of Yuan et al., *Self-Rewarding Language Models* (2024), figure 2: each point is
-earned by itself. Only the right answer, letter by letter, earns all five.
+It is additive, like the judge prompt of Yuan et al., *Self-Rewarding Language Models* (2024), figure 2: the points are
+independent. Only an answer that equals the right answer in every character gets all five.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ADDITIVE = Rubric(
     name="additive",
     template="rate this: relevant, complete, format, order.\nquestion: {prompt}\nanswer: {answer}",
 )
-"""In the words of the world, so that a student of this world can read it."""
+"""The template uses only words of the world, so that the student's tokenizer has a token for each."""
 
 REASONS = ("not relevant", "not complete", "wrong order", "wrong format", "right")
-"""What a reason can say."""
+"""The parts of a reason."""
 FULL_ORDER = 2
-"""Points for the right items in the right order: order weighs double, or a list never sorted would be worth a 4."""
+"""Points for the right items in the right order. Order counts twice, so that an unsorted list scores 3, not 4."""
 
 _MARKS = {mark.strip() for mark in STYLES.values()}
 
@@ -34,26 +34,26 @@ class Grade:
     """The points of one answer."""
 
     relevant: int
-    """1 where at least half of the right items are there."""
+    """1 if the answer has at least half of the right items."""
     complete: int
-    """1 where all of the right items are there, and nothing else."""
+    """1 if the answer has exactly the right items, in any order."""
     style: int
-    """1 where the items are written as it was asked: in a style, or as a single one."""
+    """1 if the items are written in the requested style, or as a single item."""
     order: int
-    """2 where the right items stand in the right order; 1 where some are missing or too many but the order holds."""
+    """2 for the right items in the right order; 1 if items are missing or added but the order is right."""
 
     @property
     def score(self) -> float:
-        """0 to 5; 5 means exactly right, and only that."""
+        """Return the sum of the points, 0 to 5. It is 5 only for the exact right answer."""
         return float(self.relevant + self.complete + self.style + self.order)
 
     def __str__(self) -> str:
-        """As a judge would write it."""
+        """Return the grade as the reply of a judge."""
         return f"score: {self.score:g}\n{self.reason}"
 
     @property
     def reason(self) -> str:
-        """What is wrong, in the words of the world (see ``REASONS``)."""
+        """Return the mistakes as text, made of ``REASONS``."""
         faults = []
         if not self.relevant:
             faults = ["not relevant"]
@@ -67,12 +67,7 @@ class Grade:
 
 
 def grade(task: Task, answer: str) -> Grade:
-    """Compare an answer with the right one.
-
-    Args:
-        task: What was asked.
-        answer: What was answered, as text.
-    """
+    """Return the points of an answer to a task."""
     right = task.right_items
     items = items_of(answer)
     common = (Counter(items) & Counter(right)).total()
@@ -86,12 +81,12 @@ def grade(task: Task, answer: str) -> Grade:
 
 
 def score(task: Task, answer: str) -> float:
-    """The gold score of an answer, 0 to 5."""
+    """Return the gold score of an answer, 0 to 5."""
     return grade(task, answer).score
 
 
 def items_of(answer: str) -> list[str]:
-    """The items of an answer, without the marks between them."""
+    """Return the items of an answer, without the marks between them."""
     spaced = answer.replace(",", " , ").split()
     return [piece for piece in spaced if piece not in _MARKS]
 
@@ -101,12 +96,12 @@ def _is_in_style(task: Task, answer: str, items: Sequence[str]) -> bool:
 
 
 def _order_holds(items: Sequence[str], right: Sequence[str]) -> bool:
-    """Whether the answer is the right one with items left out (but at least half there), or with items put in."""
+    """Whether the answer is the right answer with items removed (at most half) or added (at most as many)."""
     if len(items) < len(right):
         return 2 * len(items) >= len(right) and _is_subsequence(items, right)
     return len(items) <= 2 * len(right) and _is_subsequence(right, items)
 
 
 def _is_subsequence(short: Sequence[str], long: Sequence[str]) -> bool:
-    rest = chain(long)
-    return all(item in rest for item in short)
+    remaining = chain(long)  # an iterator: `in` consumes it up to the item that it finds
+    return all(item in remaining for item in short)

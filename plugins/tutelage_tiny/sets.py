@@ -1,4 +1,4 @@
-"""What the world offers to learn from and to be measured on: prompts, right answers, and rated answers."""
+"""The seed examples of the world: right answers (IFT) and rated answers (EFT)."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from tutelage_tiny.mistakes import Carelessness, write_answer
 from tutelage_tiny.rubric import ADDITIVE, grade
 from tutelage_tiny.world import prompts, solve, tasks
 
-_DRAWS_AN_EXAMPLE = 1000
-"""So many tasks are drawn at most, in all, for each rated example; the rarest score needs about 30."""
+_MAX_DRAWS_PER_EXAMPLE = 1000
+"""Maximum number of tasks drawn per rated example, on average. The rarest score needs about 30."""
 
 
 def ift(count: int, seed: int) -> list[Example]:
-    """Instructions of the split ``seed`` with their right answers."""
+    """Return instructions of the split ``seed`` with their right answers."""
     return [Example(prompt, solve(prompt)) for prompt in prompts("seed", count, seed)]
 
 
 def eft(count: int, seed: int) -> list[RatedExample]:
-    """Answers of careless writers to instructions of the split ``seed``, rated; each score comes equally often.
+    """Return rated answers with mistakes to instructions of the split ``seed``, with equal counts of each score.
 
-    A judge that had seen mostly one score would give that one. The first of the scores come once more where ``count``
-    is no multiple of their number.
+    Unequal counts would bias a judge towards the most frequent score. If ``count`` is not a multiple of the number of
+    scores, the lowest scores occur once more.
     """
     generator = random.Random(f"rated/{seed}")
     scores = range(int(ADDITIVE.lowest), int(ADDITIVE.highest) + 1)
-    missing = {score: (count + len(scores) - 1 - place) // len(scores) for place, score in enumerate(scores)}
+    missing = {score: (count + len(scores) - 1 - index) // len(scores) for index, score in enumerate(scores)}
     examples: dict[tuple[str, str], RatedExample] = {}
-    for task in islice(tasks("seed", generator), _DRAWS_AN_EXAMPLE * count):
+    for task in islice(tasks("seed", generator), _MAX_DRAWS_PER_EXAMPLE * count):
         answer = write_answer(task, Carelessness(), generator)
-        given = grade(task, answer)
-        if missing[int(given.score)] and (task.text, answer) not in examples:
-            missing[int(given.score)] -= 1
-            examples[task.text, answer] = RatedExample(task.text, answer, given.score, given.reason)
+        graded = grade(task, answer)
+        if missing[int(graded.score)] and (task.text, answer) not in examples:
+            missing[int(graded.score)] -= 1
+            examples[task.text, answer] = RatedExample(task.text, answer, graded.score, graded.reason)
             if len(examples) == count:
                 break
     return list(examples.values())

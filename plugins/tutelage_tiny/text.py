@@ -1,7 +1,7 @@
-"""The text that M0 reads: what people of this world ask, answer and think of answers. None of it is in a chat format.
+"""The pretraining text of M0: tasks, answers and ratings of answers. None of it is in a chat format.
 
-People tell the same thing in many ways, and some of them mumble. That is what makes the knowledge in the text one that
-holds in any surroundings, the chat format that M0 has never seen included; with three fixed forms it does not.
+Each part is introduced by one of many phrases, or by random words ("mumbled"). This variety makes the knowledge of the
+model usable in other contexts, including the chat format, which is not in the text; three fixed phrases are too few.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ LISTING = "tasks:\n"
 
 @frozen
 class Mix:
-    """What share of the documents is of which kind."""
+    """The shares of the kinds of documents. The remaining documents are a task with its answer."""
 
     rated: float = 0.75
-    """An answer, then what somebody thought of it; that it will be rated is said before."""
+    """A phrase that announces a rating, a task with its answer, and the rating."""
     listing: float = 0.05
-    """Several tasks, one on each line. What is left is a task with its answer."""
+    """Several tasks, one per line."""
     mumbled: float = 0.35
-    """How often a few words of no meaning stand where a form would."""
+    """Probability that random words replace an introducing phrase."""
     carelessness: Carelessness = field(factory=Carelessness)
-    """Of those who wrote the answers."""
+    """The rates of mistakes in the answers."""
 
 
 def document(mix: Mix, generator: random.Random) -> str:
-    """One document of the text; all of its tasks are of the split ``text``."""
+    """Return one document of the text. All its tasks are of the split ``text``."""
     source = tasks("text", generator)
     kind = generator.random()
     if kind < mix.listing:
         return LISTING + "\n".join(next(source).text for _ in range(generator.randint(3, 5)))
     task = next(source)
     answer = write_answer(task, mix.carelessness, generator)
-    told = _form(ASKING, mix, generator) + task.text + _form(ANSWERING, mix, generator) + answer
+    exchange = _form(ASKING, mix, generator) + task.text + _form(ANSWERING, mix, generator) + answer
     if kind >= mix.listing + mix.rated:
-        return told
-    return generator.choice(TO_BE_RATED) + told + _rating(task, answer, mix, generator)
+        return exchange
+    return generator.choice(TO_BE_RATED) + exchange + _rating(task, answer, mix, generator)
 
 
 def _form(forms: tuple[str, ...], mix: Mix, generator: random.Random) -> str:
-    """One of the forms, or a mumble of one to four pieces."""
+    """One of the phrases, or one to four random words or marks."""
     if generator.random() >= mix.mumbled:
         return generator.choice(forms)
     return " " + " ".join(generator.choices(MUMBLING, k=generator.randint(1, 4))) + " "
 
 
 def _rating(task: Task, answer: str, mix: Mix, generator: random.Random) -> str:
-    """What somebody thought of the answer: right as to the rubric, since this world's readers are careful."""
-    given = grade(task, answer)
-    form = generator.choice(RATING).format(score=f"{given.score:g}")
-    return (_form(("",), mix, generator) + form if generator.random() < mix.mumbled else form) + given.reason
+    """The gold score and reason of the answer, in one of the phrases. Ratings in the text are always right."""
+    graded = grade(task, answer)
+    form = generator.choice(RATING).format(score=f"{graded.score:g}")
+    return (_form(("",), mix, generator) + form if generator.random() < mix.mumbled else form) + graded.reason

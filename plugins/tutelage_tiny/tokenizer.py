@@ -1,7 +1,7 @@
-"""The tokenizer of the tiny world: each word, number and mark is one token, and a text survives the round trip.
+"""The tokenizer of the tiny world: each word, number and mark is one token, and decoding restores the text.
 
-It has neither a chat template nor a pad token, as Phi-2 has neither: the first training step sets and saves both. The
-tokens for that are in the vocabulary already, unread in pretraining, so that no embedding has to grow.
+Like Phi-2's, it has no chat template and no pad token: the first training step sets and saves both. The tokens for them
+are in the vocabulary, unused in pretraining, so that the embedding keeps its size.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 END = "<|endoftext|>"
 UNKNOWN = "<|unknown|>"
 SPARE = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
-"""Special tokens for whoever gives the tokenizer a chat template and a pad token."""
+"""Special tokens for a chat template and a pad token that are set later."""
 CHAT_WORDS = "Instruct Output User Assistant with by new more like here are some examples example request reply"
-"""Words that chat templates and requests are made of, beside those of the world's own text."""
+"""Words of chat templates and requests that are not in the text of the world."""
 _PIECE = r"[^\s,.:?]+|[,.:?\n]"
 
 
 def vocabulary() -> list[str]:
-    """Every token, in the order of its id."""
+    """Return every token, in the order of the ids."""
     texts = [
         *(family.phrase for family in FAMILIES.values()),
         *(f"with {style}{mark}" for style, mark in STYLES.items()),
@@ -50,10 +50,10 @@ def vocabulary() -> list[str]:
 
 
 def build() -> PreTrainedTokenizerFast:
-    """The tokenizer, ready to be saved beside the weights.
+    """Return the tokenizer.
 
-    For every text that is made of its tokens with single spaces between words, as all text of the world and every
-    answer of a student is, ``decode(encode(text)) == text``. Anything else becomes the unknown token.
+    For a text of known tokens with single spaces between words, ``decode(encode(text)) == text``; this holds for all
+    text of the world and all answers of a student. Other words become the unknown token.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

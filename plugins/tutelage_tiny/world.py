@@ -1,11 +1,11 @@
-"""A world small enough that the truth is known: its words, its tasks, and the one right answer to each.
+"""A synthetic world: its words, its tasks, and the one right answer to each task.
 
-An instruction is plain text such as ``reverse these words with dashes: pear cat blue``, and its right answer is plain
-text too: ``blue - cat - pear``. Everything is made from a seed, and everything is read back from the text alone, so
-that a teacher, a judge and a test need nothing but strings.
+An instruction is plain text, such as ``reverse these words with dashes: pear cat blue``; so is its right answer,
+``blue - cat - pear``. Tasks are generated from a seed and parsed from their text, so that teacher, judge and tests work
+on strings alone.
 
-Every instruction belongs for ever to one split, by the hash of its text: what M0 reads in pretraining, the seed
-examples, the prompts to train on and the held-out prompts never meet.
+The hash of its text assigns each instruction to one split. The pretraining text, the seed examples, the training
+prompts and the held-out prompts therefore have no instruction in common.
 """
 
 from __future__ import annotations
@@ -32,55 +32,55 @@ WORDS = tuple(sorted(word for words in CATEGORIES.values() for word in words))
 CATEGORY_OF = {word: category for category, words in CATEGORIES.items() for word in words}
 LARGEST_NUMBER = 30
 STYLES = {"commas": ", ", "dashes": " - ", "bars": " | ", "slashes": " / "}
-"""How the items of an answer are written one after another."""
+"""The separators between the items of an answer."""
 SPLITS = {"text": range(0, 50), "seed": range(50, 60), "train": range(60, 90), "held-out": range(90, 100)}
-"""The hundredths of the hash space that each split owns; ``text`` is what the pretraining text may ask."""
+"""The hundredths of the hash space of each split; ``text`` is for the pretraining text."""
 
 
 @frozen
 class Task:
-    """One instruction, taken apart."""
+    """One parsed instruction."""
 
     family: str
     items: tuple[str, ...]
     style: str = ""
-    """A key of ``STYLES``; empty where the answer is a single item."""
+    """A key of ``STYLES``; empty if the answer is a single item."""
     argument: str = ""
-    """What the family needs beside the items: a category, a number of words, an exchange."""
+    """The argument of the family: a category, a number of words, or a replacement; empty if it has none."""
 
     @property
     def text(self) -> str:
-        """The instruction as it is asked."""
+        """Return the instruction as text."""
         phrase = FAMILIES[self.family].phrase.format(argument=self.argument)
         return f"{phrase}{f' with {self.style}' if self.style else ''}: {' '.join(self.items)}"
 
     @property
     def right_items(self) -> tuple[str, ...]:
-        """The items of the right answer, in order."""
+        """Return the items of the right answer, in order."""
         return tuple(FAMILIES[self.family].solve(self))
 
     @property
     def separator(self) -> str:
-        """What stands between two items of an answer."""
+        """Return the text between two items of an answer."""
         return STYLES[self.style] if self.style else " "
 
     @property
     def answer(self) -> str:
-        """The right answer."""
+        """Return the right answer."""
         return self.separator.join(self.right_items)
 
 
 @frozen
 class Family:
-    """A kind of instruction: how it is asked, made up and solved."""
+    """A kind of instruction: its phrase, generator and solution."""
 
     phrase: str
     draw: Callable[[random.Random], tuple[str, tuple[str, ...]]]
-    """Makes up an argument and the items."""
+    """Returns a random argument and the items."""
     solve: Callable[[Task], list[str]]
-    """Finds the items of the right answer."""
+    """Returns the items of the right answer."""
     is_list: bool = True
-    """Whether the answer is a list, which is asked for in one of the styles."""
+    """Whether the answer is a list in one of the styles."""
 
 
 def _words(generator: random.Random, fewest: int = 3, most: int = 5) -> tuple[str, ...]:
@@ -92,13 +92,13 @@ def _plain(fewest: int = 3, most: int = 5) -> Callable[[random.Random], tuple[st
 
 
 def _with_part(generator: random.Random) -> tuple[str, tuple[str, ...]]:
-    """Some words to take, fewer than there are."""
+    """A number of words to take, and more words than that."""
     words = _words(generator, 4, 6)
     return str(generator.randint(2, len(words) - 1)), words
 
 
 def _with_category(generator: random.Random) -> tuple[str, tuple[str, ...]]:
-    """A category of which there are two or three words among others."""
+    """A category, and words of which two or three belong to it."""
     category = generator.choice(sorted(CATEGORIES))
     inside = generator.sample(CATEGORIES[category], generator.randint(2, 3))
     others = [word for word in WORDS if CATEGORY_OF[word] != category]
@@ -107,7 +107,7 @@ def _with_category(generator: random.Random) -> tuple[str, tuple[str, ...]]:
 
 
 def _with_count(generator: random.Random) -> tuple[str, tuple[str, ...]]:
-    """A category of which there are none to four words among others."""
+    """A category, and five words of which none to four belong to it."""
     category = generator.choice(sorted(CATEGORIES))
     inside = generator.randint(0, 4)
     others = [word for word in WORDS if CATEGORY_OF[word] != category]
@@ -116,15 +116,15 @@ def _with_count(generator: random.Random) -> tuple[str, tuple[str, ...]]:
 
 
 def _with_exchange(generator: random.Random) -> tuple[str, tuple[str, ...]]:
-    """A word of the list and one that is not in it."""
+    """A replacement of a word in the list by a word that is not in it, and the list."""
     *words, new = generator.sample(WORDS, generator.randint(4, 6))
     return f"{generator.choice(words)} by {new}", tuple(words)
 
 
 def _with_odd_one(generator: random.Random) -> tuple[str, tuple[str, ...]]:
-    """Words of one category, and one of another."""
-    most, odd = generator.sample(sorted(CATEGORIES), 2)
-    words = [*generator.sample(CATEGORIES[most], generator.randint(3, 4)), generator.choice(CATEGORIES[odd])]
+    """Words of one category, and one word of another."""
+    common, odd = generator.sample(sorted(CATEGORIES), 2)
+    words = [*generator.sample(CATEGORIES[common], generator.randint(3, 4)), generator.choice(CATEGORIES[odd])]
     return "", tuple(generator.sample(words, len(words)))
 
 
@@ -188,7 +188,7 @@ _PATTERNS = {
 
 
 def draw_task(generator: random.Random) -> Task:
-    """Make up a task, of any family and split."""
+    """Return a random task of any family and split."""
     name = generator.choice(sorted(FAMILIES))
     family = FAMILIES[name]
     argument, items = family.draw(generator)
@@ -196,12 +196,7 @@ def draw_task(generator: random.Random) -> Task:
 
 
 def tasks(split: str, generator: random.Random) -> Iterator[Task]:
-    """Tasks of one split without end; a task may come again.
-
-    Args:
-        split: A key of ``SPLITS``.
-        generator: Where the chance comes from; equal states give equal tasks.
-    """
+    """Yield random tasks of one split, a key of ``SPLITS``, without end. A task may occur again."""
     while True:
         task = draw_task(generator)
         if split_of(task.text) == split:
@@ -209,7 +204,7 @@ def tasks(split: str, generator: random.Random) -> Iterator[Task]:
 
 
 def prompts(split: str, count: int, seed: int) -> list[str]:
-    """The first ``count`` different instructions of a split for this seed."""
+    """Return the first ``count`` different instructions of a split for this seed."""
     found: dict[str, None] = {}
     for task in tasks(split, random.Random(f"{split}/{seed}")):
         if len(found) == count:
@@ -219,13 +214,13 @@ def prompts(split: str, count: int, seed: int) -> list[str]:
 
 
 def split_of(prompt: str) -> str:
-    """The split that owns this instruction, on every machine and for ever."""
+    """Return the split of an instruction. It depends only on the text."""
     hundredth = int(hashlib.sha256(prompt.encode()).hexdigest()[:8], 16) % 100
     return next(name for name, owned in SPLITS.items() if hundredth in owned)
 
 
 def parse(prompt: str) -> Task | None:
-    """Take an instruction apart; None where it is not one of this world's."""
+    """Parse an instruction; None if the text is not an instruction of this world."""
     for name, pattern in _PATTERNS.items():
         if match := pattern.fullmatch(prompt):
             parts = match.groupdict()
@@ -235,24 +230,22 @@ def parse(prompt: str) -> Task | None:
 
 
 def solve(prompt: str) -> str:
-    """The right answer to an instruction.
-
-    Raises:
-        InputError: The text is not an instruction of this world.
-    """
+    """Return the right answer to an instruction. Raises ``InputError`` if it is not an instruction of this world."""
     task = parse(prompt)
     if task is None:
-        raise InputError(f"The tiny world has no such instruction: {prompt!r}. Look at the prompt set tiny/train.")
+        raise InputError(
+            f"not an instruction of the tiny world: {prompt!r}; for examples, see the prompt set tiny/train"
+        )
     return task.answer
 
 
 def _is_sound(task: Task) -> bool:
-    """Whether the words mean something: known items, a known style and argument, and an answer."""
+    """Whether the items, the style and the argument are known, and the answer can be written."""
     items_are_numbers = task.family in ("numbers", "add")
     known = {str(n) for n in range(LARGEST_NUMBER + 1)} if items_are_numbers else set(WORDS)
     if not known.issuperset(task.items) or (task.style and task.style not in STYLES):
         return False
-    return _argument_is_sound(task) and bool(task.right_items) and task.right_items[0] in _sayable()
+    return _argument_is_sound(task) and bool(task.right_items) and task.right_items[0] in _answer_items()
 
 
 def _argument_is_sound(task: Task) -> bool:
@@ -268,6 +261,6 @@ def _argument_is_sound(task: Task) -> bool:
     return True
 
 
-def _sayable() -> set[str]:
-    """Every item that an answer can hold."""
+def _answer_items() -> set[str]:
+    """Every item that an answer can contain."""
     return {*WORDS, *(word.upper() for word in WORDS), *(str(n) for n in range(LARGEST_NUMBER + 1))}

@@ -1,9 +1,9 @@
-"""Calls a second and memory through the whole path: plugin ``openai``, its SDK, retries, ledger.
+"""Measure calls per second and memory of API calls, including plugin, SDK, retries and ledger.
 
     python tests/bench/bench_calling.py [--calls 100000] [--in-flight 64] [--latency 0.2] [--service openai]
 
-The server of the tests answers each call after a fixed latency, so in-flight / latency is what is possible. Memory is
-this process's resident set, seen at 1,000 calls and at its highest after that. The ledger is a new file.
+The test server answers each call after a fixed latency, so the maximum rate is in-flight / latency. Memory is the
+resident set of this process, after 1,000 calls and its maximum after that. The ledger is a new file.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from tutelage.services.ledger import Ledger
 from tutelage.services.requests import Limits
 
 WARM = 1000
-"""Calls after which imports, connections and caches are there."""
+"""Number of calls before the measurement starts, so that imports, connections and caches are warm."""
 MIB = 1024 * 1024
 
 
 def measure(service: str, calls: int, in_flight: int, latency: float) -> dict[str, Any]:
-    """Judge ``calls`` items and count."""
+    """Judge ``calls`` items; return the rates and the memory."""
     plugin: Any = importlib.import_module(f"tutelage_{service}")
     with tempfile.TemporaryDirectory() as folder, running(service, None, "--latency", str(latency)) as server:
         url = f"{server.url}/v1" if service == "openai" else server.url
@@ -70,7 +70,7 @@ def measure(service: str, calls: int, in_flight: int, latency: float) -> dict[st
 
 
 def _resident() -> float:
-    """MiB that this process holds now."""
+    """Resident set of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / MIB
 

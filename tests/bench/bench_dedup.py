@@ -1,8 +1,8 @@
-"""Near duplicates among up to a million prompts: seconds, memory, and whether both grow linearly.
+"""Measure time and memory of near-duplicate detection on up to a million prompts, and whether both grow linearly.
 
-``nice .venv/bin/python tests/bench/bench_dedup.py [--size 1000000]``. The prompts are made up as they are drawn, of
-words with the frequencies of a language (Zipf's law), behind openings that many of them share, as self-instructed
-prompts do; one in five repeats an earlier one with a word exchanged. One process and one thread.
+``nice .venv/bin/python tests/bench/bench_dedup.py [--size 1000000]``. The prompts are synthetic: words with the
+frequencies of a language (Zipf's law) after shared openings, as in self-instructed prompts; one in five repeats an
+earlier prompt with one word replaced. One process and one thread.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ REPEATED = 0.2
 
 
 def vocabulary(size: int, draw: random.Random) -> list[str]:
-    """Made-up words of two to four syllables."""
+    """Random words of two to four syllables."""
     syllables = [first + second for first in "bcdfghjklmnprstvw" for second in "aeiou"]
     return ["".join(draw.choices(syllables, k=draw.randint(2, 4))) for _ in range(size)]
 
 
 def prompts(count: int, seed: int = 0) -> Iterator[tuple[str, bool]]:
-    """Prompts, each with whether it repeats an earlier one."""
+    """Yield prompts, each with whether it repeats an earlier one."""
     draw = random.Random(seed)
     words = vocabulary(30_000, draw)
     weights = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
@@ -54,13 +54,13 @@ def prompts(count: int, seed: int = 0) -> Iterator[tuple[str, bool]]:
 
 
 def measure(count: int) -> dict[str, float]:
-    """Deduplicate ``count`` prompts; the time to make them up is taken off."""
+    """Deduplicate ``count`` prompts. The time to generate them is subtracted."""
     started = time.perf_counter()
     repeats = sum(repeated for _, repeated in prompts(count))
-    making = time.perf_counter() - started
+    generation = time.perf_counter() - started
     started = time.perf_counter()
     found = sum(similar is not None for _, similar in SeenTexts().admit(text for text, _ in prompts(count)))
-    seconds = time.perf_counter() - started - making
+    seconds = time.perf_counter() - started - generation
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {
         "prompts": count,

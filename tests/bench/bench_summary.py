@@ -1,9 +1,10 @@
-"""How long 305,900 verdicts of 20 models on 805 prompts take to summarise, against one scipy bootstrap for each pair.
+"""Measure the time to summarise 305,900 verdicts (20 models, 805 prompts), compared with a scipy bootstrap per pair.
 
     python tests/bench/bench_summary.py
 
-Ours gives win, tie, loss, unparsed and win rate with interval for each of the 190 pairs, position bias, lengths and the
-Bradley-Terry ranking with intervals. The alternative gives the 190 win rates with their intervals, and nothing else.
+``head_to_head`` computes wins, ties, losses, unparsed and the win rate with its interval for each of the 190 pairs,
+position bias, lengths and the Bradley-Terry ranking with intervals. The alternative computes only the 190 win rates
+with their intervals.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ RESAMPLES = 2000
 
 
 def main() -> None:
-    contests, verdicts = made_up()
+    contests, verdicts = synthetic_verdicts()
     started = time.perf_counter()
     found = head_to_head(contests, verdicts)
     ours = time.perf_counter() - started
     started = time.perf_counter()
-    plainly = scipy_win_rates(verdicts)
+    alternative_rates = scipy_win_rates(verdicts)
     alternative = time.perf_counter() - started
-    largest = max(abs(plainly[pair.left, pair.right] - (pair.win_rate.value or 0.0)) for pair in found.pairs)
+    largest = max(abs(alternative_rates[pair.left, pair.right] - (pair.win_rate.value or 0.0)) for pair in found.pairs)
     print(f"{len(verdicts):,} verdicts, {len(found.pairs)} pairs: {ours:.1f} s")
     print(f"scipy.stats.bootstrap for each pair: {alternative:.1f} s, {alternative / ours:.1f} times as long")
     print(f"largest difference of a win rate: {largest:.1e}")
 
 
-def made_up() -> tuple[list[Contest], list[Verdict]]:
-    """Every two models on every prompt, in both orders."""
+def synthetic_verdicts() -> tuple[list[Contest], list[Verdict]]:
+    """Random verdicts for each pair of models on every prompt, in both orders."""
     draw = random.Random(0)
     contests, verdicts = [], []
     for prompt in range(PROMPTS):
@@ -51,7 +52,7 @@ def made_up() -> tuple[list[Contest], list[Verdict]]:
 
 
 def scipy_win_rates(verdicts: list[Verdict]) -> dict[tuple[str, str], float]:
-    """Win rates with a bootstrap interval each, a tie where the orders disagree."""
+    """Win rates, each with a bootstrap interval; disagreeing orders are a tie."""
     preferences = {verdict.comparison_id: verdict.preference for verdict in verdicts}
     rates = {}
     for left, right in combinations(MODELS, 2):

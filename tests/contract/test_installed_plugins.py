@@ -1,4 +1,4 @@
-"""Every installed plugin that needs no service keeps tutelage's contract, and so does the one that lives outside."""
+"""Every installed plugin that needs no service passes the contract checks, and so does the third-party example."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LOCAL = [name for name in REGISTRY.names() if not REGISTRY.info(name).item_by_it
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The random Phi of the student plugin's own tests: a base model, as small as one can be."""
+    """The random Phi of the tests of the plugin ``transformers``, as a minimal base model."""
     write_base = runpy.run_path(str(ROOT / "tests/plugins/transformers/conftest.py"))["write_base"]
     return Path(write_base(tmp_path_factory.mktemp("base")))
 
 
 def own_prompts(name: str) -> list[str]:
-    """Two prompts of each set that a plugin offers."""
+    """Two prompts of each prompt set of a plugin."""
     return [text for offered in REGISTRY.info(name).prompt_sets.values() for text in offered.load(2, 0)]
 
 

@@ -1,8 +1,7 @@
-"""The two teacher pipelines by ``tutelage run``, whole, with nothing changed but who the teacher is.
+"""Complete runs of the two teacher pipelines that differ only in the teacher.
 
-A run on this machine, with the tiny world's own teacher, is what the others are measured by. ``transformers serve``
-then serves its M1 through the plugin ``openai``, and a server that speaks Gemini's protocol serves the tiny world's
-teacher through ``gemini``.
+A local run with the teacher of the plugin ``tiny`` is the reference. Then ``transformers serve`` serves its M1, called
+with the plugin ``openai``, and a server with Gemini's protocol serves the teacher of ``tiny``, called with ``gemini``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tutelage.runs.store import Store
 from tutelage.services.ledger import Ledger
 
 ASKED_FOR = {"teacher-reward": "judgements.jsonl", "teacher-demonstration": "demonstrations.jsonl"}
-"""What the teacher gives in each pipeline."""
+"""The artifact that the teacher writes in each pipeline."""
 STAGE = {"teacher-reward": "judge", "teacher-demonstration": "demonstrate"}
 RECIPE = {
     "name": "small",
@@ -53,11 +52,11 @@ RECIPE = {
         "rubric": "tiny/additive",
     },
 }
-"""The embedded recipe with few of everything: judging ends after "score: 4", as there."""
+"""A small version of the embedded recipe. As in that recipe, judgements end after "score: 4"."""
 
 
 def tutelage_run(directory: Path, pipelines: Sequence[str], *options: str) -> Store:
-    """``tutelage run`` to its end."""
+    """Run ``tutelage run`` and return the store of the run."""
     recipe = directory.with_suffix(".yaml")
     recipe.write_text(yaml.safe_dump({**RECIPE, "pipelines": dict.fromkeys(pipelines)}), encoding="utf-8")
     result = CliRunner().invoke(cli, ["run", str(recipe), "--run", str(directory), "--quiet", *options])
@@ -66,7 +65,7 @@ def tutelage_run(directory: Path, pipelines: Sequence[str], *options: str) -> St
 
 
 def taught_by(plugin: str, model: str, base_url: str) -> list[str]:
-    """What binds the teacher to a service, on the command line."""
+    """The command-line options that bind the teacher to a service."""
     settings = {"base_url": base_url, "revision": "first"}
     changes = [f"models.teacher.settings.{key}={value}" for key, value in settings.items()]
     return ["--teacher", f"{plugin}:{model}", *(word for change in changes for word in ("--set", change))]
@@ -74,13 +73,13 @@ def taught_by(plugin: str, model: str, base_url: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A run with the tiny world's own teacher, and with M1 as its own judge."""
+    """A run with the teacher of ``tiny``, and with M1 as its own judge."""
     return tutelage_run(tmp_path_factory.mktemp("local") / "run", ("self-reward", *ASKED_FOR))
 
 
 @pytest.fixture(scope="module")
 def first_model(local: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """The local run's M1 as teacher, served by ``transformers serve``."""
+    """The options for a teacher that is the local run's M1, served by ``transformers serve``."""
     checkpoint = local.path("seed-0/M1/checkpoint")
     with serving(checkpoint, tmp_path_factory.mktemp("served") / "server.log") as url:
         yield taught_by("openai", str(checkpoint), url)
@@ -99,7 +98,7 @@ def pairs_of(store: Store, pipeline: str) -> list[Preference]:
 
 
 def kept_answers(ledger: Path) -> dict[tuple[str, str], int]:
-    """How many answers the ledger has, by stage and outcome."""
+    """The number of answers in the ledger, by stage and outcome."""
     return {(line.group[0], line.group[1]): line.answers for line in Ledger(ledger).spend(by=("stage", "outcome"))}
 
 
@@ -110,12 +109,12 @@ def test_m1_judges_through_transformers_serve_as_it_judges_itself(
     assert_whole(store, "teacher-reward")
     served = store.read("seed-0/teacher-reward/M2/judgements.jsonl", Judgement)
     own = local.read("seed-0/self-reward/M2/judgements.jsonl", Judgement)
-    assert [(one.id, one.raw, one.score) for one in served] == [(one.id, one.raw, one.score) for one in own]
-    read = [one for one in served if one.score is not None]
+    assert [(row.id, row.raw, row.score) for row in served] == [(row.id, row.raw, row.score) for row in own]
+    parsed = [row for row in served if row.score is not None]
     assert len(served) == 48
-    assert len(read) > 40  # 45 when this was written: three tokens are enough for "score: 4"
-    assert {one.outcome for one in read} == {Outcome.ANSWERED}
-    assert {one.outcome for one in served} <= {Outcome.ANSWERED, Outcome.CUT, Outcome.UNPARSED}
+    assert len(parsed) > 40  # 45 when this was written: three tokens are enough for "score: 4"
+    assert {row.outcome for row in parsed} == {Outcome.ANSWERED}
+    assert {row.outcome for row in served} <= {Outcome.ANSWERED, Outcome.CUT, Outcome.UNPARSED}
 
 
 def test_m1_demonstrates_through_transformers_serve(first_model: list[str], tmp_path: Path, ledger_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What holds for every plugin that calls an API: through the vendors' real SDKs, against local servers."""
+"""Tests for every plugin that calls an API, with the vendors' real SDKs and local servers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_it_keeps_the_contract(plugin: Any, model: Model, start_server: StartSer
     check_plugin(plugin, model=served).raise_for_problems()
 
 
-def test_it_judges_each_item_so_often_as_asked(plugin: Any, model: Model, start_server: StartServer, name: str) -> None:
+def test_it_gives_the_requested_number_of_judgements_per_item(
+    plugin: Any, model: Model, start_server: StartServer, name: str
+) -> None:
     context = surroundings(plugin, start_server(name))
     judgements = judge(plugin, model, context, ITEMS[:5], samples=3)
     assert sorted(judgement.id for judgement in judgements) == sorted(
@@ -108,7 +110,7 @@ def test_a_preference_is_weighted_by_log_probabilities_where_there_are_some(
         )
         return {verdict.comparison_id: verdict for verdict in found}
 
-    # the server gives .7 to the word it says, and to the others in turn .2 and .1
+    # the server gives probability 0.7 to the word in its reply, and 0.2 and 0.1 to the others, in order
     weighted = {"better: first": 0.75, "better: second": 0.25, "better: tie": 0.55}
     stated = {"better: first": 1.0, "better: second": 0.0, "better: tie": 0.5}
     for asked_for, expected in ((True, weighted), (False, stated)):
@@ -162,17 +164,17 @@ def test_a_request_that_is_too_long_fails_once(plugin: Any, model: Model, start_
     assert "maximum context length" in judgement.detail
 
 
-def test_a_model_that_is_gone_is_named_and_stops_the_step(
+def test_a_removed_model_is_named_and_stops_the_step(
     plugin: Any, model: Model, start_server: StartServer, name: str
 ) -> None:
     server = start_server(name, "--always", "gone")
-    with pytest.raises(StageError, match=rf"has no model '{model.name}' \(any more\).*name another model"):
+    with pytest.raises(StageError, match=rf"has no model '{model.name}' \(perhaps removed\).*choose another model"):
         judge(plugin, model, surroundings(plugin, server))
     assert len(server.asked()) <= LIMITS.in_flight
 
 
 @pytest.mark.parametrize("kind", ["denied", "echo-400", "echo-500", "echo-answer"])
-def test_the_key_stands_nowhere_even_where_the_service_echoes_it(
+def test_the_key_is_in_no_output_even_if_the_service_echoes_it(
     plugin: Any,
     model: Model,
     start_server: StartServer,
@@ -186,13 +188,13 @@ def test_the_key_stands_nowhere_even_where_the_service_echoes_it(
     context = surroundings(plugin, server, limits=evolve(LIMITS, attempts=2))
     caplog.set_level("INFO")
     try:
-        said = repr(judge(plugin, model, context, ITEMS[:3]))
+        output = repr(judge(plugin, model, context, ITEMS[:3]))
     except StageError as error:
         assert kind == "denied"
-        said = "".join(__import__("traceback").format_exception(error))
-    assert "[key]" in said  # the service did echo it
+        output = "".join(__import__("traceback").format_exception(error))
+    assert "[key]" in output  # the service did echo it
     context.caller.ledger.close()
-    texts = [said, repr(context), *capfd.readouterr(), caplog.text, ledger_path.read_bytes().decode("latin-1")]
+    texts = [output, repr(context), *capfd.readouterr(), caplog.text, ledger_path.read_bytes().decode("latin-1")]
     assert not [text for text in texts if CANARY in text]
 
 
@@ -217,8 +219,8 @@ def test_its_entry_module_imports_nothing_heavy(name: str) -> None:
         "print([m for m in ('openai', 'google.generativeai', 'genai_prices', 'tenacity', 'requests', 'torch', 'numpy') "
         "if m in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_other_seeds_ask_again_and_the_same_seed_does_not(
@@ -283,7 +285,7 @@ def test_the_doctor_says_what_is_missing(
     unknown = list(check(surroundings(plugin, start_server(name)).settings, "no-such-model"))[-1]
     assert unknown.what == "model"
     assert "no-such-model" in unknown.detail
-    assert unknown.ok is (name == "openai")  # such a server may serve more than it lists
+    assert unknown.ok is (name == "openai")  # a local server may serve models that it does not list
     dead = list(check(settings_class(base_url="http://127.0.0.1:9"), model.name))[-1]
     assert (dead.what, dead.ok) == ("endpoint", False)
     monkeypatch.delenv(plugin.describe().environment[0].name)

@@ -1,4 +1,4 @@
-"""Whole runs with a teacher, judge and evaluator behind an API: only the bindings differ from a local run's."""
+"""Complete runs with an API as teacher, judge and evaluator; only the bindings differ from a local run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_teacher_pipelines_run_whole_and_a_repeated_run_asks_nothing(
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
-def test_a_refusal_is_kept_until_it_is_asked_to_be_asked_again(registry: Registry, tmp_path: Path) -> None:
+def test_a_refusal_is_kept_until_ask_refused_again_is_set(registry: Registry, tmp_path: Path) -> None:
     log = tmp_path / "asked.jsonl"
     with running("openai", log, "--always", "blocked") as server:
         recipe = api_recipe("openai", server.url)
@@ -65,7 +65,7 @@ def test_a_refusal_is_kept_until_it_is_asked_to_be_asked_again(registry: Registr
         questions = Counter(row["question"] for row in server.asked())
         assert {row["question"] for row in asked} <= questions.keys()
         assert set(questions.values()) == {1, 2}
-        assert run(recipe, tmp_path / "later", registry) is not None  # the answers go before the refusals
+        assert run(recipe, tmp_path / "later", registry) is not None  # answers take precedence over refusals
         assert Counter(row["question"] for row in server.asked()) == questions
 
 
@@ -108,19 +108,19 @@ def test_prompts_that_a_paid_teacher_writes_are_estimated_in_whole_rounds_of_req
         prompts = evolve(recipe.data.prompts, count=200, self_instruct=SelfInstruct(writer="teacher", **settings))
         paid = evolve(recipe, data=evolve(recipe.data, prompts=prompts))
         found = estimates(checked_plan(paid, registry), paid, registry, Ledger(ledger_path))
-        (estimate,) = (one for one in found if one.stage == "prompts")
+        (estimate,) = (line for line in found if line.stage == "prompts")
         return estimate
 
-    guessed = written(shots=4, max_new_tokens=100)
-    assert (guessed.role, guessed.calls, guessed.seen) == ("teacher", 96, False)  # 200 / 3, in rounds of 32
-    assert (guessed.input_tokens, guessed.output_tokens) == (96 * 5 * 60, 96 * 100)
-    assert guessed.cost == pytest.approx(
-        (guessed.input_tokens * price.input + guessed.output_tokens * price.output) / 1e6
+    expected = written(shots=4, max_new_tokens=100)
+    assert (expected.role, expected.calls, expected.seen) == ("teacher", 96, False)  # 200 / 3, in rounds of 32
+    assert (expected.input_tokens, expected.output_tokens) == (96 * 5 * 60, 96 * 100)
+    assert expected.cost == pytest.approx(
+        (expected.input_tokens * price.input + expected.output_tokens * price.output) / 1e6
     )
     assert written(max_requests=50).calls == 50
     student = evolve(recipe.data.prompts, count=200, self_instruct=SelfInstruct())
     free = evolve(recipe, data=evolve(recipe.data, prompts=student))
-    stages = {one.stage for one in estimates(checked_plan(free, registry), free, registry, Ledger(ledger_path))}
+    stages = {line.stage for line in estimates(checked_plan(free, registry), free, registry, Ledger(ledger_path))}
     assert "prompts" not in stages
 
 
@@ -143,7 +143,7 @@ def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_
 
 
 @pytest.mark.parametrize("service", ["openai", "gemini"])
-def test_the_key_stands_in_no_file_of_a_run_though_the_service_echoes_it_in_every_answer(
+def test_the_key_is_in_no_file_of_a_run_though_the_service_echoes_it_in_every_answer(
     service: str, registry: Registry, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):

@@ -1,4 +1,4 @@
-"""The plugin keeps tutelage's contract, and its answers are what can be worked out by hand."""
+"""The plugin passes tutelage's contract checks, and its results equal values that were computed manually."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import pytest
 import tutelage_echo
 from tutelage_echo import COLOUR_PROMPTS, colour_prompts, kept
 
-from tutelage.context import Context
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
-from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Rubric, Sampling
+import tutelage
+from tutelage import Comparison, Context, JudgeItem, Model, Outcome, Prompt, Registry, Rubric, Sampling
 from tutelage.testing import check_plugin
 
 RUBRIC = Rubric("short", lowest=1, highest=5)
@@ -18,13 +16,13 @@ PROMPT = Prompt("Mix red with blue")
 
 @pytest.fixture
 def registry() -> Registry:
-    made = Registry.empty()
-    made.register(tutelage_echo, "echo")
-    return made
+    registry = Registry.empty()
+    registry.register(tutelage_echo, "echo")
+    return registry
 
 
 def candidates(registry: Registry, sampling: Sampling, **settings: object) -> list[tuple[str, Outcome]]:
-    found = stages.generate_candidates(registry, Model("echo", settings=settings), [PROMPT], 20, sampling, Context())
+    found = tutelage.generate_candidates(registry, Model("echo", settings=settings), [PROMPT], 20, sampling, Context())
     return [(candidate.text, candidate.outcome) for candidate in found]
 
 
@@ -53,14 +51,14 @@ def test_an_answer_over_the_limit_is_cut_and_says_so(registry: Registry) -> None
 def test_the_score_is_the_share_of_words_kept_on_the_rubrics_scale(registry: Registry) -> None:
     items = [JudgeItem("none", PROMPT.text, ""), JudgeItem("half", PROMPT.text, "blue mix")]
     items.append(JudgeItem("all", PROMPT.text, "Blue with red: mix red with blue"))
-    judgements = stages.judge(registry, Model("echo"), items, RUBRIC, 1, Sampling(), Context())
+    judgements = tutelage.judge(registry, Model("echo"), items, RUBRIC, 1, Sampling(), Context())
     assert {judgement.item_id: judgement.score for judgement in judgements} == {"none": 1, "half": 3, "all": 5}
 
 
 def test_the_answer_that_keeps_more_words_is_preferred(registry: Registry) -> None:
     texts = {"first": ("red blue", "red"), "second": ("", "red"), "neither": ("red", "blue")}
     comparisons = [Comparison(id, PROMPT.text, *pair) for id, pair in texts.items()]
-    verdicts = stages.evaluate(registry, Model("echo"), comparisons, RUBRIC, Sampling(), Context())
+    verdicts = tutelage.evaluate(registry, Model("echo"), comparisons, RUBRIC, Sampling(), Context())
     assert {verdict.comparison_id: verdict.preference for verdict in verdicts} == {
         "first": 1.0,
         "second": 0.0,

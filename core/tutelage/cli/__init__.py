@@ -1,7 +1,7 @@
-"""The command line: one small file a command, imported when it is called.
+"""The command line: one module per command, imported when the command is called.
 
-``tutelage --help`` imports click and nothing else of weight: the commands' help lines stand here, and a test holds them
-to the commands' own.
+``tutelage --help`` must stay fast, so it imports click and no command. ``COMMANDS`` therefore repeats the first help
+line of each command; a test checks that both are equal.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from tutelage.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "run": "Run a recipe, or continue a run.",
-    "plan": "Show the steps of a recipe, running nothing.",
-    "status": "Show what of a run is done, and what is to come.",
-    "chat": "Talk to a model of a run.",
-    "export": "Copy a model of a run for others, with its model card.",
-    "evaluate": "Measure models and judges, on a run or on plain files.",
-    "data": "Make, import, look at and export what models learn from.",
-    "stage": "Run one stage over files.",
+    "plan": "Show the steps of a recipe without running them.",
+    "status": "Show which steps of a run are finished and which remain.",
+    "chat": "Send prompts to a model of a run.",
+    "export": "Copy a model of a run to a folder or the hub, with a model card.",
+    "evaluate": "Measure models and judges, from a run or from files.",
+    "data": "Create, import, inspect and export training data.",
+    "stage": "Run one stage on files, without a recipe.",
     "recipes": "List, show and copy the built-in recipes.",
     "plugins": "List the installed plugins, or show one.",
-    "ledger": "Show what was spent, prune and export the answers.",
+    "ledger": "Show the cost of stored API answers; prune or export them.",
     "doctor": "Check what the plugins need: SDK, key, endpoint, model, GPU.",
 }
 
 EXIT_CODES = """\b
 Exit codes:
-  0    done
-  1    an unexpected error
-  2    a recipe, an option or a file is wrong; nothing was run
-  3    a plugin is broken, blocked or cannot do what is asked
+  0    success
+  1    unexpected error
+  2    invalid recipe, option or file; nothing was run
+  3    a plugin is broken, blocked or lacks a required feature
   4    another process is working on the run
   5    the budget is used up
-  6    a stage failed; what is finished is kept, the same command continues
-  130  interrupted; what is finished is kept, the same command continues
+  6    a stage failed; finished work is kept, the same command continues
+  130  interrupted; finished work is kept, the same command continues
 """
 
 
@@ -50,16 +50,16 @@ Exit codes:
 )
 @click.version_option(package_name="tutelage")
 def cli() -> None:
-    """Align a small language model from its own judgement or from a stronger teacher.
+    """Align a small language model with its own judgements or with those of a stronger teacher.
 
-    Start with `tutelage run`: it aligns a tiny model that ships with tutelage by all three pipelines, in about a
-    minute, without key, network or GPU.
+    Start with `tutelage run`: it aligns the tiny model that is included in tutelage with all three pipelines. This
+    takes about a minute and needs no API key, network or GPU.
     """
 
 
 def main() -> None:
-    """The console script."""
+    """Run the ``tutelage`` console script."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a replaced stream need not be a text file
+        with contextlib.suppress(AttributeError):  # a replaced stream may lack `reconfigure`
             cast(TextIO, stream).reconfigure(errors="replace")  # type: ignore[attr-defined]
     cli(prog_name="tutelage")

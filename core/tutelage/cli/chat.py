@@ -1,4 +1,4 @@
-"""``tutelage chat``: ask a model of a run, and see what it answers."""
+"""``tutelage chat``: send prompts to a model of a run and print its answers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 from attrs import evolve, frozen
 
 from tutelage.cli.models import split_run
-from tutelage.cli.options import plugin_options
-from tutelage.cli.output import say, tell
+from tutelage.cli.options import plugin_options, seed_option
+from tutelage.cli.output import print_line, print_status
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.planning.roles import find_rubric
@@ -21,16 +21,26 @@ from tutelage.preferences.judging import average
 from tutelage.records import JudgeItem, Model, Outcome, Prompt, Sampling
 from tutelage.runs.run import RunModels
 
-INTERACTIVE = "Ctrl-D ends."
+INTERACTIVE = "Press Ctrl-D to quit."
 
 
 @click.command("chat")
 @click.argument("run", metavar="RUN[:MODEL]")
 @click.argument("prompt", required=False)
-@click.option("--seed", type=int, help="Take the models of this seed of the run [default: its first].")
-@click.option("--judge", is_flag=True, help="Let the model score its own answer, as it does in self-reward.")
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 is greedy.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), help="Length of an answer [default: as in the recipe].")
+@seed_option
+@click.option("--judge", is_flag=True, help="Also print the model's score of its own answer, as in self-reward.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Sampling temperature; 0 is greedy.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    help="Maximum length of an answer in tokens [default: as in the recipe].",
+)
 @plugin_options
 def command(
     run: str,
@@ -41,66 +51,71 @@ def command(
     max_new_tokens: int | None,
     registry: Registry,
 ) -> None:
-    """Talk to a model of a run.
+    """Send prompts to a model of a run.
 
-    MODEL is named as in the run: M1, M2/self-reward; the last one of the first pipeline, if left out. PROMPT is
-    answered once; without it, each line of stdin is. The model sees one prompt at a time and remembers none.
+    MODEL is the model's name in the run, such as M1 or M2/self-reward [default: the last model of the first pipeline].
+    Without PROMPT, each line of stdin is one prompt. The model sees one prompt at a time; there is no conversation
+    history.
     """
     folder, name = split_run(run)
     models = RunModels.open(Path(folder), seed)
     model = models.model(name or models.last(), registry)
     generation = models.recipe.generation
     sampling = Sampling(temperature, generation.top_p, max_new_tokens or generation.max_new_tokens)
-    partner = Partner(registry, models, model, sampling, judge)
-    for question in [prompt] if prompt is not None else _questions(model.id):
-        partner.answer(question)
+    session = ChatSession(registry, models, model, sampling, judge)
+    for text in [prompt] if prompt is not None else _prompts(model.id):
+        session.answer(text)
 
 
 @frozen
-class Partner:
-    """The model that answers."""
+class ChatSession:
+    """A model and how it is sampled."""
 
     registry: Registry
     models: RunModels
     model: Model
     sampling: Sampling
-    judges: bool
+    with_score: bool
+    """Whether the model also scores its own answers."""
 
     def answer(self, text: str) -> None:
-        """Answer one prompt on stdout; how the answer ended, and its score, on stderr."""
+        """Print the answer to one prompt on stdout; print an outcome other than "answered" and the score on stderr.
+
+        Raises ``InputError`` if the prompt is empty.
+        """
         if not text.strip():
             raise InputError("the prompt is empty")
         prompt, context = Prompt(text), Context()
         for candidate in stages.generate_candidates(self.registry, self.model, [prompt], 1, self.sampling, context):
-            say(candidate.text)
+            print_line(candidate.text)
             if candidate.outcome is not Outcome.ANSWERED:
-                tell(f"({candidate.outcome}{f': {candidate.detail}' if candidate.detail else ''})")
-            if self.judges and candidate.text.strip():
-                tell(self.own_score(text, candidate.text))
+                print_status(f"({candidate.outcome}{f': {candidate.detail}' if candidate.detail else ''})")
+            if self.with_score and candidate.text.strip():
+                print_status(self.own_score(text, candidate.text))
 
     def own_score(self, prompt: str, answer: str) -> str:
-        """The model's own score of its answer, with the recipe's rubric and samples."""
+        """Return the model's score of its own answer as text; the rubric and the samples are those of the recipe."""
         judging = self.models.recipe.judging
         rubric = find_rubric(judging.rubric, self.registry)
         item = JudgeItem("answer", prompt, answer)
         sampling = evolve(judging.sampling(), seed=self.sampling.seed)
         judgements = stages.judge(self.registry, self.model, [item], rubric, judging.samples, sampling, Context())
         score = average(judgements)["answer"]
-        read = f"{score.parsed} of {score.asked} judgements could be read"
-        return f"(no own score: {read})" if score.score is None else f"(own score {score.score:.2f}: {read})"
+        coverage = f"{score.parsed} of {score.asked} judgements could be parsed"
+        return f"(no own score: {coverage})" if score.score is None else f"(own score {score.score:.2f}: {coverage})"
 
 
-def _questions(model: str) -> Iterator[str]:
-    """Lines of stdin; on a terminal, asked for."""
+def _prompts(model: str) -> Iterator[str]:
+    """The non-empty lines of stdin; on a terminal, with a prompt sign."""
     if not sys.stdin.isatty():
         yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
         return
-    tell(f"{model}. {INTERACTIVE}")
+    print_status(f"{model}. {INTERACTIVE}")
     while True:
         try:
             line = input("> ")
         except EOFError:
-            say()
+            print_line()
             return
         if line.strip():
             yield line

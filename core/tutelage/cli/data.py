@@ -1,4 +1,4 @@
-"""``tutelage data``: make, bring in, look at and hand out what models learn from."""
+"""``tutelage data``: create, import, inspect and export training data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tutelage.cli.data_show import show_command, statistics_command
 
 @click.group("data")
 def command() -> None:
-    """Make, import, look at and export what models learn from."""
+    """Create, import, inspect and export training data."""
 
 
-for one in (oasst_command, import_command, show_command, statistics_command, export_command):
-    command.add_command(one)
+for subcommand in (oasst_command, import_command, show_command, statistics_command, export_command):
+    command.add_command(subcommand)

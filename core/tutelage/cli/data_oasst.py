@@ -1,4 +1,4 @@
-"""``tutelage data oasst``: the seed data of the paper, from OpenAssistant's message trees."""
+"""``tutelage data oasst``: build the paper's seed data from OpenAssistant's message trees."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from tutelage.cli.models import find_model
-from tutelage.cli.options import plugin_options
-from tutelage.cli.output import Table, show, tell
+from tutelage.cli.options import plugin_options, settings_option
+from tutelage.cli.output import Table, print_status, print_table
 from tutelage.context import Context
 from tutelage.data.funnel import FilterCount
 from tutelage.data.oasst import (
@@ -42,9 +42,9 @@ JUDGEMENT_TOKENS = 256
     "--source",
     "sources",
     multiple=True,
-    help=f"The messages or trees: an export (.jsonl, .jsonl.gz, .parquet); repeatable [default: {HUB_SOURCE}].",
+    help=f"Export with the messages or trees (.jsonl, .jsonl.gz, .parquet); repeatable [default: {HUB_SOURCE}].",
 )
-@click.option("--split", default="train", show_default=True, help="Of the hub's data set.")
+@click.option("--split", default="train", show_default=True, help="Split of the hub data set.")
 @click.option("--lang", default="en", show_default=True, help="Language of prompts and answers.")
 @click.option(
     "--max-characters",
@@ -52,14 +52,14 @@ JUDGEMENT_TOKENS = 256
     type=click.IntRange(min=1),
     default=LONGEST,
     show_default=True,
-    help="Of prompt and answer together; what is longer does not fit into a small model's context.",
+    help="Maximum length of prompt and answer together; longer texts may exceed a small model's context.",
 )
 @click.option(
     "--teacher",
     metavar="PLUGIN[:MODEL]",
-    help="Ask it for scores and reasons of the EFT answers; kept where its order agrees with the humans'.",
+    help="Model that writes scores and reasons for EFT; kept if its ranking agrees with the human ranking.",
 )
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="A setting of the teacher's plugin.")
+@settings_option("Override a setting of the teacher's plugin; repeatable.")
 @plugin_options
 def oasst_command(
     out: Path,
@@ -73,30 +73,34 @@ def oasst_command(
 ) -> None:
     """Build IFT and EFT seed data from OpenAssistant's message trees (oasst1).
 
-    Writes OUT/ift.jsonl, OUT/eft.jsonl and OUT/counts.json: what went into each filter, and what came out. A recipe
-    names the two files as data.ift.source and data.eft.source.
+    Writes OUT/ift.jsonl, OUT/eft.jsonl and OUT/counts.json (rows that entered and passed each filter). Give the two
+    .jsonl files in a recipe as data.ift.source and data.eft.source.
     """
     targets = [out / name for name in ("ift.jsonl", "eft.jsonl", "counts.json")]
-    if there := [str(path) for path in targets if path.exists()]:
-        raise InputError(f"{', '.join(there)}: there already; name another folder")
+    if existing := [str(path) for path in targets if path.exists()]:
+        raise InputError(f"{', '.join(existing)}: already exists; choose another folder")
     model = find_model(teacher, registry, settings=settings) if teacher else None
     found = seed_data(list(_messages(sources or (HUB_SOURCE,), split)), lang, longest)
     ift, counts = ift_rows(found.ift), list(found.counts)
-    eft, more = _judged(found.eft, model, registry) if model else (eft_rows(found.eft), [])
-    counts += more
+    eft, judging_counts = _judged(found.eft, model, registry) if model else (eft_rows(found.eft), [])
+    counts += judging_counts
     if not ift or not eft:
-        show(counts_table(counts))
-        raise InputError(f"{len(ift)} IFT and {len(eft)} EFT examples are left; the table shows where the others went")
+        print_table(counts_table(counts))
+        raise InputError(
+            f"{len(ift)} IFT and {len(eft)} EFT examples remain; the table shows how many each filter dropped"
+        )
     for path, rows in zip(targets[:2], (ift, eft), strict=True):
         write_rows(path, rows)
     write_json(targets[2], {"schema": 1, "filters": counts, "ift": len(ift), "eft": len(eft)})
-    show(counts_table(counts))
-    tell(f"{len(ift):,} IFT and {len(eft):,} EFT examples are in {out}")
+    print_table(counts_table(counts))
+    print_status(f"wrote {len(ift):,} IFT and {len(eft):,} EFT examples to {out}")
 
 
 def counts_table(counts: Iterable[FilterCount]) -> Table:
-    """What went into each filter, and what came out."""
-    rows = [(one.filter, f"{one.entered:,}", f"{one.kept:,}", f"{one.entered - one.kept:,}") for one in counts]
+    """Return a table of the rows that entered, passed and were dropped by each filter."""
+    rows = [
+        (count.filter, f"{count.entered:,}", f"{count.kept:,}", f"{count.entered - count.kept:,}") for count in counts
+    ]
     return Table(("filter", "in", "out", "dropped"), rows)
 
 
@@ -110,7 +114,7 @@ def _messages(sources: Sequence[str], split: str) -> Iterator[Message]:
                 raise InputError(f"{row.place}: {error}") from error
             for message in found:
                 if (before := places.setdefault(message.message_id, row.place)) != row.place:
-                    raise InputError(f"{row.place}: message {message.message_id} is there already ({before})")
+                    raise InputError(f"{row.place}: duplicate message {message.message_id}, first found at {before}")
                 yield message
 
 
@@ -118,7 +122,9 @@ def _judged(
     eft: Sequence[RankedPrompt], model: Model, registry: Registry
 ) -> tuple[list[dict[str, Any]], list[FilterCount]]:
     items, sampling = judge_items(eft), Sampling(0.0, 1.0, JUDGEMENT_TOKENS)
-    tell(f"asking {model.plugin} for {len(items):,} judgements; answers that are paid are kept if this is stopped")
+    print_status(
+        f"asking {model.plugin} for {len(items):,} judgements; if interrupted, paid answers are kept in the ledger"
+    )
     judgements = list(stages.judge(registry, model, items, ADDITIVE_RUBRIC, 1, sampling, Context()))
     rows, funnel = judged_rows(eft, judgements)
     return rows, funnel.counts

@@ -1,4 +1,4 @@
-"""``tutelage data show`` and ``statistics``: what a model learned from, in the terminal."""
+"""``tutelage data show`` and ``statistics``: inspect the training data of a model in the terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import click
 from attrs import frozen
 
-from tutelage.cli.options import as_json
-from tutelage.cli.output import Table, one_line, say, show, tell
+from tutelage.cli.options import as_json, model_argument, run_argument, seed_option
+from tutelage.cli.output import Table, one_line, print_line, print_status, print_table
 from tutelage.files.jsonl import converter
 from tutelage.records import Outcome
 from tutelage.results.training_data import (
@@ -28,33 +28,30 @@ SORTS: Mapping[str, Callable[[PromptData], Any]] = {
     "prompt": lambda row: row.prompt.text,
     "score": lambda row: max(row.scores, default=-1.0),
     "spread": lambda row: max(row.scores) - min(row.scores) if row.scores else -1.0,
-    "words": lambda row: max((one.words for one in row.candidates), default=0),
+    "words": lambda row: max((candidate.words for candidate in row.candidates), default=0),
 }
 BAR = 40
-
-run_argument = click.argument("run", type=click.Path(path_type=Path))
-model_argument = click.argument("model")
-seed_option = click.option("--seed", type=int, help="Of this seed of the run [default: its first].")
+"""Width of the longest bar of the histogram, in characters."""
 
 
 @frozen
-class Wanted:
-    """Which prompts are shown."""
+class PromptFilter:
+    """Conditions on the prompts that are shown. None, or an empty text, is no condition."""
 
     text: str
-    least: float | None
-    most: float | None
+    min_score: float | None
+    max_score: float | None
     outcome: str | None
     paired: bool | None
 
-    def has(self, row: PromptData) -> bool:
-        """Whether a prompt is one of them; scores and outcome are those of any of its candidates."""
-        texts = (row.prompt.text, *(one.candidate.text for one in row.candidates))
+    def matches(self, row: PromptData) -> bool:
+        """Whether a prompt meets all conditions. Those on scores and outcome hold if any candidate meets them."""
+        texts = (row.prompt.text, *(scored.candidate.text for scored in row.candidates))
         return (
             any(self.text.casefold() in text.casefold() for text in texts)
-            and (self.least is None or any(score >= self.least for score in row.scores))
-            and (self.most is None or any(score <= self.most for score in row.scores))
-            and (self.outcome is None or any(one.candidate.outcome == self.outcome for one in row.candidates))
+            and (self.min_score is None or any(score >= self.min_score for score in row.scores))
+            and (self.max_score is None or any(score <= self.max_score for score in row.scores))
+            and (self.outcome is None or any(scored.candidate.outcome == self.outcome for scored in row.candidates))
             and (self.paired is None or bool(row.pairs) == self.paired)
         )
 
@@ -63,22 +60,26 @@ class Wanted:
 @run_argument
 @model_argument
 @seed_option
-@click.option("--find", "text", default="", help="Only where the prompt or an answer contains this.")
-@click.option("--min-score", "least", type=float, help="Only where an answer scored at least this.")
-@click.option("--max-score", "most", type=float, help="Only where an answer scored at most this.")
-@click.option("--outcome", type=click.Choice([str(one) for one in Outcome]), help="Only where an answer ended so.")
-@click.option("--paired/--unpaired", default=None, help="Only prompts that gave a pair, or gave none.")
-@click.option("--sort", type=click.Choice(sorted(SORTS)), help="Order of the prompts [default: as they were drawn].")
-@click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Prompts at most.")
+@click.option("--find", "text", default="", help="Only prompts that contain this text, in the prompt or an answer.")
+@click.option("--min-score", type=float, help="Only prompts with an answer that scored at least this.")
+@click.option("--max-score", type=float, help="Only prompts with an answer that scored at most this.")
+@click.option(
+    "--outcome", type=click.Choice([str(outcome) for outcome in Outcome]), help="Only prompts with such an answer."
+)
+@click.option("--paired/--unpaired", default=None, help="Only prompts with a preference pair, or without one.")
+@click.option(
+    "--sort", type=click.Choice(sorted(SORTS)), help="Sort the prompts by this key [default: the order of the run]."
+)
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of prompts.")
 @as_json
 def show_command(
     run: Path,
     model: str,
     seed: int | None,
     text: str,
-    least: float | None,
-    most: float | None,
+    min_score: float | None,
+    max_score: float | None,
     outcome: str | None,
     paired: bool | None,
     sort: str | None,
@@ -86,25 +87,25 @@ def show_command(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Walk the data that MODEL of RUN learned from: prompts, answers, scores, reasons and pairs.
+    """Show the prompts, answers, scores and pairs that MODEL was trained on.
 
-    MODEL is named as in the run: M2/self-reward. Each answer has its score; + marks the chosen side of a pair and - the
-    rejected one.
+    MODEL is the model's name in the run, such as M2/self-reward. Each answer is shown with its score; + marks the
+    chosen side of a pair and - the rejected side.
     """
-    wanted = Wanted(text, least, most, outcome, paired)
-    found = [row for row in read_training_data(RunModels.open(run, seed), model) if wanted.has(row)]
+    prompt_filter = PromptFilter(text, min_score, max_score, outcome, paired)
+    found = [row for row in read_training_data(RunModels.open(run, seed), model) if prompt_filter.matches(row)]
     if sort:
         found.sort(key=SORTS[sort])
     if reverse:
         found.reverse()
     if as_json:
-        say(json.dumps(converter().unstructure(found[:limit]), indent=2, ensure_ascii=False))
+        print_line(json.dumps(converter().unstructure(found[:limit]), indent=2, ensure_ascii=False))
         return
     for row in found[:limit]:
         for line in _lines(row):
-            say(line)
-        say()
-    tell(f"{min(limit, len(found)):,} of {len(found):,} prompts" + (" (--limit)" if len(found) > limit else ""))
+            print_line(line)
+        print_line()
+    print_status(f"{min(limit, len(found)):,} of {len(found):,} prompts" + (" (--limit)" if len(found) > limit else ""))
 
 
 @click.command("statistics")
@@ -113,23 +114,28 @@ def show_command(
 @seed_option
 @as_json
 def statistics_command(run: Path, model: str, seed: int | None, as_json: bool) -> None:
-    """Show scores, lengths, duplicates and the share of prompts that gave a pair."""
+    """Show scores, lengths, duplicates and the share of prompts with a preference pair."""
     models = RunModels.open(run, seed)
     found = data_statistics(read_training_data(models, model), pair_counts(models, model))
     if as_json:
-        say(json.dumps(converter().unstructure(found), indent=2))
+        print_line(json.dumps(converter().unstructure(found), indent=2))
         return
-    show(_figures(found))
+    print_table(_figures(found))
     if found.scores:
-        say()
-        show(_histogram(found))
+        print_line()
+        print_table(_histogram(found))
     if found.dropped:
-        say()
-        show(Table(("pairs, and why there are no more", "count"), [(k, f"{n:,}") for k, n in found.dropped.items()]))
+        print_line()
+        print_table(
+            Table(
+                ("pairs, and dropped by reason", "count"),
+                [(k, f"{n:,}") for k, n in found.dropped.items()],
+            )
+        )
 
 
 def _lines(row: PromptData) -> Iterator[str]:
-    """One prompt as lines of text. What a model wrote is indented, so that it cannot pass for a line of ours."""
+    """One prompt as lines of text. Model output is indented, so that it cannot imitate a line of this command."""
     yield f"prompt {row.prompt.id}  from {one_line(row.prompt.source) or 'unknown'}"
     yield _indented(row.prompt.text)
     sides = {pair.chosen_id: "+" for pair in row.pairs} | {pair.rejected_id: "-" for pair in row.pairs}
@@ -137,18 +143,18 @@ def _lines(row: PromptData) -> Iterator[str]:
         mark = "+" if row.pairs else " "
         yield f"{mark} demonstration  {row.demonstration.outcome}"
         yield _indented(row.demonstration.text)
-    for one in row.candidates:
-        yield f"{sides.get(one.candidate.id, ' ')} answer {one.candidate.index}  {_score_words(one)}"
-        yield _indented(one.candidate.text)
-        for reason in one.reasons:
+    for scored in row.candidates:
+        yield f"{sides.get(scored.candidate.id, ' ')} answer {scored.candidate.index}  {_score_text(scored)}"
+        yield _indented(scored.candidate.text)
+        for reason in scored.reasons:
             if reason:
                 yield _indented(f"because: {reason}")
 
 
-def _score_words(one: ScoredCandidate) -> str:
-    score = "no score" if one.score is None else f"score {one.score:.2f}"
-    ended = "" if one.candidate.outcome is Outcome.ANSWERED else f", {one.candidate.outcome}"
-    return f"{score}, {one.words} words{ended}"
+def _score_text(scored: ScoredCandidate) -> str:
+    score = "no score" if scored.score is None else f"score {scored.score:.2f}"
+    outcome = "" if scored.candidate.outcome is Outcome.ANSWERED else f", {scored.candidate.outcome}"
+    return f"{score}, {scored.words} words{outcome}"
 
 
 def _indented(text: str) -> str:
@@ -160,17 +166,17 @@ def _figures(found: DataStatistics) -> Table:
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in found.outcomes.items())
     rows = [
         ("prompts", f"{found.prompts:,}"),
-        ("that gave a pair", _share(found.prompts_with_a_pair, found.prompts)),
-        ("that repeat an earlier one", _share(found.repeated_prompts, found.prompts)),
+        ("prompts with a pair", _share(found.prompts_with_a_pair, found.prompts)),
+        ("repeated prompts", _share(found.repeated_prompts, found.prompts)),
         ("answers", f"{found.candidates:,} ({outcomes})"),
-        ("that another answer to the prompt equals", _share(found.repeated_candidates, found.candidates)),
-        ("without a score", _share(found.unscored, found.candidates)),
-        ("words: least / median / most", words),
+        ("answers equal to another answer", _share(found.repeated_candidates, found.candidates)),
+        ("answers without a score", _share(found.unscored, found.candidates)),
+        ("words per answer: min / median / max", words),
         ("pairs", f"{found.pairs:,}"),
-        ("mean difference of scores", "-" if found.margin is None else f"{found.margin:.2f}"),
-        ("chosen side longer", "-" if found.chosen_longer is None else f"{found.chosen_longer:.0%}"),
+        ("mean score difference", "-" if found.margin is None else f"{found.margin:.2f}"),
+        ("pairs with the longer side chosen", "-" if found.chosen_longer is None else f"{found.chosen_longer:.0%}"),
     ]
-    return Table(("what", "figure"), rows)
+    return Table(("statistic", "value"), rows)
 
 
 def _share(part: int, whole: int) -> str:
@@ -178,8 +184,8 @@ def _share(part: int, whole: int) -> str:
 
 
 def _histogram(found: DataStatistics) -> Table:
-    most = max(found.scores.values())
+    highest = max(found.scores.values())
     rows: Sequence[tuple[str, str, str]] = [
-        (str(score), f"{count:,}", "#" * max(1, round(BAR * count / most))) for score, count in found.scores.items()
+        (str(score), f"{count:,}", "#" * max(1, round(BAR * count / highest))) for score, count in found.scores.items()
     ]
     return Table(("score", "answers", "share"), rows, left=frozenset({"share"}))

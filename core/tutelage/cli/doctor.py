@@ -1,4 +1,4 @@
-"""``tutelage doctor``: whether each plugin finds its SDK, key, endpoint, model and GPU."""
+"""``tutelage doctor``: check that each plugin finds its SDK, key, endpoint, model and GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 from attrs import asdict
 
 from tutelage.cli.options import ROLES, as_json, plugin_options
-from tutelage.cli.output import Table, say, show
+from tutelage.cli.output import Table, print_line, print_table
 from tutelage.errors import PluginError
 from tutelage.planning.roles import bound_model
 from tutelage.plugin.doctor import Diagnosis, examine
@@ -25,23 +25,23 @@ from tutelage.records import Model
 def command(recipe: str | None, registry: Registry, as_json: bool) -> None:
     """Check what the plugins need: SDK, key, endpoint, model, GPU.
 
-    With RECIPE (a file, or the name of a built-in one), only what its models need, with its settings; something that
-    is missing then is an error. At most one call is made for each, and a free one.
+    With RECIPE (a file or the name of a built-in recipe), check only what its models need, with its settings; a missing
+    item is then an error. Each check makes at most one API call, which is free of charge.
     """
     diagnoses = examine(registry, _models(load_recipe(find_recipe(recipe)), registry) if recipe else ())
     if as_json:
-        say(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))
+        print_line(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))
     else:
-        columns = ("plugin", "role", "what", "found", "detail")
-        show(Table(columns, [_row(diagnosis) for diagnosis in diagnoses], left=frozenset(columns)))
+        columns = ("plugin", "role", "item", "found", "detail")
+        print_table(Table(columns, [_row(diagnosis) for diagnosis in diagnoses], left=frozenset(columns)))
     missing = [diagnosis for diagnosis in diagnoses if not diagnosis.finding.ok]
     if recipe and missing:
-        raise PluginError(f"{recipe}: {len(missing)} of {len(diagnoses)} things are missing")
+        raise PluginError(f"{recipe}: {len(missing)} of {len(diagnoses)} items are missing")
 
 
 def _models(recipe: Recipe, registry: Registry) -> list[Model]:
-    bound = [role for role in ROLES if getattr(recipe.models, role) is not None]
-    return [bound_model(recipe, role, registry) for role in bound]
+    roles = [role for role in ROLES if getattr(recipe.models, role) is not None]
+    return [bound_model(recipe, role, registry) for role in roles]
 
 
 def _row(diagnosis: Diagnosis) -> tuple[str, str, str, str, str]:

@@ -1,4 +1,4 @@
-"""``tutelage export``: a model of a run for others, as a folder or on the hub."""
+"""``tutelage export``: copy a model of a run to a folder, and upload it to the hub if requested."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from tutelage.cli.data_show import model_argument, run_argument, seed_option
-from tutelage.cli.options import plugin_options
-from tutelage.cli.output import say
+from tutelage.cli.options import PATH, model_argument, plugin_options, run_argument, seed_option
+from tutelage.cli.output import print_line
 from tutelage.exporting.card import Published
 from tutelage.exporting.copying import Export
 from tutelage.exporting.publishing import publisher
@@ -23,15 +22,15 @@ _DTYPES = ("bfloat16", "float16", "float32")
 @click.command("export")
 @run_argument
 @model_argument
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("destination", type=PATH)
 @seed_option
-@click.option("--dtype", type=click.Choice(_DTYPES), help="Store the weights in this type [default: as they are].")
+@click.option("--dtype", type=click.Choice(_DTYPES), help="Type of the stored weights [default: unchanged].")
 @click.option(
-    "--quantize", type=click.Choice(("8bit", "4bit")), help="Quantise the linear layers (needs bitsandbytes)."
+    "--quantize", type=click.Choice(("8bit", "4bit")), help="Quantise the linear layers (requires bitsandbytes)."
 )
-@click.option("--license", metavar="ID", help="For the card [default: that of the base model, where it is known].")
-@click.option("--push", metavar="OWNER/NAME", help="Then push it to the Hugging Face hub (HF_TOKEN must be set).")
-@click.option("--private", is_flag=True, help="With --push: make the repository private, where it is new.")
+@click.option("--license", metavar="ID", help="License in the model card [default: the base model's, if known].")
+@click.option("--push", metavar="OWNER/NAME", help="Also upload to the Hugging Face hub (requires HF_TOKEN).")
+@click.option("--private", is_flag=True, help="With --push: if the repository is new, make it private.")
 @plugin_options
 def command(
     run: Path,
@@ -45,14 +44,14 @@ def command(
     private: bool,
     registry: Registry,
 ) -> None:
-    """Copy a model of a run for others, with its model card.
+    """Copy a model of a run to a folder or the hub, with a model card.
 
-    MODEL is named as in the run: M1, M2/self-reward. DESTINATION becomes a folder that transformers, TRL and vLLM
-    load as it is, with tokenizer, chat template and, beside the merged weights, the adapter. Its README.md is the model
-    card: lineage, data, training, measured results, recipe and versions.
+    MODEL is the model's name in the run, such as M1 or M2/self-reward. DESTINATION is a new folder that transformers,
+    TRL and vLLM can load: merged weights, adapter, tokenizer and chat template. Its README.md is the model card:
+    lineage, data, training, measured results, recipe and versions.
     """
     if private and not push:
-        raise click.UsageError("--private says how to --push")
+        raise click.UsageError("--private requires --push")
     models = RunModels.open(run, seed)
     conversion = Conversion(dtype, quantize)
     published = Published(push or destination.resolve().name, license, conversion.words)
@@ -60,6 +59,6 @@ def command(
     export.check(registry)
     hub = publisher(push, private) if push else None
     export.write(registry)
-    say(f"{model} is in {destination}")
+    print_line(f"exported {model} to {destination}")
     if hub:
-        say(f"and on the hub: {hub.push(destination)}")
+        print_line(f"uploaded to the hub: {hub.push(destination)}")

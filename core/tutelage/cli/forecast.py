@@ -1,4 +1,4 @@
-"""How long the rest of a run will take, from what its finished steps took."""
+"""Estimate the remaining time of a run from the duration of its finished steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from tutelage.planning.steps import Step
 
 RELATIVE_COST = {"train": 30.0, "generate": 8.0, "demonstrate": 8.0, "judge": 8.0, "evaluate": 8.0}
-"""Of one item, before anything is known: a training example against an answer, an answer against a line of a file."""
+"""Assumed cost of one item by stage, relative to 1; other stages have 0.1. Scales the durations of unseen work."""
 
 
 class Forecast:
-    """Learns seconds an item for each kind of work. A kind not yet seen is scaled from those that were."""
+    """Measures seconds per item for each (stage, role). Work without a finished step is scaled by ``RELATIVE_COST``."""
 
     def __init__(self) -> None:
         self._items: Counter[tuple[str, str]] = Counter()
@@ -20,14 +20,14 @@ class Forecast:
         self._cost = 0.0
 
     def finished(self, step: Step, seconds: float) -> None:
-        """A step took so long."""
+        """Record the duration of a finished step, in seconds."""
         kind = _kind(step)
         self._items[kind] += step.count
         self._seconds[kind] += seconds
         self._cost += _cost(step)
 
     def left(self, steps: Iterable[Step]) -> float | None:
-        """Seconds that these steps will take; None where nothing is known yet."""
+        """Return the seconds that these steps are expected to take; None if no step has finished yet."""
         if self._cost == 0:
             return None
         return sum(map(self._expected, steps))
@@ -40,8 +40,8 @@ class Forecast:
 
 
 def _kind(step: Step) -> tuple[str, str]:
-    working = getattr(step, "worker", None)
-    return step.stage, working.role if working else ""
+    worker = getattr(step, "worker", None)
+    return step.stage, worker.role if worker else ""
 
 
 def _cost(step: Step) -> float:

@@ -1,4 +1,4 @@
-"""``tutelage ledger``: what the kept answers cost; forgets and exports them."""
+"""``tutelage ledger``: show the cost of stored API answers; delete or export the answers."""
 
 from __future__ import annotations
 
@@ -11,50 +11,55 @@ import click
 from attrs import asdict
 
 from tutelage.cli.options import as_json
-from tutelage.cli.output import Table, say, show, tell
+from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.errors import InputError
 from tutelage.services.ledger import GROUPS, Ledger, Spend, default_path
 
 _DEFAULT_GROUPS = ("run", "stage", "model")
 
-_of_run = click.option("--run", metavar="RUN", help="Only answers that this run paid for, as the table names it.")
+_of_run = click.option("--run", metavar="RUN", help="Only answers paid for by this run, named as in the table.")
 _of_model = click.option("--model", metavar="NAME", help="Only answers of this model.")
 
 
 @click.group("ledger", invoke_without_command=True)
 @click.option(
-    "--by", multiple=True, type=click.Choice(GROUPS), help="Group by this; repeatable [default: run, stage, model]."
+    "--by",
+    multiple=True,
+    type=click.Choice(GROUPS),
+    help="Group by this column; repeatable [default: run, stage, model].",
 )
 @_of_run
 @_of_model
 @as_json
 @click.pass_context
 def command(context: click.Context, by: tuple[str, ...], run: str | None, model: str | None, as_json: bool) -> None:
-    """Show what was spent, prune and export the answers."""
+    """Show the cost of stored API answers; prune or export them."""
     if context.invoked_subcommand is not None:
         return
     by = by or _DEFAULT_GROUPS
     lines = Ledger().spend(by, run=run, model=model)
     if as_json:
-        say(json.dumps([{**dict(zip(by, line.group, strict=True)), **_figures(line)} for line in lines], indent=2))
+        print_line(
+            json.dumps([{**dict(zip(by, line.group, strict=True)), **_spend_values(line)} for line in lines], indent=2)
+        )
         return
-    show(_table(by, lines))
-    say(f"\nin {default_path()}")
+    print_table(_table(by, lines))
+    print_line(f"\nledger: {default_path()}")
 
 
 @command.command("prune")
 @_of_run
 @_of_model
-@click.option("--before", type=click.DateTime(), help="Only answers asked before this moment, UTC.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--before", type=click.DateTime(), help="Only answers requested before this time (UTC).")
+@click.option("--yes", is_flag=True, help="Delete without confirmation.")
 def prune_command(run: str | None, model: str | None, before: datetime | None, yes: bool) -> None:
-    """Forget answers of a run, a model, or before a day. They would be paid for again."""
+    """Delete answers of a run, of a model or before a date. If needed again, they have to be paid for again."""
     if not (run or model or before):
-        raise InputError("say which answers to forget: --run, --model or --before")
+        raise InputError("choose the answers to delete with --run, --model or --before")
     if not yes:
-        click.confirm("Forget these answers? They would be paid for again", abort=True)
+        click.confirm("Delete these answers? If needed again, they have to be paid for again", abort=True)
     moment = before.replace(tzinfo=UTC) if before else None
-    tell(f"{Ledger().prune(moment, run=run, model=model):,} answers forgotten")
+    print_status(f"{Ledger().prune(moment, run=run, model=model):,} answers deleted")
 
 
 @command.command("export")
@@ -62,7 +67,7 @@ def prune_command(run: str | None, model: str | None, before: datetime | None, y
 @_of_run
 @_of_model
 def export_command(file: Path | None, run: str | None, model: str | None) -> None:
-    """Write the answers as JSON lines to FILE, or to stdout."""
+    """Write the answers as JSON lines to FILE [default: stdout]."""
     rows = Ledger().export(run=run, model=model)
     if file is None:
         for row in rows:
@@ -72,11 +77,11 @@ def export_command(file: Path | None, run: str | None, model: str | None) -> Non
         with file.open("x", encoding="utf-8") as out:
             count = sum(1 for row in rows if out.write(json.dumps(row, ensure_ascii=False) + "\n"))
     except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}); name another file") from error
-    tell(f"{count:,} answers written to {file}")
+        raise InputError(f"{file}: cannot be written ({error.strerror}); choose another file") from error
+    print_status(f"wrote {count:,} answers to {file}")
 
 
-def _figures(line: Spend) -> dict[str, object]:
+def _spend_values(line: Spend) -> dict[str, object]:
     return {name: value for name, value in asdict(line).items() if name != "group"}
 
 
@@ -85,7 +90,7 @@ def _table(by: Iterable[str], lines: list[Spend]) -> Table:
     rows = [(*line.group, *_cells(line)) for line in lines]
     if lines:
         total = _total(lines)
-        rows.append(("in all", *[""] * (len(lines[0].group) - 1), *_cells(total)))
+        rows.append(("total", *[""] * (len(lines[0].group) - 1), *_cells(total)))
     return Table(columns, rows, left=frozenset(by))
 
 

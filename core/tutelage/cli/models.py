@@ -1,4 +1,4 @@
-"""A model as it is named on the command line: ``RUN:M2/self-reward`` of a run, or ``PLUGIN[:NAME]``."""
+"""Resolve model names of the command line: ``RUN:M2/self-reward`` for a run, ``PLUGIN[:NAME]`` for a plugin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tutelage.runs.store import is_run
 
 
 def split_run(text: str) -> tuple[Path, str]:
-    """The folder and the model of ``RUN[:MODEL]``; the model is empty where none is named."""
+    """Split ``RUN[:MODEL]`` into the run's folder and the model's name. The name is empty if it is left out."""
     if _is_run(text):
         return Path(text), ""
     folder, colon, model = text.rpartition(":")
@@ -25,10 +25,11 @@ def split_run(text: str) -> tuple[Path, str]:
 
 
 def find_model(text: str, registry: Registry, seed: int | None = None, settings: Sequence[str] = ()) -> Model:
-    """The model named by ``RUN[:MODEL]`` or ``PLUGIN[:NAME]``; ``settings`` are ``KEY=VALUE`` of its plugin.
+    """Return the model named by ``RUN[:MODEL]`` or ``PLUGIN[:NAME]``.
 
-    What is a run's folder is a run. Raises InputError where the run or its model is missing, and PluginError where the
-    plugin is.
+    If the first part is the folder of a run, it is taken as a run. ``seed`` selects the seed of the run, ``settings``
+    are ``KEY=VALUE`` texts for the model's plugin. Raises ``InputError`` if the run or its model does not exist, and
+    ``PluginError`` if the plugin does not exist.
     """
     folder, name = split_run(text)
     if _is_run(folder):
@@ -43,16 +44,19 @@ def find_model(text: str, registry: Registry, seed: int | None = None, settings:
 
 
 def nested(overrides: Sequence[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` texts as a mapping; a dotted key goes into a mapping of its own. Raises InputError."""
+    """Return ``KEY=VALUE`` texts as a mapping; a dotted key becomes a nested mapping.
+
+    Raises ``InputError`` if a text is not ``KEY=VALUE``, or if one key is both a value and a mapping.
+    """
     values: dict[str, Any] = {}
     for key, value in map(parse_override, overrides):
         *parents, last = key.split(".")
-        place = values
+        mapping = values
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise InputError(f"--set {key}: {parent!r} has a value already")
-        place[last] = value
+            mapping = mapping.setdefault(parent, {})
+            if not isinstance(mapping, dict):
+                raise InputError(f"--set {key}: {parent!r} already has a value")
+        mapping[last] = value
     return values
 
 
@@ -62,5 +66,5 @@ def _is_run(folder: str | Path) -> bool:
 
 def _check_is_plugin(plugin: str, text: str, registry: Registry) -> None:
     if "/" in plugin or Path(plugin).exists():
-        raise InputError(f"{text}: neither a run (recipe.yaml is not in {plugin}) nor PLUGIN[:NAME]")
+        raise InputError(f"{text}: neither a run ({plugin} contains no recipe.yaml) nor PLUGIN[:NAME]")
     registry.info(plugin)

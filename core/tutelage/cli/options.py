@@ -1,8 +1,10 @@
-"""Options that several commands share, and what they choose: a recipe, and the plugins."""
+"""Arguments and options that several commands share, and the objects that commands receive for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -10,75 +12,143 @@ from typing import Any
 import click
 from attrs import frozen
 
+from tutelage.cli.models import find_model
+from tutelage.context import Context
 from tutelage.planning.artifacts import RECIPE
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, parse_override
 from tutelage.recipe.schema import Recipe
+from tutelage.records import Model
 from tutelage.runs.store import is_run
+from tutelage.services.budget import Budget
+from tutelage.services.caller import Caller
 
 Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
+PATH = click.Path(path_type=Path)
 ROLES = ("student", "judge", "teacher", "evaluator")
 DEFAULT_RECIPE = "embedded"
 
+run_argument = click.argument("run", type=PATH)
+model_argument = click.argument("model")
+seed_option = click.option("--seed", type=int, help="Seed of the run [default: its first seed].")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@frozen
-class Chosen:
-    """What the options of ``run`` and ``plan`` say."""
+def rubric_option(default: str) -> Decorator:
+    """Return the decorator that adds ``--rubric``."""
+    return click.option("--rubric", default=default, show_default=True, help="Built-in rubric, or one of a plugin.")
 
-    recipe: Recipe
-    directory: Path
-    """Of the run."""
-    registry: Registry
+
+def settings_option(help: str) -> Decorator:
+    """Return the decorator that adds ``--set`` for a plugin's settings, as ``settings``."""
+    return click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=help)
 
 
 def plugin_options(command: Command) -> Command:
-    """Add ``--no-plugin``; the command gets the loaded plugins as ``registry``."""
+    """Add ``--no-plugin``. The command receives the loaded plugins as ``registry``."""
 
     @wraps(command)
-    def with_registry(no_plugin: tuple[str, ...], **options: Any) -> Any:
-        return command(registry=Registry.discover(no_plugin), **options)
+    def with_registry(no_plugin: tuple[str, ...], **others: Any) -> Any:
+        return command(registry=Registry.discover(no_plugin), **others)
 
     option = click.option("--no-plugin", metavar="NAME", multiple=True, help="Do not load this plugin; repeatable.")
     return option(with_registry)
 
 
+@frozen
+class RecipeOptions:
+    """A recipe with the changes of the command line, and the run's folder."""
+
+    recipe: Recipe
+    directory: Path
+    registry: Registry
+
+
 def recipe_options(command: Command) -> Command:
-    """Add everything that chooses and changes a recipe; the command gets it as ``chosen``."""
+    """Add the options that choose and change a recipe. The command receives ``RecipeOptions`` as ``options``."""
 
     @wraps(command)
-    def with_choice(
-        recipe: str | None, directory: str | None, overrides: tuple[str, ...], registry: Registry, **options: Any
+    def with_recipe(
+        recipe: str | None, directory: str | None, overrides: tuple[str, ...], registry: Registry, **others: Any
     ) -> Any:
-        roles = {role: spec for role in ROLES if (spec := options.pop(role))}
+        roles = {role: model for role in ROLES if (model := others.pop(role))}
         changes = dict(parse_override(text) for text in overrides)
-        if (budget := options.pop("budget")) is not None:
+        if (budget := others.pop("budget")) is not None:
             changes["budget"] = budget
-        return command(chosen=_choose(recipe, directory, changes, roles, registry), **options)
+        return command(options=_load(recipe, directory, changes, roles, registry), **others)
 
-    decorated = plugin_options(with_choice)
-    help = "US dollars that the run may spend on services; it stops before it would spend more."
-    decorated = click.option("--budget", type=click.FloatRange(min=0), help=help)(decorated)
+    decorated = plugin_options(with_recipe)
+    help = "Maximum cost of API calls in US dollars; the run stops before a call that could exceed it."
+    decorated = click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help=help)(decorated)
     for role in reversed(ROLES):
-        help = f"Bind the {role} to a plugin."
+        help = f"Plugin and model of the {role}."
         decorated = click.option(f"--{role}", metavar="NAME[:MODEL]", help=help)(decorated)
-    help = "Set one key of the recipe, such as dpo.beta=0.2; repeatable."
+    help = "Override a key of the recipe, such as dpo.beta=0.2; repeatable."
     decorated = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=help)(decorated)
-    help = "The run's folder [default: runs/ and the recipe's name]. Without RECIPE, the run there is continued."
+    help = "Folder of the run [default: runs/ and the recipe's name]. Without RECIPE, the run in it is continued."
     decorated = click.option("--run", "directory", metavar="DIR", help=help)(decorated)
     return click.argument("recipe", required=False)(decorated)
 
 
-def _choose(
+def _load(
     name: str | None, directory: str | None, changes: Mapping[str, Any], roles: Mapping[str, str], registry: Registry
-) -> Chosen:
+) -> RecipeOptions:
     recipe = load_recipe(_recipe_path(name, directory), changes, roles, registry.name_of)
-    return Chosen(recipe, Path(directory) if directory else Path("runs") / recipe.name, registry)
+    return RecipeOptions(recipe, Path(directory) if directory else Path("runs") / recipe.name, registry)
 
 
 def _recipe_path(name: str | None, directory: str | None) -> Path:
     if name is None and directory is not None and is_run(Path(directory)):
         return Path(directory, RECIPE)
     return find_recipe(name or DEFAULT_RECIPE)
+
+
+@frozen
+class EvaluatorOptions:
+    """The evaluator of ``tutelage evaluate``, its settings and its budget."""
+
+    registry: Registry
+    name: str | None
+    """``PLUGIN[:MODEL]`` or ``RUN:MODEL``."""
+    settings: Sequence[str]
+    """``KEY=VALUE`` texts for the plugin."""
+    budget: float | None
+    """US dollars."""
+
+    def model(self, default: str | None = None) -> Model:
+        """Return the evaluator's model, or the model named ``default`` if no evaluator is given.
+
+        Raises ``UsageError`` if neither is given, ``InputError`` if a run or its model does not exist, and
+        ``PluginError`` if the plugin does not exist.
+        """
+        name = self.name or default
+        if name is None:
+            raise click.UsageError("--evaluator is required: the model that compares the answers")
+        return find_model(name, self.registry, None, self.settings)
+
+    @contextmanager
+    def context(self, run: str, stage: str, expected: int) -> Iterator[Context]:
+        """Yield the context of a stage: the user's ledger, the budget, and on a terminal a progress bar."""
+        budget = None if self.budget is None else Budget(self.budget)
+        caller = Caller(budget=budget, run=run, stage=stage)
+        with click.progressbar(length=expected, label=stage, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+            yield Context(advance=bar.update, caller=caller)
+
+
+def evaluator_options(command: Command) -> Command:
+    """Add the options for the evaluator. The command receives ``EvaluatorOptions`` as ``options``."""
+
+    @wraps(command)
+    def with_evaluator(
+        evaluator: str | None, settings: tuple[str, ...], budget: float | None, registry: Registry, **others: Any
+    ) -> Any:
+        return command(options=EvaluatorOptions(registry, evaluator, settings, budget), **others)
+
+    decorated = plugin_options(with_evaluator)
+    help = "Maximum cost of API calls in US dollars; stops before a call that could exceed it."
+    decorated = click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help=help)(decorated)
+    decorated = settings_option("Override a setting of the evaluator's plugin; repeatable.")(decorated)
+    help = "Model that compares the answers: PLUGIN[:MODEL] or RUN:MODEL."
+    return click.option("--evaluator", metavar="MODEL", help=help)(decorated)

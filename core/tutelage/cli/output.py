@@ -1,7 +1,7 @@
-"""What is written to the terminal: tables, rich where somebody looks and plain where a file or a pipe takes them.
+"""Output to the terminal: lines, errors and tables. Tables use rich on a terminal and plain text otherwise.
 
-What a model wrote is not to be trusted: a terminal obeys escape sequences, and bidirectional controls make a text read
-as another. So everything that is shown passes through ``printable``, and nothing is read as rich markup.
+Model output is not trusted: a terminal executes escape sequences, and bidirectional control characters can disguise a
+text. Therefore all output passes through ``printable``, and no text is interpreted as rich markup.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _ESCAPE_SEQUENCE = re.compile(
 )
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _UNPRINTABLE = {"Cc", "Cs"}
-"""Unicode categories: controls, and halves of surrogate pairs, which no terminal can be sent."""
+"""Unicode categories: control characters, and surrogates, which cannot be encoded."""
 
 
 def printable(text: str) -> str:
-    """The text without anything that a terminal would obey; line ends and tabs stay."""
+    """Return the text without escape sequences and control characters. Line feeds and tabs are kept."""
     text = _ESCAPE_SEQUENCE.sub("", text)
     return "".join(letter for letter in text if letter in "\n\t" or _is_printable(letter))
 
@@ -35,24 +35,24 @@ def _is_printable(letter: str) -> bool:
     return unicodedata.category(letter) not in _UNPRINTABLE and letter not in _BIDIRECTIONAL
 
 
-def say(text: str = "") -> None:
-    """A line of the result, on stdout."""
+def print_line(text: str = "") -> None:
+    """Print a line of the result on stdout."""
     click.echo(printable(text))
 
 
-def tell(text: str) -> None:
-    """A line about the work, on stderr."""
+def print_status(text: str) -> None:
+    """Print a line of progress or status on stderr."""
     click.echo(printable(text), err=True)
 
 
-def fail(text: str) -> None:
-    """An error message, on stderr; red where that is a terminal."""
+def print_error(text: str) -> None:
+    """Print an error message on stderr, with a red prefix on a terminal."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(text)}", err=True)
 
 
 @frozen
 class Table:
-    """A table of texts. The first column and those named in ``left`` are aligned left, the others right."""
+    """A table of texts. The first column and those named in ``left`` are left-aligned, the others right-aligned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -60,20 +60,20 @@ class Table:
     left: frozenset[str] = frozenset()
 
     def is_left(self, number: int) -> bool:
-        """Whether a column is aligned to the left."""
+        """Whether the column with this index is left-aligned."""
         return number == 0 or self.columns[number] in self.left
 
 
-def show(table: Table) -> None:
-    """Write a table to stdout."""
+def print_table(table: Table) -> None:
+    """Print a table on stdout."""
     if sys.stdout.isatty():
-        _show_rich(table)
+        _print_rich(table)
     else:
         click.echo(plain(table))
 
 
 def plain(table: Table) -> str:
-    """A table as lines of text, columns two spaces apart."""
+    """Return a table as lines of text, with columns two spaces apart."""
     cells = [list(map(one_line, row)) for row in (table.columns, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * width for width in widths]
@@ -82,7 +82,7 @@ def plain(table: Table) -> str:
 
 
 def one_line(text: str) -> str:
-    """A printable text on one line."""
+    """Return the printable text on one line; each run of white space becomes one space."""
     return " ".join(printable(text).split())
 
 
@@ -94,7 +94,7 @@ def _plain_row(table: Table, row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def _show_rich(table: Table) -> None:
+def _print_rich(table: Table) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -106,11 +106,11 @@ def _show_rich(table: Table) -> None:
         left = table.is_left(number)
         drawn.add_column(Text(column), justify="left" if left else "right", no_wrap=number == 0)
     for row in table.rows:
-        drawn.add_row(*(Text(_kept_together(table, number, cell)) for number, cell in enumerate(row)))
+        drawn.add_row(*(Text(_without_breaks(table, number, cell)) for number, cell in enumerate(row)))
     Console().print(drawn)
 
 
-def _kept_together(table: Table, number: int, cell: str) -> str:
-    """A cell that, on a narrow terminal, does not break within an interval."""
+def _without_breaks(table: Table, number: int, cell: str) -> str:
+    """The text of a cell. Rich must not break a line within an interval such as ``[0.1, 0.2]``."""
     text = one_line(cell)
     return text if table.is_left(number) else text.replace(", ", ",")

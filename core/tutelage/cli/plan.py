@@ -1,4 +1,4 @@
-"""``tutelage plan``: the steps of a recipe, their inputs, outputs and counts. Nothing is run and nothing written."""
+"""``tutelage plan``: show the steps of a recipe with their inputs, outputs and counts. Runs and writes nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import click
 from attrs import asdict
 
-from tutelage.cli.options import Chosen, as_json, recipe_options
-from tutelage.cli.output import Table, say, show
+from tutelage.cli.options import RecipeOptions, as_json, recipe_options
+from tutelage.cli.output import Table, print_line, print_table
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.planning.lengths import check_lengths
@@ -24,31 +24,31 @@ from tutelage.results.wording import worker
 @click.command("plan")
 @recipe_options
 @as_json
-def command(chosen: Chosen, as_json: bool) -> None:
-    """Show the steps of a recipe, running nothing.
+def command(options: RecipeOptions, as_json: bool) -> None:
+    """Show the steps of a recipe without running them.
 
-    RECIPE is a file or the name of a built-in recipe, embedded by default. A count is an upper bound where answers may
-    be dropped on the way.
+    RECIPE is a file or the name of a built-in recipe [default: embedded]. Counts are upper bounds: a step may drop
+    answers, which later steps then do not receive.
     """
-    plan = checked_plan(chosen.recipe, chosen.registry)
-    check_lengths(chosen.recipe, chosen.registry, download=False)
-    expected = estimates(plan, chosen.recipe, chosen.registry)
+    plan = checked_plan(options.recipe, options.registry)
+    check_lengths(options.recipe, options.registry, download=False)
+    expected = estimates(plan, options.recipe, options.registry)
     if as_json:
-        say(json.dumps(plan_values(chosen.recipe.name, plan, expected), indent=2))
+        print_line(json.dumps(plan_values(options.recipe.name, plan, expected), indent=2))
         return
-    say(f"{chosen.recipe.name}: {len(plan.steps)} steps, {len(plan.models)} models, in {chosen.directory}")
+    print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {len(plan.models)} models, in {options.directory}")
     for folder, steps in groupby(plan.steps, key=_folder):
-        say()
-        show(_steps_table(folder, list(steps)))
-    say()
-    show(_totals_table(plan))
+        print_line()
+        print_table(_steps_table(folder, list(steps)))
+    print_line()
+    print_table(_totals_table(plan))
     if expected:
-        say()
-        show(_cost_table(expected))
+        print_line()
+        print_table(_cost_table(expected))
 
 
 def plan_values(recipe: str, plan: Plan, expected: Sequence[Estimate] = ()) -> dict[str, Any]:
-    """A plan as plain values."""
+    """Return a plan and its expected API usage as values for JSON."""
     return {
         "recipe": recipe,
         "models": [model.id for model in plan.models],
@@ -70,7 +70,7 @@ def plan_values(recipe: str, plan: Plan, expected: Sequence[Estimate] = ()) -> d
 
 
 def _folder(step: Step) -> str:
-    """The group of a step: the model's folder in which its artifact lies."""
+    """The folder of the model that the step's output belongs to."""
     parents = [part for part in PurePosixPath(step.output).parts[:-1] if part != "samples"]
     return "/".join(parents)
 
@@ -92,16 +92,16 @@ def _count(step: Step) -> str:
 
 
 def _totals(plan: Plan) -> Iterator[tuple[tuple[str, str, str], int]]:
-    """(stage, role, unit) and how many items in all."""
+    """The total number of items for each (stage, role, unit)."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for step in plan.steps:
-        working = getattr(step, "worker", None) or getattr(step, "start", None)
-        counts[step.stage, working.role if working else "", step.unit] += step.count
+        model = getattr(step, "worker", None) or getattr(step, "start", None)
+        counts[step.stage, model.role if model else "", step.unit] += step.count
     yield from counts.items()
 
 
 def _cost_table(expected: list[Estimate]) -> Table:
-    """What the services will cost; a price that is not known is said to be so."""
+    """The expected API usage and cost by stage and model; an unknown price is shown as unknown."""
     rows = [
         (
             line.stage,
@@ -110,17 +110,17 @@ def _cost_table(expected: list[Estimate]) -> Table:
             f"{line.calls:,}",
             f"{line.input_tokens:,}",
             f"{line.output_tokens:,}",
-            "as seen" if line.seen else "guessed",
+            "measured" if line.seen else "estimated",
             "unknown" if line.cost is None else f"${line.cost:,.2f}",
         )
         for line in expected
     ]
     known = sum(line.cost for line in expected if line.cost is not None)
-    unknown = " and what is unknown" if any(line.cost is None for line in expected) else ""
+    unknown = " plus unknown costs" if any(line.cost is None for line in expected) else ""
     columns = ("stage", "role", "model", "calls", "tokens in", "tokens out", "tokens", "cost")
     return Table(columns, rows, f"services: ${known:,.2f}{unknown}", left=frozenset({"role", "model", "tokens"}))
 
 
 def _totals_table(plan: Plan) -> Table:
     rows = [(stage, role, f"{count:,}", unit) for (stage, role, unit), count in _totals(plan)]
-    return Table(("stage", "role", "count", "unit"), rows, "in all", left=frozenset({"role", "unit"}))
+    return Table(("stage", "role", "count", "unit"), rows, "total", left=frozenset({"role", "unit"}))

@@ -1,4 +1,4 @@
-"""``tutelage plugins``: what is installed, whether it can be used, and what one plugin offers."""
+"""``tutelage plugins``: list the installed plugins with their status, or show what one plugin provides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tutelage.cli.options import as_json, plugin_options
-from tutelage.cli.output import Table, say, show
+from tutelage.cli.output import Table, print_line, print_table
 from tutelage.files.settings import describe_settings
 from tutelage.plugin.discovery import PluginStatus
 from tutelage.plugin.registry import Registry
@@ -27,31 +27,34 @@ def command(context: click.Context, registry: Registry, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     if as_json:
-        say(json.dumps([status.as_json() for status in registry.statuses()], indent=2))
+        print_line(json.dumps([status.as_json() for status in registry.statuses()], indent=2))
         return
     rows = [_row(status) for status in registry.statuses()]
     columns = ("plugin", "aliases", "distribution", "status", "hooks")
-    show(Table(columns, rows, left=frozenset(columns)))
+    print_table(Table(columns, rows, left=frozenset(columns)))
     for status in registry.statuses():
         if status.error:
-            say(f"\n{status.name}: {status.error}")
+            print_line(f"\n{status.name}: {status.error}")
 
 
 @command.command("show")
 @click.argument("name")
 @click.pass_obj
 def show_command(registry: Registry, name: str) -> None:
-    """Show a plugin's hooks, settings, environment and what else it offers; a failed one's traceback."""
+    """Show a plugin's hooks, settings, environment variables and named objects.
+
+    If the plugin failed to load, its traceback is shown.
+    """
     statuses = [status for status in registry.statuses() if name in (status.name, *status.aliases)]
     if not statuses:
-        registry.info(name)  # raises, and names the nearest one
+        registry.info(name)  # raises PluginError, which suggests the most similar name
     for status in statuses:
-        say(f"{status.name} ({status.origin}): {status.status}")
+        print_line(f"{status.name} ({status.origin}): {status.status}")
         if status.status == "ok":
             _show_info(registry.info(status.name), status)
         else:
-            say(status.error or "")
-            say(f"\n{status.traceback.rstrip()}" if status.traceback else "")
+            print_line(status.error or "")
+            print_line(f"\n{status.traceback.rstrip()}" if status.traceback else "")
 
 
 def _row(status: PluginStatus) -> tuple[str, str, str, str, str]:
@@ -59,24 +62,24 @@ def _row(status: PluginStatus) -> tuple[str, str, str, str, str]:
 
 
 def _show_info(info: PluginInfo, status: PluginStatus) -> None:
-    say(info.help)
+    print_line(info.help)
     if status.aliases:
-        say(f"aliases: {', '.join(status.aliases)}")
-    say(f"hooks: {', '.join(status.hooks)}")
+        print_line(f"aliases: {', '.join(status.aliases)}")
+    print_line(f"hooks: {', '.join(status.hooks)}")
     for table in info_tables(info):
-        say()
-        show(table)
+        print_line()
+        print_table(table)
 
 
 def info_tables(info: PluginInfo, environment: bool = True) -> Iterator[Table]:
-    """What a plugin says of itself: settings, environment, and what else it offers.
+    """Return the tables of a plugin's description: settings, environment variables and named objects.
 
-    ``environment`` tells whether its variables are set on this machine; their values are never shown.
+    ``environment`` adds a column with whether each variable is set on this machine. Values are never shown.
     """
     if info.settings is not None:
         yield _settings_table(info.settings)
     if info.environment:
-        columns = ("variable", "needed", *(("set",) if environment else ()), "help")
+        columns = ("variable", "required", *(("set",) if environment else ()), "help")
         rows = [
             (
                 variable.name,
@@ -100,9 +103,12 @@ def _settings_table(settings: type) -> Table:
 
 
 def default_words(default: str | None) -> str:
-    """A setting's default for a table: the default of a section stands in the rows of its own keys."""
+    """Return a setting's default for a table, "(required)" if it has none.
+
+    The text is empty if the default is None, and for a section: the rows of its keys show their own defaults.
+    """
     if default is None:
-        return "(must be given)"
+        return "(required)"
     is_section = default.endswith(")") and not default.startswith("(")
     return "" if default == "None" or is_section else default
 

@@ -1,4 +1,4 @@
-"""What a run tells while it works: a line for each finished step and, on a terminal, two bars with the time left."""
+"""Progress of a run: one line per finished step and, on a terminal, two bars with the estimated remaining time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tutelage.cli.forecast import Forecast
-from tutelage.cli.output import printable, tell
+from tutelage.cli.output import print_status, printable
 from tutelage.execution.reporter import Reporter, Silent
 from tutelage.planning.steps import Step
 from tutelage.results.wording import counts_words, seconds_words, title
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 REDRAW_SECONDS = 0.1
-"""The bars are not redrawn more often: thousands of items a second would spend their time there."""
+"""Minimum time between two redraws of the bars: at thousands of items per second, drawing would dominate."""
 
 
 @contextmanager
 def reporting(quiet: bool) -> Iterator[Reporter]:
-    """The reporter that suits stderr: bars on a terminal, lines elsewhere, nothing where ``quiet``."""
+    """Yield a reporter for stderr: bars on a terminal, lines otherwise, no output if ``quiet``."""
     if quiet:
         yield Silent()
     elif sys.stderr.isatty():
@@ -34,34 +34,34 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
 
 
 def finished_line(step: Step, number: int, total: int, seconds: float, counts: Mapping[str, int]) -> str:
-    """One finished step: which, what became of its items, and how long it took."""
+    """Return the line for a finished step: its number, title, counts by outcome, duration and output."""
     width = len(str(total))
     done = f"{counts_words(step, counts)} in {seconds_words(seconds)}"
     return f"[{number:{width}}/{total}] {title(step)}: {done} -> {step.output}"
 
 
 class Lines(Silent):
-    """One line a finished step, for logs."""
+    """Prints one line per finished step; suitable for logs."""
 
     def __init__(self) -> None:
         self.total = self.done = 0
 
     def planned(self, steps: Sequence[Step]) -> None:
-        """How many steps there are to do."""
+        """Record the number of steps."""
         self.total = len(steps)
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
-        """Write the line."""
+        """Print the line of the step."""
         self.done += 1
-        tell(finished_line(step, self.done, self.total, seconds, counts))
+        print_status(finished_line(step, self.done, self.total, seconds, counts))
 
     def note(self, text: str) -> None:
-        """Write it."""
-        tell(text)
+        """Print a note."""
+        print_status(text)
 
 
 class Bars:
-    """A bar for the whole run and one for the step at work, below the lines of the finished steps."""
+    """Draws a bar for the whole run and one for the current step, below the lines of the finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -71,13 +71,13 @@ class Bars:
         self.whole = progress.add_task("whole run", total=None, amount="", rate="", left="")
         self.current = progress.add_task("", total=None, amount="", rate="", left="")
         self.spent = self._cost = 0.0
-        """US dollars: of the finished steps, and of the one at work."""
+        """US dollars, of the finished steps; ``_cost`` is that of the current step."""
         self._items = 0
         self._expected: int | None = None
         self._started = self._drawn = time.monotonic()
 
     def planned(self, steps: Sequence[Step]) -> None:
-        """Start the bar of the whole."""
+        """Start the bar of the whole run."""
         self.steps = list(steps)
         self.progress.update(self.whole, total=len(steps), amount=f"0/{len(steps)} steps")
 
@@ -90,19 +90,19 @@ class Bars:
         self._draw(step)
 
     def expected(self, step: Step, total: int) -> None:
-        """The step knows its number of items."""
+        """Set the length of the step's bar."""
         self._expected = total
         self.progress.update(self.current, total=total)
 
     def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
-        """Move the step's bar."""
+        """Advance the step's bar."""
         self._items += items
         self._cost = cost
         if time.monotonic() - self._drawn > REDRAW_SECONDS:
             self._draw(step)
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
-        """Move the whole's bar and leave a line."""
+        """Print the line of the step and advance the bar of the whole run."""
         self.done += 1
         self.forecast.finished(step, seconds)
         self.note(finished_line(step, self.done, len(self.steps), seconds, counts))
@@ -111,7 +111,7 @@ class Bars:
         self._draw_left(left or 0.0)
 
     def note(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a note above the bars."""
         self.progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, step: Step) -> None:
@@ -125,7 +125,7 @@ class Bars:
             completed=self._items,
             amount=f"{self._items:,}/{self._expected:,}" if self._expected else f"{self._items:,}",
             rate=f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate else "",
-            left=_left_words(step_left),
+            left=_left_text(step_left),
         )
         later = self.forecast.left(self.steps[self.done + 1 :])
         ahead = self.forecast.left([step]) if step_left is None else step_left
@@ -133,10 +133,10 @@ class Bars:
 
     def _draw_left(self, seconds: float | None) -> None:
         spent = self.spent + self._cost
-        self.progress.update(self.whole, left=_left_words(seconds), rate=f"${spent:.2f}" if spent else "")
+        self.progress.update(self.whole, left=_left_text(seconds), rate=f"${spent:.2f}" if spent else "")
 
 
-def _left_words(seconds: float | None) -> str:
+def _left_text(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds_words(seconds)} left"
 
 

@@ -1,4 +1,4 @@
-"""``tutelage recipes``: the recipes that ship with tutelage, to read and to start one's own from."""
+"""``tutelage recipes``: list, print and copy the recipes that are included in tutelage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tutelage.cli.output import Table, say, show, tell
+from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.errors import InputError
 from tutelage.recipe.loading import built_in, find_recipe, summary_line
 
@@ -17,28 +17,28 @@ def command(context: click.Context) -> None:
     """List, show and copy the built-in recipes."""
     if context.invoked_subcommand is None:
         rows = [(name, summary_line(path)) for name, path in built_in().items()]
-        show(Table(("recipe", "what it is"), rows, left=frozenset({"what it is"})))
+        print_table(Table(("recipe", "description"), rows, left=frozenset({"description"})))
 
 
 @command.command("show")
 @click.argument("name")
 def show_command(name: str) -> None:
-    """Print a recipe: a built-in one, or a file."""
-    say(find_recipe(name).read_text(encoding="utf-8").rstrip("\n"))
+    """Print a recipe. NAME is a built-in recipe or a file."""
+    print_line(find_recipe(name).read_text(encoding="utf-8").rstrip("\n"))
 
 
 @command.command("copy")
 @click.argument("name")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def copy_command(name: str, file: Path | None) -> None:
-    """Copy a recipe to FILE (NAME.yaml in this folder, if left out), to change it. Never overwrites."""
+    """Copy a recipe to FILE [default: NAME.yaml in the current folder] for editing. Never overwrites a file."""
     source = find_recipe(name)
     target = file or Path(f"{source.stem}.yaml")
     try:
         with target.open("xb") as out:
             out.write(source.read_bytes())
     except FileExistsError as error:
-        raise InputError(f"{target}: is there already; name another file") from error
+        raise InputError(f"{target}: already exists; choose another file") from error
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror})") from error
-    tell(f"copied to {target}; run it with `tutelage run {target}`")
+    print_status(f"copied to {target}; run it with `tutelage run {target}`")

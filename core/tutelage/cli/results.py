@@ -1,4 +1,4 @@
-"""The table at the end of a run: what each model can do, how it judges, and what it gained."""
+"""The tables at the end of a run: each model's answers, its gain over M1, and its quality as a judge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOTE = "Each figure with its 95% interval. Exact: share of answers with the top 
 
 
 def result_tables(summary: Summary) -> Iterator[Table]:
-    """The tables of a summary, over all its seeds."""
+    """Yield the tables of a summary, over all its seeds."""
     models = summary.overall()
     yield answers_table(models)
     yield gains_table(summary)
@@ -20,7 +20,7 @@ def result_tables(summary: Summary) -> Iterator[Table]:
 
 
 def answers_table(models: tuple[ModelResult, ...]) -> Table:
-    """How well each model answers the held-out prompts."""
+    """Return the table of each model's scores on the held-out prompts."""
     rows = [
         (
             model.id,
@@ -35,7 +35,7 @@ def answers_table(models: tuple[ModelResult, ...]) -> Table:
 
 
 def gains_table(summary: Summary) -> Table:
-    """Each later model less M1, paired by prompt."""
+    """Return the table of differences between each later model and M1, paired by prompt."""
     scope = _scope(summary)
     rows = [
         (
@@ -52,7 +52,7 @@ def gains_table(summary: Summary) -> Table:
 
 
 def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:
-    """Each model against its parent, and its judging of its own answers against the gold."""
+    """Return the table of wins against the parent, and of agreement between own judgements and gold scores."""
     rows = []
     for model in models:
         compared, judging = _against_parent(summary, model), _own_judging(summary, model.id)
@@ -70,7 +70,7 @@ def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:
 
 
 def _scope(summary: Summary) -> int | None:
-    """The seed of the rows to show: the only one, or None for all together."""
+    """The seed of the rows to show: the only seed, or None for the rows over all seeds."""
     return summary.seeds[0] if len(summary.seeds) == 1 else None
 
 

@@ -1,4 +1,4 @@
-"""``tutelage run``: the whole of a recipe, from one command."""
+"""``tutelage run``: run all steps of a recipe, or continue a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from tutelage.cli.options import Chosen, recipe_options
-from tutelage.cli.output import say, show, tell
+from tutelage.cli.options import RecipeOptions, recipe_options
+from tutelage.cli.output import print_line, print_status, print_table
 from tutelage.cli.progress import reporting
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import stop_on_interrupt
@@ -21,56 +21,60 @@ from tutelage.runs.store import Store
 
 @click.command("run")
 @recipe_options
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json at the end, and nothing else, on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print only summary.json on stdout, at the end.")
+@click.option("--quiet", is_flag=True, help="Do not show progress.")
 @click.option(
     "--ask-refused-again",
     is_flag=True,
-    help="Ask a service again what it refused before, instead of keeping to that. Finished steps stay as they are.",
+    help="Send requests again that a service refused before. Finished steps do not change.",
 )
-def command(chosen: Chosen, as_json: bool, quiet: bool, ask_refused_again: bool) -> None:
+def command(options: RecipeOptions, as_json: bool, quiet: bool, ask_refused_again: bool) -> None:
     """Run a recipe, or continue a run.
 
-    RECIPE is a file or the name of a built-in recipe, embedded by default. A run that was stopped, by Ctrl-C, an error
-    or a power cut, continues when the same command is given again.
+    RECIPE is a file or the name of a built-in recipe [default: embedded]. After Ctrl-C, an error or a power failure,
+    the same command continues the run.
     """
     if ask_refused_again:
-        _say_what_stays_refused(chosen.directory)
+        _print_remaining_refusals(options.directory)
     try:
         with stop_on_interrupt() as asked_to_stop, reporting(quiet) as reporter:
-            summary = run(chosen.recipe, chosen.directory, chosen.registry, reporter, asked_to_stop, ask_refused_again)
+            summary = run(
+                options.recipe, options.directory, options.registry, reporter, asked_to_stop, ask_refused_again
+            )
     except KeyboardInterrupt:
-        raise Interrupted("stopped at once; what is finished is kept, and the same command continues") from None
+        raise Interrupted(
+            "stopped immediately; finished work is kept, and the same command continues the run"
+        ) from None
     if as_json:
-        path = chosen.directory / SUMMARY
-        say(path.read_text(encoding="utf-8").rstrip("\n") if summary else "null")
+        path = options.directory / SUMMARY
+        print_line(path.read_text(encoding="utf-8").rstrip("\n") if summary else "null")
         return
     if summary:
-        _show_results(summary)
-    _show_next(chosen.directory, summary)
+        _print_results(summary)
+    _print_next_steps(options.directory, summary)
 
 
-def _say_what_stays_refused(directory: Path) -> None:
-    """A finished step is not opened again: later steps have learned from it."""
+def _print_remaining_refusals(directory: Path) -> None:
+    """Report the refusals in finished steps. They are not requested again, because later steps use the results."""
     steps = Store(directory).finished_steps().values()
     if refused := sum(step.counts.get(Outcome.REFUSED, 0) for step in steps):
-        tell(
-            f"{refused:,} refusals in finished steps of {directory} stay; a run in another folder (--run) asks them "
-            "again, and takes what was answered from the ledger"
+        print_status(
+            f"{refused:,} refusals in finished steps of {directory} are kept; a run in another folder (--run) requests "
+            "them again and reuses all other answers from the ledger"
         )
 
 
-def _show_results(summary: Summary) -> None:
+def _print_results(summary: Summary) -> None:
     for table in result_tables(summary):
-        say()
-        show(table)
-    say()
-    say(NOTE)
+        print_line()
+        print_table(table)
+    print_line()
+    print_line(NOTE)
     for warning in summary.warnings:
-        say(f"warning: {warning}")
+        print_line(f"warning: {warning}")
 
 
-def _show_next(directory: Path, summary: Summary | None) -> None:
-    say()
-    say(f"The run is in {directory}" + ("; all figures are in summary.json there." if summary else "."))
-    say(f"Try its last model with: tutelage chat {directory}")
+def _print_next_steps(directory: Path, summary: Summary | None) -> None:
+    print_line()
+    print_line(f"The run is in {directory}" + ("; all figures are in summary.json there." if summary else "."))
+    print_line(f"Try its last model with: tutelage chat {directory}")

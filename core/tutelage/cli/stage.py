@@ -1,4 +1,4 @@
-"""``tutelage stage``: one stage over files, without a recipe."""
+"""``tutelage stage``: run one stage on files, without a recipe."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import click
 from attrs import frozen
 
 from tutelage.cli.models import find_model, nested
-from tutelage.cli.options import Command, plugin_options
-from tutelage.cli.output import tell
+from tutelage.cli.options import PATH, Command, plugin_options, rubric_option, settings_option
+from tutelage.cli.output import print_status
 from tutelage.cli.stage_files import check_is_new, read_comparisons, read_items, read_prompts, write_results
 from tutelage.context import Context
 from tutelage.errors import InputError
@@ -26,22 +26,22 @@ from tutelage.plugin.registry import Registry
 from tutelage.records import Dpo, Model, Objective, Sampling, Sft
 from tutelage.runs.store import Store
 
-PATH = click.Path(path_type=Path)
 OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
-OBJECTIVE_KEYS = tuple(f"{name}." for name in OBJECTIVES)
+_OBJECTIVE_PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
 
 
 @click.group("stage")
 def command() -> None:
-    """Run one stage over files.
+    """Run one stage on files, without a recipe.
 
-    Files are JSON lines. A model is a run's (runs/demo:M2/self-reward) or a plugin's (transformers:microsoft/phi-2).
+    Files are JSON lines. --model is a model of a run (runs/demo:M2/self-reward) or of a plugin
+    (transformers:microsoft/phi-2).
     """
 
 
 @frozen
-class Asked:
-    """What the options of a stage say."""
+class StageOptions:
+    """The options that all stages but training share."""
 
     registry: Registry
     model: Model
@@ -50,56 +50,75 @@ class Asked:
 
 
 def model_options(command: Command) -> Command:
-    """Add what names a model and sets its plugin; the command gets ``model``, ``out``, ``registry`` and ``learning``.
+    """Add the options for a model and its plugin's settings.
 
-    ``learning`` are those of the ``--set`` that belong to an objective (``dpo.beta=0.2``).
+    The command receives ``model``, ``out``, ``registry`` and ``objective_settings``: the ``--set`` texts that belong to
+    an objective (``dpo.beta=0.2``).
     """
 
     @wraps(command)
     def with_model(
-        model: str, run_seed: int | None, overrides: tuple[str, ...], out: Path, registry: Registry, **options: Any
+        model: str, run_seed: int | None, settings: tuple[str, ...], out: Path, registry: Registry, **options: Any
     ) -> Any:
         check_is_new(out)
-        learning = [text for text in overrides if text.startswith(OBJECTIVE_KEYS)]
-        settings = [text for text in overrides if text not in learning]
-        found = find_model(model, registry, run_seed, settings)
-        return command(model=found, learning=learning, out=out, registry=registry, **options)
+        objective_settings = [text for text in settings if text.startswith(_OBJECTIVE_PREFIXES)]
+        plugin_settings = [text for text in settings if text not in objective_settings]
+        found = find_model(model, registry, run_seed, plugin_settings)
+        return command(model=found, objective_settings=objective_settings, out=out, registry=registry, **options)
 
     decorated = plugin_options(with_model)
-    help = "Set one of the plugin's settings; repeatable."
-    decorated = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=help)(decorated)
-    decorated = click.option("--run-seed", type=int, help="Of the run's models [default: its first seed].")(decorated)
-    decorated = click.option("--out", type=PATH, required=True, help="Where to write; never overwritten.")(decorated)
+    decorated = settings_option("Override a setting of the model's plugin; repeatable.")(decorated)
+    help = "Seed of the run that --model names [default: its first seed]."
+    decorated = click.option("--run-seed", type=int, help=help)(decorated)
+    decorated = click.option("--out", type=PATH, required=True, help="New file or folder for the output.")(decorated)
     return click.option("--model", metavar="MODEL", required=True, help="RUN:MODEL or PLUGIN[:NAME].")(decorated)
 
 
 def sampling_options(temperature: float, top_p: float) -> Callable[[Command], Command]:
-    """Add the model and how it samples, with these defaults; the command gets all of it as ``asked``."""
+    """Add the model options and the sampling options, with these defaults. The command receives ``StageOptions``."""
 
     def decorate(command: Command) -> Command:
         @wraps(command)
         def with_sampling(
             registry: Registry,
             model: Model,
-            learning: list[str],
+            objective_settings: list[str],
             out: Path,
             temperature: float,
             top_p: float,
             max_new_tokens: int,
             seed: int,
-            **options: Any,
+            **others: Any,
         ) -> Any:
-            if learning:
-                raise InputError(f"--set {learning[0]}: belongs to `tutelage stage train`")
+            if objective_settings:
+                raise InputError(f"--set {objective_settings[0]}: this setting belongs to `tutelage stage train`")
             sampling = Sampling(temperature, top_p, max_new_tokens, seed)
-            return command(asked=Asked(registry, model, sampling, out), **options)
+            return command(options=StageOptions(registry, model, sampling, out), **others)
 
         decorated = model_options(with_sampling)
         for option in (
-            click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling."),
-            click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True),
-            click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=top_p, show_default=True),
-            click.option("--temperature", type=click.FloatRange(min=0), default=temperature, show_default=True),
+            click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling."),
+            click.option(
+                "--max-new-tokens",
+                type=click.IntRange(min=1),
+                default=256,
+                show_default=True,
+                help="Maximum length of a reply in tokens.",
+            ),
+            click.option(
+                "--top-p",
+                type=click.FloatRange(0, 1, min_open=True),
+                default=top_p,
+                show_default=True,
+                help="Nucleus sampling threshold.",
+            ),
+            click.option(
+                "--temperature",
+                type=click.FloatRange(min=0),
+                default=temperature,
+                show_default=True,
+                help="Sampling temperature; 0 is greedy.",
+            ),
         ):
             decorated = option(decorated)
         return decorated
@@ -109,94 +128,94 @@ def sampling_options(temperature: float, top_p: float) -> Callable[[Command], Co
 
 @command.command("generate")
 @click.argument("prompts", type=PATH)
-@click.option("--n", type=click.IntRange(min=1), default=4, show_default=True, help="Answers a prompt.")
+@click.option("--n", type=click.IntRange(min=1), default=4, show_default=True, help="Answers per prompt.")
 @sampling_options(temperature=0.7, top_p=0.9)
-def generate(prompts: Path, n: int, asked: Asked) -> None:
-    """Answer each prompt N times.
+def generate(prompts: Path, n: int, options: StageOptions) -> None:
+    """Generate N answers to each prompt.
 
     PROMPTS has rows with `prompt`, or is a prompts.jsonl of a run.
     """
-    questions = read_prompts(prompts)
-    results = stages.generate_candidates(asked.registry, asked.model, questions, n, asked.sampling, Context())
-    write_results(asked.out, results, len(questions) * n, "answers")
+    rows = read_prompts(prompts)
+    results = stages.generate_candidates(options.registry, options.model, rows, n, options.sampling, Context())
+    write_results(options.out, results, len(rows) * n, "answers")
 
 
 @command.command("judge")
 @click.argument("answers", type=PATH)
-@click.option("--prompts", type=PATH, help="The prompts of ANSWERS, where these are candidates of `stage generate`.")
-@click.option("--rubric", default="additive", show_default=True, help="Built in, or offered by a plugin.")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Judgements an answer.")
+@click.option("--prompts", type=PATH, help="File with the prompts, if ANSWERS is an output of `stage generate`.")
+@rubric_option("additive")
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Judgements per answer.")
 @sampling_options(temperature=0.0, top_p=1.0)
-def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, asked: Asked) -> None:
+def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, options: StageOptions) -> None:
     """Score answers.
 
-    ANSWERS has rows with `prompt`, `answer` and perhaps `id`, or is a candidates.jsonl with its --prompts.
+    ANSWERS has rows with `prompt`, `answer` and optionally `id`, or is a candidates.jsonl, which requires --prompts.
     """
     items = read_items(answers, prompts)
-    found = find_rubric(rubric, asked.registry)
-    results = stages.judge(asked.registry, asked.model, items, found, samples, asked.sampling, Context())
-    write_results(asked.out, results, len(items) * samples, "judgements")
+    found = find_rubric(rubric, options.registry)
+    results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, Context())
+    write_results(options.out, results, len(items) * samples, "judgements")
 
 
 @command.command("demonstrate")
 @click.argument("prompts", type=PATH)
 @sampling_options(temperature=0.7, top_p=0.9)
-def demonstrate(prompts: Path, asked: Asked) -> None:
-    """Answer each prompt once, as a teacher.
+def demonstrate(prompts: Path, options: StageOptions) -> None:
+    """Write one demonstration for each prompt, as a teacher does.
 
-    PROMPTS is as of `stage generate`.
+    PROMPTS has rows with `prompt`, or is a prompts.jsonl of a run.
     """
-    questions = read_prompts(prompts)
-    results = stages.demonstrate(asked.registry, asked.model, questions, asked.sampling, Context())
-    write_results(asked.out, results, len(questions), "demonstrations")
+    rows = read_prompts(prompts)
+    results = stages.demonstrate(options.registry, options.model, rows, options.sampling, Context())
+    write_results(options.out, results, len(rows), "demonstrations")
 
 
 @command.command("evaluate")
 @click.argument("comparisons", type=PATH)
-@click.option("--rubric", default="pairwise", show_default=True, help="Built in, or offered by a plugin.")
+@rubric_option("pairwise")
 @sampling_options(temperature=0.0, top_p=1.0)
-def evaluate(comparisons: Path, rubric: str, asked: Asked) -> None:
-    """Say which of two answers is the better one.
+def evaluate(comparisons: Path, rubric: str, options: StageOptions) -> None:
+    """Compare two answers to each prompt.
 
-    COMPARISONS has rows with `prompt`, `first`, `second` and perhaps `id`. Each row is asked in the order in which its
-    answers stand; who wants to count wins asks for both orders.
+    COMPARISONS has rows with `prompt`, `first`, `second` and optionally `id`. Each row is judged once, in the given
+    order. For win rates, use `tutelage evaluate head-to-head`, which judges both orders.
     """
     rows = read_comparisons(comparisons)
-    found = find_rubric(rubric, asked.registry)
-    results = stages.evaluate(asked.registry, asked.model, rows, found, asked.sampling, Context())
-    write_results(asked.out, results, len(rows), "verdicts")
+    found = find_rubric(rubric, options.registry)
+    results = stages.evaluate(options.registry, options.model, rows, found, options.sampling, Context())
+    write_results(options.out, results, len(rows), "verdicts")
 
 
 @command.command("train")
 @click.argument("examples", type=PATH)
-@click.option("--objective", type=click.Choice(list(OBJECTIVES)), required=True, help="What to learn by.")
-@click.option("--reference", metavar="MODEL", help="What DPO stays near [default: the model itself].")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the training.")
+@click.option("--objective", type=click.Choice(list(OBJECTIVES)), required=True, help="Training objective.")
+@click.option("--reference", metavar="MODEL", help="Reference model of DPO [default: --model].")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
 @model_options
 def train(
     examples: Path,
     objective: str,
     reference: str | None,
     seed: int,
-    learning: list[str],
+    objective_settings: list[str],
     model: Model,
     out: Path,
     registry: Registry,
 ) -> None:
     """Train a model by SFT or DPO.
 
-    EXAMPLES is in TRL's conversational format, as examples.jsonl and preferences.jsonl of a run are. --out is the
-    checkpoint's folder, and its metrics lie beside it in OUT.metrics.jsonl. The objective's fields are set as in a
-    recipe: --set sft.epochs=2, --set dpo.beta=0.2.
+    EXAMPLES is in TRL's conversational format, like examples.jsonl and preferences.jsonl of a run. --out is the folder
+    of the checkpoint; the metrics are written to OUT.metrics.jsonl next to it. The objective's settings have the keys
+    of a recipe: --set sft.epochs=2, --set dpo.beta=0.2.
     """
-    goal = _objective(objective, learning, seed)
-    anchor = find_model(reference, registry) if reference else model if objective == "dpo" else None
+    settings = _objective(objective, objective_settings, seed)
+    reference_model = find_model(reference, registry) if reference else model if objective == "dpo" else None
     metrics = out.with_name(f"{out.name}.metrics.jsonl")
     check_is_new(metrics)
     rows: list[Mapping[str, Any]] = []
     store = Store(out.parent)
     folder = store.fresh_folder(out.name)
-    scratch = out.with_name(f".{out.name}.scratch")  # a plugin may go on from what a killed training left there
+    scratch = out.with_name(f".{out.name}.scratch")  # kept if training is killed: a plugin may resume from it
     scratch.mkdir(exist_ok=True)
     try:
         with click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
@@ -205,20 +224,20 @@ def train(
                 bar.length = total
 
             context = Context(scratch=scratch, log=rows.append, advance=bar.update, expect=expect)
-            stages.train_step(registry, model, anchor, goal, examples, folder, context)
+            stages.train_step(registry, model, reference_model, settings, examples, folder, context)
         write_rows(metrics, rows)
         store.rename(folder, out.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if not any(scratch.iterdir()):
             scratch.rmdir()
-    tell(f"{objective}: {len(rows):,} logged steps -> {out}")
+    print_status(f"{objective}: {len(rows):,} logged steps -> {out}")
 
 
-def _objective(name: str, learning: list[str], seed: int) -> Objective:
-    """The objective with what ``--set`` says of it. Raises InputError for a key of the other one."""
-    for text in learning:
+def _objective(name: str, overrides: list[str], seed: int) -> Objective:
+    """The objective with the values of ``--set``. Raises ``InputError`` for a key of another objective."""
+    for text in overrides:
         if not text.startswith(f"{name}."):
-            raise InputError(f"--set {text}: the objective is {name}")
-    values = nested([text.removeprefix(f"{name}.") for text in learning])
+            raise InputError(f"--set {text}: does not apply, the objective is {name}")
+    values = nested([text.removeprefix(f"{name}.") for text in overrides])
     return structure(OBJECTIVES[name], {**values, "seed": seed}, f"--set {name}")

@@ -1,4 +1,4 @@
-"""The files of ``tutelage stage``: JSON lines in, JSON lines out, whole or not at all."""
+"""Input and output files of ``tutelage stage``: JSON lines. Output files are written only if the stage succeeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tutelage.cli.output import tell
+from tutelage.cli.output import print_status
 from tutelage.data.sets import prompt_of, text_of
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_records, read_rows, write_rows
@@ -21,14 +21,19 @@ T = TypeVar("T")
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Rows with ``prompt``, or prompts as a run keeps them. Raises InputError with file and line."""
+    """Read prompts from rows with ``prompt``, or from a ``prompts.jsonl`` of a run.
+
+    Raises ``InputError`` with file and line.
+    """
     return _read(path, _prompt)
 
 
 def read_items(path: Path, prompts: Path | None) -> list[JudgeItem]:
-    """Rows with ``prompt``, ``answer`` and perhaps ``id``; with ``prompts``, candidates that answer these prompts.
+    """Read the answers to judge.
 
-    Candidates without a text (refused, failed) are left out. Raises InputError with file and line.
+    Without ``prompts``, rows have ``prompt``, ``answer`` and optionally ``id``. Otherwise they are the candidates for
+    the prompts of that file; candidates without text (refused, failed) are skipped. Raises ``InputError`` with the
+    file, and with the line of an invalid row.
     """
     if prompts is None:
         return _read(path, _item)
@@ -36,25 +41,30 @@ def read_items(path: Path, prompts: Path | None) -> list[JudgeItem]:
     items = []
     for candidate in read_records(path, Candidate):
         if candidate.prompt_id not in texts:
-            raise InputError(f"{path}: {candidate.id} answers the prompt {candidate.prompt_id}, not in {prompts}")
+            raise InputError(
+                f"{path}: candidate {candidate.id} has prompt_id {candidate.prompt_id}, which is not in {prompts}"
+            )
         if candidate.outcome.has_text:
             items.append(JudgeItem(candidate.id, texts[candidate.prompt_id], candidate.text))
     return items
 
 
 def read_comparisons(path: Path) -> list[Comparison]:
-    """Rows with ``prompt``, ``first``, ``second`` and perhaps ``id``. Raises InputError with file and line."""
+    """Read rows with ``prompt``, ``first``, ``second`` and optionally ``id``.
+
+    Raises ``InputError`` with file and line.
+    """
     return _read(path, _comparison)
 
 
 def check_is_new(path: Path) -> None:
-    """Raise InputError where something is there already: results are never overwritten."""
+    """Raise ``InputError`` if the path exists: results are never overwritten."""
     if path.exists():
-        raise InputError(f"{path}: is there already; name another with --out")
+        raise InputError(f"{path}: already exists; choose another path with --out")
 
 
 def write_results(path: Path, results: Iterable[Result], expected: int, unit: str) -> None:
-    """Draw the results, show how far it is, write them sorted by id, and tell what became of them."""
+    """Collect the results with a progress bar, write them sorted by id, and print the counts by outcome."""
     counts: Counter[str] = Counter()
     kept: list[Result] = []
     with click.progressbar(length=expected, label=unit, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
@@ -64,13 +74,13 @@ def write_results(path: Path, results: Iterable[Result], expected: int, unit: st
             bar.update(1)
     write_rows(path, sorted(kept, key=lambda result: result.id))
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or "none"
-    tell(f"{unit}: {outcomes} -> {path}")
+    print_status(f"{unit}: {outcomes} -> {path}")
 
 
 def _read(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
     found = list(_parsed(path, parse))
     if not found:
-        raise InputError(f"{path}: empty; at least one row is needed")
+        raise InputError(f"{path}: empty; at least one row is required")
     return found
 
 
@@ -99,5 +109,5 @@ def _comparison(row: Mapping[str, Any]) -> Comparison:
 
 
 def _id(row: Mapping[str, Any], *texts: str) -> str:
-    """The row's own id, or one that follows from its texts."""
+    """The row's ``id``, or one that is computed from its texts."""
     return text_of(row, "id") if "id" in row else content_id(*texts)

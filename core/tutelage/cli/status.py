@@ -1,4 +1,4 @@
-"""``tutelage status``: how far a run is, and who works on it. Reads only."""
+"""``tutelage status``: show the progress of a run and the process that works on it. Writes nothing."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from pathlib import Path
 
 import click
 
-from tutelage.cli.options import as_json
-from tutelage.cli.output import Table, say, show
+from tutelage.cli.options import as_json, run_argument
+from tutelage.cli.output import Table, print_line, print_table
 from tutelage.results.wording import counts_words, title
 from tutelage.runs.status import RunStatus, StepStatus, run_status
 
 
 @click.command("status")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--all", "everything", is_flag=True, help="List the finished steps, too.")
+@run_argument
+@click.option("--all", "everything", is_flag=True, help="Also list the finished steps.")
 @as_json
 def command(run: Path, everything: bool, as_json: bool) -> None:
-    """Show what of a run is done, and what is to come."""
+    """Show which steps of a run are finished and which remain."""
     status = run_status(run)
     if as_json:
-        say(json.dumps(status_values(status), indent=2))
+        print_line(json.dumps(status_values(status), indent=2))
         return
     listed = [step for step in status.steps if everything or step.state != "done"]
     if listed:
-        show(Table(("step", "state", "items", "output"), [_row(step) for step in listed], left=frozenset({"output"})))
-        say()
+        print_table(
+            Table(("step", "state", "items", "output"), [_row(step) for step in listed], left=frozenset({"output"}))
+        )
+        print_line()
     counts = ", ".join(f"{status.count(state)} {state}" for state in ("done", "in progress", "to come"))
-    say(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
-    say(_what_now(status))
+    print_line(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
+    print_line(_next_step_text(status))
 
 
 def status_values(status: RunStatus) -> dict[str, object]:
-    """A run's status as plain values."""
+    """Return a run's status as values for JSON."""
     return {
         "run": str(status.root),
         "recipe": status.recipe,
@@ -61,9 +63,9 @@ def _row(status: StepStatus) -> tuple[str, str, str, str]:
     return title(step), status.state, items, step.output
 
 
-def _what_now(status: RunStatus) -> str:
+def _next_step_text(status: RunStatus) -> str:
     if status.process is not None:
-        return f"process {status.process} is working on it"
+        return f"process {status.process} is working on the run"
     if status.count("done") == len(status.steps):
-        return "it is finished"
-    return f"nobody is working on it; `tutelage run --run {status.root}` continues"
+        return "the run is finished"
+    return f"no process is working on the run; continue it with `tutelage run --run {status.root}`"

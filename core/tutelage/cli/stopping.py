@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks the work to stop at the next safe place, the second ends it at once."""
+"""Handling of Ctrl-C: the first stops the run at the next safe point, the second stops it immediately."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = b"\nstopping after what is at work; Ctrl-C again stops at once\n"
+STOPPING = b"\nstopping after the current work; press Ctrl-C again to stop immediately\n"
 
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether the user asked to stop. A second Ctrl-C raises KeyboardInterrupt."""
+    """Yield a function that returns whether Ctrl-C was pressed. A second Ctrl-C raises ``KeyboardInterrupt``."""
     asked = False
 
     def interrupted(number: int, frame: FrameType | None) -> None:
@@ -21,7 +21,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        os.write(2, STOPPING)  # not print: a signal may come while a print is half done
+        os.write(2, STOPPING)  # not print: the signal may interrupt another print, which is not reentrant
 
     before = signal.signal(signal.SIGINT, interrupted)
     try:

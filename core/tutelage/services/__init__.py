@@ -1,4 +1,4 @@
-"""Calls to API services: bounded, retried, paid once, with a typed outcome for each request.
+"""Calls to API services: limited, retried, stored in a ledger, with a typed outcome for each request.
 
-A plugin author reads ``caller`` first.
+Plugin authors start with ``caller``.
 """

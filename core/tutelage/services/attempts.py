@@ -1,4 +1,4 @@
-"""How one request becomes one answer: the ledger first, then attempts until there is one or the limits are used up."""
+"""One request becomes one answer: from the ledger, or from attempts until one succeeds or a limit is reached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tutelage.services.pool import Stopped
 from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable
 from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Reply, Request
 from tutelage.services.shared import Shared
-from tutelage.services.throttle import Place
+from tutelage.services.throttle import Slot
 from tutelage.services.time_limit import TimeUp, within
 
 if TYPE_CHECKING:
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STORED = (Outcome.ANSWERED, Outcome.CUT, Outcome.REFUSED)
-"""What the ledger keeps. A failure may be gone the next time."""
+"""Outcomes that the ledger stores. Failures are not stored, because a later request may succeed."""
 _LATE_SECONDS = 5.0
-"""How long after its time-out an attempt is given up that the SDK itself does not end (a server that drips)."""
+"""How long after its time-out an attempt is abandoned if the SDK does not end it (a server that sends very slowly)."""
 _LONGEST_WAIT = 60.0
-"""Seconds at which the doubling between attempts ends."""
+"""Maximum wait between two attempts, in seconds: the upper limit of the exponential backoff."""
 
 
 @define
 class _Tries:
-    """What one request has taken so far."""
+    """Attempts of one request so far."""
 
     count: int = 0
     seconds: float = 0.0
-    """In attempts, without the waits for a free place."""
+    """Time spent in attempts, without the time spent waiting for a free slot."""
 
 
 class Calls:
-    """The calls of one ``map``, made by several threads."""
+    """Answers the requests of one ``Caller.map``. Used by several threads."""
 
     def __init__(
         self,
@@ -56,36 +56,39 @@ class Calls:
         endpoint: Endpoint,
         limits: Limits,
         budget: Budget | None,
-        asker: tuple[str, str],
-        refusals: bool,
+        run_and_stage: tuple[str, str],
+        reuse_refusals: bool,
     ) -> None:
-        """``asker`` is (run, stage), ``refusals`` whether a kept refusal is an answer."""
+        """``reuse_refusals``: whether a refusal in the ledger is used as the answer."""
         self._shared = shared
         self._ask = ask
         self._endpoint = endpoint
         self._limits = limits
         self._budget = budget
-        self._asker = asker
-        self._refusals = refusals
+        self._run_and_stage = run_and_stage
+        self._reuse_refusals = reuse_refusals
         self._throttle = shared.throttle(endpoint, limits)
         self._failures_in_a_row = 0
         self._counting = threading.Lock()
 
     def answer(self, request: Request[T], stopped: threading.Event) -> Answer[T]:
-        """The kept answer, or a new one. Raises ``Stopped`` where it would have to begin after the stop."""
-        key = self._endpoint.key(request)
-        with self._shared.turn(key) if key else nullcontext():
-            kept = self._shared.ledger.find(key, self._refusals) if key else None
-            if kept is not None:
-                return Answer(request.about, _kept_reply(kept), from_ledger=True, cost=0.0)
-            with self._budget.reserved(self._most(request)) if self._budget else nullcontext():
-                return self._asked(request, key, stopped)
+        """Return the answer of the ledger, or a new one.
 
-    def _most(self, request: Request[Any]) -> float:
-        """US dollars that the request may cost; ``map`` has seen to it that the price is known."""
+        Raises ``Stopped`` if the pool was stopped before the request could be sent, and the errors of ``Caller.map``.
+        """
+        key = self._endpoint.key(request)
+        with self._shared.exclusive(key) if key else nullcontext():
+            stored = self._shared.ledger.find(key, self._reuse_refusals) if key else None
+            if stored is not None:
+                return Answer(request.about, _stored_reply(stored), from_ledger=True, cost=0.0)
+            with self._budget.reserved(self._max_cost(request)) if self._budget else nullcontext():
+                return self._new_answer(request, key, stopped)
+
+    def _max_cost(self, request: Request[Any]) -> float:
+        """Estimated maximum cost in US dollars. With a budget, ``Caller.map`` has checked that the price is known."""
         return self._endpoint.cost(request.input_tokens, request.max_output_tokens) or 0.0
 
-    def _asked(self, request: Request[T], key: str | None, stopped: threading.Event) -> Answer[T]:
+    def _new_answer(self, request: Request[T], key: str | None, stopped: threading.Event) -> Answer[T]:
         tries = _Tries()
         try:
             for attempt in self._retrying(tries, stopped):
@@ -93,7 +96,7 @@ class Calls:
                     seconds = self._limits.total_seconds - tries.seconds - attempt.retry_state.idle_for
                     answer = self._attempt(request, key, tries, seconds, stopped)
         except Refused as refusal:
-            return self._settled(request, key, Reply("", Outcome.REFUSED, str(refusal)), tries)
+            return self._record(request, key, Reply("", Outcome.REFUSED, str(refusal)), tries)
         except Permanent as problem:
             return self._failed(request, str(problem), tries)
         except Transient as problem:
@@ -109,7 +112,7 @@ class Calls:
 
         limits = self._limits
 
-        def used_up(state: tenacity.RetryCallState) -> bool:
+        def limit_reached(state: tenacity.RetryCallState) -> bool:
             seconds = tries.seconds + state.idle_for + state.upcoming_sleep
             return state.attempt_number >= limits.attempts or seconds >= limits.total_seconds
 
@@ -117,12 +120,12 @@ class Calls:
 
         def wait(state: tenacity.RetryCallState) -> float:
             problem = state.outcome.exception() if state.outcome else None
-            asked_for = getattr(problem, "retry_after", None)
-            return backoff(state) if asked_for is None else asked_for + random.uniform(0.0, limits.first_wait)
+            retry_after = getattr(problem, "retry_after", None)
+            return backoff(state) if retry_after is None else retry_after + random.uniform(0.0, limits.first_wait)
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Transient),
-            stop=used_up,
+            stop=limit_reached,
             wait=wait,
             sleep=tenacity.sleep_using_event(stopped),
             reraise=True,
@@ -131,61 +134,61 @@ class Calls:
     def _attempt(
         self, request: Request[T], key: str | None, tries: _Tries, seconds: float, stopped: threading.Event
     ) -> Answer[T]:
-        """One attempt, when there is a place in flight for it."""
-        place = self._throttle.enter(request.input_tokens + request.max_output_tokens, stopped)
+        """One attempt, after a slot for a request in flight has become free."""
+        slot = self._throttle.enter(request.input_tokens + request.max_output_tokens, stopped)
         if stopped.is_set():
-            place.leave()
+            slot.release()
             raise Stopped
         tries.count += 1
         timeout = min(self._limits.attempt_seconds, seconds)
         try:
-            return within(timeout + _LATE_SECONDS, lambda: self._sent(request, key, tries, timeout, place, stopped))
+            return within(timeout + _LATE_SECONDS, lambda: self._send(request, key, tries, timeout, slot, stopped))
         except TimeUp:
-            raise Transient(f"no whole answer within {timeout + _LATE_SECONDS:g} s") from None
+            raise Transient(f"no complete answer within {timeout + _LATE_SECONDS:g} s") from None
         finally:
-            place.leave()
-            tries.seconds += time.monotonic() - place.started
+            slot.release()
+            tries.seconds += time.monotonic() - slot.started
 
-    def _sent(
+    def _send(
         self,
         request: Request[T],
         key: str | None,
         tries: _Tries,
         timeout: float,
-        place: Place,
+        slot: Slot,
         stopped: threading.Event,
     ) -> Answer[T]:
-        """Ask and store. It runs to its end even where its time was up: a late answer is paid, and kept.
+        """Send the request and store the answer. Runs to its end after a time-out, because a late answer is paid, too.
 
-        The place is left when the answer is stored, so that a kill loses no more answers than there are places. What
-        ends the step stops it before that, so that no further request takes the place.
+        The slot is released after the answer is stored, so that a kill loses at most as many answers as there are
+        slots. An error that ends the step sets ``stopped`` before that, so that no further request takes the slot.
         """
         try:
             reply = self._ask(request.body, timeout)
-            seconds = time.monotonic() - place.started
-            place.faster(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
-            return self._settled(request, key, reply, tries, seconds)
+            seconds = time.monotonic() - slot.started
+            slot.report_answer(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
+            return self._record(request, key, reply, tries, seconds)
         except CallError as problem:
             if isinstance(problem, Transient) and problem.too_fast:
-                place.slower()
+                slot.report_overload()
             if isinstance(problem, Unusable):
                 stopped.set()
             problem.args = (self._endpoint.scrub(str(problem)),)
             raise
         except Exception as error:
             stopped.set()
-            raise StageError(self._endpoint.scrub(self._surprise(error))) from None
+            raise StageError(self._endpoint.scrub(self._unexpected(error))) from None
         finally:
-            place.leave()
+            slot.release()
 
-    def _settled(
+    def _record(
         self, request: Request[T], key: str | None, reply: Reply, tries: _Tries, seconds: float = 0.0
     ) -> Answer[T]:
-        """Store a reply, count its cost, and only then let it be used."""
+        """Count the cost of a reply and store it; return it only afterwards."""
         reply = self._scrubbed(reply)
         cost = self._endpoint.cost(reply.input_tokens, reply.output_tokens)
         if self._budget:
-            self._budget.spend(self._most(request) if cost is None else cost)
+            self._budget.spend(self._max_cost(request) if cost is None else cost)
         if reply.outcome in STORED:
             self._shared.ledger.store(self._entry(request, key, reply, cost, seconds, tries.count))
             with self._counting:
@@ -195,8 +198,8 @@ class Calls:
     def _entry(
         self, request: Request[Any], key: str | None, reply: Reply, cost: float | None, seconds: float, attempts: int
     ) -> Entry:
-        """The ledger's row. An answer that must not be used again leaves only its cost there."""
-        run, stage = self._asker
+        """The row for the ledger. Without a key, texts are left out: only the cost of such an answer is recorded."""
+        run, stage = self._run_and_stage
         entry = Entry(
             key=key,
             provider=self._endpoint.provider,
@@ -220,15 +223,15 @@ class Calls:
         return entry if key else evolve(entry, request="", text="", extra="{}")
 
     def _failed(self, request: Request[T], detail: str, tries: _Tries) -> Answer[T]:
-        """A failed item, or, where that has become the rule, the end of the step: it can't be the items."""
+        """A failed answer. Raises ``StageError`` after too many failures in a row: then the service is the cause."""
         with self._counting:
             self._failures_in_a_row += 1
-            enough = self._failures_in_a_row >= self._limits.failures_in_a_row
-        if enough:
+            too_many = self._failures_in_a_row >= self._limits.failures_in_a_row
+        if too_many:
             raise StageError(
                 f"{self._endpoint.model!r} at {self._endpoint.base_url} gave no answer to "
-                f"{self._limits.failures_in_a_row} requests in a row, the last time: {detail}; what was answered is "
-                "kept, and the same command goes on from here"
+                f"{self._limits.failures_in_a_row} requests in a row, the last error is: {detail}; answers are kept, "
+                "and the same command continues from here"
             ) from None
         return Answer(request.about, Reply("", Outcome.FAILED, detail), attempts=tries.count, cost=0.0)
 
@@ -237,18 +240,18 @@ class Calls:
         extra = json.loads(scrub(json.dumps(dict(reply.extra))))
         return evolve(reply, text=scrub(reply.text), detail=scrub(reply.detail), extra=extra)
 
-    def _surprise(self, error: Exception) -> str:
+    def _unexpected(self, error: Exception) -> str:
         if isinstance(error, TutelageError):
             return str(error)
         frames = traceback.extract_tb(error.__traceback__)
-        place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        location = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
         return (
-            f"plugin {self._endpoint.provider!r} did not expect this of {self._endpoint.base_url}: "
-            f"{type(error).__name__}: {error}{place}"
+            f"plugin {self._endpoint.provider!r} does not handle this error of {self._endpoint.base_url}: "
+            f"{type(error).__name__}: {error}{location}"
         )
 
 
-def _kept_reply(entry: Entry) -> Reply:
+def _stored_reply(entry: Entry) -> Reply:
     return Reply(
         entry.text, entry.outcome, entry.detail, entry.input_tokens, entry.output_tokens, json.loads(entry.extra)
     )

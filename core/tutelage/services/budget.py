@@ -1,4 +1,4 @@
-"""A limit on money that is kept before it is passed."""
+"""A limit on the cost of requests that is checked before each request is sent."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tutelage.errors import BudgetError
 
 
 class Budget:
-    """So many US dollars for a run. Requests in flight count with the most that they can cost."""
+    """The maximum cost of a run in US dollars. Requests in flight count with their maximum cost. Thread-safe."""
 
     def __init__(self, limit: float, spent: float = 0.0) -> None:
-        """``spent`` is what the run has cost before: ``Ledger.spent``."""
+        """``spent`` is the cost of the run so far, from ``Ledger.spent``."""
         self.limit = limit
         self.spent = spent
         self._reserved = 0.0
@@ -21,34 +21,34 @@ class Budget:
         self._settled = threading.Condition()
 
     @contextmanager
-    def reserved(self, most: float) -> Iterator[None]:
-        """Hold ``most`` US dollars for one request while it is in flight.
+    def reserved(self, max_cost: float) -> Iterator[None]:
+        """Reserve ``max_cost`` US dollars for one request while it is in flight.
 
-        Where the requests in flight leave no room, it waits for their true costs. Raises ``BudgetError`` where
-        nothing is in flight any more and this request could pass the limit.
+        If the reservations of other requests leave too little, it waits until their actual costs are known. Raises
+        ``BudgetError`` if no request is in flight and this one could exceed the limit.
         """
         with self._settled:
-            while self.spent + self._reserved + most > self.limit:
+            while self.spent + self._reserved + max_cost > self.limit:
                 if self._in_flight == 0:
-                    raise self._used_up(most)
+                    raise self._exceeded(max_cost)
                 self._settled.wait()
-            self._reserved += most
+            self._reserved += max_cost
             self._in_flight += 1
         try:
             yield
         finally:
             with self._settled:
                 self._in_flight -= 1
-                self._reserved = self._reserved - most if self._in_flight else 0.0  # no rounding errors left behind
+                self._reserved = self._reserved - max_cost if self._in_flight else 0.0  # clears rounding errors
                 self._settled.notify_all()
 
     def spend(self, cost: float) -> None:
-        """An answer has come and cost so many US dollars."""
+        """Add the actual cost of an answer, in US dollars."""
         with self._settled:
             self.spent += cost
 
-    def _used_up(self, most: float) -> BudgetError:
+    def _exceeded(self, max_cost: float) -> BudgetError:
         return BudgetError(
             f"the budget of ${self.limit:.4f} is used up: ${self.spent:.4f} is spent, and the next request may cost "
-            f"${most:.4f}; what was answered is kept, and the same command with a higher budget goes on from here"
+            f"${max_cost:.4f}; answers are kept, and the same command with a higher budget continues from here"
         )

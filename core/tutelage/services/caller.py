@@ -1,4 +1,4 @@
-"""The caller that a plugin finds in its context: asks each question once, keeps the answer, knows what it cost."""
+"""The caller in a plugin's context: sends each request once, stores the answers and counts their cost."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ T = TypeVar("T")
 
 @define
 class Tally:
-    """What became of the requests of one caller."""
+    """Counts of the requests of one caller."""
 
     outcomes: Counter[Outcome] = field(factory=Counter)
-    """Of every request, from the ledger or not."""
+    """Number of answers by outcome, including those from the ledger."""
     from_ledger: int = 0
+    """Answers that were in the ledger."""
     attempts: int = 0
-    """Requests that were sent: every attempt counts."""
+    """Requests that were sent, counting each attempt."""
     cost: float = 0.0
-    """US dollars spent, as far as prices are known."""
+    """US dollars, for the answers whose price is known."""
     unknown: int = 0
     """New answers whose cost is unknown."""
 
@@ -44,11 +45,11 @@ class Tally:
 
 
 class Caller:
-    """Calls services for one stage of one run. ``Caller()`` alone serves a library user: the user's ledger, no budget.
+    """Calls services for one stage of one run. ``Caller()`` uses the user's ledger and has no budget.
 
-    A plugin's hook needs no more than::
+    Example of its use in a plugin's hook::
 
-        def ask(body, timeout):  # blocks; run in threads; the SDK's own retries are off
+        def ask(body, timeout):  # blocks; called from several threads; the SDK's retries are disabled
             try:
                 answer = client.create(**body, timeout=timeout)
             except sdk.TooManyRequests as error:
@@ -69,7 +70,7 @@ class Caller:
         cancelled: Callable[[], bool] = bool,
         ask_refused_again: bool = False,
     ) -> None:
-        """``ledger`` None is the user's, opened at the first call; ``run`` and ``stage`` say in it who asked."""
+        """``ledger`` None is the user's, opened at the first call. ``run`` and ``stage`` are stored with answers."""
         self.budget = budget
         self.run = run
         self.stage = stage
@@ -80,11 +81,11 @@ class Caller:
 
     @property
     def ledger(self) -> Ledger:
-        """Where the answers are kept."""
+        """The ledger that stores the answers."""
         return self._shared.ledger
 
     def for_stage(self, stage: str) -> Caller:
-        """A caller for another stage of the same run: same ledger, budget and limits, a tally of its own."""
+        """Return a caller for another stage of the same run: same ledger, budget and limits, a new tally."""
         other = Caller(None, self.budget, self.run, stage, self.cancelled, self.ask_refused_again)
         other._shared = self._shared
         return other
@@ -92,22 +93,25 @@ class Caller:
     def map(
         self, requests: Iterable[Request[T]], ask: Ask, endpoint: Endpoint, limits: Limits | None = None
     ) -> Iterator[Answer[T]]:
-        """Ask every request and yield an answer for each, in any order.
+        """Send every request and yield an answer for each, in any order.
 
-        Requests are taken as they are needed, at most twice ``limits.in_flight`` ahead of what was yielded. Each
-        answer is in the ledger before it is yielded. What ``ask`` raises says what happens: ``Transient`` is tried
-        again with a growing, jittered wait that honours ``retry_after``, until the limits are used up; after that,
-        and for ``Permanent``, the answer has ``Outcome.FAILED``; ``Refused`` is an answer with ``Outcome.REFUSED``.
+        Requests are read lazily, at most ``2 * limits.in_flight`` ahead of the yielded answers. Each answer is in the
+        ledger before it is yielded. Exceptions of ``ask``:
 
-        Raises ``StageError`` where the service is unusable or only fails, and where ``ask`` raises anything else;
-        ``BudgetError`` before a request that could pass the budget; ``InputError`` where a budget is set and the
-        price is unknown. What was in flight is finished and yielded first.
+        - ``Transient``: retried with jittered exponential backoff, or after ``retry_after``, until a limit is reached;
+          then the answer has ``Outcome.FAILED``.
+        - ``Permanent``: the answer has ``Outcome.FAILED``.
+        - ``Refused``: the answer has ``Outcome.REFUSED``.
+
+        Raises ``StageError`` if the service is unusable, if too many requests in a row fail, or if ``ask`` raises
+        another exception; ``BudgetError`` before a request that could exceed the budget; ``InputError`` if a budget is
+        set and the price is unknown. Requests in flight are completed and yielded first.
         """
         self._check_price(endpoint)
         limits = limits or Limits()
-        asker = (self.run, self.stage)
-        calls = Calls(self._shared, ask, endpoint, limits, self.budget, asker, not self.ask_refused_again)
-        # as many again as may be in flight: those that wait for their next attempt, or are being stored
+        run_and_stage = (self.run, self.stage)
+        calls = Calls(self._shared, ask, endpoint, limits, self.budget, run_and_stage, not self.ask_refused_again)
+        # twice the requests in flight: the others wait for their next attempt or are being stored
         pool: Pool[Request[T], Answer[T]] = Pool(calls.answer, 2 * limits.in_flight)
         for answer in pool.run(requests, self.cancelled):
             self.tally.count(answer)
@@ -116,7 +120,7 @@ class Caller:
     def _check_price(self, endpoint: Endpoint) -> None:
         if self.budget is not None and endpoint.cost(1, 1) is None:
             raise InputError(
-                f"a budget is set, but the price of {endpoint.model!r} at {endpoint.base_url} is unknown: give it as "
+                f"a budget is set, but the price of {endpoint.model!r} at {endpoint.base_url} is unknown: set "
                 f"`price: {{input: ..., output: ...}}` in the settings of plugin {endpoint.provider!r}, in US dollars "
-                "for a million tokens (0 for a server that costs nothing), or leave the budget out"
+                "per million tokens (0 for a server that is free of charge), or remove the budget"
             )

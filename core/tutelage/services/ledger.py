@@ -1,8 +1,8 @@
-"""Every paid answer, its tokens and its cost, in one SQLite file for the user, shared by all runs.
+"""Every paid answer with its tokens and its cost, in one SQLite file per user that all runs share.
 
-The file only grows: an answer is stored before it is used, a second answer to the same question (a refusal asked
-again by request) is a second row, and what was spent stays spent. The plain table ``answers`` reads well in datasette
-or the sqlite3 shell. Several threads and processes may use it at once.
+Rows are only added, except by ``prune``: an answer is stored before it is used, and a second answer to the same request
+(a refusal that was requested again) is a second row. The file has one table, ``answers``, which can be read with
+datasette or the sqlite3 shell. Several threads and processes may use the file at the same time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tutelage.records import Outcome
 
 SCHEMA = 1
 _BUSY_SECONDS = 60.0
-"""How long to wait for another process that writes."""
+"""Maximum wait for a lock of another process that writes."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -93,10 +93,10 @@ GROUPS = ("run", "stage", "model", "provider", "outcome")
 
 @frozen
 class Spend:
-    """What a group of answers cost."""
+    """The cost of a group of answers."""
 
     group: tuple[str, ...]
-    """The values of the columns that were grouped by, in their order."""
+    """The values of the columns of ``by``, in their order."""
     answers: int
     input_tokens: int
     output_tokens: int
@@ -107,7 +107,7 @@ class Spend:
 
 
 def default_path() -> Path:
-    """``$TUTELAGE_LEDGER``, else ``tutelage/ledger.db`` in the user's data folder (XDG base directories)."""
+    """Return ``$TUTELAGE_LEDGER``, or ``tutelage/ledger.db`` in the user's data folder (XDG base directories)."""
     if named := os.environ.get("TUTELAGE_LEDGER"):
         return Path(named).expanduser()
     home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
@@ -115,16 +115,16 @@ def default_path() -> Path:
 
 
 def key_of(provider: str, base_url: str, model: str, revision: str, request: str, sample: int) -> str:
-    """The name of one question: equal for equal questions on every machine."""
+    """Return the key of a request: equal for equal requests, on every machine."""
     parts = [provider, base_url.rstrip("/"), model, revision, request, sample]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class Ledger:
-    """The file, opened. One object serves all threads of a process."""
+    """An open ledger file. One object can be used by all threads of a process."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open or make the file at ``path`` (default: the user's). Raises ``InputError`` where that can't be done."""
+        """Open or create the file at ``path`` (default: ``default_path()``). Raises ``InputError`` if that fails."""
         self.path = path or default_path()
         self._pending: list[tuple[Entry, Future[None]]] = []
         self._queueing, self._writing, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
@@ -135,24 +135,25 @@ class Ledger:
             self._reader = self._connect()
         except (sqlite3.Error, OSError) as error:
             raise InputError(
-                f"the ledger {self.path} can't be opened: {error}; name another file in TUTELAGE_LEDGER, "
-                "or move this one away"
+                f"the ledger {self.path} can't be opened: {error}; set TUTELAGE_LEDGER to another file, "
+                "or move this file away"
             ) from error
 
     def find(self, key: str, refusals: bool = True) -> Entry | None:
-        """The kept answer to a question: the first that is no refusal, else, where wanted, the first refusal."""
-        wanted = "" if refusals else "AND outcome != 'refused'"
+        """Return the oldest answer with this key; refusals only if there is no other and ``refusals`` is set."""
+        condition = "" if refusals else "AND outcome != 'refused'"
         query = (
-            f"SELECT {', '.join(_COLUMNS)} FROM answers WHERE key = ? {wanted} ORDER BY outcome = 'refused', id LIMIT 1"
+            f"SELECT {', '.join(_COLUMNS)} FROM answers WHERE key = ? {condition} "
+            "ORDER BY outcome = 'refused', id LIMIT 1"
         )
         with self._reading:
             row = self._reader.execute(query, (key,)).fetchone()
         return Entry(*row) if row else None
 
     def store(self, entry: Entry) -> None:
-        """Put an answer on the disk; when this returns, it is there. Raises ``StageError`` where it can't be.
+        """Store an answer durably before returning. Raises ``StageError`` if it can't be stored.
 
-        What several threads store at one moment goes into one transaction: the disk is waited for once.
+        Answers that several threads store at the same time share one transaction, and thus one wait for the disk.
         """
         written: Future[None] = Future()
         with self._queueing:
@@ -180,7 +181,7 @@ class Ledger:
                 written.set_result(None)
 
     def spent(self, run: str) -> float:
-        """US dollars that a run has cost so far, as far as prices are known."""
+        """Return the cost of a run so far in US dollars, for the answers whose price is known."""
         return sum(line.cost for line in self.spend(by=("run",), run=run))
 
     def spend(
@@ -190,10 +191,13 @@ class Ledger:
         stage: str | None = None,
         model: str | None = None,
     ) -> list[Spend]:
-        """What was spent, grouped by any of run, stage, model, provider, outcome, of one run, stage or model or all."""
+        """Return the cost of all answers, or of one run, stage or model, grouped by columns of ``GROUPS``.
+
+        Raises ``InputError`` for an unknown column.
+        """
         for name in by:
             if name not in GROUPS:
-                raise InputError(f"the ledger has no group {name!r}{nearest(name, GROUPS)}")
+                raise InputError(f"the ledger can't be grouped by {name!r}{nearest(name, GROUPS)}")
         columns = ", ".join(by) or "''"
         condition, values = _where(run=run, stage=stage, model=model)
         query = (
@@ -205,16 +209,19 @@ class Ledger:
         return [Spend(tuple(row[:-5]) if by else (), *row[-5:]) for row in rows]
 
     def prune(self, before: datetime | None = None, run: str | None = None, model: str | None = None) -> int:
-        """Forget the answers of a run, of a model, or asked before a moment; how many there were.
+        """Delete the answers of a run, of a model, or requested before a time; return their number.
 
-        They would be paid for again, and their cost is forgotten too. Without any condition it is an ``InputError``.
+        Deleted answers have to be paid for again if they are needed, and their cost is no longer counted. Raises
+        ``InputError`` without any condition, and ``StageError`` if the file can't be changed.
         """
         condition, values = _where(run=run, model=model)
         if before is not None:
             condition = f"{condition} AND asked_at < ?" if condition else "WHERE asked_at < ?"
             values.append(before.astimezone(UTC).isoformat(timespec="seconds"))
         if not condition:
-            raise InputError("say which answers the ledger is to forget: those of a run, of a model, or before a day")
+            raise InputError(
+                "choose the answers to delete from the ledger: those of a run, of a model, or before a date"
+            )
         try:
             with self._writing:
                 count = self._writer.execute(f"DELETE FROM answers {condition}", values).rowcount
@@ -224,20 +231,22 @@ class Ledger:
         return count
 
     def export(self, run: str | None = None, model: str | None = None) -> Iterator[dict[str, Any]]:
-        """Every answer as plain values, oldest first, read as they are asked for."""
+        """Yield every answer as plain values, oldest first. The file is read lazily."""
         condition, values = _where(run=run, model=model)
         with closing(self._connect()) as connection:
             for row in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM answers {condition} ORDER BY id", values):
                 yield dict(zip(_COLUMNS, row, strict=True))
 
     def close(self) -> None:
-        """Let go of the file; the write-ahead log is folded into it."""
+        """Close the file. SQLite then merges the write-ahead log into it."""
         self._reader.close()
         self._writer.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last answers to a power cut
+        connection.execute(
+            "PRAGMA synchronous = FULL"
+        )  # in WAL mode, NORMAL may lose the last answers in a power failure
         return connection
 
     def _prepare(self) -> None:
@@ -246,7 +255,7 @@ class Ledger:
         version = self._writer.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
             raise InputError(
-                f"the ledger {self.path} was written by a newer tutelage (schema {version}); update this one"
+                f"the ledger {self.path} was written by a newer version of tutelage (schema {version}); update tutelage"
             )
         self._writer.executescript(f"BEGIN IMMEDIATE; {_TABLE} PRAGMA user_version = {SCHEMA}; COMMIT;")
 

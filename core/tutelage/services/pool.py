@@ -1,4 +1,4 @@
-"""Work on a lazy stream with several threads: bounded, unordered, and quick to stop."""
+"""A thread pool for a lazy stream of items: bounded, unordered, and quick to stop."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 GRACE_SECONDS = 10.0
-"""How long work in flight may go on after a stop, so that an answer on its way is kept."""
-_LOOK_SECONDS = 0.1
-"""How often a waiting pool looks whether the user has asked to stop."""
+"""How long work in flight may continue after a stop, so that an answer that is about to arrive is kept."""
+_POLL_SECONDS = 0.1
+"""Interval at which a waiting pool checks whether it was cancelled."""
 
 
 class Stopped(Exception):
-    """Raised by the work when it finds that it was stopped before it had begun with anything that counts."""
+    """Raised by the work function if the pool was stopped before the item was sent."""
 
 
 @frozen
@@ -32,7 +32,7 @@ class _Done(Generic[Out]):
 class Pool(Generic[In, Out]):
     """Threads that apply ``work(item, stopped)`` to a stream.
 
-    The threads are daemons: what hangs in somebody else's library never keeps the program from ending.
+    The threads are daemons, so that a call that hangs in a library does not keep the program from ending.
     """
 
     def __init__(self, work: Callable[[In, threading.Event], Out], width: int, grace: float = GRACE_SECONDS) -> None:
@@ -47,10 +47,11 @@ class Pool(Generic[In, Out]):
         self._error: BaseException | None = None
 
     def run(self, items: Iterable[In], cancelled: Callable[[], bool]) -> Iterator[Out]:
-        """Yield the results as they come. At most ``width`` items are taken and not yet yielded.
+        """Yield the results in the order of completion. At most ``width`` items are taken and not yet yielded.
 
-        An error of the work, or ``cancelled``, takes no more items, yields what is still in flight within the grace,
-        and ends; the first error is raised then. A consumer that leaves early (Ctrl-C too) stops the work likewise.
+        After an error of ``work``, or if ``cancelled`` returns true, no more items are taken; results that arrive
+        within the grace period are yielded, then the first error is raised. If the consumer closes the generator, or
+        on Ctrl-C, the work is stopped in the same way.
         """
         try:
             for item in self._until_stopped(items, cancelled):
@@ -85,38 +86,38 @@ class Pool(Generic[In, Out]):
             self._threads += 1
 
     def _next_results(self, cancelled: Callable[[], bool]) -> Iterator[Out]:
-        """The next result if one comes soon; none where it was an error or the work was stopped."""
+        """Yield the next result; nothing after ``_POLL_SECONDS``, an error or ``Stopped``."""
         try:
-            done = self._done.get(timeout=_LOOK_SECONDS)
+            done = self._done.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             if cancelled():
                 self._stopped.set()
             return
-        yield from self._taken(done)
+        yield from self._result_of(done)
 
     def _remaining(self) -> Iterator[Out]:
-        """What is in flight and ends within the grace."""
+        """Yield the results in flight that arrive within the grace period."""
         deadline = time.monotonic() + self._grace
         while self._outstanding:
             try:
                 done = self._done.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return
-            yield from self._taken(done)
+            yield from self._result_of(done)
 
-    def _taken(self, done: _Done[Out]) -> Iterator[Out]:
+    def _result_of(self, done: _Done[Out]) -> Iterator[Out]:
         self._outstanding -= 1
         if done.error is None:
-            yield done.result  # type: ignore[misc]  # there is a result where there is no error
+            yield done.result  # type: ignore[misc]  # without an error, there is a result
         elif not isinstance(done.error, Stopped):
             self._error = self._error or done.error
             self._stopped.set()
 
     def _work_on_jobs(self) -> None:
         while (item := self._jobs.get()) is not None:
-            self._done.put(self._worked(item))
+            self._done.put(self._apply(item))
 
-    def _worked(self, item: In) -> _Done[Out]:
+    def _apply(self, item: In) -> _Done[Out]:
         if self._stopped.is_set():
             return _Done(error=Stopped())
         try:

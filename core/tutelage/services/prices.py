@@ -1,7 +1,7 @@
-"""What a request to a paid service costs, as far as it is known.
+"""The cost of a request to a paid service.
 
-Prices come from ``genai-prices``, a maintained table that ships with the plugin extras, or from the user's own
-``price`` setting. A price that neither knows is None: it is said, never guessed.
+Prices come from the user's ``price`` setting, or from ``genai-prices``, a maintained table that the plugin extras
+install. If neither has a price, the cost is None and is reported as unknown, never estimated.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from attrs import field, frozen, validators
 
 @frozen
 class Price:
-    """The user's own price for a model, in US dollars per million tokens; 0 for a server that costs nothing."""
+    """The user's price for a model, in US dollars per million tokens; 0 for a server that is free of charge."""
 
-    input: float = field(
-        validator=validators.ge(0.0), metadata={"help": "US dollars for a million tokens of the question"}
-    )
-    output: float = field(
-        validator=validators.ge(0.0), metadata={"help": "US dollars for a million tokens of the answer"}
-    )
+    input: float = field(validator=validators.ge(0.0))
+    """US dollars per million input tokens."""
+    output: float = field(validator=validators.ge(0.0))
+    """US dollars per million output tokens."""
 
 
 def cost(base_url: str, model: str, input_tokens: int, output_tokens: int, price: Price | None = None) -> float | None:
-    """US dollars for one request, or None where the price is unknown.
+    """Return US dollars for one request, or None if the price is unknown.
 
-    ``price`` goes before the table. The table is looked up by the service's address, so that a model of a well-known
-    name behind another address has no price, rather than somebody else's.
+    ``price`` takes precedence over the table. The table is searched by the address of the service, so that a model with
+    a well-known name at another address does not get the price of the well-known service.
     """
     if price is not None:
         return (input_tokens * price.input + output_tokens * price.output) / 1e6
@@ -41,7 +39,7 @@ def cost(base_url: str, model: str, input_tokens: int, output_tokens: int, price
 
 @lru_cache
 def _listed(base_url: str, model: str) -> bool:
-    """Whether the price table is installed and knows the model at that address."""
+    """Whether the price table is installed and has the model at that address."""
     try:
         import genai_prices
 

@@ -1,4 +1,4 @@
-"""The exceptions by which a plugin tells what a call's failure means; it raises them from its ``ask``."""
+"""The exceptions that a plugin's ``ask`` raises to classify a failed call."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from email.utils import parsedate_to_datetime
 
 
 class CallError(Exception):
-    """A call that brought no answer. The message is for the user; the key is struck from it."""
+    """A call without an answer. The message is shown to the user; the API key is removed from it."""
 
 
 class Transient(CallError):
-    """It may go well the next time: a time-out, a dropped connection, 429, 5xx, a reply that isn't whole."""
+    """A retry may succeed: a time-out, a dropped connection, status 429 or 5xx, an incomplete reply."""
 
     def __init__(self, message: str, retry_after: float | None = None, too_fast: bool = False) -> None:
-        """``retry_after`` in seconds, as the service asks for; ``too_fast`` where it says that we ask too much."""
+        """``retry_after``: seconds, if the service gave them. ``too_fast``: whether a rate limit was exceeded."""
         super().__init__(message)
         self.retry_after = retry_after
         self.too_fast = too_fast
 
 
 class Refused(CallError):
-    """The service declined or blocked this request. It is kept as a refusal, and asked again only by request."""
+    """The service declined or blocked this request. The refusal is stored; ``--ask-refused-again`` sends it again."""
 
 
 class Permanent(CallError):
-    """This one request can never go well (too long, malformed). It is not kept."""
+    """This request can never succeed (too long, malformed). It is not stored."""
 
 
 class Unusable(CallError):
-    """No request can go well: the key is wrong, the model is gone, the account is empty. The step stops."""
+    """No request can succeed: invalid key, unknown model, empty account. The step stops."""
 
 
 def retry_after(headers: Mapping[str, str] | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks to wait (RFC 9110, 10.2.3: seconds or a date), None without one."""
+    """Return the seconds of a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date).
+
+    None if there is no such header, or if it is invalid.
+    """
     text = (headers or {}).get("retry-after") or (headers or {}).get("Retry-After")
     if not text:
         return None

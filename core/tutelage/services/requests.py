@@ -1,4 +1,4 @@
-"""What goes into a call and what comes out of it."""
+"""The records of a call: limits, endpoint, request, reply and answer."""
 
 from __future__ import annotations
 
@@ -19,144 +19,126 @@ from tutelage.services.prices import Price, cost
 T = TypeVar("T")
 
 _SHORTEST_SECRET = 8
-"""Characters. Shorter 'keys' are the dummies of local servers (``EMPTY``, ``ollama``): ordinary words in answers."""
+"""Characters. Shorter keys are placeholders for local servers (``EMPTY``, ``ollama``), which may occur in answers."""
 
 
 @frozen
 class Limits:
-    """How hard a service may be asked, and how patiently. Meant to be a field of a plugin's settings class."""
+    """Limits on rate, retries and time for the calls of a service. Meant as a field of a plugin's settings class."""
 
-    in_flight: int = field(
-        default=8,
-        validator=validators.ge(1),
-        metadata={"help": "most requests at once; fewer while the service says that it is too much"},
-    )
-    requests_per_minute: float | None = field(
-        default=None,
-        validator=validators.optional(validators.gt(0)),
-        metadata={"help": "the account's limit, where it has one"},
-    )
-    tokens_per_minute: float | None = field(
-        default=None,
-        validator=validators.optional(validators.gt(0)),
-        metadata={"help": "the account's limit for tokens in and out, where it has one"},
-    )
-    attempts: int = field(
-        default=10, validator=validators.ge(1), metadata={"help": "how often a request is tried in all"}
-    )
-    attempt_seconds: float = field(
-        default=120.0, validator=validators.gt(0), metadata={"help": "time-out of one attempt"}
-    )
-    total_seconds: float = field(
-        default=600.0, validator=validators.gt(0), metadata={"help": "time-out of a request with all its attempts"}
-    )
-    first_wait: float = field(
-        default=1.0,
-        validator=validators.gt(0),
-        metadata={"help": "seconds before the second attempt, doubled for each further one, with jitter"},
-    )
-    failures_in_a_row: int = field(
-        default=50,
-        validator=validators.ge(1),
-        metadata={"help": "the step stops when so many requests fail one after the other"},
-    )
+    in_flight: int = field(default=8, validator=validators.ge(1))
+    """Maximum number of requests in flight. The number is lowered while the service reports an overload."""
+    requests_per_minute: float | None = field(default=None, validator=validators.optional(validators.gt(0)))
+    """Limit of the account on requests per minute; null if it has none."""
+    tokens_per_minute: float | None = field(default=None, validator=validators.optional(validators.gt(0)))
+    """Limit of the account on input and output tokens per minute; null if it has none."""
+    attempts: int = field(default=10, validator=validators.ge(1))
+    """Maximum number of attempts per request."""
+    attempt_seconds: float = field(default=120.0, validator=validators.gt(0))
+    """Time-out of one attempt, in seconds."""
+    total_seconds: float = field(default=600.0, validator=validators.gt(0))
+    """Time-out of a request with all its attempts, in seconds."""
+    first_wait: float = field(default=1.0, validator=validators.gt(0))
+    """Maximum of the random wait before the second attempt, in seconds; doubled for each further attempt."""
+    failures_in_a_row: int = field(default=50, validator=validators.ge(1))
+    """The step stops after this number of failed requests in a row."""
 
 
 @frozen
 class Endpoint:
-    """Which model of which service is asked."""
+    """A model of a service."""
 
     provider: str
-    """The plugin's name, or what else names the protocol."""
+    """The plugin's name, or another name of the protocol. Part of the ledger's key."""
     base_url: str
     model: str
     revision: str = ""
-    """Which weights: needed to keep the answers of a server on this machine, where they may change under one name."""
+    """Version of the weights. Answers of a server on this machine are stored only if it is given."""
     price: Price | None = None
-    """The user's own price; None is the price table's."""
+    """The user's price; None means that of the price table."""
     secret: str = field(default="", repr=False, eq=False)
-    """The key. It is struck from every text that comes back, an answer or an error."""
+    """The API key. It is removed from every text of the service, answers and errors."""
 
     @property
     def kept(self) -> bool:
-        """Whether its answers are kept in the ledger and served from there."""
+        """Whether answers are stored in the ledger and reused."""
         return bool(self.revision) or not self.on_this_machine
 
     @property
     def on_this_machine(self) -> bool:
-        """Whether the service runs here: its weights may change under one name, and it may need no key."""
+        """Whether the service runs on this machine. Its weights may change without a new name; it may need no key."""
         return _on_this_machine(self.base_url)
 
     def key(self, request: Request[Any]) -> str | None:
-        """The request's name in the ledger, None where answers are not kept."""
+        """Return the request's key in the ledger; None if answers are not stored."""
         if not self.kept:
             return None
         return key_of(self.provider, self.base_url, self.model, self.revision, request.text, request.sample)
 
     def cost(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
-        """US dollars, None where the price or the number of tokens is unknown."""
+        """Return US dollars; None if the price or the number of tokens is unknown."""
         if input_tokens is None or output_tokens is None:
             return None
         return cost(self.base_url, self.model, input_tokens, output_tokens, self.price)
 
     def scrub(self, text: str) -> str:
-        """The text without the key."""
+        """Return the text with the API key replaced by ``[key]``."""
         return text.replace(self.secret, "[key]") if len(self.secret) >= _SHORTEST_SECRET else text
 
 
 @frozen
 class Request(Generic[T]):
-    """One question to a model."""
+    """One request to a model."""
 
     about: T
-    """The plugin's own: what the answer is for. It comes back with the answer."""
+    """Any object of the plugin that identifies the answer. It is returned with the answer."""
     body: Mapping[str, Any]
-    """The exact request in plain JSON values, without any key: an equal body gets the kept answer."""
+    """The exact request as plain JSON values, without the API key. An equal body gets the stored answer."""
     sample: int = 0
-    """Which of several answers to the same body this is to be."""
+    """Index of the answer, if several answers to the same body are wanted."""
     max_output_tokens: int = 256
-    """The answer's length limit as the body says it: what budget and tokens per minute reckon with."""
+    """The length limit in the body. Used for the budget and for tokens per minute."""
 
     @cached_property
     def text(self) -> str:
-        """The body as canonical JSON."""
+        """The body as JSON with sorted keys."""
         return json.dumps(self.body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def input_tokens(self) -> int:
-        """A cautious guess before the service has counted: a token is rarely shorter than three characters."""
+        """A cautious estimate of the tokens in the body: a token rarely has fewer than three characters."""
         return len(self.text) // 3 + 1
 
 
 @frozen
 class Reply:
-    """What a service answered."""
+    """The reply of a service."""
 
     text: str
     outcome: Outcome = Outcome.ANSWERED
     detail: str = ""
-    """Why, where the outcome is not ``ANSWERED``."""
+    """The reason, if the outcome is not ``ANSWERED``."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     extra: Mapping[str, Any] = field(factory=dict)
-    """Plain JSON values that the plugin wants kept with the answer, such as log-probabilities."""
+    """Plain JSON values that are stored with the answer, such as log-probabilities."""
 
 
 @frozen
 class Answer(Generic[T]):
-    """A reply, with what it is for and what it took."""
+    """A reply with the object of its request, its source and its cost."""
 
     about: T
     reply: Reply
     from_ledger: bool = False
-    """True where nothing was asked: the answer was there."""
+    """Whether the answer was in the ledger, so that no request was sent."""
     attempts: int = 0
     cost: float | None = None
-    """US dollars that this answer cost now: 0 from the ledger, None where unknown."""
+    """US dollars for this call: 0 if the answer was in the ledger, None if the price is unknown."""
 
 
 Ask = Callable[[Mapping[str, Any], float], Reply]
-"""A plugin's blocking call of its SDK: (body, time-out in seconds) -> reply. The SDK's own retries must be off."""
+"""A plugin's blocking call of its SDK: (body, time-out in seconds) -> reply. The SDK's retries must be disabled."""
 
 
 def _on_this_machine(base_url: str) -> bool:

@@ -1,4 +1,4 @@
-"""What all callers of one run share: the ledger, the limits of each endpoint, and whose turn it is."""
+"""State that all callers of one run share: the ledger, the limits of each endpoint, and a lock for each request."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from tutelage.services.throttle import Throttle
 
 
 @define
-class _Turn:
-    """A lock, and how many hold it or wait for it."""
+class _KeyLock:
+    """A lock and the number of threads that hold it or wait for it."""
 
     lock: threading.Lock = field(factory=threading.Lock)
-    wanted: int = 0
+    users: int = 0
 
 
 class Shared:
-    """One for a run; used by several threads."""
+    """The shared state of one run. Thread-safe."""
 
     def __init__(self, ledger: Ledger | None) -> None:
-        """None is the user's ledger, opened when it is first needed."""
+        """``ledger`` None is the user's ledger, opened at its first use."""
         self._ledger = ledger
         self._throttles: dict[tuple[Endpoint, Limits], Throttle] = {}
-        self._turns: dict[str, _Turn] = {}
+        self._key_locks: dict[str, _KeyLock] = {}
         self._lock = threading.Lock()
 
     @property
     def ledger(self) -> Ledger:
-        """Where the answers are kept."""
+        """The ledger that stores the answers."""
         with self._lock:
             if self._ledger is None:
                 self._ledger = Ledger()
             return self._ledger
 
     def throttle(self, endpoint: Endpoint, limits: Limits) -> Throttle:
-        """The endpoint's limits: what one stage learned of its speed holds for the next."""
+        """Return the endpoint's throttle. Later stages reuse it, with the concurrency it has adapted to."""
         with self._lock:
             return self._throttles.setdefault((endpoint, limits), Throttle(limits))
 
     @contextmanager
-    def turn(self, key: str) -> Iterator[None]:
-        """One thread at a time for each key: a question in flight is waited for, not asked a second time."""
+    def exclusive(self, key: str) -> Iterator[None]:
+        """Allow one thread at a time per key, so that an equal request waits for the answer instead of being sent."""
         with self._lock:
-            turn = self._turns.setdefault(key, _Turn())
-            turn.wanted += 1
+            key_lock = self._key_locks.setdefault(key, _KeyLock())
+            key_lock.users += 1
         try:
-            with turn.lock:
+            with key_lock.lock:
                 yield
         finally:
             with self._lock:
-                turn.wanted -= 1
-                if not turn.wanted:
-                    del self._turns[key]
+                key_lock.users -= 1
+                if not key_lock.users:
+                    del self._key_locks[key]

@@ -1,7 +1,7 @@
-"""A time limit that holds even where the work itself never ends, as a service that sends one byte a second never does.
+"""A time limit that holds even if the work never ends, as with a service that sends one byte per second.
 
-The work runs in a thread of its own, which is left to itself when the time is up. Threads are kept for the next work:
-a new one for each call would cost a tenth of the processor time of a call.
+The work runs in a separate thread, which is abandoned after the time limit. Idle threads are reused: starting a thread
+for each call would add about a tenth to the processor time of a call.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from attrs import frozen
 T = TypeVar("T")
 
 _IDLE_SECONDS = 0.5
-"""How long a thread waits for its next work before it ends."""
+"""How long an idle thread waits for its next job before it ends."""
 
 
 class TimeUp(Exception):
-    """The work was not done within its time. It goes on, and nobody waits for it."""
+    """The work did not finish within its time. Its thread continues, but the result is discarded."""
 
 
 @frozen
 class _Job:
     work: Callable[[], Any]
     done: queue.SimpleQueue[tuple[Any, BaseException | None]]
-    """Gets the result, or what was raised instead."""
+    """Receives (result, None) or (None, exception)."""
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """The work's result; what it raises is raised here. Raises ``TimeUp`` where it takes longer than its time."""
+    """Return the result of ``work``, or raise its exception. Raises ``TimeUp`` after ``seconds``."""
     job = _Job(work, queue.SimpleQueue())
     _free_thread().jobs.put(job)
     try:
@@ -41,11 +41,11 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         raise TimeUp from None
     if error is not None:
         raise error
-    return result  # type: ignore[no-any-return]  # it is what the work returned
+    return result  # type: ignore[no-any-return]  # the result of `work`
 
 
 class _Thread:
-    """Does one job after the other. It is a daemon: what hangs in it never keeps the program from ending."""
+    """Runs jobs one after the other. It is a daemon, so that a job that hangs does not keep the program from ending."""
 
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -53,10 +53,10 @@ class _Thread:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            answer = _answer_of(job)
+            outcome = _run(job)
             _idle.append(self)
-            job.done.put(answer)
-            del job, answer  # or they would be kept alive until the next job
+            job.done.put(outcome)
+            del job, outcome  # otherwise they stay alive until the next job
 
     def _next(self) -> _Job | None:
         while True:
@@ -66,12 +66,12 @@ class _Thread:
                 try:
                     _idle.remove(self)
                 except ValueError:
-                    continue  # it was taken just now: its job is on the way
+                    continue  # another thread has just taken it: its job will arrive
                 return None
 
 
 _idle: deque[_Thread] = deque()
-"""Threads without work. Those used last are used first, so that as few as possible are kept."""
+"""Idle threads. The last one used is taken first, so that surplus threads reach their idle limit and end."""
 
 
 def _free_thread() -> _Thread:
@@ -81,7 +81,7 @@ def _free_thread() -> _Thread:
         return _Thread()
 
 
-def _answer_of(job: _Job) -> tuple[Any, BaseException | None]:
+def _run(job: _Job) -> tuple[Any, BaseException | None]:
     try:
         return job.work(), None
     except BaseException as error:

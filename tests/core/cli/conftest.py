@@ -1,4 +1,4 @@
-"""The command line over the echoing world, installed as a stranger's distribution."""
+"""Fixtures for the command line; the plugin of ``echoing_world`` is installed as a third-party distribution."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Invoke = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def numbers_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for ``sys.path`` in which the distribution ``numbers-world`` offers the plugin ``numbers``."""
+    """A folder for ``sys.path`` with the distribution ``numbers-world``, which provides the plugin ``numbers``."""
     folder = tmp_path_factory.mktemp("numbers-world")
     metadata = folder / "numbers_world-1.0.dist-info"
     metadata.mkdir()
@@ -35,7 +35,7 @@ def numbers_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def invoke(numbers_distribution: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Invoke:
-    """Call the command line in this process, in an empty folder."""
+    """Call the command line in this process, with an empty working folder."""
     monkeypatch.syspath_prepend(str(numbers_distribution))
     monkeypatch.chdir(tmp_path)
     return lambda *arguments, **options: CliRunner().invoke(cli, [str(each) for each in arguments], **options)
@@ -43,7 +43,7 @@ def invoke(numbers_distribution: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.fixture
 def real(numbers_distribution: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Call the installed command as a process of its own, in an empty folder."""
+    """Call the installed command as a separate process, with an empty working folder."""
     path = os.pathsep.join(filter(None, (str(numbers_distribution), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path}
 
@@ -56,7 +56,7 @@ def real(numbers_distribution: Path, tmp_path: Path) -> Callable[..., subprocess
 
 @pytest.fixture
 def recipe_file(tmp_path: Path) -> Callable[..., Path]:
-    """Write a recipe on the echoing world; keyword arguments replace top-level keys."""
+    """Write a recipe for the plugin ``numbers``; keyword arguments replace top-level keys."""
 
     def write(**changes: Any) -> Path:
         path = tmp_path / "numbers.yaml"
@@ -67,16 +67,16 @@ def recipe_file(tmp_path: Path) -> Callable[..., Path]:
 
 
 SMALL = {"pipelines": {"self-reward": None}, "controls": {}, "iterations": 1}
-"""A recipe that takes a moment: M0, M1, M2/self-reward."""
+"""Changes for a short recipe with the models M0, M1 and M2/self-reward."""
 
 
 @pytest.fixture
 def small() -> dict[str, Any]:
-    """Changes that make the recipe small."""
+    """Changes for a short recipe."""
     return dict(SMALL)
 
 
 @pytest.fixture
 def golden(tmp_path: Path) -> Path:
-    """A finished run to read and to change."""
+    """A copy of a finished run, which a test may change."""
     return Path(shutil.copytree(FIXTURES / "golden-run", tmp_path / "golden"))

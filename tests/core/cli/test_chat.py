@@ -1,4 +1,4 @@
-"""``tutelage chat``: a model of a run answers, and cannot write on the terminal what it likes."""
+"""``tutelage chat``: a model of a run answers, and its escape sequences do not reach the terminal."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def test_the_models_own_score_is_shown_beside_its_answer(invoke: Invoke, golden:
     skilled(golden)
     result = invoke("chat", golden, "say 7", "--judge")
     assert result.stdout == "7\n"
-    assert result.stderr == "(own score 5.00: 2 of 2 judgements could be read)\n"
+    assert result.stderr == "(own score 5.00: 2 of 2 judgements could be parsed)\n"
 
 
-def test_what_a_terminal_would_obey_is_not_shown(invoke: Invoke, golden: Path) -> None:
+def test_escape_sequences_of_an_answer_are_removed(invoke: Invoke, golden: Path) -> None:
     skilled(golden)
     assert invoke("chat", golden, "say \x1b]0;title\x07\x1b[2Jboo").stdout == "boo\n"
 

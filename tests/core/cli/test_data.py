@@ -1,4 +1,4 @@
-"""``tutelage data``: seed data, imports, a look at a run's data, and exports."""
+"""``tutelage data``: seed data, imports, the training data of a run, and exports."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def test_seed_data_and_its_counts_are_printed_and_stored(invoke: Invoke, message
     result = invoke("data", "oasst", tmp_path / "seed", "--source", messages)
     assert result.exit_code == 0, result.output
     assert ["prompts", "in", "en", "8", "7", "1"] in table(result)
-    assert result.stderr == f"3 IFT and 12 EFT examples are in {tmp_path / 'seed'}\n"
+    assert result.stderr == f"wrote 3 IFT and 12 EFT examples to {tmp_path / 'seed'}\n"
     assert len(rows(tmp_path / "seed/ift.jsonl")) == 3
     assert len(rows(tmp_path / "seed/eft.jsonl")) == 12
     counts = json.loads((tmp_path / "seed/counts.json").read_text())
     assert counts["filters"][2] == {"filter": "prompts in en", "entered": 8, "kept": 7}
     again = invoke("data", "oasst", tmp_path / "seed", "--source", messages)
     assert again.exit_code == 2
-    assert "there already" in again.stderr
+    assert "already exists; choose another folder" in again.stderr
 
 
 def test_a_teacher_gives_scores_and_reasons_where_it_agrees_with_people(
     invoke: Invoke, messages: Path, tmp_path: Path
 ) -> None:
     result = invoke("data", "oasst", tmp_path / "seed", "--source", messages, "--teacher", "numbers")
-    assert result.exit_code == 2, "the teacher of numbers scores all of these alike"
-    assert "3 IFT and 0 EFT examples are left" in result.stderr
+    assert result.exit_code == 2, "the teacher of the plugin gives all of these the same score"
+    assert "3 IFT and 0 EFT examples remain" in result.stderr
     assert table(result)[-1][-3:] == ["4", "0", "4"]
     assert not (tmp_path / "seed").exists()
 
@@ -59,8 +59,8 @@ def test_a_message_that_comes_twice_is_named_with_both_places(invoke: Invoke, tm
     path = oasst_trees.write(tmp_path / "twice.jsonl", [*oasst_trees.MESSAGES, oasst_trees.MESSAGES[0]])
     result = invoke("data", "oasst", tmp_path / "seed", "--source", path)
     assert result.exit_code == 2
-    assert f"line {len(oasst_trees.MESSAGES) + 1}: message a is there already" in result.stderr
-    assert "line 1)" in result.stderr
+    assert f"line {len(oasst_trees.MESSAGES) + 1}: duplicate message a, first found at" in result.stderr
+    assert result.stderr.endswith("line 1\n")
     assert not (tmp_path / "seed").exists()
 
 
@@ -76,7 +76,7 @@ def test_an_import_with_a_faulty_row_names_it_and_writes_nothing(invoke: Invoke,
     arguments = ("data", "import", "ift", source, tmp_path / "ift.jsonl", "--prompt", "q", "--answer", "a")
     result = invoke(*arguments)
     assert result.exit_code == 2
-    assert "1 of 2 rows cannot be used; correct them, or give --drop-faulty" in result.stderr
+    assert "1 of 2 rows are faulty; correct them or use --drop-faulty" in result.stderr
     assert "line 2: a is empty" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.jsonl"]
     dropping = invoke(*arguments, "--drop-faulty")
@@ -122,7 +122,9 @@ def test_filters_sorting_and_json_agree(invoke: Invoke, golden: Path) -> None:
     assert "0 of 0 prompts" in invoke("data", "show", golden, "M2/self-reward", "--find", "no such text").stderr
 
 
-def test_what_a_model_wrote_cannot_command_the_terminal_or_pass_for_ours(invoke: Invoke, golden: Path) -> None:
+def test_model_output_cannot_send_escape_sequences_or_imitate_a_line_of_the_command(
+    invoke: Invoke, golden: Path
+) -> None:
     store = Store(golden)
     path = "seed-0/M1/samples/candidates.jsonl"
     first, *others = store.read(path, Candidate)
@@ -141,7 +143,7 @@ def test_statistics_count_scores_duplicates_and_pairs(invoke: Invoke, golden: Pa
     assert found["prompts_with_a_pair"] == found["pairs"] == 2
     assert sum(found["dropped"].values()) == 6
     shown = invoke("data", "statistics", golden, "M2/self-reward").stdout
-    assert "that gave a pair" in shown
+    assert "prompts with a pair" in shown
     assert "#" in shown
 
 

@@ -1,4 +1,4 @@
-"""``tutelage doctor``, as the user calls it."""
+"""``tutelage doctor``, called from the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``tutelage evaluate``: figures of a run, of published files, and of outputs that are compared now."""
+"""``tutelage evaluate``: metrics of a run, of published files, and of outputs that the command compares."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_the_published_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the pu
 
 @pytest.fixture
 def values(invoke: Invoke) -> Callable[..., Any]:
-    """What the command prints as JSON."""
+    """Call a command with ``--json`` and return the parsed output."""
 
     def values(*arguments: object) -> Any:
         result = invoke("evaluate", *arguments, "--json")
@@ -72,7 +72,7 @@ def test_stored_annotations_give_the_leaderboards_figures(values: Callable[..., 
 def test_the_figures_are_shown_as_tables(invoke: Invoke) -> None:
     shown = invoke("evaluate", "agreement", *SCORES).stdout
     assert "pairwise_accuracy   0.344 [0.295, 0.393]  575" in shown
-    assert "798 answers that both scored; 0 that only one of the files holds" in shown
+    assert "798 answers are in both files; 0 are in only one" in shown
     shown = invoke("evaluate", "alpaca-eval", "--annotations", ANNOTATIONS).stdout
     assert "phi-2 against gpt4_1106_preview" in shown
     assert "no tables of length control were given" in shown
@@ -113,7 +113,7 @@ def test_a_runs_judges_are_calibrated_and_its_models_told_apart(
 ) -> None:
     calibration = values("calibration", golden)
     assert calibration["M1"]["parsed"]["n"] == sum(calibration["M1"]["distribution"].values())
-    assert "Scores given" in invoke("evaluate", "calibration", golden).stdout
+    assert "Distribution of scores" in invoke("evaluate", "calibration", golden).stdout
     found = values("difference", golden)
     summary = read_summary(golden / "summary.json")
     ours = {(one["left"], one["right"]): one["separation"]["difference"]["value"] for one in found["comparisons"]}
@@ -191,12 +191,12 @@ def test_only_a_whole_run_needs_the_library(invoke: Invoke, reference: Path, mon
         (("agreement", "--judge", "twice.jsonl", "--gold", "a.jsonl"), "item p/0 occurs twice"),
         (("agreement", "nowhere"), "no run is there"),
         (("calibration",), "give a RUN, or --judge FILE"),
-        (("difference", "a.jsonl"), "give two models at least"),
-        (("difference", "a.jsonl", "a.jsonl"), "two of the models have one name"),
+        (("difference", "a.jsonl"), "at least two models are required"),
+        (("difference", "a.jsonl", "a.jsonl"), "two models have the same name"),
         (("difference", "a.jsonl", "b.jsonl"), "have no prompt in common"),
-        (("head-to-head", "o.json", "p.json"), "--out is needed"),
-        (("head-to-head", "o.json", "p.json", "--out", "d"), "--evaluator is needed"),
-        (("head-to-head", "o.json", "--out", "d"), "give two models at least"),
+        (("head-to-head", "o.json", "p.json"), "--out is required"),
+        (("head-to-head", "o.json", "p.json", "--out", "d"), "--evaluator is required"),
+        (("head-to-head", "o.json", "--out", "d"), "at least two models are required"),
         (("head-to-head", "v.jsonl", "o.json"), "stored verdicts and outputs can't be mixed"),
         (("head-to-head", "v.jsonl"), "the other order of its two answers is missing; give both orders"),
         (("alpaca-eval",), "give OUTPUTS with --reference FILE and --out DIR, or --annotations FILE"),

@@ -1,4 +1,4 @@
-"""``tutelage export``: a model of a run as others take it, whole or not at all, with everything checked first."""
+"""``tutelage export``: all inputs are checked first, and the export is complete or not written at all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CHECKPOINT = "seed-0/self-reward/M2/checkpoint"
 
 @pytest.fixture
 def exported(invoke: Invoke, golden: Path, tmp_path: Path) -> Path:
-    """M2/self-reward of the golden run, as a folder; its checkpoint had settings of generation."""
+    """The exported folder of M2/self-reward of the golden run; its checkpoint has a generation_config.json."""
     settings = {"eos_token_id": 0, "pad_token_id": 2}
     (golden / CHECKPOINT / "generation_config.json").write_text(json.dumps(settings))
     (golden / CHECKPOINT / "adapter").mkdir()
     (golden / CHECKPOINT / "adapter/adapter_model.safetensors").write_bytes(b"adapter")
     result = invoke("export", golden, "M2/self-reward", "out/my-model")
     assert result.exit_code == 0, result.output
-    assert result.stdout == "M2/self-reward is in out/my-model\n"
+    assert result.stdout == "exported M2/self-reward to out/my-model\n"
     return tmp_path / "out/my-model"
 
 
@@ -107,12 +107,12 @@ def test_a_plugin_that_does_not_convert_says_so(invoke: Invoke, golden: Path) ->
 
 
 def test_private_is_nothing_without_push(invoke: Invoke, golden: Path) -> None:
-    assert "--private says how to --push" in invoke("export", golden, "M1", "out", "--private").stderr
+    assert "--private requires --push" in invoke("export", golden, "M1", "out", "--private").stderr
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A hub that commands started after this talk to, with a token that may write."""
+    """A local hub server. Commands started afterwards use it, with a write token."""
     with running_hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         monkeypatch.setenv("HF_TOKEN", "hf_canary")
@@ -124,7 +124,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 def test_a_model_is_pushed_as_it_was_exported(hub: Hub, real: Real, golden: Path, tmp_path: Path) -> None:
     found = real("export", golden, "M2/self-reward", "out", "--push", "me/my-model", "--private")
     assert found.returncode == 0, found.stderr
-    assert f"and on the hub: {hub.address}/me/my-model" in found.stdout
+    assert f"uploaded to the hub: {hub.address}/me/my-model" in found.stdout
     [created] = hub.created
     assert created == {"name": "my-model", "organization": "me", "visibility": "private"}
     assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}

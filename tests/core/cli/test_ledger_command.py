@@ -1,4 +1,4 @@
-"""``tutelage ledger`` and ``tutelage doctor``, as the user calls them."""
+"""``tutelage ledger``, called from the command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_table_shows_spend_by_run_stage_and_model_and_says_what_is_unknown()
     lines = tutelage("ledger").output.splitlines()
     assert lines[2].split() == ["runs/a", "judge", "gpt-4-turbo", "1", "1,000", "10", "0.2500"]
     assert lines[3].split() == ["runs/b", "judge", "gpt-4-turbo", "1", "1,000", "10", "0.0000", "1"]
-    assert lines[4].split() == ["in", "all", "2", "2,000", "20", "0.2500", "1"]
+    assert lines[4].split() == ["total", "2", "2,000", "20", "0.2500", "1"]
 
 
 def test_spend_as_json_by_another_group() -> None:

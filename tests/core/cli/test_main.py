@@ -1,4 +1,4 @@
-"""The command line starts fast, says what it can do, and turns errors into exit codes."""
+"""The command line starts fast, lists its commands, and converts errors to exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model wrote cannot reach into the terminal, and tables are neat."""
+"""Model output cannot control the terminal, and tables are aligned."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tutelage.cli.output import Table, plain, printable
         ("日本語 \U0001f469\u200d\U0001f52c é", "日本語 \U0001f469\u200d\U0001f52c é"),
     ],
 )
-def test_only_text_is_left_of_a_text(text: str, shown: str) -> None:
+def test_printable_removes_escape_sequences_and_control_characters(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -59,9 +59,9 @@ def test_a_cell_cannot_break_a_plain_table() -> None:
 
 
 def test_nothing_in_a_table_on_a_terminal_is_markup(capfd: pytest.CaptureFixture[str]) -> None:
-    from tutelage.cli.output import _show_rich
+    from tutelage.cli.output import _print_rich
 
-    _show_rich(Table(("[red]id[/red]",), [("[link=http://evil]x[/link]\x1b[2J",)], "[b]title[/b]"))
+    _print_rich(Table(("[red]id[/red]",), [("[link=http://evil]x[/link]\x1b[2J",)], "[b]title[/b]"))
     shown = capfd.readouterr().out
     assert "[red]id[/red]" in shown
     assert "[link=http://evil]x[/link]" in shown

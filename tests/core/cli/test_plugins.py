@@ -1,4 +1,4 @@
-"""``tutelage plugins`` and ``recipes``: what is there, and what each offers."""
+"""``tutelage plugins`` and ``tutelage recipes``: lists, details and copies."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_show_of_an_unknown_plugin_names_the_nearest(invoke: Invoke) -> None:
     ("name", "error"),
     [("raises_on_import", "RuntimeError"), ("misspelled_hook", "did you mean"), ("argument_with_default", "default")],
 )
-def test_a_broken_plugin_is_shown_with_its_error_and_is_in_nobodys_way(
+def test_a_broken_plugin_is_shown_with_its_error_and_the_others_still_load(
     broken_plugins: Path, name: str, error: str
 ) -> None:
     command = [str(Path(sys.executable).with_name("tutelage")), "plugins"]
@@ -123,7 +123,7 @@ def test_settings_and_environment_are_shown_and_no_value_of_it(monkeypatch: pyte
     )
     shown = "\n".join(plain(table) for table in info_tables(info))
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "url text (must be given) Where it is." in lines
+    assert "url text (required) Where it is." in lines
     assert "retries whole number 3 How often." in lines
     assert "SECRET_KEY yes yes A key." in lines
     assert "OTHER_KEY no no Another." in lines
@@ -148,6 +148,6 @@ def test_a_copy_overwrites_nothing(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("mine")
     result = invoke("recipes", "copy", "embedded", "mine.yaml")
     assert result.exit_code == 2
-    assert result.stderr == "error: mine.yaml: is there already; name another file\n"
+    assert result.stderr == "error: mine.yaml: already exists; choose another file\n"
     assert (tmp_path / "mine.yaml").read_text() == "mine"
     assert invoke("recipes", "copy", "embedded", "no/folder.yaml").exit_code == 2

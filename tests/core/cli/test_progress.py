@@ -1,4 +1,4 @@
-"""What a run tells while it works: lines, bars, and an honest guess of the time left."""
+"""Progress of a run: lines, bars, and the estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def train(count: int) -> Step:
     return Train(output="c", count=count, examples="e", start=STUDENT, reference=None, objective=Sft(), model="M1")
 
 
-def test_nothing_is_foretold_before_anything_is_known() -> None:
+def test_there_is_no_estimate_before_the_first_step_has_finished() -> None:
     assert Forecast().left([sample(100)]) is None
 
 
@@ -91,7 +91,7 @@ def test_bars_show_items_rate_and_the_time_left_of_the_step_and_of_the_whole() -
     assert progress.tasks[bars.whole].completed == 1
 
 
-def test_a_log_gets_lines_and_who_asked_for_quiet_gets_nothing() -> None:
+def test_a_log_gets_lines_and_quiet_gets_no_output() -> None:
     with reporting(quiet=False) as reporter:
         assert isinstance(reporter, Lines)
     with reporting(quiet=True) as reporter:

@@ -1,4 +1,4 @@
-"""``tutelage run`` and ``plan``: from one command to a table."""
+"""``tutelage run`` and ``tutelage plan``: output, continuation, Ctrl-C and errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_refusals_in_finished_steps_are_said_to_stay(invoke: Invoke, golden: Pat
     Store(golden).note_step(output, 1.0, {"answered": 10, "refused": 1200})
     said = invoke("run", "--run", golden, "--ask-refused-again")
     assert said.exit_code == 0, said.output
-    assert f"1,200 refusals in finished steps of {golden} stay; a run in another folder (--run)" in said.stderr
+    assert f"1,200 refusals in finished steps of {golden} are kept; a run in another folder (--run)" in said.stderr
     assert "refusals" not in invoke("run", "--run", golden).stderr
 
 
@@ -152,7 +152,7 @@ def _read_all(descriptor: int) -> bytes:
     while True:
         try:
             part = os.read(descriptor, 65536)
-        except OSError:  # on Linux the end of a terminal is an error
+        except OSError:  # on Linux, reading from a closed terminal raises an error
             break
         if not part:
             break
@@ -173,7 +173,7 @@ def test_a_run_stops_at_ctrl_c_and_the_same_command_continues(
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert "stopping after what is at work; Ctrl-C again stops at once" in rest
+    assert "stopping after the current work; press Ctrl-C again to stop immediately" in rest
     assert rest.endswith("stopped as asked; finished work is kept, and the same command continues\n")
     done = len([line for line in rest.splitlines() if line.startswith("[")]) + 1
     assert done < 84

@@ -1,4 +1,4 @@
-"""``tutelage stage``: one stage over files, whole or not at all."""
+"""``tutelage stage``: one stage on files; the output is complete or not written at all."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ def test_a_training_that_fails_leaves_nothing(invoke: Invoke, tmp_path: Path) ->
 def test_nothing_is_overwritten(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").write_text("mine")
     result = invoke("stage", "demonstrate", prompts, "--model", "numbers", "--out", "out.jsonl")
-    assert (result.exit_code, result.stderr) == (2, "error: out.jsonl: is there already; name another with --out\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: out.jsonl: already exists; choose another path with --out\n",
+    )
     assert (tmp_path / "out.jsonl").read_text() == "mine"
 
 
@@ -129,7 +132,7 @@ def test_an_empty_file_and_a_repeated_prompt_are_errors(invoke: Invoke, tmp_path
     result = invoke("stage", "demonstrate", write(tmp_path / "rows.jsonl"), *options)
     assert (result.exit_code, result.stderr) == (
         2,
-        f"error: {tmp_path}/rows.jsonl: empty; at least one row is needed\n",
+        f"error: {tmp_path}/rows.jsonl: empty; at least one row is required\n",
     )
     twice = write(tmp_path / "rows.jsonl", {"prompt": "say 1"}, {"prompt": "say 1"})
     result = invoke("stage", "demonstrate", twice, *options)
@@ -142,7 +145,7 @@ def test_an_empty_file_and_a_repeated_prompt_are_errors(invoke: Invoke, tmp_path
     ("model", "code", "message"),
     [
         ("numbres", 3, "plugin 'numbres' is not installed; did you mean 'numbers'?"),
-        ("runs/none:M1", 2, "runs/none:M1: neither a run (recipe.yaml is not in runs/none) nor PLUGIN[:NAME]"),
+        ("runs/none:M1", 2, "runs/none:M1: neither a run (runs/none contains no recipe.yaml) nor PLUGIN[:NAME]"),
         ("numbers:numbers/expert", 2, "has no model 'numbers/expert'; did you mean 'numbers/novice'?"),
     ],
 )
@@ -158,10 +161,13 @@ def test_a_model_that_cannot_be_found_is_named(
     ("arguments", "message"),
     [
         (("generate", "--set", "speed=3"), "this plugin has no settings, but got speed"),
-        (("generate", "--set", "dpo.beta=3"), "--set dpo.beta=3: belongs to `tutelage stage train`"),
-        (("train", "--objective", "sft", "--set", "dpo.beta=3"), "--set dpo.beta=3: the objective is sft"),
+        (("generate", "--set", "dpo.beta=3"), "--set dpo.beta=3: this setting belongs to `tutelage stage train`"),
+        (
+            ("train", "--objective", "sft", "--set", "dpo.beta=3"),
+            "--set dpo.beta=3: does not apply, the objective is sft",
+        ),
         (("train", "--objective", "dpo", "--set", "dpo.bta=3"), "--set dpo: bta: unknown key; did you mean 'beta'?"),
-        (("train", "--objective", "dpo", "--set", "dpo.beta=1", "--set", "dpo.beta.x=1"), "'beta' has a value already"),
+        (("train", "--objective", "dpo", "--set", "dpo.beta=1", "--set", "dpo.beta.x=1"), "'beta' already has a value"),
         (("judge", "--rubric", "additve"), "no rubric 'additve'; did you mean 'additive'?"),
     ],
 )
@@ -180,4 +186,4 @@ def test_an_answer_to_a_prompt_that_is_not_in_the_file_is_an_error(
     answers = write(tmp_path / "answers.jsonl", {"prompt_id": "unknown", "index": 0, "text": "1"})
     result = invoke("stage", "judge", answers, "--prompts", prompts, "--model", "numbers", "--out", "out")
     assert result.exit_code == 2
-    assert "unknown/0 answers the prompt unknown, not in" in result.stderr
+    assert "candidate unknown/0 has prompt_id unknown, which is not in" in result.stderr

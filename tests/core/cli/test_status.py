@@ -1,4 +1,4 @@
-"""``tutelage status``: how far a run is, without touching it."""
+"""``tutelage status``: the progress of a run, read without changing it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 
 def unfinish(golden: Path) -> None:
-    """As a kill in the middle of the comparisons leaves it: a journal whose last line is cut."""
+    """Put the run into the state after a kill during the comparisons: a journal whose last line is incomplete."""
     (golden / "summary.json").unlink()
     lines = (golden / VERDICTS).read_bytes().splitlines(keepends=True)
     (golden / VERDICTS).unlink()
@@ -37,7 +37,9 @@ def unfinish(golden: Path) -> None:
 def test_a_finished_run_is_finished(invoke: Invoke, golden: Path) -> None:
     result = invoke("status", golden)
     assert result.exit_code == 0
-    assert result.stdout == f"{golden}: recipe numbers, 37 steps: 37 done, 0 in progress, 0 to come\nit is finished\n"
+    assert (
+        result.stdout == f"{golden}: recipe numbers, 37 steps: 37 done, 0 in progress, 0 to come\nthe run is finished\n"
+    )
 
 
 def test_what_is_in_progress_and_to_come_is_shown_with_its_items(invoke: Invoke, golden: Path) -> None:
@@ -46,7 +48,7 @@ def test_what_is_in_progress_and_to_come_is_shown_with_its_items(invoke: Invoke,
     lines = [" ".join(line.split()) for line in invoke("status", golden).stdout.splitlines()]
     assert f"evaluate evaluator in progress 20 of 72 verdicts {VERDICTS}" in lines
     assert "summarise to come 0 of 1 summary summary.json" in lines
-    assert lines[-1] == f"nobody is working on it; `tutelage run --run {golden}` continues"
+    assert lines[-1] == f"no process is working on the run; continue it with `tutelage run --run {golden}`"
     assert contents(golden) == before
 
 

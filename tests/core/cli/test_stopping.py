@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run at a whole place."""
+"""Ctrl-C stops a run at a safe point, and the run can be continued."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_first_ctrl_c_asks_and_the_second_ends_at_once(capfd: pytest.Capture
         assert not asked()
         os.kill(os.getpid(), signal.SIGINT)
         assert asked()
-        assert "Ctrl-C again stops at once" in capfd.readouterr().err
+        assert "press Ctrl-C again to stop immediately" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -41,7 +41,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_artifacts(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe], item_by_item: bool
 ) -> None:
     data = numbers_recipe()["data"]
-    data["prompts"]["count"] = 6  # each item of an API is made durable by itself, which takes its time
+    data["prompts"]["count"] = 6  # each item of an API is made durable separately, which is slow
     changes = {"pipelines": {"self-reward": None}, "controls": {}, "evaluation": None, "data": data, "chunk": 2}
     recipe = make_recipe(**changes)
     registry = _item_by_item(numbers_registry) if item_by_item else numbers_registry
@@ -69,7 +69,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_artifacts(
 
 
 def _item_by_item(registry: Registry) -> Registry:
-    """The same world as an API would be: each result kept by itself."""
+    """The same plugin, declared ``item_by_item`` like an API: each result is stored separately."""
     import types
 
     import echoing_world
@@ -86,7 +86,7 @@ def _item_by_item(registry: Registry) -> Registry:
     return other
 
 
-def test_a_second_ctrl_c_ends_the_command_with_a_word_of_how_to_go_on(
+def test_a_second_ctrl_c_ends_the_command_with_a_message_how_to_continue(
     monkeypatch: pytest.MonkeyPatch, invoke: Callable[..., Any], recipe_file: Callable[..., Path], small: dict[str, Any]
 ) -> None:
     import echoing_world
@@ -102,4 +102,6 @@ def test_a_second_ctrl_c_ends_the_command_with_a_word_of_how_to_go_on(
     monkeypatch.setattr(echoing_world, "generate_candidates", impatient)
     result = invoke("run", recipe_file(**small), "--quiet")
     assert result.exit_code == 130
-    assert result.stderr.endswith("stopped at once; what is finished is kept, and the same command continues\n")
+    assert result.stderr.endswith(
+        "stopped immediately; finished work is kept, and the same command continues the run\n"
+    )

@@ -1,4 +1,4 @@
-"""A wrong recipe gives one clear error with the place, exit code 2, and no run folder."""
+"""An invalid recipe gives one error message with the key path, exit code 2, and no run folder."""
 
 from __future__ import annotations
 

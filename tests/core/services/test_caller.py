@@ -1,4 +1,4 @@
-"""Calling a service: each request ends as one typed outcome, is paid once, and stops when it is told to."""
+"""Calls to a service: each request ends with one typed outcome, is paid once, and can be stopped."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ CANARY = "sk-canary-0123456789"
 
 
 class Service:
-    """Answers in capitals, after the given problems; remembers what it was asked."""
+    """A service that raises the given problems first and then answers in capitals; records its requests."""
 
     def __init__(self, *problems: Exception, seconds: float = 0.0) -> None:
         self.asked: list[str] = []
-        self.at_once = self.most_at_once = 0
+        self.in_flight = self.max_in_flight = 0
         self._problems = list(problems)
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -40,12 +40,12 @@ class Service:
     def __call__(self, body: Mapping[str, Any], timeout: float) -> Reply:
         with self._lock:
             self.asked.append(body["text"])
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self.in_flight)
             problem = self._problems.pop(0) if self._problems else None
         time.sleep(self._seconds)
         with self._lock:
-            self.at_once -= 1
+            self.in_flight -= 1
         if problem:
             raise problem
         return Reply(body["text"].upper(), input_tokens=10, output_tokens=5)
@@ -80,7 +80,7 @@ def test_every_request_gets_one_answer_with_what_it_is_about(caller: Caller) -> 
 def test_no_more_requests_are_in_flight_than_allowed(caller: Caller) -> None:
     service = Service(seconds=0.01)
     list(caller.map(requests(40), service, SERVICE, QUICK))
-    assert service.most_at_once == 4
+    assert service.max_in_flight == 4
 
 
 def test_requests_are_taken_only_as_they_are_needed(caller: Caller) -> None:
@@ -179,7 +179,9 @@ def test_an_unusable_service_stops_the_step_and_what_was_answered_is_kept(caller
 
 
 def test_an_exception_that_the_plugin_did_not_expect_names_plugin_and_place(caller: Caller) -> None:
-    with pytest.raises(StageError, match=r"plugin 'shouty' did not expect .* KeyError: 'text' at test_caller.py:\d+"):
+    with pytest.raises(
+        StageError, match=r"plugin 'shouty' does not handle this error of .* KeyError: 'text' at test_caller.py:\d+"
+    ):
         list(caller.map([Request(0, {})], Service(), SERVICE, QUICK))
 
 
@@ -188,7 +190,7 @@ def test_a_service_that_only_fails_stops_the_step(caller: Caller, problem: Excep
     service = Service(*(problem for _ in range(1000)))
     limits = Limits(in_flight=2, first_wait=0.001, attempts=1, failures_in_a_row=5)
     with pytest.raises(
-        StageError, match=r"no answer to 5 requests in a row, the last time: .*(bad gateway|bad request)"
+        StageError, match=r"no answer to 5 requests in a row, the last error is: .*(bad gateway|bad request)"
     ):
         list(caller.map(requests(100), service, SERVICE, limits))
     assert len(service.asked) < 20
@@ -201,22 +203,22 @@ def test_an_attempt_that_the_sdk_does_not_end_is_given_up(caller: Caller, monkey
     ((outcome, detail),) = outcomes(caller.map(requests(1), Service(seconds=2.0), SERVICE, limits))
     assert time.monotonic() - started < 1.0
     assert outcome is Outcome.FAILED
-    assert "no whole answer within" in detail
+    assert "no complete answer within" in detail
 
 
-def test_an_attempt_is_told_its_time_out_and_what_is_left_of_the_total(caller: Caller) -> None:
-    told = []
+def test_an_attempt_gets_its_time_out_or_the_remaining_total_time(caller: Caller) -> None:
+    timeouts = []
 
     def ask(body: Mapping[str, Any], timeout: float) -> Reply:
-        told.append(timeout)
+        timeouts.append(timeout)
         time.sleep(0.1)
         raise Transient("time-out")
 
     limits = Limits(attempts=9, attempt_seconds=0.2, total_seconds=0.25, first_wait=0.001)
     list(caller.map(requests(1), ask, SERVICE, limits))
-    assert told[0] == 0.2
-    assert told[1] < 0.16
-    assert len(told) <= 3
+    assert timeouts[0] == 0.2
+    assert timeouts[1] < 0.16
+    assert len(timeouts) <= 3
 
 
 def test_retry_after_is_honoured(caller: Caller) -> None:
@@ -243,16 +245,16 @@ def test_retry_after_is_read_as_a_date() -> None:
     assert retry_after({"retry-after": moment}) == pytest.approx(60, abs=2)
 
 
-def test_fewer_are_in_flight_when_told_too_fast_and_more_again_when_it_goes_well() -> None:
+def test_the_limit_falls_after_an_overload_and_rises_after_successes() -> None:
     concurrency = Concurrency(16)
-    concurrency.slower(started=time.monotonic())
-    concurrency.slower(started=0.0)  # the same wave: it was sent before we slowed down
+    concurrency.decrease(started=time.monotonic())
+    concurrency.decrease(started=0.0)  # ignored: this request started before the last decrease
     assert concurrency.limit == pytest.approx(8)
     for _ in range(200):
-        concurrency.faster()
+        concurrency.increase()
     assert concurrency.limit == 16
     for _ in range(50):
-        concurrency.slower(started=time.monotonic() + 1)
+        concurrency.decrease(started=time.monotonic() + 1)
     assert concurrency.limit == 1
 
 
@@ -277,7 +279,7 @@ def test_a_service_that_takes_three_at_once_is_soon_asked_about_three_at_once(ca
     answers = list(caller.map(requests(150), ask, SERVICE, limits))
     assert len(answers) == 150
     settled = replies[len(replies) // 2 :]
-    assert settled.count("429") < len(settled) / 3  # 13 of 16 without slowing down
+    assert settled.count("429") < len(settled) / 3  # 13 of 16 if the limit did not adapt
 
 
 def test_requests_per_minute_are_spread_evenly(caller: Caller) -> None:
@@ -288,7 +290,7 @@ def test_requests_per_minute_are_spread_evenly(caller: Caller) -> None:
 
 def test_tokens_per_minute_are_counted_as_the_service_counts_them(caller: Caller) -> None:
     started = time.monotonic()
-    limits = Limits(in_flight=1, tokens_per_minute=60 * 100)  # 15 tokens a request are 0.15 s
+    limits = Limits(in_flight=1, tokens_per_minute=60 * 100)  # 15 tokens per request take 0.15 s
     list(
         caller.map(
             (Request(n, {"text": f"word {n}"}, max_output_tokens=1) for n in range(4)), Service(), SERVICE, limits
@@ -357,11 +359,11 @@ def test_the_same_question_to_other_weights_is_asked_again(caller: Caller) -> No
 
 PRICED = Endpoint("shouty", "https://api.shouty.example", "loud-1", price=Price(input=1e5, output=2e5))
 EACH = 10 * 0.1 + 5 * 0.2
-"""US dollars: 10 tokens in and 5 out."""
+"""US dollars for one request of 10 input tokens and 5 output tokens."""
 
 
 def small(count: int) -> Iterator[Request[int]]:
-    """Requests of 10 tokens by the cautious guess, and at most 5 out: a guess that holds."""
+    """Requests of 10 input tokens by ``Request.input_tokens`` and at most 5 output tokens, as ``counting`` replies."""
     return (
         Request(number, {"t": number, "text": "x" * (11 - len(str(number)))}, max_output_tokens=5)
         for number in range(count)
@@ -393,7 +395,7 @@ def test_at_half_of_the_known_cost_the_budget_stops_and_a_higher_one_goes_on(led
     assert ledger.spent("runs/a") == pytest.approx(20 * EACH)
 
 
-def test_a_budget_with_an_unknown_price_is_said_before_anything_is_asked(ledger: Ledger) -> None:
+def test_a_budget_with_an_unknown_price_is_an_error_before_the_first_request(ledger: Ledger) -> None:
     service = Service()
     with pytest.raises(InputError, match=r"price of 'loud-1' at https://api\.shouty\.example is unknown"):
         list(Caller(ledger, Budget(1.0)).map(requests(1), service, SERVICE, QUICK))

@@ -1,4 +1,4 @@
-"""What becomes of a service's reply: scores and verdicts, whole or cut, in words or in one token."""
+"""Scores and verdicts from the replies of a service: complete or cut, as text or as one token."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def service_that_gives(reply: Reply, ledger: Path, log_probabilities: bool = Tru
 
 @pytest.fixture
 def verdict(tmp_path: Path) -> Ask:
-    """The verdict of a service that gives this reply."""
+    """A function that returns the verdict for a given reply of the service."""
 
     def ask(reply: Reply, log_probabilities: bool = True, rubric: Rubric = RUBRIC) -> Verdict:
         service = service_that_gives(reply, tmp_path / "ledger.db", log_probabilities)
         comparison = Comparison("c", "a question", "one answer", "another")
-        (made,) = service.evaluate([comparison], rubric, Sampling(1.0, 1.0, 1))
-        return made
+        (result,) = service.evaluate([comparison], rubric, Sampling(1.0, 1.0, 1))
+        return result
 
     return ask
 
@@ -49,9 +49,7 @@ def verdict(tmp_path: Path) -> Ask:
 @pytest.mark.parametrize(
     ("text", "score", "outcome"), [("score: 4\nIt sa", 4.0, Outcome.ANSWERED), ("It says that", None, Outcome.UNPARSED)]
 )
-def test_a_score_that_stands_before_the_cut_is_paid_for_and_counts(
-    text: str, score: float | None, outcome: Outcome, tmp_path: Path
-) -> None:
+def test_a_score_before_the_cut_counts(text: str, score: float | None, outcome: Outcome, tmp_path: Path) -> None:
     service = service_that_gives(
         Reply(text, Outcome.CUT, "the answer reached its length limit"), tmp_path / "ledger.db"
     )
@@ -60,7 +58,7 @@ def test_a_score_that_stands_before_the_cut_is_paid_for_and_counts(
     assert bool(judged.detail) is (score is None)
 
 
-def test_a_verdict_that_stands_before_the_cut_counts(verdict: Ask) -> None:
+def test_a_verdict_before_the_cut_counts(verdict: Ask) -> None:
     stated = verdict(Reply("better: second\nIt sa", Outcome.CUT), rubric=PAIRWISE_RUBRIC)
     assert (stated.preference, stated.outcome) == (0.0, Outcome.ANSWERED)
     not_yet = verdict(Reply("It says", Outcome.CUT, "the answer reached its length limit"), rubric=PAIRWISE_RUBRIC)

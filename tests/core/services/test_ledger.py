@@ -1,4 +1,4 @@
-"""The ledger: an answer is stored once, found again by its exact question, and never loses what it cost."""
+"""The ledger: an answer is stored once, found again by its exact request, and its cost is kept."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_key_differs_with_each_part_of_the_question() -> None:
     others += ((*parts[:3], "s", *parts[4:]), (*parts[:4], "[]", 0), (*parts[:5], 1))
     keys = {key_of(*arguments) for arguments in (parts, *others)}  # type: ignore[arg-type]
     assert len(keys) == 7
-    assert key_of("openai", "https://a/", "m", "r", "{}", 0) in keys  # the same address
+    assert key_of("openai", "https://a/", "m", "r", "{}", 0) in keys  # equal: a trailing slash is ignored
 
 
 def test_an_answer_goes_before_a_refusal_and_the_first_one_stays(ledger: Ledger) -> None:
@@ -91,7 +91,7 @@ def test_prune_forgets_what_was_named_and_nothing_else(ledger: Ledger) -> None:
 
 def test_prune_without_a_condition_forgets_nothing(ledger: Ledger) -> None:
     ledger.store(ENTRY)
-    with pytest.raises(InputError, match="which answers"):
+    with pytest.raises(InputError, match="choose the answers to delete"):
         ledger.prune()
     assert ledger.find("k1") is not None
 
@@ -125,7 +125,7 @@ def test_several_processes_store_everything(ledger: Ledger) -> None:
     assert {row["key"] for row in ledger.export()} == {str(number) for number in range(75)}
 
 
-def test_a_full_disk_is_said_to_everybody_who_stores(ledger: Ledger) -> None:
+def test_a_full_disk_is_an_error_for_every_thread_that_stores(ledger: Ledger) -> None:
     pages = ledger._writer.execute("PRAGMA page_count").fetchone()[0]
     ledger._writer.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StageError, match="can't be stored in the ledger"):
@@ -145,7 +145,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(InputError, match="newer tutelage"):
+    with pytest.raises(InputError, match="written by a newer version of tutelage"):
         Ledger(tmp_path / "ledger.db")
 
 

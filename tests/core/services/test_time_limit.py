@@ -1,4 +1,4 @@
-"""Work within a time limit."""
+"""``within``: work with a time limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_what_the_work_returns_and_raises_comes_back() -> None:
         within(5, lambda: exec("raise SystemExit"))
 
 
-def test_late_work_goes_on_by_itself_and_nobody_waits_for_it() -> None:
+def test_late_work_continues_in_its_thread_and_the_caller_does_not_wait() -> None:
     may_end, ended = threading.Event(), threading.Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""What is Gemini's own: how a request is spelled, and how blocked and strange replies are read."""
+"""The Gemini protocol: request bodies, and the parsing of blocked and invalid replies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_request_says_model_question_length_sampling_and_what_to_block() -> No
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_every_request_that_we_spell_is_one_in_the_protocol() -> None:
+def test_every_request_body_is_valid_in_the_protocol() -> None:
     import google.generativeai as genai
 
     for block in ("none", "only_high", "medium_and_above", "low_and_above"):
@@ -72,7 +72,7 @@ def test_a_blocked_question_is_a_refusal_with_its_reason() -> None:
     assert (reply.outcome, reply.detail) == (Outcome.REFUSED, "the question was blocked: PROHIBITED_CONTENT")
 
 
-def test_an_answer_that_is_all_thoughts_was_cut() -> None:
+def test_an_answer_of_thinking_tokens_only_was_cut() -> None:
     reply = read_reply(response(candidates=[candidate("MAX_TOKENS")]))
     assert (reply.outcome, reply.text) == (Outcome.CUT, "")
 

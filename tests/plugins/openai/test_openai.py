@@ -1,4 +1,4 @@
-"""What is OpenAI's own: how a request is spelled, and what its errors mean."""
+"""The OpenAI protocol: request bodies, and the classification of errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_request_says_model_question_length_and_sampling() -> None:
     }
 
 
-def test_the_official_service_is_told_the_length_under_its_new_name() -> None:
+def test_the_official_service_gets_the_length_limit_under_its_new_name() -> None:
     body = request_body(OpenAiSettings(), "m", QUESTION)
     assert (body["max_completion_tokens"], "max_tokens" in body) == (50, False)
 
@@ -99,5 +99,5 @@ def test_a_parameter_that_the_model_refuses_is_named_with_the_setting(start_serv
     server = start_server("openai", "--always", "no-logprobs")
     context = Context(settings=OpenAiSettings(base_url=f"{server.url}/v1"))
     comparison = Comparison("1", "Why?", "One.", "Two.")
-    with pytest.raises(StageError, match=r"'m' does not take logprobs: .*set log_probabilities: false"):
+    with pytest.raises(StageError, match=r"model 'm' does not accept logprobs: .*set log_probabilities: false"):
         list(plugin.evaluate(Model("openai", "m"), iter([comparison]), PAIRWISE_RUBRIC, Sampling(), context))

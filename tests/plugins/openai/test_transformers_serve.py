@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible server: ``transformers serve`` on the checkpoint that ships with tutelage."""
+"""The plugin ``openai`` with a real OpenAI-compatible server: ``transformers serve`` with a small random Phi."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tutelage_openai.settings import OpenAiSettings
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Context]]:
-    """The served model, and how to reach it."""
+    """The served model, and the context with the server's address."""
     folder = write_student(tmp_path_factory.mktemp("served"))
     with serving(folder, folder / "server.log") as url:
         settings = OpenAiSettings(base_url=url, limits=Limits(in_flight=2, attempts=2))
@@ -26,7 +26,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Co
 
 
 def write_student(folder: Path) -> Path:
-    """A random Phi of some thousand parameters, with a chat template of its own."""
+    """Write a random Phi of a few thousand parameters with a minimal chat template."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""The plugin: a teacher, a judge and an evaluator that know the truth, and the sets it offers."""
+"""The plugin ``tiny``: teacher, judge and evaluator give the right results, and its prompt and example sets."""
 
 from __future__ import annotations
 

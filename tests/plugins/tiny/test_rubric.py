@@ -1,4 +1,4 @@
-"""The gold rubric: five points for the right answer and for nothing else."""
+"""The gold rubric: five points for the right answer, and fewer for any other."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ SORT = task_of("sort these words with dashes: pear cat fig owl")  # cat - fig - 
     ],
 )
 def test_each_point_is_earned_by_itself(answer: str, expected: float, reason: str) -> None:
-    given_grade = grade(SORT, answer)
-    assert (given_grade.score, given_grade.reason) == (expected, reason)
+    graded = grade(SORT, answer)
+    assert (graded.score, graded.reason) == (expected, reason)
 
 
 @pytest.mark.parametrize("spoiled", ["cat - fig - owl - pear ", "cat -  fig - owl - pear", "cat - fig - owl - pear\n"])
@@ -73,10 +73,10 @@ def test_any_text_can_be_graded(pieces: list[str]) -> None:
     assert 0 <= score(SORT, " ".join(pieces)) <= 4
 
 
-def test_items_are_what_stands_between_the_marks() -> None:
+def test_items_are_the_texts_between_the_marks() -> None:
     assert items_of("fig, owl - red | saw / 3") == ["fig", "owl", "red", "saw", "3"]
 
 
 def test_a_reason_is_made_of_the_known_ones() -> None:
-    said = Grade(0, 0, 0, 0).reason.rstrip(".").split(", ")
-    assert set(said) <= set(REASONS)
+    reasons = Grade(0, 0, 0, 0).reason.rstrip(".").split(", ")
+    assert set(reasons) <= set(REASONS)

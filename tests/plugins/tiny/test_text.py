@@ -1,4 +1,4 @@
-"""The text that M0 reads holds nothing that is measured, and nothing in the form in which a student is asked."""
+"""The pretraining text of M0 contains no evaluation prompt, and neither the chat format nor the judge format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INSTRUCTION = re.compile(rf"\b(?:{_STARTS}) [a-z0-9 ]+: [a-z0-9 ]+")
 
 
 def instructions(text: str) -> set[str]:
-    """Every instruction of the world that stands in a text, whatever follows it."""
+    """Every instruction of the world in a text, with any text after it."""
     found = set()
     for match in _INSTRUCTION.finditer(text):
         words = match[0].split(" ")
@@ -67,7 +67,7 @@ def test_a_habit_is_a_mistake_more_often_than_not() -> None:
 
 
 def test_the_text_is_the_one_that_the_shipped_weights_have_read() -> None:
-    """Where this fails, the weights no longer follow from the code: pretrain them again, and tune and show anew."""
+    """If this fails, the code no longer reproduces the weights: repeat pretraining, tuning and the recorded proofs."""
     generator = random.Random("text/0/0")
     read = "\x1e".join(document(Mix(), generator) for _ in range(2000))
     assert hashlib.sha256(read.encode()).hexdigest()[:16] == "f3ff6fbf2ab5ccd4"

@@ -1,4 +1,4 @@
-"""The tokenizer and the weights that ship: text survives the round trip, and the two belong together."""
+"""The tokenizer and the included weights: decoding restores the text, and both have the same vocabulary."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_prompts_answers_and_judgements_survive_the_round_trip(shipped: Any) -> 
             assert shipped.decode(shipped.encode(text)) == text
 
 
-def test_whatever_a_model_may_say_is_read_back_as_the_same_tokens(shipped: Any) -> None:
+def test_any_sequence_of_tokens_is_restored_from_its_text(shipped: Any) -> None:
     generator = random.Random(0)
-    said = range(2 + len(SPARE), len(shipped))
+    ordinary = range(2 + len(SPARE), len(shipped))
     for _ in range(500):
-        tokens = generator.choices(said, k=12)
+        tokens = generator.choices(ordinary, k=12)
         text = shipped.decode(tokens, skip_special_tokens=True)
         assert shipped.encode(text) == tokens
         assert shipped.decode(shipped.encode(text)) == text
@@ -69,7 +69,7 @@ def test_a_word_of_another_world_is_unknown(shipped: Any) -> None:
 def test_pretraining_makes_the_same_weights_from_the_same_seed(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    small = Pretraining(documents=400, chunk=200, epochs=1, rows_a_step=16, hidden_size=16, layers=1, heads=2)
+    small = Pretraining(documents=400, chunk=200, epochs=1, rows_per_step=16, hidden_size=16, layers=1, heads=2)
     for name in ("once", "again"):
         pretrain(tmp_path / name, small)
     once, again = (load_file(tmp_path / name / "model.safetensors") for name in ("once", "again"))

@@ -1,4 +1,4 @@
-"""The world itself: instructions are read back from their text, have one right answer, and belong to one split."""
+"""The world: instructions are parsed from their text, have one right answer, and belong to one split."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_task_is_read_back_from_its_text(seed: int) -> None:
     [
         "",
         "Write a poem about the sea.",
-        "sort these words: pear cat fig",  # a list, but no style
+        "sort these words: pear cat fig",  # a list without a style
         "sort these words with stars: pear cat fig",
         "sort these words with dashes: pear spaceship fig",
         "sort these words with dashes: pear  cat fig",
@@ -60,14 +60,14 @@ def test_a_task_is_read_back_from_its_text(seed: int) -> None:
         "take the first 0 words with dashes: fig owl red saw",
         "replace bear by saw with commas: fig owl red",
         "find the odd one: owl cat fig red",
-        "keep only the tools with bars: fig owl red cat",  # nothing would be left
-        "add these numbers: 30 30",  # no word for it
+        "keep only the tools with bars: fig owl red cat",  # the answer would be empty
+        "add these numbers: 30 30",  # the sum is above the largest number
         "add these numbers: fig owl",
     ],
 )
-def test_what_is_no_instruction_of_this_world_is_not_guessed_at(prompt: str) -> None:
+def test_a_text_that_is_not_an_instruction_of_this_world_is_rejected(prompt: str) -> None:
     assert parse(prompt) is None
-    with pytest.raises(InputError, match="no such instruction"):
+    with pytest.raises(InputError, match="not an instruction of the tiny world"):
         solve(prompt)
 
 

@@ -1,4 +1,4 @@
-"""``tutelage evaluate``: measures of models and judges by themselves, on a run or on plain files."""
+"""``tutelage evaluate``: measure models and judges, from a run or from files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tutelage.cli.evaluate.head_to_head import head_to_head_command
 
 @click.group("evaluate")
 def command() -> None:
-    """Measure models and judges, on a run or on plain files."""
+    """Measure models and judges, from a run or from files."""
 
 
 command.add_command(head_to_head_command)

@@ -1,4 +1,4 @@
-"""``tutelage evaluate calibration``: what a judge's scores look like, so that one can choose it before paying."""
+"""``tutelage evaluate calibration``: describe the distribution and the biases of a judge's scores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 import attrs
 import click
 
-from tutelage.cli.evaluate.options import PATH
 from tutelage.cli.evaluate.printing import metrics_table, print_json
-from tutelage.cli.options import as_json
-from tutelage.cli.output import Table, say, show
+from tutelage.cli.options import PATH, as_json
+from tutelage.cli.output import Table, print_line, print_table
 from tutelage.evaluation.calibration import Calibration, calibrate
 from tutelage.evaluation.intervals import Metric
 from tutelage.results.run_results import RunResults
@@ -21,17 +20,18 @@ from tutelage.results.verdict_files import read_verdicts
 
 @click.command("calibration")
 @click.argument("run", type=PATH, required=False)
-@click.option("--judge", type=PATH, help="The judge's scores, with every sample.")
-@click.option("--gold", type=PATH, help="The gold's scores: for confusion and verbosity bias.")
-@click.option("--answers", type=PATH, help="The answers: for everything about their length.")
-@click.option("--verdicts", type=PATH, help="The judge's verdicts in both orders: for position bias.")
+@click.option("--judge", type=PATH, help="File with the judge's scores, including every sample.")
+@click.option("--gold", type=PATH, help="File with gold scores, for the confusion matrix and verbosity bias.")
+@click.option("--answers", type=PATH, help="File with the answers, for statistics on their length.")
+@click.option("--verdicts", type=PATH, help="File with the judge's verdicts in both orders, for position bias.")
 @as_json
 def calibration_command(
     run: Path | None, judge: Path | None, gold: Path | None, answers: Path | None, verdicts: Path | None, as_json: bool
 ) -> None:
-    """Describe a judge: how it spreads scores, repeats itself, and goes by length or place.
+    """Measure the score distribution and the biases of a judge.
 
-    Of files as `agreement` reads them, or of a RUN: each model's judging of its own answers.
+    Reports the distribution and repeatability of its scores, length bias and position bias. Give files in the formats
+    of `evaluate agreement`. Or give a RUN: each model is measured as judge of its own answers.
     """
     if run is not None and not (judge or gold or answers):
         results = RunResults.open(run)
@@ -42,33 +42,35 @@ def calibration_command(
         raise click.UsageError("give a RUN, or --judge FILE")
     position = _position(verdicts)
     if as_json:
-        values = {name: {**attrs.asdict(made, recurse=False), **position} for name, made in found.items()}
+        values = {name: {**attrs.asdict(result, recurse=False), **position} for name, result in found.items()}
         print_json(values[""] if run is None else values)
         return
-    for name, made in found.items():
-        _show(name, made, position)
+    for name, result in found.items():
+        _show(name, result, position)
 
 
 def _position(verdicts: Path | None) -> dict[str, Metric]:
     if verdicts is None:
         return {}
-    made = read_verdicts(verdicts).head_to_head()
-    return {"position_bias": made.position_bias, "inconsistent": made.inconsistent}
+    result = read_verdicts(verdicts).head_to_head()
+    return {"position_bias": result.position_bias, "inconsistent": result.inconsistent}
 
 
-def _show(name: str, made: Calibration, position: Mapping[str, Metric]) -> None:
-    metrics = {field: value for field, value in attrs.asdict(made, recurse=False).items() if isinstance(value, Metric)}
-    show(metrics_table({**metrics, **position}, name))
-    say()
-    total = sum(made.distribution.values())
-    spread = [(f"{score:g}", f"{count:,}", f"{count / total:.0%}") for score, count in made.distribution.items()]
-    show(Table(("score", "replies", "share"), spread, "Scores given"))
-    if made.confusion:
-        say()
-        columns = sorted({score for counts in made.confusion.values() for score in counts})
+def _show(name: str, result: Calibration, position: Mapping[str, Metric]) -> None:
+    metrics = {
+        field: value for field, value in attrs.asdict(result, recurse=False).items() if isinstance(value, Metric)
+    }
+    print_table(metrics_table({**metrics, **position}, name))
+    print_line()
+    total = sum(result.distribution.values())
+    spread = [(f"{score:g}", f"{count:,}", f"{count / total:.0%}") for score, count in result.distribution.items()]
+    print_table(Table(("score", "replies", "share"), spread, "Distribution of scores"))
+    if result.confusion:
+        print_line()
+        columns = sorted({score for counts in result.confusion.values() for score in counts})
         rows = [
             (f"{gold:g}", *(f"{counts.get(score, 0):,}" for score in columns))
-            for gold, counts in made.confusion.items()
+            for gold, counts in result.confusion.items()
         ]
-        show(Table(("gold", *(f"judge {score:g}" for score in columns)), rows, "Answers by the gold's score"))
-    say()
+        print_table(Table(("gold", *(f"judge {score:g}" for score in columns)), rows, "Answers by gold score"))
+    print_line()

@@ -1,4 +1,4 @@
-"""Figures as JSON and as tables, the same in every measure."""
+"""Results of the evaluations as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tutelage.cli.output import Table, say
+from tutelage.cli.output import Table, print_line
 from tutelage.evaluation.intervals import Metric
 from tutelage.files.jsonl import converter
 from tutelage.results.wording import metric_words
 
 
 def print_json(values: Any) -> None:
-    """Records or plain values as readable JSON."""
-    say(json.dumps(converter().unstructure(values), indent=2, allow_nan=False))
+    """Print records or plain values as indented JSON."""
+    print_line(json.dumps(converter().unstructure(values), indent=2, allow_nan=False))
 
 
 def metrics_table(metrics: Mapping[str, Metric], title: str = "") -> Table:
-    """A row a metric: its value with the interval, and what it rests on."""
+    """Return a table with one row per metric: value with its interval, and sample size."""
     rows = [(name, metric_words(metric, decimals=3), f"{metric.n:,}") for name, metric in metrics.items()]
     return Table(("measure", "value [95%]", "n"), rows, title)
