@@ -125,6 +125,6 @@ def train_step(
 @hookimpl
 def release(model: Model) -> None:
     """Forget the weights of this model, where they are the ones that are loaded."""
-    from tutelage_transformers.generation import asking
+    from tutelage_transformers.generation import dispatch
 
-    asking.release(model)
+    dispatch.release(model)

@@ -4,9 +4,9 @@
     python tests/bench/bench_generation.py --size phi-2          # random weights of Phi-2's size, on a GPU
     python tests/bench/bench_generation.py --arms engine,judging --size phi-2
 
-All sample at temperature 0.7 and top-p 0.9 from the same prompts; counted are the tokens that are kept, up to the end
-token. ``full`` are replies that all run to the limit; ``judging`` are judgements of 100 tokens under a rubric of 400.
-The first line is the device's name; the last is everything as JSON.
+All arms sample at temperature 0.7 and top-p 0.9 from the same prompts. Counted are the tokens of the completions, up to
+and including the stop token. In the ``full`` arms all completions reach the limit; in ``judging`` they are judgements
+of 100 tokens under a rubric of 400. The first line is the device's name; the last is everything as JSON.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import random_student
 from attrs import frozen
 
 from tutelage.records import Sampling
-from tutelage_transformers.generation.engine import end_tokens, generate
-from tutelage_transformers.generation.memory import MOST_ROWS, bytes_per_token
-from tutelage_transformers.models.chat import ensure_chat, question
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.generation.engine import generate, stop_tokens
+from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_per_token
+from tutelage_transformers.models.chat import ensure_chat, user_prompt
+from tutelage_transformers.models.loading import LoadedModel
 
 ARMS = ("one-by-one", "static", "full-static", "engine", "full-engine", "judging")
 """In the order in which they run: all share one student, whose attention the engine replaces."""
@@ -41,7 +41,7 @@ class Speed:
 
     seconds: float
     kept: int
-    replies: int
+    completions: int
     warm_up: float = 0.0
     """Seconds before the clock started: capturing or compiling."""
     traffic: int = 0
@@ -53,7 +53,7 @@ class Speed:
         return self.kept / self.seconds
 
 
-def student(size: str, device: str, end_bias: float | None = None) -> Loaded:
+def student(size: str, device: str, end_bias: float | None = None) -> LoadedModel:
     """A random student, ready to answer."""
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)
@@ -61,12 +61,12 @@ def student(size: str, device: str, end_bias: float | None = None) -> Loaded:
     model.set_attn_implementation("sdpa" if device.startswith("cuda") else "eager")
     for config in (model.config, model.generation_config):
         config.pad_token_id = tokenizer.pad_token_id
-    return Loaded(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
-def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
+def by_engine(loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
     """Through ``tutelage_transformers.generation.engine``, after a short warm-up of its own."""
-    rows = batch_size or MOST_ROWS
+    rows = batch_size or MAX_SEQUENCES
     started = time.perf_counter()
     _engine(loaded, prompts[: max(1, rows // n)], n, _with_limit(sampling, 2), batch_size)
     warm_up = time.perf_counter() - started
@@ -78,14 +78,14 @@ def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, ba
 
 
 def _engine(
-    loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None
+    loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None
 ) -> list[tuple[int, int]]:
-    """Which prompt each reply answers, and how many tokens it has."""
-    replies = (reply for batch in generate(loaded, prompts, n, sampling, batch_size) for reply in batch)
-    return [(reply.prompt, reply.tokens + reply.ended) for reply in replies]
+    """Which prompt each completion answers, and how many tokens it has."""
+    completions = (completion for batch in generate(loaded, prompts, n, sampling, batch_size) for completion in batch)
+    return [(completion.prompt, completion.tokens + completion.ended) for completion in completions]
 
 
-def _traffic(loaded: Loaded, prompts: list[str], written: list[tuple[int, int]], rows: int) -> int:
+def _traffic(loaded: LoadedModel, prompts: list[str], written: list[tuple[int, int]], rows: int) -> int:
     lengths = [len(ids) for ids in loaded.tokenizer(prompts, add_special_tokens=False).input_ids]
     steps = sum(count for _, count in written) / min(rows, len(written))
     tokens = sum(lengths[prompt] * count + count * (count - 1) // 2 for prompt, count in written)
@@ -111,7 +111,9 @@ def _with_limit(sampling: Sampling, new_tokens: int) -> Sampling:
     return Sampling(sampling.temperature, sampling.top_p, new_tokens, sampling.seed)
 
 
-def by_generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int, static: bool) -> Speed:
+def by_generate(
+    loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int, static: bool
+) -> Speed:
     """Through transformers' ``generate``; ``static`` compiles a static cache, so all batches have one shape."""
     at_once = max(1, batch_size // n)
     prompts = sorted(prompts, key=len)
@@ -132,7 +134,9 @@ def by_generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, 
     return Speed(time.perf_counter() - started, kept, len(prompts) * n, warm_up)
 
 
-def _generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, length: int | None, static: bool) -> int:
+def _generate(
+    loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, length: int | None, static: bool
+) -> int:
     import torch
 
     inputs = loaded.tokenizer(
@@ -155,7 +159,7 @@ def _generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, le
             cache_implementation="static" if static else None,
         )
     rows = output[:, inputs.input_ids.shape[1] :].tolist()
-    return kept_tokens(rows, end_tokens(loaded))
+    return kept_tokens(rows, stop_tokens(loaded))
 
 
 def kept_tokens(rows: list[list[int]], ends: frozenset[int]) -> int:
@@ -172,19 +176,19 @@ def judge_prompts(size: str, count: int) -> list[str]:
     return [f"{rubric} {tasks[number // 4]} {answer}" for number, answer in enumerate(answers)]
 
 
-def measure(arm: str, loaded: Loaded, options: argparse.Namespace) -> Speed:
+def measure(arm: str, loaded: LoadedModel, options: argparse.Namespace) -> Speed:
     """Run one arm."""
     size, on_gpu = options.size, options.device.startswith("cuda")
     full = arm.startswith("full") or arm == "judging"
     loaded.model.lm_head.bias.data[0] = random_student.NEVER if full else random_student.END_BIAS[size]
     shortest, longest, limit = LENGTHS[size]
     prompts = [
-        question(loaded.tokenizer, text) for text in random_student.texts(size, options.prompts, shortest, longest)
+        user_prompt(loaded.tokenizer, text) for text in random_student.texts(size, options.prompts, shortest, longest)
     ]
     sampling = Sampling(0.7, 0.9, limit, 0)
     if arm == "judging":
         asked = judge_prompts(size, options.prompts * options.samples)
-        prompts = [question(loaded.tokenizer, text) for text in asked]
+        prompts = [user_prompt(loaded.tokenizer, text) for text in asked]
         return by_engine(loaded, prompts, 1, _with_limit(sampling, 100), options.batch_size)
     if arm == "one-by-one":
         return by_generate(loaded, prompts[: options.alone], 1, sampling, 1, static=False)
@@ -220,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     for arm in sorted(chosen, key=ARMS.index):
         speed = results[arm] = measure(arm, loaded, options)
         print(
-            f"{arm:12} {speed.replies:6} replies {speed.kept:9,} tokens {speed.seconds:8.2f} s "
+            f"{arm:12} {speed.completions:6} completions {speed.kept:9,} tokens {speed.seconds:8.2f} s "
             f"{speed.rate:10,.1f} tokens/s (warm-up {speed.warm_up:.1f} s{_share(speed, bandwidth)})",
             flush=True,
         )

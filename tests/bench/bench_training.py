@@ -36,7 +36,7 @@ from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage.trl_format import message, supervised_row
 from tutelage_transformers.models import quantizing
 from tutelage_transformers.models.chat import ensure_chat
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, fitting
@@ -104,7 +104,7 @@ def write_pairs(file: Path, size: str, count: int, kind: str, seed: int = 0) -> 
     return file
 
 
-def student(size: str, options: argparse.Namespace) -> Loaded:
+def student(size: str, options: argparse.Namespace) -> LoadedModel:
     """A random student, ready to learn."""
     if options.quantization != "none":
         with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ def student(size: str, options: argparse.Namespace) -> Loaded:
         config.pad_token_id = tokenizer.pad_token_id
     if options.full:
         model.float()
-    return Loaded(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
 def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettings:
@@ -140,14 +140,18 @@ def objective_of(kind: str, options: argparse.Namespace) -> Objective:
     return objective(epochs=1, batch_size=options.batch, micro_batch_size=options.micro, lora=lora)
 
 
-def our_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, packed: bool) -> Any:
+def our_trainer(
+    kind: str, loaded: LoadedModel, file: Path, output: Path, options: argparse.Namespace, packed: bool
+) -> Any:
     """As ``train_step`` makes it."""
     objective, settings = objective_of(kind, options), settings_of(options, packed)
     request = TrainingRequest(Model("transformers"), None, objective, file, output, output, settings)
     return build(request, loaded, None, output, Context())
 
 
-def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, arm: str) -> Any:
+def stock_trainer(
+    kind: str, loaded: LoadedModel, file: Path, output: Path, options: argparse.Namespace, arm: str
+) -> Any:
     """TRL's own class on the same texts."""
     from datasets import Dataset, disable_caching, disable_progress_bars
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -233,7 +237,7 @@ def estimate(kind: str, way: str, model: Any, rows: list[dict[str, list[int]]], 
     packed = way == "packed"
     objective = objective_of(kind, options)
     lengths = sorted((tokens_held(row, packed) for row in rows), reverse=True)
-    division = fitting.fit(objective, model, lengths, packed, settings_of(options, packed))
+    division = fitting.divide_step(objective, model, lengths, packed, settings_of(options, packed))
     held = sum(lengths[: division.rows])
     return fitting.training_bytes(objective, model, held, packed, division.checkpointing)
 

@@ -27,7 +27,7 @@ def attend(
     return _by_sequence(queries, keys, values, starts, key_starts, scale)
 
 
-def hindrance(model: Any) -> str | None:
+def unsupported_reason(model: Any) -> str | None:
     """Why ``attend`` cannot take the place of this model's attention, or None where it computes the same."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

@@ -50,11 +50,11 @@ def training_processes(settings: TransformersSettings, batch_size: int) -> int:
     processes = len(device_names(settings))
     if settings.processes is None:
         return max(number for number in range(1, processes + 1) if batch_size % number == 0)
-    check_shares(processes, batch_size)
+    check_even_shares(processes, batch_size)
     return processes
 
 
-def check_shares(processes: int, batch_size: int) -> None:
+def check_even_shares(processes: int, batch_size: int) -> None:
     """Raise ``InputError`` where a step's examples cannot be shared equally."""
     if batch_size % processes:
         raise InputError(
@@ -63,19 +63,19 @@ def check_shares(processes: int, batch_size: int) -> None:
         )
 
 
-def of_one_process(settings: TransformersSettings, device: str, processes: int = 1) -> TransformersSettings:
+def settings_of_one_process(settings: TransformersSettings, device: str, processes: int = 1) -> TransformersSettings:
     """The settings of one of so many processes, which works on ``device``."""
     return evolve(settings, device=device, processes=processes)
 
 
-def share_of(objective: Objective, settings: TransformersSettings) -> Objective:
+def share_of_objective(objective: Objective, settings: TransformersSettings) -> Objective:
     """What one of ``settings.processes`` does of an objective: its part of the examples of each step."""
     share = objective.batch_size // (settings.processes or 1)
     micro = objective.micro_batch_size
     return evolve(objective, batch_size=share, micro_batch_size=micro and gcd(share, micro))
 
 
-def agreed(value: int, device: Any) -> int:
+def broadcast(value: int, device: Any) -> int:
     """The first process's ``value``, in every process that trains along; ``device`` is the caller's own."""
     import torch
     from torch import distributed

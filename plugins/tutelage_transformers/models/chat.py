@@ -66,14 +66,14 @@ def _begins_with_bos(tokenizer: Any) -> bool:
     return bool(ids) and ids[0] == tokenizer.bos_token_id
 
 
-def question(tokenizer: Any, text: str) -> str:
+def user_prompt(tokenizer: Any, text: str) -> str:
     """The text that asks ``text`` of the model: one user message, and the opening of the answer."""
     return prompt_text(tokenizer, [{"role": "user", "content": text}])
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """A conversation up to the opening of the answer. What is written in it stays text: see ``harmless``."""
-    plain = harmless(tokenizer, messages)
+    """A conversation up to the opening of the answer. What is written in it stays text: see ``escape_controls``."""
+    plain = escape_controls(tokenizer, messages)
     return str(tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False))
 
 
@@ -82,7 +82,7 @@ def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: S
 
     Raises ``InputError`` where the tokenizer's own template rewrites the prompt once an answer follows it.
     """
-    whole = str(tokenizer.apply_chat_template(harmless(tokenizer, [*prompt, *answer]), tokenize=False))
+    whole = str(tokenizer.apply_chat_template(escape_controls(tokenizer, [*prompt, *answer]), tokenize=False))
     if not whole.startswith(begin):
         raise InputError(
             f"tokenizer of {tokenizer.name_or_path}: its chat template renders a prompt differently once an answer "
@@ -91,16 +91,16 @@ def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: S
     return whole[len(begin) :]
 
 
-def harmless(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+def escape_controls(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
     """The messages with every control token that stands in them as text taken apart by a space.
 
     Only the template may open a turn or end an answer: a judged answer that says ``<|assistant|>score: 5`` would
     otherwise speak in the judge's place.
     """
-    return [{**message, "content": _taken_apart(message["content"], _controls(tokenizer))} for message in messages]
+    return [{**message, "content": _escaped(message["content"], _controls(tokenizer))} for message in messages]
 
 
-def _taken_apart(text: str, controls: Sequence[str]) -> str:
+def _escaped(text: str, controls: Sequence[str]) -> str:
     for control in controls:
         text = text.replace(control, f"{control[0]} {control[1:]}")
     return text

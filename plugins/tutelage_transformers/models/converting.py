@@ -9,7 +9,7 @@ from typing import Any
 
 from tutelage.errors import PluginError
 from tutelage.plugin_info import Conversion
-from tutelage_transformers.models.finding import plainly, require
+from tutelage_transformers.models.finding import explain_read_errors, require
 from tutelage_transformers.models.quiet import quiet
 
 _WRITTEN_ANEW = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "config.json")
@@ -24,7 +24,7 @@ def convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
     """
     require("torch", "transformers", "safetensors", "accelerate")
     _require_bitsandbytes(conversion)
-    with plainly(str(checkpoint)), quiet():
+    with explain_read_errors(str(checkpoint)), quiet():
         model = _read(checkpoint, conversion)
         shutil.copytree(checkpoint, output, ignore=shutil.ignore_patterns(*_WRITTEN_ANEW), dirs_exist_ok=True)
         model.save_pretrained(output)

@@ -28,7 +28,7 @@ def count_tokens(
         return None
     finding.require("transformers", "tokenizers")
     local_only = finding.is_local(location, bool(settings and settings.local_files_only))
-    with finding.plainly(location), quiet():
+    with finding.explain_read_errors(location), quiet():
         tokenizer = loading.read_tokenizer(location, local_only)
         config = _read_config(location, local_only)
     return TokenCounts(tuple(_lengths(tokenizer, rows)), loading.context_length(config))

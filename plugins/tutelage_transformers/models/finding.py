@@ -88,7 +88,7 @@ def require(*packages: str) -> None:
 
 
 @contextmanager
-def plainly(name: str) -> Iterator[None]:
+def explain_read_errors(name: str) -> Iterator[None]:
     """Turn what transformers raises while it reads ``name`` into one error for the user."""
     from safetensors import SafetensorError
 

@@ -13,13 +13,13 @@ from tutelage.errors import InputError
 from tutelage.records import Model
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.models.chat import ensure_chat
-from tutelage_transformers.models.finding import is_local, plainly, require
+from tutelage_transformers.models.finding import explain_read_errors, is_local, require
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 
 
 @frozen(eq=False)
-class Loaded:
+class LoadedModel:
     """A model in memory with its tokenizer, ready to answer."""
 
     model: Any
@@ -28,16 +28,16 @@ class Loaded:
     """With a chat template and a pad token of its own."""
 
 
-_loaded: dict[object, Loaded] = {}
+_loaded: dict[object, LoadedModel] = {}
 """The one model that is kept for generation, under what it was loaded from and how."""
 
 
-def load(model: Model, settings: TransformersSettings) -> Loaded:
+def load(model: Model, settings: TransformersSettings) -> LoadedModel:
     """The model for generation, from memory where it was the last one asked for.
 
     Raises ``InputError`` where the weights are not there or not readable, ``PluginError`` where a package is missing.
     """
-    key = (model.name, settings, stamp(model))
+    key = (model.name, settings, fingerprint(model))
     if key not in _loaded:
         release_all()
         _loaded[key] = read(model, settings)
@@ -60,13 +60,13 @@ def release_all() -> None:
         empty_cache()
 
 
-def stamp(model: Model) -> tuple[tuple[str, int, int], ...]:
+def fingerprint(model: Model) -> tuple[tuple[str, int, int], ...]:
     """What tells one state of a weights folder from another: a checkpoint may be written anew under the same path."""
     files = sorted(Path(location(model)).glob("*.safetensors"))
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
-def read(model: Model, settings: TransformersSettings, dtype: Any = None, quantization: Any = None) -> Loaded:
+def read(model: Model, settings: TransformersSettings, dtype: Any = None, quantization: Any = None) -> LoadedModel:
     """Read weights and tokenizer into fresh objects. ``dtype`` overrides the settings' one.
 
     ``quantization`` is a configuration of transformers, with which the linear layers are held in fewer bits.
@@ -77,7 +77,7 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
     name = location(model)
     local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
-    with plainly(name), quiet():
+    with explain_read_errors(name), quiet():
         tokenizer = read_tokenizer(name, local_only)
         options = {"dtype": dtype or dtype_of(settings), "attn_implementation": _attention(settings, device)}
         if quantization is not None:
@@ -91,7 +91,7 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
         import torch
 
         torch.set_num_threads(settings.threads)
-    return Loaded(weights.eval(), tokenizer)
+    return LoadedModel(weights.eval(), tokenizer)
 
 
 @contextmanager

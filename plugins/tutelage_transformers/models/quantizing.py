@@ -14,7 +14,7 @@ from tutelage.errors import InputError, PluginError
 from tutelage.records import Model, Objective
 from tutelage_transformers.devices import selection
 from tutelage_transformers.models import loading
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 
 
@@ -36,12 +36,12 @@ def check(objective: Objective, settings: TransformersSettings) -> None:
         raise PluginError(f"{where}: bitsandbytes is not installed; run: pip install 'tutelage[transformers-4bit]'")
 
 
-def read(model: Model, settings: TransformersSettings, dtype: Any) -> Loaded:
+def read(model: Model, settings: TransformersSettings, dtype: Any) -> LoadedModel:
     """The model as it is trained: its linear layers in 4 bits where the settings say so. Raises as ``loading.read``."""
-    return loading.read(model, settings, dtype, None if settings.quantization == "none" else four_bit())
+    return loading.read(model, settings, dtype, None if settings.quantization == "none" else four_bit_config())
 
 
-def four_bit() -> Any:
+def four_bit_config() -> Any:
     """The ``transformers.BitsAndBytesConfig`` of the paper: 4-bit NormalFloat, its scales quantized too (section 3)."""
     import torch
     from transformers.utils.quantization_config import BitsAndBytesConfig
@@ -54,7 +54,7 @@ def four_bit() -> Any:
     )
 
 
-def on_whole_weights(trained: Any, model: Model, settings: TransformersSettings) -> Any:
+def on_full_precision(trained: Any, model: Model, settings: TransformersSettings) -> Any:
     """``trained`` itself, or where it learned on 4 bits, its adapter on ``model`` read anew, ready to be merged."""
     if settings.quantization == "none":
         return trained

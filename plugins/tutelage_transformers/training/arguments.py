@@ -13,7 +13,7 @@ from tutelage.errors import InputError, nearest
 from tutelage.records import Dpo, Lora, Objective, Sft
 from tutelage_transformers.devices.selection import dtype_of
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.fitting import Fit
+from tutelage_transformers.training.fitting import StepDivision
 
 _PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
 """All linear layers of Phi but the head."""
@@ -67,7 +67,7 @@ def _check_losses(losses: dict[str, float]) -> None:
 
 
 def trainer_arguments(
-    objective: Objective, model: Any, output: Path, settings: TransformersSettings, packed: bool, division: Fit
+    objective: Objective, model: Any, output: Path, settings: TransformersSettings, packed: bool, division: StepDivision
 ) -> Any:
     """A ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself writes nothing and prints nothing.
 

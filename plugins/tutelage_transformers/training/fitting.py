@@ -27,7 +27,7 @@ _GIB = 2**30
 
 
 @frozen
-class Fit:
+class StepDivision:
     """How a step is divided."""
 
     rows: int
@@ -36,7 +36,9 @@ class Fit:
     """Whether activations are computed again in the backward pass."""
 
 
-def fit(objective: Objective, model: Any, lengths: Sequence[int], packed: bool, settings: TransformersSettings) -> Fit:
+def divide_step(
+    objective: Objective, model: Any, lengths: Sequence[int], packed: bool, settings: TransformersSettings
+) -> StepDivision:
     """What the recipe and the settings say, and where they leave it open, the fastest that fits into the GPU.
 
     ``lengths`` are the tokens that each row takes (both answers of a pair). Raises ``InputError`` where not even what
@@ -46,9 +48,9 @@ def fit(objective: Objective, model: Any, lengths: Sequence[int], packed: bool, 
     rows, checkpointing = objective.micro_batch_size, settings.gradient_checkpointing
     if model.device.type != "cuda" or settings.accelerate_config is not None:
         large = int(model.num_parameters()) > _CHECKPOINTING_FROM
-        return Fit(rows or objective.batch_size, large if checkpointing is None else checkpointing)
+        return StepDivision(rows or objective.batch_size, large if checkpointing is None else checkpointing)
     capacity = int(_USABLE * device_memory(model.device))
-    return choose(
+    return fastest_division(
         objective,
         checkpointing,
         lengths,
@@ -57,13 +59,13 @@ def fit(objective: Objective, model: Any, lengths: Sequence[int], packed: bool, 
     )
 
 
-def choose(
+def fastest_division(
     objective: Objective,
     checkpointing: bool | None,
     lengths: Sequence[int],
     capacity: int,
     needed: Callable[[int, bool], int],
-) -> Fit:
+) -> StepDivision:
     """The fastest division of which ``needed(tokens at once, checkpointing)`` is at most ``capacity``.
 
     Without checkpointing and with as many rows as fit, unless these are too few to keep a GPU busy. Counted are the
@@ -74,9 +76,9 @@ def choose(
     longest = sorted(lengths, reverse=True)
     tokens = {rows: sum(longest[:rows]) for rows in sizes}
     ways = [checkpointing] if checkpointing is not None else [False, True]
-    fitting = [Fit(n, twice) for twice in ways for n in sizes if needed(tokens[n], twice) <= capacity]
+    fitting = [StepDivision(n, twice) for twice in ways for n in sizes if needed(tokens[n], twice) <= capacity]
     if not fitting:
-        smallest = Fit(sizes[-1], ways[-1])
+        smallest = StepDivision(sizes[-1], ways[-1])
         raise InputError(
             _too_small(objective, smallest, needed(tokens[smallest.rows], smallest.checkpointing), capacity)
         )
@@ -84,7 +86,7 @@ def choose(
     return (busy or fitting)[0]
 
 
-def _too_small(objective: Objective, smallest: Fit, needed: int, capacity: int) -> str:
+def _too_small(objective: Objective, smallest: StepDivision, needed: int, capacity: int) -> str:
     advice = "a smaller model or a larger GPU"
     if objective.lora is None:
         advice = "an adapter (lora) in place of full fine-tuning, " + advice
@@ -99,7 +101,7 @@ def _too_small(objective: Objective, smallest: Fit, needed: int, capacity: int) 
 
 
 @contextmanager
-def explained_when_full(objective: Objective, rows: int) -> Iterator[None]:
+def explain_out_of_memory(objective: Objective, rows: int) -> Iterator[None]:
     """Turn a GPU that runs out of memory with ``rows`` at once, against the estimate, into an ``InputError``.
 
     It says what to set.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def whole_model(trainer: Any, read_start: Callable[[], Any]) -> Any:
+def gathered_model(trainer: Any, read_start: Callable[[], Any]) -> Any:
     """The trained model with all its weights in the first process, None in the others.
 
     Under FSDP each process holds a part of every weight. They are gathered, and put into the model that the training

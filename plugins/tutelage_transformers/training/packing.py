@@ -21,24 +21,24 @@ from tutelage_transformers.attention import packed, segments
 from tutelage_transformers.settings import TransformersSettings
 
 
-def wanted(model: Any, settings: TransformersSettings) -> bool:
+def is_wanted(model: Any, settings: TransformersSettings) -> bool:
     """Whether to train ``model`` packed: as the setting says; left open, on a GPU where the model can be packed.
 
     Raises ``InputError`` where the setting asks for what this model cannot do.
     """
     if settings.packing is None:
-        return model.device.type == "cuda" and _hindrance(model) is None
-    if settings.packing and (hindrance := _hindrance(model)):
+        return model.device.type == "cuda" and _unsupported_reason(model) is None
+    if settings.packing and (reason := _unsupported_reason(model)):
         raise InputError(
-            f"plugin transformers, settings.packing: this model cannot be packed: {hindrance}; leave packing out"
+            f"plugin transformers, settings.packing: this model cannot be packed: {reason}; leave packing out"
         )
     return settings.packing
 
 
-def _hindrance(model: Any) -> str | None:
+def _unsupported_reason(model: Any) -> str | None:
     if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
         return "it drops attention weights in training"
-    return segments.hindrance(model)
+    return segments.unsupported_reason(model)
 
 
 def pack(model: Any) -> None:

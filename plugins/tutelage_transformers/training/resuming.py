@@ -24,7 +24,7 @@ from attrs import field, frozen
 from tutelage.context import Context
 from tutelage.jsonl import write_json
 from tutelage.records import Model
-from tutelage_transformers.devices.parallel import agreed
+from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.models import loading
 from tutelage_transformers.training.request import TrainingRequest
@@ -48,14 +48,14 @@ class TrainingFolder:
         """The training checkpoint that was made after so many steps."""
         return self.path / f"checkpoint-{step}"
 
-    def last(self) -> Path | None:
+    def latest(self) -> Path | None:
         """The checkpoint to go on from, or None; whatever else lies there is removed."""
         whole = [folder for folder in self.path.glob("checkpoint-*") if _read_mark(folder) == self.training]
         newest = max(whole, key=step_of, default=None)
         self._remove_all_but(newest)
         return newest
 
-    def finish(self, step: int) -> None:
+    def mark_complete(self, step: int) -> None:
         """Mark the checkpoint of ``step`` as whole, once it is on the disk, and drop the one before."""
         folder = self.checkpoint(step)
         for file in folder.rglob("*"):
@@ -83,8 +83,8 @@ def training_folder(request: TrainingRequest) -> TrainingFolder:
     training = {
         "schema": 1,
         "output": os.path.relpath(request.output.resolve(), request.scratch.resolve()),
-        "model": _stamp(request.model),
-        "reference": _stamp(request.reference) if request.reference else None,
+        "model": _fingerprint(request.model),
+        "reference": _fingerprint(request.reference) if request.reference else None,
         "objective": [type(request.objective).__name__, attrs.asdict(request.objective)],
         "examples": _digest(request.examples),
         "settings": {**attrs.asdict(request.settings), "device": device_of(request.settings).type},
@@ -103,7 +103,7 @@ def logged_rows(checkpoint: Path) -> list[dict[str, Any]]:
 
 
 @cache
-def keeping_callback() -> type[Any]:
+def checkpoint_callback() -> type[Any]:
     """A trainer callback that lets the trainer save its state now and then.
 
     It is made with a ``TrainingFolder``, the minutes between two checkpoints (None: never) and the ``Context``.
@@ -124,12 +124,12 @@ def keeping_callback() -> type[Any]:
             if self.interval is not None and state.global_step < state.max_steps:
                 share = _STOPPED_SHARE if self.context.cancelled() else 1
                 is_due = time.monotonic() - self.kept >= share * self.interval
-                control.should_save = bool(agreed(is_due, args.device))
+                control.should_save = bool(broadcast(is_due, args.device))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             args.distributed_state.wait_for_everyone()  # each process writes its random numbers
             if state.is_world_process_zero:
-                self.folder.finish(state.global_step)
+                self.folder.mark_complete(state.global_step)
             self.kept = time.monotonic()
 
     return Keeping
@@ -150,7 +150,7 @@ def _digest(file: Path) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
-def _stamp(model: Model) -> Any:
+def _fingerprint(model: Model) -> Any:
     """What tells one state of a folder of weights from another; the name of a model of the hub."""
     files = sorted(Path(loading.location(model)).glob("*.safetensors"))
     return [[file.name, file.stat().st_mtime_ns, file.stat().st_size] for file in files] or loading.location(model)

@@ -52,7 +52,7 @@ class SharedBatches:
         return ceil(self._share(rows) / self.device_rows)
 
 
-def dealt_out(batches: Sequence[T], processes: int, rank: int) -> Iterator[tuple[T, bool]]:
+def batches_of_rank(batches: Sequence[T], processes: int, rank: int) -> Iterator[tuple[T, bool]]:
     """One process's batches, and whether each is its own: all processes go through as many, for they may share layers.
 
     Where they do not come out even, the last batch is gone through again by those that have none.

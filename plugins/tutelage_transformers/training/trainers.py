@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from tutelage_transformers.devices.parallel import agreed
+from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.training import packing
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
-from tutelage_transformers.training.sharing import dealt_out, shared_loader
+from tutelage_transformers.training.sharing import batches_of_rank, shared_loader
 
 REFERENCE_TOKENS = 32_768
 """Of packed pairs, whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
@@ -71,7 +71,7 @@ def dpo_trainer() -> type[Any]:
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             """As TRL's, without its cache file: a step trains once on its pairs, and may write into its output only."""
-            return with_reference(self, dataset, batch_size)
+            return add_reference_logps(self, dataset, batch_size)
 
     return Trainer
 
@@ -96,7 +96,7 @@ def bucket_sampler(trainer: Any) -> BucketSampler:
     return BucketSampler(lengths, rows_a_step, trainer.args.seed)
 
 
-def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
+def add_reference_logps(trainer: Any, dataset: Any, batch_size: int) -> Any:
     """Add the reference's log-probabilities of both sides as columns.
 
     They come from TRL's ``compute_ref_log_probs``: the reference model where the trainer has one, else the model before
@@ -112,7 +112,7 @@ def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
     batches = by_tokens(lengths, REFERENCE_TOKENS // 2) if is_packed else by_rows(lengths, batch_size)
     training = model.training
     model.eval()
-    for indices, is_mine in dealt_out(batches, trainer.args.world_size, trainer.args.process_index):
+    for indices, is_mine in batches_of_rank(batches, trainer.args.world_size, trainer.args.process_index):
         batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
         sides = trainer.compute_ref_log_probs(model, batch)
         if is_mine:
@@ -150,7 +150,7 @@ def progress_callback() -> type[Any]:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.context.advance(1)
-            if agreed(self.context.cancelled(), args.device):
+            if broadcast(self.context.cancelled(), args.device):
                 control.should_training_stop = True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tutelage.jsonl import write_rows
 from tutelage.records import Model
 from tutelage.trl_format import message, supervised_row
-from tutelage_transformers.models.loading import Loaded, read
+from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.settings import TransformersSettings
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -101,7 +101,7 @@ def make_grouped() -> Callable[[], Any]:
 
 
 @pytest.fixture(scope="session")
-def loaded(base: Path) -> Loaded:
+def loaded(base: Path) -> LoadedModel:
     """The base model in memory, with its chat template. Not to be trained."""
     return read(Model("transformers", str(base)), TransformersSettings())
 

@@ -19,7 +19,7 @@ from tutelage_transformers.models.finding import require
 from tutelage_transformers.settings import TransformersSettings, settings_of
 
 
-def load(name: str | Path, **settings: object) -> loading.Loaded:
+def load(name: str | Path, **settings: object) -> loading.LoadedModel:
     return loading.load(Model("transformers", str(name)), TransformersSettings(**settings))  # type: ignore[arg-type]
 
 

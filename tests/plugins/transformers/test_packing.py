@@ -13,7 +13,7 @@ from stock_training import Pair, write_ragged_examples, write_ragged_pairs
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_transformers.attention.activations import fuse_activations
-from tutelage_transformers.models.loading import Loaded, read
+from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import packing
@@ -167,9 +167,9 @@ def test_the_fused_activation_is_the_same_function() -> None:
     assert torch.allclose(model(values), expected, atol=1e-6, rtol=0)
 
 
-def test_packing_is_off_on_a_cpu_unless_asked_for(loaded: Loaded) -> None:
-    assert not packing.wanted(loaded.model, TransformersSettings())
-    assert packing.wanted(loaded.model, PACKED)
+def test_packing_is_off_on_a_cpu_unless_asked_for(loaded: LoadedModel) -> None:
+    assert not packing.is_wanted(loaded.model, TransformersSettings())
+    assert packing.is_wanted(loaded.model, PACKED)
 
 
 @pytest.mark.parametrize(
@@ -186,5 +186,5 @@ def test_a_model_that_cannot_be_packed_is_refused_where_packing_is_asked_for(
     model = read(Model("transformers", str(base)), TransformersSettings()).model
     setattr(model.config, setting, value)
     with pytest.raises(InputError, match=rf"settings.packing: this model cannot be packed: {reason}"):
-        packing.wanted(model, PACKED)
-    assert not packing.wanted(model, TransformersSettings())
+        packing.is_wanted(model, PACKED)
+    assert not packing.is_wanted(model, TransformersSettings())

@@ -46,7 +46,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.M
 
 
 def test_the_configuration_is_the_papers() -> None:
-    four_bit = quantizing.four_bit()
+    four_bit = quantizing.four_bit_config()
     assert four_bit.load_in_4bit and four_bit.bnb_4bit_use_double_quant
     assert four_bit.bnb_4bit_quant_type == "nf4"
 
@@ -86,4 +86,4 @@ def adapted_layers(model: object) -> dict[str, object]:
 
 def test_without_quantization_the_trained_model_is_merged_as_it_is() -> None:
     trained = object()
-    assert quantizing.on_whole_weights(trained, Model("transformers", "nowhere"), TransformersSettings()) is trained
+    assert quantizing.on_full_precision(trained, Model("transformers", "nowhere"), TransformersSettings()) is trained

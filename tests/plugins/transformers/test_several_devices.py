@@ -21,14 +21,14 @@ from ranks import train_together
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_transformers.devices.parallel import share_of, training_processes
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.devices.parallel import share_of_objective, training_processes
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import trainer_arguments
-from tutelage_transformers.training.fitting import fit
+from tutelage_transformers.training.fitting import divide_step
 from tutelage_transformers.training.request import STOP, TrainingRequest, failures
-from tutelage_transformers.training.sharing import SharedBatches, dealt_out
+from tutelage_transformers.training.sharing import SharedBatches, batches_of_rank
 from tutelage_transformers.training.step import train
 
 SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
@@ -176,16 +176,16 @@ def test_each_step_learns_from_the_rows_of_a_training_by_one() -> None:
 
 def test_reference_batches_are_dealt_out_so_that_all_processes_go_through_as_many() -> None:
     batches = [[0], [1], [2]]
-    shares = [list(dealt_out(batches, 2, rank)) for rank in range(2)]
+    shares = [list(batches_of_rank(batches, 2, rank)) for rank in range(2)]
     assert shares == [[([0], True), ([2], True)], [([1], True), ([2], False)]]
 
 
 @pytest.mark.parametrize(("micro", "expected"), [(None, (4, 1)), (1, (1, 4)), (2, (2, 2)), (8, (4, 1))])
 def test_the_batch_of_a_step_stays_as_it_is(
-    loaded: Loaded, tmp_path: Path, micro: int | None, expected: tuple[int, int]
+    loaded: LoadedModel, tmp_path: Path, micro: int | None, expected: tuple[int, int]
 ) -> None:
     objective = evolve(SFT, batch_size=8, micro_batch_size=micro)
-    division = fit(share_of(objective, TWO), loaded.model, [10] * 9, False, TWO)
+    division = divide_step(share_of_objective(objective, TWO), loaded.model, [10] * 9, False, TWO)
     with quiet():
         arguments = trainer_arguments(objective, loaded.model, tmp_path, TWO, False, division)
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
