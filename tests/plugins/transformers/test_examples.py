@@ -77,8 +77,11 @@ def test_the_end_token_is_in_the_preference_loss_and_the_prompt_is_not(loaded: L
     [
         ("{not json", r"data.jsonl, line 7: not JSON"),
         ('{"completion": []}', r"data.jsonl, line 7: no 'prompt'"),
-        ('{"prompt": "cat", "completion": []}', r"data.jsonl, line 7: 'prompt' is no list of messages"),
-        (GOOD.replace('"content": "dog"', '"text": "dog"'), r"data.jsonl, line 7: 'completion' is no list of messages"),
+        ('{"prompt": "cat", "completion": []}', r"data.jsonl, line 7: 'prompt' is not a list of messages"),
+        (
+            GOOD.replace('"content": "dog"', '"text": "dog"'),
+            r"data.jsonl, line 7: 'completion' is not a list of messages",
+        ),
         (GOOD.replace("dog", "dog " * 50), r"data.jsonl, line 7: prompt and completion are 54 tokens, but only 20 fit"),
     ],
 )

@@ -137,7 +137,7 @@ def kept_bytes(layers: int, tokens: int, checkpointing: bool) -> int:
 @pytest.mark.parametrize(
     ("objective", "rows", "advice"),
     [
-        (SFT, 16, "set sft.micro_batch_size to 8 or less, with which the same run goes on"),
+        (SFT, 16, "set sft.micro_batch_size to 8 or less; the same run then continues"),
         (Dpo(batch_size=16), 4, "set dpo.micro_batch_size to 2 or less"),
         (Dpo(batch_size=16), 1, "quantization to 4bit"),
     ],

@@ -260,7 +260,7 @@ def test_an_error_of_the_data_is_told_as_by_one_process(base: Path, tmp_path: Pa
     file = tmp_path / "broken.jsonl"
     file.write_text('{"prompt": "text"}\n')
     both = Both(base, SFT, file, tmp_path)
-    with pytest.raises(InputError, match=r"broken.jsonl, line 1: 'prompt' is no list of messages"):
+    with pytest.raises(InputError, match=r"broken.jsonl, line 1: 'prompt' is not a list of messages"):
         train(both.model, None, SFT, file, both.output("two"), both.context(settings=TWO))
     assert not list((tmp_path / "scratch").iterdir()) and not list((tmp_path / "two").iterdir())
 
