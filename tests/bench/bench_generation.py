@@ -1,4 +1,4 @@
-"""Tokens a second of generation: the engine, ``generate`` one by one, and ``generate`` at its best static batch.
+"""Tokens per second of generation: the engine, ``generate`` one by one, and ``generate`` with its best static batch.
 
     python tests/bench/bench_generation.py                       # the embedded student's size, on this machine
     python tests/bench/bench_generation.py --size phi-2          # random weights of Phi-2's size, on a GPU
@@ -27,34 +27,34 @@ from tutelage_transformers.models.chat import ensure_chat, user_prompt
 from tutelage_transformers.models.loading import LoadedModel
 
 ARMS = ("one-by-one", "static", "full-static", "engine", "full-engine", "judging")
-"""In the order in which they run: all share one student, whose attention the engine replaces."""
+"""In the order in which they run: all arms share one student, whose attention the engine replaces."""
 LENGTHS = {"embedded": (8, 16, 32), "phi-2": (16, 116, 256)}
-"""Words of a prompt, from and to (the template adds four), and new tokens at most."""
+"""Minimum and maximum number of words of a prompt (the template adds four), and the limit of new tokens."""
 
 JUDGED = {"embedded": (60, 32), "phi-2": (400, 250)}
-"""Words of the rubric, and of a judged answer at most."""
+"""Number of words of the rubric, and maximum number of words of a judged answer."""
 
 
 @frozen
 class Speed:
-    """What one arm did."""
+    """The result of one arm."""
 
     seconds: float
     kept: int
     completions: int
     warm_up: float = 0.0
-    """Seconds before the clock started: capturing or compiling."""
+    """Seconds of capturing or compiling, before the time is measured."""
     traffic: int = 0
-    """Bytes that have to be read: the weights once a step of all rows, and each row's keys and values once a token."""
+    """Bytes that have to be read: the weights once per step, the keys and values of a sequence once per token."""
 
     @property
     def rate(self) -> float:
-        """Kept tokens a second."""
+        """Kept tokens per second."""
         return self.kept / self.seconds
 
 
 def student(size: str, device: str, end_bias: float | None = None) -> LoadedModel:
-    """A random student, ready to answer."""
+    """Return a student of random weights, ready for generation."""
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)
     model = random_student.build(size, end_bias, device)
@@ -65,7 +65,7 @@ def student(size: str, device: str, end_bias: float | None = None) -> LoadedMode
 
 
 def by_engine(loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
-    """Through ``tutelage_transformers.generation.engine``, after a short warm-up of its own."""
+    """Measure ``tutelage_transformers.generation.engine``, after a short warm-up of its own."""
     rows = batch_size or MAX_SEQUENCES
     started = time.perf_counter()
     _engine(loaded, prompts[: max(1, rows // n)], n, _with_limit(sampling, 2), batch_size)
@@ -80,7 +80,7 @@ def by_engine(loaded: LoadedModel, prompts: list[str], n: int, sampling: Samplin
 def _engine(
     loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None
 ) -> list[tuple[int, int]]:
-    """Which prompt each completion answers, and how many tokens it has."""
+    """Return the index of the prompt and the number of tokens of each completion."""
     completions = (completion for batch in generate(loaded, prompts, n, sampling, batch_size) for completion in batch)
     return [(completion.prompt, completion.tokens + completion.ended) for completion in completions]
 
@@ -93,7 +93,7 @@ def _traffic(loaded: LoadedModel, prompts: list[str], written: list[tuple[int, i
 
 
 def copy_bandwidth(device: str) -> float:
-    """Bytes a second of a copy within the device's memory, read and written counted."""
+    """Return the bytes per second, read and written, of a copy within the device's memory."""
     import torch
 
     source = torch.ones(2**28, dtype=torch.float32, device=device)
@@ -114,7 +114,7 @@ def _with_limit(sampling: Sampling, new_tokens: int) -> Sampling:
 def by_generate(
     loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int, static: bool
 ) -> Speed:
-    """Through transformers' ``generate``; ``static`` compiles a static cache, so all batches have one shape."""
+    """Measure transformers' ``generate``; ``static`` compiles a static cache, so all batches have one shape."""
     at_once = max(1, batch_size // n)
     prompts = sorted(prompts, key=len)
     if static:
@@ -163,12 +163,12 @@ def _generate(
 
 
 def kept_tokens(rows: list[list[int]], ends: frozenset[int]) -> int:
-    """Tokens up to and with the first end token of each row."""
+    """Return the number of tokens up to and including the first stop token of each row."""
     return sum(next((place + 1 for place, token in enumerate(row) if token in ends), len(row)) for row in rows)
 
 
 def judge_prompts(size: str, count: int) -> list[str]:
-    """A rubric, then a task and an answer to it; four answers a task."""
+    """Return prompts of a rubric, a task and an answer to it; four answers per task."""
     rubric_words, most = JUDGED[size]
     (rubric,) = random_student.texts(size, 1, rubric_words, rubric_words, seed=1)
     tasks = random_student.texts(size, -(-count // 4), *LENGTHS[size][:2])
@@ -199,7 +199,7 @@ def measure(arm: str, loaded: LoadedModel, options: argparse.Namespace) -> Speed
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the arms, print each one's speed and its ratio to the others."""
+    """Measure the arms, print the speed of each and its ratio to the others."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _share(speed: Speed, bandwidth: float) -> str:
-    """How near the arm came to the time that reading takes, where every key and value is read for each row alone."""
+    """Return the speed as a share of the limit by memory, which is the time of reading ``traffic``."""
     return f", {speed.traffic / bandwidth / speed.seconds:.0%} of the limit by memory" if speed.traffic else ""
 
 

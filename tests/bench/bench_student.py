@@ -1,9 +1,9 @@
-"""All that a student does, in one run: answers, judgements, DPO and SFT, against ``generate`` and TRL.
+"""All work of a student in one benchmark: generation, judging, DPO and SFT, against ``generate`` and TRL.
 
     python tests/bench/bench_student.py                       # the embedded student's size, on this machine
-    python tests/bench/bench_student.py --size phi-2 --prompts 1000 --pairs 500     # on a GPU, some 15 minutes
+    python tests/bench/bench_student.py --size phi-2 --prompts 1000 --pairs 500     # on a GPU, about 15 minutes
 
-``bench_generation`` and ``bench_training`` say what is measured and have more options.
+``bench_generation`` and ``bench_training`` describe what is measured and have more options.
 """
 
 from __future__ import annotations

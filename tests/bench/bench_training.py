@@ -1,15 +1,16 @@
-"""Real tokens a second of DPO and SFT: packed beneath TRL, TRL as it comes, and TRL with its best settings.
+"""Real tokens per second of DPO and SFT: packed below TRL, TRL with its defaults, and TRL with its best settings.
 
     python tests/bench/bench_training.py                                   # the embedded student's size, all arms
     python tests/bench/bench_training.py --size phi-2 --arms dpo-packed,dpo-best --pairs 1000 --slow-pairs 256
     python tests/bench/bench_training.py --size phi-2 --arms sft-packed --memory-cap 16 --quantization 4bit
 
-Weights are random and pairs ragged: prompts of 20 to 120 tokens, answers of 30 to 256. Each arm starts from a model of
-its own and is timed from its trainer's construction, the reference's pass included, after two steps with a model of two
-layers have loaded the kernels. Tokens are those that TRL counts: a pair's prompt twice, no padding. ``default`` and
-``best`` arms are stock TRL and PEFT with this adapter's rank and dropout; ``best`` takes this adapter's dtype too,
-``--trl-batch`` rows, the reference once before training and no gradient checkpointing. TFLOP/s count two operations a
-weight and token forward, two backward to the activations, two more for weights that learn, two for a reference.
+Weights are random and pairs have different lengths: prompts of 20 to 120 tokens, answers of 30 to 256. Each arm starts
+from a model of its own. Its time starts with the construction of its trainer and includes the reference's pass. Before,
+two steps with a model of two layers load the kernels. Counted are TRL's tokens: a pair's prompt twice, no padding.
+``default`` and ``best`` arms are stock TRL and PEFT with this adapter's rank and dropout. ``best`` also has this
+adapter's dtype, ``--trl-batch`` rows, the reference once before training and no gradient checkpointing. TFLOP/s count,
+per weight and token, two operations forward, two backward to the activations, two more for weights that are trained,
+and two for a reference.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ ARMS = (
 )
 OURS = ("packed", "padded")
 LENGTHS = {"embedded": ((4, 24), (6, 50)), "phi-2": ((18, 118), (29, 255))}
-"""Words of a prompt and of an answer, from and to; the template adds two to a prompt and the end token to an answer."""
+"""Minimum and maximum number of words of a prompt and of an answer. The template adds two tokens to a prompt and the
+end token to an answer."""
 PEAK_TFLOPS = 795
 """Measured for a bf16 matrix product on an H200."""
 GIB = 2**30
@@ -60,31 +62,31 @@ GIB = 2**30
 
 @frozen
 class Result:
-    """What one arm did."""
+    """The result of one arm."""
 
     tokens: int
-    """Real ones."""
+    """Number of real tokens."""
     seconds: float
     before: float
-    """Seconds of them until the first step: preparation and, for DPO, the reference."""
+    """Seconds before the first step: preparation and, for DPO, the reference."""
     tflops: float
     peak_gib: float
-    """Most that torch had taken from the GPU."""
+    """Maximum of the GPU memory that torch had reserved."""
     rows: int
-    """That the device held at once."""
+    """Number of rows that the device held at once."""
     checkpointing: bool
     estimate_gib: float
-    """What ``fitting`` expected of one of our arms."""
+    """The estimate of ``fitting``, for the plugin's own arms."""
     loss: float
 
     @property
     def rate(self) -> float:
-        """Real tokens a second."""
+        """Real tokens per second."""
         return self.tokens / self.seconds
 
 
 def write_pairs(file: Path, size: str, count: int, kind: str, seed: int = 0) -> Path:
-    """Random examples of ragged lengths."""
+    """Write random examples of different lengths."""
     draw = random.Random(seed)
     words = random_student.words(size)
     prompts, answers = LENGTHS[size]
@@ -105,7 +107,7 @@ def write_pairs(file: Path, size: str, count: int, kind: str, seed: int = 0) -> 
 
 
 def student(size: str, options: argparse.Namespace) -> LoadedModel:
-    """A random student, ready to learn."""
+    """Return a student of random weights, ready for training."""
     if options.quantization != "none":
         with tempfile.TemporaryDirectory() as folder:
             random_student.write(Path(folder), size, options.device)
@@ -122,7 +124,7 @@ def student(size: str, options: argparse.Namespace) -> LoadedModel:
 
 
 def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettings:
-    """The plugin's settings for our arms."""
+    """Return the settings of the plugin's own arms."""
     return TransformersSettings(
         device="auto" if options.device == "cuda" else options.device,
         packing=packed,
@@ -133,7 +135,7 @@ def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettin
 
 
 def objective_of(kind: str, options: argparse.Namespace) -> Objective:
-    """The paper's, for one epoch."""
+    """Return the paper's objective, for one epoch."""
     rank = options.rank or (64 if kind == "sft" else 16)
     lora = None if options.full else Lora(r=rank, alpha=2 * rank, dropout=options.dropout)
     objective = Sft if kind == "sft" else Dpo
@@ -143,7 +145,7 @@ def objective_of(kind: str, options: argparse.Namespace) -> Objective:
 def our_trainer(
     kind: str, loaded: LoadedModel, file: Path, output: Path, options: argparse.Namespace, packed: bool
 ) -> Any:
-    """As ``train_step`` makes it."""
+    """Return the trainer that ``train_step`` builds."""
     objective, settings = objective_of(kind, options), settings_of(options, packed)
     request = TrainingRequest(Model("transformers"), None, objective, file, output, output, settings)
     return build(request, loaded, None, output, Context())
@@ -152,7 +154,7 @@ def our_trainer(
 def stock_trainer(
     kind: str, loaded: LoadedModel, file: Path, output: Path, options: argparse.Namespace, arm: str
 ) -> Any:
-    """TRL's own class on the same texts."""
+    """Return TRL's own trainer on the same texts."""
     from datasets import Dataset, disable_caching, disable_progress_bars
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -172,7 +174,7 @@ def stock_trainer(
     trainer, config = (SFTTrainer, SFTConfig) if kind == "sft" else (DPOTrainer, DPOConfig)
     if kind == "dpo":
         disable_dropout(loaded.model)
-        common |= {"disable_dropout": False}  # of the adapter, which trains with its dropout in all arms
+        common |= {"disable_dropout": False}  # that of the adapter, which trains with its dropout in all arms
     made = trainer(
         loaded.model,
         args=config(str(output), **common),
@@ -186,7 +188,7 @@ def stock_trainer(
 
 
 def stock_adapter(kind: str, options: argparse.Namespace) -> Any:
-    """PEFT's configuration of our adapter, or None."""
+    """Return PEFT's configuration of the same adapter, or None."""
     from peft import LoraConfig
 
     lora = objective_of(kind, options).lora
@@ -197,7 +199,7 @@ def stock_adapter(kind: str, options: argparse.Namespace) -> Any:
 
 
 def measure(arm: str, size: str, pairs: int, options: argparse.Namespace) -> Result:
-    """Train one arm from a fresh model."""
+    """Train one arm from a new model."""
     kind, way = arm.split("-", 1)
     with tempfile.TemporaryDirectory() as folder, quiet(), emptied(options.device):
         file = write_pairs(Path(folder) / "examples.jsonl", options.size, pairs, kind)
@@ -231,7 +233,7 @@ def measure(arm: str, size: str, pairs: int, options: argparse.Namespace) -> Res
 
 
 def estimate(kind: str, way: str, model: Any, rows: list[dict[str, list[int]]], options: argparse.Namespace) -> int:
-    """Bytes that ``fitting`` expects of one of our arms; 0 for others."""
+    """Return the bytes that ``fitting`` estimates for one of the plugin's own arms; 0 for others."""
     if way not in OURS:
         return 0
     packed = way == "packed"
@@ -243,20 +245,20 @@ def estimate(kind: str, way: str, model: Any, rows: list[dict[str, list[int]]], 
 
 
 def real_tokens(row: dict[str, list[int]]) -> int:
-    """Without padding, a pair's prompt twice."""
+    """Return the number of tokens without padding, a pair's prompt counted twice."""
     if "input_ids" in row:
         return len(row["input_ids"])
     return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
 def operations(kind: str, full: bool) -> int:
-    """For each weight and token."""
+    """Return the number of operations per weight and token."""
     return (6 if full else 4) + (2 if kind == "dpo" else 0)
 
 
 @contextmanager
 def emptied(device: str) -> Iterator[None]:
-    """Free the device's memory at the end, whatever happens."""
+    """Free the device's memory at the end."""
     try:
         yield
     finally:
@@ -264,7 +266,7 @@ def emptied(device: str) -> Iterator[None]:
 
 
 def forget_peak(device: str) -> None:
-    """Count the peak of memory from here on."""
+    """Free unused memory and count the peak from here on."""
     import torch
 
     gc.collect()
@@ -282,14 +284,14 @@ def synchronize(device: str) -> None:
 
 
 def peak(device: str) -> int:
-    """Most bytes of the GPU that torch has held since ``forget_peak``."""
+    """Return the maximum of the bytes that torch has reserved on the GPU since ``forget_peak``."""
     import torch
 
     return torch.cuda.max_memory_reserved() if device.startswith("cuda") else 0
 
 
 def warm_up(arm: str, options: argparse.Namespace) -> None:
-    """Two steps of a model of the same width and two layers."""
+    """Train two steps with a model of the same width and two layers."""
     short = random_student.SIZES[options.size] | {"num_hidden_layers": 2}
     random_student.SIZES["warm-up"] = short
     random_student.END_BIAS["warm-up"] = 0.0
@@ -297,7 +299,7 @@ def warm_up(arm: str, options: argparse.Namespace) -> None:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line, or ``arguments`` in its place."""
+    """Parse the command line, or ``arguments`` in its place."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -327,7 +329,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the arms, print each one's speed and the ratios, and everything as JSON."""
+    """Measure the arms, print the speed of each and the ratios, and everything as JSON."""
     import torch
 
     options = parsed(arguments)

@@ -35,7 +35,7 @@ def logits(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_weights_are_stored_in_the_type_that_is_asked_for(checkpoint: Path, tmp_path: Path, dtype: Any) -> None:
+def test_weights_are_stored_in_the_requested_type(checkpoint: Path, tmp_path: Path, dtype: Any) -> None:
     from safetensors import safe_open
 
     output = tmp_path / "output"
