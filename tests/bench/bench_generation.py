@@ -162,9 +162,9 @@ def _generate(
     return kept_tokens(rows, stop_tokens(loaded))
 
 
-def kept_tokens(rows: list[list[int]], ends: frozenset[int]) -> int:
+def kept_tokens(rows: list[list[int]], stops: frozenset[int]) -> int:
     """Return the number of tokens up to and including the first stop token of each row."""
-    return sum(next((place + 1 for place, token in enumerate(row) if token in ends), len(row)) for row in rows)
+    return sum(next((index + 1 for index, token in enumerate(row) if token in stops), len(row)) for row in rows)
 
 
 def judge_prompts(size: str, count: int) -> list[str]:
@@ -203,15 +203,15 @@ def main(arguments: list[str] | None = None) -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=sorted(random_student.SIZES), default="embedded")
+    parser.add_argument("--size", choices=sorted(LENGTHS), default="embedded")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--arms", default="one-by-one,static,engine", help="of " + ",".join(ARMS))
+    parser.add_argument("--arms", default="one-by-one,static,engine", help="comma-separated: " + ",".join(ARMS))
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=None, help="rows at once of the engine")
-    parser.add_argument("--static-size", type=int, default=512, help="rows at once of generate")
-    parser.add_argument("--static-batches", type=int, default=4, help="batches of generate that are timed, on a GPU")
-    parser.add_argument("--alone", type=int, default=8, help="prompts that generate answers one by one")
+    parser.add_argument("--batch-size", type=int, default=None, help="sequences at once in the engine")
+    parser.add_argument("--static-size", type=int, default=512, help="sequences at once in generate")
+    parser.add_argument("--static-batches", type=int, default=4, help="batches of generate that are measured, on a GPU")
+    parser.add_argument("--alone", type=int, default=8, help="prompts that generate completes one by one")
     options = parser.parse_args(arguments)
     print(torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{torch.get_num_threads()} threads")
     chosen = options.arms.split(",")

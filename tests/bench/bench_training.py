@@ -305,19 +305,27 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=sorted(LENGTHS), default="embedded")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--arms", default=",".join(ARMS), help="of " + ",".join(ARMS))
-    parser.add_argument("--pairs", type=int, default=128, help="pairs or examples of our arms and of TRL's best")
-    parser.add_argument("--slow-pairs", type=int, default=None, help="of TRL as it comes; left out, as many")
-    parser.add_argument("--batch", type=int, default=32, help="rows a step of our arms")
-    parser.add_argument("--micro", type=int, default=None, help="rows at once of our arms; left out, what fits")
-    parser.add_argument("--trl-batch", type=int, default=16, help="rows a step of TRL's best")
-    parser.add_argument("--rank", type=int, default=None, help="left out, 16 for DPO and 64 for SFT")
+    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated: " + ",".join(ARMS))
+    parser.add_argument(
+        "--pairs", type=int, default=128, help="pairs or examples of the plugin's arms and of TRL's best"
+    )
+    parser.add_argument(
+        "--slow-pairs", type=int, default=None, help="pairs or examples of TRL's defaults; the same number if left out"
+    )
+    parser.add_argument("--batch", type=int, default=32, help="rows per step of the plugin's arms")
+    parser.add_argument(
+        "--micro", type=int, default=None, help="rows at once of the plugin's arms; as many as fit if left out"
+    )
+    parser.add_argument("--trl-batch", type=int, default=16, help="rows per step of TRL's best")
+    parser.add_argument(
+        "--rank", type=int, default=None, help="rank of the adapter; 16 for DPO and 64 for SFT if left out"
+    )
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--full", action="store_true", help="full fine-tuning in place of an adapter")
     parser.add_argument("--adapter-dtype", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--checkpointing", choices=["auto", "on", "off"], default="auto")
     parser.add_argument("--quantization", choices=["none", "4bit"], default="none")
-    parser.add_argument("--memory-cap", type=float, default=None, help="GB of GPU memory that may be used")
+    parser.add_argument("--memory-cap", type=float, default=None, help="usable GPU memory in GB")
     options = parser.parse_args(arguments)
     for arm in options.arms.split(","):
         if arm not in ARMS:

@@ -121,7 +121,7 @@ def _collators() -> tuple[type[Any], type[Any]]:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    class Preferences(DataCollatorForPreference):  # type: ignore[misc]  # TRL has no types
+    class PackedDpoCollator(DataCollatorForPreference):  # type: ignore[misc]  # TRL has no types
         def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
             batch = dict(super().torch_call(examples))
             lengths = [
@@ -132,13 +132,13 @@ def _collators() -> tuple[type[Any], type[Any]]:
             batch["packing"] = plan(lengths, batch["input_ids"].shape[1], shared)
             return batch
 
-    class Answers(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL has no types
+    class PackedSftCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL has no types
         def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
             batch = dict(super().torch_call(examples))
             batch["packing"] = plan([len(row["input_ids"]) for row in examples], batch["input_ids"].shape[1])
             return batch
 
-    return Answers, Preferences
+    return PackedSftCollator, PackedDpoCollator
 
 
 def is_packed(collator: Any) -> bool:

@@ -45,10 +45,10 @@ def sft_trainer() -> type[Any]:
     """Return ``trl.SFTTrainer`` without its telemetry."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class Trainer(_TrainerChanges, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+    class StudentSftTrainer(_TrainerChanges, SFTTrainer):  # type: ignore[misc]  # TRL has no types
         """See ``_TrainerChanges``."""
 
-    return Trainer
+    return StudentSftTrainer
 
 
 @cache
@@ -56,7 +56,7 @@ def dpo_trainer() -> type[Any]:
     """Return ``trl.DPOTrainer`` for tokenised rows, with a reference that is computed once, before training."""
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    class Trainer(_TrainerChanges, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+    class StudentDpoTrainer(_TrainerChanges, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         def __init__(self, *arguments: Any, **options: Any) -> None:
             with _no_fingerprint():
                 super().__init__(*arguments, **options)
@@ -73,7 +73,7 @@ def dpo_trainer() -> type[Any]:
             """Compute what TRL does, without its cache file: a training may write into its output only."""
             return add_reference_logps(self, dataset, batch_size)
 
-    return Trainer
+    return StudentDpoTrainer
 
 
 @contextmanager
