@@ -1,12 +1,14 @@
 """The student: any causal language model on transformers, TRL and PEFT, with Phi-2 as the default.
 
-This module only answers pluggy; the work is in four packages, imported when a hook is called, and they import torch
-inside functions. So the plugin costs nothing at start-up.
+This module only implements the hooks. The work is done by the packages below, which are imported when a hook is called
+and import torch inside functions. So loading the plugin costs nothing. Each package imports only those below it:
 
-    models      on disk and in memory: found, loaded, asked in one chat template, quantised, saved
-    generation  candidates, demonstrations and judgements, by one engine on a CPU and another on a GPU
-    training    SFT and DPO by TRL's own trainers, packed beneath them
-    processes   several devices: processes that train together, and those that answer
+    training    SFT and DPO by TRL's own trainers, on packed batches, in one process or several
+    generation  candidates, demonstrations and judgements, by one engine on a GPU and another elsewhere
+    processes   what all child processes share
+    models      models on disk and in memory: found, loaded, templated, quantised, saved
+    attention   attention over packed sequences, and fused activations
+    devices     the device of a model, and how several processes share work
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 
 @hookimpl
 def describe() -> PluginInfo:
-    """One line of help, the settings, and Phi-2 as a named model."""
+    """Return the plugin's description: its alias, its settings, and Phi-2 as a named model."""
     return PluginInfo(
         help="A causal language model on this machine (default: Phi-2): samples, judges itself, learns by SFT and DPO.",
         aliases=("phi2",),
@@ -76,7 +78,7 @@ def _convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
 def generate_candidates(
     model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
 ) -> Iterator[Candidate]:
-    """Answer each prompt ``n`` times, in padded batches."""
+    """Answer each prompt ``n`` times."""
     from tutelage_transformers.generation import answering
 
     return answering.candidates(model, prompts, n, sampling, context)
@@ -86,7 +88,7 @@ def generate_candidates(
 def demonstrate(
     model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
 ) -> Iterator[Demonstration]:
-    """Answer each prompt once: a local model may be the teacher, too."""
+    """Answer each prompt once: a local model can be the teacher, too."""
     from tutelage_transformers.generation import answering
 
     return answering.demonstrations(model, prompts, sampling, context)
@@ -96,7 +98,7 @@ def demonstrate(
 def judge(
     model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
 ) -> Iterator[Judgement]:
-    """Score answers by asking the model with the rubric's prompt."""
+    """Score answers by the model's completion of the rubric's prompt."""
     from tutelage_transformers.generation import judging
 
     return judging.judgements(model, items, rubric, samples, sampling, context)
@@ -106,7 +108,7 @@ def judge(
 def evaluate(
     model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
 ) -> Iterator[Verdict]:
-    """Compare two answers by asking the model with a pairwise rubric's prompt."""
+    """Compare two answers by the model's completion of a pairwise rubric's prompt."""
     from tutelage_transformers.generation import judging
 
     return judging.verdicts(model, comparisons, rubric, sampling, context)
@@ -124,7 +126,7 @@ def train_step(
 
 @hookimpl
 def release(model: Model) -> None:
-    """Forget the weights of this model, where they are the ones that are loaded."""
-    from tutelage_transformers.generation import asking
+    """Free the memory of this model, if it is the one that is loaded."""
+    from tutelage_transformers.generation import dispatch
 
-    asking.release(model)
+    dispatch.release(model)

@@ -1,4 +1,4 @@
-"""For ``tutelage doctor``: whether the libraries, the device and the weights are there."""
+"""The check for ``tutelage doctor``: libraries, device, weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GIB = 2**30
 
 
 def check(settings: TransformersSettings | None, name: str) -> Iterator[Finding]:
-    """Look at what generation and training need. Asks the hub one free question where the weights are not here."""
+    """Check what generation and training need; asks the hub one free question if the weights are not here."""
     try:
         finding.require(*_PACKAGES)
     except TutelageError as error:
@@ -34,7 +34,7 @@ def check(settings: TransformersSettings | None, name: str) -> Iterator[Finding]
 
 
 def _tokenizer(settings: TransformersSettings | None, name: str) -> Iterator[Finding]:
-    """Whether answers can end, and how much the model sees at once; nothing of a model that must be downloaded yet."""
+    """Report whether completions can end, and the model's context; nothing for a model that is not downloaded yet."""
     try:
         counts = count_tokens(settings, name, [], download=False)
     except TutelageError as error:

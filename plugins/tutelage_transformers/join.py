@@ -1,8 +1,8 @@
-"""Trainings on several machines: ``python -m tutelage_transformers.join RUN CONFIG`` on each further one.
+"""Trainings on several machines: run ``python -m tutelage_transformers.join RUN CONFIG`` on each further machine.
 
 The first machine runs ``tutelage run`` with an accelerate config of machine rank 0. This program waits for the
-trainings of that run, whose folder all machines must see under one path, and takes part in each with ``CONFIG``, which
-is the same but for its machine rank. It ends with Ctrl-C.
+trainings of that run and takes part in each. All machines must see the run's folder under the same path. ``CONFIG`` is
+the same config with this machine's rank. The program ends with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _POLL_SECONDS = 1.0
 
 
 def main() -> None:
-    """Take part until the user ends it."""
+    """Take part in trainings until the user stops the program."""
     arguments = argparse.ArgumentParser(
         prog="python -m tutelage_transformers.join", description="Take part in trainings."
     )
-    arguments.add_argument("run", type=Path, help="The run's folder, which may not be there yet.")
+    arguments.add_argument("run", type=Path, help="The run's folder, which may not exist yet.")
     arguments.add_argument("config", help="The accelerate config of this machine.")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     try:
-        take_part(given.run.resolve(), accelerate(given.config))
+        take_part(options.run.resolve(), accelerate(options.config))
     except InputError as error:
         arguments.error(str(error))
     except KeyboardInterrupt:
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def take_part(run: Path, launcher: list[str]) -> None:
-    """Start this machine's processes for each training that the run asks for."""
+    """Start this machine's processes for each training of the run. Does not return."""
     joined: set[Path] = set()
     print(f"waiting for trainings of {run}; Ctrl-C ends", flush=True)
     while True:

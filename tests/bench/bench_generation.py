@@ -1,12 +1,12 @@
-"""Tokens a second of generation: the engine, ``generate`` one by one, and ``generate`` at its best static batch.
+"""Tokens per second of generation: the engine, ``generate`` one by one, and ``generate`` with its best static batch.
 
     python tests/bench/bench_generation.py                       # the embedded student's size, on this machine
     python tests/bench/bench_generation.py --size phi-2          # random weights of Phi-2's size, on a GPU
     python tests/bench/bench_generation.py --arms engine,judging --size phi-2
 
-All sample at temperature 0.7 and top-p 0.9 from the same prompts; counted are the tokens that are kept, up to the end
-token. ``full`` are replies that all run to the limit; ``judging`` are judgements of 100 tokens under a rubric of 400.
-The first line is the device's name; the last is everything as JSON.
+All arms sample at temperature 0.7 and top-p 0.9 from the same prompts. Counted are the tokens of the completions, up to
+and including the stop token. In the ``full`` arms all completions reach the limit; in ``judging`` they are judgements
+of 100 tokens under a rubric of 400. The first line is the device's name; the last is everything as JSON.
 """
 
 from __future__ import annotations
@@ -21,52 +21,52 @@ import random_student
 from attrs import frozen
 
 from tutelage.records import Sampling
-from tutelage_transformers.generation.engine import end_tokens, generate
-from tutelage_transformers.generation.memory import MOST_ROWS, bytes_per_token
-from tutelage_transformers.models.chat import ensure_chat, question
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.generation.engine import generate, stop_tokens
+from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_per_token
+from tutelage_transformers.models.chat import ensure_chat, user_prompt
+from tutelage_transformers.models.loading import LoadedModel
 
 ARMS = ("one-by-one", "static", "full-static", "engine", "full-engine", "judging")
-"""In the order in which they run: all share one student, whose attention the engine replaces."""
+"""In the order in which they run: all arms share one student, whose attention the engine replaces."""
 LENGTHS = {"embedded": (8, 16, 32), "phi-2": (16, 116, 256)}
-"""Words of a prompt, from and to (the template adds four), and new tokens at most."""
+"""Minimum and maximum number of words of a prompt (the template adds four), and the limit of new tokens."""
 
 JUDGED = {"embedded": (60, 32), "phi-2": (400, 250)}
-"""Words of the rubric, and of a judged answer at most."""
+"""Number of words of the rubric, and maximum number of words of a judged answer."""
 
 
 @frozen
 class Speed:
-    """What one arm did."""
+    """The result of one arm."""
 
     seconds: float
     kept: int
-    replies: int
+    completions: int
     warm_up: float = 0.0
-    """Seconds before the clock started: capturing or compiling."""
+    """Seconds of capturing or compiling, before the time is measured."""
     traffic: int = 0
-    """Bytes that have to be read: the weights once a step of all rows, and each row's keys and values once a token."""
+    """Bytes that have to be read: the weights once per step, the keys and values of a sequence once per token."""
 
     @property
     def rate(self) -> float:
-        """Kept tokens a second."""
+        """Kept tokens per second."""
         return self.kept / self.seconds
 
 
-def student(size: str, device: str, end_bias: float | None = None) -> Loaded:
-    """A random student, ready to answer."""
+def student(size: str, device: str, end_bias: float | None = None) -> LoadedModel:
+    """Return a student of random weights, ready for generation."""
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)
     model = random_student.build(size, end_bias, device)
     model.set_attn_implementation("sdpa" if device.startswith("cuda") else "eager")
     for config in (model.config, model.generation_config):
         config.pad_token_id = tokenizer.pad_token_id
-    return Loaded(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
-def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
-    """Through ``tutelage_transformers.generation.engine``, after a short warm-up of its own."""
-    rows = batch_size or MOST_ROWS
+def by_engine(loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
+    """Measure ``tutelage_transformers.generation.engine``, after a short warm-up of its own."""
+    rows = batch_size or MAX_SEQUENCES
     started = time.perf_counter()
     _engine(loaded, prompts[: max(1, rows // n)], n, _with_limit(sampling, 2), batch_size)
     warm_up = time.perf_counter() - started
@@ -78,14 +78,14 @@ def by_engine(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, ba
 
 
 def _engine(
-    loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None
+    loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None
 ) -> list[tuple[int, int]]:
-    """Which prompt each reply answers, and how many tokens it has."""
-    replies = (reply for batch in generate(loaded, prompts, n, sampling, batch_size) for reply in batch)
-    return [(reply.prompt, reply.tokens + reply.ended) for reply in replies]
+    """Return the index of the prompt and the number of tokens of each completion."""
+    completions = (completion for batch in generate(loaded, prompts, n, sampling, batch_size) for completion in batch)
+    return [(completion.prompt, completion.tokens + completion.ended) for completion in completions]
 
 
-def _traffic(loaded: Loaded, prompts: list[str], written: list[tuple[int, int]], rows: int) -> int:
+def _traffic(loaded: LoadedModel, prompts: list[str], written: list[tuple[int, int]], rows: int) -> int:
     lengths = [len(ids) for ids in loaded.tokenizer(prompts, add_special_tokens=False).input_ids]
     steps = sum(count for _, count in written) / min(rows, len(written))
     tokens = sum(lengths[prompt] * count + count * (count - 1) // 2 for prompt, count in written)
@@ -93,7 +93,7 @@ def _traffic(loaded: Loaded, prompts: list[str], written: list[tuple[int, int]],
 
 
 def copy_bandwidth(device: str) -> float:
-    """Bytes a second of a copy within the device's memory, read and written counted."""
+    """Return the bytes per second, read and written, of a copy within the device's memory."""
     import torch
 
     source = torch.ones(2**28, dtype=torch.float32, device=device)
@@ -111,8 +111,10 @@ def _with_limit(sampling: Sampling, new_tokens: int) -> Sampling:
     return Sampling(sampling.temperature, sampling.top_p, new_tokens, sampling.seed)
 
 
-def by_generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, batch_size: int, static: bool) -> Speed:
-    """Through transformers' ``generate``; ``static`` compiles a static cache, so all batches have one shape."""
+def by_generate(
+    loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int, static: bool
+) -> Speed:
+    """Measure transformers' ``generate``; ``static`` compiles a static cache, so all batches have one shape."""
     at_once = max(1, batch_size // n)
     prompts = sorted(prompts, key=len)
     if static:
@@ -132,7 +134,9 @@ def by_generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, 
     return Speed(time.perf_counter() - started, kept, len(prompts) * n, warm_up)
 
 
-def _generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, length: int | None, static: bool) -> int:
+def _generate(
+    loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, length: int | None, static: bool
+) -> int:
     import torch
 
     inputs = loaded.tokenizer(
@@ -155,16 +159,16 @@ def _generate(loaded: Loaded, prompts: list[str], n: int, sampling: Sampling, le
             cache_implementation="static" if static else None,
         )
     rows = output[:, inputs.input_ids.shape[1] :].tolist()
-    return kept_tokens(rows, end_tokens(loaded))
+    return kept_tokens(rows, stop_tokens(loaded))
 
 
-def kept_tokens(rows: list[list[int]], ends: frozenset[int]) -> int:
-    """Tokens up to and with the first end token of each row."""
-    return sum(next((place + 1 for place, token in enumerate(row) if token in ends), len(row)) for row in rows)
+def kept_tokens(rows: list[list[int]], stops: frozenset[int]) -> int:
+    """Return the number of tokens up to and including the first stop token of each row."""
+    return sum(next((index + 1 for index, token in enumerate(row) if token in stops), len(row)) for row in rows)
 
 
 def judge_prompts(size: str, count: int) -> list[str]:
-    """A rubric, then a task and an answer to it; four answers a task."""
+    """Return prompts of a rubric, a task and an answer to it; four answers per task."""
     rubric_words, most = JUDGED[size]
     (rubric,) = random_student.texts(size, 1, rubric_words, rubric_words, seed=1)
     tasks = random_student.texts(size, -(-count // 4), *LENGTHS[size][:2])
@@ -172,19 +176,19 @@ def judge_prompts(size: str, count: int) -> list[str]:
     return [f"{rubric} {tasks[number // 4]} {answer}" for number, answer in enumerate(answers)]
 
 
-def measure(arm: str, loaded: Loaded, options: argparse.Namespace) -> Speed:
+def measure(arm: str, loaded: LoadedModel, options: argparse.Namespace) -> Speed:
     """Run one arm."""
     size, on_gpu = options.size, options.device.startswith("cuda")
     full = arm.startswith("full") or arm == "judging"
     loaded.model.lm_head.bias.data[0] = random_student.NEVER if full else random_student.END_BIAS[size]
     shortest, longest, limit = LENGTHS[size]
     prompts = [
-        question(loaded.tokenizer, text) for text in random_student.texts(size, options.prompts, shortest, longest)
+        user_prompt(loaded.tokenizer, text) for text in random_student.texts(size, options.prompts, shortest, longest)
     ]
     sampling = Sampling(0.7, 0.9, limit, 0)
     if arm == "judging":
         asked = judge_prompts(size, options.prompts * options.samples)
-        prompts = [question(loaded.tokenizer, text) for text in asked]
+        prompts = [user_prompt(loaded.tokenizer, text) for text in asked]
         return by_engine(loaded, prompts, 1, _with_limit(sampling, 100), options.batch_size)
     if arm == "one-by-one":
         return by_generate(loaded, prompts[: options.alone], 1, sampling, 1, static=False)
@@ -195,19 +199,19 @@ def measure(arm: str, loaded: Loaded, options: argparse.Namespace) -> Speed:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the arms, print each one's speed and its ratio to the others."""
+    """Measure the arms, print the speed of each and its ratio to the others."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=sorted(random_student.SIZES), default="embedded")
+    parser.add_argument("--size", choices=sorted(LENGTHS), default="embedded")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--arms", default="one-by-one,static,engine", help="of " + ",".join(ARMS))
+    parser.add_argument("--arms", default="one-by-one,static,engine", help="comma-separated: " + ",".join(ARMS))
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=None, help="rows at once of the engine")
-    parser.add_argument("--static-size", type=int, default=512, help="rows at once of generate")
-    parser.add_argument("--static-batches", type=int, default=4, help="batches of generate that are timed, on a GPU")
-    parser.add_argument("--alone", type=int, default=8, help="prompts that generate answers one by one")
+    parser.add_argument("--batch-size", type=int, default=None, help="sequences at once in the engine")
+    parser.add_argument("--static-size", type=int, default=512, help="sequences at once in generate")
+    parser.add_argument("--static-batches", type=int, default=4, help="batches of generate that are measured, on a GPU")
+    parser.add_argument("--alone", type=int, default=8, help="prompts that generate completes one by one")
     options = parser.parse_args(arguments)
     print(torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{torch.get_num_threads()} threads")
     chosen = options.arms.split(",")
@@ -220,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     for arm in sorted(chosen, key=ARMS.index):
         speed = results[arm] = measure(arm, loaded, options)
         print(
-            f"{arm:12} {speed.replies:6} replies {speed.kept:9,} tokens {speed.seconds:8.2f} s "
+            f"{arm:12} {speed.completions:6} completions {speed.kept:9,} tokens {speed.seconds:8.2f} s "
             f"{speed.rate:10,.1f} tokens/s (warm-up {speed.warm_up:.1f} s{_share(speed, bandwidth)})",
             flush=True,
         )
@@ -231,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _share(speed: Speed, bandwidth: float) -> str:
-    """How near the arm came to the time that reading takes, where every key and value is read for each row alone."""
+    """Return the speed as a share of the limit by memory, which is the time of reading ``traffic``."""
     return f", {speed.traffic / bandwidth / speed.seconds:.0%} of the limit by memory" if speed.traffic else ""
 
 

@@ -1,12 +1,13 @@
 """One whole self-reward iteration by ``tutelage run``, with a student of random weights: seconds of every step.
 
-    python tests/bench/bench_iteration.py --size phi-2 --folder /tmp/iteration       # on a GPU
-    python tests/bench/bench_iteration.py --size small --folder /tmp/iteration --prompts 20
+python tests/bench/bench_iteration.py --size phi-2 --folder /tmp/iteration       # on a GPU python
+tests/bench/bench_iteration.py --size small --folder /tmp/iteration --prompts 20
 
-Fresh prompts, four candidates of each, judgements of them all, pairs, DPO. M1 learns from a few random examples, for
-there has to be one. Random weights write no tasks and no scores, so two parsers have stand-ins: a reply is cut into
-prompts of 20 to 120 words, and a judgement's score follows from a hash of it. Lengths are what the weights give: the
-end token has a bias (``random_student``), which ends replies geometrically. Nothing else differs from a user's run.
+The steps are fresh prompts, four candidates of each, a judgement of each candidate, pairs, and DPO. M1 is trained on a
+few random examples, because a run needs an M1. Random weights write neither tasks nor scores, so two parsers are
+replaced: a completion is divided into prompts of 20 to 120 words, and a judgement's score is a hash of its text. The
+lengths follow from the weights: a bias of the stop token (``random_student``) ends completions geometrically.
+Everything else is as in a user's run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PROMPT_WORDS = (20, 116)
 
 
 def read_prompts(listing: prompting.Listing, reply: str, cut: bool) -> prompting.ParsedListing:
-    """In place of ``Listing.read``: the reply's words, cut into prompts."""
+    """Replace ``Listing.read``: divide the words of the completion into prompts."""
     words, prompts = reply.split(), []
     choice = random.Random(reply)
     while len(words) >= PROMPT_WORDS[0]:
@@ -41,12 +42,12 @@ def read_prompts(listing: prompting.Listing, reply: str, cut: bool) -> prompting
 
 
 def read_score(reply: str, rubric: Rubric) -> judging.ParsedScore:
-    """In place of ``parse_score``: a score of 0 to 5 that follows from the reply."""
+    """Replace ``parse_score``: return a score of 0 to 5 that depends on the completion."""
     return judging.ParsedScore(float(hashlib.sha256(reply.encode()).digest()[0] % 6), "")
 
 
 def write_inputs(folder: Path, options: argparse.Namespace) -> Path:
-    """The student, its examples and the recipe."""
+    """Write the student, its examples and the recipe."""
     student = random_student.write(folder / "student", options.size, options.device)
     questions = random_student.texts(options.size, 64, *PROMPT_WORDS)
     answers = random_student.texts(options.size, 64, 30, 250, seed=1)
@@ -83,16 +84,16 @@ chunk: {options.prompts}
 
 
 def main() -> None:
-    """Write the inputs, run, and print what each step took."""
+    """Write the inputs, run, and print the seconds of each step."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=sorted(random_student.SIZES), default="small")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--folder", type=Path, required=True, help="for the student and the run")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the student and the run")
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--judge-tokens", type=int, default=100)
-    parser.add_argument("--batch-size", type=int, default=16, help="pairs a step")
+    parser.add_argument("--batch-size", type=int, default=16, help="pairs per step")
     parser.add_argument("--adapter-dtype", default="bfloat16")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

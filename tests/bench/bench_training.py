@@ -1,15 +1,16 @@
-"""Real tokens a second of DPO and SFT: packed beneath TRL, TRL as it comes, and TRL with its best settings.
+"""Real tokens per second of DPO and SFT: packed below TRL, TRL with its defaults, and TRL with its best settings.
 
     python tests/bench/bench_training.py                                   # the embedded student's size, all arms
     python tests/bench/bench_training.py --size phi-2 --arms dpo-packed,dpo-best --pairs 1000 --slow-pairs 256
     python tests/bench/bench_training.py --size phi-2 --arms sft-packed --memory-cap 16 --quantization 4bit
 
-Weights are random and pairs ragged: prompts of 20 to 120 tokens, answers of 30 to 256. Each arm starts from a model of
-its own and is timed from its trainer's construction, the reference's pass included, after two steps with a model of two
-layers have loaded the kernels. Tokens are those that TRL counts: a pair's prompt twice, no padding. ``default`` and
-``best`` arms are stock TRL and PEFT with this adapter's rank and dropout; ``best`` takes this adapter's dtype too,
-``--trl-batch`` rows, the reference once before training and no gradient checkpointing. TFLOP/s count two operations a
-weight and token forward, two backward to the activations, two more for weights that learn, two for a reference.
+Weights are random and pairs have different lengths: prompts of 20 to 120 tokens, answers of 30 to 256. Each arm starts
+from a model of its own. Its time starts with the construction of its trainer and includes the reference's pass. Before,
+two steps with a model of two layers load the kernels. Counted are TRL's tokens: a pair's prompt twice, no padding.
+``default`` and ``best`` arms are stock TRL and PEFT with this adapter's rank and dropout. ``best`` also has this
+adapter's dtype, ``--trl-batch`` rows, the reference once before training and no gradient checkpointing. TFLOP/s count,
+per weight and token, two operations forward, two backward to the activations, two more for weights that are trained,
+and two for a reference.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from tutelage.files.trl_format import message, supervised_row
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_transformers.models import quantizing
 from tutelage_transformers.models.chat import ensure_chat
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, fitting
@@ -52,7 +53,8 @@ ARMS = (
 )
 OURS = ("packed", "padded")
 LENGTHS = {"embedded": ((4, 24), (6, 50)), "phi-2": ((18, 118), (29, 255))}
-"""Words of a prompt and of an answer, from and to; the template adds two to a prompt and the end token to an answer."""
+"""Minimum and maximum number of words of a prompt and of an answer. The template adds two tokens to a prompt and the
+end token to an answer."""
 PEAK_TFLOPS = 795
 """Measured for a bf16 matrix product on an H200."""
 GIB = 2**30
@@ -60,31 +62,31 @@ GIB = 2**30
 
 @frozen
 class Result:
-    """What one arm did."""
+    """The result of one arm."""
 
     tokens: int
-    """Real ones."""
+    """Number of real tokens."""
     seconds: float
     before: float
-    """Seconds of them until the first step: preparation and, for DPO, the reference."""
+    """Seconds before the first step: preparation and, for DPO, the reference."""
     tflops: float
     peak_gib: float
-    """Most that torch had taken from the GPU."""
+    """Maximum of the GPU memory that torch had reserved."""
     rows: int
-    """That the device held at once."""
+    """Number of rows that the device held at once."""
     checkpointing: bool
     estimate_gib: float
-    """What ``fitting`` expected of one of our arms."""
+    """The estimate of ``fitting``, for the plugin's own arms."""
     loss: float
 
     @property
     def rate(self) -> float:
-        """Real tokens a second."""
+        """Real tokens per second."""
         return self.tokens / self.seconds
 
 
 def write_pairs(file: Path, size: str, count: int, kind: str, seed: int = 0) -> Path:
-    """Random examples of ragged lengths."""
+    """Write random examples of different lengths."""
     draw = random.Random(seed)
     words = random_student.words(size)
     prompts, answers = LENGTHS[size]
@@ -104,8 +106,8 @@ def write_pairs(file: Path, size: str, count: int, kind: str, seed: int = 0) -> 
     return file
 
 
-def student(size: str, options: argparse.Namespace) -> Loaded:
-    """A random student, ready to learn."""
+def student(size: str, options: argparse.Namespace) -> LoadedModel:
+    """Return a student of random weights, ready for training."""
     if options.quantization != "none":
         with tempfile.TemporaryDirectory() as folder:
             random_student.write(Path(folder), size, options.device)
@@ -118,11 +120,11 @@ def student(size: str, options: argparse.Namespace) -> Loaded:
         config.pad_token_id = tokenizer.pad_token_id
     if options.full:
         model.float()
-    return Loaded(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
 def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettings:
-    """The plugin's settings for our arms."""
+    """Return the settings of the plugin's own arms."""
     return TransformersSettings(
         device="auto" if options.device == "cuda" else options.device,
         packing=packed,
@@ -133,22 +135,26 @@ def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettin
 
 
 def objective_of(kind: str, options: argparse.Namespace) -> Objective:
-    """The paper's, for one epoch."""
+    """Return the paper's objective, for one epoch."""
     rank = options.rank or (64 if kind == "sft" else 16)
     lora = None if options.full else Lora(r=rank, alpha=2 * rank, dropout=options.dropout)
     objective = Sft if kind == "sft" else Dpo
     return objective(epochs=1, batch_size=options.batch, micro_batch_size=options.micro, lora=lora)
 
 
-def our_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, packed: bool) -> Any:
-    """As ``train_step`` makes it."""
+def our_trainer(
+    kind: str, loaded: LoadedModel, file: Path, output: Path, options: argparse.Namespace, packed: bool
+) -> Any:
+    """Return the trainer that ``train_step`` builds."""
     objective, settings = objective_of(kind, options), settings_of(options, packed)
     request = TrainingRequest(Model("transformers"), None, objective, file, output, output, settings)
     return build(request, loaded, None, output, Context())
 
 
-def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: argparse.Namespace, arm: str) -> Any:
-    """TRL's own class on the same texts."""
+def stock_trainer(
+    kind: str, loaded: LoadedModel, file: Path, output: Path, options: argparse.Namespace, arm: str
+) -> Any:
+    """Return TRL's own trainer on the same texts."""
     from datasets import Dataset, disable_caching, disable_progress_bars
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -168,7 +174,7 @@ def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: 
     trainer, config = (SFTTrainer, SFTConfig) if kind == "sft" else (DPOTrainer, DPOConfig)
     if kind == "dpo":
         disable_dropout(loaded.model)
-        common |= {"disable_dropout": False}  # of the adapter, which trains with its dropout in all arms
+        common |= {"disable_dropout": False}  # that of the adapter, which trains with its dropout in all arms
     made = trainer(
         loaded.model,
         args=config(str(output), **common),
@@ -182,7 +188,7 @@ def stock_trainer(kind: str, loaded: Loaded, file: Path, output: Path, options: 
 
 
 def stock_adapter(kind: str, options: argparse.Namespace) -> Any:
-    """PEFT's configuration of our adapter, or None."""
+    """Return PEFT's configuration of the same adapter, or None."""
     from peft import LoraConfig
 
     lora = objective_of(kind, options).lora
@@ -193,7 +199,7 @@ def stock_adapter(kind: str, options: argparse.Namespace) -> Any:
 
 
 def measure(arm: str, size: str, pairs: int, options: argparse.Namespace) -> Result:
-    """Train one arm from a fresh model."""
+    """Train one arm from a new model."""
     kind, way = arm.split("-", 1)
     with tempfile.TemporaryDirectory() as folder, quiet(), emptied(options.device):
         file = write_pairs(Path(folder) / "examples.jsonl", options.size, pairs, kind)
@@ -227,32 +233,32 @@ def measure(arm: str, size: str, pairs: int, options: argparse.Namespace) -> Res
 
 
 def estimate(kind: str, way: str, model: Any, rows: list[dict[str, list[int]]], options: argparse.Namespace) -> int:
-    """Bytes that ``fitting`` expects of one of our arms; 0 for others."""
+    """Return the bytes that ``fitting`` estimates for one of the plugin's own arms; 0 for others."""
     if way not in OURS:
         return 0
     packed = way == "packed"
     objective = objective_of(kind, options)
     lengths = sorted((tokens_held(row, packed) for row in rows), reverse=True)
-    division = fitting.fit(objective, model, lengths, packed, settings_of(options, packed))
+    division = fitting.divide_step(objective, model, lengths, packed, settings_of(options, packed))
     held = sum(lengths[: division.rows])
     return fitting.training_bytes(objective, model, held, packed, division.checkpointing)
 
 
 def real_tokens(row: dict[str, list[int]]) -> int:
-    """Without padding, a pair's prompt twice."""
+    """Return the number of tokens without padding, a pair's prompt counted twice."""
     if "input_ids" in row:
         return len(row["input_ids"])
     return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
 def operations(kind: str, full: bool) -> int:
-    """For each weight and token."""
+    """Return the number of operations per weight and token."""
     return (6 if full else 4) + (2 if kind == "dpo" else 0)
 
 
 @contextmanager
 def emptied(device: str) -> Iterator[None]:
-    """Free the device's memory at the end, whatever happens."""
+    """Free the device's memory at the end."""
     try:
         yield
     finally:
@@ -260,7 +266,7 @@ def emptied(device: str) -> Iterator[None]:
 
 
 def forget_peak(device: str) -> None:
-    """Count the peak of memory from here on."""
+    """Free unused memory and count the peak from here on."""
     import torch
 
     gc.collect()
@@ -278,14 +284,14 @@ def synchronize(device: str) -> None:
 
 
 def peak(device: str) -> int:
-    """Most bytes of the GPU that torch has held since ``forget_peak``."""
+    """Return the maximum of the bytes that torch has reserved on the GPU since ``forget_peak``."""
     import torch
 
     return torch.cuda.max_memory_reserved() if device.startswith("cuda") else 0
 
 
 def warm_up(arm: str, options: argparse.Namespace) -> None:
-    """Two steps of a model of the same width and two layers."""
+    """Train two steps with a model of the same width and two layers."""
     short = random_student.SIZES[options.size] | {"num_hidden_layers": 2}
     random_student.SIZES["warm-up"] = short
     random_student.END_BIAS["warm-up"] = 0.0
@@ -293,25 +299,33 @@ def warm_up(arm: str, options: argparse.Namespace) -> None:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line, or ``arguments`` in its place."""
+    """Parse the command line, or ``arguments`` in its place."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=sorted(LENGTHS), default="embedded")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--arms", default=",".join(ARMS), help="of " + ",".join(ARMS))
-    parser.add_argument("--pairs", type=int, default=128, help="pairs or examples of our arms and of TRL's best")
-    parser.add_argument("--slow-pairs", type=int, default=None, help="of TRL as it comes; left out, as many")
-    parser.add_argument("--batch", type=int, default=32, help="rows a step of our arms")
-    parser.add_argument("--micro", type=int, default=None, help="rows at once of our arms; left out, what fits")
-    parser.add_argument("--trl-batch", type=int, default=16, help="rows a step of TRL's best")
-    parser.add_argument("--rank", type=int, default=None, help="left out, 16 for DPO and 64 for SFT")
+    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated: " + ",".join(ARMS))
+    parser.add_argument(
+        "--pairs", type=int, default=128, help="pairs or examples of the plugin's arms and of TRL's best"
+    )
+    parser.add_argument(
+        "--slow-pairs", type=int, default=None, help="pairs or examples of TRL's defaults; the same number if left out"
+    )
+    parser.add_argument("--batch", type=int, default=32, help="rows per step of the plugin's arms")
+    parser.add_argument(
+        "--micro", type=int, default=None, help="rows at once of the plugin's arms; as many as fit if left out"
+    )
+    parser.add_argument("--trl-batch", type=int, default=16, help="rows per step of TRL's best")
+    parser.add_argument(
+        "--rank", type=int, default=None, help="rank of the adapter; 16 for DPO and 64 for SFT if left out"
+    )
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--full", action="store_true", help="full fine-tuning in place of an adapter")
     parser.add_argument("--adapter-dtype", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--checkpointing", choices=["auto", "on", "off"], default="auto")
     parser.add_argument("--quantization", choices=["none", "4bit"], default="none")
-    parser.add_argument("--memory-cap", type=float, default=None, help="GB of GPU memory that may be used")
+    parser.add_argument("--memory-cap", type=float, default=None, help="usable GPU memory in GB")
     options = parser.parse_args(arguments)
     for arm in options.arms.split(","):
         if arm not in ARMS:
@@ -323,7 +337,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the arms, print each one's speed and the ratios, and everything as JSON."""
+    """Measure the arms, print the speed of each and the ratios, and everything as JSON."""
     import torch
 
     options = parsed(arguments)

@@ -1,4 +1,4 @@
-"""Students of random weights for the benchmarks: speed does not depend on what the weights say."""
+"""Students of random weights for the benchmarks: the speed does not depend on the values of the weights."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ SIZES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 2048,
     },
 }
-"""The embedded student's, Phi-2's (2.78 billion parameters), and one with which to try a benchmark."""
+"""The sizes of the embedded student, of Phi-2 (2.78 billion parameters), and a small one for trying a benchmark."""
 END_BIAS = {"embedded": 2.7, "phi-2": 4.2, "small": 1.4}
-"""Added to the end token's logit. At temperature 0.7 and top-p 0.9, replies end after 10 tokens or so; for Phi-2 after
-120 of 256 on average, geometrically, every sixth not at all."""
+"""Added to the logit of the stop token. At temperature 0.7 and top-p 0.9 completions then end after about 10 tokens,
+for Phi-2 after 120 of 256 on average, with a geometric distribution, and one in six not at all."""
 NEVER = -1e4
-"""An end bias with which no reply ends before its limit."""
+"""A bias with which no completion ends before its limit."""
 
 
 def write(folder: Path, size: str, device: str, end_bias: float | None = None) -> Path:
-    """Write a student with its tokenizer into ``folder``; ``end_bias`` of None is the size's own."""
+    """Write a student with its tokenizer into ``folder``. If ``end_bias`` is None, it is that of the size."""
     build(size, end_bias, device).save_pretrained(folder)
     tokenizer(size).save_pretrained(folder)
     return folder
 
 
 def build(size: str, end_bias: float | None, device: str) -> Any:
-    """The weights alone, in bfloat16 on a GPU and in float32 on a CPU."""
+    """Return the model alone, in bfloat16 on a GPU and in float32 on a CPU."""
     import torch
     from transformers import PhiConfig, PhiForCausalLM
 
@@ -69,9 +69,9 @@ def build(size: str, end_bias: float | None, device: str) -> Any:
 
 
 def tokenizer(size: str) -> Any:
-    """A token for each of the student's words, with role markers.
+    """Return a tokenizer with a token for each of the student's words, and role markers.
 
-    English is cut into pieces of four letters, most of them unknown: one and a half a word, about as Phi-2's does.
+    English is divided into pieces of four letters, most of them unknown: about 1.5 tokens per word, as with Phi-2's.
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -87,13 +87,13 @@ def tokenizer(size: str) -> Any:
 
 
 def words(size: str) -> list[str]:
-    """The words that the tokenizer knows, of four letters each."""
+    """Return the words that the tokenizer knows, of four letters each."""
     count = SIZES[size]["vocab_size"] - len(SPECIAL) - 1
     return ["".join(chr(ord("a") + number // 26**place % 26) for place in range(4)) for number in range(count)]
 
 
 def texts(size: str, count: int, shortest: int, longest: int, seed: int = 0) -> list[str]:
-    """Random texts of ``shortest`` to ``longest`` words."""
+    """Return random texts of ``shortest`` to ``longest`` words."""
     choice = random.Random(seed)
     known = words(size)
     return [" ".join(choice.choices(known, k=choice.randint(shortest, longest))) for _ in range(count)]

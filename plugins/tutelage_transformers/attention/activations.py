@@ -1,4 +1,4 @@
-"""One kernel where transformers runs eight: Phi's activation."""
+"""Phi's activation in one kernel instead of eight."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def fuse_activations(model: Any) -> int:
-    """Replace each ``gelu_new`` in ``model`` by the same function as one kernel; returns how many were replaced.
+    """Replace each ``gelu_new`` in ``model`` by the same function in one kernel; returns the number of replacements.
 
-    ``gelu_new`` is the tanh form of GELU (Hendrycks and Gimpel, 2016, section 2), which transformers writes out in
+    ``gelu_new`` is the tanh form of GELU (Hendrycks and Gimpel, 2016, section 2). transformers computes it by
     elementary operations, each of which reads and writes the widest tensor of a layer. torch has it as
     ``gelu(approximate="tanh")``. The two differ by rounding alone: below 1e-6 in float32.
     """

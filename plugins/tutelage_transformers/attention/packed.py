@@ -1,4 +1,4 @@
-"""Attention of a packed batch: ``segments``, which transformers finds by name through its ``AttentionInterface``."""
+"""Attention of a packed batch, which transformers finds by its name through ``AttentionInterface``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "tutelage_packed"
 
 
 def register() -> None:
-    """Tell transformers of this attention. To do so again changes nothing."""
+    """Register this attention with transformers. Calling it again changes nothing."""
     from transformers.modeling_utils import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
@@ -30,15 +30,15 @@ def attend(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Any, None]:
-    """Attention in the form that transformers asks for; ``packing`` is what ``packing.plan`` made.
+    """Implement transformers' attention interface; ``packing`` is the result of ``packing.plan``.
 
-    ``query`` is (1, heads, tokens, size), ``key`` and ``value`` have as many heads or a divisor of it; the result is
-    (1, tokens, heads, size). There is no mask: the starts of the sequences are all that is needed.
+    ``query`` is (1, heads, tokens, size). ``key`` and ``value`` have as many heads or a divisor of that number. Returns
+    (1, tokens, heads, size). No mask is needed: the starts of the sequences define it.
     """
     queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
     if "keys" in packing:
         keys, values = (with_prefixes(states, packing) for states in (keys, values))
-    # a float32 rotation makes float32 of what autocast made half; the values are not rotated and tell the true type
+    # a float32 rotation turns autocast's half precision into float32; values are not rotated and keep their type
     queries, keys = queries.to(values.dtype), keys.to(values.dtype)
     attended = segments.attend(
         queries,
@@ -54,7 +54,7 @@ def attend(
 
 
 def with_prefixes(states: Any, packing: Mapping[str, Any]) -> Any:
-    """Keys or values (tokens, heads, size) with each shared prefix repeated before the sequences that continue it."""
+    """Return keys or values (tokens, heads, size) with shared prefixes repeated for every sequence that has one."""
     return _prefixes().apply(states, packing["keys"], packing["own"], packing["copied"])
 
 
@@ -63,7 +63,7 @@ def _prefixes() -> type[Any]:
     import torch
 
     class Prefixes(torch.autograd.Function):  # type: ignore[misc]  # torch is not followed
-        """``index_select`` whose backward adds up, slowly, only what was repeated."""
+        """``index_select`` whose backward pass accumulates only the repeated rows, because accumulating is slow."""
 
         @staticmethod
         def forward(context: Any, states: Any, keys: Any, own: Any, copied: Any) -> Any:

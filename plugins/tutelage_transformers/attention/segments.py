@@ -1,7 +1,7 @@
-"""Causal attention over tokens that lie behind one another, each of which sees its own sequence alone.
+"""Causal attention over concatenated sequences, each of which attends to itself alone.
 
-On a GPU from Ampere on, in half precision, it is ``torch.nn.attention.varlen``; elsewhere it is torch's
-``scaled_dot_product_attention``, sequence by sequence.
+On a GPU of compute capability 8 or higher, in half precision, it is ``torch.nn.attention.varlen``. Elsewhere it is
+torch's ``scaled_dot_product_attention``, sequence by sequence.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 def attend(
     queries: Any, keys: Any, values: Any, starts: Any, key_starts: Any, longest: int, longest_keys: int, scale: float
 ) -> Any:
-    """``queries`` (tokens, heads, size) over ``keys`` and ``values`` (all tokens, as many heads or a divisor, size).
+    """Attend with ``queries`` (tokens, heads, size) over ``keys`` and ``values`` (all tokens, kv_heads, size).
 
-    ``starts`` and ``key_starts`` (sequences + 1,) int32 say where each sequence starts among them, with the end; its
-    last query stands at its last key. Gives the shape of ``queries``.
+    ``kv_heads`` is ``heads`` or a divisor of it. ``starts`` and ``key_starts`` (sequences + 1,) int32 are the starts of
+    the sequences among queries and keys, and the end of the last. The last query of a sequence has the position of its
+    last key. ``longest`` and ``longest_keys`` are the lengths of the longest sequence. Returns the shape of
+    ``queries``.
     """
     group = queries.shape[1] // keys.shape[1]
     if group > 1:
@@ -27,8 +29,8 @@ def attend(
     return _by_sequence(queries, keys, values, starts, key_starts, scale)
 
 
-def hindrance(model: Any) -> str | None:
-    """Why ``attend`` cannot take the place of this model's attention, or None where it computes the same."""
+def unsupported_reason(model: Any) -> str | None:
+    """Return why ``attend`` cannot replace this model's attention, or None if it computes the same."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if not model._supports_attention_backend:
@@ -41,7 +43,7 @@ def hindrance(model: Any) -> str | None:
 
 
 def _has_kernel(values: Any) -> bool:
-    """Flash attention, which is what torch's kernel is, asks for half precision and a GPU of compute capability 8."""
+    """Return whether torch's kernel, which is flash attention, supports the type and the GPU of these values."""
     import torch
 
     return bool(
@@ -55,7 +57,7 @@ def _by_kernel(
     from torch.nn.attention.varlen import varlen_attn
 
     usual = queries.shape[-1] ** -0.5
-    if abs(scale - usual) > 1e-9:  # not every version of torch takes a scale
+    if abs(scale - usual) > 1e-9:  # not every version of torch has a scale argument
         queries = queries * (scale / usual)
     return varlen_attn(
         queries.contiguous(),
@@ -71,7 +73,7 @@ def _by_kernel(
 
 @cache
 def _causal() -> dict[str, Any]:
-    """How this version of torch is told that attention is causal."""
+    """Return the arguments that make attention causal in this version of torch."""
     from torch.nn.attention.varlen import varlen_attn
 
     if "window_size" in inspect.signature(varlen_attn).parameters:
@@ -88,7 +90,7 @@ def _by_sequence(queries: Any, keys: Any, values: Any, starts: Any, key_starts: 
 
 
 def attend_one(query: Any, key: Any, value: Any, scale: float) -> Any:
-    """One sequence: (tokens, heads, size) over (all tokens, heads, size)."""
+    """Attend within one sequence: ``query`` (tokens, heads, size) over keys and values (all tokens, heads, size)."""
     import torch
 
     mask = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device).tril(len(key) - len(query))

@@ -1,1 +1,1 @@
-"""Devices: the one that a model is loaded on, and how several processes share work, each on its own device."""
+"""Devices: which one a model is loaded on, and how several processes share work, each on a device of its own."""

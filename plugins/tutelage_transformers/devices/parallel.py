@@ -1,4 +1,4 @@
-"""How many processes share the work, each on a device of its own, and how these agree."""
+"""How many processes share the work, each on a device of its own, and what each of them does."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tutelage_transformers.settings import TransformersSettings
 
 
 def device_names(settings: TransformersSettings) -> list[str]:
-    """The devices to share work between, one a process: as many as ``settings.processes``, or all visible GPUs.
+    """Return the devices to share work between, one per process: ``settings.processes`` of them, or all visible GPUs.
 
-    Raises ``InputError`` where the settings ask for more than there are, or for several and for one by its name.
+    Raises ``InputError`` if the settings ask for more GPUs than are visible, or for several processes on one named
+    device.
     """
     import torch
 
@@ -42,20 +43,20 @@ def _check_one_device(settings: TransformersSettings, kind: str) -> None:
 
 
 def training_processes(settings: TransformersSettings, batch_size: int) -> int:
-    """How many processes train: each must have as many examples of a step as the others.
+    """Return the number of training processes; each has the same number of examples of a step.
 
-    Left open, that is the greatest number of GPUs that divides ``batch_size``. Raises ``InputError`` where the settings
-    name a number that does not.
+    If the settings leave it open, that is the greatest number of GPUs that divides ``batch_size``. Raises
+    ``InputError`` if the settings name a number that does not divide it.
     """
     processes = len(device_names(settings))
     if settings.processes is None:
         return max(number for number in range(1, processes + 1) if batch_size % number == 0)
-    check_shares(processes, batch_size)
+    check_even_shares(processes, batch_size)
     return processes
 
 
-def check_shares(processes: int, batch_size: int) -> None:
-    """Raise ``InputError`` where a step's examples cannot be shared equally."""
+def check_even_shares(processes: int, batch_size: int) -> None:
+    """Raise ``InputError`` if the examples of a step cannot be shared equally."""
     if batch_size % processes:
         raise InputError(
             f"batch_size {batch_size}: {processes} processes cannot share it equally; "
@@ -63,20 +64,20 @@ def check_shares(processes: int, batch_size: int) -> None:
         )
 
 
-def of_one_process(settings: TransformersSettings, device: str, processes: int = 1) -> TransformersSettings:
-    """The settings of one of so many processes, which works on ``device``."""
+def settings_of_one_process(settings: TransformersSettings, device: str, processes: int = 1) -> TransformersSettings:
+    """Return the settings of one of ``processes`` processes, which works on ``device``."""
     return evolve(settings, device=device, processes=processes)
 
 
-def share_of(objective: Objective, settings: TransformersSettings) -> Objective:
-    """What one of ``settings.processes`` does of an objective: its part of the examples of each step."""
+def share_of_objective(objective: Objective, settings: TransformersSettings) -> Objective:
+    """Return the objective of one of ``settings.processes`` processes: with its share of each step's examples."""
     share = objective.batch_size // (settings.processes or 1)
     micro = objective.micro_batch_size
     return evolve(objective, batch_size=share, micro_batch_size=micro and gcd(share, micro))
 
 
-def agreed(value: int, device: Any) -> int:
-    """The first process's ``value``, in every process that trains along; ``device`` is the caller's own."""
+def broadcast(value: int, device: Any) -> int:
+    """Return the first process's ``value`` in every process of a training; ``device`` is the caller's own."""
     import torch
     from torch import distributed
 

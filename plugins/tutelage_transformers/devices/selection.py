@@ -1,4 +1,4 @@
-"""The device and the type of the weights that the settings name."""
+"""The device, and the type of the weights on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tutelage_transformers.settings import TransformersSettings
 
 
 def device_of(settings: TransformersSettings) -> Any:
-    """The torch device to use. Raises ``InputError`` for one that this machine does not have."""
+    """Return the torch device to use. Raises ``InputError`` for one that this machine does not have."""
     import torch
 
     if settings.device == "auto":
@@ -26,7 +26,7 @@ def device_of(settings: TransformersSettings) -> Any:
 
 
 def dtype_of(settings: TransformersSettings) -> Any:
-    """The torch type of the weights for generation."""
+    """Return the torch type of the weights for generation."""
     import torch
 
     if settings.dtype == "auto":
@@ -35,7 +35,7 @@ def dtype_of(settings: TransformersSettings) -> Any:
 
 
 def empty_cache() -> None:
-    """Give memory that torch keeps for reuse back to the GPU."""
+    """Return the memory that torch keeps for reuse to the GPU."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,1 +1,1 @@
-"""Answers: candidates, demonstrations and judgements, through one engine on a CPU and another on a GPU."""
+"""Generation: candidates, demonstrations and judgements, by one engine on a GPU and another elsewhere."""

@@ -1,6 +1,6 @@
-"""An answering process of a ``pool``, run as ``-m``: questions on stdin, replies on stdout.
+"""A child process of a ``pool``: reads requests from stdin and writes completions to stdout, both as JSON lines.
 
-The first line says which model, and how it is loaded. Each further line asks, or says that an answer is wanted no more.
+The first line names the model and its settings. Each further line is a request, or cancels the current request.
 """
 
 from __future__ import annotations
@@ -16,71 +16,71 @@ from typing import IO, Any
 from tutelage.errors import TutelageError
 from tutelage.files.jsonl import converter, dump
 from tutelage.records import Model, Sampling
-from tutelage_transformers.generation.asking import ask
+from tutelage_transformers.generation.dispatch import complete
 from tutelage_transformers.models import loading
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
 
 
 class Inbox:
-    """What is asked. Where the pipe ends, the process that asks is gone, and this one goes with it, at once."""
+    """The requests that arrive. If their pipe is closed, the parent has ended, and this process ends at once."""
 
     def __init__(self, lines: IO[str]) -> None:
-        self.asked: SimpleQueue[Any] = SimpleQueue()
-        self.stopped = 0
-        """The last question that needs no answer any more."""
+        self.messages: SimpleQueue[Any] = SimpleQueue()
+        self.cancelled = 0
+        """Number of the last request that is cancelled."""
         Thread(target=self._read, args=(lines,), daemon=True).start()
 
     def _read(self, lines: IO[str]) -> None:
         for line in lines:
             message = json.loads(line)
-            if "stop" in message:
-                self.stopped = message["stop"]
+            if "cancel" in message:
+                self.cancelled = message["cancel"]
             else:
-                self.asked.put(message)
+                self.messages.put(message)
         os._exit(0)
 
 
 def main() -> None:
-    """Load the model, and answer as long as somebody asks."""
+    """Load the model, and answer requests until the parent process ends."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no reply
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like a message
 
-        def say(message: Any) -> None:
+        def send(message: Any) -> None:
             out.write(dump(message) + "\n")
             out.flush()
 
         inbox = Inbox(sys.stdin)
         try:
-            _answer(inbox, say)
+            _serve(inbox, send)
         except TutelageError as error:
-            say({"failed": Failure.of(error)})
+            send({"failed": Failure.of(error)})
 
 
-def _answer(inbox: Inbox, say: Callable[[Any], None]) -> None:
-    first = inbox.asked.get()
+def _serve(inbox: Inbox, send: Callable[[Any], None]) -> None:
+    first = inbox.messages.get()
     settings = converter().structure(first["settings"], TransformersSettings)
-    _use(settings.device)
+    _set_default_device(settings.device)
     loaded = loading.read(converter().structure(first["model"], Model), settings)
     while True:
-        asked = inbox.asked.get()
-        _reply(loaded, settings, asked, inbox, say)
-        say({"ask": asked["ask"], "replies": None})
+        request = inbox.messages.get()
+        _answer(loaded, settings, request, inbox, send)
+        send({"request": request["request"], "completions": None})
 
 
-def _reply(
-    loaded: Loaded, settings: TransformersSettings, asked: Any, inbox: Inbox, say: Callable[[Any], None]
+def _answer(
+    loaded: LoadedModel, settings: TransformersSettings, request: Any, inbox: Inbox, send: Callable[[Any], None]
 ) -> None:
-    sampling = converter().structure(asked["sampling"], Sampling)
-    for replies in ask(loaded, settings, asked["questions"], asked["n"], sampling):
-        if inbox.stopped >= asked["ask"]:
+    sampling = converter().structure(request["sampling"], Sampling)
+    for completions in complete(loaded, settings, request["messages"], request["n"], sampling):
+        if inbox.cancelled >= request["request"]:
             return
-        say({"ask": asked["ask"], "replies": replies})
+        send({"request": request["request"], "completions": completions})
 
 
-def _use(device: str) -> None:
-    """Let everything that names no GPU use this process's own."""
+def _set_default_device(device: str) -> None:
+    """Make this process's own GPU the default for code that names none."""
     import torch
 
     if device.startswith("cuda"):

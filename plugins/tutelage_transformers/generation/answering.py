@@ -1,4 +1,4 @@
-"""Candidates and demonstrations: prompts asked through the chat template and the generation engine."""
+"""Candidates and demonstrations: prompts completed by the student through its chat template."""
 
 from __future__ import annotations
 
@@ -8,53 +8,56 @@ from typing import TypeVar
 
 from tutelage.context import Context
 from tutelage.records import Candidate, Demonstration, Model, Outcome, Prompt, Sampling
-from tutelage_transformers.generation.asking import asking
-from tutelage_transformers.generation.engine import Reply
+from tutelage_transformers.generation.dispatch import completer_for
+from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.settings import settings_of
 
 T = TypeVar("T")
 
 WINDOW = 4096
-"""Questions that are read, and sorted by length, at once: enough for full batches, little enough for flat memory."""
+"""Number of prompts that are read, and sorted by length, at once: enough for full batches, with little memory."""
 
 
 def candidates(
     model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
 ) -> Iterator[Candidate]:
-    """Answer each prompt n times. Raises ``InputError`` where the model cannot be loaded."""
-    for prompt, reply in replies(model, ((prompt, prompt.text) for prompt in prompts), n, sampling, context):
-        outcome, detail = outcome_of(reply)
-        yield Candidate(prompt.id, reply.sample, reply.text, outcome, detail, reply.tokens)
+    """Answer each prompt n times. Raises ``InputError`` if the model cannot be loaded."""
+    for prompt, completion in completions(model, ((prompt, prompt.text) for prompt in prompts), n, sampling, context):
+        outcome, detail = outcome_of(completion)
+        yield Candidate(prompt.id, completion.sample, completion.text, outcome, detail, completion.tokens)
 
 
 def demonstrations(
     model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
 ) -> Iterator[Demonstration]:
-    """Answer each prompt once. Raises ``InputError`` where the model cannot be loaded."""
-    for prompt, reply in replies(model, ((prompt, prompt.text) for prompt in prompts), 1, sampling, context):
-        outcome, detail = outcome_of(reply)
-        yield Demonstration(prompt.id, reply.text, outcome, detail)
+    """Answer each prompt once. Raises ``InputError`` if the model cannot be loaded."""
+    for prompt, completion in completions(model, ((prompt, prompt.text) for prompt in prompts), 1, sampling, context):
+        outcome, detail = outcome_of(completion)
+        yield Demonstration(prompt.id, completion.text, outcome, detail)
 
 
-def replies(
-    model: Model, questions: Iterable[tuple[T, str]], n: int, sampling: Sampling, context: Context
-) -> Iterator[tuple[T, Reply]]:
-    """Ask each (key, text) n times and yield (key, reply) as batches finish; stops early where the user cancels."""
+def completions(
+    model: Model, prompts: Iterable[tuple[T, str]], n: int, sampling: Sampling, context: Context
+) -> Iterator[tuple[T, Completion]]:
+    """Complete each (key, user message) n times and yield (key, completion) as batches finish.
+
+    Stops early if the user cancels. Raises ``InputError`` if the model cannot be loaded.
+    """
     settings = settings_of(context)
-    ask = asking(model, settings)
-    questions = iter(questions)
-    while window := list(islice(questions, WINDOW)):
-        for batch in ask([text for _, text in window], n, sampling):
+    complete = completer_for(model, settings)
+    remaining = iter(prompts)
+    while window := list(islice(remaining, WINDOW)):
+        for batch in complete([text for _, text in window], n, sampling):
             context.advance(len(batch))
-            yield from ((window[reply.prompt][0], reply) for reply in batch)
+            yield from ((window[completion.prompt][0], completion) for completion in batch)
             if context.cancelled():
                 return
 
 
-def outcome_of(reply: Reply) -> tuple[Outcome, str]:
-    """Whether the reply is whole, and where it is not, why."""
-    if not reply.fits:
+def outcome_of(completion: Completion) -> tuple[Outcome, str]:
+    """Return the outcome of a completion and, unless it is complete, the reason."""
+    if not completion.fits:
         return Outcome.FAILED, "the prompt leaves no room for an answer in the model's context"
-    if not reply.ended:
-        return Outcome.CUT, f"reached the limit of {reply.tokens} new tokens"
+    if not completion.ended:
+        return Outcome.CUT, f"reached the limit of {completion.tokens} new tokens"
     return Outcome.ANSWERED, ""

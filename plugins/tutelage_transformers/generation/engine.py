@@ -1,9 +1,9 @@
-"""Generation behind one interface: prompts in, replies out, for candidates, demonstrations and judging alike.
+"""Generation behind one interface: prompts in, completions out, for candidates, demonstrations and judgements alike.
 
-On an NVIDIA GPU ``paged`` does the work and keeps a batch full; elsewhere ``padded`` does, batch after batch. Greedy
-replies are, token for token, those of transformers' ``generate``. The loops are our own because ``generate`` neither
-shares a prompt among samples nor lets go of finished rows, and draws its random numbers from one stream for the whole
-batch.
+On an NVIDIA GPU the engine is ``paged``, which keeps its batch full; elsewhere it is ``padded``, batch after batch.
+Greedy completions equal, token for token, those of transformers' ``generate``. The engines are our own because
+``generate`` neither shares a prompt among samples nor removes finished sequences from the batch, and because it draws
+the random numbers of the whole batch from one stream.
 """
 
 from __future__ import annotations
@@ -15,87 +15,86 @@ from attrs import frozen
 
 from tutelage.records import Sampling
 from tutelage_transformers.generation import padded, paged
-from tutelage_transformers.generation.choosing import uniforms
-from tutelage_transformers.generation.requests import Request, Written
+from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest
+from tutelage_transformers.generation.sampling import uniforms
 from tutelage_transformers.models.chat import encode
-from tutelage_transformers.models.loading import Loaded, context_length
+from tutelage_transformers.models.loading import LoadedModel, context_length
 
 
 @frozen
-class Reply:
-    """One reply to one prompt."""
+class Completion:
+    """One completion of one prompt."""
 
     prompt: int
-    """Which of the prompts, from 0."""
+    """Index of the prompt, from 0."""
     sample: int
-    """Which of its n replies, from 0."""
+    """Which of the prompt's n completions, from 0."""
     text: str
-    """The reply alone, without end and pad tokens, stripped."""
+    """Stripped, without stop and pad tokens."""
     tokens: int
-    """Its length, the end token not counted."""
+    """Number of tokens, without the stop token."""
     ended: bool
-    """False where the limit of new tokens came before the end token."""
+    """False if the limit of new tokens was reached before a stop token."""
     fits: bool = True
-    """False where the prompt leaves no room for a reply in the model's context: nothing was generated."""
+    """False if the prompt leaves no room in the model's context: nothing was generated."""
 
 
 def generate(
-    loaded: Loaded,
+    loaded: LoadedModel,
     prompts: Sequence[str],
     n: int,
     sampling: Sampling,
     batch_size: int | None = None,
     engine: str = "auto",
-) -> Iterator[list[Reply]]:
-    """Reply n times to each of the prompts, which are already templated; yields batch by batch, in no set order.
+) -> Iterator[list[Completion]]:
+    """Complete each of the templated prompts n times; yields completions in batches, in no fixed order.
 
-    At most ``batch_size`` rows run at once (None: as many as fit into memory); in padded batches always all n of a
-    prompt. ``engine`` is ``paged``, ``padded``, or ``auto``: paged where it serves the model. The same model, prompts
-    and sampling give the same replies. A reply ends at the latest where the model's context does; a prompt that fills
-    the context gives replies with ``fits`` False. Raises ``InputError`` where a model cannot be paged that is asked to,
-    and where the GPU is too small for one row.
+    At most ``batch_size`` sequences run at once (None: as many as fit into memory); a padded batch always has all n of
+    a prompt. ``engine`` is ``paged``, ``padded``, or ``auto``: paged if it supports the model. The same model, prompts
+    and sampling give the same completions. A completion ends at the end of the model's context at the latest; a prompt
+    that fills the context gives completions with ``fits`` False. Raises ``InputError`` if ``paged`` is asked for and
+    does not support the model, and if the GPU is too small for one sequence.
     """
     ids = encode(loaded.tokenizer, prompts)
     context = context_length(loaded.model.config)
-    room = [context - len(row) if row else 0 for row in ids]
+    room = [context - len(prompt) if prompt else 0 for prompt in ids]
     if unfit := [index for index in range(len(prompts)) if room[index] < 1]:
-        yield [Reply(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
+        yield [Completion(index, sample, "", 0, False, fits=False) for index in unfit for sample in range(n)]
     requests = [
-        Request(index * n + sample, ids[index], min(sampling.max_new_tokens, room[index]))
+        GenerationRequest(index * n + sample, ids[index], min(sampling.max_new_tokens, room[index]))
         for index in range(len(prompts))
         if room[index] > 0
         for sample in range(n)
     ]
 
-    def draw(row: int) -> Any:
-        prompt, sample = divmod(row, n)
+    def uniforms_of(sequence: int) -> Any:
+        prompt, sample = divmod(sequence, n)
         return uniforms(sampling.seed, prompts[prompt], sample, min(sampling.max_new_tokens, room[prompt]))
 
-    write = paged.write if _is_paged(loaded, engine) else padded.write
-    for written in write(loaded, requests, sampling, end_tokens(loaded), draw, batch_size):
-        yield _replies(loaded, n, written)
+    run = paged.generate if _is_paged(loaded, engine) else padded.generate
+    for generated in run(loaded, requests, sampling, stop_tokens(loaded), uniforms_of, batch_size):
+        yield _completions(loaded, n, generated)
 
 
-def _is_paged(loaded: Loaded, engine: str) -> bool:
+def _is_paged(loaded: LoadedModel, engine: str) -> bool:
     if engine == "paged":
         paged.check(loaded)
-    return engine == "paged" or (engine == "auto" and paged.is_for(loaded))
+    return engine == "paged" or (engine == "auto" and paged.is_preferred(loaded))
 
 
-def _replies(loaded: Loaded, n: int, written: Sequence[Written]) -> list[Reply]:
-    """Texts from token ids."""
-    ends = end_tokens(loaded)
-    ended = [bool(row.tokens) and row.tokens[-1] in ends for row in written]
-    tokens = [row.tokens[:-1] if over else row.tokens for row, over in zip(written, ended, strict=True)]
+def _completions(loaded: LoadedModel, n: int, generated: Sequence[GeneratedTokens]) -> list[Completion]:
+    stops = stop_tokens(loaded)
+    ended = [bool(one.tokens) and one.tokens[-1] in stops for one in generated]
+    tokens = [one.tokens[:-1] if stopped else one.tokens for one, stopped in zip(generated, ended, strict=True)]
     texts = loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [
-        Reply(*divmod(row.row, n), text.strip(), len(kept), over)
-        for row, text, kept, over in zip(written, texts, tokens, ended, strict=True)
+        Completion(*divmod(one.index, n), text.strip(), len(kept), stopped)
+        for one, text, kept, stopped in zip(generated, texts, tokens, ended, strict=True)
     ]
 
 
-def end_tokens(loaded: Loaded) -> frozenset[int]:
-    """Every token that ends an answer: the tokenizer's, and those that the model's generation settings name."""
+def stop_tokens(loaded: LoadedModel) -> frozenset[int]:
+    """Return every token id that ends a completion: the tokenizer's, and those of the model's generation settings."""
     named = loaded.model.generation_config.eos_token_id
     more = named if isinstance(named, list) else [named]
     return frozenset({loaded.tokenizer.eos_token_id, *(token for token in more if token is not None)})

@@ -1,36 +1,36 @@
-"""How many answers fit into memory at once."""
+"""How many sequences fit into memory at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
-MOST_ROWS = 512
-"""Beyond that a batch gains nothing: keys and values are read once a row, and the slowest rows wait the longer."""
+MAX_SEQUENCES = 512
+"""A larger batch is not faster: keys and values are read once per sequence, and long sequences delay the others."""
 _CPU_BYTES = 2 * 2**30
-"""For keys and values on a CPU: little beside the weights of a model that needs it, plenty for a small one."""
+"""For keys and values on a CPU: little beside the weights of a model that needs as much, plenty for a small one."""
 _GPU_SHARE = 0.6
-"""Of the GPU memory that the weights leave: the rest is for activations and for copies of the cache."""
+"""Share of the GPU memory beside the weights; activations and copies of the cache take the rest."""
 _GPU_RESERVE = 0.12
-"""Of the GPU's memory: for activations, logits and what the libraries take for themselves."""
+"""Share of the GPU's memory that is kept free for activations, logits and the libraries."""
 
 
-def rows_that_fit(model: Any, length: int) -> int:
-    """Rows of ``length`` tokens whose keys and values fit, 1 to ``MOST_ROWS``.
+def sequences_that_fit(model: Any, length: int) -> int:
+    """Return how many sequences of ``length`` tokens have room for their keys and values, 1 to ``MAX_SEQUENCES``.
 
-    It follows from the model and the device alone, not from what happens to be free: the batch must be the same when a
-    run is repeated.
+    The number depends on the model and the device alone, not on the memory that is free at the moment: a repeated run
+    must have the same batches.
     """
-    return max(1, min(MOST_ROWS, _cache_bytes(model) // (length * bytes_per_token(model))))
+    return max(1, min(MAX_SEQUENCES, _cache_bytes(model) // (length * bytes_per_token(model))))
 
 
 def bytes_per_token(model: Any) -> int:
-    """Memory of one token's keys and values in all layers."""
-    layers, heads, size = key_shape(model)
+    """Return the memory of one token's keys and values in all layers, in bytes."""
+    layers, heads, size = kv_shape(model)
     return int(2 * layers * heads * size * model.dtype.itemsize)
 
 
-def key_shape(model: Any) -> tuple[int, int, int]:
-    """Layers, heads of keys in a layer, and numbers of a key."""
+def kv_shape(model: Any) -> tuple[int, int, int]:
+    """Return (layers, key-value heads per layer, head dimension)."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -46,10 +46,11 @@ def _cache_bytes(model: Any) -> int:
     return int(_GPU_SHARE * max(0, total - model.get_memory_footprint()))
 
 
-def bytes_for_pages(model: Any) -> int:
-    """Memory that the keys and values of running rows may take beside everything else that is there now.
+def bytes_for_blocks(model: Any) -> int:
+    """Return the bytes that the blocks of a paged cache may take beside everything that is in memory now.
 
-    How many rows run does not follow from the device alone, then: a row's reply depends on it by rounding at most.
+    So the number of blocks, and of sequences that run at once, depends on more than the device. A completion depends on
+    that number by rounding at most.
     """
     import torch
 

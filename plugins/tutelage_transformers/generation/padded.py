@@ -1,6 +1,6 @@
-"""Left-padded batches, for any device and any model: prompts sorted by length, rows that have ended leave the batch.
+"""Left-padded batches, for any device and any model: prompts sorted by length, finished sequences leave the batch.
 
-A prompt that is answered several times is read once, and its keys and values are repeated for its rows.
+A prompt that is completed several times is prefilled once. Its keys and values are then repeated for its sequences.
 """
 
 from __future__ import annotations
@@ -10,74 +10,75 @@ from itertools import groupby
 from typing import Any
 
 from tutelage.records import Sampling
-from tutelage_transformers.generation.choosing import choose
-from tutelage_transformers.generation.memory import rows_that_fit
-from tutelage_transformers.generation.requests import Request, Written, fill_up
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.generation.memory import sequences_that_fit
+from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, stack_padded
+from tutelage_transformers.generation.sampling import sample_tokens
+from tutelage_transformers.models.loading import LoadedModel
 
 _KEEP_SHARE = 0.8
-"""Rows are dropped once no more than this share of a batch is still being written: each drop copies the cache."""
-_UNWRITTEN = -1
+"""Finished sequences are dropped once at most this share of the batch still runs: each drop copies the cache."""
+_NOT_GENERATED = -1
 
 
-def write(
-    loaded: Loaded,
-    requests: Sequence[Request],
+def generate(
+    loaded: LoadedModel,
+    requests: Sequence[GenerationRequest],
     sampling: Sampling,
-    ends: frozenset[int],
-    draw: Callable[[int], Any],
+    stop_tokens: frozenset[int],
+    uniforms_of: Callable[[int], Any],
     batch_size: int | None = None,
-) -> Iterator[list[Written]]:
-    """Answer the requests, batch by batch.
+) -> Iterator[list[GeneratedTokens]]:
+    """Generate the requested sequences, batch by batch.
 
-    Each prompt has as many requests as any other. ``draw`` gives the random numbers of a row (new tokens,). At most
-    ``batch_size`` rows run at once (None: as many as fit into memory), though always all of a prompt.
+    Each prompt has as many requests as any other. ``uniforms_of`` returns the random numbers (new tokens,) of a
+    sequence. At most ``batch_size`` sequences run at once (None: as many as fit into memory), but always all of a
+    prompt.
     """
     prompts = [list(group) for _, group in groupby(requests, key=lambda request: id(request.prompt))]
-    prompts.sort(key=lambda group: (-len(group[0].prompt), group[0].row))
+    prompts.sort(key=lambda group: (-len(group[0].prompt), group[0].index))
     while prompts:
         longest = len(prompts[0][0].prompt) + sampling.max_new_tokens
-        at_once = max(1, (batch_size or rows_that_fit(loaded.model, longest)) // len(prompts[0]))
+        at_once = max(1, (batch_size or sequences_that_fit(loaded.model, longest)) // len(prompts[0]))
         batch, prompts = prompts[:at_once], prompts[at_once:]
-        asked = [request for group in batch for request in group]
-        random = fill_up([draw(request.row) for request in asked])
-        rows = _write(loaded, batch, asked, sampling, ends, random)
-        yield [Written(request.row, tokens) for request, tokens in zip(asked, rows, strict=True)]
+        flat = [request for group in batch for request in group]
+        uniforms = stack_padded([uniforms_of(request.index) for request in flat])
+        generated = _generate(loaded, batch, flat, sampling, stop_tokens, uniforms)
+        yield [GeneratedTokens(request.index, tokens) for request, tokens in zip(flat, generated, strict=True)]
 
 
-def _write(
-    loaded: Loaded,
-    prompts: Sequence[Sequence[Request]],
-    asked: Sequence[Request],
+def _generate(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[GenerationRequest]],
+    requests: Sequence[GenerationRequest],
     sampling: Sampling,
-    ends: frozenset[int],
-    random: Any,
+    stop_tokens: frozenset[int],
+    uniforms: Any,
 ) -> list[list[int]]:
-    """Token ids of every request's reply."""
+    """Return the new token ids of every request."""
     import torch
 
     with torch.inference_mode():
-        batch = _Batch.read(loaded, [list(group[0].prompt) for group in prompts], len(prompts[0]))
+        batch = _Batch.prefill(loaded, [list(group[0].prompt) for group in prompts], len(prompts[0]))
         device = batch.logits.device
-        last = torch.tensor(sorted(ends), device=device)
-        random = random.to(device)
-        limits = torch.tensor([request.limit for request in asked], device=device)
-        written = torch.full(random.shape, _UNWRITTEN, device=device)
-        for step in range(random.shape[1]):
-            tokens = choose(batch.logits, sampling, random[batch.rows, step])
-            written[batch.rows[batch.running], step] = tokens[batch.running]
-            batch.running &= ~torch.isin(tokens, last) & (step + 1 < limits[batch.rows])
+        stops = torch.tensor(sorted(stop_tokens), device=device)
+        uniforms = uniforms.to(device)
+        limits = torch.tensor([request.max_new_tokens for request in requests], device=device)
+        generated = torch.full(uniforms.shape, _NOT_GENERATED, device=device)
+        for step in range(uniforms.shape[1]):
+            tokens = sample_tokens(batch.logits, sampling, uniforms[batch.indices, step])
+            generated[batch.indices[batch.running], step] = tokens[batch.running]
+            batch.running &= ~torch.isin(tokens, stops) & (step + 1 < limits[batch.indices])
             left = int(batch.running.sum())
             if left == 0:
                 break
-            if left <= _KEEP_SHARE * len(batch.rows):
-                tokens = batch.drop_ended(tokens)
-            batch.step(tokens)
-        return [[token for token in row if token != _UNWRITTEN] for row in written.tolist()]
+            if left <= _KEEP_SHARE * len(batch.indices):
+                tokens = batch.drop_finished(tokens)
+            batch.decode(tokens)
+        return [[token for token in row if token != _NOT_GENERATED] for row in generated.tolist()]
 
 
 class _Batch:
-    """Rows that are written together: the cache, what is visible of it, and the logits of the next token."""
+    """Sequences that are generated together: their cache and attention mask, and the logits of the next tokens."""
 
     def __init__(self, model: Any, cache: Any, mask: Any, logits: Any) -> None:
         import torch
@@ -85,16 +86,16 @@ class _Batch:
         self.model = model
         self.cache = cache
         self.mask = mask
-        """(rows, length so far): 0 where a row is padded."""
+        """(sequences, length so far): 0 for padding."""
         self.logits = logits
-        """(rows, vocabulary)"""
-        self.rows = torch.arange(len(logits), device=logits.device)
-        """Which row of the result each one writes."""
-        self.running = torch.ones_like(self.rows, dtype=torch.bool)
+        """(sequences, vocabulary)."""
+        self.indices = torch.arange(len(logits), device=logits.device)
+        """(sequences,): index among the requests of the batch; finished sequences may have been dropped."""
+        self.running = torch.ones_like(self.indices, dtype=torch.bool)
 
     @classmethod
-    def read(cls, loaded: Loaded, prompts: list[list[int]], n: int) -> _Batch:
-        """Read the prompts, padded on the left, once each, and make n rows of every one."""
+    def prefill(cls, loaded: LoadedModel, prompts: list[list[int]], n: int) -> _Batch:
+        """Compute the prompts once each, padded on the left, and make n sequences of every one."""
         import torch
         from transformers.cache_utils import DynamicCache
 
@@ -118,15 +119,15 @@ class _Batch:
             mask, logits = mask.repeat_interleave(n, 0), logits.repeat_interleave(n, 0)
         return cls(loaded.model, cache, mask, logits)
 
-    def drop_ended(self, tokens: Any) -> Any:
-        """Let the rows go that have ended; returns the tokens of the others."""
+    def drop_finished(self, tokens: Any) -> Any:
+        """Remove the finished sequences; returns the tokens of the others."""
         keep = self.running.nonzero().squeeze(-1)
         self.cache.batch_select_indices(keep)
-        self.mask, self.rows, self.running = self.mask[keep], self.rows[keep], self.running[keep]
+        self.mask, self.indices, self.running = self.mask[keep], self.indices[keep], self.running[keep]
         return tokens[keep]
 
-    def step(self, tokens: Any) -> None:
-        """Append one token to each row and compute the logits of the next."""
+    def decode(self, tokens: Any) -> None:
+        """Append one token (sequences,) to each sequence and compute the logits of the next."""
         import torch
 
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], 1)

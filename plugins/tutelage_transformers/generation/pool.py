@@ -1,8 +1,9 @@
-"""Answering processes, one a device: each loads the model once, and stays until the pool is closed.
+"""A pool of child processes that generate, one per device: each loads the model once and runs until the pool is closed.
 
-They are asked through a pipe, in JSON lines, and answer through another. Which questions a process gets follows from
-the questions alone, never from who is faster: a batch of another composition changes logits in the last digits, and a
-repeated run must give the same replies. None outlives this process: where the pipe of questions ends, they end.
+They receive requests through a pipe, as JSON lines, and send completions through another. Which prompts a process gets
+depends on the prompts alone, never on which process is faster: another composition of a batch changes logits in the
+last digits, and a repeated run must give the same completions. No child outlives this process: it ends when its pipe
+of requests is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from attrs import evolve
 from tutelage.errors import StageError
 from tutelage.files.jsonl import converter, dump
 from tutelage.records import Model, Sampling
-from tutelage_transformers.generation.engine import Reply
+from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.processes.child import environment, last_lines
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
@@ -30,82 +31,90 @@ from tutelage_transformers.settings import TransformersSettings
 ANSWERER = "tutelage_transformers.generation.answerer"
 
 
-def deal(questions: Sequence[str], processes: int) -> list[list[int]]:
-    """The places of each process's questions: dealt out by length, back and forth, so that all have as much to do."""
-    order = sorted(range(len(questions)), key=lambda place: (-len(questions[place]), place))
+def split_evenly(messages: Sequence[str], processes: int) -> list[list[int]]:
+    """Return the indices of each process's messages.
+
+    Messages are dealt out by length, alternating between forward and backward order, so that all processes have about
+    the same amount of work.
+    """
+    order = sorted(range(len(messages)), key=lambda index: (-len(messages[index]), index))
     shares: list[list[int]] = [[] for _ in range(processes)]
-    for turn, place in enumerate(order):
-        round, seat = divmod(turn, processes)
-        shares[seat if round % 2 == 0 else processes - 1 - seat].append(place)
+    for turn, index in enumerate(order):
+        round, process = divmod(turn, processes)
+        shares[process if round % 2 == 0 else processes - 1 - process].append(index)
     return shares
 
 
-class Pool:
-    """The answering processes of one model; each is started when it first has a question."""
+class DevicePool:
+    """The generating processes of one model. Each is started when it first has a message to complete."""
 
     def __init__(self, model: Model, settings: Sequence[TransformersSettings]) -> None:
         self.model = model
         self.settings = settings
-        """Of each process, with its device."""
-        self._heard: SimpleQueue[tuple[_Answerer, Any]] = SimpleQueue()
-        """What the processes say: the process, and its message, None once it has ended."""
-        self._answerers: dict[int, _Answerer] = {}
-        self._asked = 0
+        """The settings of each process, with its device."""
+        self._messages: SimpleQueue[tuple[_Child, Any]] = SimpleQueue()
+        """(process, message), as they arrive; the message is None once the process has ended."""
+        self._children: dict[int, _Child] = {}
+        self._request = 0
+        """Number of the last request."""
 
-    def ask(self, questions: Sequence[str], n: int, sampling: Sampling) -> Iterator[list[Reply]]:
-        """Ask all processes, each for its share.
+    def complete(self, messages: Sequence[str], n: int, sampling: Sampling) -> Iterator[list[Completion]]:
+        """Complete each of the user messages n times, each process its share.
 
-        Raises what a process raises of ``tutelage.errors``, and ``StageError`` where one dies. Left early, the
-        processes are told to stop; what they still say is passed over by the next call.
+        Raises the error of a process if it is one of ``tutelage.errors``, and ``StageError`` if a process dies. If the
+        iterator is closed early, the request is cancelled, and completions that still arrive are ignored.
         """
-        self._asked += 1
-        shares = deal(questions, len(self.settings))
+        self._request += 1
+        shares = split_evenly(messages, len(self.settings))
         busy = {number for number, share in enumerate(shares) if share}
         for number in sorted(busy):
-            texts = [questions[place] for place in shares[number]]
-            self._answerer(number).tell({"ask": self._asked, "questions": texts, "n": n, "sampling": sampling})
+            texts = [messages[index] for index in shares[number]]
+            request = {"request": self._request, "messages": texts, "n": n, "sampling": sampling}
+            self._child(number).send(request)
         try:
             while busy:
-                number, message = self._hear()
-                if message["ask"] != self._asked:
+                number, message = self._next_message()
+                if message["request"] != self._request:
                     continue
-                if message["replies"] is None:
+                if message["completions"] is None:
                     busy.remove(number)
                 else:
-                    yield [_placed(shares[number], reply) for reply in message["replies"]]
+                    yield [_with_global_index(shares[number], one) for one in message["completions"]]
         finally:
-            for number in busy & self._answerers.keys():
-                self._answerers[number].tell({"stop": self._asked})
+            for number in busy & self._children.keys():
+                self._children[number].send({"cancel": self._request})
 
     def close(self) -> None:
-        """End the processes, and wait until they are gone, and their memory with them."""
-        while self._answerers:
-            self._answerers.popitem()[1].end()
+        """End the processes, and wait until they have ended and their memory is free."""
+        while self._children:
+            self._children.popitem()[1].end()
 
-    def _answerer(self, number: int) -> _Answerer:
-        if number not in self._answerers:
-            self._answerers[number] = _Answerer(number, self.model, self.settings[number], self._heard)
-        return self._answerers[number]
+    def _child(self, number: int) -> _Child:
+        if number not in self._children:
+            self._children[number] = _Child(number, self.model, self.settings[number], self._messages)
+        return self._children[number]
 
-    def _hear(self) -> tuple[int, Any]:
-        """The next message, of a process that is not closed. Raises for one that fails, and then closes all."""
-        answerer, message = self._heard.get()
-        while self._answerers.get(answerer.number) is not answerer:
-            answerer, message = self._heard.get()
+    def _next_message(self) -> tuple[int, Any]:
+        """Return the next message of a process that is open. Closes all processes and raises if one of them fails."""
+        child, message = self._messages.get()
+        while self._children.get(child.number) is not child:
+            child, message = self._messages.get()
         if message is not None and "failed" not in message:
-            return answerer.number, message
-        words = self._answerers.pop(answerer.number).end()
+            return child.number, message
+        log = self._children.pop(child.number).end()
         self.close()
-        device = self.settings[answerer.number].device
+        device = self.settings[child.number].device
         if message is not None:
-            raise converter().structure(message["failed"], Failure).error(f"answering on {device}")
-        raise StageError("\n".join([f"the process that answers on {device} died; its last words:", *words]))
+            raise converter().structure(message["failed"], Failure).error(f"generation on {device}")
+        raise StageError("\n".join([f"the process that generates on {device} died; the last lines of its log:", *log]))
 
 
-class _Answerer:
-    """One process, as the pool sees it."""
+class _Child:
+    """One generating process, seen from the pool."""
 
-    def __init__(self, number: int, model: Model, settings: TransformersSettings, heard: SimpleQueue[Any]) -> None:
+    def __init__(
+        self, number: int, model: Model, settings: TransformersSettings, messages: SimpleQueue[tuple[_Child, Any]]
+    ) -> None:
         self.number = number
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by end
         self._process = subprocess.Popen(
@@ -114,16 +123,16 @@ class _Answerer:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment(),
-            start_new_session=True,  # Ctrl-C is for the process that asks
+            start_new_session=True,  # Ctrl-C is for the parent process alone
             text=True,
             encoding="utf-8",
         )
-        self.tell({"model": model, "settings": settings})
-        self._listener = Thread(target=self._listen, args=(heard,), daemon=True)
+        self.send({"model": model, "settings": settings})
+        self._listener = Thread(target=self._listen, args=(messages,), daemon=True)
         self._listener.start()
 
-    def tell(self, message: Any) -> None:
-        """Send a message; a process that is gone is noticed by who listens to it."""
+    def send(self, message: Any) -> None:
+        """Send a message. That a process has ended is noticed by the thread that reads its messages, not here."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(dump(message) + "\n")
@@ -132,24 +141,24 @@ class _Answerer:
             return
 
     def end(self) -> list[str]:
-        """End the process, which may be gone already; returns the last lines that it wrote."""
+        """End the process if it still runs; returns the last lines of its log."""
         self._process.kill()
         self._listener.join()
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # what it was told and did not read any more
+        with suppress(BrokenPipeError):  # a message that the process did not read any more
             self._process.stdin.close()
         with self._log, self._process:  # closes the pipes, and waits
             return last_lines(self._log)
 
-    def _listen(self, heard: SimpleQueue[Any]) -> None:
+    def _listen(self, messages: SimpleQueue[tuple[_Child, Any]]) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.endswith("\n"):
-                heard.put((self, json.loads(line)))
-        heard.put((self, None))
+                messages.put((self, json.loads(line)))
+        messages.put((self, None))
 
 
-def _placed(share: Sequence[int], reply: Any) -> Reply:
-    """A reply that names its question by the place among all of them."""
-    own = converter().structure(reply, Reply)
+def _with_global_index(share: Sequence[int], completion: Any) -> Completion:
+    """Return a completion that refers to its message by the index among the messages of all processes."""
+    own = converter().structure(completion, Completion)
     return evolve(own, prompt=share[own.prompt])

@@ -1,4 +1,4 @@
-"""What an engine is asked for and what it gives back: rows of token ids, with numbers by which they are told apart."""
+"""What an engine is given and what it returns: sequences of token ids, each with a number that identifies it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from attrs import frozen
 
 
 @frozen(eq=False)
-class Request:
-    """One reply that is asked for. Those of one prompt stand together and name the same sequence."""
+class GenerationRequest:
+    """One sequence to generate. Requests with one prompt are adjacent and refer to the same list of tokens."""
 
-    row: int
+    index: int
+    """The number of the sequence."""
     prompt: Sequence[int]
-    limit: int
-    """New tokens at most, 1 at least; prompt and reply fit into the model's context."""
+    """Token ids."""
+    max_new_tokens: int
+    """At least 1; prompt and new tokens fit into the model's context."""
 
 
 @frozen(eq=False)
-class Written:
-    """What one row wrote."""
+class GeneratedTokens:
+    """The new tokens of one sequence."""
 
-    row: int
-    """The request's."""
+    index: int
+    """That of the request."""
     tokens: list[int]
-    """Up to and with the end token, or to the limit."""
+    """Token ids up to and including the stop token, or up to the limit."""
 
 
-def fill_up(rows: Sequence[Any]) -> Any:
-    """Random numbers of several rows, (rows, most new tokens), the shorter ones filled up with zeros."""
+def stack_padded(rows: Sequence[Any]) -> Any:
+    """Stack tensors (length,) of different lengths into one (rows, longest length), padded with zeros at the end."""
     from torch.nn.utils.rnn import pad_sequence
 
     return pad_sequence(list(rows), batch_first=True)

@@ -1,1 +1,1 @@
-"""Models on disk and in memory: found, loaded, asked in one chat template, quantised, saved."""
+"""Models on disk and in memory: found, loaded, templated, quantised, saved."""

@@ -1,8 +1,8 @@
-"""One chat template, from supervised training through sampling and judging to DPO.
+"""One chat template for supervised training, generation, judging and DPO.
 
 A base model such as Phi-2 has neither a template nor a pad token. ``ensure_chat`` gives the tokenizer both, once, and
-every checkpoint saves them. Text and tokens of a conversation are made here and nowhere else: what a model is trained
-on is, token for token, what it sees when it is asked.
+every checkpoint saves them. All text and tokens of conversations are made in this module. So a model is trained on
+exactly the tokens that it sees in generation.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '\nOutput:\n' }}{% endif %}"
 )
-"""For any other: the words of Phi-2's model card. The line end after ``Output:`` keeps their tokens apart."""
+"""For any other tokenizer: the format of Phi-2's model card. The line end after ``Output:`` separates the tokens of
+prompt and answer."""
 
 Message = Mapping[str, str]
 
 
 def ensure_chat(tokenizer: Any) -> None:
-    """Give ``tokenizer`` a chat template and a pad token that is not its end token, where it lacks them.
+    """Give ``tokenizer`` a chat template, and a pad token that is not its end token, if it lacks them.
 
-    A template that it brings along is kept. The end of an answer is the tokenizer's end token, and it has to be
-    learned: were it the pad token too, training would mask it. Raises ``InputError`` for a tokenizer without an end
-    token.
+    A template of its own is kept. The end of an answer is the tokenizer's end token, which has to be learned: if it
+    were the pad token too, training would mask it. Raises ``InputError`` for a tokenizer without an end token.
     """
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -66,23 +66,23 @@ def _begins_with_bos(tokenizer: Any) -> bool:
     return bool(ids) and ids[0] == tokenizer.bos_token_id
 
 
-def question(tokenizer: Any, text: str) -> str:
-    """The text that asks ``text`` of the model: one user message, and the opening of the answer."""
+def user_prompt(tokenizer: Any, text: str) -> str:
+    """Return the templated prompt of one user message, up to the opening of the answer."""
     return prompt_text(tokenizer, [{"role": "user", "content": text}])
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """A conversation up to the opening of the answer. What is written in it stays text: see ``harmless``."""
-    plain = harmless(tokenizer, messages)
+    """Return a templated conversation up to the opening of the answer. Control tokens in messages are escaped."""
+    plain = escape_controls(tokenizer, messages)
     return str(tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False))
 
 
 def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: Sequence[Message]) -> str:
-    """What follows ``begin``, which is ``prompt_text(prompt)``, when the conversation goes on with ``answer``.
+    """Return the templated text of ``answer``, which continues ``begin``, the ``prompt_text`` of ``prompt``.
 
-    Raises ``InputError`` where the tokenizer's own template rewrites the prompt once an answer follows it.
+    Raises ``InputError`` if the tokenizer's own template renders the prompt differently once an answer follows.
     """
-    whole = str(tokenizer.apply_chat_template(harmless(tokenizer, [*prompt, *answer]), tokenize=False))
+    whole = str(tokenizer.apply_chat_template(escape_controls(tokenizer, [*prompt, *answer]), tokenize=False))
     if not whole.startswith(begin):
         raise InputError(
             f"tokenizer of {tokenizer.name_or_path}: its chat template renders a prompt differently once an answer "
@@ -91,16 +91,16 @@ def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: S
     return whole[len(begin) :]
 
 
-def harmless(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
-    """The messages with every control token that stands in them as text taken apart by a space.
+def escape_controls(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with a space inside every control token that occurs in them as text.
 
-    Only the template may open a turn or end an answer: a judged answer that says ``<|assistant|>score: 5`` would
-    otherwise speak in the judge's place.
+    Only the template may open a turn or end an answer. Otherwise a judged answer that contains ``<|assistant|>score:
+    5`` would be read as the judge's own.
     """
-    return [{**message, "content": _taken_apart(message["content"], _controls(tokenizer))} for message in messages]
+    return [{**message, "content": _escaped(message["content"], _controls(tokenizer))} for message in messages]
 
 
-def _taken_apart(text: str, controls: Sequence[str]) -> str:
+def _escaped(text: str, controls: Sequence[str]) -> str:
     for control in controls:
         text = text.replace(control, f"{control[0]} {control[1:]}")
     return text
@@ -114,14 +114,14 @@ def _controls(tokenizer: Any) -> tuple[str, ...]:
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of templated texts; the template has already written every special token."""
+    """Return the token ids of templated texts; the template has already written every special token."""
     if not texts:
         return []
     return list(tokenizer(list(texts), add_special_tokens=False).input_ids)
 
 
 def encode_answers(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of answers, each ending with the end token and with nothing behind it."""
+    """Return the token ids of answers. Each ends with the end token, and nothing follows it."""
     return [_ended(ids, tokenizer.eos_token_id) for ids in encode(tokenizer, texts)]
 
 

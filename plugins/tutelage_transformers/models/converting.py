@@ -9,24 +9,24 @@ from typing import Any
 
 from tutelage.errors import PluginError
 from tutelage.plugin_info import Conversion
-from tutelage_transformers.models.finding import plainly, require
+from tutelage_transformers.models.finding import explain_read_errors, require
 from tutelage_transformers.models.quiet import quiet
 
-_WRITTEN_ANEW = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "config.json")
+_REWRITTEN = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "config.json")
 
 
 def convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
     """Write the checkpoint into the empty folder ``output``, its weights in another type or quantised.
 
-    Quantising is bitsandbytes', in the form that transformers and vLLM load by themselves: LLM.int8 (Dettmers et al.,
-    2022), or NF4 (Dettmers et al., 2023). Needs no GPU. Raises ``PluginError`` where a
-    package is missing.
+    Quantisation is done by bitsandbytes, in the format that transformers and vLLM load: LLM.int8 (Dettmers et al.,
+    2022) or NF4 (Dettmers et al., 2023). It needs no GPU. Raises ``PluginError`` if a package is missing, and
+    ``InputError`` if the checkpoint cannot be read.
     """
     require("torch", "transformers", "safetensors", "accelerate")
     _require_bitsandbytes(conversion)
-    with plainly(str(checkpoint)), quiet():
+    with explain_read_errors(str(checkpoint)), quiet():
         model = _read(checkpoint, conversion)
-        shutil.copytree(checkpoint, output, ignore=shutil.ignore_patterns(*_WRITTEN_ANEW), dirs_exist_ok=True)
+        shutil.copytree(checkpoint, output, ignore=shutil.ignore_patterns(*_REWRITTEN), dirs_exist_ok=True)
         model.save_pretrained(output)
 
 
@@ -61,6 +61,6 @@ def _device() -> str:
 def _require_bitsandbytes(conversion: Conversion) -> None:
     if conversion.quantize and importlib.util.find_spec("bitsandbytes") is None:
         raise PluginError(
-            "plugin transformers: bitsandbytes is not installed, which quantises; "
+            "plugin transformers: bitsandbytes is not installed, and quantisation needs it; "
             "run: pip install 'tutelage[transformers-4bit]'"
         )

@@ -1,4 +1,4 @@
-"""How long training rows are in a model's tokens, known from its tokenizer and configuration alone."""
+"""The length of training rows in a model's tokens, by its tokenizer and configuration alone."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tutelage_transformers.settings import TransformersSettings
 def count_tokens(
     settings: TransformersSettings | None, name: str, rows: Sequence[Mapping[str, Any]], download: bool
 ) -> TokenCounts | None:
-    """Tokens of each row as it would be trained on; of a row without a completion, those of its prompt.
+    """Return the number of tokens of each row as it would be trained on; for a row without a completion, of its prompt.
 
-    No weights are read. Raises ``InputError`` for a model that is not there, or whose tokenizer has no end token. Where
-    not ``download``, None for a model or libraries that are not on this machine.
+    No weights are read. Raises ``InputError`` for a model that does not exist, or whose tokenizer has no end token.
+    Without ``download``, returns None if the model or a library is not on this machine.
     """
     location = loading.location(Model("transformers", name))
-    if not download and not _is_here(location):
+    if not download and not _is_readable(location):
         return None
     finding.require("transformers", "tokenizers")
     local_only = finding.is_local(location, bool(settings and settings.local_files_only))
-    with finding.plainly(location), quiet():
+    with finding.explain_read_errors(location), quiet():
         tokenizer = loading.read_tokenizer(location, local_only)
         config = _read_config(location, local_only)
     return TokenCounts(tuple(_lengths(tokenizer, rows)), loading.context_length(config))
 
 
-def _is_here(location: str) -> bool:
-    """Whether a plan can look at it; a path that leads nowhere is looked at, too, for its error."""
+def _is_readable(location: str) -> bool:
+    """Return whether ``plan`` can read the model; True also for a path that does not exist, which is then an error."""
     try:
         finding.require("transformers", "tokenizers", "huggingface_hub")
     except PluginError:

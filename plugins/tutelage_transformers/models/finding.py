@@ -1,4 +1,4 @@
-"""Where a model's weights are: a folder, the hub's cache, or the hub; and one clear error, at once, where nowhere."""
+"""Where a model's weights are: in a folder, in the hub's cache, or on the hub; one clear error at once if nowhere."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from tutelage.errors import InputError, PluginError
 
 _HUB_TIMEOUT = 10.0
-"""Seconds for the one question whether the hub has a model, before anything is downloaded from it."""
+"""Seconds for the one request that asks the hub for a model, before anything is downloaded."""
 
 
 def is_local(name: str, local_files_only: bool) -> bool:
-    """True where ``name`` is on this machine, False where the hub has it. Raises ``InputError`` where neither is so.
+    """Return True if ``name`` is on this machine and False if the hub has it. Raises ``InputError`` otherwise.
 
-    Left alone, transformers takes a missing folder for a hub name and retries for half a minute.
+    Without this check transformers takes a missing folder for a hub name and retries for half a minute.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -37,7 +37,7 @@ def is_local(name: str, local_files_only: bool) -> bool:
 
 
 def can_only_be_a_path(name: str) -> bool:
-    """Whether no hub name looks so: OWNER/NAME, where OWNER is not by chance a folder here."""
+    """Return whether ``name`` cannot be a hub name: that is OWNER/NAME, where OWNER is no folder here."""
     parts = name.split("/")
     return (
         len(parts) > 2
@@ -48,7 +48,7 @@ def can_only_be_a_path(name: str) -> bool:
 
 
 def is_cached(name: str) -> bool:
-    """Whether the hub's cache on this machine has a model, whole. Raises ``InputError`` for what is no hub name."""
+    """Return whether the hub's cache on this machine has the whole model. Raises ``InputError`` for an invalid name."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -71,7 +71,7 @@ def _ask_hub(name: str) -> None:
     except HfHubHTTPError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"model {name}: no folder of this name, and the hub refuses it: {reason}") from error
-    except Exception as error:  # which class a lost connection has changes with the hub library's own dependencies
+    except Exception as error:  # the class of a connection error depends on the hub library's own dependencies
         raise InputError(
             f"model {name}: not on this machine, and the hub cannot be reached ({type(error).__name__}); "
             "connect, or name a folder with weights"
@@ -79,7 +79,7 @@ def _ask_hub(name: str) -> None:
 
 
 def require(*packages: str) -> None:
-    """Raise ``PluginError`` where a package that this plugin runs on is not installed."""
+    """Raise ``PluginError`` if one of these packages is not installed."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise PluginError(
@@ -88,8 +88,8 @@ def require(*packages: str) -> None:
 
 
 @contextmanager
-def plainly(name: str) -> Iterator[None]:
-    """Turn what transformers raises while it reads ``name`` into one error for the user."""
+def explain_read_errors(name: str) -> Iterator[None]:
+    """Turn the errors that transformers raises while it reads ``name`` into one ``InputError``."""
     from safetensors import SafetensorError
 
     try:

@@ -1,4 +1,4 @@
-"""Models into memory and out of it: one at a time for generation, with errors that come at once."""
+"""Loading and releasing models: one at a time for generation."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tutelage.errors import InputError
 from tutelage.records import Model
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.models.chat import ensure_chat
-from tutelage_transformers.models.finding import is_local, plainly, require
+from tutelage_transformers.models.finding import explain_read_errors, is_local, require
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 
 
 @frozen(eq=False)
-class Loaded:
-    """A model in memory with its tokenizer, ready to answer."""
+class LoadedModel:
+    """A model in memory with its tokenizer, ready for generation."""
 
     model: Any
     """A ``transformers.PreTrainedModel`` in evaluation mode."""
     tokenizer: Any
-    """With a chat template and a pad token of its own."""
+    """Has a chat template, and a pad token that is not its end token."""
 
 
-_loaded: dict[object, Loaded] = {}
-"""The one model that is kept for generation, under what it was loaded from and how."""
+_loaded: dict[object, LoadedModel] = {}
+"""The one model that is kept for generation; the key is its name, its settings and its files."""
 
 
-def load(model: Model, settings: TransformersSettings) -> Loaded:
-    """The model for generation, from memory where it was the last one asked for.
+def load(model: Model, settings: TransformersSettings) -> LoadedModel:
+    """Return the model for generation, from memory if it is the last one that was loaded.
 
-    Raises ``InputError`` where the weights are not there or not readable, ``PluginError`` where a package is missing.
+    Raises ``InputError`` if the weights do not exist or cannot be read, ``PluginError`` if a package is missing.
     """
-    key = (model.name, settings, stamp(model))
+    key = (model.name, settings, fingerprint(model))
     if key not in _loaded:
         release_all()
         _loaded[key] = read(model, settings)
@@ -51,51 +51,51 @@ def release(model: Model) -> None:
 
 
 def release_all() -> None:
-    """Free the memory of whatever is kept, on the GPU too.
+    """Free the memory of the model that is kept, on the GPU too.
 
-    A model that was only read is in no cycle, so its last reference frees it: collecting garbage would only cost time.
+    A model that was only read is in no reference cycle, so its last reference frees it. Garbage collection would only
+    cost time.
     """
     if _loaded:
         _loaded.clear()
         empty_cache()
 
 
-def stamp(model: Model) -> tuple[tuple[str, int, int], ...]:
-    """What tells one state of a weights folder from another: a checkpoint may be written anew under the same path."""
+def fingerprint(model: Model) -> tuple[tuple[str, int, int], ...]:
+    """Return what identifies the state of a weights folder: a checkpoint may be written again under the same path."""
     files = sorted(Path(location(model)).glob("*.safetensors"))
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
-def read(model: Model, settings: TransformersSettings, dtype: Any = None, quantization: Any = None) -> Loaded:
-    """Read weights and tokenizer into fresh objects. ``dtype`` overrides the settings' one.
+def read(model: Model, settings: TransformersSettings, dtype: Any = None, quantization: Any = None) -> LoadedModel:
+    """Read weights and tokenizer into new objects. ``dtype`` replaces that of the settings.
 
-    ``quantization`` is a configuration of transformers, with which the linear layers are held in fewer bits.
-
-    Raises as ``load`` does.
+    ``quantization`` is a configuration of transformers by which the linear layers are stored in fewer bits. Raises the
+    errors of ``load``, and ``InputError`` if the weights do not fit into memory.
     """
     require("torch", "transformers", "safetensors", "accelerate")
     name = location(model)
     local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
-    with plainly(name), quiet():
+    with explain_read_errors(name), quiet():
         tokenizer = read_tokenizer(name, local_only)
         options = {"dtype": dtype or dtype_of(settings), "attn_implementation": _attention(settings, device)}
         if quantization is not None:
             options |= {"quantization_config": quantization, "device_map": {"": device}}
-        with _enough_memory(name, device):
+        with _explain_out_of_memory(name, device):
             weights = _read_weights(name, local_only, options)
-            _fit(weights, tokenizer)
+            _add_special_tokens(weights, tokenizer)
             if quantization is None:
                 weights = weights.to(device)
     if settings.threads is not None:
         import torch
 
         torch.set_num_threads(settings.threads)
-    return Loaded(weights.eval(), tokenizer)
+    return LoadedModel(weights.eval(), tokenizer)
 
 
 @contextmanager
-def _enough_memory(name: str, device: Any) -> Iterator[None]:
+def _explain_out_of_memory(name: str, device: Any) -> Iterator[None]:
     import torch
 
     try:
@@ -108,24 +108,24 @@ def _enough_memory(name: str, device: Any) -> Iterator[None]:
 
 
 def context_length(config: Any) -> int:
-    """Positions that a model knows, or a number that no prompt reaches where its configuration does not say."""
+    """Return the number of positions of a model, or a very large one if its configuration does not name it."""
     return int(getattr(config, "max_position_embeddings", None) or 2**31)
 
 
 def location(model: Model) -> str:
-    """Where its weights are: a folder, or a name of the hub."""
+    """Return where a model's weights are: a folder, or a name of the hub."""
     name = model.name or DEFAULT_MODEL
     folder = Path(name).expanduser()
     return str(folder) if folder.is_dir() else name
 
 
 def read_tokenizer(name: str, local_only: bool) -> Any:
-    """The tokenizer with its chat template and pad token. Raises ``InputError`` where it has no end token."""
+    """Return the tokenizer with its chat template and pad token. Raises ``InputError`` if it has no end token."""
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
-    for how_it_was_loaded in ("local_files_only", "is_local"):  # transformers would save these with it
-        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
+        tokenizer.init_kwargs.pop(source, None)
     ensure_chat(tokenizer)
     return tokenizer
 
@@ -143,15 +143,15 @@ def _read_weights(name: str, local_only: bool, options: dict[str, Any]) -> Any:
     )
     if missing := sorted(report["missing_keys"]):
         raise InputError(
-            f"model {name}: its file lacks {len(missing)} of the weights, such as {missing[0]}; copy it anew"
+            f"model {name}: its file lacks {len(missing)} of the weights, such as {missing[0]}; copy it again"
         )
     return weights
 
 
-def _fit(weights: Any, tokenizer: Any) -> None:
-    """Make room for tokens that ``ensure_chat`` added, and tell the model its pad and end tokens.
+def _add_special_tokens(weights: Any, tokenizer: Any) -> None:
+    """Resize the embeddings for tokens that ``ensure_chat`` added, and set the model's pad and end tokens.
 
-    Phi-2 has 51,200 rows for 50,295 tokens, so there the pad token finds a spare row.
+    Phi-2 has 51,200 embeddings for 50,295 tokens, so its pad token takes a spare one.
     """
     if len(tokenizer) > weights.get_input_embeddings().num_embeddings:
         weights.resize_token_embeddings(len(tokenizer), mean_resizing=False)

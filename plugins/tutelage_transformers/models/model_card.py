@@ -1,4 +1,4 @@
-"""The card in a checkpoint: what is known of the models that it was trained from, and the training itself."""
+"""The card of a checkpoint: the models that it was trained from, and the training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tutelage_transformers.settings import DEFAULT_LICENSE, DEFAULT_MODEL
 
 
 def write(output: Path, start: Model, reference: Model | None, objective: Objective, examples: Path) -> None:
-    """Write ``README.md`` of a checkpoint: its objective, its number of examples, base model and licence if known."""
+    """Write ``README.md`` of a checkpoint: objective, number of examples, and base model and licence if known."""
     near = (reference or start) if isinstance(objective, Dpo) else None
     count = sum(1 for _ in read_rows(examples))
     trained = Trained(name_of(start), name_of(near) if near else None, objective, count)
@@ -21,12 +21,12 @@ def write(output: Path, start: Model, reference: Model | None, objective: Object
 
 
 def name_of(model: Model) -> str:
-    """A model's name to publish: on the hub where it is from there, else in the run. Never a path of this machine."""
+    """Return the name of a model for publishing: its hub name, else its id in the run. Never a path of this machine."""
     return hub_name(loading.location(model)) or model.id or "a model of this machine"
 
 
 def inherited(start: Model) -> dict[str, Any]:
-    """Base model and licence, from the card beside the weights that training starts from."""
+    """Return base model and licence, from the card of the model that training starts from."""
     location = loading.location(start)
     if not hub_name(location):
         return inherited_metadata(Path(location) / CARD)

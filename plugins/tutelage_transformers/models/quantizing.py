@@ -1,7 +1,7 @@
-"""QLoRA (Dettmers et al., 2023): the base's weights in 4 bits while an adapter learns on them.
+"""QLoRA (Dettmers et al., 2023): training an adapter on a base whose weights are in 4 bits.
 
-The adapter is then merged into the weights that the base was quantized from, in full precision: merged into the 4-bit
-ones, it would take their rounding with it into every later model.
+The adapter is then merged into the full-precision weights that the base was quantised from. Merged into the 4-bit
+weights, it would carry their rounding into every later model.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from tutelage.errors import InputError, PluginError
 from tutelage.records import Model, Objective
 from tutelage_transformers.devices import selection
 from tutelage_transformers.models import loading
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 
 
 def check(objective: Objective, settings: TransformersSettings) -> None:
-    """Raise where the settings ask for a 4-bit base that cannot be had, before anything is loaded.
+    """Raise if the settings ask for a 4-bit base that is not possible, before anything is loaded.
 
-    ``InputError`` for full fine-tuning, which 4-bit weights do not allow, and where there is no GPU; ``PluginError``
-    where bitsandbytes is not installed.
+    Raises ``InputError`` for full fine-tuning, which 4-bit weights do not allow, and if there is no GPU;
+    ``PluginError`` if bitsandbytes is not installed.
     """
     if settings.quantization == "none":
         return
@@ -36,13 +36,13 @@ def check(objective: Objective, settings: TransformersSettings) -> None:
         raise PluginError(f"{where}: bitsandbytes is not installed; run: pip install 'tutelage[transformers-4bit]'")
 
 
-def read(model: Model, settings: TransformersSettings, dtype: Any) -> Loaded:
-    """The model as it is trained: its linear layers in 4 bits where the settings say so. Raises as ``loading.read``."""
-    return loading.read(model, settings, dtype, None if settings.quantization == "none" else four_bit())
+def read(model: Model, settings: TransformersSettings, dtype: Any) -> LoadedModel:
+    """Read the model for training, its linear layers in 4 bits if the settings say so. Raises as ``loading.read``."""
+    return loading.read(model, settings, dtype, None if settings.quantization == "none" else four_bit_config())
 
 
-def four_bit() -> Any:
-    """The ``transformers.BitsAndBytesConfig`` of the paper: 4-bit NormalFloat, its scales quantized too (section 3)."""
+def four_bit_config() -> Any:
+    """Return the paper's ``transformers.BitsAndBytesConfig``: 4-bit NormalFloat with quantised scales (section 3)."""
     import torch
     from transformers.utils.quantization_config import BitsAndBytesConfig
 
@@ -54,19 +54,19 @@ def four_bit() -> Any:
     )
 
 
-def on_whole_weights(trained: Any, model: Model, settings: TransformersSettings) -> Any:
-    """``trained`` itself, or where it learned on 4 bits, its adapter on ``model`` read anew, ready to be merged."""
+def on_full_precision(trained: Any, model: Model, settings: TransformersSettings) -> Any:
+    """Return ``trained`` itself or, if its base is in 4 bits, its adapter on ``model`` read again in full precision."""
     if settings.quantization == "none":
         return trained
     return move_adapter(trained, loading.read(model, settings).model)
 
 
 def move_adapter(trained: Any, base: Any) -> Any:
-    """The adapter of ``trained`` (a ``PeftModel``) on ``base``, another copy of the weights beneath it."""
+    """Return the adapter of ``trained`` (a ``PeftModel``) on ``base``, another copy of the weights below it."""
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     config = copy(trained.peft_config["default"])
-    config.base_model_name_or_path = None  # another copy has another name, of which PEFT would warn
+    config.base_model_name_or_path = None  # PEFT would warn of the other copy's name
     moved = get_peft_model(base, config)
     set_peft_model_state_dict(moved, get_peft_model_state_dict(trained, save_embedding_layers=False))
     return moved

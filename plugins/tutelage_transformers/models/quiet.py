@@ -1,4 +1,4 @@
-"""The libraries are chatty; the terminal belongs to the user."""
+"""Keeps the output of the libraries off the user's terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars, chatter and deprecations off the terminal, and leave all as it was."""
+    """Suppress progress bars, log messages and deprecation warnings of the libraries, and restore their state."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()

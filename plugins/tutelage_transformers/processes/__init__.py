@@ -1,1 +1,1 @@
-"""What all child processes of this plugin share: their environment, and how a failure is reported."""
+"""What all child processes of this plugin share: their environment, and the report of a failure."""

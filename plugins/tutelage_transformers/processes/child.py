@@ -1,4 +1,4 @@
-"""How a child process is started, and the end of its output."""
+"""The environment of a child process, and the end of its log."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ _TAIL_LINES = 20
 
 
 def environment() -> Mapping[str, str]:
-    """One thread a process, unless the user says otherwise: several would fight for the same cores."""
+    """Return the environment of a child: one thread per process, unless the user sets another number.
+
+    Several processes with many threads each would compete for the same cores.
+    """
     return {"OMP_NUM_THREADS": "1", **os.environ}
 
 
 def last_lines(log: IO[bytes]) -> list[str]:
-    """The last lines of what a process wrote."""
+    """Return the last lines of a log."""
     log.seek(0)
     return log.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]

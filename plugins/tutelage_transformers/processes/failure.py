@@ -1,4 +1,4 @@
-"""The record of a failure that a child process hands to the process that started it."""
+"""The record of a failure, which a child process passes to its parent."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from tutelage.errors import StageError, TutelageError
 
 @frozen
 class Failure:
-    """Why a process failed."""
+    """The error that ended a process."""
 
     kind: str
-    """The name of the exception's class."""
+    """Name of the exception's class."""
     message: str
     seconds: float
-    """When, by the clock that all processes of a machine share."""
+    """Time of the error, by the clock that all processes of a machine share."""
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """The record of an error that was raised just now."""
+        """Return the record of an error that was raised just now."""
         message = str(error) if isinstance(error, TutelageError) else str(error).strip()
         return cls(type(error).__name__, message, time.monotonic())
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is an error of ``tutelage.errors``, whose message is meant for the user as it is."""
+        """Whether the error is one of ``tutelage.errors``, whose message is shown to the user as it is."""
         kind = getattr(errors, self.kind, None)
         return isinstance(kind, type) and issubclass(kind, TutelageError)
 
     def error(self, doing: str) -> TutelageError:
-        """The error for the user; any other than a plain one is a ``StageError`` that says what was being done."""
+        """Return the error to raise for the user.
+
+        That is the same error if it ``is_plain``, else a ``StageError`` whose message begins with ``doing``.
+        """
         if self.is_plain:
             kind: type[TutelageError] = getattr(errors, self.kind)
             return kind(self.message)

@@ -1,1 +1,1 @@
-"""SFT and DPO by TRL's own trainers, packed beneath them, divided by what fits, continued after a kill."""
+"""SFT and DPO by TRL's own trainers: on packed batches, divided by what fits into memory, continued after a kill."""

@@ -1,8 +1,8 @@
-"""LoRA layers without the detours of PEFT's general form: the same adapter, the same weights, fewer passes over memory.
+"""Faster LoRA layers: the same adapter and the same weights as PEFT's, with fewer passes over memory.
 
-PEFT computes ``base(x) + up(down(dropout(x))) * scaling``, which walks over the layer's output three times more than
-the matrix product needs, and casts a half-precision input to the adapter's float32. Here the product is added to the
-base's output by the multiplication itself, in the base's precision, from weights that stay in their own.
+PEFT computes ``base(x) + up(down(dropout(x))) * scaling``. That passes over the layer's output three times more than
+the matrix product needs, and casts a half-precision input to the adapter's float32. Here the matrix product adds to the
+base's output, in the base's precision. The weights keep their own type.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tutelage_transformers.settings import TransformersSettings
 
 
 def fuse_adapters(model: Any) -> int:
-    """Speed up the plain LoRA layers of ``model``; returns how many. Others (4-bit, DoRA) stay as PEFT has them."""
+    """Replace the forward pass of plain LoRA layers; returns how many. Other kinds (4-bit, DoRA) stay as they are."""
     from peft.tuners.lora.layer import Linear
 
     layers = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
@@ -25,7 +25,7 @@ def fuse_adapters(model: Any) -> int:
 
 
 def adapter_dtype(settings: TransformersSettings) -> Any:
-    """The torch type that an adapter's weights are kept in."""
+    """Return the torch type of an adapter's weights."""
     import torch
 
     if settings.adapter_dtype == "auto":
@@ -34,7 +34,7 @@ def adapter_dtype(settings: TransformersSettings) -> Any:
 
 
 def cast_adapters(model: Any, dtype: Any) -> None:
-    """Keep the trained weights of ``model``, its adapter, as ``dtype``. To be called before the optimizer is made."""
+    """Cast the trainable weights of ``model``, its adapter, to ``dtype``. Must precede the optimizer."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
@@ -59,7 +59,7 @@ def _fused() -> Any:
         result = self.base_layer(rows)
         down, up = (side[adapter].weight.to(result.dtype) for side in (self.lora_A, self.lora_B))
         inner = linear(self.lora_dropout[adapter](rows).to(result.dtype), down)
-        # in place, which autograd allows here: a linear layer does not need its own output for its gradient
+        # in place, which autograd allows here: the gradient of a linear layer does not need its output
         return result.addmm_(inner, up.t(), alpha=self.scaling[adapter]).unflatten(0, x.shape[:-1])
 
     return forward

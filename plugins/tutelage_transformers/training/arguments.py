@@ -1,7 +1,7 @@
-"""From a recipe's objective to TRL's configuration.
+"""TRL's configuration for an objective of a recipe.
 
-What the recipe does not name stays at TRL's default (linear decay, no weight decay, gradients clipped at 1), with one
-difference: DPO switches the model's own dropout off, as TRL does, but not the adapter's, which the recipe does name.
+What the recipe does not set keeps TRL's default (linear decay, no weight decay, gradients clipped at 1), with one
+difference: DPO disables the model's own dropout, as TRL does, but not the adapter's, which the recipe sets.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from tutelage.errors import InputError, nearest
 from tutelage.records import Dpo, Lora, Objective, Sft
 from tutelage_transformers.devices.selection import dtype_of
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.fitting import Fit
+from tutelage_transformers.training.fitting import StepDivision
 
 _PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
-"""All linear layers of Phi but the head."""
+"""All linear layers of Phi except the head."""
 LOSS_TYPES = [
     "sigmoid",
     "hinge",
@@ -33,11 +33,11 @@ LOSS_TYPES = [
     "sft",
     "sigmoid_norm",
 ]
-"""TRL's losses that need nothing but pairs and beta (``exo_pair`` needs label smoothing)."""
+"""TRL's losses that need only pairs and beta (``exo_pair`` needs label smoothing)."""
 
 
 def check(objective: Objective) -> None:
-    """Raise ``InputError`` for an objective that TRL could not follow, before anything is loaded."""
+    """Raise ``InputError`` for an objective that TRL cannot train, before anything is loaded."""
     micro = objective.micro_batch_size
     if micro is not None and (micro < 1 or objective.batch_size % micro):
         raise InputError(
@@ -51,7 +51,7 @@ def check(objective: Objective) -> None:
 
 
 def losses_of(objective: Dpo) -> dict[str, float]:
-    """The losses that are summed, each with its weight."""
+    """Return the losses that are summed, each with its weight."""
     named = objective.loss_type
     return {named: 1.0} if isinstance(named, str) else dict(named)
 
@@ -67,11 +67,11 @@ def _check_losses(losses: dict[str, float]) -> None:
 
 
 def trainer_arguments(
-    objective: Objective, model: Any, output: Path, settings: TransformersSettings, packed: bool, division: Fit
+    objective: Objective, model: Any, output: Path, settings: TransformersSettings, packed: bool, division: StepDivision
 ) -> Any:
-    """A ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself writes nothing and prints nothing.
+    """Return a ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself saves and prints nothing.
 
-    Half-precision weights under a fused adapter need no autocast, which would widen each layer's input for nothing.
+    Half-precision weights below a fused adapter need no autocast, which would cast each layer's input without need.
     """
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
@@ -96,7 +96,7 @@ def trainer_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": model.device.type == "cuda",
-        "max_length": None,  # every row has been measured already; nothing is ever cut
+        "max_length": None,  # the length of every row is checked before; nothing is truncated
     }
     if isinstance(objective, Sft):
         return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
@@ -111,12 +111,12 @@ def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> An
         loss_type=list(losses),
         loss_weights=list(losses.values()),
         precompute_ref_log_probs=True,
-        disable_dropout=False,  # done before the adapter is added, whose dropout the recipe may ask for
+        disable_dropout=False,  # done before the adapter is added, whose dropout is the recipe's
     )
 
 
 def lora_config(lora: Lora | None, model: Any) -> Any:
-    """A ``peft.LoraConfig`` on all linear layers but the head, or None for full fine-tuning."""
+    """Return a ``peft.LoraConfig`` for all linear layers except the head, or None for full fine-tuning."""
     if lora is None:
         return None
     from peft import LoraConfig

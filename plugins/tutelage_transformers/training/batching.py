@@ -1,9 +1,9 @@
-"""The order in which DPO sees its pairs: random, but with pairs of about one length in each batch.
+"""The order of DPO's pairs: random, but with pairs of similar length in each batch.
 
-A batch is padded to its longest row, and drawn at random that is half as much again as there is. So the rows are
-shuffled, sorted by length within windows of a few batches, cut into batches, and the batches shuffled: every row once
-an epoch, no batch with a preferred place. SFT keeps its random order: there, length would part the instructions from
-the judgements, and a batch of one kind alone teaches M1 visibly worse.
+A batch is padded to its longest row. Batches drawn at random are half padding. So the rows are shuffled, sorted by
+length within windows of a few batches and divided into batches, and the batches are shuffled. Every row occurs once per
+epoch, and no batch has a preferred position. SFT keeps its random order: sorting by length would separate instructions
+from judgements, and batches of one kind train M1 measurably worse.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 WINDOW = 8
-"""Batches that are sorted together. More of them pad less, and make batches that are more alike."""
+"""Batches that are sorted together. A larger window needs less padding, and makes batches more uniform."""
 
 
 def row_length(row: Mapping[str, Any]) -> int:
-    """Tokens of the longer sequence of a pair, prompt included."""
+    """Return the number of tokens of the longer sequence of a pair, prompt included."""
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def tokens_held(row: Mapping[str, Any], packed: bool) -> int:
-    """Tokens that a device computes for a row: of a pair both sequences, padded to one length or with one prompt."""
+    """Return the number of tokens that a device computes for a row.
+
+    For a pair these are both sequences: padded to one length or, if packed, with the prompt counted once.
+    """
     if "input_ids" in row:
         return len(row["input_ids"])
     if packed:
@@ -31,13 +34,13 @@ def tokens_held(row: Mapping[str, Any], packed: bool) -> int:
 
 
 def by_rows(lengths: Sequence[int], rows: int) -> list[list[int]]:
-    """Row numbers, shortest first, in batches of ``rows``."""
+    """Return row indices, shortest first, in batches of ``rows`` rows."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return [order[start : start + rows] for start in range(0, len(order), rows)]
 
 
 def by_tokens(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Row numbers, shortest first, in batches of at most ``tokens`` tokens, or of one row."""
+    """Return row indices, shortest first, in batches of at most ``tokens`` tokens, or of one row."""
     batches: list[list[int]] = [[]]
     taken = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -50,7 +53,7 @@ def by_tokens(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 
 
 class BucketSampler:
-    """Row numbers for a data loader that cuts them into batches of ``batch_size``; another order each epoch."""
+    """Row indices for a data loader with batches of ``batch_size``; each epoch has another order."""
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self.lengths = lengths
@@ -59,7 +62,7 @@ class BucketSampler:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
+        """Set the epoch; the trainer calls it before each one."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -77,4 +80,4 @@ class BucketSampler:
         draw.shuffle(batches)
         for batch in batches:
             yield from batch
-        yield from short  # last, or the loader would cut every batch after it elsewhere
+        yield from short  # last, because the loader divides the indices into batches of equal size

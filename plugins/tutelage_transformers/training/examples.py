@@ -1,7 +1,7 @@
-"""Training files, read and checked whole before any training starts, and turned into tokens.
+"""Training files, read, checked and tokenised as a whole before training starts.
 
-The files are JSON lines in TRL's conversational format. They are tokenised here rather than by TRL because the same
-functions make the prompts of generation, and because an example that does not fit must be an error that names its line.
+The files are JSON lines in TRL's conversational format. They are tokenised here and not by TRL for two reasons: the
+same functions make the prompts of generation, and an example that is too long must be an error that names its line.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tutelage.files.jsonl import read_rows
 from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
 
 _IGNORED = -100
-"""The label of a token that is outside the loss (``ignore_index`` of torch's cross entropy)."""
+"""Label of a token that does not count in the loss (``ignore_index`` of torch's cross entropy)."""
 
 
 @frozen
 class _Example:
-    """A prompt and one or two answers to it, as token ids, and the line of the file that they stand in."""
+    """A prompt and one or two answers to it, as token ids, and its line of the file."""
 
     line: int
     prompt: list[int]
@@ -30,10 +30,10 @@ class _Example:
 
 
 def sft_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
-    """Rows for ``trl.SFTTrainer``: ``input_ids``, and ``labels`` that are masked on the prompt, not on the end token.
+    """Return rows for ``trl.SFTTrainer``: ``input_ids``, and ``labels`` that mask the prompt but not the end token.
 
-    Raises ``InputError`` with file and line for an empty file, a line that is no example, and an example of more than
-    ``max_length`` tokens.
+    Raises ``InputError`` with file and line for an empty file, a line that is not an example, and an example of more
+    than ``max_length`` tokens.
     """
     return [
         {
@@ -45,7 +45,7 @@ def sft_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list
 
 
 def dpo_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
-    """Rows for ``trl.DPOTrainer``: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``. Raises as ``sft_rows`` does."""
+    """Return rows for ``trl.DPOTrainer``: ``prompt_ids``, ``chosen_ids``, ``rejected_ids``. Raises as ``sft_rows``."""
     return [
         {
             "prompt_ids": example.prompt,
@@ -61,13 +61,13 @@ def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: in
     prompts: list[str] = []
     answers: dict[str, list[str]] = {side: [] for side in sides}
     for line, row in read_rows(path):
-        place = f"{path}, line {line}"
-        prompt = _messages(row, "prompt", place)
+        where = f"{path}, line {line}"
+        prompt = _messages(row, "prompt", where)
         begin = prompt_text(tokenizer, prompt)
         lines.append(line)
         prompts.append(begin)
         for side in sides:
-            answers[side].append(answer_text(tokenizer, prompt, begin, _messages(row, side, place)))
+            answers[side].append(answer_text(tokenizer, prompt, begin, _messages(row, side, where)))
     if not lines:
         raise InputError(f"{path}: no examples in it; training needs at least one")
     prompt_ids = encode(tokenizer, prompts)
@@ -90,12 +90,12 @@ def _check_length(example: _Example, path: Path, max_length: int) -> None:
             )
 
 
-def _messages(row: dict[str, Any], key: str, place: str) -> Sequence[dict[str, str]]:
+def _messages(row: dict[str, Any], key: str, where: str) -> Sequence[dict[str, str]]:
     if key not in row:
-        raise InputError(f"{place}: no {key!r}; SFT needs prompt and completion, DPO prompt, chosen and rejected")
+        raise InputError(f"{where}: no {key!r}; SFT needs prompt and completion, DPO prompt, chosen and rejected")
     messages = row[key]
     if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
-        raise InputError(f'{place}: {key!r} is no list of messages like {{"role": "user", "content": "..."}}')
+        raise InputError(f'{where}: {key!r} is not a list of messages like {{"role": "user", "content": "..."}}')
     return messages
 
 

@@ -1,8 +1,8 @@
-"""What fits into a GPU in training: how many rows at once, and whether activations must be computed twice.
+"""What fits into a GPU in training: the number of rows at once, and whether gradient checkpointing is needed.
 
-Everything here is an estimate, made before hours are spent: from the shapes of the model and the longest examples, not
-from what happens to be free, so that a repeated run divides its steps alike. Division changes no result: a step learns
-from the same rows however many the device holds at once.
+Everything here is an estimate, made before training starts. It depends on the shapes of the model and the longest
+examples, not on the memory that is free at the moment, so that a repeated run divides its steps in the same way. The
+division changes no result: a step learns from the same rows however many the device holds at once.
 """
 
 from __future__ import annotations
@@ -17,74 +17,78 @@ from tutelage.errors import InputError
 from tutelage.records import Objective, Sft
 from tutelage_transformers.settings import TransformersSettings
 
-_ENOUGH_TOKENS = 4096
-"""That keep a GPU busy. Rather than hold fewer at once, activations are computed twice (gradient checkpointing)."""
-_USABLE = 0.85
-"""Of a GPU's memory: the rest is the CUDA context, and holes between blocks, of which long trainings have more."""
+_BUSY_TOKENS = 4096
+"""Tokens that keep a GPU busy. Gradient checkpointing is preferred to holding fewer at once."""
+_USABLE_SHARE = 0.85
+"""Usable share of a GPU's memory. The CUDA context takes the rest, and fragmentation, which grows in long trainings."""
 _CHECKPOINTING_FROM = 500_000_000
-"""Parameters from which gradient checkpointing is worth its time where nothing tells what fits."""
+"""Number of parameters from which gradient checkpointing is used on a device whose memory is not estimated."""
 _GIB = 2**30
 
 
 @frozen
-class Fit:
+class StepDivision:
     """How a step is divided."""
 
     rows: int
-    """Examples or pairs that the device holds at once (``micro_batch_size``)."""
+    """Number of examples or pairs that the device holds at once (``micro_batch_size``)."""
     checkpointing: bool
     """Whether activations are computed again in the backward pass."""
 
 
-def fit(objective: Objective, model: Any, lengths: Sequence[int], packed: bool, settings: TransformersSettings) -> Fit:
-    """What the recipe and the settings say, and where they leave it open, the fastest that fits into the GPU.
+def divide_step(
+    objective: Objective, model: Any, lengths: Sequence[int], packed: bool, settings: TransformersSettings
+) -> StepDivision:
+    """Return the division that the recipe and the settings name; what they leave open is the fastest that fits.
 
-    ``lengths`` are the tokens that each row takes (both answers of a pair). Raises ``InputError`` where not even what
-    is asked for, or one row at a time with checkpointing, fits. A user's accelerate config may spread the model over
-    GPUs: there nothing is estimated, and all that is asked for is tried.
+    ``lengths`` are the tokens that each row takes (both answers of a pair). Raises ``InputError`` if the requested
+    division does not fit, or if one row with gradient checkpointing does not. An accelerate config may spread the model
+    over GPUs: then nothing is estimated, and the requested division is tried.
     """
     rows, checkpointing = objective.micro_batch_size, settings.gradient_checkpointing
     if model.device.type != "cuda" or settings.accelerate_config is not None:
         large = int(model.num_parameters()) > _CHECKPOINTING_FROM
-        return Fit(rows or objective.batch_size, large if checkpointing is None else checkpointing)
-    capacity = int(_USABLE * device_memory(model.device))
-    return choose(
+        return StepDivision(rows or objective.batch_size, large if checkpointing is None else checkpointing)
+    capacity = int(_USABLE_SHARE * device_memory(model.device))
+    return fastest_division(
         objective,
         checkpointing,
         lengths,
         capacity,
-        lambda tokens, twice: training_bytes(objective, model, tokens, packed, twice),
+        lambda tokens, checkpointing: training_bytes(objective, model, tokens, packed, checkpointing),
     )
 
 
-def choose(
+def fastest_division(
     objective: Objective,
     checkpointing: bool | None,
     lengths: Sequence[int],
     capacity: int,
     needed: Callable[[int, bool], int],
-) -> Fit:
-    """The fastest division of which ``needed(tokens at once, checkpointing)`` is at most ``capacity``.
+) -> StepDivision:
+    """Return the fastest division for which ``needed(tokens at once, checkpointing)`` is at most ``capacity``.
 
-    Without checkpointing and with as many rows as fit, unless these are too few to keep a GPU busy. Counted are the
-    longest rows, which may meet in a batch. Raises ``InputError`` where nothing fits.
+    That is the one without checkpointing and with as many rows as fit, unless these are too few to keep a GPU busy. The
+    longest rows are counted, because they may be in one batch. Raises ``InputError`` if nothing fits.
     """
-    asked = objective.micro_batch_size
-    sizes = [asked] if asked else [n for n in range(objective.batch_size, 0, -1) if objective.batch_size % n == 0]
+    requested = objective.micro_batch_size
+    sizes = (
+        [requested] if requested else [n for n in range(objective.batch_size, 0, -1) if objective.batch_size % n == 0]
+    )
     longest = sorted(lengths, reverse=True)
     tokens = {rows: sum(longest[:rows]) for rows in sizes}
-    ways = [checkpointing] if checkpointing is not None else [False, True]
-    fitting = [Fit(n, twice) for twice in ways for n in sizes if needed(tokens[n], twice) <= capacity]
+    choices = [checkpointing] if checkpointing is not None else [False, True]
+    fitting = [StepDivision(n, choice) for choice in choices for n in sizes if needed(tokens[n], choice) <= capacity]
     if not fitting:
-        smallest = Fit(sizes[-1], ways[-1])
+        smallest = StepDivision(sizes[-1], choices[-1])
         raise InputError(
             _too_small(objective, smallest, needed(tokens[smallest.rows], smallest.checkpointing), capacity)
         )
-    busy = [one for one in fitting if one.rows == sizes[0] or tokens[one.rows] >= _ENOUGH_TOKENS]
+    busy = [division for division in fitting if division.rows == sizes[0] or tokens[division.rows] >= _BUSY_TOKENS]
     return (busy or fitting)[0]
 
 
-def _too_small(objective: Objective, smallest: Fit, needed: int, capacity: int) -> str:
+def _too_small(objective: Objective, smallest: StepDivision, needed: int, capacity: int) -> str:
     advice = "a smaller model or a larger GPU"
     if objective.lora is None:
         advice = "an adapter (lora) in place of full fine-tuning, " + advice
@@ -99,10 +103,10 @@ def _too_small(objective: Objective, smallest: Fit, needed: int, capacity: int) 
 
 
 @contextmanager
-def explained_when_full(objective: Objective, rows: int) -> Iterator[None]:
-    """Turn a GPU that runs out of memory with ``rows`` at once, against the estimate, into an ``InputError``.
+def explain_out_of_memory(objective: Objective, rows: int) -> Iterator[None]:
+    """Turn running out of GPU memory with ``rows`` at once, which the estimate should prevent, into an ``InputError``.
 
-    It says what to set.
+    The message says what to set.
     """
     import torch
 
@@ -111,7 +115,7 @@ def explained_when_full(objective: Objective, rows: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         kind = "sft" if isinstance(objective, Sft) else "dpo"
         smaller = (
-            f"set {kind}.micro_batch_size to {rows // 2} or less, with which the same run goes on"
+            f"set {kind}.micro_batch_size to {rows // 2} or less; the same run then continues"
             if rows > 1
             else "set models.student.settings.quantization to 4bit, or take a smaller model or max_length"
         )
@@ -121,7 +125,7 @@ def explained_when_full(objective: Objective, rows: int) -> Iterator[None]:
 
 
 def device_memory(device: Any) -> int:
-    """Bytes of the GPU that this process may use."""
+    """Return the bytes of the GPU's memory that this process may use."""
     import torch
 
     share = torch.cuda.get_per_process_memory_fraction(device)
@@ -129,11 +133,11 @@ def device_memory(device: Any) -> int:
 
 
 def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, checkpointing: bool) -> int:
-    """Memory of a training step that holds ``tokens`` tokens at once: an estimate, meant to be a little too large.
+    """Estimate the bytes of a training step that holds ``tokens`` tokens at once; meant to be slightly too high.
 
-    ``model`` is the base before an adapter is put on it. The sum of its weights, of what learns (weights, gradients and
-    Adam's two moments in the type of the weights), of the activations kept for the backward pass, of gradients on their
-    way, and of the head's tiles.
+    ``model`` is the base before an adapter is added. The sum of: its weights; what is trained (weights, gradients and
+    Adam's two moments, in the type of the weights); the activations that are kept for the backward pass; the gradients
+    of activations; and the tiles of the head.
     """
     config = model.config.get_text_config()
     adapted = objective.lora is not None
@@ -142,9 +146,9 @@ def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, 
     )
     layer = _activation_bytes(config, adapted, packed)
     kept = layers * hidden * (2 if adapted else 4) + layer if checkpointing else layers * layer
-    passing = 6 * _inner_size(config) + 8 * hidden
+    gradients = 6 * _inner_size(config) + 8 * hidden
     head = 6 * min(tokens, 4096) * min(vocabulary, 32_768)
-    return _state_bytes(objective, model) + tokens * (kept + passing) + head
+    return _state_bytes(objective, model) + tokens * (kept + gradients) + head
 
 
 def _state_bytes(objective: Objective, model: Any) -> int:
@@ -155,10 +159,11 @@ def _state_bytes(objective: Objective, model: Any) -> int:
 
 
 def _activation_bytes(config: Any, adapted: bool, packed: bool) -> int:
-    """Of one token in one layer, in half precision: counted with ``torch.autograd.graph.saved_tensors_hooks``.
+    """Return the bytes of one token in one layer, in half precision.
 
-    With an adapter and its dropout the inputs of all its layers are kept, each with a mask; without packing, autocast
-    and the unfused activation keep about half as much again.
+    The coefficients were measured with ``torch.autograd.graph.saved_tensors_hooks``. With an adapter and its dropout
+    the inputs of all its layers are kept, each with a mask. Without packing, autocast and the unfused activation keep
+    about half as much again.
     """
     hidden, inner = int(config.hidden_size), _inner_size(config)
     if adapted:
@@ -167,18 +172,18 @@ def _activation_bytes(config: Any, adapted: bool, packed: bool) -> int:
 
 
 def _inner_size(config: Any) -> int:
-    """Width within the feed-forward block; a gated one (Llama's) has it twice."""
+    """Return the width of the feed-forward block, twice that for a gated one (Llama's)."""
     gated = "silu" in str(getattr(config, "hidden_act", "")) or "swi" in str(getattr(config, "hidden_act", ""))
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
     return int(inner) * (2 if gated else 1)
 
 
 def adapter_size(model: Any, rank: int) -> int:
-    """Weights of a LoRA adapter of this rank on all linear layers but the head."""
+    """Return the number of weights of a LoRA adapter of this rank on all linear layers except the head."""
     head = model.get_output_embeddings()
     shapes = (
         (module.in_features, module.out_features)
         for module in model.modules()
         if hasattr(module, "in_features") and module is not head
     )
-    return sum(rank * (wide + high) for wide, high in shapes)
+    return sum(rank * (inputs + outputs) for inputs, outputs in shapes)

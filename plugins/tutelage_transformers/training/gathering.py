@@ -1,4 +1,4 @@
-"""A trained model in one piece, where its processes hold parts of it."""
+"""The whole trained model, if several processes hold parts of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def whole_model(trainer: Any, read_start: Callable[[], Any]) -> Any:
-    """The trained model with all its weights in the first process, None in the others.
+def gathered_model(trainer: Any, read_start: Callable[[], Any]) -> Any:
+    """Return the trained model with all its weights in the first process, None in the others.
 
-    Under FSDP each process holds a part of every weight. They are gathered, and put into the model that the training
-    started from, read anew on the CPU by ``read_start``.
+    Under FSDP each process holds a part of every weight. The parts are gathered and loaded into the model that training
+    started from, which ``read_start`` reads again on the CPU.
     """
     if not trainer.is_fsdp_enabled:
         return trainer.model if trainer.is_world_process_zero() else None

@@ -1,12 +1,12 @@
-"""Training without padding, beneath TRL's own trainers.
+"""Training without padding, below TRL's own trainers.
 
-TRL pads a batch to its longest row. Here its collators also say where the real tokens are (``plan``), and the backbone
-of the model, between embedding and head, sees one row of them alone: the padding is dropped, positions restart with
-each sequence, attention stays within it, and the hidden states are put back where TRL looks for them. TRL's head then
-makes logits of the answers only, and its losses, metrics and loop are untouched.
+TRL pads a batch to its longest row. Here its collators also return where the real tokens are (``plan``). The backbone
+of the model, between embedding and head, computes one packed row of these tokens: padding is dropped, positions restart
+with each sequence, and attention stays within a sequence. The hidden states are then put back where TRL expects them.
+TRL's head computes logits of the answers only. Its losses, metrics and loop are not changed.
 
-Of a preference pair the prompt is computed once: the rejected answer attends to the keys and values of the prompt
-that stands in the chosen sequence. The result is the same, and so is the gradient, which flows back through both.
+The prompt of a preference pair is computed once: the rejected answer attends to the keys and values of the prompt in
+the chosen sequence. The result is the same, and so is the gradient, which flows back through both answers.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from tutelage_transformers.attention import packed, segments
 from tutelage_transformers.settings import TransformersSettings
 
 
-def wanted(model: Any, settings: TransformersSettings) -> bool:
-    """Whether to train ``model`` packed: as the setting says; left open, on a GPU where the model can be packed.
+def is_wanted(model: Any, settings: TransformersSettings) -> bool:
+    """Return whether to train ``model`` packed: as the setting says; if left open, on a GPU if the model supports it.
 
-    Raises ``InputError`` where the setting asks for what this model cannot do.
+    Raises ``InputError`` if the setting asks for it and the model does not support it.
     """
     if settings.packing is None:
-        return model.device.type == "cuda" and _hindrance(model) is None
-    if settings.packing and (hindrance := _hindrance(model)):
+        return model.device.type == "cuda" and _unsupported_reason(model) is None
+    if settings.packing and (reason := _unsupported_reason(model)):
         raise InputError(
-            f"plugin transformers, settings.packing: this model cannot be packed: {hindrance}; leave packing out"
+            f"plugin transformers, settings.packing: this model cannot be packed: {reason}; leave packing out"
         )
     return settings.packing
 
 
-def _hindrance(model: Any) -> str | None:
+def _unsupported_reason(model: Any) -> str | None:
     if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
         return "it drops attention weights in training"
-    return segments.hindrance(model)
+    return segments.unsupported_reason(model)
 
 
 def pack(model: Any) -> None:
-    """Let ``model`` (a causal language model, before PEFT wraps it) run packed where a batch brings its ``packing``."""
+    """Make ``model``, a causal language model without an adapter yet, run packed on batches that have a ``packing``."""
     packed.register()
     model.set_attn_implementation(packed.NAME)
     backbone = model.base_model
@@ -67,16 +67,17 @@ def pack(model: Any) -> None:
 
 
 def plan(lengths: Sequence[int], width: int, shared: Sequence[int] | None = None) -> dict[str, Any]:
-    """Where the real tokens of a padded batch (rows, ``width``) are and which keys they attend to.
+    """Return where the real tokens of a padded batch (rows, ``width``) are, and which keys they attend to.
 
-    ``lengths`` are the tokens of each row, at its left. ``shared[row]`` of them stand also in the row half a batch
-    before and are computed there only; at least one token of a row must be its own. Returned are tensors on the CPU:
+    ``lengths`` are the tokens of each row, at its left. The first ``shared[row]`` of them are also in the row half a
+    batch before, and are computed only there; each row needs at least one token of its own. Returns tensors on the CPU,
+    int64 unless noted, and integers:
 
-    - ``tokens``: the places of the computed tokens in the flattened batch; ``positions``: theirs in their sequence
-    - ``starts``, ``longest``: where each sequence starts among them (with the end), and the longest one
-    - ``key_starts``, ``longest_keys``: the same with shared tokens counted in
-    - only where tokens are shared: ``keys``, which of the computed tokens each key is; ``own``, for each computed
-      token the key that is itself; ``copied``, the keys that are repeated
+    - ``tokens``: indices of the computed tokens in the flattened batch; ``positions``: their positions in the sequence
+    - ``starts`` int32, ``longest``: start of each sequence among them (and the end), and the length of the longest one
+    - ``key_starts`` int32, ``longest_keys``: the same including shared tokens
+    - only if tokens are shared: ``keys``, the index of the computed token of each key; ``own``, for each computed token
+      the index of its own key; ``copied``, the indices of the keys that are repeated
     """
     import torch
 
@@ -109,7 +110,7 @@ def _starts(lengths: Sequence[int]) -> list[int]:
 
 
 def _ranges(firsts: Sequence[int], counts: Sequence[int]) -> Any:
-    """``counts[i]`` numbers from ``firsts[i]`` on, one range after the other."""
+    """Return the ranges of ``counts[i]`` numbers from ``firsts[i]`` on, concatenated."""
     import torch
 
     return torch.cat([torch.arange(first, first + count) for first, count in zip(firsts, counts, strict=True)])
@@ -120,36 +121,36 @@ def _collators() -> tuple[type[Any], type[Any]]:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    class Preferences(DataCollatorForPreference):  # type: ignore[misc]  # TRL has no types
+    class PackedDpoCollator(DataCollatorForPreference):  # type: ignore[misc]  # TRL has no types
         def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
             batch = dict(super().torch_call(examples))
             lengths = [
                 len(row["prompt_ids"]) + len(row[side]) for side in ("chosen_ids", "rejected_ids") for row in examples
             ]
-            # the last token of the prompt predicts the first of the answer, so each side has its own
+            # the last token of the prompt predicts the first of the answer, so each sequence computes its own
             shared = [0] * len(examples) + [max(0, len(row["prompt_ids"]) - 1) for row in examples]
             batch["packing"] = plan(lengths, batch["input_ids"].shape[1], shared)
             return batch
 
-    class Answers(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL has no types
+    class PackedSftCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL has no types
         def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
             batch = dict(super().torch_call(examples))
             batch["packing"] = plan([len(row["input_ids"]) for row in examples], batch["input_ids"].shape[1])
             return batch
 
-    return Answers, Preferences
+    return PackedSftCollator, PackedDpoCollator
 
 
 def is_packed(collator: Any) -> bool:
-    """Whether the batches of this collator say how to pack them."""
+    """Return whether the batches of this collator have a ``packing``."""
     return isinstance(collator, _collators())
 
 
 def sft_collator(pad_token_id: int) -> Any:
-    """TRL's collator for SFT, whose batches say how to pack them."""
+    """Return TRL's collator for SFT, with a ``packing`` in its batches."""
     return _collators()[0](pad_token_id=pad_token_id)
 
 
 def dpo_collator(pad_token_id: int) -> Any:
-    """TRL's collator for DPO, whose batches say how to pack them."""
+    """Return TRL's collator for DPO, with a ``packing`` in its batches."""
     return _collators()[1](pad_token_id=pad_token_id)

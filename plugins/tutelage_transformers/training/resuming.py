@@ -1,9 +1,10 @@
-"""Resume inside training: a killed training goes on from its last training checkpoint, to the same weights.
+"""Resuming inside a training: a killed training continues from its last training checkpoint, to the same weights.
 
-The checkpoints are those of transformers' ``Trainer``: weights, optimizer, schedule, random numbers and every logged
-row. They are this plugin's own scratch. Beside each lies a mark that says which training it belongs to, written when
-all the rest is on the disk: without its mark a checkpoint was cut short by a kill, and with another training's mark it
-is of no use. transformers keeps optimizer and random numbers as torch files, and reads them with ``weights_only=True``.
+Training checkpoints are those of transformers' ``Trainer``: weights, optimizer, schedule, random numbers and every
+logged row. They are in this plugin's scratch folder. Each contains a mark that identifies its training, written after
+everything else is on disk. A checkpoint without a mark is incomplete because of a kill; one with another training's
+mark is not used. transformers stores optimizer and random numbers as torch files and reads them with
+``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -24,39 +25,39 @@ from attrs import field, frozen
 from tutelage.context import Context
 from tutelage.files.jsonl import write_json
 from tutelage.records import Model
-from tutelage_transformers.devices.parallel import agreed
+from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.models import loading
 from tutelage_transformers.training.request import TrainingRequest
 
 MARK = "training.json"
-"""In each training checkpoint: the training that it belongs to."""
+"""File in each training checkpoint that identifies its training."""
 _STOPPED_SHARE = 0.1
-"""A training that the user stops is kept, too, if at least this share of the interval would be lost."""
+"""If the user stops a training, its state is saved if at least this share of the interval would be lost."""
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
 @frozen
 class TrainingFolder:
-    """Where one training keeps its checkpoints, of which the newest whole one remains."""
+    """The folder of one training's checkpoints, of which the newest complete one is kept."""
 
     path: Path
     training: dict[str, Any] = field(eq=False)
-    """What makes this training what it is, as JSON values."""
+    """What identifies the training, as JSON values."""
 
     def checkpoint(self, step: int) -> Path:
-        """The training checkpoint that was made after so many steps."""
+        """Return the path of the training checkpoint after ``step`` steps."""
         return self.path / f"checkpoint-{step}"
 
-    def last(self) -> Path | None:
-        """The checkpoint to go on from, or None; whatever else lies there is removed."""
+    def latest(self) -> Path | None:
+        """Return the checkpoint to continue from, or None. All others are deleted."""
         whole = [folder for folder in self.path.glob("checkpoint-*") if _read_mark(folder) == self.training]
         newest = max(whole, key=step_of, default=None)
         self._remove_all_but(newest)
         return newest
 
-    def finish(self, step: int) -> None:
-        """Mark the checkpoint of ``step`` as whole, once it is on the disk, and drop the one before."""
+    def mark_complete(self, step: int) -> None:
+        """Mark the checkpoint of ``step`` as complete, after it is on disk, and delete the one before."""
         folder = self.checkpoint(step)
         for file in folder.rglob("*"):
             with file.open("rb") as stream:
@@ -65,7 +66,7 @@ class TrainingFolder:
         self._remove_all_but(folder)
 
     def remove(self) -> None:
-        """Remove everything: the training is done."""
+        """Delete the folder, once the training is done."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _remove_all_but(self, kept: Path | None) -> None:
@@ -75,16 +76,16 @@ class TrainingFolder:
 
 
 def training_folder(request: TrainingRequest) -> TrainingFolder:
-    """The folder, in the context's scratch, of the training that these arguments describe.
+    """Return the folder of a training, in its scratch folder.
 
-    Start weights, examples, objective, settings and library versions make it what it is: where one of them is another
-    than before, the losses would be, too. A run may be moved between a kill and its continuation.
+    A training is identified by start weights, examples, objective, settings and library versions: if one of them
+    changed, the losses would change. A run may be moved between a kill and its continuation.
     """
     training = {
         "schema": 1,
         "output": os.path.relpath(request.output.resolve(), request.scratch.resolve()),
-        "model": _stamp(request.model),
-        "reference": _stamp(request.reference) if request.reference else None,
+        "model": _fingerprint(request.model),
+        "reference": _fingerprint(request.reference) if request.reference else None,
         "objective": [type(request.objective).__name__, attrs.asdict(request.objective)],
         "examples": _digest(request.examples),
         "settings": {**attrs.asdict(request.settings), "device": device_of(request.settings).type},
@@ -95,7 +96,7 @@ def training_folder(request: TrainingRequest) -> TrainingFolder:
 
 
 def logged_rows(checkpoint: Path) -> list[dict[str, Any]]:
-    """The metrics of every step up to a training checkpoint."""
+    """Return the metrics of every step up to a training checkpoint."""
     from transformers.trainer_callback import TrainerState
 
     history = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).log_history
@@ -103,36 +104,36 @@ def logged_rows(checkpoint: Path) -> list[dict[str, Any]]:
 
 
 @cache
-def keeping_callback() -> type[Any]:
-    """A trainer callback that lets the trainer save its state now and then.
+def checkpoint_callback() -> type[Any]:
+    """Return the class of a trainer callback that makes the trainer save its state at intervals.
 
-    It is made with a ``TrainingFolder``, the minutes between two checkpoints (None: never) and the ``Context``.
+    Its arguments are a ``TrainingFolder``, the minutes between two checkpoints (None: never) and the ``Context``.
     """
     from transformers.trainer_callback import TrainerCallback
 
-    class Keeping(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+    class SaveState(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
         def __init__(self, folder: TrainingFolder, minutes: float | None, context: Context) -> None:
             self.folder = folder
             self.interval = None if minutes is None else minutes * 60
             self.context = context
-            self.kept = time.monotonic()
+            self.saved = time.monotonic()
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.kept = time.monotonic()
+            self.saved = time.monotonic()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if self.interval is not None and state.global_step < state.max_steps:
                 share = _STOPPED_SHARE if self.context.cancelled() else 1
-                is_due = time.monotonic() - self.kept >= share * self.interval
-                control.should_save = bool(agreed(is_due, args.device))
+                is_due = time.monotonic() - self.saved >= share * self.interval
+                control.should_save = bool(broadcast(is_due, args.device))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             args.distributed_state.wait_for_everyone()  # each process writes its random numbers
             if state.is_world_process_zero:
-                self.folder.finish(state.global_step)
-            self.kept = time.monotonic()
+                self.folder.mark_complete(state.global_step)
+            self.saved = time.monotonic()
 
-    return Keeping
+    return SaveState
 
 
 def _read_mark(checkpoint: Path) -> Any:
@@ -141,7 +142,7 @@ def _read_mark(checkpoint: Path) -> Any:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of steps after which a training checkpoint was made."""
+    """Return the number of steps after which a training checkpoint was made."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
@@ -150,7 +151,7 @@ def _digest(file: Path) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
-def _stamp(model: Model) -> Any:
-    """What tells one state of a folder of weights from another; the name of a model of the hub."""
+def _fingerprint(model: Model) -> Any:
+    """Return what identifies the state of a folder of weights; for a model of the hub, its name."""
     files = sorted(Path(loading.location(model)).glob("*.safetensors"))
     return [[file.name, file.stat().st_mtime_ns, file.stat().st_size] for file in files] or loading.location(model)

@@ -1,8 +1,8 @@
-"""Batches of a training that several processes share: each step learns from the rows of a training by one process.
+"""Batches of a training that several processes share: each step has the rows of a training by one process.
 
-accelerate would cut the rows into batches of one process and deal these out. Then the last step of an epoch, which has
-fewer rows, would be filled up with rows of the first. Here the rows of each step are dealt out, one after the other;
-where they do not come out even, rows of the same step are counted twice.
+accelerate would divide the rows into batches of one process and distribute these. The last step of an epoch, which has
+fewer rows, would then be filled with rows of the first step. Here the rows of each step are dealt out one by one. If
+their number is not a multiple of the processes, rows of the same step are counted twice.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 @frozen
 class SharedBatches:
-    """A batch sampler of one process."""
+    """The batch sampler of one process."""
 
     order: Any
-    """A sampler of row numbers, the same in every process, with ``set_epoch``."""
+    """A sampler of row indices with ``set_epoch``, the same in every process."""
     step_rows: int
-    """Rows that all processes together learn from in a step."""
+    """Number of rows of a step, over all processes."""
     device_rows: int
-    """Rows that one device holds at once."""
+    """Number of rows that one device holds at once."""
     processes: int
     rank: int
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
+        """Set the epoch; the trainer calls it before each one."""
         self.order.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -52,17 +52,18 @@ class SharedBatches:
         return ceil(self._share(rows) / self.device_rows)
 
 
-def dealt_out(batches: Sequence[T], processes: int, rank: int) -> Iterator[tuple[T, bool]]:
-    """One process's batches, and whether each is its own: all processes go through as many, for they may share layers.
+def batches_of_rank(batches: Sequence[T], processes: int, rank: int) -> Iterator[tuple[T, bool]]:
+    """Yield the batches of one process, and whether the result counts.
 
-    Where they do not come out even, the last batch is gone through again by those that have none.
+    All processes go through the same number of batches, because they may share layers (FSDP). If the number is not a
+    multiple of the processes, those without a batch of their own repeat the last one, and its result does not count.
     """
     for start in range(0, len(batches), processes):
         yield batches[min(start + rank, len(batches) - 1)], start + rank < len(batches)
 
 
 def shared_loader(trainer: Any) -> Any:
-    """The data loader of one of several processes, in place of the one that ``accelerate`` would prepare."""
+    """Return the data loader of one of several processes, in place of the one that accelerate would prepare."""
     from torch.utils.data import DataLoader, RandomSampler
 
     class Loader(DataLoader):  # type: ignore[misc]  # torch is not followed
@@ -84,7 +85,7 @@ def shared_loader(trainer: Any) -> Any:
 
 
 def _seeded(dataset: Any, seed: int) -> Any:
-    """The random order that ``accelerate`` gives to a training by one process."""
+    """Return the random order that accelerate gives to a training by one process."""
     from accelerate.data_loader import SeedableRandomSampler
 
     return SeedableRandomSampler(dataset, data_seed=seed)

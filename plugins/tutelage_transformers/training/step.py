@@ -16,22 +16,22 @@ from tutelage.records import Dpo, Model, Objective, Sft
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
-from tutelage_transformers.generation import asking
+from tutelage_transformers.generation import dispatch
 from tutelage_transformers.models import checkpoint, loading, model_card, quantizing
 from tutelage_transformers.models.finding import require
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
 from tutelage_transformers.training import adapters, launching, packing, trainers
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
-from tutelage_transformers.training.fitting import explained_when_full, fit
-from tutelage_transformers.training.gathering import whole_model
+from tutelage_transformers.training.fitting import divide_step, explain_out_of_memory
+from tutelage_transformers.training.gathering import gathered_model
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.resuming import (
     TrainingFolder,
-    keeping_callback,
+    checkpoint_callback,
     logged_rows,
     step_of,
     training_folder,
@@ -52,12 +52,12 @@ def train(
     request = TrainingRequest(model, reference, objective, examples, output, context.scratch, settings)
     check(objective)
     quantizing.check(objective, settings)
-    asking.release_all()
+    dispatch.release_all()
     processes = parallel.training_processes(settings, objective.batch_size)
     if processes > 1 or settings.accelerate_config is not None:
         launching.launch(request, processes, context)
     else:
-        single = parallel.of_one_process(settings, str(device_of(settings)))
+        single = parallel.settings_of_one_process(settings, str(device_of(settings)))
         train_here(evolve(request, settings=single), context)
     return evolve(model, name=str(output))
 
@@ -82,11 +82,11 @@ def _train(request: TrainingRequest, context: Context) -> None:
     folder = training_folder(request)
     trainer = build(request, start, reference, folder.path, context)
     del reference  # its memory is for the training
-    with explained_when_full(objective, trainer.args.per_device_train_batch_size):
+    with explain_out_of_memory(objective, trainer.args.per_device_train_batch_size):
         _run(trainer, folder, settings, context)
-    trained = whole_model(trainer, lambda: loading.read(request.model, evolve(settings, device="cpu"), dtype).model)
+    trained = gathered_model(trainer, lambda: loading.read(request.model, evolve(settings, device="cpu"), dtype).model)
     if trained is not None:
-        trained = quantizing.on_whole_weights(trained, request.model, settings)
+        trained = quantizing.on_full_precision(trained, request.model, settings)
         location = loading.location(request.model)
         checkpoint.save(trained, start.tokenizer, request.output, dtype_of(settings), location)
         model_card.write(request.output, request.model, request.reference, objective, request.examples)
@@ -121,7 +121,9 @@ def training_dtype(objective: Objective, settings: TransformersSettings) -> Any:
     return torch.float32 if objective.lora is None else dtype_of(settings)
 
 
-def build(request: TrainingRequest, start: Loaded, reference: Loaded | None, folder: Path, context: Context) -> Any:
+def build(
+    request: TrainingRequest, start: LoadedModel, reference: LoadedModel | None, folder: Path, context: Context
+) -> Any:
     """Return the TRL trainer of a training, ready for ``train()``; its state is saved in ``folder``.
 
     ``start`` is ``request.model`` in memory. ``reference`` is None if DPO stays near the start model itself. Raises
@@ -134,9 +136,9 @@ def build(request: TrainingRequest, start: Loaded, reference: Loaded | None, fol
     limit = min(objective.max_length, loading.context_length(start.model.config))
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(request.examples, start.tokenizer, limit)
-    packed = packing.wanted(start.model, settings)
+    packed = packing.is_wanted(start.model, settings)
     lengths = [tokens_held(row, packed) for row in rows]
-    division = fit(parallel.share_of(objective, settings), start.model, lengths, packed, settings)
+    division = divide_step(parallel.share_of_objective(objective, settings), start.model, lengths, packed, settings)
     common = {
         "model": start.model,
         "args": trainer_arguments(objective, start.model, folder, settings, packed, division),
@@ -150,7 +152,7 @@ def build(request: TrainingRequest, start: Loaded, reference: Loaded | None, fol
         trainer = trainers.sft_trainer()(**common)
     else:
         trainers.disable_dropout(start.model)
-        with explained_when_full(objective, division.rows):
+        with explain_out_of_memory(objective, division.rows):
             trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
         if reference is not None:  # its log-probabilities are columns of the rows now
             trainer.ref_model = None
@@ -163,7 +165,7 @@ def build(request: TrainingRequest, start: Loaded, reference: Loaded | None, fol
     return trainer
 
 
-def _packing_collator(objective: Objective, start: Loaded, reference: Loaded | None) -> Any:
+def _packing_collator(objective: Objective, start: LoadedModel, reference: LoadedModel | None) -> Any:
     """Prepare the models for packed batches; returns the collator of these batches."""
     for loaded in (start, reference):
         if loaded is not None:
@@ -183,7 +185,7 @@ def _needs_reference(request: TrainingRequest) -> bool:
 
 def _run(trainer: Any, folder: TrainingFolder, settings: TransformersSettings, context: Context) -> None:
     """Train, from the folder's training checkpoint on if it has one. Raises ``StageError`` if the user cancels."""
-    trainer.add_callback(keeping_callback()(folder, settings.checkpoint_minutes, context))
+    trainer.add_callback(checkpoint_callback()(folder, settings.checkpoint_minutes, context))
     last = _last_checkpoint(trainer, folder)
     if last is not None:
         trainer._total_train_tokens = int(logged_rows(last)[-1]["num_tokens"])  # TRL would count from 0 again
@@ -201,6 +203,6 @@ def _run(trainer: Any, folder: TrainingFolder, settings: TransformersSettings, c
 
 def _last_checkpoint(trainer: Any, folder: TrainingFolder) -> Path | None:
     """Return the training checkpoint to continue from; the first of several processes chooses it."""
-    last = folder.last() if trainer.is_world_process_zero() else None
-    step = parallel.agreed(step_of(last) if last else 0, trainer.args.device)
+    last = folder.latest() if trainer.is_world_process_zero() else None
+    step = parallel.broadcast(step_of(last) if last else 0, trainer.args.device)
     return folder.checkpoint(step) if step else None

@@ -1,4 +1,4 @@
-"""TRL's trainers, fed with our tokens. Losses, rewards, metrics and the loop are TRL's own."""
+"""TRL's trainers on rows that are tokenised by this plugin. Losses, rewards, metrics and the loop are TRL's own."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from tutelage_transformers.devices.parallel import agreed
+from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.training import packing
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
-from tutelage_transformers.training.sharing import dealt_out, shared_loader
+from tutelage_transformers.training.sharing import batches_of_rank, shared_loader
 
 REFERENCE_TOKENS = 32_768
-"""Of packed pairs, whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
+"""Tokens of packed pairs whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
 
 
-class _Ours:
-    """What both trainers do otherwise than TRL's: nothing for others than this run, and nothing by halves."""
+class _TrainerChanges:
+    """The changes that both trainers need."""
 
     def _send_telemetry(self) -> None:
-        """Nothing leaves this machine."""
+        """Send nothing: TRL's telemetry is off."""
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Training checkpoints are nobody's model."""
+        """Write no card: a training checkpoint is not a model to publish."""
 
     def get_train_dataloader(self) -> Any:
-        """Several processes share the rows of each step, which are those of a training by one."""
-        ours: Any = self
-        return shared_loader(ours) if ours.args.world_size > 1 else super().get_train_dataloader()  # type: ignore[misc]
+        """Return TRL's loader, or with several processes one that gives each step the rows of a training by one."""
+        trainer: Any = self
+        return shared_loader(trainer) if trainer.args.world_size > 1 else super().get_train_dataloader()  # type: ignore[misc]
 
     def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
-        """Weights keep their types, which PEFT would make float32 as it loads them."""
+        """Load a training checkpoint, and keep the types of the weights, which PEFT would load as float32."""
         model: Any = self.model  # type: ignore[attr-defined]
         types = {name: weight.dtype for name, weight in model.named_parameters()}
         super()._load_from_checkpoint(*arguments, **options)  # type: ignore[misc]
@@ -42,38 +42,38 @@ class _Ours:
 
 @cache
 def sft_trainer() -> type[Any]:
-    """``trl.SFTTrainer`` without its telemetry."""
+    """Return ``trl.SFTTrainer`` without its telemetry."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class Trainer(_Ours, SFTTrainer):  # type: ignore[misc]  # TRL has no types
-        """Nothing else differs."""
+    class StudentSftTrainer(_TrainerChanges, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+        """See ``_TrainerChanges``."""
 
-    return Trainer
+    return StudentSftTrainer
 
 
 @cache
 def dpo_trainer() -> type[Any]:
-    """``trl.DPOTrainer`` on rows that are tokenised already, whose reference is computed once, before training."""
+    """Return ``trl.DPOTrainer`` for tokenised rows, with a reference that is computed once, before training."""
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    class Trainer(_Ours, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+    class StudentDpoTrainer(_TrainerChanges, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         def __init__(self, *arguments: Any, **options: Any) -> None:
             with _no_fingerprint():
                 super().__init__(*arguments, **options)
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            """The rows have TRL's columns already: prompt_ids, chosen_ids, rejected_ids."""
+            """Return the rows as they are: they have TRL's columns prompt_ids, chosen_ids, rejected_ids."""
             return dataset
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
-            """Batches of rows of about one length."""
+            """Return an order with rows of similar length in each batch."""
             return bucket_sampler(self)
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            """As TRL's, without its cache file: a step trains once on its pairs, and may write into its output only."""
-            return with_reference(self, dataset, batch_size)
+            """Compute what TRL does, without its cache file: a training may write into its output only."""
+            return add_reference_logps(self, dataset, batch_size)
 
-    return Trainer
+    return StudentDpoTrainer
 
 
 @contextmanager
@@ -90,17 +90,18 @@ def _no_fingerprint() -> Iterator[None]:
 
 
 def bucket_sampler(trainer: Any) -> BucketSampler:
-    """The order of this trainer's rows: each step sees the same ones, however many the device holds at once."""
+    """Return the order of this trainer's rows. Each step has the same rows however many the device holds at once."""
     lengths = [row_length(row) for row in trainer.train_dataset]
-    rows_a_step = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
-    return BucketSampler(lengths, rows_a_step, trainer.args.seed)
+    rows_per_step = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    return BucketSampler(lengths, rows_per_step, trainer.args.seed)
 
 
-def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
-    """Add the reference's log-probabilities of both sides as columns.
+def add_reference_logps(trainer: Any, dataset: Any, batch_size: int) -> Any:
+    """Return the dataset with the reference's log-probabilities of both sides as columns.
 
-    They come from TRL's ``compute_ref_log_probs``: the reference model where the trainer has one, else the model before
-    its first step, its adapter off. Pairs of one length go together, for less padding; packed, as many as fill a GPU.
+    TRL's ``compute_ref_log_probs`` computes them, by the trainer's reference model or, without one, by the model before
+    its first step with its adapter off. Pairs of similar length are computed together, to reduce padding; packed
+    batches have as many pairs as fill a GPU.
     """
     import torch
 
@@ -112,7 +113,7 @@ def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
     batches = by_tokens(lengths, REFERENCE_TOKENS // 2) if is_packed else by_rows(lengths, batch_size)
     training = model.training
     model.eval()
-    for indices, is_mine in dealt_out(batches, trainer.args.world_size, trainer.args.process_index):
+    for indices, is_mine in batches_of_rank(batches, trainer.args.world_size, trainer.args.process_index):
         batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
         sides = trainer.compute_ref_log_probs(model, batch)
         if is_mine:
@@ -126,7 +127,7 @@ def with_reference(trainer: Any, dataset: Any, batch_size: int) -> Any:
 
 
 def disable_dropout(model: Any) -> None:
-    """Switch the model's own dropout off, as TRL does for DPO by default: policy and reference must be comparable."""
+    """Disable the model's own dropout, as TRL does for DPO by default: policy and reference must be comparable."""
     from trl.trainer.utils import disable_dropout_in_model
 
     disable_dropout_in_model(model)
@@ -134,7 +135,7 @@ def disable_dropout(model: Any) -> None:
 
 @cache
 def progress_callback() -> type[Any]:
-    """A trainer callback that reports to a ``Context``: how many steps, each step's metrics, and whether to stop."""
+    """Return the class of a trainer callback that reports to a ``Context`` and stops if that is cancelled."""
     from transformers.trainer_callback import TrainerCallback
 
     class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
@@ -143,14 +144,14 @@ def progress_callback() -> type[Any]:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.context.expect(state.max_steps)
-            if state.global_step:  # a killed training goes on
+            if state.global_step:  # a killed training continues
                 self.context.advance(state.global_step)
             for row in state.log_history:
                 self._log(row["step"], row)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.context.advance(1)
-            if agreed(self.context.cancelled(), args.device):
+            if broadcast(self.context.cancelled(), args.device):
                 control.should_training_stop = True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
@@ -158,6 +159,8 @@ def progress_callback() -> type[Any]:
 
         def _log(self, step: int, row: dict[str, Any]) -> None:
             if "loss" in row:
-                self.context.log({"step": step, **dict(sorted(row.items()))})  # as transformers keeps its rows
+                self.context.log(
+                    {"step": step, **dict(sorted(row.items()))}
+                )  # in the order in which transformers stores its rows
 
     return Progress

@@ -49,8 +49,8 @@ def _train(request: TrainingRequest, folder: Path) -> None:
     local, processes = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     kind = device_of(request.settings).type
     device = f"cuda:{local}" if kind == "cuda" else kind
-    parallel.check_shares(processes, request.objective.batch_size)
-    settings = parallel.of_one_process(request.settings, device, processes)
+    parallel.check_even_shares(processes, request.objective.batch_size)
+    settings = parallel.settings_of_one_process(request.settings, device, processes)
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         context = Context(cancelled=(folder / STOP).exists)
         if _rank() == 0:

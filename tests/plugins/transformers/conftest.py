@@ -1,4 +1,4 @@
-"""A random Phi of some thousand parameters with a word-level tokenizer: a base model, as small as one can be."""
+"""A random Phi of some thousand parameters with a word-level tokenizer: the smallest base model for tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import message, supervised_row
 from tutelage.records import Model
-from tutelage_transformers.models.loading import Loaded, read
+from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.settings import TransformersSettings
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -24,7 +24,7 @@ UNMARKED = ("<|endoftext|>", "<|unk|>")
 
 
 def write_base(folder: Path, special: Iterable[str] = MARKED, seed: int = 0, rows: int = 64) -> Path:
-    """Write a tiny Phi and its tokenizer into ``folder``: no chat template, no pad token, as a base model has none."""
+    """Write a tiny Phi and its tokenizer into ``folder``. As a base model, it has no chat template and no pad token."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
@@ -62,19 +62,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model of other weights."""
+    """A base model with other weights."""
     return write_base(tmp_path_factory.mktemp("other"), seed=1)
 
 
 @pytest.fixture
 def make_base(tmp_path: Path) -> Callable[..., Path]:
-    """Writes base models of another kind: make_base(special=[...], rows=...)."""
+    """Writes other base models: make_base(special=[...], rows=...)."""
     return lambda **options: write_base(tmp_path / "made", **options)
 
 
 @pytest.fixture
 def make_grouped() -> Callable[[], Any]:
-    """Makes a random Llama in memory, always the same one, whose heads share keys and values in pairs."""
+    """Makes a random Llama in memory, always with the same weights; two heads share keys and values."""
 
     def make() -> Any:
         import torch
@@ -101,8 +101,8 @@ def make_grouped() -> Callable[[], Any]:
 
 
 @pytest.fixture(scope="session")
-def loaded(base: Path) -> Loaded:
-    """The base model in memory, with its chat template. Not to be trained."""
+def loaded(base: Path) -> LoadedModel:
+    """The base model in memory, with its chat template. Tests must not train it."""
     return read(Model("transformers", str(base)), TransformersSettings())
 
 
@@ -123,7 +123,7 @@ def sft_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dpo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 preference pairs, in which prompt, chosen and rejected differ in length."""
+    """16 preference pairs; prompt, chosen and rejected have different lengths."""
     rows = [
         {
             "prompt": message("user", f"sort the words {a} {b}{' please' * (number % 3)}"),

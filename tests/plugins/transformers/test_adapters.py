@@ -1,4 +1,4 @@
-"""The fused adapter layers beside PEFT's own."""
+"""The fused adapter layers compared with PEFT's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tutelage_transformers.training.adapters import adapter_dtype, cast_adapters
 
 
 def adapted_layer(dropout: float = 0.0, **options: Any) -> Any:
-    """A PEFT model of one linear layer, whose adapter does something."""
+    """Return a PEFT model of one linear layer whose adapter is not zero."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -27,7 +27,7 @@ def adapted_layer(dropout: float = 0.0, **options: Any) -> Any:
 
 
 def outcome(model: Any) -> list[Any]:
-    """Output, and the gradients of the input and of the adapter."""
+    """Return the output, and the gradients of the input and of the adapter."""
     import torch
 
     x = torch.linspace(-1, 1, 60).view(1, 5, 12).requires_grad_()
@@ -39,7 +39,7 @@ def outcome(model: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_fused_it_is_pefts_layer_also_under_dropout(dropout: float) -> None:
+def test_a_fused_layer_computes_what_pefts_does_also_with_dropout(dropout: float) -> None:
     import torch
 
     fused = adapted_layer(dropout)
@@ -48,7 +48,7 @@ def test_fused_it_is_pefts_layer_also_under_dropout(dropout: float) -> None:
         assert torch.allclose(got, expected, atol=1e-5)
 
 
-def test_switched_off_or_merged_it_is_the_base() -> None:
+def test_a_fused_layer_that_is_disabled_is_the_base_and_one_that_is_merged_stays_the_same() -> None:
     import torch
 
     fused, x = adapted_layer(), torch.ones(2, 12)
@@ -61,12 +61,12 @@ def test_switched_off_or_merged_it_is_the_base() -> None:
     assert torch.allclose(fused.merge_and_unload()(x), on, atol=1e-5)
 
 
-def test_other_kinds_of_adapter_stay_as_peft_has_them() -> None:
+def test_other_kinds_of_adapter_are_not_fused() -> None:
     assert fuse_adapters(adapted_layer(use_dora=True)) == 0
     assert fuse_adapters(adapted_layer(lora_bias=True)) == 0
 
 
-def test_only_what_learns_is_cast() -> None:
+def test_only_trainable_weights_are_cast() -> None:
     import torch
 
     model = adapted_layer()
@@ -78,7 +78,7 @@ def test_only_what_learns_is_cast() -> None:
     assert model(torch.ones(2, 12)).dtype == torch.float32
 
 
-def test_the_type_of_an_adapter_is_float32_but_under_four_bits() -> None:
+def test_the_type_of_an_adapter_is_float32_and_bfloat16_on_a_4_bit_base() -> None:
     import torch
 
     assert adapter_dtype(TransformersSettings()) == torch.float32

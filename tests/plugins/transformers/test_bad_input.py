@@ -1,4 +1,4 @@
-"""What would end a run after hours is one error before its first step, from ``tutelage plan`` and ``tutelage run``."""
+"""Bad input that would stop a run after hours is one error before the first step of ``tutelage plan`` and ``run``."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def attempt(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Try:
 
 @pytest.fixture(params=["plan", "run"])
 def fails(request: pytest.FixtureRequest, attempt: Try, tmp_path: Path) -> Callable[..., str]:
-    """The one error of a command that has run nothing and written nothing."""
+    """Returns the one error of a command that must run and write nothing."""
 
     def failing(**changes: Any) -> str:
         result = attempt(request.param, **changes)
@@ -72,13 +72,13 @@ def fails(request: pytest.FixtureRequest, attempt: Try, tmp_path: Path) -> Calla
     return failing
 
 
-def test_a_checkpoint_that_is_not_there(fails: Callable[..., str]) -> None:
+def test_a_missing_checkpoint(fails: Callable[..., str]) -> None:
     assert fails(student="/nowhere/M1") == (
         "error: model /nowhere/M1: there is no such folder; check the path (a hub name is OWNER/NAME)\n"
     )
 
 
-def test_a_folder_that_is_no_checkpoint(fails: Callable[..., str], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_checkpoint(fails: Callable[..., str], tmp_path: Path) -> None:
     assert "the folder has no config.json" in fails(student=tmp_path)
 
 
@@ -105,11 +105,11 @@ def test_an_empty_data_set(fails: Callable[..., str], empty: str) -> None:
     assert fails(**{empty: []}) == f"error: data.{empty}: {empty}.jsonl: empty; at least one row is needed\n"
 
 
-def test_what_is_right_is_planned(attempt: Try) -> None:
+def test_good_input_is_planned(attempt: Try) -> None:
     assert attempt("plan").exit_code == 0
 
 
-def test_a_hub_model_that_is_not_here_is_no_error_of_a_plan(attempt: Try) -> None:
+def test_a_hub_model_that_is_not_downloaded_can_be_planned(attempt: Try) -> None:
     assert attempt("plan", student="nobody/nothing").exit_code == 0
     assert "nobody/nothing" in attempt("run", student="nobody/nothing").stderr
 

@@ -33,7 +33,7 @@ def test_batches_pad_less_than_random_ones(seed):
     assert padded(batches_of(BucketSampler(LENGTHS, 16, seed))) < 0.8 * padded(at_random)
 
 
-def test_long_batches_have_no_preferred_place():
+def test_long_batches_have_no_preferred_position():
     firsts = [max(LENGTHS[row] for row in batches_of(BucketSampler(LENGTHS, 16, seed))[0]) for seed in range(40)]
     assert min(firsts) < 30 < 60 < max(firsts)
 

@@ -9,7 +9,7 @@ def findings_of(name: str, settings: TransformersSettings | None = None) -> dict
     return {finding.what: (finding.ok, finding.detail) for finding in check(settings, name)}
 
 
-def test_the_doctor_is_told_of_libraries_device_and_weights(base: Path) -> None:
+def test_libraries_device_weights_and_tokenizer_are_reported(base: Path) -> None:
     found = findings_of(str(base))
     assert list(found) == ["libraries", "GPU", "model", "tokenizer"]
     assert all(ok for ok, _ in found.values())
@@ -27,7 +27,7 @@ def test_a_tokenizer_without_an_end_token_is_a_finding(make_base: Callable[..., 
     assert not ok and "it has no end token" in detail
 
 
-def test_weights_that_are_nowhere_are_a_finding(tmp_path: Path) -> None:
+def test_missing_weights_are_a_finding(tmp_path: Path) -> None:
     ok, detail = findings_of(str(tmp_path / "nothing"))["model"]
     assert not ok
     assert "there is no such folder" in detail

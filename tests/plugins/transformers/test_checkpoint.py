@@ -1,4 +1,4 @@
-"""A checkpoint is complete by itself: other people's tools load it, and its parts fit together."""
+"""A checkpoint is complete by itself: other tools load it, and its parts belong together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train_step(start: Path, objective: Objective, examples: Path, output: Path, 
 
 @frozen
 class Chain:
-    """Two training steps, each with an adapter of its own, as a run makes them."""
+    """Two trainings, each with an adapter of its own, as in a run."""
 
     base: Path
     first: Path
@@ -60,7 +60,7 @@ def plainly_loaded(folder: Path) -> Any:
 
 
 def adapted(start: Path, checkpoint: Path) -> Any:
-    """The start with the adapter beside the checkpoint's weights, by PEFT alone."""
+    """Return the start model with the checkpoint's adapter, by PEFT alone."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(plainly_loaded(start), str(checkpoint), subfolder="adapter")
@@ -85,7 +85,7 @@ def test_a_checkpoint_is_complete_and_nothing_else_is_written(base: Path, dpo_fi
     assert model.config.use_cache and model.config.architectures == ["PhiForCausalLM"]
 
 
-def test_generation_elsewhere_ends_where_answers_were_trained_to_end(
+def test_generation_in_other_programs_stops_at_the_trained_end_token(
     base: Path, sft_file: Path, tmp_path: Path
 ) -> None:
     start = Path(shutil.copytree(base, tmp_path / "start"))
@@ -109,7 +109,7 @@ def test_each_checkpoint_is_the_one_before_and_its_adapter(chain: Chain) -> None
         assert not torch.equal(found["lm_head.weight"], expected["model.embed_tokens.weight"])
 
 
-def test_with_the_adapter_off_the_model_before_answers(chain: Chain) -> None:
+def test_with_its_adapter_disabled_a_checkpoint_is_its_start_model(chain: Chain) -> None:
     import torch
 
     ids = torch.arange(5, 20)[None]
@@ -154,7 +154,7 @@ def test_the_card_in_a_checkpoint_says_how_it_was_made(chain: Chain, dpo_file: P
     assert (again / "README.md").read_bytes() == (chain.second / "README.md").read_bytes()
 
 
-def test_base_model_and_licence_go_from_card_to_card(chain: Chain, dpo_file: Path, tmp_path: Path) -> None:
+def test_base_model_and_licence_are_copied_from_card_to_card(chain: Chain, dpo_file: Path, tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
     start = Path(shutil.copytree(chain.first, tmp_path / "M1"))
@@ -205,7 +205,7 @@ assert not [name for name in sys.modules if name.startswith("tutelage")]
 """
 
 
-def test_transformers_trl_and_peft_take_a_checkpoint_where_tutelage_is_not_installed(
+def test_transformers_trl_and_peft_use_a_checkpoint_without_tutelage(
     chain: Chain, dpo_file: Path, tmp_path: Path
 ) -> None:
     found = subprocess.run(
@@ -220,11 +220,11 @@ def test_transformers_trl_and_peft_take_a_checkpoint_where_tutelage_is_not_insta
     assert "steps: 1" in found.stdout
 
 
-def test_the_layout_that_vllm_reads_is_there(chain: Chain) -> None:
-    """vLLM itself is not run here. It reads these files, the architecture by this name, and no pickled weights."""
+def test_a_checkpoint_has_the_layout_that_vllm_reads(chain: Chain) -> None:
+    """vLLM itself is not run here. It reads these files, this name of the architecture, and no pickled weights."""
     config = json.loads((chain.second / "config.json").read_text())
     assert config["architectures"] == ["PhiForCausalLM"] and config["model_type"] == "phi" and config["dtype"]
-    assert "auto_map" not in config  # nothing that would need trust_remote_code
+    assert "auto_map" not in config  # nothing that needs trust_remote_code
     files = {path.name for path in chain.second.iterdir()}
     assert files >= {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"}
     weights = [path for path in chain.second.rglob("*") if path.suffix in (".bin", ".pt", ".safetensors")]

@@ -35,7 +35,7 @@ def logits(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_weights_are_stored_in_the_type_that_is_asked_for(checkpoint: Path, tmp_path: Path, dtype: Any) -> None:
+def test_weights_are_stored_in_the_requested_type(checkpoint: Path, tmp_path: Path, dtype: Any) -> None:
     from safetensors import safe_open
 
     output = tmp_path / "output"
@@ -57,7 +57,7 @@ def test_without_bitsandbytes_nothing_is_quantised_and_nothing_written(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else name)
     output = tmp_path / "output"
     output.mkdir()
-    with pytest.raises(PluginError, match="bitsandbytes is not installed, which quantises; run: pip install"):
+    with pytest.raises(PluginError, match="bitsandbytes is not installed, and quantisation needs it; run: pip install"):
         convert(checkpoint, output, Conversion(quantize="4bit"))
     assert list(output.iterdir()) == []
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ import pytest
 from attrs import frozen
 
 from tutelage.records import Model, Sampling
-from tutelage_transformers.generation.choosing import choose, uniforms
-from tutelage_transformers.generation.engine import Reply, generate
-from tutelage_transformers.generation.memory import bytes_per_token, rows_that_fit
-from tutelage_transformers.models.chat import encode, question
-from tutelage_transformers.models.loading import Loaded, read
+from tutelage_transformers.generation.engine import Completion, generate
+from tutelage_transformers.generation.memory import bytes_per_token, sequences_that_fit
+from tutelage_transformers.generation.sampling import sample_tokens, uniforms
+from tutelage_transformers.models.chat import encode, user_prompt
+from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.settings import TransformersSettings
 
 WORDS = ["sort", "the", "words", "apple", "pear", "plum", "cat", "dog", "cow", "red", "blue"]
@@ -22,31 +23,32 @@ SAMPLED = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=12, seed=3)
 
 
 @frozen(eq=False)
-class Student(Loaded):
-    """A model in memory that one of the engines serves."""
+class Student(LoadedModel):
+    """A model in memory, and the engine that generates with it."""
 
     engine: str
 
 
 @pytest.fixture(scope="module", params=["padded", "paged"])
 def loaded(request: pytest.FixtureRequest, base: Path) -> Student:
-    """The base model for either engine: on this machine the paged one runs with torch in place of its kernels."""
+    """The base model for each engine; on a CPU the paged engine runs torch functions in place of its kernels."""
     read_base = read(Model("transformers", str(base)), TransformersSettings())
     return Student(read_base.model, read_base.tokenizer, request.param)
 
 
-def prompts_of(loaded: Loaded, count: int) -> list[str]:
+def prompts_of(loaded: LoadedModel, count: int) -> list[str]:
     choice = random.Random(0)
-    return [question(loaded.tokenizer, " ".join(choice.choices(WORDS, k=choice.randint(1, 9)))) for _ in range(count)]
+    texts = [" ".join(choice.choices(WORDS, k=choice.randint(1, 9))) for _ in range(count)]
+    return [user_prompt(loaded.tokenizer, text) for text in texts]
 
 
-def reply_all(loaded: Student, prompts: list[str], n: int, sampling: Sampling, batch: int | None) -> list[Reply]:
+def complete(loaded: Student, prompts: list[str], n: int, sampling: Sampling, batch: int | None) -> list[Completion]:
+    """All completions, by prompt and sample."""
     batches = generate(loaded, prompts, n, sampling, batch, loaded.engine)
-    replies = [reply for replies in batches for reply in replies]
-    return sorted(replies, key=lambda reply: (reply.prompt, reply.sample))
+    return sorted(chain(*batches), key=lambda completion: (completion.prompt, completion.sample))
 
 
-def reference_ids(plain: Loaded, prompt: str, limit: int) -> list[int]:
+def reference_ids(plain: LoadedModel, prompt: str, limit: int) -> list[int]:
     """transformers' own greedy ``generate``, one prompt at a time."""
     import torch
 
@@ -58,63 +60,66 @@ def reference_ids(plain: Loaded, prompt: str, limit: int) -> list[int]:
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64])
-def test_greedy_replies_are_those_of_generate_token_for_token(loaded: Loaded, base: Path, batch: int) -> None:
+def test_greedy_completions_equal_those_of_generate(loaded: Student, base: Path, batch: int) -> None:
     plain = read(Model("transformers", str(base)), TransformersSettings())
     prompts = prompts_of(loaded, 24)
-    replies = reply_all(loaded, prompts, 1, GREEDY, batch)
+    completions = complete(loaded, prompts, 1, GREEDY, batch)
     ended = set()
-    for prompt, reply in zip(prompts, replies, strict=True):
+    for prompt, completion in zip(prompts, completions, strict=True):
         expected = reference_ids(plain, prompt, GREEDY.max_new_tokens)
-        ends = expected[-1] == loaded.tokenizer.eos_token_id
-        content = expected[:-1] if ends else expected
-        assert reply.text == loaded.tokenizer.decode(content, skip_special_tokens=True).strip()
-        assert (reply.tokens, reply.ended) == (len(content), ends)
-        ended.add(ends)
+        has_ended = expected[-1] == loaded.tokenizer.eos_token_id
+        content = expected[:-1] if has_ended else expected
+        assert completion.text == loaded.tokenizer.decode(content, skip_special_tokens=True).strip()
+        assert (completion.tokens, completion.ended) == (len(content), has_ended)
+        ended.add(has_ended)
     assert ended == {True, False}
 
 
-def test_each_prompt_gets_each_of_its_replies_once(loaded: Loaded) -> None:
-    replies = reply_all(loaded, prompts_of(loaded, 7), 3, SAMPLED, 8)
-    assert [(reply.prompt, reply.sample) for reply in replies] == [(p, s) for p in range(7) for s in range(3)]
+def test_each_prompt_gets_each_of_its_completions_once(loaded: Student) -> None:
+    completions = complete(loaded, prompts_of(loaded, 7), 3, SAMPLED, 8)
+    found = [(completion.prompt, completion.sample) for completion in completions]
+    assert found == [(prompt, sample) for prompt in range(7) for sample in range(3)]
 
 
-def test_a_sampled_reply_does_not_depend_on_the_batch_that_it_fell_into(loaded: Loaded) -> None:
+def test_a_sampled_completion_does_not_depend_on_its_batch(loaded: Student) -> None:
     prompts = prompts_of(loaded, 12)
-    together = reply_all(loaded, prompts, 4, SAMPLED, 64)
-    assert together == reply_all(loaded, prompts, 4, SAMPLED, 4)
-    alone = reply_all(loaded, [prompts[5]], 4, SAMPLED, 4)
-    assert [reply.text for reply in alone] == [reply.text for reply in together if reply.prompt == 5]
+    together = complete(loaded, prompts, 4, SAMPLED, 64)
+    assert together == complete(loaded, prompts, 4, SAMPLED, 4)
+    alone = complete(loaded, [prompts[5]], 4, SAMPLED, 4)
+    in_batch = [completion.text for completion in together if completion.prompt == 5]
+    assert [completion.text for completion in alone] == in_batch
 
 
-def test_the_samples_of_a_prompt_differ_and_follow_the_seed(loaded: Loaded) -> None:
+def test_the_samples_of_a_prompt_differ_and_follow_the_seed(loaded: Student) -> None:
     prompts = prompts_of(loaded, 4)
-    texts = {seed: [r.text for r in reply_all(loaded, prompts, 4, Sampling(1.0, 1.0, 12, seed), 64)] for seed in (0, 1)}
+    texts = {seed: [r.text for r in complete(loaded, prompts, 4, Sampling(1.0, 1.0, 12, seed), 64)] for seed in (0, 1)}
     assert len(set(texts[0])) > 12
     assert texts[0] != texts[1]
 
 
-def test_a_reply_that_meets_the_limit_has_not_ended(loaded: Loaded) -> None:
-    replies = reply_all(loaded, prompts_of(loaded, 12), 4, Sampling(1.0, 1.0, 3, 0), 64)
-    assert {reply.tokens for reply in replies if not reply.ended} == {3}
-    assert all(reply.tokens < 3 for reply in replies if reply.ended)
+def test_a_completion_that_reaches_the_limit_has_not_ended(loaded: Student) -> None:
+    completions = complete(loaded, prompts_of(loaded, 12), 4, Sampling(1.0, 1.0, 3, 0), 64)
+    assert {completion.tokens for completion in completions if not completion.ended} == {3}
+    assert all(completion.tokens < 3 for completion in completions if completion.ended)
 
 
-def test_a_reply_ends_where_the_models_context_does(loaded: Loaded) -> None:
-    prompts = [question(loaded.tokenizer, "cat " * 121), *prompts_of(loaded, 1)]
-    replies = reply_all(loaded, prompts, 40, Sampling(1.0, 1.0, 20, 0), None)
-    tokens = [max(reply.tokens for reply in replies if reply.prompt == prompt) for prompt in (0, 1)]
+def test_a_completion_ends_at_the_end_of_the_models_context(loaded: Student) -> None:
+    prompts = [user_prompt(loaded.tokenizer, "cat " * 121), *prompts_of(loaded, 1)]
+    completions = complete(loaded, prompts, 40, Sampling(1.0, 1.0, 20, 0), None)
+    tokens = [max(completion.tokens for completion in completions if completion.prompt == prompt) for prompt in (0, 1)]
     assert tokens == [128 - 123, 20]
 
 
-def test_a_prompt_that_fills_the_context_is_told_not_cut(loaded: Loaded) -> None:
-    prompts = [question(loaded.tokenizer, "cat " * 126), *prompts_of(loaded, 1)]
-    replies = reply_all(loaded, prompts, 2, GREEDY, None)
-    assert [(reply.prompt, reply.fits) for reply in replies] == [(0, False), (0, False), (1, True), (1, True)]
-    assert replies[0].text == ""
+def test_a_prompt_that_fills_the_context_is_reported_and_not_cut(loaded: Student) -> None:
+    prompts = [user_prompt(loaded.tokenizer, "cat " * 126), *prompts_of(loaded, 1)]
+    completions = complete(loaded, prompts, 2, GREEDY, None)
+    fits = [(completion.prompt, completion.fits) for completion in completions]
+    assert fits == [(0, False), (0, False), (1, True), (1, True)]
+    assert completions[0].text == ""
 
 
-def test_no_prompts_give_no_replies(loaded: Loaded) -> None:
-    assert reply_all(loaded, [], 4, GREEDY, None) == []
+def test_no_prompts_give_no_completions(loaded: Student) -> None:
+    assert complete(loaded, [], 4, GREEDY, None) == []
 
 
 def test_the_nucleus_is_that_of_transformers() -> None:
@@ -127,22 +132,25 @@ def test_the_nucleus_is_that_of_transformers() -> None:
     expected = torch.softmax(scores, -1)[0].double()
     count = 20_000
     uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    tokens = choose(logits.expand(count, -1), Sampling(0.7, 0.8), uniform)
+    tokens = sample_tokens(logits.expand(count, -1), Sampling(0.7, 0.8), uniform)
     shares = torch.bincount(tokens, minlength=30).double() / count
     assert torch.equal(shares > 0, expected > 0)
     assert (shares - expected).abs().max() < 2 / count
 
 
-@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
-def test_the_smallest_nucleus_is_the_likeliest_token(uniform: float) -> None:
+@pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (0.84, 1), (0.85, 2), (0.95, 2), (0.97, 0), (1 - 2**-53, 0)])
+def test_tokens_are_sampled_in_order_of_probability_and_the_smallest_nucleus_is_one_token(
+    uniform: float, token: int
+) -> None:
     import torch
 
-    logits = torch.tensor([[0.0, 3.0, 1.0]])
-    assert choose(logits, Sampling(1.0, 1e-6), torch.tensor([uniform], dtype=torch.float64)).tolist() == [1]
-    assert choose(logits, Sampling(1.0, 1.0), torch.tensor([uniform], dtype=torch.float64)).tolist()[0] in (0, 1, 2)
+    logits = torch.tensor([[0.0, 3.0, 1.0]])  # probabilities 0.042, 0.844 and 0.114
+    number = torch.tensor([uniform], dtype=torch.float64)
+    assert sample_tokens(logits, Sampling(1.0, 1.0), number).tolist() == [token]
+    assert sample_tokens(logits, Sampling(1.0, 1e-6), number).tolist() == [1]
 
 
-def test_random_numbers_belong_to_prompt_and_sample() -> None:
+def test_random_numbers_depend_on_seed_prompt_and_sample() -> None:
     import torch
 
     rows = [uniforms(7, prompt, sample, 5) for prompt in ("a", "b") for sample in (0, 1)]
@@ -152,21 +160,21 @@ def test_random_numbers_belong_to_prompt_and_sample() -> None:
     assert torch.equal(rows[2], uniforms(7, "b", 0, 50)[:5])
 
 
-def test_the_rows_that_fit_follow_from_model_and_length(loaded: Loaded) -> None:
+def test_the_number_of_sequences_that_fit_depends_on_model_and_length(loaded: Student) -> None:
     assert bytes_per_token(loaded.model) == 2 * 2 * 32 * 4
-    assert rows_that_fit(loaded.model, 100) == 512
-    assert rows_that_fit(loaded.model, 2**20) == 4
-    assert rows_that_fit(loaded.model, 2**40) == 1
+    assert sequences_that_fit(loaded.model, 100) == 512
+    assert sequences_that_fit(loaded.model, 2**20) == 4
+    assert sequences_that_fit(loaded.model, 2**40) == 1
 
 
 def test_keys_and_values_of_grouped_heads_are_counted_once(make_grouped: Callable[[], Any]) -> None:
     assert bytes_per_token(make_grouped()) == 2 * 3 * 2 * 16 * 4
 
 
-def test_grouped_heads_give_the_replies_of_generate(loaded: Student, make_grouped: Callable[[], Any]) -> None:
+def test_grouped_heads_give_the_completions_of_generate(loaded: Student, make_grouped: Callable[[], Any]) -> None:
     student = Student(make_grouped(), loaded.tokenizer, loaded.engine)
-    plain = Loaded(make_grouped(), loaded.tokenizer)
+    plain = LoadedModel(make_grouped(), loaded.tokenizer)
     prompts = prompts_of(loaded, 12)
-    for prompt, reply in zip(prompts, reply_all(student, prompts, 1, GREEDY, 8), strict=True):
+    for prompt, completion in zip(prompts, complete(student, prompts, 1, GREEDY, 8), strict=True):
         expected = reference_ids(plain, prompt, GREEDY.max_new_tokens)
-        assert reply.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()
+        assert completion.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from tutelage.errors import InputError
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
 
 GOOD = '{"prompt": [{"role": "user", "content": "cat"}], "completion": [{"role": "assistant", "content": "dog"}]}'
 
 
-def stock_rows(trainer: type[Any], config: Any, loaded: Loaded, file: Path) -> list[dict[str, Any]]:
+def stock_rows(trainer: type[Any], config: Any, loaded: LoadedModel, file: Path) -> list[dict[str, Any]]:
     """What TRL itself makes of the file: its own template call, tokenisation and masks."""
     from datasets import load_dataset
 
@@ -27,7 +27,7 @@ def stock_rows(trainer: type[Any], config: Any, loaded: Loaded, file: Path) -> l
         return list(trainer._prepare_dataset(bare, *arguments, "train"))
 
 
-def test_supervised_rows_are_those_of_trl(loaded: Loaded, sft_file: Path, tmp_path: Path) -> None:
+def test_supervised_rows_are_those_of_trl(loaded: LoadedModel, sft_file: Path, tmp_path: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
     with quiet():
@@ -38,7 +38,7 @@ def test_supervised_rows_are_those_of_trl(loaded: Loaded, sft_file: Path, tmp_pa
     assert sft_rows(sft_file, loaded.tokenizer, 100) == expected
 
 
-def test_preference_rows_are_those_of_trl(loaded: Loaded, dpo_file: Path, tmp_path: Path) -> None:
+def test_preference_rows_are_those_of_trl(loaded: LoadedModel, dpo_file: Path, tmp_path: Path) -> None:
     from trl import DPOConfig, DPOTrainer
 
     with quiet():
@@ -48,7 +48,7 @@ def test_preference_rows_are_those_of_trl(loaded: Loaded, dpo_file: Path, tmp_pa
     assert dpo_rows(dpo_file, loaded.tokenizer, 100) == expected
 
 
-def test_the_end_token_is_in_the_supervised_loss_and_the_prompt_is_not(loaded: Loaded, sft_file: Path) -> None:
+def test_the_end_token_is_in_the_supervised_loss_and_the_prompt_is_not(loaded: LoadedModel, sft_file: Path) -> None:
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     rows = sft_rows(sft_file, loaded.tokenizer, 100)
@@ -61,7 +61,7 @@ def test_the_end_token_is_in_the_supervised_loss_and_the_prompt_is_not(loaded: L
         assert len(learned) == 3 and learned[-1] == end
 
 
-def test_the_end_token_is_in_the_preference_loss_and_the_prompt_is_not(loaded: Loaded, dpo_file: Path) -> None:
+def test_the_end_token_is_in_the_preference_loss_and_the_prompt_is_not(loaded: LoadedModel, dpo_file: Path) -> None:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     rows = dpo_rows(dpo_file, loaded.tokenizer, 100)
@@ -77,30 +77,33 @@ def test_the_end_token_is_in_the_preference_loss_and_the_prompt_is_not(loaded: L
     [
         ("{not json", r"data.jsonl, line 7: not JSON"),
         ('{"completion": []}', r"data.jsonl, line 7: no 'prompt'"),
-        ('{"prompt": "cat", "completion": []}', r"data.jsonl, line 7: 'prompt' is no list of messages"),
-        (GOOD.replace('"content": "dog"', '"text": "dog"'), r"data.jsonl, line 7: 'completion' is no list of messages"),
+        ('{"prompt": "cat", "completion": []}', r"data.jsonl, line 7: 'prompt' is not a list of messages"),
+        (
+            GOOD.replace('"content": "dog"', '"text": "dog"'),
+            r"data.jsonl, line 7: 'completion' is not a list of messages",
+        ),
         (GOOD.replace("dog", "dog " * 50), r"data.jsonl, line 7: prompt and completion are 54 tokens, but only 20 fit"),
     ],
 )
-def test_a_bad_line_is_named(loaded: Loaded, tmp_path: Path, line: str, says: str) -> None:
+def test_a_bad_line_is_named(loaded: LoadedModel, tmp_path: Path, line: str, says: str) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text("\n".join([GOOD] * 6 + [line, GOOD]))
     with pytest.raises(InputError, match=says):
         sft_rows(file, loaded.tokenizer, 20)
 
 
-def test_a_long_rejected_side_is_named_too(loaded: Loaded, dpo_file: Path) -> None:
+def test_a_long_rejected_side_is_named_too(loaded: LoadedModel, dpo_file: Path) -> None:
     with pytest.raises(InputError, match=r"line 3: prompt and rejected are 13 tokens, but only 12 fit"):
         dpo_rows(dpo_file, loaded.tokenizer, 12)
 
 
-def test_an_empty_file_is_refused(loaded: Loaded, tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(loaded: LoadedModel, tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text("\n\n")
     with pytest.raises(InputError, match=r"data.jsonl: no examples"):
         sft_rows(file, loaded.tokenizer, 20)
 
 
-def test_a_missing_file_is_refused(loaded: Loaded, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(loaded: LoadedModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.jsonl: cannot be read"):
         dpo_rows(tmp_path / "none.jsonl", loaded.tokenizer, 20)

@@ -10,10 +10,10 @@ from attrs import evolve
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Sft
 from tutelage_transformers.attention.activations import fuse_activations
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, fitting, packing
-from tutelage_transformers.training.fitting import Fit, choose
+from tutelage_transformers.training.fitting import StepDivision, fastest_division
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT, by transformers
 
@@ -26,45 +26,47 @@ def by_tokens(tokens: int, checkpointing: bool) -> int:
     return tokens * (2 if checkpointing else 10)
 
 
-def test_the_whole_batch_is_held_where_it_fits() -> None:
-    assert choose(SFT, None, LENGTHS, 16 * 500 * 10, by_tokens) == Fit(16, False)
+def test_the_whole_batch_is_held_at_once_if_it_fits() -> None:
+    assert fastest_division(SFT, None, LENGTHS, 16 * 500 * 10, by_tokens) == StepDivision(16, False)
 
 
-def test_less_is_held_at_once_while_it_keeps_the_gpu_busy() -> None:
-    assert choose(SFT, None, [1000] * 40, 16_000 * 10 - 1, by_tokens) == Fit(8, False)
+def test_fewer_rows_are_held_at_once_if_they_keep_the_gpu_busy() -> None:
+    assert fastest_division(SFT, None, [1000] * 40, 16_000 * 10 - 1, by_tokens) == StepDivision(8, False)
 
 
-def test_activations_are_computed_twice_before_the_gpu_runs_idle() -> None:
-    assert choose(SFT, None, LENGTHS, 16 * 500 * 10 - 1, by_tokens) == Fit(16, True)
+def test_gradient_checkpointing_is_preferred_to_an_idle_gpu() -> None:
+    assert fastest_division(SFT, None, LENGTHS, 16 * 500 * 10 - 1, by_tokens) == StepDivision(16, True)
 
 
-def test_what_is_asked_for_is_done() -> None:
-    assert choose(evolve(SFT, micro_batch_size=2), False, LENGTHS, 2 * 500 * 10, by_tokens) == Fit(2, False)
-    assert choose(SFT, True, LENGTHS, 10**9, by_tokens) == Fit(16, True)
+def test_a_requested_division_is_used() -> None:
+    assert fastest_division(evolve(SFT, micro_batch_size=2), False, LENGTHS, 2 * 500 * 10, by_tokens) == StepDivision(
+        2, False
+    )
+    assert fastest_division(SFT, True, LENGTHS, 10**9, by_tokens) == StepDivision(16, True)
 
 
-def test_the_longest_rows_may_meet_in_a_batch() -> None:
-    assert choose(SFT, False, [100] * 24 + [900] * 16, 16 * 900 * 10 - 1, by_tokens) == Fit(8, False)
+def test_the_longest_rows_may_be_in_one_batch() -> None:
+    assert fastest_division(SFT, False, [100] * 24 + [900] * 16, 16 * 900 * 10 - 1, by_tokens) == StepDivision(8, False)
 
 
-def test_a_gpu_that_is_too_small_is_one_error_that_says_what_helps() -> None:
+def test_a_gpu_that_is_too_small_is_one_error_with_advice() -> None:
     with pytest.raises(InputError, match=r"too small.* 1 at once.*try settings.quantization: 4bit"):
-        choose(SFT, None, LENGTHS, 999, by_tokens)
+        fastest_division(SFT, None, LENGTHS, 999, by_tokens)
     with pytest.raises(InputError, match="try an adapter"):
-        choose(evolve(SFT, lora=None), None, LENGTHS, 999, by_tokens)
+        fastest_division(evolve(SFT, lora=None), None, LENGTHS, 999, by_tokens)
     with pytest.raises(InputError, match="micro_batch_size and gradient_checkpointing left open"):
-        choose(evolve(SFT, micro_batch_size=4), None, LENGTHS, 999, by_tokens)
+        fastest_division(evolve(SFT, micro_batch_size=4), None, LENGTHS, 999, by_tokens)
 
 
-def test_on_a_cpu_the_batch_is_never_divided_by_itself(loaded: Loaded) -> None:
-    assert fitting.fit(SFT, loaded.model, LENGTHS, False, TransformersSettings()) == Fit(16, False)
-    asked = fitting.fit(
+def test_on_a_cpu_the_batch_is_divided_only_on_request(loaded: LoadedModel) -> None:
+    assert fitting.divide_step(SFT, loaded.model, LENGTHS, False, TransformersSettings()) == StepDivision(16, False)
+    asked = fitting.divide_step(
         evolve(SFT, micro_batch_size=4), loaded.model, LENGTHS, False, TransformersSettings(gradient_checkpointing=True)
     )
-    assert asked == Fit(4, True)
+    assert asked == StepDivision(4, True)
 
 
-def test_an_adapters_size_is_the_one_that_peft_gives_it() -> None:
+def test_an_adapters_size_is_that_of_pefts_adapter() -> None:
     model = wide_model(2)
     expected = fitting.adapter_size(model, 4)
     adapted = with_adapter(model)
@@ -135,18 +137,18 @@ def kept_bytes(layers: int, tokens: int, checkpointing: bool) -> int:
 @pytest.mark.parametrize(
     ("objective", "rows", "advice"),
     [
-        (SFT, 16, "set sft.micro_batch_size to 8 or less, with which the same run goes on"),
+        (SFT, 16, "set sft.micro_batch_size to 8 or less; the same run then continues"),
         (Dpo(batch_size=16), 4, "set dpo.micro_batch_size to 2 or less"),
         (Dpo(batch_size=16), 1, "quantization to 4bit"),
     ],
 )
-def test_a_gpu_that_runs_out_of_memory_in_training_is_one_error_that_says_what_to_set(
+def test_running_out_of_memory_in_training_is_one_error_that_names_the_setting(
     objective: Any, rows: int, advice: str
 ) -> None:
     import torch
 
     with (
         pytest.raises(InputError, match=f"ran out of memory in training, with {rows} at once; .*{advice}"),
-        fitting.told_when_full(objective, rows),
+        fitting.explain_out_of_memory(objective, rows),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import tutelage_transformers
 from tutelage import hookspecs
 from tutelage.context import Context
-from tutelage.files.jsonl import write_rows
+from tutelage.files.jsonl import converter, dump, write_rows
 from tutelage.files.trl_format import supervised_row
 from tutelage.records import (
     Comparison,
@@ -23,7 +24,7 @@ from tutelage.records import (
     Sampling,
     Sft,
 )
-from tutelage_transformers.generation.engine import Reply
+from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.step import train
 
@@ -35,7 +36,7 @@ SCORED = "score: 4"
 
 @pytest.fixture(scope="session")
 def judging_student(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A student that has learned one thing: whatever it is asked, it answers with a score, or a verdict for ``cow``."""
+    """A student that was trained to answer every prompt with a score, and ``cow`` with a verdict."""
     folder = tmp_path_factory.mktemp("judge")
     rows = [
         supervised_row(f"score the words {a} {b}", SCORED) for a in ("cat", "dog", "red") for b in ("apple", "pear")
@@ -58,7 +59,7 @@ def hooks() -> Any:
     return manager.hook
 
 
-def test_every_hook_is_there_and_spelled_right(hooks: Any) -> None:
+def test_every_hook_is_implemented(hooks: Any) -> None:
     (info,) = hooks.describe()
     assert info.settings is TransformersSettings
     assert info.models["phi-2"].location == "microsoft/phi-2"
@@ -67,14 +68,14 @@ def test_every_hook_is_there_and_spelled_right(hooks: Any) -> None:
 
 
 def test_candidates_are_complete_and_typed(hooks: Any, base: Path) -> None:
-    told: list[int] = []
-    context = Context(advance=told.append)
+    advanced: list[int] = []
+    context = Context(advance=advanced.append)
     model = Model("transformers", str(base))
     answers = list(
         hooks.generate_candidates(model=model, prompts=iter(PROMPTS), n=4, sampling=SAMPLING, context=context)
     )
     assert {answer.id for answer in answers} == {f"{prompt.id}/{index}" for prompt in PROMPTS for index in range(4)}
-    assert sum(told) == len(answers) == 12
+    assert sum(advanced) == len(answers) == 12
     assert {answer.outcome for answer in answers} == {Outcome.ANSWERED, Outcome.CUT}
     for answer in answers:
         assert answer.tokens is not None and (answer.tokens == 6) == (answer.outcome is Outcome.CUT)
@@ -101,7 +102,7 @@ def test_a_local_model_can_be_the_teacher(hooks: Any, judging_student: Model) ->
     assert {answer.prompt_id: answer.text for answer in answers} == {prompt.id: "score : 4" for prompt in prompts}
 
 
-def test_each_item_is_judged_as_often_as_asked_and_every_reply_is_kept(hooks: Any, judging_student: Model) -> None:
+def test_each_item_is_judged_as_often_as_requested_and_every_text_is_kept(hooks: Any, judging_student: Model) -> None:
     items = [JudgeItem("one", "cat", "apple"), JudgeItem("two", "dog", "pear")]
     judgements = list(
         hooks.judge(
@@ -114,7 +115,7 @@ def test_each_item_is_judged_as_often_as_asked_and_every_reply_is_kept(hooks: An
     }
 
 
-def test_a_reply_without_a_score_never_becomes_a_number(hooks: Any, base: Path) -> None:
+def test_a_completion_without_a_score_never_becomes_a_number(hooks: Any, base: Path) -> None:
     judgements = list(
         hooks.judge(
             model=Model("transformers", str(base)),
@@ -143,7 +144,7 @@ def test_an_item_that_does_not_fit_has_failed(hooks: Any, base: Path) -> None:
     assert "context" in judgement.detail
 
 
-def test_two_answers_are_compared_in_their_order(hooks: Any, judging_student: Model) -> None:
+def test_two_answers_are_compared_in_the_given_order(hooks: Any, judging_student: Model) -> None:
     rubric = Rubric("pairwise", "{prompt} {first} {second}")
     (verdict,) = hooks.evaluate(
         model=judging_student,
@@ -155,7 +156,7 @@ def test_two_answers_are_compared_in_their_order(hooks: Any, judging_student: Mo
     assert (verdict.comparison_id, verdict.preference, verdict.outcome) == ("c", 1.0, Outcome.ANSWERED)
 
 
-def test_generation_stops_where_the_user_cancels(hooks: Any, base: Path) -> None:
+def test_generation_stops_if_the_user_cancels(hooks: Any, base: Path) -> None:
     context = Context(settings=TransformersSettings(batch_size=2), cancelled=lambda: True)
     answers = hooks.generate_candidates(
         model=Model("transformers", str(base)), prompts=PROMPTS, n=2, sampling=SAMPLING, context=context
@@ -163,12 +164,13 @@ def test_generation_stops_where_the_user_cancels(hooks: Any, base: Path) -> None
     assert len(list(answers)) == 2
 
 
-def test_replies_are_plain_records() -> None:
-    assert Reply(0, 0, "cat", 1, True) == Reply(0, 0, "cat", 1, True)
+def test_a_completion_is_the_same_after_it_was_sent_between_processes() -> None:
+    for completion in (Completion(3, 1, "cat", 2, True), Completion(0, 0, "", 0, False, fits=False)):
+        assert converter().structure(json.loads(dump(completion)), Completion) == completion
 
 
 def modules_after(code: str) -> set[str]:
-    """Which of the heavy packages a fresh process has imported once it ran ``code``."""
+    """The heavy packages that a new process has imported after it ran ``code``."""
     heavy = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "numpy")
     program = f"import sys\n{code}\nprint(*[name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Packed training against stock TRL: the same losses, metrics, gradients and weights, in float32."""
+"""Packed training compared with stock TRL: the same losses, metrics, gradients and weights, in float32."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stock_training import Pair, write_ragged_examples, write_ragged_pairs
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_transformers.attention.activations import fuse_activations
-from tutelage_transformers.models.loading import Loaded, read
+from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import packing
@@ -64,14 +64,16 @@ def assert_same(pair: Pair, rows: slice = slice(0, 6)) -> None:
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
-def test_every_dpo_loss_is_trls(base: Path, other_base: Path, ragged_dpo: Path, tmp_path: Path, loss_type: str) -> None:
+def test_every_dpo_loss_equals_trls(
+    base: Path, other_base: Path, ragged_dpo: Path, tmp_path: Path, loss_type: str
+) -> None:
     assert_same(Pair(base, other_base, evolve(DPO, loss_type=loss_type), ragged_dpo, tmp_path))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [None, LORA])
 @pytest.mark.parametrize("reference", [None, "other_base"])
-def test_dpo_is_trls_against_every_reference(
+def test_dpo_equals_trls_for_every_reference(
     base: Path,
     ragged_dpo: Path,
     tmp_path: Path,
@@ -86,11 +88,11 @@ def test_dpo_is_trls_against_every_reference(
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [None, LORA])
-def test_sft_is_trls(base: Path, ragged_sft: Path, tmp_path: Path, lora: Lora | None, checkpointing: bool) -> None:
+def test_sft_equals_trls(base: Path, ragged_sft: Path, tmp_path: Path, lora: Lora | None, checkpointing: bool) -> None:
     assert_same(Pair(base, None, evolve(SFT, lora=lora), ragged_sft, tmp_path, gradient_checkpointing=checkpointing))
 
 
-def test_a_batch_of_one_row_is_trls(base: Path, ragged_dpo: Path, tmp_path: Path) -> None:
+def test_a_batch_of_one_row_equals_trls(base: Path, ragged_dpo: Path, tmp_path: Path) -> None:
     assert_same(Pair(base, None, DPO, ragged_dpo, tmp_path), slice(3, 4))
 
 
@@ -135,7 +137,7 @@ def test_a_shared_prompt_is_computed_once() -> None:
     assert [keys[place] for place in made["copied"]] == [0, 1, 5, 6]
 
 
-def test_nothing_is_repeated_where_nothing_is_shared() -> None:
+def test_keys_are_not_repeated_if_no_tokens_are_shared() -> None:
     made = packing.plan([2, 3], 3)
     assert "keys" not in made
     assert made["starts"].tolist() == made["key_starts"].tolist() == [0, 2, 5]
@@ -167,9 +169,9 @@ def test_the_fused_activation_is_the_same_function() -> None:
     assert torch.allclose(model(values), expected, atol=1e-6, rtol=0)
 
 
-def test_packing_is_off_on_a_cpu_unless_asked_for(loaded: Loaded) -> None:
-    assert not packing.wanted(loaded.model, TransformersSettings())
-    assert packing.wanted(loaded.model, PACKED)
+def test_packing_is_off_on_a_cpu_unless_requested(loaded: LoadedModel) -> None:
+    assert not packing.is_wanted(loaded.model, TransformersSettings())
+    assert packing.is_wanted(loaded.model, PACKED)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +182,11 @@ def test_packing_is_off_on_a_cpu_unless_asked_for(loaded: Loaded) -> None:
         ("layer_types", ["full_attention", "linear_attention"], "not all of its layers attend to the whole sequence"),
     ],
 )
-def test_a_model_that_cannot_be_packed_is_refused_where_packing_is_asked_for(
+def test_a_model_that_cannot_be_packed_is_refused_if_packing_is_requested(
     base: Path, setting: str, value: Any, reason: str
 ) -> None:
     model = read(Model("transformers", str(base)), TransformersSettings()).model
     setattr(model.config, setting, value)
     with pytest.raises(InputError, match=rf"settings.packing: this model cannot be packed: {reason}"):
-        packing.wanted(model, PACKED)
-    assert not packing.wanted(model, TransformersSettings())
+        packing.is_wanted(model, PACKED)
+    assert not packing.is_wanted(model, TransformersSettings())

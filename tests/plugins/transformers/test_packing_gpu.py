@@ -1,4 +1,4 @@
-"""Packed training on a GPU: the varlen kernel and half precision. Skipped where there is none.
+"""Packed training on a GPU: the varlen kernel and half precision. Skipped without a GPU.
 
 On a GPU machine: ``python -m pytest tests/plugins/transformers/test_packing_gpu.py``.
 """
@@ -20,15 +20,15 @@ from tutelage_transformers.attention import packed  # noqa: E402
 from tutelage_transformers.training import packing  # noqa: E402
 
 LOSS_TOLERANCE = 2e-2
-"""In bfloat16, of a loss: the two sides round at other places."""
+"""Relative tolerance of a loss in bfloat16: both sides round, but at different places."""
 GRADIENT_TOLERANCE = 5e-2
-"""In bfloat16, of all gradients together: the distance between the two, as a share of their length."""
+"""Tolerance of all gradients together in bfloat16: the distance of the two vectors relative to their length."""
 LORA = Lora(r=8, alpha=16, dropout=0.0)
 
 
 @pytest.mark.parametrize("size", [16, 64, 80, 128])
 @pytest.mark.parametrize("shared", [None, [0, 0, 0, 63, 1, 0]])
-def test_the_kernel_is_attention_sequence_by_sequence(size: int, shared: list[int] | None) -> None:
+def test_the_varlen_kernel_computes_attention_sequence_by_sequence(size: int, shared: list[int] | None) -> None:
     torch.manual_seed(0)
     plan = packing.plan([100, 70, 1, 64, 80, 1], 100, shared)
     plan = {name: value.cuda() if hasattr(value, "cuda") else value for name, value in plan.items()}
@@ -53,7 +53,7 @@ def assert_near(rounded: Any, exact: Any) -> None:
 @pytest.mark.parametrize(
     "objective", [Dpo(batch_size=4, lora=LORA), Dpo(batch_size=4), Sft(batch_size=4, lora=LORA), Sft(batch_size=4)]
 )
-def test_in_bfloat16_packed_training_is_trls_within_its_rounding(
+def test_in_bfloat16_packed_training_equals_trls_within_rounding(
     base: Path, tmp_path: Path, objective: Objective, checkpointing: bool
 ) -> None:
     write = write_ragged_examples if isinstance(objective, Sft) else write_ragged_pairs

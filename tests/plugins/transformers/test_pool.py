@@ -1,4 +1,4 @@
-"""Answers by two processes on a CPU, beside answers by one."""
+"""Candidates that two processes generate on a CPU, compared with those of one process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Candidate, Model, Prompt, Sampling
-from tutelage_transformers.generation import asking
+from tutelage_transformers.generation import dispatch
 from tutelage_transformers.generation.answering import candidates
-from tutelage_transformers.generation.pool import ANSWERER, deal
+from tutelage_transformers.generation.pool import ANSWERER, split_evenly
 from tutelage_transformers.settings import TransformersSettings
 
 ONE, TWO = TransformersSettings(device="cpu", processes=1), TransformersSettings(device="cpu", processes=2)
@@ -29,7 +29,7 @@ PROMPTS = [Prompt(f"sort the words cat dog{' red' * (number % 5)}{' please' * nu
 @pytest.fixture(scope="module", autouse=True)
 def released() -> Iterator[None]:
     yield
-    asking.release_all()
+    dispatch.release_all()
 
 
 def answers(base: Path, settings: TransformersSettings, sampling: Sampling, n: int = 2) -> dict[str, Candidate]:
@@ -38,7 +38,7 @@ def answers(base: Path, settings: TransformersSettings, sampling: Sampling, n: i
 
 
 def answerers() -> set[int]:
-    """The answering processes of this one."""
+    """The process ids of the child processes that generate."""
     me, found = str(os.getpid()), set()
     for entry in Path("/proc").iterdir():
         try:
@@ -55,18 +55,18 @@ def by_one(base: Path) -> dict[Sampling, dict[str, Candidate]]:
     return {sampling: answers(base, ONE, sampling) for sampling in (GREEDY, DRAWN)}
 
 
-def test_two_processes_answer_as_one_does_and_stay_for_the_next_question(
+def test_two_processes_give_the_candidates_of_one_and_stay_for_the_next_call(
     base: Path, by_one: dict[Sampling, dict[str, Candidate]]
 ) -> None:
     assert answers(base, TWO, GREEDY) == by_one[GREEDY]
     processes = answerers()
     assert len(processes) == 2
     assert answers(base, TWO, DRAWN) == by_one[DRAWN]
-    asking.release(Model("transformers", "another"))
+    dispatch.release(Model("transformers", "another"))
     assert answerers() == processes
 
 
-def test_a_stream_that_is_left_early_is_not_mistaken_for_the_next_one(
+def test_completions_of_a_cancelled_call_are_not_given_to_the_next_call(
     base: Path, by_one: dict[Sampling, dict[str, Candidate]]
 ) -> None:
     stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
@@ -75,33 +75,33 @@ def test_a_stream_that_is_left_early_is_not_mistaken_for_the_next_one(
     assert answers(base, TWO, DRAWN) == by_one[DRAWN]
 
 
-def test_a_process_that_dies_is_one_clear_error_and_the_next_question_is_answered(base: Path) -> None:
+def test_a_process_that_dies_is_one_error_and_the_next_call_succeeds(base: Path) -> None:
     stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
     next(stream)
     for process in answerers():
         os.kill(process, signal.SIGKILL)
     stream.close()  # type: ignore[attr-defined]
-    with pytest.raises(StageError, match="the process that answers on cpu died; its last words:"):
+    with pytest.raises(StageError, match="the process that generates on cpu died; the last lines of its log:"):
         answers(base, TWO, GREEDY)
     assert answerers() == set()
     list(candidates(Model("transformers", str(base)), iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
-    assert len(answerers()) == 1, "a single question needs a single process"
+    assert len(answerers()) == 1, "one prompt needs one process"
 
 
-def test_processes_go_with_the_model(base: Path) -> None:
+def test_releasing_the_model_ends_its_processes(base: Path) -> None:
     list(candidates(Model("transformers", str(base)), iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
     assert answerers()
-    asking.release(Model("transformers", str(base)))
+    dispatch.release(Model("transformers", str(base)))
     assert answerers() == set()
 
 
-def test_a_model_that_is_not_there_is_the_error_that_one_process_gives(tmp_path: Path) -> None:
+def test_a_missing_model_is_the_error_that_one_process_gives(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model .*/nowhere: there is no such folder"):
         answers(tmp_path / "nowhere", TWO, GREEDY)
     assert answerers() == set()
 
 
-def test_answering_processes_end_with_the_one_that_asks(base: Path) -> None:
+def test_generating_processes_end_with_their_parent(base: Path) -> None:
     program = f"""
 from tutelage.context import Context
 from tutelage.records import Model, Prompt, Sampling
@@ -117,18 +117,16 @@ input()
 """
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as asked:
-        assert asked.stdout is not None
-        processes = [Path("/proc", number) for number in asked.stdout.readline().split()]
-        assert len(processes) == 1
-        asked.kill()
-    deadline = time.monotonic() + 10
-    while any(process.exists() for process in processes):
-        assert time.monotonic() < deadline, "processes were left behind"
+    ) as parent:
+        assert parent.stdout is not None
+        children = [Path("/proc", number) for number in parent.stdout.readline().split()]
+        assert len(children) == 1
+        parent.kill()
+    while any(child.exists() for child in children):  # a child that does not end keeps this test from ending
         time.sleep(0.05)
 
 
-def test_questions_are_dealt_out_by_length_back_and_forth() -> None:
-    questions = ["a" * length for length in (1, 2, 3, 4, 5, 6)]
-    assert deal(questions, 2) == [[5, 2, 1], [4, 3, 0]]
-    assert deal(["a"], 3) == [[0], [], []]
+def test_prompts_are_dealt_out_by_length_back_and_forth() -> None:
+    prompts = ["a" * length for length in (1, 2, 3, 4, 5, 6)]
+    assert split_evenly(prompts, 2) == [[5, 2, 1], [4, 3, 0]]
+    assert split_evenly(["a"], 3) == [[0], [], []]

@@ -1,4 +1,4 @@
-"""QLoRA as far as it goes without an NVIDIA GPU: what is refused, and where the adapter is merged."""
+"""QLoRA without an NVIDIA GPU: what is refused, and which weights the adapter is merged into."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOUR_BIT = TransformersSettings(quantization="4bit")
         (Sft(), "settings.quantization: 4bit needs an adapter"),
     ],
 )
-def test_four_bits_that_cannot_be_had_are_refused_before_anything_is_read(
+def test_an_impossible_4_bit_base_is_refused_before_anything_is_read(
     objective: Objective, message: str, tmp_path: Path
 ) -> None:
     nowhere = Model("transformers", str(tmp_path / "no-model"))
@@ -45,8 +45,8 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.M
         quantizing.check(Dpo(lora=Lora()), FOUR_BIT)
 
 
-def test_the_configuration_is_the_papers() -> None:
-    four_bit = quantizing.four_bit()
+def test_the_4_bit_configuration_is_that_of_the_paper() -> None:
+    four_bit = quantizing.four_bit_config()
     assert four_bit.load_in_4bit and four_bit.bnb_4bit_use_double_quant
     assert four_bit.bnb_4bit_quant_type == "nf4"
 
@@ -86,4 +86,4 @@ def adapted_layers(model: object) -> dict[str, object]:
 
 def test_without_quantization_the_trained_model_is_merged_as_it_is() -> None:
     trained = object()
-    assert quantizing.on_whole_weights(trained, Model("transformers", "nowhere"), TransformersSettings()) is trained
+    assert quantizing.on_full_precision(trained, Model("transformers", "nowhere"), TransformersSettings()) is trained

@@ -1,4 +1,4 @@
-"""Trainings killed with SIGKILL and continued, beside trainings that nobody disturbed."""
+"""Trainings that are killed with SIGKILL and continued, compared with undisturbed trainings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEVER = TransformersSettings(checkpoint_minutes=None)
 
 
 class Training:
-    """One training in a folder of its own: to be run in this process, or in another that is killed."""
+    """One training in a folder of its own, which runs in this process or in one that is killed."""
 
     def __init__(self, start: Path, objective: Objective, examples: Path, folder: Path) -> None:
         self.start, self.objective, self.examples, self.folder = start, objective, examples, folder
@@ -37,7 +37,7 @@ class Training:
         self.scratch.mkdir(parents=True)
 
     def fresh_output(self) -> Path:
-        """As the runner does: nothing in the output survives a kill."""
+        """Return an empty output folder, as the runner does: nothing in the output survives a kill."""
         output = self.folder / f"checkpoint-{time.monotonic_ns()}"
         output.mkdir()
         target = self.folder / "output"
@@ -52,25 +52,28 @@ class Training:
         return rows
 
     def run_and_kill(self, after: int, delay: float, settings: TransformersSettings = EVERY_STEP) -> int:
-        """Kill the training so many seconds after a step; returns the steps that it told of, replayed ones included."""
+        """Kill the training ``delay`` seconds after step ``after``; returns its number of reported steps.
+
+        Steps that were repeated are counted again.
+        """
         arguments = (self.start, self.objective, self.examples, self.fresh_output(), self.scratch, settings)
         done = 0
-        with training(*arguments) as (process, told):
+        with training(*arguments) as (process, reported):
             while done < after:
-                done += told.recv()
+                done += reported.recv()
             time.sleep(delay)
             process.kill()
             process.join()
             assert process.exitcode == -9
-            while told.poll():
+            while reported.poll():
                 try:
-                    done += told.recv()
+                    done += reported.recv()
                 except EOFError:
                     break
         return done
 
     def kept(self) -> int:
-        """The step of the newest whole training checkpoint, or 0."""
+        """Return the step of the newest complete training checkpoint, or 0."""
         return max((step_of(mark.parent) for mark in self.scratch.rglob(MARK)), default=0)
 
 
@@ -80,7 +83,7 @@ def weights(training: Training) -> bytes:
 
 @pytest.fixture
 def make(base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path) -> Any:
-    """make(name, objective) gives a training on the objective's file."""
+    """make(name, objective) returns a training on the objective's file."""
 
     def made(name: str, objective: Objective) -> Training:
         return Training(base, objective, sft_file if isinstance(objective, Sft) else dpo_file, tmp_path / name)
@@ -101,15 +104,17 @@ def test_a_training_killed_at_random_moments_ends_with_the_weights_of_an_undistu
         steps = killed.run_and_kill(draw.randint(last + 1, latest), draw.uniform(0, 0.03))
         last = killed.kept()
         assert last in (steps - 1, steps)
-    told: list[int] = []
-    rows = killed.run(advance=told.append)
-    assert told == [last] * bool(last) + [1] * (STEPS - last)
+    reported: list[int] = []
+    rows = killed.run(advance=reported.append)
+    assert reported == [last] * bool(last) + [1] * (STEPS - last)
     assert json.dumps(rows) == json.dumps(expected)
     assert weights(killed) == weights(undisturbed)
 
 
 @pytest.mark.parametrize("objective", [SFT, DPO], ids=["sft", "dpo"])
-def test_a_packed_training_with_a_bfloat16_adapter_goes_on_just_so(make: Any, objective: Objective) -> None:
+def test_a_packed_training_with_a_bfloat16_adapter_continues_to_the_same_weights(
+    make: Any, objective: Objective
+) -> None:
     objective = evolve(objective, lora=LORA)
     packed = TransformersSettings(checkpoint_minutes=0, packing=True, adapter_dtype="bfloat16")
     expected = (undisturbed := make("undisturbed", objective)).run(packed)
@@ -119,7 +124,7 @@ def test_a_packed_training_with_a_bfloat16_adapter_goes_on_just_so(make: Any, ob
     assert weights(halted) == weights(undisturbed)
 
 
-def test_a_finished_training_leaves_nothing_of_its_checkpoints(make: Any) -> None:
+def test_a_finished_training_deletes_its_training_checkpoints(make: Any) -> None:
     finished, plain = (make(name, evolve(SFT, epochs=1, lora=LORA)) for name in ("finished", "plain"))
     finished.run()
     plain.run(NEVER)
@@ -132,14 +137,14 @@ def test_a_finished_training_leaves_nothing_of_its_checkpoints(make: Any) -> Non
 
 
 def stopped(training: Training, after: int, settings: TransformersSettings = EVERY_STEP) -> str:
-    """Ask a training to stop after so many steps; returns what it says."""
+    """Cancel a training after ``after`` steps; returns the message of its error."""
     steps: list[int] = []
     with pytest.raises(StageError) as error:
         training.run(settings, advance=steps.append, cancelled=lambda: len(steps) >= after)
     return str(error.value)
 
 
-def test_a_training_that_is_stopped_goes_on_from_where_it_stopped(make: Any) -> None:
+def test_a_training_that_is_cancelled_continues_after_its_last_step(make: Any) -> None:
     expected = make("undisturbed", SFT).run(NEVER)
     halted = make("halted", SFT)
     assert stopped(halted, after=3) == (
@@ -148,25 +153,27 @@ def test_a_training_that_is_stopped_goes_on_from_where_it_stopped(make: Any) -> 
     assert halted.run() == expected
 
 
-def test_a_short_training_pays_for_no_checkpoint(make: Any) -> None:
+def test_a_short_training_saves_no_training_checkpoint(make: Any) -> None:
     short = make("short", SFT)
     assert stopped(short, after=3, settings=TransformersSettings()).endswith("the same command starts this step again")
     assert not list(short.scratch.iterdir())
 
 
-def test_a_checkpoint_without_its_mark_was_cut_short_and_is_not_used(make: Any) -> None:
+def test_a_training_checkpoint_without_its_mark_is_incomplete_and_not_used(make: Any) -> None:
     cut = make("cut", evolve(SFT, epochs=1))
     stopped(cut, after=2)
     (mark,) = cut.scratch.rglob(MARK)
     mark.unlink()
     (mark.parent / "model.safetensors").write_bytes(b"half")
-    told: list[int] = []
-    cut.run(advance=told.append)
-    assert told == [1] * 4
+    reported: list[int] = []
+    cut.run(advance=reported.append)
+    assert reported == [1] * 4
 
 
 @pytest.mark.parametrize("changed", ["objective", "examples", "start", "settings"])
-def test_another_trainings_checkpoint_is_dropped(make: Any, other_base: Path, tmp_path: Path, changed: str) -> None:
+def test_the_checkpoint_of_another_training_is_deleted(
+    make: Any, other_base: Path, tmp_path: Path, changed: str
+) -> None:
     again = make("again", evolve(SFT, epochs=1))
     stopped(again, after=2)
     settings = EVERY_STEP
@@ -180,9 +187,9 @@ def test_another_trainings_checkpoint_is_dropped(make: Any, other_base: Path, tm
         again.start = other_base
     else:
         settings = evolve(settings, attention="sdpa")
-    told: list[int] = []
-    again.run(settings, advance=told.append)
-    assert told == [1] * 4
+    reported: list[int] = []
+    again.run(settings, advance=reported.append)
+    assert reported == [1] * 4
 
 
 def test_a_moved_run_keeps_its_training_checkpoint(make: Any, tmp_path: Path) -> None:
@@ -190,9 +197,9 @@ def test_a_moved_run_keeps_its_training_checkpoint(make: Any, tmp_path: Path) ->
     stopped(moved, after=2)
     moved.folder = moved.folder.rename(tmp_path / "there")
     moved.scratch = moved.folder / "scratch"
-    told: list[int] = []
-    moved.run(advance=told.append)
-    assert told == [2, 1, 1]
+    reported: list[int] = []
+    moved.run(advance=reported.append)
+    assert reported == [2, 1, 1]
 
 
 def test_two_trainings_may_share_a_scratch_folder(make: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trainings by two processes on a CPU (gloo), beside trainings by one."""
+"""Trainings by two processes on a CPU (gloo), compared with trainings by one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ranks import train_together
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
-from tutelage_transformers.devices.parallel import share_of, training_processes
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.devices.parallel import share_of_objective, training_processes
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import trainer_arguments
-from tutelage_transformers.training.fitting import fit
+from tutelage_transformers.training.fitting import divide_step
 from tutelage_transformers.training.request import STOP, TrainingRequest, failures
-from tutelage_transformers.training.sharing import SharedBatches, dealt_out
+from tutelage_transformers.training.sharing import SharedBatches, batches_of_rank
 from tutelage_transformers.training.step import train
 
 SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
@@ -79,7 +79,7 @@ class Both:
     [SFT, DPO, evolve(SFT, lora=LORA), evolve(DPO, lora=LORA, loss_type={"sigmoid": 1.0, "sft": 0.2})],
     ids=["sft", "dpo", "sft-lora", "dpo-summed-losses"],
 )
-def test_a_request_is_read_as_it_was_written_but_for_absolute_paths(tmp_path: Path, objective: Objective) -> None:
+def test_a_request_is_read_as_it_was_written_with_absolute_paths(tmp_path: Path, objective: Objective) -> None:
     start, near = Model("transformers", "start", {"threads": 1}, "M1"), Model("transformers", "near")
     request = TrainingRequest(start, near, objective, Path("data.jsonl"), Path("out"), Path("scratch"), TWO)
     request.write(tmp_path)
@@ -91,7 +91,7 @@ def assert_close(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> 
     assert [row["step"] for row in rows] == [row["step"] for row in expected]
     for row, other in zip(rows, expected, strict=True):
         assert row.keys() == other.keys()
-        for key in row.keys() - {"rewards/accuracies"}:  # at the start all rewards are equal, but for rounding
+        for key in row.keys() - {"rewards/accuracies"}:  # at the start all rewards are equal except for rounding
             assert math.isclose(row[key], other[key], rel_tol=1e-5, abs_tol=1e-5), (row["step"], key)
 
 
@@ -101,7 +101,7 @@ def assert_close_weights(one: Path, two: Path) -> None:
     weights = [load_file(folder / "model.safetensors") for folder in (one, two)]
     assert weights[0].keys() == weights[1].keys()
     for name in weights[0]:
-        if "k_proj.bias" not in name:  # attention does not depend on it: its gradient is rounding, of which Adam learns
+        if "k_proj.bias" not in name:  # attention does not depend on it: its gradient is rounding, which Adam amplifies
             assert (weights[0][name] - weights[1][name]).abs().max() < 1e-5, name
 
 
@@ -132,14 +132,18 @@ def test_two_processes_learn_what_one_learns(
     assert files == expected
 
 
-def test_an_epoch_that_leaves_a_short_last_step_ends_the_same(base: Path, dpo_file: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_the_same_from_an_epoch_with_a_short_last_step(
+    base: Path, dpo_file: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "ten.jsonl"
     file.write_text("".join(dpo_file.read_text().splitlines(keepends=True)[:10]))
     both = Both(base, DPO, file, tmp_path)
     assert_close(both.by_two(), both.by_one(TWO))
 
 
-def test_a_training_by_two_processes_goes_on_where_it_was_stopped(base: Path, sft_file: Path, tmp_path: Path) -> None:
+def test_a_training_by_two_processes_continues_after_it_was_cancelled(
+    base: Path, sft_file: Path, tmp_path: Path
+) -> None:
     kept = evolve(TWO, checkpoint_minutes=0)
     both = Both(base, evolve(SFT, lora=evolve(LORA, dropout=0.2)), sft_file, tmp_path)
     expected = both.by_two(kept)
@@ -156,7 +160,7 @@ def test_a_training_by_two_processes_goes_on_where_it_was_stopped(base: Path, sf
     assert (statuses, rows) == ([0, 0], expected)
 
 
-def test_each_step_learns_from_the_rows_of_a_training_by_one() -> None:
+def test_each_step_has_the_rows_of_a_training_by_one_process() -> None:
     from torch.utils.data import SequentialSampler
 
     def steps(processes: int, device_rows: int) -> list[list[int]]:
@@ -174,18 +178,18 @@ def test_each_step_learns_from_the_rows_of_a_training_by_one() -> None:
     assert steps(4, 2) == [[*range(8)], [*range(8, 16)], [16, 16, 17, 17, 18, 19, 20, 21]]
 
 
-def test_reference_batches_are_dealt_out_so_that_all_processes_go_through_as_many() -> None:
+def test_all_processes_go_through_the_same_number_of_reference_batches() -> None:
     batches = [[0], [1], [2]]
-    shares = [list(dealt_out(batches, 2, rank)) for rank in range(2)]
+    shares = [list(batches_of_rank(batches, 2, rank)) for rank in range(2)]
     assert shares == [[([0], True), ([2], True)], [([1], True), ([2], False)]]
 
 
 @pytest.mark.parametrize(("micro", "expected"), [(None, (4, 1)), (1, (1, 4)), (2, (2, 2)), (8, (4, 1))])
-def test_the_batch_of_a_step_stays_as_it_is(
-    loaded: Loaded, tmp_path: Path, micro: int | None, expected: tuple[int, int]
+def test_two_processes_keep_the_batch_size_of_a_step(
+    loaded: LoadedModel, tmp_path: Path, micro: int | None, expected: tuple[int, int]
 ) -> None:
     objective = evolve(SFT, batch_size=8, micro_batch_size=micro)
-    division = fit(share_of(objective, TWO), loaded.model, [10] * 9, False, TWO)
+    division = divide_step(share_of_objective(objective, TWO), loaded.model, [10] * 9, False, TWO)
     with quiet():
         arguments = trainer_arguments(objective, loaded.model, tmp_path, TWO, False, division)
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
@@ -204,12 +208,12 @@ def test_a_batch_that_the_processes_cannot_share_equally_is_refused(base: Path, 
         )
 
 
-def test_on_a_cpu_one_process_trains_unless_more_are_asked_for() -> None:
+def test_on_a_cpu_one_process_trains_unless_more_are_requested() -> None:
     assert training_processes(TransformersSettings(device="cpu"), 4) == 1
     assert training_processes(TWO, 4) == 2
 
 
-def test_an_accelerate_config_that_is_not_there_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
+def test_a_missing_accelerate_config_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
     context = Context(settings=TransformersSettings(accelerate_config=str(tmp_path / "none.yaml")), scratch=tmp_path)
     with pytest.raises(
         InputError, match=r"accelerate_config: .*none.yaml: no such file; `accelerate config` makes one"
@@ -217,7 +221,7 @@ def test_an_accelerate_config_that_is_not_there_is_refused(base: Path, sft_file:
         train(Model("transformers", str(base)), None, SFT, sft_file, tmp_path, context)
 
 
-# with a real launcher, which takes ten seconds each time
+# Tests with a real launcher, which takes ten seconds each time
 
 
 def test_a_users_accelerate_config_launches_the_training_in_which_a_further_machine_takes_part(
@@ -237,13 +241,15 @@ def test_a_users_accelerate_config_launches_the_training_in_which_a_further_mach
     scratch = tmp_path / "run" / ".scratch" / "seed-0" / "M1"
     scratch.mkdir(parents=True)
     rows: list[Any] = []
-    told: list[int] = []
+    reported: list[int] = []
     settings = TransformersSettings(device="cpu", accelerate_config=str(machines[0]))
     both = Both(base, SFT, sft_file, tmp_path)
     expected = both.by_one(TWO)
     command = [sys.executable, "-m", "tutelage_transformers.join", str(tmp_path / "run"), str(machines[1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as joining:
-        context = Context(settings=settings, scratch=scratch, log=rows.append, expect=told.append, advance=told.append)
+        context = Context(
+            settings=settings, scratch=scratch, log=rows.append, expect=reported.append, advance=reported.append
+        )
         trained = train(both.model, None, SFT, sft_file, both.output("two"), context)
         assert joining.stdout is not None
         assert [joining.stdout.readline().split()[0] for _ in range(2)] == ["waiting", "taking"]
@@ -251,21 +257,21 @@ def test_a_users_accelerate_config_launches_the_training_in_which_a_further_mach
         joining.send_signal(signal.SIGINT)
     assert joining.returncode == 0
     assert trained.name == str(tmp_path / "two")
-    assert told == [8] + [1] * 8
+    assert reported == [8] + [1] * 8
     assert_close(rows, expected)
     assert not list(scratch.iterdir())
 
 
-def test_an_error_of_the_data_is_told_as_by_one_process(base: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_data_is_the_error_that_one_process_gives(base: Path, tmp_path: Path) -> None:
     file = tmp_path / "broken.jsonl"
     file.write_text('{"prompt": "text"}\n')
     both = Both(base, SFT, file, tmp_path)
-    with pytest.raises(InputError, match=r"broken.jsonl, line 1: 'prompt' is no list of messages"):
+    with pytest.raises(InputError, match=r"broken.jsonl, line 1: 'prompt' is not a list of messages"):
         train(both.model, None, SFT, file, both.output("two"), both.context(settings=TWO))
     assert not list((tmp_path / "scratch").iterdir()) and not list((tmp_path / "two").iterdir())
 
 
-def test_no_process_outlives_the_one_that_asked(base: Path, sft_file: Path, tmp_path: Path) -> None:
+def test_training_processes_end_with_their_parent(base: Path, sft_file: Path, tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
 from tutelage.context import Context
@@ -279,19 +285,17 @@ start, objective = Model("transformers", {str(base)!r}), Sft(epochs=10_000, batc
 examples = Path({str(sft_file)!r})
 train(start, None, objective, examples, folder / "M1", context)
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as asking:
-        assert asking.stdout is not None and b"'step': 1" in asking.stdout.readline()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None and b"'step': 1" in parent.stdout.readline()
         workers = set(processes_of(tmp_path))
-        assert len(workers) >= 3  # the launcher, and two that it launched
-        asking.kill()
-    deadline = time.monotonic() + 20
-    while workers & set(processes_of(tmp_path)):
-        assert time.monotonic() < deadline, "processes were left behind"
+        assert len(workers) >= 3  # the launcher, and the two workers
+        parent.kill()
+    while workers & set(processes_of(tmp_path)):  # a process that does not end keeps this test from ending
         time.sleep(0.1)
 
 
 def processes_of(folder: Path) -> Iterator[int]:
-    """Every process whose command line names a request in ``folder``."""
+    """Yield every process whose command line names a request in ``folder``."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:

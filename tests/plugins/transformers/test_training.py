@@ -1,4 +1,4 @@
-"""Real TRL runs, of a few steps."""
+"""Real TRL trainings of a few steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model_of(folder: Path) -> Model:
 def run(
     start: Path, reference: Path | None, objective: Objective, examples: Path, output: Path, **context: Any
 ) -> list[dict[str, Any]]:
-    """One training step; returns its metrics."""
+    """Do one training; returns its metrics."""
     output.mkdir()
     rows: list[Any] = []
     trained = train(
@@ -60,9 +60,9 @@ def assert_close(rows: list[dict[str, Any]], expected: list[dict[str, Any]], key
 
 
 def stock_dpo(start: Path, reference: Path, file: Path, output: Path, **options: Any) -> list[dict[str, Any]]:
-    """TRL as its documentation uses it, with the reference as a model of its own that runs at every step.
+    """Train by TRL as in its documentation: the reference is a model of its own that runs at every step.
 
-    Only the order of the rows is ours: every other number is TRL's, from the text of the file on.
+    Only the order of the rows is ours. Everything else is TRL's, starting from the text of the file.
     """
     from datasets import load_dataset
     from trl import DPOConfig, DPOTrainer
@@ -101,16 +101,14 @@ REWARDS = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "log
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid", "ipo"])
-def test_dpo_is_that_of_stock_trl(base: Path, dpo_file: Path, tmp_path: Path, loss_type: str) -> None:
+def test_dpo_equals_that_of_stock_trl(base: Path, dpo_file: Path, tmp_path: Path, loss_type: str) -> None:
     rows = run(base, base, evolve(DPO, loss_type=loss_type), dpo_file, tmp_path / "M2")
     assert_close(rows, stock_dpo(base, base, dpo_file, tmp_path / "stock", loss_type=[loss_type]), REWARDS)
     assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
     assert rows[-1]["rewards/margins"] > 0.01
 
 
-def test_a_reference_that_is_not_the_start_is_honoured(
-    base: Path, other_base: Path, dpo_file: Path, tmp_path: Path
-) -> None:
+def test_a_reference_other_than_the_start_is_used(base: Path, other_base: Path, dpo_file: Path, tmp_path: Path) -> None:
     rows = run(base, other_base, DPO, dpo_file, tmp_path / "M2")
     assert_close(rows, stock_dpo(base, other_base, dpo_file, tmp_path / "stock"), REWARDS)
     assert abs(rows[0]["rewards/chosen"]) > 0.01
@@ -123,7 +121,7 @@ def test_an_adapter_learns_against_the_reference_that_is_named(
     named: Path = request.getfixturevalue(reference)
     adapted = run(base, named, evolve(DPO, lora=LORA), dpo_file, tmp_path / "lora")
     full = run(base, named, DPO, dpo_file, tmp_path / "full")
-    # before the first update an adapter changes nothing, so the first step shows the reference alone
+    # before the first update an adapter changes nothing, so the first step depends on the reference alone
     assert_close(adapted[:1], full[:1], REWARDS)
     epochs = [[row["rewards/margins"] for row in rows] for rows in (adapted[:4], adapted[4:])]
     assert sum(epochs[1]) > sum(epochs[0])
@@ -152,7 +150,7 @@ def test_the_same_inputs_give_the_same_weights_bit_for_bit(
     file = sft_file if kind == "sft" else dpo_file
     for name in ("one", "two"):
         run(base, None, objective, file, tmp_path / name)
-        torch.rand(7)  # whatever happens between two runs
+        torch.rand(7)  # the state of the random generator must not matter
     run(base, None, evolve(objective, seed=6), file, tmp_path / "other")
     one, two, other = (weights(tmp_path / name) for name in ("one", "two", "other"))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -171,7 +169,7 @@ def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(base: Path, sft
         run(base, None, evolve(SFT, micro_batch_size=3), sft_file, tmp_path / "M1")
 
 
-def test_a_warmup_that_is_no_share_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
+def test_a_warmup_that_is_not_a_share_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="warmup_ratio 10: it is a share"):
         run(base, None, evolve(SFT, warmup_ratio=10), sft_file, tmp_path / "M1")
 
@@ -196,7 +194,7 @@ def test_a_sum_of_losses_is_checked_before_anything_is_read(
         run(tmp_path / "no-model", None, evolve(DPO, loss_type=losses), dpo_file, tmp_path / "M2")
 
 
-def test_a_sum_of_losses_is_trls(base: Path, dpo_file: Path, tmp_path: Path) -> None:
+def test_a_sum_of_losses_equals_trls(base: Path, dpo_file: Path, tmp_path: Path) -> None:
     rows = run(base, base, evolve(DPO, loss_type={"sigmoid": 1.0, "sft": 0.2}), dpo_file, tmp_path / "M2")
     combined = stock_dpo(
         base, base, dpo_file, tmp_path / "stock", loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.2]
@@ -211,7 +209,7 @@ def test_every_loss_that_may_be_named_trains(base: Path, dpo_file: Path, tmp_pat
     assert len(rows) == 1 and math.isfinite(rows[0]["loss"])
 
 
-def test_an_adapter_sits_on_every_linear_layer_of_phi_but_the_head(base: Path, sft_file: Path, tmp_path: Path) -> None:
+def test_an_adapter_has_every_linear_layer_of_phi_except_the_head(base: Path, sft_file: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     run(base, None, evolve(SFT, lora=LORA, epochs=1), sft_file, tmp_path / "M1")
@@ -219,7 +217,7 @@ def test_an_adapter_sits_on_every_linear_layer_of_phi_but_the_head(base: Path, s
     assert {name.split(".")[-3] for name in names} == {"q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"}
 
 
-def test_the_adapters_dropout_is_honoured_in_dpo(base: Path, dpo_file: Path, tmp_path: Path) -> None:
+def test_the_adapters_dropout_is_used_in_dpo(base: Path, dpo_file: Path, tmp_path: Path) -> None:
     losses = [
         [
             row["loss"]
@@ -231,18 +229,18 @@ def test_the_adapters_dropout_is_honoured_in_dpo(base: Path, dpo_file: Path, tmp
     assert losses[0][1:] != pytest.approx(losses[1][1:])
 
 
-def test_progress_is_told_step_by_step(base: Path, sft_file: Path, tmp_path: Path) -> None:
-    told: list[tuple[str, int]] = []
+def test_progress_is_reported_step_by_step(base: Path, sft_file: Path, tmp_path: Path) -> None:
+    reported: list[tuple[str, int]] = []
     run(
         base,
         None,
         SFT,
         sft_file,
         tmp_path / "M1",
-        expect=lambda steps: told.append(("of", steps)),
-        advance=lambda steps: told.append(("done", steps)),
+        expect=lambda steps: reported.append(("of", steps)),
+        advance=lambda steps: reported.append(("done", steps)),
     )
-    assert told == [("of", 8)] + [("done", 1)] * 8
+    assert reported == [("of", 8)] + [("done", 1)] * 8
 
 
 def test_cancelling_leaves_no_checkpoint(base: Path, sft_file: Path, tmp_path: Path) -> None:
@@ -268,7 +266,7 @@ def test_examples_are_checked_before_training(base: Path, tmp_path: Path) -> Non
         run(base, None, SFT, file, tmp_path / "M1")
 
 
-def test_an_example_longer_than_the_models_context_is_an_error_of_the_data(base: Path, tmp_path: Path) -> None:
+def test_an_example_longer_than_the_models_context_is_an_error(base: Path, tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     words = "cat " * 130
     file.write_text(

@@ -1,7 +1,7 @@
-"""Keys and values into pages, and attention over them, beneath any transformers model with full attention.
+"""Keys and values in blocks, and attention over them, below any transformers model with full attention.
 
-The tokens of all rows lie behind one another in one packed row, so no token is padded. A model whose attention is
-``NAME`` hands its queries, keys and values to ``attend``, with the pass that ``forward`` was called with.
+The tokens of all sequences are concatenated into one packed row, so no token is padding. A model whose attention is
+``NAME`` passes its queries, keys and values to ``attend``, with the pass that ``forward`` was called with.
 """
 
 from __future__ import annotations
@@ -13,137 +13,147 @@ from attrs import define, frozen
 
 from tutelage_transformers.attention import segments
 from tutelage_transformers.attention.activations import fuse_activations
-from tutelage_transformers.generation.memory import key_shape
+from tutelage_transformers.generation.memory import kv_shape
 
 NAME = "tutelage_paged"
-"""Under which transformers knows this attention."""
+"""The name under which transformers knows this attention."""
 
-PAGE_SIZE = 16
-"""Tokens of a page: few, so that short prompts share whole pages and little of a row's last page is empty."""
+BLOCK_SIZE = 16
+"""Tokens per block: few, so that short prompts share full blocks and a sequence's last block wastes little."""
 
 
 @define
 class Cache:
-    """The pages of all layers: each layer's keys and values are (pages, kv_heads, page_size, head_dim)."""
+    """The blocks of all layers: each layer's keys and values are (blocks, kv_heads, block_size, head_dim)."""
 
     keys: list[Any]
     values: list[Any]
 
     @classmethod
-    def empty(cls, model: Any, pages: int) -> Cache:
-        """Room for so many pages. Raises ``torch.OutOfMemoryError`` where the device has too little."""
+    def empty(cls, model: Any, blocks: int) -> Cache:
+        """Allocate ``blocks`` blocks. Raises ``torch.OutOfMemoryError`` if the device has too little memory."""
         import torch
 
-        layers, heads, size = key_shape(model)
-        shape = (pages, heads, PAGE_SIZE, size)
+        layers, heads, size = kv_shape(model)
+        shape = (blocks, heads, BLOCK_SIZE, size)
         keys, values = (
             [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in range(layers)] for _ in range(2)
         )
         return cls(keys, values)
 
-    def write(self, layer: int, page: Any, offset: Any, key: Any, value: Any) -> tuple[Any, Any]:
-        """Store ``key`` and ``value`` (tokens, kv_heads, head_dim) where ``page`` and ``offset`` (tokens,) say."""
-        self.keys[layer][page, :, offset] = key
-        self.values[layer][page, :, offset] = value
+    def write(self, layer: int, block: Any, offset: Any, key: Any, value: Any) -> tuple[Any, Any]:
+        """Store ``key`` and ``value`` (tokens, kv_heads, head_dim) at ``block`` and ``offset`` (tokens,).
+
+        Returns the layer's keys and values.
+        """
+        self.keys[layer][block, :, offset] = key
+        self.values[layer][block, :, offset] = value
         return self.keys[layer], self.values[layer]
 
 
-class Pass(Protocol):
+class ForwardPass(Protocol):
     """One run of the model over packed tokens."""
 
     cache: Cache
-    page: Any
-    """(tokens,): where each token's keys and values go."""
+    block: Any
+    """(tokens,): the block of each token's keys and values."""
     offset: Any
+    """(tokens,): their position in the block."""
 
     def attend(self, query: Any, keys: Any, values: Any, scaling: float) -> Any:
-        """``query`` (tokens, heads, head_dim) over one layer's pages; gives the same shape."""
+        """Attend with ``query`` (tokens, heads, head_dim) over one layer's blocks; returns the same shape."""
 
 
 def attend(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, paged: Pass, **_: Any
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, paged: ForwardPass, **_: Any
 ) -> tuple[Any, None]:
-    """transformers' attention interface: ``query`` (1, heads, tokens, head_dim) gives (1, tokens, heads, head_dim)."""
+    """Implement transformers' attention interface: ``query`` (1, heads, tokens, head_dim) gives (1, tokens, heads,
+    head_dim).
+    """
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-    keys, values = paged.cache.write(module.layer_idx, paged.page, paged.offset, key, value)
+    keys, values = paged.cache.write(module.layer_idx, paged.block, paged.offset, key, value)
     return paged.attend(query, keys, values, scaling)[None], None
 
 
 @frozen(eq=False)
-class Appending:
-    """One new token for each row, which stands last in its row."""
+class DecodePass:
+    """One new token per sequence, which is the sequence's last."""
 
     cache: Cache
-    page: Any
+    block: Any
     offset: Any
-    table: Any
-    """(rows, pages of a row) int32"""
+    block_table: Any
+    """(sequences, blocks per sequence) int32."""
     lengths: Any
-    """(rows,): tokens of each row, the new one counted in; 0 for a row that is over."""
+    """(sequences,): number of tokens including the new one; 0 for a sequence that has ended."""
 
     def attend(self, query: Any, keys: Any, values: Any, scaling: float) -> Any:
-        """See ``Pass``."""
+        """See ``ForwardPass``."""
         if query.is_cuda:
-            from tutelage_transformers.generation.paged.kernels import attend_last
+            from tutelage_transformers.generation.paged.kernels import decode_attention
 
-            return attend_last(query, keys, values, self.table, self.lengths, scaling)
-        return attend_last_plainly(query, keys, values, self.table, self.lengths, scaling)
+            return decode_attention(query, keys, values, self.block_table, self.lengths, scaling)
+        return decode_attention_in_torch(query, keys, values, self.block_table, self.lengths, scaling)
 
 
-def attend_last_plainly(query: Any, keys: Any, values: Any, table: Any, lengths: Any, scaling: float) -> Any:
-    """What ``kernels.attend_last`` computes, in torch."""
+def decode_attention_in_torch(
+    query: Any, keys: Any, values: Any, block_table: Any, lengths: Any, scaling: float
+) -> Any:
+    """Compute the same as ``kernels.decode_attention``, in torch."""
     import torch
 
     result = torch.zeros_like(query)
-    for row, length in enumerate(lengths.tolist()):
+    for sequence, length in enumerate(lengths.tolist()):
         if length:
-            key, value = (_tokens(states[table[row].long()], length) for states in (keys, values))
+            key, value = (_tokens(states[block_table[sequence].long()], length) for states in (keys, values))
             group = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-            result[row] = segments.attend_one(query[row : row + 1], key, value, scaling)[0]
+            result[sequence] = segments.attend_one(query[sequence : sequence + 1], key, value, scaling)[0]
     return result
 
 
-def _tokens(pages: Any, length: int) -> Any:
-    """(pages, kv_heads, page_size, head_dim) to (length, kv_heads, head_dim)."""
-    return pages.transpose(1, 2).flatten(0, 1)[:length]
+def _tokens(blocks: Any, length: int) -> Any:
+    """Reshape (blocks, kv_heads, block_size, head_dim) to (length, kv_heads, head_dim)."""
+    return blocks.transpose(1, 2).flatten(0, 1)[:length]
 
 
 @frozen(eq=False)
-class Reading:
-    """Whole prompts, or what of them is not in the cache yet."""
+class PrefillPass:
+    """The prompts of several sequences, without the tokens that are in the cache already."""
 
     cache: Cache
-    page: Any
+    block: Any
     offset: Any
-    past_page: Any
-    """(all tokens of all rows, what is in the cache already counted in,): where to find them."""
-    past_offset: Any
+    key_block: Any
+    """(all tokens of all sequences, those in the cache included,): the block of each token's keys and values."""
+    key_offset: Any
+    """As ``key_block``: their position in the block."""
     new: Sequence[int]
-    """How many tokens of each row are read."""
+    """Number of tokens of each sequence that are computed."""
     whole: Sequence[int]
-    """How many tokens each row has then."""
+    """Number of all tokens of each sequence."""
     new_starts: Any
-    """(rows + 1,) int32: where each row's new tokens start, and the end."""
+    """(sequences + 1,) int32: the start of each sequence's computed tokens, and the end of the last."""
     whole_starts: Any
+    """(sequences + 1,) int32: the same for all tokens."""
 
     def attend(self, query: Any, keys: Any, values: Any, scaling: float) -> Any:
-        """See ``Pass``. Every token sees its own row up to itself."""
-        key, value = (states[self.past_page, :, self.past_offset] for states in (keys, values))
+        """See ``ForwardPass``. Every token attends to its own sequence up to itself."""
+        key, value = (states[self.key_block, :, self.key_offset] for states in (keys, values))
         longest, longest_whole = max(self.new), max(self.whole)
         return segments.attend(query, key, value, self.new_starts, self.whole_starts, longest, longest_whole, scaling)
 
 
-def hindrance(model: Any) -> str | None:
-    """Why ``attend`` cannot take the place of this model's attention, or None."""
-    _, _, size = key_shape(model)
+def unsupported_reason(model: Any) -> str | None:
+    """Return why ``attend`` cannot replace this model's attention, or None if it can."""
+    _, _, size = kv_shape(model)
     if size < 16 or size % 8:
-        return f"its heads have {size} numbers, and the kernels ask for a multiple of 8, and 16 at least"
-    return segments.hindrance(model)
+        return f"its head dimension is {size}, and the kernels need a multiple of 8, at least 16"
+    return segments.unsupported_reason(model)
 
 
-def use(model: Any) -> None:
-    """Make ``attend`` this model's attention, and on a GPU one kernel of its activation."""
+def install(model: Any) -> None:
+    """Make ``attend`` the attention of this model; on a GPU, fuse its activations too."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)

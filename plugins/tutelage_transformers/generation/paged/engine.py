@@ -1,4 +1,4 @@
-"""Prompts in, rows of tokens out: a decoder for as many rows as fit, kept while its model is loaded."""
+"""Requests in, generated tokens out: a decoder for as many sequences as fit, kept while its model is loaded."""
 
 from __future__ import annotations
 
@@ -13,112 +13,115 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.records import Sampling
 from tutelage_transformers.devices.selection import empty_cache
-from tutelage_transformers.generation.memory import MOST_ROWS, bytes_for_pages, bytes_per_token
-from tutelage_transformers.generation.paged.attention import PAGE_SIZE, hindrance, use
-from tutelage_transformers.generation.paged.decoding import Decoder
-from tutelage_transformers.generation.paged.pages import PagePool
-from tutelage_transformers.generation.paged.scheduling import Schedule, size_for
+from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_for_blocks, bytes_per_token
+from tutelage_transformers.generation.paged import attention
+from tutelage_transformers.generation.paged.attention import BLOCK_SIZE
+from tutelage_transformers.generation.paged.blocks import BlockPool
+from tutelage_transformers.generation.paged.decoder import Decoder
+from tutelage_transformers.generation.paged.scheduler import Scheduler, batch_size_for
 from tutelage_transformers.generation.paged.state import State
-from tutelage_transformers.generation.requests import Request, Written
-from tutelage_transformers.models.loading import Loaded
+from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest
+from tutelage_transformers.models.loading import LoadedModel
 
-_LEAST_WIDTH = 256
-"""Room for new tokens, at least, so that a decoder serves candidates and judgements alike."""
+_MIN_WIDTH = 256
+"""Minimum room for new tokens, so that one decoder serves candidates and judgements alike."""
 _GIB = 2**30
 
 
 @frozen(eq=False)
 class _Kept:
     decoder: Decoder
-    pool: PagePool
+    pool: BlockPool
 
 
-_kept: WeakKeyDictionary[Loaded, _Kept] = WeakKeyDictionary()
-"""Each loaded model's decoder: its pages and its captured steps outlive a call."""
+_kept: WeakKeyDictionary[LoadedModel, _Kept] = WeakKeyDictionary()
+"""The decoder of each loaded model: its blocks and its captured graphs are used by many calls."""
 
 
-def is_for(loaded: Loaded) -> bool:
-    """Whether this engine is the faster one for the model where it is: on an NVIDIA GPU, with full attention."""
-    return loaded.model.device.type == "cuda" and _hindrance(loaded) is None
+def is_preferred(loaded: LoadedModel) -> bool:
+    """Return whether this engine is the faster one: on an NVIDIA GPU, for a model that it supports."""
+    return loaded.model.device.type == "cuda" and _unsupported_reason(loaded) is None
 
 
-def check(loaded: Loaded) -> None:
-    """Raise ``InputError`` where this engine cannot serve the model."""
-    if hindrance := _hindrance(loaded):
+def check(loaded: LoadedModel) -> None:
+    """Raise ``InputError`` if this engine does not support the model."""
+    if reason := _unsupported_reason(loaded):
         raise InputError(
-            f"plugin transformers, settings.engine: this model cannot be paged: {hindrance}; leave engine out"
+            f"plugin transformers, settings.engine: this model cannot be paged: {reason}; leave engine out"
         )
 
 
-def _hindrance(loaded: Loaded) -> str | None:
+def _unsupported_reason(loaded: LoadedModel) -> str | None:
     if loaded.model.device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    return None if loaded in _kept else hindrance(loaded.model)
+    return None if loaded in _kept else attention.unsupported_reason(loaded.model)
 
 
-def write(
-    loaded: Loaded,
-    requests: Sequence[Request],
+def generate(
+    loaded: LoadedModel,
+    requests: Sequence[GenerationRequest],
     sampling: Sampling,
-    ends: frozenset[int],
-    draw: Callable[[int], Any],
+    stop_tokens: frozenset[int],
+    uniforms_of: Callable[[int], Any],
     batch_size: int | None = None,
-) -> Iterator[list[Written]]:
-    """Answer the requests, in the order in which their replies end.
+) -> Iterator[list[GeneratedTokens]]:
+    """Generate the requested sequences, in the order in which they end.
 
-    ``draw`` gives the random numbers of a row (new tokens,). At most ``batch_size`` rows run at once, fewer where
-    memory is short. Raises ``InputError`` where the GPU is too small for one row.
+    ``uniforms_of`` returns the random numbers (new tokens,) of a sequence. At most ``batch_size`` sequences run at
+    once, fewer if memory is short. Raises ``InputError`` if the GPU is too small for one sequence.
     """
     if not requests:
         return
-    most = size_for(min(len(requests), batch_size or MOST_ROWS), batch_size or MOST_ROWS)
-    longest = max(len(request.prompt) + request.limit for request in requests)
-    kept = _decoder_for(loaded, ends, sampling, most, max(request.limit for request in requests), longest)
-    yield from Schedule(kept.decoder, kept.pool, deque(requests), draw, most).replies()
+    limit = batch_size or MAX_SEQUENCES
+    slots = batch_size_for(min(len(requests), limit), limit)
+    longest = max(len(request.prompt) + request.max_new_tokens for request in requests)
+    width = max(request.max_new_tokens for request in requests)
+    kept = _decoder_for(loaded, stop_tokens, sampling, slots, width, longest)
+    yield from Scheduler(kept.decoder, kept.pool, deque(requests), uniforms_of, slots).run()
 
 
 def _decoder_for(
-    loaded: Loaded, ends: frozenset[int], sampling: Sampling, rows: int, width: int, longest: int
+    loaded: LoadedModel, stop_tokens: frozenset[int], sampling: Sampling, slots: int, width: int, longest: int
 ) -> _Kept:
-    """The model's decoder, or a new one where it is too small."""
+    """Return the model's decoder, or a new one if that is too small."""
     kept = _kept.pop(loaded, None)
     if kept is None:
-        use(loaded.model)
-    elif not _is_enough(kept.decoder.state, rows, width, longest):
-        rows, width = max(rows, len(kept.decoder.state.token)), max(width, kept.decoder.state.width)
-        longest = max(longest, kept.decoder.state.table.shape[1] * PAGE_SIZE)
+        attention.install(loaded.model)
+    elif not _is_large_enough(kept.decoder.state, slots, width, longest):
+        slots, width = max(slots, kept.decoder.state.slots), max(width, kept.decoder.state.width)
+        longest = max(longest, kept.decoder.state.block_table.shape[1] * BLOCK_SIZE)
         kept = None
     if kept is None:
-        kept = _new(loaded.model, ends, sampling, rows, max(width, _LEAST_WIDTH), longest)
+        kept = _new(loaded.model, stop_tokens, sampling, slots, max(width, _MIN_WIDTH), longest)
     _kept[loaded] = kept
-    kept.decoder.use(sampling)
+    kept.decoder.set_sampling(sampling)
     return kept
 
 
-def _is_enough(state: State, rows: int, width: int, longest: int) -> bool:
-    return len(state.token) >= rows and state.width >= width and state.table.shape[1] * PAGE_SIZE >= longest
+def _is_large_enough(state: State, slots: int, width: int, longest: int) -> bool:
+    return state.slots >= slots and state.width >= width and state.block_table.shape[1] * BLOCK_SIZE >= longest
 
 
-def _new(model: Any, ends: frozenset[int], sampling: Sampling, rows: int, width: int, longest: int) -> _Kept:
-    """A decoder with as many pages as its rows could want, or as memory gives; half as many where that fails."""
+def _new(model: Any, stop_tokens: frozenset[int], sampling: Sampling, slots: int, width: int, longest: int) -> _Kept:
+    """Return a decoder with as many blocks as its sequences may need, or as fit; half as many each time that fails."""
     import torch
 
     empty_cache()
-    row_pages = -(-longest // PAGE_SIZE)
-    page_bytes = PAGE_SIZE * bytes_per_token(model)
-    pages = min(rows * row_pages, bytes_for_pages(model) // page_bytes) + 1
-    while pages > row_pages:
+    blocks_per_sequence = -(-longest // BLOCK_SIZE)
+    block_bytes = BLOCK_SIZE * bytes_per_token(model)
+    blocks = min(slots * blocks_per_sequence, bytes_for_blocks(model) // block_bytes) + 1
+    while blocks > blocks_per_sequence:
         try:
-            decoder = Decoder.empty(model, ends, pages, rows, width, row_pages)
-            decoder.use(sampling)
-            decoder.prepare(rows)
-            return _Kept(decoder, PagePool(pages, PAGE_SIZE))
+            decoder = Decoder.empty(model, stop_tokens, blocks, slots, width, blocks_per_sequence)
+            decoder.set_sampling(sampling)
+            decoder.capture(slots)
+            return _Kept(decoder, BlockPool(blocks, BLOCK_SIZE))
         except torch.OutOfMemoryError:
             decoder = None
             empty_cache()
-            pages //= 2
+            blocks //= 2
     raise InputError(
-        f"plugin transformers: the GPU is too small: a row of {longest} tokens needs "
-        f"{row_pages * page_bytes / _GIB:.1f} GiB beside the model; use a smaller model, fewer new tokens "
+        f"plugin transformers: the GPU is too small: a sequence of {longest} tokens needs "
+        f"{blocks_per_sequence * block_bytes / _GIB:.1f} GiB beside the model; use a smaller model, fewer new tokens "
         "or shorter prompts"
     )

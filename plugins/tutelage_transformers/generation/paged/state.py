@@ -1,4 +1,4 @@
-"""What the rows of a decoder have on the device: one tensor for each thing that there is to know of a row."""
+"""The state of a decoder's sequences on the device: one tensor for each property."""
 
 from __future__ import annotations
 
@@ -7,79 +7,84 @@ from typing import Any
 
 from attrs import fields, frozen
 
-from tutelage_transformers.generation.paged.pages import IDLE_PAGE
+from tutelage_transformers.generation.paged.blocks import NULL_BLOCK
 
 
 @frozen(eq=False)
 class State:
-    """All rows, in slots. The tensors are written in place: captured steps know them by their addresses."""
+    """The sequences, each in a slot. The tensors are updated in place: captured graphs refer to their addresses."""
 
-    table: Any
-    """(rows, pages of a row) int32: where a row's keys and values are."""
-    uniform: Any
-    """(rows, width) float64: its random numbers."""
-    written: Any
-    """(rows, width): its new tokens."""
+    block_table: Any
+    """(slots, blocks per sequence) int32: the blocks of a sequence's keys and values."""
+    uniforms: Any
+    """(slots, width) float64: the random numbers of a sequence."""
+    generated: Any
+    """(slots, width): the new tokens of a sequence."""
     length: Any
-    """(rows,): tokens whose keys and values are in the cache; the next one's position."""
+    """(slots,): number of tokens whose keys and values are in the cache, which is the position of the next token."""
     limit: Any
-    """(rows,): new tokens at most."""
+    """(slots,): maximum number of new tokens."""
     count: Any
-    """(rows,): new tokens so far."""
-    token: Any
-    """(rows,): the last of them, which the next step reads."""
+    """(slots,): number of new tokens so far."""
+    last_token: Any
+    """(slots,): the newest token, which is the input of the next step."""
     running: Any
-    """(rows,): whether it is being written."""
+    """(slots,) bool: whether a sequence has not ended."""
 
     @classmethod
-    def empty(cls, rows: int, width: int, row_pages: int, device: Any) -> State:
-        """Rows of up to ``width`` new tokens and ``row_pages`` pages; none runs."""
+    def empty(cls, slots: int, width: int, blocks_per_sequence: int, device: Any) -> State:
+        """Return the state of no running sequence, with room for ``width`` new tokens per sequence."""
         import torch
 
-        def numbers() -> Any:
-            return torch.zeros(rows, dtype=torch.int64, device=device)
+        def integers() -> Any:
+            return torch.zeros(slots, dtype=torch.int64, device=device)
 
         return cls(
-            table=torch.full((rows, row_pages), IDLE_PAGE, dtype=torch.int32, device=device),
-            uniform=torch.zeros(rows, width, dtype=torch.float64, device=device),
-            written=torch.zeros(rows, width, dtype=torch.int64, device=device),
-            length=numbers(),
-            limit=numbers(),
-            count=numbers(),
-            token=numbers(),
-            running=torch.zeros(rows, dtype=torch.bool, device=device),
+            block_table=torch.full((slots, blocks_per_sequence), NULL_BLOCK, dtype=torch.int32, device=device),
+            uniforms=torch.zeros(slots, width, dtype=torch.float64, device=device),
+            generated=torch.zeros(slots, width, dtype=torch.int64, device=device),
+            length=integers(),
+            limit=integers(),
+            count=integers(),
+            last_token=integers(),
+            running=torch.zeros(slots, dtype=torch.bool, device=device),
         )
 
     @property
-    def width(self) -> int:
-        """New tokens that a row has room for."""
-        return int(self.written.shape[1])
+    def slots(self) -> int:
+        """Maximum number of sequences."""
+        return len(self.running)
 
-    def first(self, size: int) -> State:
-        """The same tensors' first rows."""
-        return State(*(tensor[:size] for tensor in self._tensors()))
+    @property
+    def width(self) -> int:
+        """Maximum number of new tokens per sequence."""
+        return int(self.generated.shape[1])
+
+    def first(self, slots: int) -> State:
+        """Return views of the first ``slots`` slots."""
+        return State(*(tensor[:slots] for tensor in self._tensors()))
 
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
-        """Put rows into other slots; their keys and values stay where they are."""
+        """Move sequences to other slots; their blocks stay the same."""
         import torch
 
-        at, to = (torch.tensor(slots, device=self.token.device) for slots in (source, target))
+        at, to = (torch.tensor(slots, device=self.last_token.device) for slots in (source, target))
         for tensor in self._tensors():
             tensor[to] = tensor[at]
         self.running[at] = False
 
     def progress(self) -> tuple[list[bool], list[int]]:
-        """Which rows run, and how many tokens each has written. Waits for the device."""
+        """Return whether each sequence runs, and its number of new tokens. Waits for the device."""
         import torch
 
         running, count = torch.stack([self.running.long(), self.count]).tolist()
         return [bool(runs) for runs in running], count
 
-    def replies(self, slots: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
-        """What the rows in these slots have written."""
+    def generated_tokens(self, slots: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
+        """Return the new tokens of the sequences in these slots, ``counts`` of each."""
         import torch
 
-        rows = self.written[torch.tensor(slots, device=self.written.device), : max(counts)].tolist()
+        rows = self.generated[torch.tensor(slots, device=self.generated.device), : max(counts)].tolist()
         return [row[:count] for row, count in zip(rows, counts, strict=True)]
 
     def _tensors(self) -> list[Any]:
