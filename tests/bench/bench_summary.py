@@ -52,7 +52,7 @@ def made_up() -> tuple[list[Contest], list[Verdict]]:
 
 def scipy_win_rates(verdicts: list[Verdict]) -> dict[tuple[str, str], float]:
     """Win rates with a bootstrap interval each, a tie where the orders disagree."""
-    preferences = {verdict.comparison_id: verdict.preference for verdict in verdicts}
+    preferences = {one.comparison_id: one.preference for one in verdicts if one.preference is not None}
     rates = {}
     for left, right in combinations(MODELS, 2):
         scores = np.array(

@@ -45,7 +45,7 @@ class Sound:
         return self.info
 
     @hookimpl
-    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
         for prompt in prompts:
             for index in range(n):
                 yield self.answer(Candidate(prompt.id, index, prompt.text.upper()))
@@ -104,7 +104,7 @@ class Mute(Sound):
 
 class Unwritable(Sound):
     def answer(self, candidate: Candidate) -> Candidate:
-        return evolve(candidate, tokens=b"8")
+        return evolve(candidate, tokens=b"8")  # type: ignore[arg-type]
 
 
 class Greedy(Sound):
@@ -113,13 +113,13 @@ class Greedy(Sound):
     info = evolve(Sound.info, item_by_item=True)
 
     @hookimpl
-    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
         yield from [Candidate(prompt.id, index, "x") for prompt in prompts for index in range(n)]
 
 
 class Stubborn(Sound):
     @hookimpl
-    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
         for prompt in prompts:
             for index in range(n):
                 try:
@@ -147,7 +147,7 @@ class Untidy(Sound):
 
 class Silent(Sound):
     @hookimpl
-    def train_step(self, model: Model, output: Path) -> Model:
+    def train_step(self, model: Model, output: Path, context: Context) -> Model:
         (output / "weights").write_text("0.1")
         return evolve(model, name=str(output))
 
@@ -190,7 +190,8 @@ def test_a_broken_promise_is_found_and_no_other_hook_is_blamed(plugin: object, h
 
 
 def offering(kind: str, items: Any) -> PluginInfo:
-    return evolve(Sound.info, **{kind: {"some": NamedSet(items)}})
+    changes: dict[str, Any] = {kind: {"some": NamedSet(items)}}
+    return evolve(Sound.info, **changes)
 
 
 @pytest.mark.parametrize(

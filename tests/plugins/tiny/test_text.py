@@ -20,7 +20,7 @@ _INSTRUCTION = re.compile(rf"\b(?:{_STARTS}) [a-z0-9 ]+: [a-z0-9 ]+")
 
 def instructions(text: str) -> set[str]:
     """Every instruction of the world that stands in a text, whatever follows it."""
-    found = set()
+    found: set[str] = set()
     for match in _INSTRUCTION.finditer(text):
         words = match[0].split(" ")
         prefixes = (" ".join(words[:end]) for end in range(len(words), 0, -1))
