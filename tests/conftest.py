@@ -4,12 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 
 REPOSITORY = Path(__file__).parent.parent
+
+# A property fails by its examples, never because a machine is slow.
+settings.register_profile("tutelage", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tutelage")
 
 
 @pytest.fixture(autouse=True)

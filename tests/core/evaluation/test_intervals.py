@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from known import known
+from scipy import stats
 
 from tutelage.evaluation.intervals import (
     DEFAULT,
@@ -133,10 +134,8 @@ def test_a_difference_counts_only_the_prompts_that_both_have() -> None:
 
 @given(st.integers(1, 60), st.data())
 def test_wilson_matches_scipy(n: int, data: st.DataObject) -> None:
-    from scipy.stats import binomtest
-
     successes = data.draw(st.integers(0, n))
-    expected = binomtest(successes, n).proportion_ci(method="wilson")
+    expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
     made = wilson(successes, n)
     assert made.low == pytest.approx(expected.low, abs=1e-9)
     assert made.high == pytest.approx(expected.high, abs=1e-9)

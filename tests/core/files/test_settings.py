@@ -239,7 +239,7 @@ VALUES = some.recursive(SCALARS, lambda inner: some.lists(inner) | some.dictiona
 KEYS = some.sampled_from([setting.name for setting in describe_settings(Settings) if "." not in setting.name])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some.dictionaries(KEYS, VALUES))
 def test_whatever_a_file_holds_it_becomes_settings_or_an_error_with_a_place(values: dict[str, Any]) -> None:
     try:
@@ -252,7 +252,7 @@ def test_whatever_a_file_holds_it_becomes_settings_or_an_error_with_a_place(valu
         }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(VALUES)
 def test_a_class_is_never_made_from_something_else_than_a_mapping(value: Any) -> None:
     if value != {} and not (isinstance(value, dict) and set(value) <= {"r", "dropout"}):

@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, parse_preference
@@ -112,17 +113,24 @@ def test_a_stated_token_is_read_as_it_is(reply: str, preference: float | None) -
     assert parse_preference(reply, RUBRIC).preference == preference
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["m", "M", "The", " m"]), st.floats(-30, 0)), max_size=5))
-def test_the_library_reads_the_same_from_the_same_reply(alternatives: Sequence[tuple[str, float]]) -> None:
+@pytest.fixture(scope="module")
+def library() -> Any:
+    """The parser of verdicts by log-probabilities in the package ``alpaca_eval``."""
     pytest.importorskip("alpaca_eval", reason="needs the extra alpacaeval", exc_type=ImportError)
     from tutelage.alpaca_eval.library import importing
 
     with importing():
         from alpaca_eval.completion_parsers import logprob_parser
+    return logprob_parser
+
+
+@given(st.lists(st.tuples(st.sampled_from(["m", "M", "The", " m"]), st.floats(-30, 0)), max_size=5))
+def test_the_library_reads_the_same_from_the_same_reply(
+    library: Any, alternatives: Sequence[tuple[str, float]]
+) -> None:
     alternatives = list(dict(alternatives).items())
     top = [{"token": token, "logprob": value} for token, value in alternatives]
     completion = {"logprobs": {"content": [{"top_logprobs": top}]}}
-    (theirs,) = logprob_parser(completion, "m", ["m", "M"], is_binarize=False)
+    (theirs,) = library(completion, "m", ["m", "M"], is_binarize=False)
     ours = token_preference(alternatives, TOKENS)
     assert math.isnan(theirs) if ours is None else theirs == pytest.approx(2 - ours)
