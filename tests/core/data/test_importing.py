@@ -115,6 +115,7 @@ def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_dat
     assert len(equal) == 179
     assert named == equal
     assert len(found.rows) + len(found.faults) == 1001
+    assert found.rows
     for row in found.rows:
         pair = preference_of(row)
         assert pair.chosen.strip() != pair.rejected.strip() != ""

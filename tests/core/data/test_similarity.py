@@ -27,7 +27,8 @@ def test_a_lightly_edited_text_is_a_near_duplicate_of_the_first_one() -> None:
 
 
 def test_different_texts_stay() -> None:
-    assert not repeats(["What is the capital of France?", "Write a poem about the sea.", "Sort: 3 1 2", "Why?"])
+    texts = ["What is the capital of France?", "Write a poem about the sea.", "Sort: 3 1 2", "Why?"]
+    assert list(SeenTexts().admit(texts)) == [(text, None) for text in texts]
 
 
 def test_what_was_remembered_is_found_again_and_what_repeats_is_not_remembered_itself() -> None:

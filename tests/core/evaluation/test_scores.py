@@ -60,7 +60,9 @@ def test_the_order_of_the_answers_changes_nothing() -> None:
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
-    for metric in score_differences(model(3, 1), model(3, 1)).values():
+    differences = score_differences(model(3, 1), model(3, 1))
+    assert {"gold_score", "gold_exact", "answer_words"} <= differences.keys()
+    for metric in differences.values():
         assert (metric.value, metric.low, metric.high, metric.n) == (0.0, 0.0, 0.0, 200)
 
 

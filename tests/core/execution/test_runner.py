@@ -89,7 +89,9 @@ def test_no_pair_has_equal_empty_or_tied_sides(undisturbed: Path) -> None:
     files = sorted(undisturbed.rglob("preferences.jsonl"))
     assert len(files) == 7
     for file in files:
-        for pair in read_preferences(file):
+        pairs = read_preferences(file)
+        assert pairs, file
+        for pair in pairs:
             assert pair.chosen.strip() != pair.rejected.strip() != ""
             assert pair.score_chosen is None or pair.score_chosen > known(pair.score_rejected)
 

@@ -24,6 +24,7 @@ def test_every_step_finds_its_inputs_among_the_outputs_before_it(make_recipe: Ca
         assert set(step.inputs) <= seen, step.output
         assert step.output not in seen
         seen.add(step.output)
+    assert "summary.json" in seen
 
 
 def test_the_models_of_a_run_have_the_names_of_the_design(make_recipe: Callable[..., Recipe]) -> None:

@@ -132,6 +132,7 @@ def test_pairs_of_similar_length_are_of_similar_length(published: Published) -> 
         return max(len(a.split()), len(b.split())) <= 1.25 * min(len(a.split()), len(b.split()))
 
     with_one = {id for id, chosen, rejected in expected_ordered(published) if similar(chosen, rejected)}
+    assert with_one
     pairing = pairing_of(published, "similar-length")
     assert {pair.prompt_id for pair in pairing.preferences} == with_one
     assert all(similar(pair.chosen, pair.rejected) for pair in pairing.preferences)

@@ -72,6 +72,7 @@ def test_a_failed_item_is_tried_again_by_the_next_process(journal: Journal[Candi
     again = Worker()
     results = list(one_by_one(UNITS, again, journal))
     assert again.asked == [(("p1",), 0)]
+    assert sorted(result.id for result in results) == [id for unit in UNITS for id in unit.results]
     assert all(result.outcome is Outcome.ANSWERED for result in results)
 
 

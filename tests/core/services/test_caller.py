@@ -181,6 +181,7 @@ def test_an_answer_is_in_the_ledger_before_it_is_used(caller: Caller, ledger: Le
         entry = ledger.find(str(key))
         assert entry is not None
         assert (entry.run, entry.stage, entry.text) == ("runs/a", "judge", answer.reply.text)
+    assert caller.tally.outcomes == {Outcome.ANSWERED: 5}
 
 
 def test_a_transient_failure_is_tried_again_and_never_kept(caller: Caller, ledger: Ledger) -> None:
