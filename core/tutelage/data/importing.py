@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from tutelage.data.tables import LONGEST, Row, need_columns
+from tutelage.data.tables import LONGEST, TableRow, need_columns
 from tutelage.files.trl_format import preference_row
 from tutelage.records import Preference, content_id
 
@@ -61,7 +61,7 @@ class FaultyRow(ValueError):
     """Why a row cannot be used. What stands behind a colon is of that row alone."""
 
 
-def import_rows(kind: str, rows: Iterable[Row], columns: Columns) -> Imported:
+def import_rows(kind: str, rows: Iterable[TableRow], columns: Columns) -> Imported:
     """Read rows as ``kind``, a key of ``KINDS``. Raises InputError where a column is missing or a file is damaged."""
     needed, read = KINDS[kind]
     found = Imported()
@@ -87,7 +87,7 @@ def _columns_needed(needed: Iterable[str], columns: Columns) -> Iterator[str]:
     yield from (name for name in (columns.reason, columns.id, columns.messages) if name)
 
 
-def _id(row: Row, columns: Columns) -> str:
+def _id(row: TableRow, columns: Columns) -> str:
     value = row.values.get(columns.id) if columns.id else None
     return "" if value is None else str(value)
 
