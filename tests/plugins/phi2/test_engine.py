@@ -58,7 +58,7 @@ def reference_ids(plain: Loaded, prompt: str, limit: int) -> list[int]:
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64])
-def test_greedy_replies_are_those_of_generate_token_for_token(loaded: Loaded, base: Path, batch: int) -> None:
+def test_greedy_replies_are_those_of_generate_token_for_token(loaded: Student, base: Path, batch: int) -> None:
     plain = read(Model("phi2", str(base)), Phi2Settings())
     prompts = prompts_of(loaded, 24)
     replies = reply_all(loaded, prompts, 1, GREEDY, batch)
@@ -73,12 +73,12 @@ def test_greedy_replies_are_those_of_generate_token_for_token(loaded: Loaded, ba
     assert ended == {True, False}
 
 
-def test_each_prompt_gets_each_of_its_replies_once(loaded: Loaded) -> None:
+def test_each_prompt_gets_each_of_its_replies_once(loaded: Student) -> None:
     replies = reply_all(loaded, prompts_of(loaded, 7), 3, SAMPLED, 8)
     assert [(reply.prompt, reply.sample) for reply in replies] == [(p, s) for p in range(7) for s in range(3)]
 
 
-def test_a_sampled_reply_does_not_depend_on_the_batch_that_it_fell_into(loaded: Loaded) -> None:
+def test_a_sampled_reply_does_not_depend_on_the_batch_that_it_fell_into(loaded: Student) -> None:
     prompts = prompts_of(loaded, 12)
     together = reply_all(loaded, prompts, 4, SAMPLED, 64)
     assert together == reply_all(loaded, prompts, 4, SAMPLED, 4)
@@ -86,34 +86,34 @@ def test_a_sampled_reply_does_not_depend_on_the_batch_that_it_fell_into(loaded: 
     assert [reply.text for reply in alone] == [reply.text for reply in together if reply.prompt == 5]
 
 
-def test_the_samples_of_a_prompt_differ_and_follow_the_seed(loaded: Loaded) -> None:
+def test_the_samples_of_a_prompt_differ_and_follow_the_seed(loaded: Student) -> None:
     prompts = prompts_of(loaded, 4)
     texts = {seed: [r.text for r in reply_all(loaded, prompts, 4, Sampling(1.0, 1.0, 12, seed), 64)] for seed in (0, 1)}
     assert len(set(texts[0])) > 12
     assert texts[0] != texts[1]
 
 
-def test_a_reply_that_meets_the_limit_has_not_ended(loaded: Loaded) -> None:
+def test_a_reply_that_meets_the_limit_has_not_ended(loaded: Student) -> None:
     replies = reply_all(loaded, prompts_of(loaded, 12), 4, Sampling(1.0, 1.0, 3, 0), 64)
     assert {reply.tokens for reply in replies if not reply.ended} == {3}
     assert all(reply.tokens < 3 for reply in replies if reply.ended)
 
 
-def test_a_reply_ends_where_the_models_context_does(loaded: Loaded) -> None:
+def test_a_reply_ends_where_the_models_context_does(loaded: Student) -> None:
     prompts = [question(loaded.tokenizer, "cat " * 121), *prompts_of(loaded, 1)]
     replies = reply_all(loaded, prompts, 40, Sampling(1.0, 1.0, 20, 0), None)
     tokens = [max(reply.tokens for reply in replies if reply.prompt == prompt) for prompt in (0, 1)]
     assert tokens == [128 - 123, 20]
 
 
-def test_a_prompt_that_fills_the_context_is_told_not_cut(loaded: Loaded) -> None:
+def test_a_prompt_that_fills_the_context_is_told_not_cut(loaded: Student) -> None:
     prompts = [question(loaded.tokenizer, "cat " * 126), *prompts_of(loaded, 1)]
     replies = reply_all(loaded, prompts, 2, GREEDY, None)
     assert [(reply.prompt, reply.fits) for reply in replies] == [(0, False), (0, False), (1, True), (1, True)]
     assert replies[0].text == ""
 
 
-def test_no_prompts_give_no_replies(loaded: Loaded) -> None:
+def test_no_prompts_give_no_replies(loaded: Student) -> None:
     assert reply_all(loaded, [], 4, GREEDY, None) == []
 
 

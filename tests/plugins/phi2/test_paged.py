@@ -11,6 +11,7 @@ import pytest
 from tutelage.errors import InputError
 from tutelage.records import Model, Sampling
 from tutelage_phi2.generation.engine import Reply, generate
+from tutelage_phi2.generation.memory import bytes_per_token
 from tutelage_phi2.generation.paged import attention, decoding, engine
 from tutelage_phi2.generation.paged.pages import PagePool
 from tutelage_phi2.models.chat import question
@@ -96,7 +97,8 @@ def test_a_row_that_finds_too_few_pages_takes_none() -> None:
 
 
 def test_no_two_rows_that_run_write_into_one_page() -> None:
-    choice, pool, running = random.Random(0), PagePool(pages=200, page_size=4), []
+    choice, pool = random.Random(0), PagePool(pages=200, page_size=4)
+    running: list[tuple[Any, int]] = []
     for _ in range(500):
         if running and choice.random() < 0.5:
             pool.release(running.pop(choice.randrange(len(running)))[0])
@@ -112,7 +114,7 @@ def test_no_two_rows_that_run_write_into_one_page() -> None:
 def test_few_pages_give_the_same_replies(loaded: Loaded, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
     prompts = prompts_of(loaded, 10)
     padded = reply_all(loaded, prompts, 3, "padded")
-    few = pages * attention.PAGE_SIZE * engine.bytes_per_token(loaded.model)
+    few = pages * attention.PAGE_SIZE * bytes_per_token(loaded.model)
     monkeypatch.setattr(engine, "bytes_for_pages", lambda model: few)
     assert reply_all(loaded, prompts, 3, "paged") == padded
 
@@ -167,7 +169,7 @@ def test_a_gpu_that_cannot_hold_one_row_is_one_error(loaded: Loaded, monkeypatch
 def test_a_reader_that_stops_early_leaves_the_decoder_ready(loaded: Loaded) -> None:
     prompts = prompts_of(loaded, 10)
     padded = reply_all(loaded, prompts, 3, "padded")
-    begun = generate(loaded, prompts, 3, SAMPLED, 8, "paged")
+    begun: Any = generate(loaded, prompts, 3, SAMPLED, 8, "paged")
     next(begun)
     begun.close()
     assert reply_all(loaded, prompts, 3, "paged", 8) == padded
