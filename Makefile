@@ -14,7 +14,7 @@ test: .venv/test lint  ## Everything that must hold: lint, types, import rules, 
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy core plugins
+	$(BIN)/mypy core plugins tests contrib docs
 	$(BIN)/lint-imports --no-cache
 
 prove: .venv/test  ## The long shows; writes docs/proof.json.
