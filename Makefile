@@ -14,7 +14,7 @@ test: .venv/test lint  ## Run the linters, the type checker, the import rules an
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy core plugins
+	$(BIN)/mypy core plugins tests contrib docs
 	$(BIN)/lint-imports --no-cache
 
 prove: .venv/test  ## Measure what the documentation claims; writes docs/proof.json.

@@ -1,13 +1,20 @@
 """Fixtures that every test may use."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import from_values
+from tutelage.recipe.schema import Recipe
 
 REPOSITORY = Path(__file__).parent.parent
+
+# A property fails by its examples, never because a machine is slow.
+settings.register_profile("tutelage", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tutelage")
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +26,7 @@ def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def numbers_registry():
+def numbers_registry() -> Registry:
     """A registry with the echoing world alone, under the name ``numbers``."""
     import echoing_world
 
@@ -29,7 +36,7 @@ def numbers_registry():
 
 
 @pytest.fixture
-def make_recipe():
+def make_recipe() -> Callable[..., Recipe]:
     """Make a recipe on the echoing world; keyword arguments replace top-level keys."""
     from recipes import numbers_recipe
 
@@ -37,7 +44,7 @@ def make_recipe():
 
 
 @pytest.fixture
-def shared_data():
+def shared_data() -> Path:
     """Real published data beside the checkout; the test is skipped where it is not there."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():

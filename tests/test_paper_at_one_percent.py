@@ -4,12 +4,17 @@ Changed are sizes, addresses, and what a model of 0.8M parameters needs to say a
 lists of a prompt a line, and more epochs of full fine-tuning for M1. Everything else is the recipe.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from api_servers import running
+from known import known
 
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.recipe.loading import built_in, load_recipe
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Prompt
 from tutelage.runs.store import Store
 
@@ -17,12 +22,12 @@ PAPER = sorted(name for name in built_in() if name.startswith("paper/"))
 
 
 @pytest.fixture(scope="module")
-def services():
+def services() -> Iterator[tuple[str, str]]:
     with running("gemini", None) as gemini, running("openai", None) as openai:
         yield gemini.url, f"{openai.url}/v1"
 
 
-def one_percent(name, gemini, openai):
+def one_percent(name: str, gemini: str, openai: str) -> Recipe:
     changes = {
         "models.student": {"plugin": "transformers", "model": "tiny/student", "settings": {"threads": 1}},
         "models.evaluator.settings": {"base_url": openai},
@@ -53,9 +58,11 @@ def one_percent(name, gemini, openai):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_a_recipe_of_the_paper_runs_whole_at_a_hundredth_of_its_size(name, tmp_path, services):
+def test_a_recipe_of_the_paper_runs_whole_at_a_hundredth_of_its_size(
+    name: str, tmp_path: Path, services: tuple[str, str]
+) -> None:
     recipe = one_percent(name, *services)
-    summary = run(recipe, tmp_path / "run")
+    summary = known(run(recipe, tmp_path / "run"))
     store = Store(tmp_path / "run")
     assert len(store.read("seed-0/M1/samples/prompts.jsonl", Prompt)) == 10
     for pipeline in recipe.pipelines:
@@ -63,4 +70,5 @@ def test_a_recipe_of_the_paper_runs_whole_at_a_hundredth_of_its_size(name, tmp_p
         assert 0 < len(read_preferences(folder / "preferences.jsonl")) <= 10
         assert (folder / "checkpoint" / "model.safetensors").exists()
     assert [model.id for model in summary.models] == ["M0", "M1", *(f"M2/{pipeline}" for pipeline in recipe.pipelines)]
-    assert all(row.n == 2 for row in summary.comparisons)
+    models = len(summary.models)
+    assert [row.n for row in summary.comparisons] == [2] * (models * (models - 1) // 2)

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of commands of an empty environment with the wheel and its own requirements, and nothing else."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
@@ -24,25 +24,25 @@ def installed(tmp_path_factory):
     return folder / "venv" / "bin"
 
 
-def output_of(installed, *arguments):
+def output_of(installed: Path, *arguments: str) -> str:
     command = [str(installed / arguments[0]), *arguments[1:]]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=installed).stdout
 
 
-def test_every_plugin_that_ships_is_found_without_any_of_the_heavy_libraries(installed):
+def test_every_plugin_that_ships_is_found_without_any_of_the_heavy_libraries(installed: Path) -> None:
     plugins = json.loads(output_of(installed, "tutelage", "plugins", "--json"))
     statuses = {plugin["name"]: plugin["status"] for plugin in plugins}
     assert statuses == dict.fromkeys(("gemini", "openai", "tiny", "transformers"), "ok")
     assert all(plugin["distribution"] == "tutelage" for plugin in plugins)
 
 
-def test_the_recipes_and_the_embedded_plan_are_in_the_wheel(installed):
+def test_the_recipes_and_the_embedded_plan_are_in_the_wheel(installed: Path) -> None:
     assert "embedded" in output_of(installed, "tutelage", "recipes")
     plan = json.loads(output_of(installed, "tutelage", "plan", "embedded", "--json"))
     assert plan
 
 
-def test_the_embedded_weights_are_in_the_wheel(installed):
+def test_the_embedded_weights_are_in_the_wheel(installed: Path) -> None:
     program = (
         "from pathlib import Path; import tutelage_tiny;"
         "folder = Path(tutelage_tiny.describe().models['student'].location);"

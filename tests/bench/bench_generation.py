@@ -104,7 +104,7 @@ def copy_bandwidth(device: str) -> float:
         target.copy_(source)
         target[-1].item()  # waits for the device
         times.append(time.perf_counter() - started)
-    return 2 * source.nbytes / min(times)
+    return float(2 * source.nbytes / min(times))
 
 
 def _with_limit(sampling: Sampling, new_tokens: int) -> Sampling:

@@ -100,7 +100,7 @@ def main() -> None:
     recipe = write_inputs(options.folder, options)
     if options.device.startswith("cuda"):
         torch.cuda.empty_cache()
-    prompting.Listing.read = read_prompts  # type: ignore[method-assign]
+    prompting.Listing.read = read_prompts  # type: ignore[method-assign, assignment]
     judging.parse_score = read_score
     run = options.folder / "run"
     started = time.perf_counter()

@@ -53,7 +53,7 @@ def synthetic_verdicts() -> tuple[list[Contest], list[Verdict]]:
 
 def scipy_win_rates(verdicts: list[Verdict]) -> dict[tuple[str, str], float]:
     """Win rates, each with a bootstrap interval; disagreeing orders are a tie."""
-    preferences = {verdict.comparison_id: verdict.preference for verdict in verdicts}
+    preferences = {verdict.comparison_id: verdict.preference for verdict in verdicts if verdict.preference is not None}
     rates = {}
     for left, right in combinations(MODELS, 2):
         scores = np.array(

@@ -43,4 +43,5 @@ def test_importing_tutelage_imports_nothing_heavy() -> None:
     program = "import sys, json, tutelage; print(json.dumps(list(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     loaded = set(json.loads(found.stdout))
+    assert "tutelage" in loaded
     assert not loaded & {"attr", "attrs", "cattrs", "click", "numpy", "pluggy", "rich", "torch", "yaml"}

@@ -136,8 +136,10 @@ def test_with_a_third_of_the_calls_faulty_every_item_ends_as_one_typed_outcome(
     answered = Counter(row["question"] for row in asked if row["kind"] in ("ok", "blocked", "length"))
     assert set(answered.values()) == {1}
     assert context.caller.tally.attempts == len(asked)
-    assert all(judgement.score is None for judgement in judgements if judgement.outcome is not Outcome.ANSWERED)
-    assert all(judgement.detail for judgement in judgements if judgement.outcome is not Outcome.ANSWERED)
+    unanswered = [judgement for judgement in judgements if judgement.outcome is not Outcome.ANSWERED]
+    assert unanswered
+    assert all(judgement.score is None for judgement in unanswered)
+    assert all(judgement.detail for judgement in unanswered)
     again = judge(plugin, model, surroundings(plugin, server))
     assert len(server.asked()) == len(asked)
     assert sorted(map(str, again)) == sorted(map(str, judgements))

@@ -137,9 +137,9 @@ def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server("openai", "--latency", "0.05")
-    for killed in kill_and_continue("openai", server, tmp_path, kills=1):
-        assert killed.same
-        assert 0 <= killed.repeated <= IN_FLIGHT
+    (killed,) = kill_and_continue("openai", server, tmp_path, kills=1)
+    assert killed.same
+    assert 0 <= killed.repeated <= IN_FLIGHT
 
 
 @pytest.mark.parametrize("service", ["openai", "gemini"])

@@ -12,10 +12,12 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from api_servers import ApiServer, running
+from known import known
 from tests.prove.command import TUTELAGE
 
 from tutelage.alpaca_eval.library import importing
@@ -26,7 +28,7 @@ KILL_AFTER = 250
 """Number of requests after which the first run is killed."""
 
 
-def prove() -> dict:
+def prove() -> dict[str, Any]:
     if not DATA.is_dir():
         sys.exit(f"the published outputs do not exist at {DATA}")
     with tempfile.TemporaryDirectory() as name:
@@ -36,7 +38,7 @@ def prove() -> dict:
             return _killed_and_continued(server, student, folder)
 
 
-def _killed_and_continued(server: ApiServer, student: Path, folder: Path) -> dict:
+def _killed_and_continued(server: ApiServer, student: Path, folder: Path) -> dict[str, Any]:
     command = _command(server, student, folder / "out")
     killed = _run_and_kill(command, folder, server)
     started = time.monotonic()
@@ -77,17 +79,18 @@ def _run_and_kill(command: list[str], folder: Path, server: ApiServer) -> int:
     ) as process:
         while len(server.asked()) < KILL_AFTER:
             if process.poll() is not None:
-                sys.exit(f"the run exited before it could be killed: {process.stderr.read()}")
+                sys.exit(f"the run exited before it could be killed: {known(process.stderr).read()}")
             time.sleep(0.05)
         process.kill()
     return len(server.asked())
 
 
-def _run(command: list[str], folder: Path) -> dict:
+def _run(command: list[str], folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, env=_environment(folder), capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} exited with {done.returncode}:\n{done.stderr}")
-    return json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def write_student(folder: Path) -> Path:

@@ -40,5 +40,5 @@ def measure(*arguments: str) -> Finished:
     return Finished(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, "")
 
 
-def _discard_output():
+def _discard_output() -> list[tuple[int, int, str, int, int]]:
     return [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]

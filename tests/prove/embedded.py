@@ -4,13 +4,14 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.prove.command import measure, run
 
 METRICS = ("gold_score", "gold_exact")
 
 
-def prove_one_seed() -> dict:
+def prove_one_seed() -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp()) / "run"
     finished = measure("run", "--run", str(folder))
     summary = json.loads((folder / "summary.json").read_text())
@@ -25,7 +26,7 @@ def prove_one_seed() -> dict:
     }
 
 
-def prove_seeds() -> dict:
+def prove_seeds() -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp()) / "run"
     finished = run("run", "embedded-seeds", "--run", str(folder))
     summary = json.loads((folder / "summary.json").read_text())

@@ -6,13 +6,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.prove.command import TUTELAGE, measure
 
 KILLS = 20
 
 
-def prove(kills: int = KILLS, seed: int = 0) -> dict:
+def prove(kills: int = KILLS, seed: int = 0) -> dict[str, Any]:
     draw = random.Random(seed)
     root = Path(tempfile.mkdtemp())
     undisturbed = measure("run", "--run", str(root / "undisturbed"))

@@ -6,15 +6,18 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from api_runs import IN_FLIGHT, MODELS, kill_and_continue
 from api_servers import ApiServer, running
+from bench_calling import measure
 
 from tutelage.context import Context
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
-from tutelage.records import JudgeItem, Model, Outcome, Sampling
+from tutelage.records import JudgeItem, Judgement, Model, Outcome, Sampling
 from tutelage.services.caller import Caller
 from tutelage.services.ledger import Ledger
 from tutelage.services.requests import Limits
@@ -24,12 +27,12 @@ SERVED = {"ok": Outcome.ANSWERED, "blocked": Outcome.REFUSED, "length": Outcome.
 """Kinds of replies that complete a request, and the outcome of each."""
 
 
-def prove_faults(calls: int = CALLS, share: float = 0.3) -> dict:
+def prove_faults(calls: int = CALLS, share: float = 0.3) -> dict[str, Any]:
     """Send judge calls to a server on which ``share`` of the requests fail. Every item must have one typed outcome."""
     return {service: _judge_with_faults(service, calls, share) for service in MODELS}
 
 
-def prove_kills(kills: int = 20) -> dict:
+def prove_kills(kills: int = 20) -> dict[str, Any]:
     """Kill API runs at random moments and continue them.
 
     The artifacts must be the same, and only requests that were in flight may be repeated.
@@ -47,14 +50,12 @@ def prove_kills(kills: int = 20) -> dict:
     }
 
 
-def prove_throughput(calls: int = 100_000) -> dict:
+def prove_throughput(calls: int = 100_000) -> dict[str, Any]:
     """Measure calls per second with a latency of 200 ms and 64 in flight, and the memory from 1,000 calls on."""
-    from tests.bench.bench_calling import measure
-
     return measure("openai", calls, in_flight=64, latency=0.2)
 
 
-def _judge_with_faults(service: str, calls: int, share: float) -> dict:
+def _judge_with_faults(service: str, calls: int, share: float) -> dict[str, Any]:
     plugin = importlib.import_module(f"tutelage_{service}")
     limits = Limits(in_flight=64, attempts=15, attempt_seconds=2.0, first_wait=0.1)
     started = time.monotonic()
@@ -80,7 +81,9 @@ def _judge_with_faults(service: str, calls: int, share: float) -> dict:
             return _compared(server, judgements, items, caller, seconds)
 
 
-def _compared(server: ApiServer, judgements: list, items: list, caller: Caller, seconds: float) -> dict:
+def _compared(
+    server: ApiServer, judgements: list[Judgement], items: list[JudgeItem], caller: Caller, seconds: float
+) -> dict[str, Any]:
     """Return the counts of the client compared with the counts of the server."""
     asked = server.asked()
     kinds = Counter(row["kind"] for row in asked)

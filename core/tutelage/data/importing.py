@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from tutelage.data.tables import LONGEST, Row, need_columns
+from tutelage.data.tables import LONGEST, TableRow, need_columns
 from tutelage.files.trl_format import preference_row
 from tutelage.records import Preference, content_id
 
@@ -64,7 +64,7 @@ class FaultyRow(ValueError):
     """A row cannot be used. Text after the first colon of the message is specific to this row."""
 
 
-def import_rows(kind: str, rows: Iterable[Row], columns: Columns) -> Imported:
+def import_rows(kind: str, rows: Iterable[TableRow], columns: Columns) -> Imported:
     """Import rows as ``kind``, a key of ``KINDS``.
 
     Raises ``InputError`` if a column is missing or a file is damaged.
@@ -93,7 +93,7 @@ def _columns_needed(needed: Iterable[str], columns: Columns) -> Iterator[str]:
     yield from (name for name in (columns.reason, columns.id, columns.messages) if name)
 
 
-def _id(row: Row, columns: Columns) -> str:
+def _id(row: TableRow, columns: Columns) -> str:
     value = row.values.get(columns.id) if columns.id else None
     return "" if value is None else str(value)
 

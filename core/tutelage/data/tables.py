@@ -24,7 +24,7 @@ LONGEST = 1_000_000
 
 
 @frozen
-class Row:
+class TableRow:
     """One row and its location."""
 
     place: str
@@ -32,7 +32,7 @@ class Row:
     values: Mapping[str, Any]
 
 
-def read_table(source: str, split: str = "train", separator: str = ",") -> Iterator[Row]:
+def read_table(source: str, split: str = "train", separator: str = ",") -> Iterator[TableRow]:
     """Read the rows of a file, a ``datasets`` folder, or ``hub:OWNER/NAME[@REVISION]``.
 
     The file extension selects the format. ``split`` is used for the hub and for folders with several splits,
@@ -52,13 +52,17 @@ def read_table(source: str, split: str = "train", separator: str = ",") -> Itera
     if kind == ".parquet":
         return _parquet(path)
     if kind in (".jsonl", ".ndjson"):
-        return _gzipped(path) if endings[-1] == ".gz" else (Row(f"{path}, line {n}", row) for n, row in read_rows(path))
+        return (
+            _gzipped(path)
+            if endings[-1] == ".gz"
+            else (TableRow(f"{path}, line {n}", row) for n, row in read_rows(path))
+        )
     if kind == ".json":
         return _json(path)
     raise InputError(f"{path}: unknown file extension; known: .jsonl, .jsonl.gz, .ndjson, .json, .csv, .tsv, .parquet")
 
 
-def need_columns(rows: Iterable[Row], columns: Iterable[str]) -> Iterator[Row]:
+def need_columns(rows: Iterable[TableRow], columns: Iterable[str]) -> Iterator[TableRow]:
     """Yield the rows, after checking that the first one has these columns.
 
     Raises ``InputError`` that names the missing columns and those of the row.
@@ -77,7 +81,7 @@ def _column_names(values: Mapping[str, Any]) -> str:
     return ", ".join(names)
 
 
-def _csv(path: Path, separator: str) -> Iterator[Row]:
+def _csv(path: Path, separator: str) -> Iterator[TableRow]:
     """Rows of a CSV file with a header, in UTF-8 (with a byte-order mark or without)."""
     if len(separator) != 1:
         raise InputError(f"--separator {separator!r}: expected one character")
@@ -91,7 +95,7 @@ def _csv(path: Path, separator: str) -> Iterator[Row]:
                 if not header:
                     header = _header(cells, place)
                 elif cells:
-                    yield Row(place, _record(header, cells, place))
+                    yield TableRow(place, _record(header, cells, place))
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path}, after line {reader.line_num}: not UTF-8 ({error.reason}); save the file as UTF-8"
@@ -117,17 +121,17 @@ def _record(header: list[str], cells: list[str], place: str) -> dict[str, str]:
     return dict(zip(header, cells, strict=True))
 
 
-def _gzipped(path: Path) -> Iterator[Row]:
+def _gzipped(path: Path) -> Iterator[TableRow]:
     try:
         with gzip.open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield Row(f"{path}, line {number}", parse_line(path, number, line))
+                    yield TableRow(f"{path}, line {number}", parse_line(path, number, line))
     except (EOFError, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the file is damaged ({error}); download it again") from error
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path) -> Iterator[TableRow]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -139,10 +143,10 @@ def _json(path: Path) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise InputError(f"{path}, item {number}: expected an object, found a {type(row).__name__}")
-        yield Row(f"{path}, item {number}", row)
+        yield TableRow(f"{path}, item {number}", row)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[TableRow]:
     """Rows of a Parquet file, read in batches."""
     try:
         import pyarrow
@@ -154,12 +158,12 @@ def _parquet(path: Path) -> Iterator[Row]:
         for batch in parquet.ParquetFile(path).iter_batches(1024):
             for row in batch.to_pylist():
                 number += 1
-                yield Row(f"{path}, row {number}", row)
+                yield TableRow(f"{path}, row {number}", row)
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}, after row {number}: not a Parquet file, or damaged ({error})") from error
 
 
-def _folder(path: Path, split: str) -> Iterator[Row]:
+def _folder(path: Path, split: str) -> Iterator[TableRow]:
     datasets = load_library("datasets")
     try:
         found = datasets.load_from_disk(str(path))
@@ -168,7 +172,7 @@ def _folder(path: Path, split: str) -> Iterator[Row]:
     return _rows_of(_split_of(found, split, str(path)), str(path))
 
 
-def _hub(name: str, split: str) -> Iterator[Row]:
+def _hub(name: str, split: str) -> Iterator[TableRow]:
     datasets = load_library("datasets")
     name, _, revision = name.partition("@")
     try:
@@ -189,9 +193,9 @@ def _split_of(found: Any, split: str, where: str) -> Any:
     return found[split]
 
 
-def _rows_of(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[Row]:
+def _rows_of(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[TableRow]:
     for number, row in enumerate(rows, 1):
-        yield Row(f"{where}, row {number}", row)
+        yield TableRow(f"{where}, row {number}", row)
 
 
 def load_library(name: str) -> Any:

@@ -21,7 +21,7 @@ from tutelage.records import Candidate, Demonstration, Outcome, Preference, Prom
 
 
 @frozen
-class Answer:
+class ScoredAnswer:
     """A text that may become one side of a pair."""
 
     id: str
@@ -40,11 +40,11 @@ class Group:
     """The input of a pair rule: a prompt, its usable answers sorted by id, and its demonstration, if there is one."""
 
     prompt: Prompt
-    answers: tuple[Answer, ...]
-    demonstration: Answer | None = None
+    answers: tuple[ScoredAnswer, ...]
+    demonstration: ScoredAnswer | None = None
 
     @property
-    def scored(self) -> tuple[Answer, ...]:
+    def scored(self) -> tuple[ScoredAnswer, ...]:
         """The answers that have a score."""
         return tuple(answer for answer in self.answers if answer.score is not None)
 
@@ -65,7 +65,7 @@ class PairOptions:
     """Whether answers that reached their length limit may be sides of a pair."""
 
 
-Proposal: TypeAlias = tuple[Answer, Answer] | str
+Proposal: TypeAlias = tuple[ScoredAnswer, ScoredAnswer] | str
 """A pair (chosen, rejected), or the reason why the prompt has no pair."""
 
 PairRule: TypeAlias = Callable[[Group, PairOptions], Iterable[Proposal]]
@@ -199,8 +199,8 @@ def _usable_answers(
     scores: Mapping[str, float | None],
     options: PairOptions,
     dropped: Counter[str],
-) -> dict[str, tuple[Answer, ...]]:
-    usable: dict[str, list[Answer]] = {prompt_id: [] for prompt_id in prompts}
+) -> dict[str, tuple[ScoredAnswer, ...]]:
+    usable: dict[str, list[ScoredAnswer]] = {prompt_id: [] for prompt_id in prompts}
     seen: set[str] = set()
     for candidate in candidates:
         if candidate.prompt_id not in usable:
@@ -213,19 +213,19 @@ def _usable_answers(
         if reason := _unusable(candidate.outcome, candidate.text, options):
             dropped[f"answer {reason}"] += 1
         else:
-            usable[candidate.prompt_id].append(Answer(candidate.id, candidate.text, scores.get(candidate.id)))
+            usable[candidate.prompt_id].append(ScoredAnswer(candidate.id, candidate.text, scores.get(candidate.id)))
     return {prompt_id: tuple(sorted(found, key=lambda a: a.id)) for prompt_id, found in usable.items()}
 
 
 def _usable_demonstration(
     demonstration: Demonstration | None, options: PairOptions, dropped: Counter[str]
-) -> Answer | None:
+) -> ScoredAnswer | None:
     if demonstration is None:
         return None
     if reason := _unusable(demonstration.outcome, demonstration.text, options):
         dropped[f"demonstration {reason}"] += 1
         return None
-    return Answer(f"{demonstration.prompt_id}/demonstration", demonstration.text)
+    return ScoredAnswer(f"{demonstration.prompt_id}/demonstration", demonstration.text)
 
 
 def _unusable(outcome: Outcome, text: str, options: PairOptions) -> str:
@@ -252,7 +252,7 @@ def _pairs_of(rule: PairRule, group: Group, options: PairOptions, dropped: Count
     return list(pairs.values())
 
 
-def _problem(chosen: Answer, rejected: Answer, options: PairOptions) -> str:
+def _problem(chosen: ScoredAnswer, rejected: ScoredAnswer, options: PairOptions) -> str:
     """The reason why two answers are not a valid pair; empty if they are. Applies to every rule, plugins' included."""
     if not chosen.text.strip() or not rejected.text.strip():
         return "empty text"
@@ -267,7 +267,7 @@ def _problem(chosen: Answer, rejected: Answer, options: PairOptions) -> str:
     return "margin too small" if chosen.score - rejected.score < options.margin else ""
 
 
-def _preference(prompt: Prompt, chosen: Answer, rejected: Answer) -> Preference:
+def _preference(prompt: Prompt, chosen: ScoredAnswer, rejected: ScoredAnswer) -> Preference:
     return Preference(
         prompt_id=prompt.id,
         prompt=prompt.text,
@@ -280,35 +280,35 @@ def _preference(prompt: Prompt, chosen: Answer, rejected: Answer) -> Preference:
     )
 
 
-def _draw(options: PairOptions, *answers: Answer) -> bytes:
+def _draw(options: PairOptions, *answers: ScoredAnswer) -> bytes:
     """A pseudo-random value of these answers that depends on their ids and the seed, not on their positions."""
     return hashlib.sha256("\x1f".join([str(options.seed), *(answer.id for answer in answers)]).encode()).digest()
 
 
-def _ordered(answers: tuple[Answer, ...]) -> list[tuple[Answer, Answer]]:
+def _ordered(answers: tuple[ScoredAnswer, ...]) -> list[tuple[ScoredAnswer, ScoredAnswer]]:
     """Every two answers, the one with the higher score first."""
     pairs = combinations(answers, 2)
     return [(one, other) if _score(one) >= _score(other) else (other, one) for one, other in pairs]
 
 
-def _shuffled(answers: Iterable[Answer], options: PairOptions) -> list[Answer]:
+def _shuffled(answers: Iterable[ScoredAnswer], options: PairOptions) -> list[ScoredAnswer]:
     return sorted(answers, key=lambda answer: _draw(options, answer))
 
 
-def _score(answer: Answer) -> float:
+def _score(answer: ScoredAnswer) -> float:
     if answer.score is None:
         raise InputError(f"answer {answer.id} has no score; a rule that compares scores must use ``Group.scored``")
     return answer.score
 
 
-def _highest(answers: tuple[Answer, ...], options: PairOptions) -> Answer:
+def _highest(answers: tuple[ScoredAnswer, ...], options: PairOptions) -> ScoredAnswer:
     return max(answers, key=lambda answer: (_score(answer), _draw(options, answer)))
 
 
-def _lowest(answers: tuple[Answer, ...], options: PairOptions) -> Answer:
+def _lowest(answers: tuple[ScoredAnswer, ...], options: PairOptions) -> ScoredAnswer:
     return min(answers, key=lambda answer: (_score(answer), _draw(options, answer)))
 
 
-def _similar_length(one: Answer, other: Answer, ratio: float) -> bool:
+def _similar_length(one: ScoredAnswer, other: ScoredAnswer, ratio: float) -> bool:
     shorter, longer = sorted((one.words, other.words))
     return longer <= ratio * shorter

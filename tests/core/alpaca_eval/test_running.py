@@ -77,6 +77,7 @@ def test_verdicts_are_asked_once_and_the_library_reads_the_annotations_alike(
     assert {key: getattr(made, key) for key in theirs} == pytest.approx(theirs, abs=1e-9)
     assert 0 < made.n_wins < made.n_total == len(REFERENCE)
     stands_first = model_stands_first()
+    assert len(rows) == len(REFERENCE)
     for row in rows:
         read = parse(row["raw_completion"], annotator)
         assert row["preference"] == pytest.approx(3 - read if stands_first(row["instruction"]) else read)

@@ -104,7 +104,7 @@ def test_the_data_of_a_model_is_shown_with_scores_and_the_sides_of_its_pairs(inv
     result = invoke("data", "show", golden, "M2/self-reward", "--paired")
     assert result.exit_code == 0, result.output
     pairs = read_preferences(golden / "seed-0/self-reward/M2/preferences.jsonl")
-    assert result.stdout.count("\n+ answer") == result.stdout.count("\n- answer") == len(pairs)
+    assert result.stdout.count("\n+ answer") == result.stdout.count("\n- answer") == len(pairs) > 0
     assert all(pair.prompt in result.stdout for pair in pairs)
     assert result.stderr == f"{len(pairs)} of {len(pairs)} prompts\n"
 

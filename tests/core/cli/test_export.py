@@ -52,8 +52,11 @@ def test_what_was_sampled_greedily_is_greedy_elsewhere(invoke: Invoke, golden: P
     assert json.loads((tmp_path / "out/generation_config.json").read_text()) == {"do_sample": False}
 
 
-def test_the_run_is_not_changed(exported: Path, golden: Path) -> None:
-    assert not (golden / CHECKPOINT / "README.md").exists()
+def test_the_run_is_not_changed(invoke: Invoke, golden: Path) -> None:
+    before = {path: path.read_bytes() for path in golden.rglob("*") if path.is_file()}
+    assert golden / CHECKPOINT / "weights.json" in before
+    assert invoke("export", golden, "M2/self-reward", "out").exit_code == 0
+    assert {path: path.read_bytes() for path in golden.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_nothing_is_overwritten(invoke: Invoke, prompts: Path, tmp_path: Path) -
     assert (tmp_path / "out.jsonl").read_text() == "mine"
 
 
-WRONG_FILES = {
+WRONG_FILES: dict[str, tuple[dict[str, Any], str]] = {
     "judge": ({"prompt": "say 1"}, "rows.jsonl, line 1: `answer` must be a text that is not empty"),
     "evaluate": ({"prompt": "say 1", "first": "1", "second": ""}, "rows.jsonl, line 1: `second` must be a text"),
     "generate": ({"question": "say 1"}, "rows.jsonl, line 1: `prompt` must be a text that is not empty"),

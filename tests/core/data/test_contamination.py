@@ -1,6 +1,8 @@
 import json
+from pathlib import Path
 
 import pytest
+from known import known
 
 from tutelage.data.contamination import index
 
@@ -25,8 +27,8 @@ KNOWN = index(
         f"You are a helpful assistant. {RIVERS} Answer in one line, please, and do not explain anything else.",
     ],
 )
-def test_a_copy_is_caught_verbatim_edited_and_inside_a_longer_text(copy):
-    found = KNOWN.find(copy)
+def test_a_copy_is_caught_verbatim_edited_and_inside_a_longer_text(copy: str) -> None:
+    found = known(KNOWN.find(copy))
     assert (found.prompt, found.source) == (RIVERS, "held-out")
     assert found.share == 1 if RIVERS in copy else found.share >= 0.6
 
@@ -41,31 +43,31 @@ def test_a_copy_is_caught_verbatim_edited_and_inside_a_longer_text(copy):
         "How do I make a simple game of chess in Python?",
     ],
 )
-def test_a_text_that_shares_words_alone_is_no_copy(text):
+def test_a_text_that_shares_words_alone_is_no_copy(text: str) -> None:
     assert KNOWN.find(text) is None
 
 
-def test_a_prompt_shorter_than_an_n_gram_counts_as_a_whole_text():
-    assert KNOWN.find("Hello there!").share == 1
+def test_a_prompt_shorter_than_an_n_gram_counts_as_a_whole_text() -> None:
+    assert known(KNOWN.find("Hello there!")).share == 1
 
 
-def test_scripts_without_spaces_are_compared_letter_by_letter():
-    assert KNOWN.find("请用中文写一首关于高山和大海的诗").source == "other"
+def test_scripts_without_spaces_are_compared_letter_by_letter() -> None:
+    assert known(KNOWN.find("请用中文写一首关于高山和大海的诗")).source == "other"
 
 
-def test_scattered_n_grams_of_a_long_text_are_no_copy():
+def test_scattered_n_grams_of_a_long_text_are_no_copy() -> None:
     words = RIVERS.rstrip(".").split()
     filler = " lorem ipsum dolor sit amet " * 20
     scattered = filler.join(" ".join(words[start : start + 3]) for start in range(0, len(words) - 2, 1))
     assert KNOWN.find(scattered) is None
 
 
-def test_a_short_prompt_is_caught_where_the_whole_text_is_nearly_that_prompt():
-    assert KNOWN.find("How do I make an escargot?").prompt == "How do I make escargot?"
-    assert KNOWN.find("Please tell me: how do I make escargot? I have snails.").share == 1
+def test_a_short_prompt_is_caught_where_the_whole_text_is_nearly_that_prompt() -> None:
+    assert known(KNOWN.find("How do I make an escargot?")).prompt == "How do I make escargot?"
+    assert known(KNOWN.find("Please tell me: how do I make escargot? I have snails.")).share == 1
 
 
-def test_published_prompts_are_found_to_hold_eleven_of_an_evaluation_set_word_for_word(shared_data):
+def test_published_prompts_are_found_to_hold_eleven_of_an_evaluation_set_word_for_word(shared_data: Path) -> None:
     lines = (shared_data / "seed_paper" / "prompts.jsonl").read_text().splitlines()
     prompts = [json.loads(line)["prompt"] for line in lines]
     outputs = json.loads((shared_data / "alpaca_eval/phi-2/model_outputs.json").read_text())

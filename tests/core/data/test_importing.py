@@ -1,8 +1,12 @@
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
+from known import known
 
-from tutelage.data.importing import EQUAL_SIDES, Columns, import_rows
+from tutelage.data.importing import EQUAL_SIDES, Columns, Imported, import_rows
 from tutelage.data.preference_formats import FORMATS, write_table
 from tutelage.data.sets import load_examples, load_rated
 from tutelage.data.tables import read_table
@@ -16,21 +20,21 @@ PAIRS = [
 ]
 
 
-def imported(kind, path, **columns):
+def imported(kind: str, path: Path | str, **columns: str) -> Imported:
     return import_rows(kind, read_table(str(path)), Columns(**columns))
 
 
-def file_of(tmp_path, text, name="rows.jsonl"):
+def file_of(tmp_path: Path, text: str | bytes, name: str = "rows.jsonl") -> Path:
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
-def lines(*rows):
+def lines(*rows: Mapping[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def test_instruction_columns_get_the_names_that_a_recipe_reads(tmp_path):
+def test_instruction_columns_get_the_names_that_a_recipe_reads(tmp_path: Path) -> None:
     path = file_of(tmp_path, 'question;reply\n"Say; hello";Hello!\nName a river;"The\nNile"\n', "mine.csv")
     found = import_rows("ift", read_table(str(path), separator=";"), Columns(prompt="question", answer="reply"))
     assert not found.faults
@@ -40,7 +44,7 @@ def test_instruction_columns_get_the_names_that_a_recipe_reads(tmp_path):
     ]
 
 
-def test_a_conversation_gives_its_first_turn(tmp_path):
+def test_a_conversation_gives_its_first_turn(tmp_path: Path) -> None:
     chat = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "Say hello."},
@@ -51,7 +55,7 @@ def test_a_conversation_gives_its_first_turn(tmp_path):
     assert found.rows == [{"prompt": "Say hello.", "answer": "Hello!"}]
 
 
-def test_what_was_imported_is_what_a_recipe_loads(tmp_path):
+def test_what_was_imported_is_what_a_recipe_loads(tmp_path: Path) -> None:
     from tutelage.data.sets import Sets
     from tutelage.files.jsonl import write_rows
 
@@ -67,7 +71,7 @@ def test_what_was_imported_is_what_a_recipe_loads(tmp_path):
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet", "pairs"])
-def test_preferences_survive_every_format_and_file(tmp_path, form, name):
+def test_preferences_survive_every_format_and_file(tmp_path: Path, form: str, name: str) -> None:
     write_table(tmp_path / name, [FORMATS[form](pair) for pair in PAIRS])
     found = imported("preferences", tmp_path / name, id="prompt_id")
     assert not found.faults
@@ -76,12 +80,12 @@ def test_preferences_survive_every_format_and_file(tmp_path, form, name):
     assert [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
 
 
-def test_an_export_for_trl_is_what_a_run_keeps(tmp_path):
+def test_an_export_for_trl_is_what_a_run_keeps(tmp_path: Path) -> None:
     write_table(tmp_path / "pairs.jsonl", [FORMATS["trl"](pair) for pair in PAIRS])
     assert read_preferences(tmp_path / "pairs.jsonl") == PAIRS
 
 
-def test_ultrafeedback_has_the_columns_of_the_published_data_set():
+def test_ultrafeedback_has_the_columns_of_the_published_data_set() -> None:
     row = FORMATS["ultrafeedback"](PAIRS[0])
     assert list(row) == ["prompt", "prompt_id", "chosen", "rejected", "messages", "score_chosen", "score_rejected"]
     assert (
@@ -94,7 +98,7 @@ def test_ultrafeedback_has_the_columns_of_the_published_data_set():
     )
 
 
-def test_nothing_is_overwritten_and_other_endings_are_refused(tmp_path):
+def test_nothing_is_overwritten_and_other_endings_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "pairs.jsonl", [])
     with pytest.raises(InputError, match="already exists; choose another path"):
         write_table(tmp_path / "pairs.jsonl", [])
@@ -104,7 +108,7 @@ def test_nothing_is_overwritten_and_other_endings_are_refused(tmp_path):
         write_table(tmp_path / "pairs.xlsx", [])
 
 
-def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_data):
+def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_data: Path) -> None:
     path = shared_data / "seed_paper" / "preferences.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     equal = {row["prompt_id"] for row in rows if row["chosen"] == row["rejected"]}
@@ -113,10 +117,11 @@ def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_dat
     assert len(equal) == 179
     assert named == equal
     assert len(found.rows) + len(found.faults) == 1001
+    assert found.rows
     for row in found.rows:
         pair = preference_of(row)
         assert pair.chosen.strip() != pair.rejected.strip() != ""
-        assert pair.score_chosen > pair.score_rejected
+        assert known(pair.score_chosen) > known(pair.score_rejected)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,9 @@ def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_dat
         ),
     ],
 )
-def test_a_row_that_cannot_be_used_is_a_fault_with_its_place(tmp_path, kind, row, reason):
+def test_a_row_that_cannot_be_used_is_a_fault_with_its_place(
+    tmp_path: Path, kind: str, row: dict[str, Any], reason: str
+) -> None:
     found = imported(kind, file_of(tmp_path, lines(row)))
     assert not found.rows
     assert [(fault.place.rpartition("/")[2], fault.reason) for fault in found.faults] == [
@@ -156,7 +163,7 @@ def test_a_row_that_cannot_be_used_is_a_fault_with_its_place(tmp_path, kind, row
     ]
 
 
-def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path):
+def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path: Path) -> None:
     path = file_of(tmp_path, lines({"id": 7, "prompt": "a"}, {"id": 7, "prompt": "b"}, {"id": 8, "prompt": "a"}))
     found = imported("prompts", path, id="id")
     assert [fault.reason.partition(":")[0] for fault in found.faults] == [
@@ -189,24 +196,26 @@ def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path):
         ("a.txt", "a", "unknown file extension"),
     ],
 )
-def test_a_damaged_or_mistaken_file_is_named_with_the_place(tmp_path, name, content, message):
+def test_a_damaged_or_mistaken_file_is_named_with_the_place(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         imported("prompts", file_of(tmp_path, content, name))
 
 
-def test_a_line_of_ten_megabytes_is_read_and_its_text_refused(tmp_path):
+def test_a_line_of_ten_megabytes_is_read_and_its_text_refused(tmp_path: Path) -> None:
     path = file_of(tmp_path, lines({"prompt": "a"}, {"prompt": "x" * 10_000_000}, {"prompt": "b"}))
     found = imported("prompts", path)
     assert len(found.rows) == 2
     assert found.faults[0].place.endswith("line 2")
 
 
-def test_a_missing_file_says_what_is_expected():
+def test_a_missing_file_says_what_is_expected() -> None:
     with pytest.raises(InputError, match="does not exist; expected a file, a `datasets` folder or hub:OWNER/NAME"):
         imported("prompts", "nowhere.jsonl")
 
 
-def test_a_folder_of_several_splits_is_asked_for_one_by_name(tmp_path):
+def test_a_folder_of_several_splits_is_asked_for_one_by_name(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 
     splits = {name: Dataset.from_list([{"prompt": f"of {name}"}]) for name in ("train", "test")}
@@ -217,7 +226,9 @@ def test_a_folder_of_several_splits_is_asked_for_one_by_name(tmp_path):
         list(read_table(str(tmp_path / "set"), "dev"))
 
 
-def test_a_data_set_of_the_hub_is_read_by_name_and_one_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
+def test_a_data_set_of_the_hub_is_read_by_name_and_one_that_is_not_there_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     file_of(tmp_path / "mine", lines({"prompt": "a"}), "train.jsonl")

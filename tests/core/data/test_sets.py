@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,46 +11,46 @@ from tutelage.plugin_info import NamedSet
 NOTHING = Sets(lambda name: None, lambda name: None, lambda name: None)
 
 
-def file_of(tmp_path, rows):
+def file_of(tmp_path: Path, rows: list[dict[str, Any]]) -> str:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
-def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path):
+def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": f"task {n}"} for n in range(20)] + [{"prompt": "task 3"}])
     first = load_prompts(NOTHING, path, 20, seed=1)
     assert sorted(first) == sorted(f"task {n}" for n in range(20))
     assert first == load_prompts(NOTHING, path, 20, seed=1) != load_prompts(NOTHING, path, 20, seed=2)
 
 
-def test_too_few_rows_are_an_error_and_not_a_smaller_run(tmp_path):
+def test_too_few_rows_are_an_error_and_not_a_smaller_run(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": "a"}, {"prompt": "b"}])
     with pytest.raises(InputError, match="3 different rows are needed, but there are only 2; lower the count"):
         load_prompts(NOTHING, path, 3, seed=0)
 
 
-def test_a_row_that_lacks_something_is_named_by_line(tmp_path):
+def test_a_row_that_lacks_something_is_named_by_line(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": "a", "answer": "b"}, {"prompt": "c"}])
     with pytest.raises(InputError, match="line 2: `answer` must be a text that is not empty"):
         load_examples(NOTHING, path, None, seed=0)
 
 
-def test_a_score_that_is_no_number_is_named_by_line(tmp_path):
+def test_a_score_that_is_no_number_is_named_by_line(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": "a", "answer": "b", "score": "4"}])
     with pytest.raises(InputError, match="line 1: `score` must be a number"):
         load_rated(NOTHING, path, None, seed=0)
 
 
-def test_an_empty_file_is_an_error(tmp_path):
+def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="empty"):
         load_prompts(NOTHING, file_of(tmp_path, []), None, seed=0)
 
 
-def test_a_plugins_set_is_asked_for_the_count_and_the_seed():
+def test_a_plugins_set_is_asked_for_the_count_and_the_seed() -> None:
     asked = []
 
-    def load(count, seed):
+    def load(count: int, seed: int) -> list[str]:
         asked.append((count, seed))
         return [f"task {n}" for n in range(count)]
 
@@ -57,7 +59,7 @@ def test_a_plugins_set_is_asked_for_the_count_and_the_seed():
     assert asked == [(3, 7)]
 
 
-def test_a_set_without_an_end_is_never_asked_for_all_of_it():
+def test_a_set_without_an_end_is_never_asked_for_all_of_it() -> None:
     endless = NamedSet(lambda count, seed: [f"task {n}" for n in range(count)])
     sets = Sets(lambda name: endless, lambda name: None, lambda name: None)
     with pytest.raises(InputError, match="the size of this set is not known; set `count`"):
@@ -65,7 +67,7 @@ def test_a_set_without_an_end_is_never_asked_for_all_of_it():
     assert load_seed_prompts(sets, "a/b", 3, seed=0) == ["task 0", "task 1", "task 2"]
 
 
-def test_seed_prompts_are_all_there_are_or_as_many_as_are_wanted(tmp_path):
+def test_seed_prompts_are_all_there_are_or_as_many_as_are_wanted(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": f"task {n % 5}"} for n in range(20)])
     assert len(load_seed_prompts(NOTHING, path, 100, seed=0)) == 5
     assert len(load_seed_prompts(NOTHING, path, 3, seed=0)) == 3

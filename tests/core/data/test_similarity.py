@@ -1,21 +1,23 @@
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tutelage.data.similarity import SeenTexts, jaccard, letter_groups, normalised
+from tutelage.data.similarity import SeenTexts, Similar, jaccard, letter_groups, normalised
 
 
-def repeats(texts, threshold=0.7):
+def repeats(texts: list[str], threshold: float = 0.7) -> dict[str, Similar]:
     return {text: similar for text, similar in SeenTexts(threshold).admit(texts) if similar}
 
 
-def test_texts_that_differ_in_case_spaces_and_punctuation_are_exact_duplicates():
+def test_texts_that_differ_in_case_spaces_and_punctuation_are_exact_duplicates() -> None:
     found = repeats(["Name three rivers!", "name  THREE rivers", "Name three lakes in the north of Sweden."])
     assert list(found) == ["name  THREE rivers"]
     assert found["name  THREE rivers"].similarity == 1
 
 
-def test_a_lightly_edited_text_is_a_near_duplicate_of_the_first_one():
+def test_a_lightly_edited_text_is_a_near_duplicate_of_the_first_one() -> None:
     first = "Please explain to me how a bicycle stays upright while it is moving."
     edited = "Please explain to me how a bicycle keeps upright while it is moving."
     similar = repeats([first, edited])[edited]
@@ -24,19 +26,20 @@ def test_a_lightly_edited_text_is_a_near_duplicate_of_the_first_one():
     assert not repeats([first, edited], threshold=1.0)
 
 
-def test_different_texts_stay():
-    assert not repeats(["What is the capital of France?", "Write a poem about the sea.", "Sort: 3 1 2", "Why?"])
+def test_different_texts_stay() -> None:
+    texts = ["What is the capital of France?", "Write a poem about the sea.", "Sort: 3 1 2", "Why?"]
+    assert list(SeenTexts().admit(texts)) == [(text, None) for text in texts]
 
 
-def test_what_was_remembered_is_found_again_and_what_repeats_is_not_remembered_itself():
+def test_what_was_remembered_is_found_again_and_what_repeats_is_not_remembered_itself() -> None:
     seen = SeenTexts()
     seen.remember(["Name three rivers in Europe."])
     outcomes = list(seen.admit(["Name three rivers in Europe", "A wholly different question?"]))
     assert [similar.text if similar else None for _, similar in outcomes] == ["Name three rivers in Europe.", None]
 
 
-def test_texts_are_drawn_as_they_are_needed():
-    def endless():
+def test_texts_are_drawn_as_they_are_needed() -> None:
+    def endless() -> Iterator[str]:
         number = 0
         while True:
             yield f"question number {number} of very many, about {number * number}"
@@ -47,10 +50,13 @@ def test_texts_are_drawn_as_they_are_needed():
 
 
 @pytest.mark.parametrize("threshold", [0.7, 0.8])
-def test_the_duplicates_in_published_prompts_are_those_that_comparing_every_two_finds(shared_data, threshold):
+def test_the_duplicates_in_published_prompts_are_those_that_comparing_every_two_finds(
+    shared_data: Path, threshold: float
+) -> None:
     lines = (shared_data / "seed_paper" / "prompts.jsonl").read_text().splitlines()
     prompts = [json.loads(line)["prompt"] for line in lines]
-    kept, expected = [], 0
+    kept: list[set[str]] = []
+    expected = 0
     for prompt in prompts:
         groups = letter_groups(normalised(prompt))
         if any(jaccard(groups, other) >= threshold for other in kept):

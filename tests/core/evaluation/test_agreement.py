@@ -1,10 +1,12 @@
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known import known
 from scipy import stats
 
 from tutelage.errors import InputError
@@ -27,7 +29,7 @@ def published(name: str) -> list[Rating]:
     return published_ratings(read_rows(SEED_PAPER / name), name)
 
 
-def rows(*groups: list[float | None]) -> list[Rating]:
+def rows(*groups: Sequence[float | None]) -> list[Rating]:
     return [Rating(f"{p}/{i}", str(p), score) for p, group in enumerate(groups) for i, score in enumerate(group)]
 
 
@@ -39,7 +41,7 @@ def values(made: Agreement) -> dict[str, float | None]:
 @needs_the_published_scores
 def test_the_published_figures_are_reproduced() -> None:
     made = agreement(published("m1_scores.jsonl"), published("gpt4_scores.jsonl"), as_published=True)
-    assert {name: round(value, 4) for name, value in values(made).items()} == {
+    assert {name: round(known(value), 4) for name, value in values(made).items()} == {
         "pairwise_accuracy": 0.3825,
         "five_best": 0.5711,
         "exact_match": 0.03,
@@ -56,12 +58,14 @@ def test_the_corrected_figures_match_an_independent_computation() -> None:
     by_id = {rating.id: rating.score for rating in gold}
     groups: dict[str, list[tuple[float, float]]] = {}
     for rating in judge:
-        if rating.score is not None and by_id[rating.id] is not None:
-            groups.setdefault(rating.prompt_id, []).append((rating.score, by_id[rating.id]))
+        gold_score = by_id[rating.id]
+        if rating.score is not None and gold_score is not None:
+            groups.setdefault(rating.prompt_id, []).append((rating.score, gold_score))
     pairs = [(a, b) for g in groups.values() for i, a in enumerate(g) for b in g[i + 1 :] if a[1] != b[1]]
     right = [np.sign(a[0] - b[0]) == np.sign(a[1] - b[1]) for a, b in pairs]
     fives = [own[1] == max(score for _, score in g) for g in groups.values() for own in g if own[0] == 5]
-    exact = [np.array_equal(*(stats.rankdata(side) for side in zip(*g, strict=True))) for g in groups.values()]
+    ranks = [[stats.rankdata(side) for side in zip(*g, strict=True)] for g in groups.values()]
+    exact = [np.array_equal(own, reference) for own, reference in ranks]
     pooled = np.array([item for g in groups.values() for item in g])
     within = [np.array(g) for g in groups.values()]
     within = [g for g in within if len(set(g[:, 0])) > 1 and len(set(g[:, 1])) > 1]
@@ -75,7 +79,7 @@ def test_the_corrected_figures_match_an_independent_computation() -> None:
     assert values(made) == pytest.approx(expected, abs=1e-9)
     assert made.spearman_within.value == pytest.approx(np.mean([stats.spearmanr(*g.T).statistic for g in within]))
     assert made.kendall_within.value == pytest.approx(np.mean([stats.kendalltau(*g.T).statistic for g in within]))
-    assert (round(made.pairwise_accuracy.value, 3), made.pairwise_accuracy.n) == (0.344, 575)
+    assert (round(known(made.pairwise_accuracy.value), 3), made.pairwise_accuracy.n) == (0.344, 575)
     assert (made.five_best.value, made.five_best.n) == (0.645, 400)
     assert (made.items, made.unmatched, made.parsed.value) == (798, 0, 0.99875)
 
@@ -114,7 +118,7 @@ def test_a_resampled_correlation_is_the_one_of_the_repeated_items() -> None:
     first, second = generator.integers(0, 6, size=(2, 40)).astype(float)
     times = generator.integers(0, 4, size=40)
     cells = Cells.of(first, second)
-    counts = np.bincount(cells.of_item, weights=times)[None]
+    counts = np.bincount(cells.of_item, weights=times).astype(float)[None]
     repeated = np.repeat(first, times), np.repeat(second, times)
     assert spearman(counts, cells)[0] == pytest.approx(stats.spearmanr(*repeated).statistic)
     assert kendall_tau(counts, cells)[0] == pytest.approx(stats.kendalltau(*repeated).statistic)
@@ -135,7 +139,8 @@ def test_a_judges_tie_is_wrong_and_a_gold_tie_is_no_pair() -> None:
 
 def test_an_averaged_score_is_a_five_where_it_rounds_to_it_and_a_tie_for_the_top_is_top() -> None:
     made = agreement(rows([5.0, 4.5, 4.4], [4.75, 1.0]), rows([3.0, 3.0, 2.0], [2.0, 4.0]))
-    assert (made.five_best.value, made.five_best.n) == (pytest.approx(2 / 3), 3)
+    assert made.five_best.value == pytest.approx(2 / 3)
+    assert made.five_best.n == 3
 
 
 def test_an_exact_match_is_the_same_order_with_the_same_ties() -> None:
@@ -147,7 +152,8 @@ def test_unparsed_items_are_left_out_and_counted() -> None:
     judge = [Rating("a", "p", 4.0, parsed=2, asked=3), Rating("b", "p", None, parsed=0, asked=3)]
     made = agreement(judge, [Rating("a", "p", 4.0), Rating("c", "p", 1.0)])
     assert (made.items, made.unmatched) == (1, 2)
-    assert (made.parsed.value, made.parsed.n) == (pytest.approx(2 / 6), 6)
+    assert made.parsed.value == pytest.approx(2 / 6)
+    assert made.parsed.n == 6
     assert made.pairwise_accuracy == NOTHING
 
 
@@ -155,7 +161,7 @@ def test_a_perfect_judge_agrees_in_everything_and_its_intervals_still_have_a_wid
     gold = rows(*([1.0, 2.0, 4.0, 5.0] for _ in range(50)))
     made = agreement(gold, gold)
     assert set(values(made).values()) == {1.0}
-    assert made.pairwise_accuracy.low < 1.0
+    assert known(made.pairwise_accuracy.low) < 1.0
     assert (made.spearman_within.value, made.kendall_within.value) == (1.0, 1.0)
 
 

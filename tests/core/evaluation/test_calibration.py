@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from known import known
 from scipy import stats
 
 from tutelage.errors import InputError
@@ -20,7 +21,8 @@ def test_repeated_is_the_share_of_equal_scores_among_pairs_of_samples() -> None:
 
 def test_ties_are_the_pairs_that_averaging_left_equal() -> None:
     made = calibrate([JudgedItem(name, "p", (score, 3.0), 3) for name, score in (("a", 3.0), ("b", 3.0), ("c", 4.0))])
-    assert (made.ties.value, made.ties.n) == (pytest.approx(1 / 3), 3)
+    assert made.ties.value == pytest.approx(1 / 3)
+    assert made.ties.n == 3
 
 
 def test_the_correlation_with_length_is_scipys() -> None:
@@ -33,8 +35,8 @@ def test_the_correlation_with_length_is_scipys() -> None:
     ]
     made = calibrate(items)
     assert made.length_correlation.value == pytest.approx(stats.spearmanr(scores, words).statistic)
-    assert made.length_correlation.low > 0
-    assert made.length_correlation_within.value > 0
+    assert known(made.length_correlation.low) > 0
+    assert known(made.length_correlation_within.value) > 0
 
 
 def test_a_planted_preference_for_length_is_reported() -> None:
@@ -47,7 +49,7 @@ def test_a_planted_preference_for_length_is_reported() -> None:
         items.append(JudgedItem(f"{prompt}/1", f"p{prompt}", (long,), 9, gold=3.0))
     made = calibrate(items).verbosity_bias
     assert made.value == pytest.approx(0.2, abs=0.04)
-    assert made.low <= 0.2 <= made.high
+    assert known(made.low) <= 0.2 <= known(made.high)
 
 
 def test_a_longer_answer_that_the_gold_finds_better_is_no_bias() -> None:

@@ -3,6 +3,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from known import known
 
 from tutelage.errors import InputError
 from tutelage.evaluation.contests import Contest
@@ -59,7 +60,8 @@ def test_a_win_takes_both_orders_and_a_disagreement_is_a_tie() -> None:
     ).pairs
     assert (result.left, result.right) == ("left", "right")
     assert (result.wins, result.ties, result.losses, result.unparsed, result.n) == (2, 4, 1, 2, 9)
-    assert (result.win_rate.value, result.win_rate.n) == (pytest.approx(4 / 7), 7)
+    assert result.win_rate.value == pytest.approx(4 / 7)
+    assert result.win_rate.n == 7
     shares = (result.win_share, result.tie_share, result.loss_share)
     assert [share.value for share in shares] == pytest.approx([2 / 7, 4 / 7, 1 / 7])
 
@@ -83,7 +85,7 @@ def test_the_given_order_of_models_says_who_is_left_and_flipping_reverses_it() -
 def test_the_order_of_the_rows_changes_nothing() -> None:
     contests, verdicts = simulated(3, 20, seed=0, unparsed=0.1)
     generator = random.Random(0)
-    shuffled = (generator.sample(rows, len(rows)) for rows in (contests, verdicts))
+    shuffled = generator.sample(contests, len(contests)), generator.sample(verdicts, len(verdicts))
     assert head_to_head(*shuffled) == head_to_head(contests, verdicts)
 
 
@@ -92,14 +94,15 @@ def test_a_planted_position_bias_is_reported_and_leaves_the_win_rate_unbiased() 
     truth = 1 / (1 + np.exp(-0.5))
     made = head_to_head(*simulated(2, 3000, seed=3, bias=0.2, skills=skills))
     assert made.position_bias.value == pytest.approx(0.2, abs=0.03)
-    assert made.position_bias.low <= 0.2 <= made.position_bias.high
-    assert made.pairs[0].win_rate.value == pytest.approx(truth, abs=0.02)
-    assert made.pairs[0].win_rate.low <= truth <= made.pairs[0].win_rate.high
+    assert known(made.position_bias.low) <= 0.2 <= known(made.position_bias.high)
+    win_rate = made.pairs[0].win_rate
+    assert win_rate.value == pytest.approx(truth, abs=0.02)
+    assert known(win_rate.low) <= truth <= known(win_rate.high)
 
 
 def test_equal_models_have_an_even_win_rate_in_their_interval() -> None:
     even = [head_to_head(*simulated(2, 200, seed=seed)).pairs[0].win_rate for seed in range(20)]
-    assert sum(rate.low <= 0.5 <= rate.high for rate in even) >= 17
+    assert sum(known(rate.low) <= 0.5 <= known(rate.high) for rate in even) >= 17
 
 
 def test_an_evaluator_that_always_prefers_the_first_gives_only_ties() -> None:
@@ -112,7 +115,8 @@ def test_an_evaluator_that_always_prefers_the_first_gives_only_ties() -> None:
 def test_the_lengths_of_winners_and_losers_are_reported_separately() -> None:
     made = head_to_head(*together(bout("a", 1, 0), bout("b", 0, 1), bout("c", 0, 1), bout("d", 1, 1)))
     assert (made.winner_words.value, made.loser_words.value) == (4.0, 3.0)
-    assert (made.longer_wins.value, made.longer_wins.n) == (pytest.approx(2 / 3), 3)
+    assert made.longer_wins.value == pytest.approx(2 / 3)
+    assert made.longer_wins.n == 3
 
 
 def ranked(made: HeadToHead) -> list[str]:
@@ -123,7 +127,7 @@ def test_the_ranking_recovers_planted_strengths() -> None:
     skills = [1.0, -1.0, 0.0, 0.5, -0.5]
     made = head_to_head(*simulated(5, 2000, seed=4, skills=skills))
     assert ranked(made) == ["model-00", "model-03", "model-02", "model-04", "model-01"]
-    values = [strength.strength.value for strength in made.ranking]
+    values = [known(strength.strength.value) for strength in made.ranking]
     assert sum(values) == pytest.approx(0.0, abs=1e-6)
     # A disagreement of the orders is a tie; counting it as half a win for each is unbiased.
     assert values == pytest.approx([1.0, 0.5, 0.0, -0.5, -1.0], abs=0.05)
@@ -132,7 +136,7 @@ def test_the_ranking_recovers_planted_strengths() -> None:
 def test_a_model_that_won_every_time_has_a_finite_strength() -> None:
     made = head_to_head(*together(*(bout(str(number), 1, 0) for number in range(100))))
     assert ranked(made) == ["left", "right"]
-    assert 2 < made.ranking[0].strength.value < 10
+    assert 2 < known(made.ranking[0].strength.value) < 10
 
 
 def test_models_that_never_met_are_not_ranked() -> None:

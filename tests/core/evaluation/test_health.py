@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import pytest
 
 from tutelage.errors import InputError
@@ -61,7 +63,11 @@ def test_longer_answers_may_lose_more(words: float, warned: bool) -> None:
 
 
 def test_a_number_that_is_not_finite_is_reported_and_not_averaged() -> None:
-    rows = [*dpo(1.0, -1.0, steps=3), {"step": 4, "loss": float("nan")}, {"step": 5, "loss": None}]
+    rows: list[Mapping[str, float | None]] = [
+        *dpo(1.0, -1.0, steps=3),
+        {"step": 4, "loss": float("nan")},
+        {"step": 5, "loss": None},
+    ]
     health = training_health(rows, beta=0.1)
     assert health.loss.last == pytest.approx(0.67)
     assert health.warnings == ("not a finite number in some steps: loss; lower the learning rate",)

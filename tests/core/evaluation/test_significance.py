@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from known import known
 
 from tutelage.errors import InputError
 from tutelage.evaluation.intervals import NOTHING
@@ -17,12 +18,13 @@ def test_a_difference_is_separated_with_about_the_prompts_that_were_said_to_be_n
     assert pilot.prompts_needed == pytest.approx(2 * (1.96 + 0.84) ** 2 / 0.25, rel=0.15)
     size = pilot.prompts_needed
     studies = (compare(model(generator.normal(0.5, 1, size)), model(generator.normal(0, 1, size))) for _ in range(150))
-    assert np.mean([study.difference.low > 0 for study in studies]) == pytest.approx(0.8, abs=0.1)
+    assert np.mean([known(study.difference.low) > 0 for study in studies]) == pytest.approx(0.8, abs=0.1)
 
 
 def test_equal_models_are_seldom_found_different() -> None:
     generator = np.random.default_rng(1)
-    p_values = [compare(*(model(generator.normal(size=200)) for _ in range(2))).p_value for _ in range(200)]
+    pairs = ([model(generator.normal(size=200)) for _ in range(2)] for _ in range(200))
+    p_values = [known(compare(left, right).p_value) for left, right in pairs]
     assert np.mean(np.array(p_values) < 0.05) <= 0.09
 
 
@@ -67,5 +69,5 @@ def test_every_two_models_are_compared_with_adjusted_p_values() -> None:
     generator = np.random.default_rng(5)
     made = compare_all({name: model(generator.normal(mean, 1, 300)) for name, mean in (("a", 0), ("b", 0), ("c", 1))})
     assert [(one.left, one.right) for one in made] == [("a", "b"), ("a", "c"), ("b", "c")]
-    assert [one.p_value_adjusted < 0.05 for one in made] == [False, True, True]
-    assert all(one.p_value_adjusted >= one.separation.p_value for one in made)
+    assert [known(one.p_value_adjusted) < 0.05 for one in made] == [False, True, True]
+    assert all(known(one.p_value_adjusted) >= known(one.separation.p_value) for one in made)

@@ -1,4 +1,7 @@
 import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import echoing_world
 import pytest
@@ -10,28 +13,34 @@ from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.steps import WritePrompts
-from tutelage.records import Candidate, Outcome, Prompt
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import PluginInfo
+from tutelage.recipe.schema import Recipe
+from tutelage.records import Candidate, Model, Outcome, Prompt, Sampling
 from tutelage.runs.store import Store
 
 SEEDS = "numbers/held-out"
+Write = Callable[[Prompt, int], Candidate]
 
 
 class Scribe:
     """The echoing world's student, who also continues lists of tasks: some new, some old, some unusable."""
 
-    def __init__(self, info, write):
+    def __init__(self, info: PluginInfo, write: Write) -> None:
         self.info = info
         self.write = write
-        self.requests = []
+        self.requests: list[tuple[str, str]] = []
         for name in ("judge", "demonstrate", "train_step", "evaluate"):
             setattr(self, name, getattr(echoing_world, name))
 
     @hookimpl
-    def describe(self):
+    def describe(self) -> PluginInfo:
         return self.info
 
     @hookimpl
-    def generate_candidates(self, model, prompts, n, sampling):
+    def generate_candidates(
+        self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling
+    ) -> Iterator[Candidate]:
         for prompt in prompts:
             if "<task>" in prompt.text:
                 self.requests.append((model.id, prompt.text))
@@ -40,15 +49,15 @@ class Scribe:
                 yield from echoing_world.generate_candidates(model, [prompt], n, sampling)
 
 
-def usual(prompt, seed):
+def usual(prompt: Prompt, seed: int) -> Candidate:
     draw = int(echoing_world.chance(prompt.text, seed) * 10**9)
     text = f"<task>say the number {draw} twice</task><task>no</task><task>say 5001</task> <task>say <task>"
     return Candidate(prompt.id, 0, text)
 
 
 @pytest.fixture
-def scribe(numbers_registry):
-    def register(write=usual):
+def scribe(numbers_registry: Registry) -> Callable[..., Scribe]:
+    def register(write: Write = usual) -> Scribe:
         plugin = Scribe(numbers_registry.info("numbers"), write)
         numbers_registry.register(plugin, "scribe")
         return plugin
@@ -57,8 +66,8 @@ def scribe(numbers_registry):
 
 
 @pytest.fixture
-def recipe_of(make_recipe):
-    def make(**writing):
+def recipe_of(make_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    def make(**writing: Any) -> Recipe:
         models = {"student": {"plugin": "scribe", "model": "numbers/novice"}, "teacher": {"plugin": "numbers"}}
         data = {
             "ift": {"source": "numbers/ift", "count": 8},
@@ -71,15 +80,15 @@ def recipe_of(make_recipe):
     return make
 
 
-def prompts_of(folder, model):
+def prompts_of(folder: Path, model: str) -> list[Prompt]:
     return Store(folder).read(f"seed-0/{model}/samples/prompts.jsonl", Prompt)
 
 
-def rows(path):
+def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_plan_says_which_model_writes_and_what_it_must_not_repeat(recipe_of):
+def test_the_plan_says_which_model_writes_and_what_it_must_not_repeat(recipe_of: Callable[..., Recipe]) -> None:
     writing = {s.output: s for s in make_plan(recipe_of()).steps if isinstance(s, WritePrompts)}
     second = writing["seed-0/self-reward/M2/samples/prompts.jsonl"]
     assert second.worker.id == "M2/self-reward"
@@ -89,8 +98,8 @@ def test_the_plan_says_which_model_writes_and_what_it_must_not_repeat(recipe_of)
 
 
 def test_a_model_writes_prompts_until_there_are_enough_and_none_comes_twice(
-    tmp_path, numbers_registry, scribe, recipe_of
-):
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
     plugin = scribe()
     run(recipe_of(), tmp_path / "run", numbers_registry)
     first, second = prompts_of(tmp_path / "run", "M1"), prompts_of(tmp_path / "run", "self-reward/M2")
@@ -107,7 +116,9 @@ def test_a_model_writes_prompts_until_there_are_enough_and_none_comes_twice(
     assert counts["not an item of the list"] > 0
 
 
-def test_every_prompt_that_is_not_kept_is_listed_with_its_reason(tmp_path, numbers_registry, scribe, recipe_of):
+def test_every_prompt_that_is_not_kept_is_listed_with_its_reason(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
     scribe()
     run(recipe_of(), tmp_path / "run", numbers_registry)
     dropped = rows(tmp_path / "run/seed-0/M1/samples/prompts-dropped.jsonl")
@@ -115,7 +126,9 @@ def test_every_prompt_that_is_not_kept_is_listed_with_its_reason(tmp_path, numbe
     assert any(row["text"] == "say 5001" == row["like"] for row in dropped)
 
 
-def test_a_bound_that_is_hit_says_so_and_what_there_is_is_used(tmp_path, numbers_registry, scribe, recipe_of):
+def test_a_bound_that_is_hit_says_so_and_what_there_is_is_used(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
     scribe()
     run(recipe_of(max_requests=20), tmp_path / "run", numbers_registry)
     counts = Store(tmp_path / "run").finished_steps()["seed-0/M1/samples/prompts.jsonl"].counts
@@ -124,19 +137,21 @@ def test_a_bound_that_is_hit_says_so_and_what_there_is_is_used(tmp_path, numbers
     assert len(prompts_of(tmp_path / "run", "M1")) == counts["prompts"] <= 20
 
 
-def test_a_writer_of_nothing_usable_ends_the_run_with_the_reasons(tmp_path, numbers_registry, scribe, recipe_of):
+def test_a_writer_of_nothing_usable_ends_the_run_with_the_reasons(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
     scribe(lambda prompt, seed: Candidate(prompt.id, 0, "I would rather not.", Outcome.REFUSED, "safety"))
     with pytest.raises(StageError, match=r"no prompt could be kept.*reply refused': 5"):
         run(recipe_of(max_requests=5), tmp_path / "run", numbers_registry)
 
 
 def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_ones(
-    tmp_path, numbers_registry, scribe, recipe_of
-):
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
     plugin = scribe()
     run(recipe_of(), tmp_path / "whole", numbers_registry)
 
-    def breaking(prompt, seed):
+    def breaking(prompt: Prompt, seed: int) -> Candidate:
         if len(plugin.requests) % 50 == 45:
             raise RuntimeError("the power is gone")
         return usual(prompt, seed)
@@ -149,7 +164,9 @@ def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_ones(
     assert prompts_of(tmp_path / "broken", "M1") == prompts_of(tmp_path / "whole", "M1")
 
 
-def test_seeds_that_no_list_can_show_are_found_before_anything_runs(tmp_path, numbers_registry, scribe, recipe_of):
+def test_seeds_that_no_list_can_show_are_found_before_anything_runs(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
     scribe()
     path = tmp_path / "seeds.jsonl"
     path.write_text(json.dumps({"prompt": "What does </task> mean?"}) + "\n")
@@ -157,11 +174,11 @@ def test_seeds_that_no_list_can_show_are_found_before_anything_runs(tmp_path, nu
         checked_plan(with_prompts(recipe_of(), source=str(path)), numbers_registry)
 
 
-def with_prompts(recipe, **changes):
+def with_prompts(recipe: Recipe, **changes: Any) -> Recipe:
     return evolve(recipe, data=evolve(recipe.data, prompts=evolve(recipe.data.prompts, **changes)))
 
 
-def file_recipe(make_recipe, tmp_path, **data):
+def file_recipe(make_recipe: Callable[..., Recipe], tmp_path: Path, **data: Any) -> tuple[list[str], Recipe]:
     """Prompts from a file that holds ten of the evaluation prompts of seed 0, one of them edited."""
     held = list(echoing_world.describe().prompt_sets["held-out"].load(30, 0))[:10]
     (tmp_path / "mine.jsonl").write_text(
@@ -175,8 +192,8 @@ def file_recipe(make_recipe, tmp_path, **data):
 
 
 def test_prompts_that_hold_an_evaluation_prompt_are_replaced_by_others_and_listed(
-    tmp_path, numbers_registry, make_recipe
-):
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     held, recipe = file_recipe(make_recipe, tmp_path)
     run(recipe, tmp_path / "run", numbers_registry)
     first, second = prompts_of(tmp_path / "run", "M1"), prompts_of(tmp_path / "run", "teacher-reward/M2")
@@ -196,20 +213,26 @@ def test_prompts_that_hold_an_evaluation_prompt_are_replaced_by_others_and_liste
     assert sum(counts.get("holds an evaluation prompt", 0) for counts in counted) == len(listed) > 0
 
 
-def test_too_few_prompts_that_hold_none_are_found_before_anything_runs(tmp_path, numbers_registry, make_recipe):
+def test_too_few_prompts_that_hold_none_are_found_before_anything_runs(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     _, recipe = file_recipe(make_recipe, tmp_path)
     with pytest.raises(InputError, match=r"data\.prompts: .*but there are only 100;.*contain an evaluation prompt"):
         checked_plan(with_prompts(recipe, count=48), numbers_registry)
 
 
-def test_decontamination_can_be_turned_off(tmp_path, numbers_registry, make_recipe):
+def test_decontamination_can_be_turned_off(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     held, recipe = file_recipe(make_recipe, tmp_path, decontaminate=None)
     run(recipe, tmp_path / "run", numbers_registry)
     texts = {p.text for folder in ("M1", "teacher-reward/M2") for p in prompts_of(tmp_path / "run", folder)}
     assert texts & set(held)
 
 
-def test_seed_examples_that_hold_an_evaluation_prompt_are_dropped_and_counted(tmp_path, numbers_registry, make_recipe):
+def test_seed_examples_that_hold_an_evaluation_prompt_are_dropped_and_counted(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     held, _ = file_recipe(make_recipe, tmp_path)
     (tmp_path / "ift.jsonl").write_text(
         "".join(json.dumps({"prompt": text, "answer": "yes"}) + "\n" for text in [held[0], "say 1 word", "say 2 words"])

@@ -6,29 +6,40 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import yaml
 from attrs import evolve
+from known import known
 from recipes import numbers_recipe
 
+from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.runner import check_same_recipe, run
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import PluginInfo
 from tutelage.preferences.judging import average
-from tutelage.records import Demonstration, Judgement, Outcome
+from tutelage.recipe.schema import Recipe
+from tutelage.records import Demonstration, JudgeItem, Judgement, Model, Outcome, Prompt
 from tutelage.results.summarise import summarise
 from tutelage.results.summary import read_summary
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
 
+T = TypeVar("T")
+Counting = Generator[None, Iterable[Any], Iterator[Any]]
+"""A hook wrapper around a stage: it receives the results and returns the results that the caller gets."""
 GOLDEN = "tests/fixtures/golden-run"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run on the echoing world, made once for this module."""
     import echoing_world
 
@@ -42,7 +53,7 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-def artifacts(folder):
+def artifacts(folder: Path) -> dict[str, bytes]:
     """The bytes of everything that a run made, but for times and locks."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -51,9 +62,9 @@ def artifacts(folder):
     }
 
 
-def test_a_run_measures_every_model_and_better_teaching_gives_better_models(undisturbed):
+def test_a_run_measures_every_model_and_better_teaching_gives_better_models(undisturbed: Path) -> None:
     summary = read_summary(undisturbed / "summary.json")
-    score = {model.id: model.metrics["sampled_gold_score"].value for model in summary.models}
+    score = {model.id: known(model.metrics["sampled_gold_score"].value) for model in summary.models}
     assert score["M0"] < score["M1"] < score["M3/teacher-demonstration"]
     assert score["M1"] < score["M3/teacher-reward"]
     assert {(row.left, row.right) for row in summary.differences} >= {
@@ -65,35 +76,39 @@ def test_a_run_measures_every_model_and_better_teaching_gives_better_models(undi
     assert all(row.wins + row.ties + row.losses + row.unparsed == row.n == 30 for row in summary.comparisons)
 
 
-def test_replies_that_could_not_be_read_are_counted_and_never_scored(undisturbed):
+def test_replies_that_could_not_be_read_are_counted_and_never_scored(undisturbed: Path) -> None:
     summary = read_summary(undisturbed / "summary.json")
     counts = {step.output: step.counts for step in summary.steps}
     judged = counts["seed-0/self-reward/M2/judgements.jsonl"]
     assert judged["unparsed"] > 0
     assert judged["unparsed"] + judged["answered"] == 40 * 4 * 2
-    parsed = {(row.model, row.answers): row.metrics["parsed"].value for row in summary.agreement}
+    parsed = {(row.model, row.answers): known(row.metrics["parsed"].value) for row in summary.agreement}
     assert 0.9 < parsed["M1", "own"] < 1
 
 
-def test_no_pair_has_equal_empty_or_tied_sides(undisturbed):
+def test_no_pair_has_equal_empty_or_tied_sides(undisturbed: Path) -> None:
     files = sorted(undisturbed.rglob("preferences.jsonl"))
     assert len(files) == 7
     for file in files:
-        for pair in read_preferences(file):
+        pairs = read_preferences(file)
+        assert pairs, file
+        for pair in pairs:
             assert pair.chosen.strip() != pair.rejected.strip() != ""
-            assert pair.score_chosen is None or pair.score_chosen > pair.score_rejected
+            assert pair.score_chosen is None or pair.score_chosen > known(pair.score_rejected)
 
 
-def test_equal_answers_to_a_prompt_are_judged_once_and_score_alike(tmp_path, numbers_registry, make_recipe):
+def test_equal_answers_to_a_prompt_are_judged_once_and_score_alike(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     asked = []
 
     class Watching:
         @hookimpl
-        def describe(self):
+        def describe(self) -> PluginInfo:
             return numbers_registry.info("numbers")
 
         @hookimpl
-        def judge(self, items, samples):
+        def judge(self, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
             for item in items:
                 asked.append((item.prompt, item.answer))
                 yield from (Judgement(item.id, sample, len(asked) % 6) for sample in range(samples))
@@ -107,21 +122,25 @@ def test_equal_answers_to_a_prompt_are_judged_once_and_score_alike(tmp_path, num
     assert len(scores) == 40 * 4
 
 
-def test_random_pairs_are_drawn_on_the_prompts_that_gave_the_mirrored_pipeline_a_pair(undisturbed):
+def test_random_pairs_are_drawn_on_the_prompts_that_gave_the_mirrored_pipeline_a_pair(undisturbed: Path) -> None:
     mirrored = read_preferences(undisturbed / "seed-0/self-reward/M2/preferences.jsonl")
     control = read_preferences(undisturbed / "seed-0/random-pairs/M2/preferences.jsonl")
     assert {pair.prompt_id for pair in control} == {pair.prompt_id for pair in mirrored}
     assert {pair.id for pair in control} != {pair.id for pair in mirrored}
 
 
-def test_a_finished_run_is_read_and_not_run_again(undisturbed, numbers_registry, make_recipe):
+def test_a_finished_run_is_read_and_not_run_again(
+    undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     before = artifacts(undisturbed)
     summary = run(make_recipe(), undisturbed, numbers_registry)
     assert summary == read_summary(undisturbed / "summary.json")
     assert artifacts(undisturbed) == before
 
 
-def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_removed(undisturbed, numbers_registry, make_recipe):
+def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_removed(
+    undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     before = artifacts(undisturbed)
     (undisturbed / "evaluation/seed-0/.verdicts.jsonl.journal").write_text("{}\n")
     run(make_recipe(), undisturbed, numbers_registry)
@@ -129,13 +148,15 @@ def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_removed(undi
 
 
 def test_another_recipe_on_the_same_folder_is_refused_and_the_difference_named(
-    undisturbed, numbers_registry, make_recipe
-):
+    undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     with pytest.raises(InputError, match=r"made by another recipe \(differing: iterations: 1"):
         run(make_recipe(iterations=1), undisturbed, numbers_registry)
 
 
-def test_a_run_goes_on_with_fewer_examples_held_at_once(undisturbed, numbers_registry, make_recipe):
+def test_a_run_goes_on_with_fewer_examples_held_at_once(
+    undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     recipe = make_recipe()
     smaller = evolve(recipe, sft=evolve(recipe.sft, micro_batch_size=1))
     check_same_recipe(Store(undisturbed), smaller, numbers_registry)
@@ -144,15 +165,14 @@ def test_a_run_goes_on_with_fewer_examples_held_at_once(undisturbed, numbers_reg
 
 
 @pytest.fixture
-def renamed_registry():
+def renamed_registry() -> Registry:
     """A registry with the echoing world as ``numbers``, which is also found as ``digits``."""
     import echoing_world
 
-    from tutelage.plugin.registry import Registry
-
     renamed = types.ModuleType("renamed_world")
     vars(renamed).update(vars(echoing_world))
-    renamed.describe = hookimpl(lambda: evolve(echoing_world.describe(), aliases=("digits",)))
+    described = evolve(echoing_world.describe(), aliases=("digits",))
+    vars(renamed)["describe"] = hookimpl(lambda: described)
     registry = Registry.empty()
     registry.register(renamed, "numbers")
     return registry
@@ -160,9 +180,9 @@ def renamed_registry():
 
 @pytest.mark.parametrize(("first", "then"), [("digits", "numbers"), ("numbers", "digits")])
 def test_a_run_continues_with_a_recipe_that_names_its_plugins_by_another_name(
-    tmp_path, renamed_registry, make_recipe, first, then
-):
-    def recipe_with(name, model="novice"):
+    tmp_path: Path, renamed_registry: Registry, make_recipe: Callable[..., Recipe], first: str, then: str
+) -> None:
+    def recipe_with(name: str, model: str = "novice") -> Recipe:
         models = {"student": {"plugin": name, "model": f"{name}/{model}"}, "evaluator": {"plugin": name}}
         return make_recipe(models=models, pipelines={"self-reward": None}, controls={}, iterations=1)
 
@@ -177,7 +197,9 @@ def test_a_run_continues_with_a_recipe_that_names_its_plugins_by_another_name(
         check_same_recipe(Store(tmp_path / "whole"), recipe_with(then, "other"), renamed_registry)
 
 
-def test_a_wrong_recipe_makes_no_folder(tmp_path, numbers_registry, make_recipe):
+def test_a_wrong_recipe_makes_no_folder(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     with pytest.raises(InputError):
         run(make_recipe(pipelines={"self-rewards": None}, controls={}), tmp_path / "run", numbers_registry)
     assert not (tmp_path / "run").exists()
@@ -186,10 +208,10 @@ def test_a_wrong_recipe_makes_no_folder(tmp_path, numbers_registry, make_recipe)
 class Interrupting:
     """Wraps around a plugin and raises after so many results of all its stages together."""
 
-    def __init__(self, after):
+    def __init__(self, after: int) -> None:
         self.left = after
 
-    def _counted(self, results):
+    def _counted(self, results: Iterable[T]) -> Iterator[T]:
         for result in results:
             if self.left == 0:
                 raise RuntimeError("the power is gone")
@@ -197,28 +219,26 @@ class Interrupting:
             yield result
 
     @hookimpl(wrapper=True)
-    def generate_candidates(self):
+    def generate_candidates(self) -> Counting:
         return self._counted((yield))
 
     @hookimpl(wrapper=True)
-    def judge(self):
+    def judge(self) -> Counting:
         return self._counted((yield))
 
     @hookimpl(wrapper=True)
-    def evaluate(self):
+    def evaluate(self) -> Counting:
         return self._counted((yield))
 
     @hookimpl
-    def describe(self):
-        from tutelage.plugin_info import PluginInfo
-
+    def describe(self) -> PluginInfo:
         return PluginInfo(help="Breaks.")
 
 
 @pytest.mark.parametrize("after", [1, 100, 700, 1900, 4000])
 def test_a_run_that_broke_continues_and_ends_with_the_same_artifacts(
-    tmp_path, undisturbed, numbers_registry, make_recipe, after
-):
+    tmp_path: Path, undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe], after: int
+) -> None:
     numbers_registry.register(Interrupting(after), "breaking")
     with pytest.raises(StageError, match="the power is gone"):
         run(make_recipe(), tmp_path / "run", numbers_registry)
@@ -240,10 +260,10 @@ run(from_values(recipes.numbers_recipe()), sys.argv[1], registry)
 """
 
 
-def kill_after_steps(command, steps_file, steps):
+def kill_after_steps(command: list[str], steps_file: Path, steps: int) -> bool:
     """Start a run and kill it once so many more steps are noted. Returns whether it was killed."""
 
-    def noted():
+    def noted() -> int:
         return steps_file.read_bytes().count(b"\n") if steps_file.exists() else 0
 
     with subprocess.Popen(command) as process:
@@ -254,7 +274,7 @@ def kill_after_steps(command, steps_file, steps):
     return process.returncode == -signal.SIGKILL
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_artifacts(tmp_path, undisturbed):
+def test_a_run_killed_again_and_again_ends_with_the_same_artifacts(tmp_path: Path, undisturbed: Path) -> None:
     draw, kills = random.Random(7), 0
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
     while kill_after_steps(command, tmp_path / "run" / "steps.jsonl", draw.randint(1, 30)):
@@ -263,7 +283,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_artifacts(tmp_path, und
     assert artifacts(tmp_path / "run") == artifacts(undisturbed)
 
 
-def test_a_golden_run_of_schema_1_is_still_read_and_summarised(tmp_path, numbers_registry):
+def test_a_golden_run_of_schema_1_is_still_read_and_summarised(tmp_path: Path, numbers_registry: Registry) -> None:
     folder = tmp_path / "golden"
     shutil.copytree(GOLDEN, folder)
     kept = read_summary(folder / "summary.json")
@@ -273,14 +293,16 @@ def test_a_golden_run_of_schema_1_is_still_read_and_summarised(tmp_path, numbers
     assert summarise(run) == kept
 
 
-def test_a_teachers_refusals_are_counted_and_make_no_pairs(tmp_path, numbers_registry, make_recipe):
+def test_a_teachers_refusals_are_counted_and_make_no_pairs(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     class Shy:
         @hookimpl
-        def describe(self):
+        def describe(self) -> PluginInfo:
             return numbers_registry.info("numbers")
 
         @hookimpl
-        def demonstrate(self, prompts):
+        def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
             for number, prompt in enumerate(prompts):
                 if number % 4:
                     yield Demonstration(prompt.id, prompt.text.removeprefix("say "))
@@ -290,7 +312,7 @@ def test_a_teachers_refusals_are_counted_and_make_no_pairs(tmp_path, numbers_reg
     numbers_registry.register(Shy(), "shy")
     models = {**numbers_recipe()["models"], "teacher": {"plugin": "shy"}}
     recipe = make_recipe(models=models, pipelines={"teacher-demonstration": None}, controls={}, iterations=1)
-    summary = run(recipe, tmp_path / "run", numbers_registry)
+    summary = known(run(recipe, tmp_path / "run", numbers_registry))
     counts = {step.output: step.counts for step in summary.steps}
     assert counts["seed-0/teacher-demonstration/M2/demonstrations.jsonl"] == {"answered": 30, "refused": 10}
     pairs = counts["seed-0/teacher-demonstration/M2/preferences.jsonl"]
@@ -299,14 +321,16 @@ def test_a_teachers_refusals_are_counted_and_make_no_pairs(tmp_path, numbers_reg
     assert 0 < pairs["pairs"] <= 30
 
 
-def test_a_judge_that_ties_everything_leaves_no_pair_and_is_told_why(tmp_path, numbers_registry, make_recipe):
+def test_a_judge_that_ties_everything_leaves_no_pair_and_is_told_why(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     class Indifferent:
         @hookimpl
-        def describe(self):
+        def describe(self) -> PluginInfo:
             return numbers_registry.info("numbers")
 
         @hookimpl
-        def judge(self, items, samples):
+        def judge(self, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
             yield from (Judgement(item.id, sample, 3.0) for item in items for sample in range(samples))
 
     numbers_registry.register(Indifferent(), "indifferent")
@@ -316,25 +340,31 @@ def test_a_judge_that_ties_everything_leaves_no_pair_and_is_told_why(tmp_path, n
         run(recipe, tmp_path / "run", numbers_registry)
 
 
-def test_several_seeds_are_summarised_one_by_one_and_together(tmp_path, numbers_registry, make_recipe):
+def test_several_seeds_are_summarised_one_by_one_and_together(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     recipe = make_recipe(seeds=[3, 4], pipelines={"teacher-reward": None}, controls={}, iterations=1)
-    summary = run(recipe, tmp_path / "run", numbers_registry)
+    summary = known(run(recipe, tmp_path / "run", numbers_registry))
     assert [(row.id, row.seed) for row in summary.models] == [
         (id, seed) for seed in (3, 4, None) for id in ("M0", "M1", "M2/teacher-reward")
     ]
     each = [summary.model("M1", seed).metrics["gold_score"] for seed in (3, 4)]
     both = summary.model("M1").metrics["gold_score"]
     assert both.n == sum(metric.n for metric in each) == 60
-    assert both.value == pytest.approx(sum(metric.value for metric in each) / 2)
+    assert both.value == pytest.approx(sum(known(metric.value) for metric in each) / 2)
 
 
-def test_a_run_without_evaluation_trains_and_measures_nothing(tmp_path, numbers_registry, make_recipe):
+def test_a_run_without_evaluation_trains_and_measures_nothing(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     assert run(make_recipe(evaluation=None), tmp_path / "run", numbers_registry) is None
     assert (tmp_path / "run/seed-0/self-reward/M3/checkpoint/weights.json").exists()
     assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["evaluation"] is None
 
 
-def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(tmp_path, numbers_registry, make_recipe):
+def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     changes = {"reference": "M1", "preferences": "all", "pipelines": {"teacher-reward": None}, "controls": {}}
     run(make_recipe(evaluation=None, **changes), tmp_path / "run", numbers_registry)
     folder = tmp_path / "run/seed-0/teacher-reward"
@@ -345,13 +375,13 @@ def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(tmp_p
 
 
 def test_a_step_finds_what_its_killed_attempt_left_in_its_scratch_folder_and_a_finished_run_has_none(
-    tmp_path, numbers_registry, make_recipe
-):
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
     seen = []
 
     class Interrupting:
         @hookimpl(wrapper=True)
-        def train_step(self, context):
+        def train_step(self, context: Context) -> Generator[None, Model, Model]:
             seen.append([file.name for file in context.scratch.iterdir()])
             if len(seen) == 1:
                 (context.scratch / "half-way").touch()

@@ -117,8 +117,15 @@ def test_a_plan_downloads_nothing_and_passes_what_is_elsewhere(
     assert counter.asked[0][3] is False
 
 
-def test_a_plugin_that_does_not_count_is_not_asked(make_recipe: Make, registry: Registry) -> None:
-    check_lengths(make_recipe(sft={"max_length": 1}), registry)
+def test_a_plugin_that_does_not_count_is_not_asked(
+    make: Make, make_recipe: Make, registry: Registry, counter: WordCounter
+) -> None:
+    too_short = {"max_length": 1}
+    with pytest.raises(InputError, match=r"sft\.max_length 1 is the most"):
+        check_lengths(make(sft=too_short), registry)
+    counter.asked.clear()
+    check_lengths(make_recipe(sft=too_short), registry)
+    assert counter.asked == []
 
 
 def test_a_plugin_that_miscounts_is_blamed(

@@ -1,24 +1,33 @@
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import pytest
+from known import known
 
 from tutelage.errors import InputError
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan, roles_needed
-from tutelage.planning.steps import JoinPairs, Judge, MakePairs, Sample, SelectPrompts, Train
+from tutelage.planning.steps import JoinPairs, Judge, MakePairs, Plan, Sample, SelectPrompts, Step, Train
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Recipe
+
+StepT = TypeVar("StepT", bound=Step)
 
 
-def steps_of(plan, kind):
+def steps_of(plan: Plan, kind: type[StepT]) -> dict[str, StepT]:
     return {step.output: step for step in plan.steps if isinstance(step, kind)}
 
 
-def test_every_step_finds_its_inputs_among_the_outputs_before_it(make_recipe):
-    seen = set()
+def test_every_step_finds_its_inputs_among_the_outputs_before_it(make_recipe: Callable[..., Recipe]) -> None:
+    seen: set[str] = set()
     for step in make_plan(make_recipe(seeds=[0, 3])).steps:
         assert set(step.inputs) <= seen, step.output
         assert step.output not in seen
         seen.add(step.output)
+    assert "summary.json" in seen
 
 
-def test_the_models_of_a_run_have_the_names_of_the_design(make_recipe):
+def test_the_models_of_a_run_have_the_names_of_the_design(make_recipe: Callable[..., Recipe]) -> None:
     plan = make_plan(make_recipe())
     assert [model.id for model in plan.models] == [
         "M0",
@@ -34,7 +43,7 @@ def test_the_models_of_a_run_have_the_names_of_the_design(make_recipe):
     ]
 
 
-def test_each_model_samples_with_its_own_weights_and_trains_from_its_parent(make_recipe):
+def test_each_model_samples_with_its_own_weights_and_trains_from_its_parent(make_recipe: Callable[..., Recipe]) -> None:
     plan = make_plan(make_recipe())
     samples, trainings = steps_of(plan, Sample), steps_of(plan, Train)
     own = samples["seed-0/self-reward/M2/samples/candidates.jsonl"]
@@ -45,20 +54,20 @@ def test_each_model_samples_with_its_own_weights_and_trains_from_its_parent(make
     assert third.examples == "seed-0/self-reward/M3/preferences.jsonl"
 
 
-def test_all_pipelines_share_the_first_models_samples(make_recipe):
+def test_all_pipelines_share_the_first_models_samples(make_recipe: Callable[..., Recipe]) -> None:
     pairs = steps_of(make_plan(make_recipe()), MakePairs)
     second = [step for output, step in pairs.items() if "/M2/" in output]
     assert len(second) == 4
     assert {step.candidates for step in second} == {"seed-0/M1/samples/candidates.jsonl"}
 
 
-def test_in_self_reward_the_model_that_wrote_the_candidates_judges_them(make_recipe):
+def test_in_self_reward_the_model_that_wrote_the_candidates_judges_them(make_recipe: Callable[..., Recipe]) -> None:
     judging = steps_of(make_plan(make_recipe()), Judge)
     assert judging["seed-0/self-reward/M3/judgements.jsonl"].worker.id == "M2/self-reward"
     assert judging["seed-0/teacher-reward/M3/judgements.jsonl"].worker.role == "judge"
 
 
-def test_no_iteration_sees_a_prompt_of_another(make_recipe):
+def test_no_iteration_sees_a_prompt_of_another(make_recipe: Callable[..., Recipe]) -> None:
     prompts = steps_of(make_plan(make_recipe()), SelectPrompts)
     first, second = (
         prompts["seed-0/M1/samples/prompts.jsonl"],
@@ -69,26 +78,30 @@ def test_no_iteration_sees_a_prompt_of_another(make_recipe):
 
 
 @pytest.mark.parametrize(("reference", "second", "third"), [("M0", "M0", "M0"), ("M1", "M1", "M1")])
-def test_the_reference_policy_is_a_setting(make_recipe, reference, second, third):
+def test_the_reference_policy_is_a_setting(
+    make_recipe: Callable[..., Recipe], reference: str, second: str, third: str
+) -> None:
     trainings = steps_of(make_plan(make_recipe(reference=reference)), Train)
     rounds = [trainings[f"seed-0/self-reward/M{number}/checkpoint"] for number in (2, 3)]
-    assert [step.reference.id for step in rounds] == [second, third]
+    assert [known(step.reference).id for step in rounds] == [second, third]
     assert [step.start.id for step in rounds] == ["M1", "M2/self-reward"]
-    assert rounds[1].reference.checkpoint == ("" if reference == "M0" else "seed-0/M1/checkpoint")
+    assert known(rounds[1].reference).checkpoint == ("" if reference == "M0" else "seed-0/M1/checkpoint")
 
 
-def test_a_round_may_start_from_the_first_model_again_with_the_pairs_of_all_rounds(make_recipe):
+def test_a_round_may_start_from_the_first_model_again_with_the_pairs_of_all_rounds(
+    make_recipe: Callable[..., Recipe],
+) -> None:
     plan = make_plan(make_recipe(start="M1", preferences="all"))
     third = steps_of(plan, Train)["seed-0/self-reward/M3/checkpoint"]
     assert third.start.id == "M1"
-    assert third.reference.id == "M2/self-reward"
+    assert known(third.reference).id == "M2/self-reward"
     joined = steps_of(plan, JoinPairs)[third.examples]
     assert joined.parts == ("seed-0/self-reward/M2/preferences.jsonl", "seed-0/self-reward/M3/preferences.jsonl")
     assert steps_of(plan, Train)["seed-0/self-reward/M2/checkpoint"].examples == joined.parts[0]
     assert third.count == 2 * steps_of(plan, Train)["seed-0/self-reward/M2/checkpoint"].count
 
 
-def test_a_recipe_without_evaluation_needs_no_evaluator(make_recipe):
+def test_a_recipe_without_evaluation_needs_no_evaluator(make_recipe: Callable[..., Recipe]) -> None:
     assert "evaluator" not in roles_needed(make_recipe(evaluation=None))
     assert roles_needed(make_recipe())["evaluator"] == {"judge", "evaluate"}
 
@@ -105,13 +118,15 @@ def test_a_recipe_without_evaluation_needs_no_evaluator(make_recipe):
     ],
 )
 def test_what_a_recipe_names_and_is_not_there_is_found_before_anything_runs(
-    make_recipe, numbers_registry, changes, message
-):
+    make_recipe: Callable[..., Recipe], numbers_registry: Registry, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         checked_plan(make_recipe(**changes), numbers_registry)
 
 
-def test_a_role_that_is_needed_and_not_bound_is_named(make_recipe, numbers_registry):
+def test_a_role_that_is_needed_and_not_bound_is_named(
+    make_recipe: Callable[..., Recipe], numbers_registry: Registry
+) -> None:
     recipe = make_recipe(models={"student": {"plugin": "numbers", "model": "numbers/novice"}})
     with pytest.raises(InputError, match=r"models\.judge: missing"):
         checked_plan(recipe, numbers_registry)

@@ -323,8 +323,10 @@ def test_an_alias_does_not_hide_a_plugin_of_that_name_that_cannot_be_used(site: 
 
 def test_a_plugin_is_blocked_by_its_alias_and_says_so_under_either_name(site: Path) -> None:
     distribution(site, "blocked-one", "heir", aliased("elder"))
-    for options in ({"blocked": ["elder"]}, {"environment": {"TUTELAGE_NO_PLUGINS": "elder"}}):
-        registry = Registry.discover(**{"environment": {}, **options})
+    for registry in (
+        Registry.discover(["elder"], environment={}),
+        Registry.discover(environment={"TUTELAGE_NO_PLUGINS": "elder"}),
+    ):
         assert "heir" not in registry.names()
         for name in ("heir", "elder"):
             with pytest.raises(PluginError, match=r"'heir' \(blocked-one 1.0\) cannot be used: blocked by"):
@@ -542,7 +544,8 @@ def test_what_a_plugin_offers_is_found_by_its_qualified_name(registry: Registry)
     prompts = registry.find("prompt_sets", "echo/few")
     assert prompts is not None and list(prompts.load(1, 0)) == ["a"]
     assert registry.find("rubrics", "echo/short") == Rubric("short")
-    assert registry.find("pair_rules", "echo/any") is sorted
+    rule: object = registry.find("pair_rules", "echo/any")
+    assert rule is sorted
     assert registry.offered("models") == {"echo/loud": NamedModel("loud-1")}
 
 

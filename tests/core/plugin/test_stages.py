@@ -213,8 +213,8 @@ def test_a_prompt_asked_twice_is_the_callers_error() -> None:
         (lambda prompts: ["text"], "yielded 'text', not a Candidate"),
         (lambda prompts: [None], "yielded None, not a Candidate"),
         (lambda prompts: [Demonstration(p.id, "x") for p in prompts], "not a Candidate"),
-        (lambda prompts: [Candidate(p.id, 0, None) for p in prompts], "the text is None, of type NoneType"),
-        (lambda prompts: [Candidate(p.id, 0, "x", "answered") for p in prompts], "must be a tutelage.Outcome"),
+        (lambda prompts: [Candidate(p.id, 0, None) for p in prompts], "the text is None, of type NoneType"),  # type: ignore[arg-type]
+        (lambda prompts: [Candidate(p.id, 0, "x", "answered") for p in prompts], "must be a tutelage.Outcome"),  # type: ignore[arg-type]
         (lambda prompts: None, "returned None; it must yield its results"),
         (lambda prompts: 3, "returned 3; it must yield its results"),
     ],

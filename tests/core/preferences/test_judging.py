@@ -253,7 +253,7 @@ def test_of_800_real_replies_nearly_all_are_read_and_none_is_read_wrongly() -> N
     assert sum(one.score is not None for one in parsed) >= 795
 
 
-def test_a_judge_may_be_asked_for_its_reason_first():
+def test_a_judge_may_be_asked_for_its_reason_first() -> None:
     item = JudgeItem("1", "Sort 3 1 2.", "1 2 3")
     question = render(ADDITIVE_REASON_FIRST_RUBRIC, item)
     assert question != render(ADDITIVE_RUBRIC, item)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import InputError
-from tutelage.preferences.pairing import RULES, Answer, Group, Pairing, PairOptions, Proposal, pair
+from tutelage.preferences.pairing import RULES, Group, Pairing, PairOptions, Proposal, ScoredAnswer, pair
 from tutelage.records import Candidate, Demonstration, Outcome, Prompt
 
 PROMPT = Prompt("sort pear fig")
@@ -174,7 +174,7 @@ def test_a_third_party_rule_cannot_make_an_invalid_pair() -> None:
         low, high = group.answers
         yield low, high
         yield low, low
-        yield Answer("x", ""), low
+        yield ScoredAnswer("x", ""), low
         yield high, low
         yield high, low
 

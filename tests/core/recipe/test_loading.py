@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 from attrs import evolve
@@ -18,17 +21,17 @@ from tutelage.recipe.loading import (
 DATA = numbers_recipe()["data"]
 
 
-def with_writing(**writing):
+def with_writing(**writing: Any) -> dict[str, Any]:
     return {**DATA, "prompts": {**DATA["prompts"], "self_instruct": writing}}
 
 
-def write(tmp_path, values):
+def write(tmp_path: Path, values: Any) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
 
 
-def test_what_holds_for_all_reaches_every_pipeline_and_its_own_override_wins():
+def test_what_holds_for_all_reaches_every_pipeline_and_its_own_override_wins() -> None:
     recipe = from_values(
         numbers_recipe(
             dpo={"beta": 0.3, "epochs": 2},
@@ -41,13 +44,13 @@ def test_what_holds_for_all_reaches_every_pipeline_and_its_own_override_wins():
     assert recipe.pipelines["teacher-reward"].dpo.beta == 0.3
 
 
-def test_a_resolved_recipe_reads_back_as_itself():
+def test_a_resolved_recipe_reads_back_as_itself() -> None:
     recipe = from_values(numbers_recipe(dpo={"beta": 0.3}))
     assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
     assert to_values(recipe)["pipelines"]["self-reward"]["dpo"]["beta"] == 0.3
 
 
-def test_several_losses_may_be_summed_and_one_is_written_as_it_always_was():
+def test_several_losses_may_be_summed_and_one_is_written_as_it_always_was() -> None:
     losses = {"sigmoid": 1, "sft": 0.2}
     recipe = from_values(numbers_recipe(dpo={"loss_type": losses}))
     assert recipe.pipelines["self-reward"].dpo.loss_type == losses
@@ -83,40 +86,40 @@ def test_several_losses_may_be_summed_and_one_is_written_as_it_always_was():
         ({"data": with_writing(shotz=3)}, "shotz.*did you mean 'shots'"),
     ],
 )
-def test_a_wrong_recipe_names_the_key_and_what_to_do(tmp_path, changes, message):
+def test_a_wrong_recipe_names_the_key_and_what_to_do(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = write(tmp_path, numbers_recipe(**changes))
     with pytest.raises(InputError, match=message) as raised:
         load_recipe(path)
     assert str(path) in str(raised.value)
 
 
-def test_every_problem_of_a_recipe_is_named_at_once(tmp_path):
+def test_every_problem_of_a_recipe_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         load_recipe(write(tmp_path, numbers_recipe(iterations=0, generation={"n": 1})))
     assert len(str(raised.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1\n", "a recipe is a YAML mapping")])
-def test_a_file_that_is_no_recipe_is_named(tmp_path, text, message):
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         load_recipe(path)
 
 
-def test_an_override_wins_over_the_file_and_may_make_a_section(tmp_path):
+def test_an_override_wins_over_the_file_and_may_make_a_section(tmp_path: Path) -> None:
     path = write(tmp_path, numbers_recipe())
     recipe = load_recipe(path, {"pipelines.self-reward.dpo.beta": 0.7, "generation.n": 6})
     assert recipe.generation.n == 6
     assert recipe.pipelines["self-reward"].dpo.beta == 0.7
 
 
-def test_an_override_below_a_value_is_refused(tmp_path):
+def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'iterations' is not a section"):
         load_recipe(write(tmp_path, numbers_recipe()), {"iterations.first": 1})
 
 
-def test_override_values_are_read_as_yaml():
+def test_override_values_are_read_as_yaml() -> None:
     assert parse_override("dpo.learning_rate=1e-4") == ("dpo.learning_rate", 1e-4)
     assert parse_override("name=1e4x") == ("name", "1e4x")
     assert parse_override("seeds=[1, 2]") == ("seeds", [1, 2])
@@ -124,7 +127,7 @@ def test_override_values_are_read_as_yaml():
         parse_override("seeds")
 
 
-def test_rebinding_a_role_keeps_settings_only_for_the_same_plugin():
+def test_rebinding_a_role_keeps_settings_only_for_the_same_plugin() -> None:
     before = {"plugin": "transformers", "model": "a", "settings": {"threads": 1}}
     assert rebind(before, "transformers:b") == {"plugin": "transformers", "model": "b", "settings": {"threads": 1}}
     assert rebind(before, "phi2:b", {"phi2": "transformers", "transformers": "transformers"}.__getitem__) == {
@@ -135,13 +138,13 @@ def test_rebinding_a_role_keeps_settings_only_for_the_same_plugin():
     assert rebind(before, "openai:gpt:4") == {"plugin": "openai", "model": "gpt:4", "settings": {}}
 
 
-def test_an_unknown_recipe_name_gets_the_nearest_one():
+def test_an_unknown_recipe_name_gets_the_nearest_one() -> None:
     assert find_recipe("embedded") == built_in()["embedded"]
     with pytest.raises(InputError, match="did you mean 'embedded'"):
         find_recipe("embeded")
 
 
-def test_a_recipe_may_extend_another_and_change_some_of_it(tmp_path):
+def test_a_recipe_may_extend_another_and_change_some_of_it(tmp_path: Path) -> None:
     write(tmp_path, numbers_recipe(dpo={"beta": 0.3, "epochs": 2}))
     mine = tmp_path / "mine.yaml"
     mine.write_text(f"extends: {tmp_path / 'recipe.yaml'}\nseeds: [7, 8]\ndpo: {{beta: 0.4}}\n")
@@ -151,14 +154,14 @@ def test_a_recipe_may_extend_another_and_change_some_of_it(tmp_path):
     assert recipe.pipelines["self-reward"].dpo.beta == 0.4
 
 
-def test_recipes_that_extend_each_other_are_refused(tmp_path):
+def test_recipes_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(f"extends: {mine}\n")
     with pytest.raises(InputError, match="goes in a circle"):
         load_recipe(mine)
 
 
-def test_the_recipe_of_unseen_seeds_differs_from_the_embedded_one_in_its_seeds_alone():
+def test_the_recipe_of_unseen_seeds_differs_from_the_embedded_one_in_its_seeds_alone() -> None:
     embedded, seeds = load_recipe(find_recipe("embedded")), load_recipe(find_recipe("embedded-seeds"))
     assert evolve(seeds, name=embedded.name, seeds=embedded.seeds) == embedded
     assert not set(seeds.seeds) & {0, 1, 2, 3, 4}

@@ -1,8 +1,11 @@
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
 import pytest
 
 from tutelage.records import Candidate, Outcome
 from tutelage.runs.durable import Unit, derive_seed, in_chunks, one_by_one
-from tutelage.runs.store import Store
+from tutelage.runs.store import Journal, Store
 
 UNITS = [Unit(f"p{number}", (f"p{number}/0", f"p{number}/1")) for number in range(5)]
 
@@ -10,10 +13,13 @@ UNITS = [Unit(f"p{number}", (f"p{number}/0", f"p{number}/1")) for number in rang
 class Worker:
     """A stage that can be told to die after so many results."""
 
-    def __init__(self, dies_after=None, fails=(), outcome=Outcome.FAILED):
-        self.asked, self.left, self.fails, self.outcome = [], dies_after, fails, outcome
+    def __init__(
+        self, dies_after: int | None = None, fails: Collection[str] = (), outcome: Outcome = Outcome.FAILED
+    ) -> None:
+        self.asked: list[tuple[tuple[str, ...], int]] = []
+        self.left, self.fails, self.outcome = dies_after, fails, outcome
 
-    def __call__(self, items, chunk):
+    def __call__(self, items: Iterable[str], chunk: int) -> Iterator[Candidate]:
         self.asked.append((tuple(items), chunk))
         for item in items:
             for index in range(2):
@@ -25,11 +31,11 @@ class Worker:
 
 
 @pytest.fixture
-def journal(tmp_path):
+def journal(tmp_path: Path) -> Journal[Candidate]:
     return Store(tmp_path).journal("candidates.jsonl", Candidate)
 
 
-def test_an_unfinished_chunk_is_done_again_whole_and_a_finished_one_is_not(journal):
+def test_an_unfinished_chunk_is_done_again_whole_and_a_finished_one_is_not(journal: Journal[Candidate]) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(in_chunks(UNITS, 2, Worker(dies_after=7), journal))
     again = Worker()
@@ -38,7 +44,7 @@ def test_an_unfinished_chunk_is_done_again_whole_and_a_finished_one_is_not(journ
     assert results == list(in_chunks(UNITS, 2, Worker(), Store(journal.path.parent).journal("other", Candidate)))
 
 
-def test_an_answer_that_came_before_a_kill_is_not_asked_for_again(journal):
+def test_an_answer_that_came_before_a_kill_is_not_asked_for_again(journal: Journal[Candidate]) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(one_by_one(UNITS, Worker(dies_after=7), journal))
     again = Worker()
@@ -47,7 +53,7 @@ def test_an_answer_that_came_before_a_kill_is_not_asked_for_again(journal):
     assert sorted(result.id for result in results) == [id for unit in UNITS for id in unit.results]
 
 
-def test_a_refused_item_is_asked_again_by_request_alone(journal):
+def test_a_refused_item_is_asked_again_by_request_alone(journal: Journal[Candidate]) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(one_by_one(UNITS, Worker(dies_after=8, fails=("p1",), outcome=Outcome.REFUSED), journal))
     resumed = Worker(dies_after=0)
@@ -61,14 +67,15 @@ def test_a_refused_item_is_asked_again_by_request_alone(journal):
     assert {result.outcome for result in one_by_one(UNITS, Worker(), journal)} == {Outcome.ANSWERED}
 
 
-def test_a_failed_item_is_tried_again_by_the_next_process(journal):
+def test_a_failed_item_is_tried_again_by_the_next_process(journal: Journal[Candidate]) -> None:
     list(one_by_one(UNITS, Worker(fails=["p1"]), journal))
     again = Worker()
     results = list(one_by_one(UNITS, again, journal))
     assert again.asked == [(("p1",), 0)]
+    assert sorted(result.id for result in results) == [id for unit in UNITS for id in unit.results]
     assert all(result.outcome is Outcome.ANSWERED for result in results)
 
 
-def test_seeds_differ_by_step_and_chunk_and_are_the_same_tomorrow():
+def test_seeds_differ_by_step_and_chunk_and_are_the_same_tomorrow() -> None:
     assert derive_seed(0, "M1/samples", 0) == 1116202229
     assert len({derive_seed(0, step, chunk) for step in "ab" for chunk in range(100)}) == 200

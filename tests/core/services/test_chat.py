@@ -68,7 +68,8 @@ def test_a_verdict_before_the_cut_counts(verdict: Ask) -> None:
 
 def test_a_reply_that_its_one_token_cut_short_is_a_verdict_and_keeps_what_it_was_weighted_by(verdict: Ask) -> None:
     found = verdict(Reply("M", Outcome.CUT, extra={VERDICT: [["M", math.log(0.75)], ["m", math.log(0.25)]]}))
-    assert (found.outcome, found.preference) == (Outcome.ANSWERED, pytest.approx(0.25))
+    assert found.outcome is Outcome.ANSWERED
+    assert found.preference == pytest.approx(0.25)
     assert json.loads(found.raw) == {"text": "M", "alternatives": [["M", math.log(0.75)], ["m", math.log(0.25)]]}
 
 

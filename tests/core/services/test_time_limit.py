@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from tutelage.services.time_limit import TimeUp, within
 
 
-def attempt_threads() -> int:
-    return sum(thread.name == "tutelage-attempt" for thread in threading.enumerate())
+def attempt_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "tutelage-attempt"]
 
 
 def test_what_the_work_returns_and_raises_comes_back() -> None:
@@ -27,16 +26,15 @@ def test_late_work_continues_in_its_thread_and_the_caller_does_not_wait() -> Non
     may_end, ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        may_end.wait(10)
+        may_end.wait(60)
         ended.set()
 
-    started = time.monotonic()
     with pytest.raises(TimeUp):
         within(0.05, work)
-    assert time.monotonic() - started < 2
+    assert not ended.is_set()
     assert within(5, lambda: "another thread") == "another thread"
     may_end.set()
-    assert ended.wait(5)
+    assert ended.wait(60)
 
 
 def test_threads_are_used_again_and_end_when_there_is_no_more_work() -> None:
@@ -44,7 +42,6 @@ def test_threads_are_used_again_and_end_when_there_is_no_more_work() -> None:
         numbers = list(callers.map(lambda number: within(5, lambda: (number, threading.get_ident())), range(400)))
     assert [number for number, _ in numbers] == list(range(400))
     assert len({thread for _, thread in numbers}) <= 16
-    deadline = time.monotonic() + 5
-    while attempt_threads() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert attempt_threads() == 0
+    for thread in attempt_threads():
+        thread.join(60)
+    assert attempt_threads() == []

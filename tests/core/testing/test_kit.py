@@ -45,7 +45,7 @@ class Sound:
         return self.info
 
     @hookimpl
-    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
         for prompt in prompts:
             for index in range(n):
                 yield self.answer(Candidate(prompt.id, index, prompt.text.upper()))
@@ -89,6 +89,7 @@ def test_a_correct_plugin_passes_every_check_and_the_report_lists_them() -> None
 
 def test_every_hook_has_at_least_one_check() -> None:
     assert set(PROMISES) == set(HOOKS)
+    assert all(PROMISES.values())
     assert all(promise.__doc__ for promises in PROMISES.values() for promise in promises)
 
 
@@ -104,7 +105,7 @@ class Mute(Sound):
 
 class Unwritable(Sound):
     def answer(self, candidate: Candidate) -> Candidate:
-        return evolve(candidate, tokens=b"8")
+        return evolve(candidate, tokens=b"8")  # type: ignore[arg-type]
 
 
 class Greedy(Sound):
@@ -113,13 +114,13 @@ class Greedy(Sound):
     info = evolve(Sound.info, item_by_item=True)
 
     @hookimpl
-    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
         yield from [Candidate(prompt.id, index, "x") for prompt in prompts for index in range(n)]
 
 
 class Stubborn(Sound):
     @hookimpl
-    def generate_candidates(self, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
         for prompt in prompts:
             for index in range(n):
                 try:
@@ -147,7 +148,7 @@ class Untidy(Sound):
 
 class Silent(Sound):
     @hookimpl
-    def train_step(self, model: Model, output: Path) -> Model:
+    def train_step(self, model: Model, output: Path, context: Context) -> Model:
         (output / "weights").write_text("0.1")
         return evolve(model, name=str(output))
 
@@ -190,7 +191,8 @@ def test_a_violation_is_reported_for_its_own_hook_only(plugin: object, hook: str
 
 
 def offering(kind: str, items: Any) -> PluginInfo:
-    return evolve(Sound.info, **{kind: {"some": NamedSet(items)}})
+    changes: dict[str, Any] = {kind: {"some": NamedSet(items)}}
+    return evolve(Sound.info, **changes)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ def test_a_plugin_that_is_not_installed_is_reported_not_raised() -> None:
 def test_what_is_skipped_is_not_called() -> None:
     report = check_plugin(Clinging(), skip=("release", "train_step"))
     report.raise_for_problems()
-    assert not {"release", "train_step"} & {check.hook for check in report.checks}
+    assert {check.hook for check in report.checks} == {"describe", "generate_candidates", "judge"}
 
 
 def test_the_model_and_the_prompts_of_the_author_are_used() -> None:

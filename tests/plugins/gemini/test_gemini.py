@@ -50,7 +50,7 @@ def test_every_request_body_is_valid_in_the_protocol() -> None:
     import google.generativeai as genai
 
     for block in ("none", "only_high", "medium_and_above", "low_and_above"):
-        body = request_body(GeminiSettings(block=block), "m", Question("Why?", Sampling(), log_probabilities=True))  # type: ignore[arg-type]
+        body = request_body(GeminiSettings(block=block), "m", Question("Why?", Sampling(), log_probabilities=True))
         assert genai.protos.GenerateContentRequest(body).safety_settings[0].threshold.name == f"BLOCK_{block.upper()}"
 
 

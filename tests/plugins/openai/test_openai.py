@@ -25,8 +25,8 @@ LOCAL = "http://127.0.0.1:8000/v1"
 
 def demonstrate(server: Any) -> list[Any]:
     settings = OpenAiSettings(base_url=f"{server.url}/v1", limits=Limits(attempts=1))
-    arguments = {"model": Model("openai", "gpt-test"), "prompts": iter([Prompt("Why?")]), "sampling": Sampling()}
-    return list(plugin.demonstrate(**arguments, context=Context(settings=settings)))
+    model, prompts = Model("openai", "gpt-test"), iter([Prompt("Why?")])
+    return list(plugin.demonstrate(model, prompts, Sampling(), Context(settings=settings)))
 
 
 def test_a_request_says_model_question_length_and_sampling() -> None:

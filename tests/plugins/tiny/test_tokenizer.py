@@ -73,5 +73,6 @@ def test_pretraining_makes_the_same_weights_from_the_same_seed(tmp_path: Path) -
     for name in ("once", "again"):
         pretrain(tmp_path / name, small)
     once, again = (load_file(tmp_path / name / "model.safetensors") for name in ("once", "again"))
+    assert once
     assert once.keys() == again.keys()
     assert all(once[key].equal(again[key]) for key in once)

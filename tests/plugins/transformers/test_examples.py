@@ -13,7 +13,7 @@ from tutelage_transformers.training.examples import dpo_rows, sft_rows
 GOOD = '{"prompt": [{"role": "user", "content": "cat"}], "completion": [{"role": "assistant", "content": "dog"}]}'
 
 
-def stock_rows(trainer: type[Any], config: Any, loaded: LoadedModel, file: Path) -> list[dict[str, Any]]:
+def stock_rows(trainer: Any, config: Any, loaded: LoadedModel, file: Path) -> list[dict[str, Any]]:
     """What TRL itself makes of the file: its own template call, tokenisation and masks."""
     from datasets import load_dataset
 

@@ -35,7 +35,7 @@ def test_the_varlen_kernel_computes_attention_sequence_by_sequence(size: int, sh
     tokens = len(plan["tokens"])
     exact = [torch.randn(1, heads, tokens, size, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
     rounded = [states.detach().bfloat16().requires_grad_() for states in exact]
-    results = [packed.attend(None, *states, None, packing=plan)[0] for states in (exact, rounded)]
+    results = [packed.attend(None, q, k, v, None, packing=plan)[0] for q, k, v in (exact, rounded)]
     assert results[1].dtype == torch.bfloat16
     direction = torch.randn_like(results[0])
     for result in results:

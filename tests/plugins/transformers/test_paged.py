@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Generator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from tutelage.errors import InputError
 from tutelage.records import Model, Sampling
+from tutelage_transformers.generation import memory
 from tutelage_transformers.generation.engine import Completion, generate
 from tutelage_transformers.generation.paged import attention, decoder, engine
 from tutelage_transformers.generation.paged.blocks import BlockPool
@@ -99,7 +101,8 @@ def test_a_sequence_that_finds_too_few_free_blocks_takes_none() -> None:
 
 
 def test_no_two_running_sequences_write_into_one_block() -> None:
-    choice, pool, running = random.Random(0), BlockPool(blocks=200, block_size=4), []
+    choice, pool = random.Random(0), BlockPool(blocks=200, block_size=4)
+    running: list[tuple[Any, int]] = []
     for _ in range(500):
         if running and choice.random() < 0.5:
             pool.release(running.pop(choice.randrange(len(running)))[0])
@@ -117,7 +120,7 @@ def test_few_blocks_give_the_same_completions(
 ) -> None:
     prompts = prompts_of(loaded, 10)
     padded = complete(loaded, prompts, 3, "padded")
-    few = blocks * attention.BLOCK_SIZE * engine.bytes_per_token(loaded.model)
+    few = blocks * attention.BLOCK_SIZE * memory.bytes_per_token(loaded.model)
     monkeypatch.setattr(engine, "bytes_for_blocks", lambda model: few)
     assert complete(loaded, prompts, 3, "paged") == padded
 
@@ -174,6 +177,7 @@ def test_a_caller_that_stops_early_leaves_the_decoder_ready(loaded: LoadedModel)
     padded = complete(loaded, prompts, 3, "padded")
     begun = generate(loaded, prompts, 3, SAMPLED, 8, "paged")
     next(begun)
+    assert isinstance(begun, Generator)
     begun.close()
     assert complete(loaded, prompts, 3, "paged", 8) == padded
 

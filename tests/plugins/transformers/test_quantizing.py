@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage_transformers.devices import selection
 from tutelage_transformers.models import quantizing
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.settings import TransformersSettings
@@ -37,7 +39,7 @@ def test_an_impossible_4_bit_base_is_refused_before_anything_is_read(
 def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(quantizing.selection, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(selection, "device_of", lambda _: torch.device("cuda"))
     monkeypatch.setattr(quantizing, "find_spec", lambda _: None)
     with pytest.raises(
         PluginError, match=r"bitsandbytes is not installed; run: pip install 'tutelage\[transformers-4bit\]'"
@@ -77,10 +79,10 @@ def test_an_adapter_is_merged_into_the_weights_that_it_is_moved_to(base: Path, o
         assert torch.allclose(layers[name].weight, weights[name] + delta, atol=1e-6)
 
 
-def adapted_layers(model: object) -> dict[str, object]:
+def adapted_layers(model: Any) -> dict[str, Any]:
     from peft.tuners.lora import LoraLayer
 
-    named = model.get_base_model().named_modules()  # type: ignore[attr-defined]
+    named = model.get_base_model().named_modules()
     return {name: module for name, module in named if isinstance(module, LoraLayer)}
 
 

@@ -1,0 +1,52 @@
+"""One object opens a run, and all of its readers use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tutelage.errors import InputError
+from tutelage.execution.runner import run
+from tutelage.planning.checks import checked_plan
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Recipe
+from tutelage.runs.run import Run, RunModels
+
+
+@pytest.fixture
+def finished(tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]) -> Path:
+    recipe = make_recipe(pipelines={"self-reward": None}, controls={}, iterations=1)
+    run(recipe, tmp_path / "run", numbers_registry)
+    return tmp_path / "run"
+
+
+def test_an_opened_run_has_the_plan_that_made_it(finished: Path, numbers_registry: Registry) -> None:
+    opened = Run.open(finished)
+    assert opened.plan == checked_plan(opened.recipe, numbers_registry)
+    assert opened.summary.is_file()
+    assert opened.models().trained() == ["M0", "M1", "M2/self-reward"]
+    assert opened.models().last() == "M2/self-reward"
+
+
+def test_a_trained_model_is_its_checkpoint_and_the_base_model_is_as_it_is_bound(
+    finished: Path, numbers_registry: Registry
+) -> None:
+    models = RunModels.open(finished)
+    trained = models.model("M2/self-reward", numbers_registry)
+    assert Path(trained.name) == finished / "seed-0/self-reward/M2/checkpoint"
+    assert (trained.id, models.model("M0", numbers_registry).id) == ("M2/self-reward", "M0")
+    assert not Path(models.model("M0", numbers_registry).name).is_absolute()
+
+
+def test_what_a_run_does_not_have_is_named_with_what_it_has(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no seed 7; this run has 0"):
+        RunModels.open(finished, 7)
+    with pytest.raises(InputError, match="did you mean 'M2/self-reward'"):
+        RunModels.open(finished).planned("M2/self-rewards")
+    (finished / "seed-0/self-reward/M2/checkpoint").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is not trained yet; the models so far are M0, M1"):
+        RunModels.open(finished).planned("M2/self-reward")
+    with pytest.raises(InputError, match="no run is there"):
+        Run.open(tmp_path / "nothing")
