@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -167,3 +168,13 @@ def test_no_two_public_classes_have_the_same_name() -> None:
                 places[name].append(str(file.relative_to(ROOT)))
     assert "Registry" in places
     assert {name: sorted(files) for name, files in places.items() if len(files) > 1} == {}
+
+
+def test_the_architecture_page_names_every_room_and_its_modules() -> None:
+    """It keeps away a page that describes yesterday's rooms."""
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.M)
+    rooms = {path.parent.name: path.parent for path in CORE.glob("*/__init__.py")}
+    assert {room for room, _ in rows} == rooms.keys()
+    for room, modules in rows:
+        named = set(re.findall(r"`(\w+)`", modules))
+        assert not named or named == {path.stem for path in rooms[room].glob("*.py")} - {"__init__"}, room

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tutelage.evaluation.intervals import Metric
     from tutelage.execution.reporter import Reporter
     from tutelage.execution.runner import run
+    from tutelage.files.jsonl import write_rows
+    from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
     from tutelage.planning.checks import checked_plan
     from tutelage.planning.roles import find_rubric
@@ -102,6 +104,8 @@ _MODULES = {
     "evaluation.intervals": "Metric",
     "execution.reporter": "Reporter",
     "execution.runner": "run",
+    "files.jsonl": "write_rows",
+    "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
     "planning.checks": "checked_plan",
     "planning.roles": "find_rubric",
@@ -222,6 +226,7 @@ __all__ = [
     "pair",
     "parse_preference",
     "parse_score",
+    "preference_row",
     "read_summary",
     "release",
     "render",
@@ -230,8 +235,10 @@ __all__ = [
     "retry_after",
     "run",
     "run_status",
+    "supervised_row",
     "train_step",
     "verdict_from_reply",
+    "write_rows",
 ]
 
 

@@ -206,13 +206,21 @@ class Registry:
         return offered[offer]
 
     @overload
+    def get(self, kind: Literal["models"], name: str) -> NamedModel: ...
+    @overload
+    def get(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str]: ...
+    @overload
+    def get(self, kind: Literal["example_sets"], name: str) -> NamedSet[Example]: ...
+    @overload
+    def get(self, kind: Literal["rated_sets"], name: str) -> NamedSet[RatedExample]: ...
+    @overload
     def get(self, kind: Literal["rubrics"], name: str) -> Rubric: ...
     @overload
     def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
 
-    def get(self, kind: Literal["rubrics", "pair_rules"], name: str) -> Any:
+    def get(self, kind: Offered, name: str) -> Any:
         """As ``find``, for what must be there. Raises ``InputError`` that names the nearest if nothing is found."""
-        found = self.find(kind, name)
+        found: Any = self.find(kind, name)
         if found is None:
             raise InputError(f"no {_kind_words(kind)} {name!r}{nearest(name, self.offered(kind))}")
         return found

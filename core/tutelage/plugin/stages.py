@@ -38,7 +38,12 @@ _END = object()
 
 
 def generate_candidates(
-    registry: Registry, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
+    registry: Registry,
+    model: Model,
+    prompts: Iterable[Prompt],
+    n: int,
+    sampling: Sampling,
+    context: Context | None = None,
 ) -> Iterator[Candidate]:
     """Let a model answer each prompt ``n`` times; one candidate for each prompt and index, in any order."""
     bound = _bind(registry, model, "generate_candidates", context)
@@ -53,7 +58,7 @@ def judge(
     rubric: Rubric,
     samples: int,
     sampling: Sampling,
-    context: Context,
+    context: Context | None = None,
 ) -> Iterator[Judgement]:
     """Let a judge score each item ``samples`` times on the rubric's scale; one judgement a sample, in any order."""
     bound = _bind(registry, model, "judge", context)
@@ -63,7 +68,7 @@ def judge(
 
 
 def demonstrate(
-    registry: Registry, model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
+    registry: Registry, model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context | None = None
 ) -> Iterator[Demonstration]:
     """Let a teacher answer each prompt once, in any order."""
     bound = _bind(registry, model, "demonstrate", context)
@@ -77,7 +82,7 @@ def evaluate(
     comparisons: Iterable[Comparison],
     rubric: Rubric,
     sampling: Sampling,
-    context: Context,
+    context: Context | None = None,
 ) -> Iterator[Verdict]:
     """Let an evaluator say how probable it is that the first answer is the better one; one verdict a comparison."""
     bound = _bind(registry, model, "evaluate", context)
@@ -93,7 +98,7 @@ def train_step(
     objective: Objective,
     examples: Path,
     output: Path,
-    context: Context,
+    context: Context | None = None,
 ) -> Model:
     """Train a model on a file of examples; the checkpoint is in the folder ``output``, which must be empty before.
 
@@ -135,10 +140,10 @@ class _Bound:
     context: Context
 
 
-def _bind(registry: Registry, model: Model, hook: str, context: Context) -> _Bound:
+def _bind(registry: Registry, model: Model, hook: str, context: Context | None) -> _Bound:
     caller = registry.caller(model.plugin, hook)
     where = f"settings of {model.id or 'the model'} for {registry.label(model.plugin)}"
-    bound = evolve(context, settings=registry.settings(model.plugin, model.settings, where))
+    bound = evolve(context or Context(), settings=registry.settings(model.plugin, model.settings, where))
 
     def call(**arguments: Any) -> Any:
         return caller(model=model, context=bound, **arguments)
