@@ -22,7 +22,7 @@ class Sets:
     """Functions that find a plugin's set by its qualified name, ``PLUGIN/NAME``.
 
     Each returns None if the name does not name a plugin, and raises ``InputError`` if the plugin exists and does not
-    offer the set. They are the registry's ``find_prompt_set``, ``find_example_set`` and ``find_rated_set``.
+    offer the set. They call ``Registry.find`` with the kind of the set.
     """
 
     prompts: Callable[[str], NamedSet[str] | None]

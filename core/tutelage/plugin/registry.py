@@ -223,7 +223,7 @@ class Registry:
     def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
 
     def get(self, kind: Offered, name: str) -> Any:
-        """As ``find``, for what must be there. Raises ``InputError`` that names the nearest if nothing is found."""
+        """Return what ``find`` returns. Raises ``InputError`` that names the nearest known name if nothing is found."""
         found: Any = self.find(kind, name)
         if found is None:
             raise InputError(f"no {_kind_words(kind)} {name!r}{nearest(name, self.offered(kind))}")
