@@ -104,7 +104,9 @@ def _check_preferences(recipe: Recipe, registry: Registry, seed: int) -> None:
     if (source := recipe.data.preferences) is None:
         return
     if source.count is None:
-        raise InputError(f"count: missing; set the number of pairs ({source.source} has {len(dropped)} different ones)")
+        raise InputError(
+            f"count is missing; set the number of pairs ({source.source} has {len(dropped)} different ones)"
+        )
     if all(dropped):
         raise InputError(f"{source.source}: every pair contains an evaluation prompt; see data.decontaminate")
 
