@@ -111,6 +111,8 @@ class Prompts(Source):
 class Preferences(Source):
     """The source of the user's preference pairs."""
 
+    count: int | None = None
+    """Number of pairs to use. It is required."""
     join: tuple[str, ...] = ()
     """Pipelines that train on these pairs in addition to the pairs of each round. The pipeline `own-preferences` trains
     on these pairs alone."""

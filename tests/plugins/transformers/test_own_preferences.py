@@ -51,7 +51,10 @@ def test_a_pair_longer_than_the_context_is_named_before_anything_runs(
     for command in ("plan", "run"):
         result = CliRunner().invoke(cli, [command, "own-preferences", *settings])
         assert result.exit_code == 2
-        assert "error: data.preferences (pairs.jsonl): 1 too long to train on: the longest has 2,014 tokens" in result.stderr
+        assert (
+            "error: data.preferences (pairs.jsonl): 1 too long to train on: the longest has 2,014 tokens"
+            in result.stderr
+        )
         assert not (tmp_path / "runs").exists()
 
 
