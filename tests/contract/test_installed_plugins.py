@@ -42,8 +42,8 @@ def test_an_installed_plugin_keeps_the_contract(name: str, base: Path) -> None:
 
 def test_every_plugin_that_ships_can_be_used() -> None:
     shipped = {status.name for status in REGISTRY.statuses() if status.distribution == "tutelage"}
-    assert shipped == {"gemini", "openai", "phi2", "tiny"}
-    assert {"phi2", "tiny"} <= set(LOCAL)
+    assert shipped == {"gemini", "openai", "tiny", "transformers"}
+    assert {"tiny", "transformers"} <= set(LOCAL)
     broken = [str(status) for status in REGISTRY.statuses() if status.distribution == "tutelage" and status.error]
     assert broken == []
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
+from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError
 from tutelage.plugin_info import NamedSet
+from tutelage.records import Preference
 
 NOTHING = Sets(lambda name: None, lambda name: None, lambda name: None)
 
@@ -71,3 +72,34 @@ def test_seed_prompts_are_all_there_are_or_as_many_as_are_wanted(tmp_path: Path)
     path = file_of(tmp_path, [{"prompt": f"task {n % 5}"} for n in range(20)])
     assert len(load_seed_prompts(NOTHING, path, 100, seed=0)) == 5
     assert len(load_seed_prompts(NOTHING, path, 3, seed=0)) == 3
+
+
+def pair(number: int) -> dict[str, Any]:
+    return {
+        "prompt": [{"role": "user", "content": f"task {number}"}],
+        "chosen": [{"role": "assistant", "content": "good"}],
+        "rejected": [{"role": "assistant", "content": "bad"}],
+    }
+
+
+def test_a_file_of_preferences_is_drawn_by_seed_and_never_gives_a_pair_twice(tmp_path: Path) -> None:
+    path = file_of(tmp_path, [*(pair(n) for n in range(20)), pair(3)])
+    first = load_preferences(NOTHING, path, 20, seed=1)
+    assert sorted(one.prompt for one in first) == sorted(f"task {n}" for n in range(20))
+    assert first == load_preferences(NOTHING, path, 20, seed=1) != load_preferences(NOTHING, path, 20, seed=2)
+    with pytest.raises(InputError, match="21 different rows are needed, but there are only 20; lower the count"):
+        load_preferences(NOTHING, path, 21, seed=1)
+
+
+def test_a_pair_that_teaches_nothing_is_named_by_its_line(tmp_path: Path) -> None:
+    path = file_of(tmp_path, [pair(1), {**pair(2), "rejected": pair(2)["chosen"]}])
+    with pytest.raises(InputError, match="line 2: chosen and rejected are the same text"):
+        load_preferences(NOTHING, path, None, seed=0)
+
+
+def test_a_pair_of_a_plugin_that_teaches_nothing_is_named_by_its_number() -> None:
+    pairs = [Preference("a", "task", "good", "bad", "a/0", "a/1"), Preference("b", "task", "good", " ", "b/0", "b/1")]
+    offered = NamedSet(lambda count, seed: pairs[:count])
+    sets = Sets(lambda name: None, lambda name: None, lambda name: None, lambda name: offered)
+    with pytest.raises(InputError, match="a/b, pair 2: `rejected` is empty"):
+        load_preferences(sets, "a/b", 2, seed=0)
