@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 import cattrs
+from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
 from tutelage.errors import InputError
@@ -19,8 +21,21 @@ T = TypeVar("T")
 
 @cache
 def converter() -> cattrs.Converter:
-    """Return the converter between records and plain JSON values. It refuses unknown keys."""
-    return make_converter(forbid_extra_keys=True)
+    """Return the converter between records and plain JSON values. It refuses unknown keys.
+
+    ``messages`` is only written for a conversation, so a prompt of one message has the same row as in older versions.
+    """
+    made = make_converter(forbid_extra_keys=True)
+
+    def without_empty_messages(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
+        return make_dict_unstructure_fn(cls, made, messages=override(omit_if_default=True))
+
+    made.register_unstructure_hook_factory(_has_messages, without_empty_messages)
+    return made
+
+
+def _has_messages(cls: Any) -> bool:
+    return attrs.has(cls) and any(field.name == "messages" and field.default == () for field in attrs.fields(cls))
 
 
 def dump(row: Any) -> str:
