@@ -68,6 +68,15 @@ class Model:
 
 
 @frozen
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """``system``, ``user`` or ``assistant``."""
+    content: str
+
+
+@frozen
 class Prompt:
     """An instruction."""
 
