@@ -100,15 +100,6 @@ def _turns(text: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 @frozen
-class Message:
-    """One turn of a conversation."""
-
-    role: str
-    """``system``, ``user`` or ``assistant``."""
-    content: str
-
-
-@frozen
 class Prompt:
     """An instruction, or a conversation that ends with one."""
 
