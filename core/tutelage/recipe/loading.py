@@ -11,7 +11,7 @@ import yaml
 from tutelage.errors import InputError, nearest
 from tutelage.files.jsonl import converter
 from tutelage.files.settings import structure
-from tutelage.files.yaml_text import read_yaml
+from tutelage.files.yaml_text import NotYaml, read_yaml
 from tutelage.recipe.problems import recipe_problems
 from tutelage.recipe.schema import Recipe
 
@@ -46,13 +46,13 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in extending:
         raise InputError(f"{path}: extends: goes in a circle ({' -> '.join(map(str, [*extending, path]))})")
     try:
-        values = read_yaml(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: the recipe cannot be read ({error}); `tutelage recipes` lists the built-in ones"
         ) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except NotYaml as error:
+        raise InputError(f"{path}, {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a YAML mapping, this is {type(values).__name__}")
     base = values.pop("extends", None)
@@ -90,7 +90,7 @@ def find_recipe(name: str) -> Path:
 
 def summary_line(path: Path) -> str:
     """The first comment line of a recipe file: what it is for."""
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    first = path.read_text(encoding="utf-8-sig").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -101,8 +101,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text}: expected KEY=VALUE, such as dpo.learning_rate=1e-4")
     try:
         return key.strip(), read_yaml(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is not YAML") from error
+    except NotYaml as error:
+        raise InputError(f"--set {text}: the value is not YAML ({error})") from error
 
 
 def rebind(before: Mapping[str, Any] | None, spec: str, name_of: Callable[[str], str] = str) -> dict[str, Any]:

@@ -191,8 +191,13 @@ def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path: Path
         ("a.csv", "prompt,answer\na,é\n".encode("latin-1"), "not UTF-8"),
         ("a.parquet", "no parquet", "not a Parquet file, or damaged"),
         ("a.jsonl.gz", b"\x1f\x8b\x08broken", "the file is damaged"),
-        ("a.json", "{}", "expected a list of objects, found a dict"),
-        ("a.json", "[1]", "item 1: expected an object, found a int"),
+        ("a.json", "{}", "line 1: no column prompt; the row has no columns"),
+        (
+            "a.json",
+            '{"rows":\n[]}',
+            "line 1: not JSON .*; the file must be a list of JSON objects, or have one JSON object per line",
+        ),
+        ("a.json", "[1]", "row 1: expected one JSON object, found a int"),
         ("a.txt", "a", "unknown file extension"),
     ],
 )
