@@ -23,8 +23,13 @@ MARKED = ("<|endoftext|>", "<|unk|>", "<|user|>", "<|assistant|>", "<|pad|>")
 UNMARKED = ("<|endoftext|>", "<|unk|>")
 
 
-def write_base(folder: Path, special: Iterable[str] = MARKED, seed: int = 0, rows: int = 64) -> Path:
-    """Write a tiny Phi and its tokenizer into ``folder``. As a base model, it has no chat template and no pad token."""
+def write_base(
+    folder: Path, special: Iterable[str] = MARKED, seed: int = 0, rows: int = 64, template: str | None = None
+) -> Path:
+    """Write a tiny Phi and its tokenizer into ``folder``.
+
+    As a base model, it has no pad token and, without ``template``, no chat template.
+    """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
@@ -35,9 +40,11 @@ def write_base(folder: Path, special: Iterable[str] = MARKED, seed: int = 0, row
     vocabulary = {word: number for number, word in enumerate([*special, *WORDS.split(), *more])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, eos_token=special[0], unk_token="<|unk|>", extra_special_tokens=special[2:]
-    ).save_pretrained(folder)
+    )
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     config = PhiConfig(
         vocab_size=rows,
@@ -68,7 +75,7 @@ def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_base(tmp_path: Path) -> Callable[..., Path]:
-    """Writes other base models: make_base(special=[...], rows=...)."""
+    """Writes other base models: make_base(special=[...], rows=..., template=...)."""
     return lambda **options: write_base(tmp_path / "made", **options)
 
 
