@@ -40,7 +40,7 @@ def seed_examples(
             yield "ift", supervised_row(example.prompt, example.answer), held
     if data.eft:
         rubric = registry.get("rubrics", recipe.judging.rubric)
-        rated = load_rated(sets, data.eft.source, data.eft.count, seed)
+        rated = load_rated(sets, data.eft.source, data.eft.count, seed, rubric)
         for rating, held in without_held(rated, lambda one: (one.prompt, one.answer), known):
             question = render(rubric, JudgeItem("", rating.prompt, rating.answer))
             yield "eft", supervised_row(question, reply(rating.score, rating.reason)), held
