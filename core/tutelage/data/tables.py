@@ -15,7 +15,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.files.jsonl import read_list, read_rows, rows_in
+from tutelage.files.jsonl import Skip, read_list, read_rows, rows_in
 
 HUB = "hub:"
 LONGEST = 1_000_000
@@ -31,11 +31,12 @@ class TableRow:
     values: Mapping[str, Any]
 
 
-def read_table(source: str, split: str = "train", separator: str = ",") -> Iterator[TableRow]:
+def read_table(source: str, split: str = "train", separator: str = ",", skip: Skip | None = None) -> Iterator[TableRow]:
     """Read the rows of a file, a ``datasets`` folder, or ``hub:OWNER/NAME[@REVISION]``.
 
     The file extension selects the format. ``split`` is used for the hub and for folders with several splits,
-    ``separator`` for CSV. Raises ``InputError`` with the location if something cannot be read.
+    ``separator`` for CSV, ``skip`` as in ``jsonl.read_rows`` for JSON lines. Raises ``InputError`` with the location if
+    something cannot be read.
     """
     if source.startswith(HUB):
         return _hub(source.removeprefix(HUB), split)
@@ -52,9 +53,9 @@ def read_table(source: str, split: str = "train", separator: str = ",") -> Itera
         return _parquet(path)
     if kind in (".jsonl", ".ndjson"):
         return (
-            _gzipped(path)
+            _gzipped(path, skip)
             if endings[-1] == ".gz"
-            else (TableRow(f"{path}, line {n}", row) for n, row in read_rows(path))
+            else (TableRow(f"{path}, line {n}", row) for n, row in read_rows(path, skip))
         )
     if kind == ".json":
         return (TableRow(place, row) for place, row in read_list(path))
@@ -120,10 +121,10 @@ def _record(header: list[str], cells: list[str], place: str) -> dict[str, str]:
     return dict(zip(header, cells, strict=True))
 
 
-def _gzipped(path: Path) -> Iterator[TableRow]:
+def _gzipped(path: Path, skip: Skip | None) -> Iterator[TableRow]:
     try:
         with gzip.open(path, "rb") as file:
-            for number, row in rows_in(path, file):
+            for number, row in rows_in(path, file, skip):
                 yield TableRow(f"{path}, line {number}", row)
     except (EOFError, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the file is damaged ({error}); download it again") from error
@@ -142,6 +143,8 @@ def _parquet(path: Path) -> Iterator[TableRow]:
             for row in batch.to_pylist():
                 number += 1
                 yield TableRow(f"{path}, row {number}", row)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, after row {number}: a text is not UTF-8 ({error.reason})") from error
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}, after row {number}: not a Parquet file, or damaged ({error})") from error
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 DEEPEST = 100
 """Maximum nesting of lists and objects, far below Python's recursion limit."""
+HALF_PAIR = "half of a surrogate pair, which is not a character"
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}:,]|[^\s"\[\]{}:,]+', re.DOTALL)
 """A string, a punctuation mark or another word: a number, ``true``, ``null``, ``NaN``."""
@@ -26,14 +27,16 @@ _SHORT = 300
 
 
 class NotJson(ValueError):
-    """A text is refused; the message is the reason."""
+    """A text is not JSON in UTF-8; the message is the reason."""
 
-    def __init__(self, reason: str, line: int = 1, is_syntax: bool = True) -> None:
+    def __init__(self, reason: str, line: int = 1) -> None:
         super().__init__(reason)
         self.line = line
         """Line of the text, from 1."""
-        self.is_syntax = is_syntax
-        """Whether it violates the syntax of JSON. If not, it is not UTF-8, or a value in it is refused."""
+
+
+class RefusedValue(NotJson):
+    """A value is refused. Text of the message after the first colon is specific to the value."""
 
 
 class _Refused(ValueError):
@@ -43,38 +46,38 @@ class _Refused(ValueError):
 def parse(data: bytes, nan: bool = False) -> Any:
     """Parse a JSON text in UTF-8, with a byte-order mark or without. ``nan`` accepts NaN.
 
-    Raises ``NotJson`` if it is neither, or if it holds half of a surrogate pair, a number that is not a finite float,
-    a key twice in one object, or more than ``DEEPEST`` lists and objects in each other.
+    Raises ``NotJson`` if it is neither, and its subclass ``RefusedValue`` if it holds half of a surrogate pair, a
+    number that is not a finite float, a key twice in one object, or more than ``DEEPEST`` lists and objects in each
+    other.
     """
     data = data.removeprefix(BOM_UTF8)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        reason = f"not UTF-8 (byte {error.start}); save the file as UTF-8"
-        raise NotJson(reason, line, is_syntax=False) from error
+        raise NotJson(f"not UTF-8 (byte {error.start}); save the file as UTF-8", line) from error
     if text.count("[") + text.count("{") > DEEPEST or _SURROGATE.search(text):
         _raise_fault(text, nan)
     try:
         return (_WITH_NAN if nan else _STRICT).decode(text)
     except json.JSONDecodeError as error:
-        raise NotJson(f"{error.msg} at column {error.colno}", error.lineno) from error
+        raise NotJson(f"not JSON ({error.msg} at column {error.colno})", error.lineno) from error
     except _Refused as error:
         _raise_fault(text, nan)
-        raise NotJson(str(error), is_syntax=False) from error
+        raise RefusedValue(str(error)) from error
 
 
 def _raise_fault(text: str, nan: bool) -> None:
-    """Raise ``NotJson`` with the position of the first value that is refused, if there is one."""
+    """Raise ``RefusedValue`` with the position of the first value that is refused, if there is one."""
     if (found := _fault(text, nan)) is not None:
-        position, reason = found
+        position, kind, value = found
         column = position - text.rfind("\n", 0, position)
         line = text.count("\n", 0, position) + 1
-        raise NotJson(f"{reason} (column {column})", line, is_syntax=False)
+        raise RefusedValue(f"{kind}: {value}column {column}", line)
 
 
-def _fault(text: str, nan: bool) -> tuple[int, str] | None:
-    """Position and reason of the first value that is refused, in a text that may violate the syntax elsewhere."""
+def _fault(text: str, nan: bool) -> tuple[int, str, str] | None:
+    """Position, reason and text of the first value that is refused, in a text that may violate the syntax elsewhere."""
     open_keys: list[set[str]] = []
     key = ""
     for token in _TOKEN.finditer(text):
@@ -82,19 +85,19 @@ def _fault(text: str, nan: bool) -> tuple[int, str] | None:
         if word in "[{":
             open_keys.append(set())
             if len(open_keys) > DEEPEST:
-                return token.start(), f"nested deeper than {DEEPEST} levels"
+                return token.start(), f"nested deeper than {DEEPEST} levels", ""
         elif word in "]}":
             del open_keys[-1:]
         elif word == ":" and open_keys:
             if key in open_keys[-1]:
-                return token.start(), f"the key {_shown(repr(key))} is given twice"
+                return token.start(), "a key is given twice", f"{_shown(repr(key))}, "
             open_keys[-1].add(key)
         elif word[0] == '"':
             if (half := _half_pair(word)) is not None:
-                return token.start() + half.start(), f"{half[0]} is half of a surrogate pair and not a character"
+                return token.start() + half.start(), HALF_PAIR, f"{half[0]}, "
             key = _decoded(word) if "\\" in word else word[1:-1]
-        elif reason := _number_problem(word, nan):
-            return token.start(), reason
+        elif problem := _number_problem(word, nan):
+            return token.start(), problem, f"{_shown(word)}, "
     return None
 
 
@@ -121,12 +124,12 @@ def _decoded(string: str) -> str:
 
 def _number_problem(word: str, nan: bool) -> str:
     if word in ("NaN", "Infinity", "-Infinity"):
-        return "" if nan and word == "NaN" else f"{word} is not a number of JSON; use null for no value"
+        return "" if nan and word == "NaN" else "not a number of JSON (use null for no value)"
     try:
         is_finite = math.isfinite(float(word))
     except ValueError:
         return ""
-    return "" if is_finite else f"the number {_shown(word)} is too large for a float"
+    return "" if is_finite else "a number too large for a float"
 
 
 def _shown(word: str) -> str:
@@ -148,7 +151,7 @@ def _finite(read: Callable[[str], Any], word: str) -> Any:
 
 
 def _constant(word: str) -> NoReturn:
-    raise _Refused(f"{word} is not a number of JSON")
+    raise _Refused(f"not a number of JSON: {word}")
 
 
 def _nan(word: str) -> float:

@@ -15,7 +15,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
 from tutelage.errors import InputError
-from tutelage.files.json_text import NotJson, parse
+from tutelage.files.json_text import NotJson, RefusedValue, parse
 from tutelage.files.whole import write_whole
 
 T = TypeVar("T")
@@ -45,38 +45,64 @@ def dump(row: Any) -> str:
     return json.dumps(converter().unstructure(row), ensure_ascii=False, allow_nan=False)
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+class RefusedLine(InputError):
+    """A line is JSON, but holds a value that UTF-8, floats or recursion do not."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        """File and line."""
+        self.reason = reason
+
+
+Skip = Callable[[RefusedLine], None]
+"""Called with a line that is skipped instead of raised."""
+
+
+def read_rows(path: Path, skip: Skip | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row) for the rows of a JSON-lines file. Line numbers start at 1; blank lines are skipped.
 
-    Raises ``InputError`` with file and line for a line that ``parse_line`` refuses, or if the file cannot be read.
+    Raises ``InputError`` with file and line for a line that ``parse_line`` refuses, or if the file cannot be read. With
+    ``skip``, a ``RefusedLine`` is given to it and is not raised.
     """
     try:
         with path.open("rb") as file:
-            yield from rows_in(path, file)
+            yield from rows_in(path, file, skip)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def rows_in(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows_in(path: Path, lines: Iterable[bytes], skip: Skip | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row) as ``read_rows`` does; ``path`` is for error messages."""
     for number, line in enumerate(lines, 1):
-        if line.removeprefix(BOM_UTF8).strip():
-            yield number, parse_line(path, number, line)
+        if not line.removeprefix(BOM_UTF8).strip():
+            continue
+        try:
+            row = parse_line(path, number, line)
+        except RefusedLine as refused:
+            if skip is None:
+                raise
+            skip(refused)
+        else:
+            yield number, row
 
 
 def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Parse the JSON object in one line.
 
-    Raises ``InputError`` with file and line if it is not a JSON object, or if ``json_text.parse`` refuses it.
+    Raises ``InputError`` with file and line if it is not a JSON object, and its subclass ``RefusedLine`` if it holds a
+    value that ``json_text.parse`` refuses.
     """
+    place = f"{path}, line {number}"
     try:
         row = parse(line)
+    except RefusedValue as error:
+        raise RefusedLine(place, str(error)) from error
     except NotJson as error:
-        end = error.is_syntax and not line.endswith(b"\n")
-        reason = f"{error}, at the end of the file: is the file incomplete?" if end else str(error)
-        raise InputError(f"{path}, line {number}: {_not_json(error, reason)}{_advice(path, error)}") from error
+        end = "" if line.endswith(b"\n") else "at the end of the file: is the file incomplete? "
+        raise InputError(f"{place}: {error}; {end}{_expected(path)}") from error
     if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: expected one JSON object, found a {type(row).__name__}")
+        raise InputError(f"{place}: expected one JSON object, found a {type(row).__name__}")
     return row
 
 
@@ -90,7 +116,7 @@ def read_json(path: Path, nan: bool = False) -> Any:
     except OSError as error:
         raise _unreadable(path, error) from error
     except NotJson as error:
-        raise InputError(f"{path}, line {error.line}: {_not_json(error, str(error))}") from error
+        raise InputError(f"{path}, line {error.line}: {error}") from error
 
 
 def read_list(path: Path, nan: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -128,17 +154,10 @@ def record_of(path: Path, number: int, row: dict[str, Any], cls: type[T]) -> T:
         raise InputError(f"{path}, line {number}: not a {cls.__name__}: {problems}") from error
 
 
-def _not_json(error: NotJson, reason: str) -> str:
-    """The problem in the form "not JSON (REASON)"; a problem of the encoding is no problem of JSON."""
-    return f"not JSON ({reason})" if error.is_syntax else reason
-
-
-def _advice(path: Path, error: NotJson) -> str:
-    if not error.is_syntax:
-        return ""
+def _expected(path: Path) -> str:
     if path.suffix == ".json":
-        return "; the file must be a list of JSON objects, or have one JSON object per line"
-    return "; each line must be one JSON object"
+        return "the file must be a list of JSON objects, or have one JSON object per line"
+    return "each line must be one JSON object"
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

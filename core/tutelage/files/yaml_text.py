@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tutelage.files.json_text import DEEPEST
+from tutelage.files.json_text import DEEPEST, HALF_PAIR
 
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(value, int | float) and not _is_finite(value):
             raise _problem(f"{node.value[:40]} is not a finite number", node.start_mark)
         if isinstance(value, str) and not _is_unicode(value):
-            raise _problem("half of a surrogate pair, which is not a character", node.start_mark)
+            raise _problem(HALF_PAIR, node.start_mark)
         return value
 
 

@@ -18,25 +18,49 @@ HIGH, LOW = r"\ud83d", r"\ude00"
 DEEP = '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"
 
 REFUSED = {
-    "the first half of a pair": (f'{{"a": "hi {HIGH}?"}}', r"\\ud83d is half of a surrogate pair"),
-    "the second half of a pair": (f'{{"a": "{LOW}"}}', r"\\ude00 is half of a surrogate pair"),
-    "a pair in the wrong order": (f'{{"a": "{LOW}{HIGH}"}}', r"\\ude00 is half of a surrogate pair"),
-    "the first half twice": (f'{{"a": "{HIGH}{HIGH}{LOW}"}}', r"\\ud83d is half of a surrogate pair"),
-    "half of a pair in a key": (f'{{"{HIGH}": 1}}', r"\\ud83d is half of a surrogate pair"),
-    "half of a pair after a backslash": (f'{{"a": "\\\\{HIGH}"}}', r"\\ud83d is half of a surrogate pair"),
-    "an integer of 401 digits": ('{"a": 1' + "0" * 400 + "}", r"the number 10+\.\.\. \(401 characters\) is too large"),
-    "an integer of 5,000 digits": ('{"a": ' + "9" * 5000 + "}", r"9+\.\.\. \(5,000 characters\) is too large"),
-    "a large negative integer": ('{"a": [-' + "9" * 5000 + "]}", r"too large for a float"),
-    "a float with a large exponent": ('{"a": 1e999}', "the number 1e999 is too large for a float"),
-    "a float with a large negative exponent is 0, its sign is not": ('{"a": -1E+400}', r"the number -1E\+400 is too"),
-    "NaN": ('{"a": NaN}', "NaN is not a number of JSON; use null for no value"),
-    "Infinity": ('{"a": Infinity}', "Infinity is not a number of JSON"),
-    "-Infinity": ('{"a": [1, -Infinity]}', "-Infinity is not a number of JSON"),
+    "the first half of a pair": (
+        f'{{"a": "hi {HIGH}?"}}',
+        r"half of a surrogate pair.*: \\ud83d",
+    ),
+    "the second half of a pair": (
+        f'{{"a": "{LOW}"}}',
+        r"half of a surrogate pair.*: \\ude00",
+    ),
+    "a pair in the wrong order": (
+        f'{{"a": "{LOW}{HIGH}"}}',
+        r"half of a surrogate pair.*: \\ude00",
+    ),
+    "the first half twice": (
+        f'{{"a": "{HIGH}{HIGH}{LOW}"}}',
+        r"half of a surrogate pair.*: \\ud83d",
+    ),
+    "half of a pair in a key": (
+        f'{{"{HIGH}": 1}}',
+        r"half of a surrogate pair.*: \\ud83d",
+    ),
+    "half of a pair after a backslash": (
+        f'{{"a": "\\\\{HIGH}"}}',
+        r"half of a surrogate pair.*: \\ud83d",
+    ),
+    "an integer of 401 digits": (
+        '{"a": 1' + "0" * 400 + "}",
+        r"too large for a float: 10+\.\.\. \(401 characters\), column 7",
+    ),
+    "an integer of 5,000 digits": (
+        '{"a": ' + "9" * 5000 + "}",
+        r"too large for a float: 9+\.\.\. \(5,000 characters\), column 7",
+    ),
+    "a large negative integer": ('{"a": [-' + "9" * 5000 + "]}", r"a number too large for a float: -9+"),
+    "a float with a large exponent": ('{"a": 1e999}', "a number too large for a float: 1e999, column 7"),
+    "a float with a large exponent below zero": ('{"a": -1E+400}', r"a number too large for a float: -1E\+400"),
+    "NaN": ('{"a": NaN}', r"not a number of JSON \(use null for no value\): NaN, column 7"),
+    "Infinity": ('{"a": Infinity}', r"not a number of JSON .*: Infinity"),
+    "-Infinity": ('{"a": [1, -Infinity]}', r"not a number of JSON .*: -Infinity"),
     "100,000 lists": (DEEP, "nested deeper than 100 levels"),
     "100,000 lists without their ends": ('{"a": ' + "[" * 100_000, "nested deeper than 100 levels"),
     "100,000 objects": ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested deeper than 100 levels"),
-    "a key twice": ('{"a": 1, "b": {"a": 2}, "a": 3}', "the key 'a' is given twice"),
-    "a key twice, once escaped": ('{"a": 1, "\\u0061": 3}', "the key 'a' is given twice"),
+    "a key twice": ('{"a": 1, "b": {"a": 2}, "a": 3}', "a key is given twice: 'a', column"),
+    "a key twice, once escaped": ('{"a": 1, "\\u0061": 3}', "a key is given twice: 'a', column"),
 }
 ACCEPTED = {
     "a whole pair": (f'{{"a": "{HIGH}{LOW}"}}', {"a": "\U0001f600"}),
@@ -68,12 +92,12 @@ def test_a_value_that_only_looks_like_one_is_read(name: str) -> None:
 
 def test_nan_is_read_only_if_it_is_asked_for() -> None:
     assert math.isnan(parse(b"NaN", nan=True))
-    with pytest.raises(NotJson, match="Infinity is not a number of JSON"):
+    with pytest.raises(NotJson, match=r"not a number of JSON \(use null for no value\): Infinity, column 7"):
         parse(b"[NaN, Infinity]", nan=True)
 
 
 def test_the_position_is_that_of_the_value_and_not_of_its_like_in_a_text() -> None:
-    with pytest.raises(NotJson, match=r"\(column 7\)") as raised:
+    with pytest.raises(NotJson, match=r"NaN, column 7$") as raised:
         parse(b'{"a": "NaN",\n "b": NaN}')
     assert raised.value.line == 2
 
@@ -119,7 +143,7 @@ def test_every_reader_names_file_and_line(tmp_path: Path, reader: str, name: str
 def test_a_fault_in_a_long_list_has_the_line_of_the_value(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('[{"a": 1},\n' * 1 + '{"a": 1},\n' * 300 + f'{{"a": "{HIGH}"}}]')
-    with pytest.raises(InputError, match=r"rows\.json, line 302: .*surrogate pair.*\(column 8\)"):
+    with pytest.raises(InputError, match=r"rows\.json, line 302: .*surrogate pair.*, column 8"):
         list(read_list(path))
 
 

@@ -77,7 +77,7 @@ def test_without_lengths_there_are_no_length_metrics(write: Any) -> None:
         ([VERDICT, VERDICT, OTHER], "verdict .* occurs twice"),
         (
             [{**VERDICT, "preference": float("nan")}, OTHER],
-            "line 1: NaN is not a number of JSON; use null for no value",
+            r"line 1: not a number of JSON \(use null for no value\): NaN",
         ),
         ([{**VERDICT, "preference": 1.5}, OTHER], "preference 1.5 is not between 0 and 1"),
     ],
