@@ -1,6 +1,6 @@
-"""The stages of a chat service: what is left to a plugin is how its protocol spells a question and an answer.
+"""The stages of a chat service. A plugin adds only the format of the requests and replies of its protocol.
 
-A plugin that calls an API makes a ``ChatService``; ``ChatHooks`` makes the hooks of it.
+A plugin that calls an API makes a ``ChatService``; ``ChatHooks`` implements the plugin's hooks with it.
 """
 
 from __future__ import annotations
@@ -34,37 +34,38 @@ _SAMPLES_PER_SEED = 1000
 
 @frozen
 class Question:
-    """One message to a chat model, and how it is to be answered."""
+    """One message to a chat model, with the parameters of its answer."""
 
     text: str
     sampling: Sampling
     sample: int = 0
-    """Differs between the samples of one question and between seeds; a protocol with a seed sends it as that."""
+    """A number that differs between the samples of one question and between seeds. A protocol with a seed sends it as
+    the seed."""
     max_tokens: int = 256
-    """Length limit of the reply, with the thoughts of a reasoning model."""
+    """Maximum number of tokens of the reply, including the thoughts of a reasoning model."""
     log_probabilities: bool = False
-    """Whether the tokens' log-probabilities are wanted, where the service gives them."""
+    """Whether to request the log-probabilities of the tokens, if the service has them."""
     system: str = ""
-    """The system message, where there is one."""
+    """The system message; empty for none."""
 
 
 @frozen
 class ChatService:
-    """A model behind an API, as the stages use it."""
+    """A model behind an API, with the stages except training."""
 
     caller: Caller
     endpoint: Endpoint
     body: Callable[[Question], Mapping[str, Any]]
-    """The exact request for a question, in plain JSON values."""
+    """Returns the exact request for a question, as plain JSON values."""
     ask: Ask
     limits: Limits = field(factory=Limits)
     thinking_tokens: int = 0
-    """Room for the thoughts of a reasoning model, on top of the answer's length limit."""
+    """Number of tokens for the thoughts of a reasoning model, in addition to the maximum length of the answer."""
     log_probabilities: bool = True
-    """Whether comparisons ask for the tokens' log-probabilities, to be weighted by them."""
+    """Whether comparisons request the log-probabilities of the tokens and are weighted by them."""
 
     def generate_candidates(self, prompts: Iterable[Prompt], n: int, sampling: Sampling) -> Iterator[Candidate]:
-        """Each prompt ``n`` times, each as a request of its own (many servers ignore a count)."""
+        """Answer each prompt ``n`` times. Each answer is a separate request, because many servers ignore a count."""
         requests = (
             self._request((prompt.id, index), prompt.text, sampling, index) for prompt in prompts for index in range(n)
         )
@@ -73,7 +74,7 @@ class ChatService:
             yield Candidate(prompt_id, index, reply.text, reply.outcome, reply.detail, reply.output_tokens)
 
     def demonstrate(self, prompts: Iterable[Prompt], sampling: Sampling) -> Iterator[Demonstration]:
-        """One answer a prompt."""
+        """Answer each prompt once."""
         requests = (self._request(prompt.id, prompt.text, sampling) for prompt in prompts)
         for answer in self._answers(requests):
             yield Demonstration(answer.about, answer.reply.text, answer.reply.outcome, answer.reply.detail)
@@ -81,7 +82,7 @@ class ChatService:
     def judge(
         self, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling
     ) -> Iterator[Judgement]:
-        """Each item ``samples`` times, by the rubric's prompt; only the judge's reply is parsed."""
+        """Judge each item ``samples`` times with the rubric's prompt. Only the judge's reply is parsed."""
         requests = (
             self._request((item.id, sample), render(rubric, item), sampling, sample, system=rubric.system)
             for item in items
@@ -92,10 +93,10 @@ class ChatService:
             yield judgement_from_reply(item_id, sample, answer.reply, rubric)
 
     def evaluate(self, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling) -> Iterator[Verdict]:
-        """Each comparison once, in its own order; weighted by log-probabilities where the service gave them.
+        """Judge each comparison once, in its own order, weighted by log-probabilities if the reply has them.
 
-        Where the rubric is answered by one token and log-probabilities are asked for, a reply without them is no
-        verdict: the token alone would be another measure.
+        If the rubric is answered by one token and log-probabilities are requested, a reply without them gives no
+        verdict, because the token alone would be another measure.
         """
         requests = (
             self._request(

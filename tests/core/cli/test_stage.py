@@ -137,7 +137,7 @@ def test_an_empty_file_and_a_repeated_prompt_are_errors(invoke: Invoke, tmp_path
     twice = write(tmp_path / "rows.jsonl", {"prompt": "say 1"}, {"prompt": "say 1"})
     result = invoke("stage", "demonstrate", twice, *options)
     assert result.exit_code == 2
-    assert "asked twice" in result.stderr
+    assert "occurs twice in one call; ids must be unique" in result.stderr
     assert not (tmp_path / "out.jsonl").exists()
 
 

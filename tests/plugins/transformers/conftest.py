@@ -110,7 +110,7 @@ def make_grouped() -> Callable[[], Any]:
 @pytest.fixture(scope="session")
 def loaded(base: Path) -> LoadedModel:
     """The base model in memory, with its chat template. Tests must not train it."""
-    return read(Model("transformers", str(base)), TransformersSettings())
+    return read(Model("transformers", str(base)), TransformersSettings(device="cpu"))
 
 
 PAIRS = [(first, second) for first in ("apple", "pear", "plum", "cat") for second in ("dog", "cow", "red", "blue")]
