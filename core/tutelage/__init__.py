@@ -1,7 +1,7 @@
 """tutelage: align a small language model from its own judgement or from a stronger teacher.
 
-Everything public is here, and is imported when it is first asked for: ``import tutelage`` costs next to nothing. The
-command line is in ``tutelage.cli``, the statistics are in ``tutelage.evaluation``, and what a plugin author tests with
+This module contains all public names. Each name is imported at its first use, so that ``import tutelage`` is fast. The
+command line is in ``tutelage.cli``, the statistics are in ``tutelage.evaluation``, and the test kit for plugin authors
 is in ``tutelage.testing``.
 """
 
@@ -138,7 +138,7 @@ _MODULES = {
     "services.requests": "Endpoint Limits Reply Request",
 }
 _PLACES = {name: f"tutelage.{module}" for module, names in _MODULES.items() for name in names.split()}
-"""The module that defines each public name. A test compares it with what the type checker reads above."""
+"""The module that defines each public name. A test compares it with the imports for the type checker above."""
 
 __all__ = [
     "ADDITIVE_RUBRIC",
@@ -245,7 +245,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name at its first use (PEP 562)."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_PLACES[name]), name)

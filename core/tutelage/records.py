@@ -95,6 +95,11 @@ def is_one_turn(messages: Sequence[Message]) -> bool:
     return len(messages) == 1 and messages[0].role == "user"
 
 
+def user_texts(messages: Sequence[Message]) -> tuple[str, ...]:
+    """Return the texts of the user messages."""
+    return tuple(message.content for message in messages if message.role == "user")
+
+
 def _turns(text: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return messages or (Message("user", text),)
 
@@ -128,11 +133,6 @@ class Prompt:
     def turns(self) -> tuple[Message, ...]:
         """The messages to send to a model: those of the conversation, or one user message."""
         return _turns(self.text, self.messages)
-
-    @property
-    def user_texts(self) -> tuple[str, ...]:
-        """The texts of the user messages."""
-        return tuple(message.content for message in self.turns if message.role == "user")
 
 
 @frozen

@@ -10,7 +10,16 @@ import pytest
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import dump, read_records, write_rows
-from tutelage.records import Example, Message, Preference, Prompt, RatedExample, content_id, conversation_text
+from tutelage.records import (
+    Example,
+    Message,
+    Preference,
+    Prompt,
+    RatedExample,
+    content_id,
+    conversation_text,
+    user_texts,
+)
 
 CHAT = (
     Message("system", "Be brief."),
@@ -24,7 +33,7 @@ TRANSCRIPT = "System: Be brief.\n\nUser: Name a fruit.\n\nAssistant: Apple.\n\nU
 def test_the_text_of_a_conversation_is_its_transcript() -> None:
     prompt = Prompt.of_messages(CHAT, "chats")
     assert (prompt.text, prompt.source, prompt.turns) == (TRANSCRIPT, "chats", CHAT)
-    assert prompt.user_texts == ("Name a fruit.", "Another one?")
+    assert user_texts(prompt.turns) == ("Name a fruit.", "Another one?")
 
 
 def test_one_user_message_is_the_prompt_of_its_text() -> None:

@@ -1,7 +1,7 @@
-"""A whole run of AlpacaEval: a model's answers, the annotator's verdicts of them, and the annotations to keep.
+"""A complete run of AlpacaEval: a model's answers, the annotator's verdicts on them, and the annotations.
 
-The verdicts come through the stage ``evaluate``, so through the ledger and under the budget. Everything is durable in
-one folder, and the same call continues there.
+The verdicts are made by the stage ``evaluate``, so they are in the ledger and count towards the budget. All files are
+durable in one folder. Calling it again with the same folder continues.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tutelage.runs.durable import DurableStage, Unit, finish_file
 OUTPUTS = "model_outputs.json"
 ANNOTATIONS = "annotations.json"
 _SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=1)
-"""As the annotator is asked; the probabilities of its one token do not depend on what is drawn."""
+"""Sampling parameters of the annotator. The probabilities of its one token do not depend on the sampled token."""
 _DRAW = 1.5
 
 
 @frozen
 class Pair:
-    """One instruction with both answers, and the comparison that asks about them."""
+    """One instruction with both answers, and their comparison."""
 
     baseline: Output
     output: Output
@@ -40,17 +40,17 @@ class Pair:
 
     @property
     def is_same(self) -> bool:
-        """Equal answers are a draw that nobody is asked about."""
+        """Whether the answers are equal. They are a draw, for which the evaluator is not called."""
         return self.baseline.output == self.output.output
 
 
 def answer(
     model: DurableStage, name: str, reference: Sequence[Output], sampling: Sampling, folder: Path
 ) -> list[Output]:
-    """Let a model answer the benchmark's instructions, and write its ``model_outputs.json``.
+    """Let a model answer the benchmark's instructions, and write ``model_outputs.json``.
 
-    ``name`` is the generator's. An answer that failed is left out, and tried again by the next call; one that was
-    refused is an empty text.
+    ``name`` is the name of the generator. A failed answer is left out, and requested again by the next call. A refused
+    answer is an empty text.
     """
     prompts = {Prompt(row.instruction).id: row for row in reference}
     units = [Unit(Prompt(row.instruction), (f"{id}/0",)) for id, row in prompts.items()]
@@ -65,7 +65,7 @@ def answer(
 
 
 def check_evaluator(registry: Registry, evaluator: Model, annotator: Annotator) -> None:
-    """Raise ``PluginError`` or ``InputError`` where this model can't be asked, before anything is generated."""
+    """Raise ``PluginError`` or ``InputError`` if the evaluator cannot be called, before anything is generated."""
     stages.evaluate(registry, evaluator, (), annotator.rubric, _SAMPLING, Context())
 
 
@@ -76,10 +76,11 @@ def annotate(
     reference: Sequence[Output],
     folder: Path,
 ) -> list[Mapping[str, Any]]:
-    """Ask which answer is better, each instruction in its one seeded order; write and return the annotations.
+    """Let the evaluator compare both answers to each instruction; write and return the annotations.
 
-    They are in the library's format, in the order of ``reference``. Raises ``InputError`` where no instruction is in
-    both, and what the stage raises.
+    Each pair is compared in one order, which is seeded by the instruction. The annotations have the library's format
+    and the order of ``reference``. Raises ``InputError`` if ``outputs`` and ``reference`` have no instruction in
+    common, and the errors of the stage.
     """
     pairs = _pairs(outputs, reference, f"{annotator.name} {_fingerprint(evaluator.model, annotator.rubric)}")
     units = [Unit(pair.comparison, (pair.comparison.id,)) for pair in pairs if not pair.is_same]
@@ -95,16 +96,18 @@ def annotate(
 
 def _pairs(outputs: Sequence[Output], reference: Sequence[Output], asked: str) -> list[Pair]:
     by_instruction = {output.instruction: output for output in outputs}
-    stands_first = model_stands_first()
+    is_model_first = model_stands_first()
     pairs = []
     for baseline in reference:
         if output := by_instruction.get(baseline.instruction):
-            model_first = stands_first(baseline.instruction)
+            model_first = is_model_first(baseline.instruction)
             texts = (output.output, baseline.output) if model_first else (baseline.output, output.output)
             id = content_id(asked, baseline.instruction, *texts)
             pairs.append(Pair(baseline, output, model_first, Comparison(id, baseline.instruction, *texts)))
     if not pairs:
-        raise InputError("none of the outputs answers an instruction of the reference: are they of this benchmark?")
+        raise InputError(
+            "none of the outputs answers an instruction of the reference; check that both are of the same benchmark"
+        )
     return pairs
 
 
@@ -123,14 +126,14 @@ def _annotation(pair: Pair, verdict: Verdict | None, annotator: str) -> Mapping[
 
 
 def _preference(pair: Pair, verdict: Verdict | None) -> float | None:
-    """From 1, the baseline's answer is better, to 2, the model's is; None where there is no verdict."""
+    """Return a number from 1 (the baseline's answer is better) to 2 (the model's is); None if there is no verdict."""
     if verdict is None or verdict.preference is None:
         return None
     return 1 + verdict.preference if pair.model_first else 2 - verdict.preference
 
 
 def _raw_completion(verdict: Verdict | None) -> Mapping[str, Any] | None:
-    """The reply in the form in which the library keeps it and parses it again."""
+    """Return the reply in the format in which the library stores and parses replies."""
     if verdict is None or verdict.preference is None or not verdict.raw.startswith("{"):
         return None
     reply = json.loads(verdict.raw)
@@ -145,15 +148,19 @@ def _raw_completion(verdict: Verdict | None) -> Mapping[str, Any] | None:
 
 
 def _annotator_name(annotator: Annotator, evaluator: Model) -> str:
-    """The library's name where its own model was asked at its own service; else who was asked, too."""
-    asked = (evaluator.plugin, evaluator.name)
-    if asked == (annotator.provider, annotator.model) and "base_url" not in evaluator.settings:
+    """Return the name of the annotator.
+
+    It is the library's name if the evaluator is the annotator's own model at its own service. Otherwise the plugin and
+    the model of the evaluator are appended.
+    """
+    called = (evaluator.plugin, evaluator.name)
+    if called == (annotator.provider, annotator.model) and "base_url" not in evaluator.settings:
         return annotator.name
     return f"{annotator.name} by {evaluator.plugin}:{evaluator.name}".rstrip(":")
 
 
 def _fingerprint(model: Model, *others: object) -> str:
-    """Who was asked, and how: results of others are not taken for its own."""
+    """Return an id of the model, its settings and ``others``, so that results of other models are not reused."""
     settings = json.dumps({key: value for key, value in model.settings.items() if key != "limits"}, sort_keys=True)
     return content_id(model.plugin, model.name, settings, *map(repr, others))
 

@@ -33,10 +33,9 @@ def conversation_of(cell: Any, last: Literal["user", "assistant"] | None) -> lis
         expected = "assistant" if number % 2 else "user"
         if message.role != expected:
             raise ValueError(_order_problem(number, first, message.role, expected))
-    if not turns:
-        raise ValueError(f"the conversation is only a system message; {ORDER}")
-    if last is not None and turns[-1].role != last:
-        raise ValueError(f"the conversation ends with the {turns[-1].role}; the last message must be the {last}'s")
+    if not turns or turns[-1].role != (last or turns[-1].role):
+        ending = f"the conversation ends with the {messages[-1].role}"
+        raise ValueError(f"{ending}; the last message must be the {last or 'user'}'s")
     return messages
 
 

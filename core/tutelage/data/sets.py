@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from tutelage.data.conversations import conversation_of, is_conversation, messages_of
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
 from tutelage.plugin_info import NamedSet
-from tutelage.records import Example, RatedExample, Rubric
+from tutelage.records import Example, Message, Prompt, RatedExample, Rubric, conversation_text, user_texts
 
 T = TypeVar("T")
 ValueT = TypeVar("ValueT")
@@ -27,32 +28,38 @@ class Sets:
     offer the set. They are the registry's ``find_prompt_set``, ``find_example_set`` and ``find_rated_set``.
     """
 
-    prompts: Callable[[str], NamedSet[str] | None]
+    prompts: Callable[[str], NamedSet[str | Prompt] | None]
     examples: Callable[[str], NamedSet[Example] | None]
     rated: Callable[[str], NamedSet[RatedExample] | None]
 
 
-def load_prompts(sets: Sets, source: str, count: int | None, seed: int) -> list[str]:
-    """Load the texts of distinct prompts, in an order drawn by ``seed``: the first ``count``, or all if it is None.
+def load_prompts(sets: Sets, source: str, count: int | None, seed: int) -> list[Prompt]:
+    """Load distinct prompts, in an order drawn by ``seed``: the first ``count``, or all if it is None.
 
     ``source`` is ``PLUGIN/NAME`` or the path of a JSON-lines file. Raises ``InputError`` if the source has fewer than
-    ``count`` distinct prompts, or a row without a ``prompt``.
+    ``count`` distinct prompts, or a row without a prompt.
     """
-    found = _load(sets.prompts(source), source, count, seed, prompt_of)
-    if len(set(found)) != len(found):
-        found = list(dict.fromkeys(found))
-    return _enough(found, source, count)
+    distinct: dict[str, Prompt] = {}
+    for prompt in _load_prompts(sets.prompts(source), source, count, seed):
+        distinct.setdefault(prompt.id, prompt)
+    return _enough(list(distinct.values()), source, count)
 
 
 def load_seed_prompts(sets: Sets, source: str, most: int, seed: int) -> list[str]:
     """Load the texts of at most ``most`` distinct prompts, which are shown as examples in self-instruct requests.
 
-    Raises ``InputError`` if there is no prompt, or a row without a ``prompt``.
+    Of a conversation, this is the first user message: later ones cannot be understood alone. Raises ``InputError`` if
+    there is no prompt, or a row without a prompt.
     """
     named = sets.prompts(source)
     count = None if named is None else min(most, named.size or most)
-    found = list(dict.fromkeys(_load(named, source, count, seed, prompt_of)))
+    found = list(dict.fromkeys(user_texts(one.turns)[0] for one in _load_prompts(named, source, count, seed)))
     return _enough(found[:most], source, None)
+
+
+def _load_prompts(named: NamedSet[str | Prompt] | None, source: str, count: int | None, seed: int) -> list[Prompt]:
+    found = _load(named, source, count, seed, prompt_of)
+    return [evolve(one, source=source) if isinstance(one, Prompt) else Prompt(one, source) for one in found]
 
 
 def load_examples(sets: Sets, source: str, count: int | None, seed: int) -> list[Example]:
@@ -75,22 +82,78 @@ def load_rated(
     return _enough(_load(sets.rated(source), source, count, seed, rated_of, check), source, count)
 
 
-def prompt_of(row: Mapping[str, Any]) -> str:
-    """Parse the prompt of a row. Raises ``ValueError`` if it is missing."""
-    return text_of(row, "prompt")
+def prompt_of(row: Mapping[str, Any]) -> Prompt:
+    """Parse the prompt of a row: a text or a list of messages as ``prompt``, or a conversation as ``messages``.
+
+    An answer at the end of ``messages`` is not part of the prompt. Raises ``ValueError`` if there is no prompt, if the
+    messages are not in order, or if ``prompt`` is another text than the transcript of ``messages``.
+    """
+    return _prompt_and_answer(row)[0]
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
-    """Parse the instruction example in a row. Raises ``ValueError`` if a key is missing."""
-    return Example(text_of(row, "prompt"), text_of(row, "answer"))
+    """Parse the instruction example in a row: a prompt, and an ``answer`` or the last message of ``messages``.
+
+    Raises ``ValueError`` as ``prompt_of`` does, and if there is no answer or there are two different ones.
+    """
+    prompt, answer = _prompt_and_answer(row)
+    return Example(prompt.text, _one_answer(row, answer), messages=prompt.messages)
 
 
 def rated_of(row: Mapping[str, Any]) -> RatedExample:
-    """Parse the judging example in a row. Raises ``ValueError`` if a key is missing or the score is not a number."""
+    """Parse the judging example in a row: as ``example_of``, with a score.
+
+    Raises ``ValueError`` as ``example_of`` does, and if the score is not a number.
+    """
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise ValueError("`score` must be a number")
-    return RatedExample(text_of(row, "prompt"), text_of(row, "answer"), float(score), str(row.get("reason", "")))
+    prompt, answer = _prompt_and_answer(row)
+    reason = str(row.get("reason", ""))
+    return RatedExample(prompt.text, _one_answer(row, answer), float(score), reason, prompt.messages)
+
+
+def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[Prompt, str | None]:
+    """The prompt of a row, and the answer that ends its conversation, if it has one."""
+    if not row.get("messages") or not is_conversation(row["messages"]):
+        if is_conversation(row.get("prompt")):
+            return Prompt.of_messages(_conversation(row, "prompt", "user")), None
+        return Prompt(text_of(row, "prompt")), None
+    messages = _in_order(row)
+    answer = messages.pop().content if messages[-1].role == "assistant" else None
+    prompt = Prompt.of_messages(messages)
+    given = row.get("prompt")
+    if is_conversation(given):
+        given = conversation_text(_conversation(row, "prompt", "user"))
+    if given is not None and given != prompt.text:
+        raise ValueError("`prompt` and `messages` are different conversations; remove one of the two keys")
+    return prompt, answer
+
+
+def _one_answer(row: Mapping[str, Any], answer: str | None) -> str:
+    """The answer of a row, which may be given twice."""
+    if answer is None:
+        return text_of(row, "answer")
+    if row.get("answer") not in (None, answer):
+        raise ValueError("`answer` differs from the last message of `messages`; remove one of the two")
+    return answer
+
+
+def _in_order(row: Mapping[str, Any]) -> list[Message]:
+    """The messages of ``messages``, which end with the user or the assistant."""
+    cell = row["messages"]
+    try:
+        ends_with_answer = messages_of(cell)[-1].role == "assistant"
+    except ValueError as error:
+        raise ValueError(f"`messages`: {error}") from error
+    return _conversation(row, "messages", "assistant" if ends_with_answer else "user")
+
+
+def _conversation(row: Mapping[str, Any], key: str, last: Literal["user", "assistant"]) -> list[Message]:
+    try:
+        return conversation_of(row[key], last)
+    except ValueError as error:
+        raise ValueError(f"`{key}`: {error}") from error
 
 
 def text_of(row: Mapping[str, Any], key: str) -> str:

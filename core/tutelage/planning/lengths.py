@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError, PluginError
-from tutelage.files.trl_format import message
+from tutelage.files.trl_format import message_rows
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import fresh_prompts, seed_examples
 from tutelage.plugin.registry import Registry
@@ -57,7 +57,7 @@ def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> 
     too_long: dict[_Limit, list[tuple[int, str]]] = {}
     for (limit, row), tokens in zip(texts, counts.tokens, strict=True):
         if tokens + limit.answer > min(limit.max_tokens, counts.context):
-            too_long.setdefault(limit, []).append((tokens, row["prompt"][0]["content"]))
+            too_long.setdefault(limit, []).append((tokens, _first_user_text(row)))
     if too_long:
         raise InputError("\n".join(_problem(limit, found, counts.context) for limit, found in too_long.items()))
 
@@ -86,8 +86,12 @@ def _prompts(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_L
     key = "dpo.max_length" if max_length == recipe.dpo.max_length else f"pipelines.{name}.dpo.max_length"
     answer = recipe.generation.max_new_tokens
     limit = _Limit(f"data.prompts ({recipe.data.prompts.source})", max_length, key, answer)
-    for text in fresh_prompts(recipe, registry, seed):
-        yield limit, {"prompt": message("user", text)}
+    for prompt in fresh_prompts(recipe, registry, seed):
+        yield limit, {"prompt": message_rows(prompt.turns)}
+
+
+def _first_user_text(row: Mapping[str, Any]) -> str:
+    return next(str(message["content"]) for message in row["prompt"] if message["role"] == "user")
 
 
 def _problem(limit: _Limit, found: list[tuple[int, str]], context: int) -> str:

@@ -296,7 +296,7 @@ class Series:
         )
 
     def policy(self, name: str, child: PlannedModel) -> Worker:
-        """Return the model that ``previous``, ``M1`` or ``M0`` stands for in the training of ``child``."""
+        """Return the model that ``previous``, ``M1`` or ``M0`` means in the training of ``child``."""
         if name == "M0":
             return Worker("student", "M0")
         return self.model(child.pipeline or "", child.iteration - 1 if name == "previous" else 1).worker

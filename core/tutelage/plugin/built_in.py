@@ -1,4 +1,4 @@
-"""The plugin that is core's own: the built-in rubrics and pair rules, offered through the registry like any other's.
+"""The plugin of core itself: the built-in rubrics and pair rules, which the registry offers like those of any plugin.
 
 Their names need no prefix in a recipe: ``additive`` is ``tutelage/additive``.
 """
@@ -15,7 +15,7 @@ NAME = "tutelage"
 
 @hookimpl
 def describe() -> PluginInfo:
-    """The rubrics and the pair rules."""
+    """Describe the built-in rubrics and pair rules."""
     rubrics = (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC)
     return PluginInfo(
         help="The rubrics and pair rules that are built in.",

@@ -1,4 +1,4 @@
-"""The hooks of a plugin that asks a chat service, for such plugins to share."""
+"""Hook implementations that plugins for chat services share."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ OpenService = Callable[[Model, Context], AbstractContextManager[ChatService]]
 
 @frozen
 class ChatHooks:
-    """Every stage but training, from a service that is opened for each call.
+    """The hooks of all stages except training. Each call opens the service and closes it at the end.
 
-    The entry module of a plugin describes itself and takes the stages as its own::
+    The entry module of a plugin defines ``describe`` and assigns the other hooks::
 
         hooks = ChatHooks(open_service)
         generate_candidates = hooks.generate_candidates
@@ -40,6 +40,7 @@ class ChatHooks:
     """
 
     open_service: OpenService
+    """Opens the service for a model; the context has the plugin's settings."""
 
     @hookimpl
     def generate_candidates(
@@ -59,7 +60,7 @@ class ChatHooks:
         sampling: Sampling,
         context: Context,
     ) -> Iterator[Judgement]:
-        """Score answers by the rubric's prompt."""
+        """Score answers with the rubric's prompt."""
         with self.open_service(model, context) as service:
             yield from service.judge(items, rubric, samples, sampling)
 
@@ -75,6 +76,6 @@ class ChatHooks:
     def evaluate(
         self, model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
     ) -> Iterator[Verdict]:
-        """Compare two answers by a pairwise rubric's prompt, weighted by log-probabilities where there are some."""
+        """Compare two answers with a pairwise rubric's prompt, weighted by log-probabilities if available."""
         with self.open_service(model, context) as service:
             yield from service.evaluate(comparisons, rubric, sampling)

@@ -1,4 +1,4 @@
-"""What became of each installed plugin, and which of several with one name is loaded."""
+"""The installed plugins and their status, and the choice among several plugins with the same name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attrs import field, frozen
 from tutelage.hookspecs import ENTRY_POINT_GROUP
 
 OWN_DISTRIBUTION = "tutelage"
-"""Where two distributions use one plugin name, the plugin that ships with tutelage keeps it."""
+"""The distribution whose plugins keep their names if another distribution registers the same name."""
 
 State = Literal["ok", "blocked", "failed", "clash"]
 
@@ -23,20 +23,20 @@ class PluginStatus:
 
     name: str
     distribution: str | None = None
-    """None where it was registered by hand."""
+    """Name of the distribution; None if the plugin was registered manually."""
     version: str | None = None
     aliases: tuple[str, ...] = ()
-    """Other names under which the plugin is found; known once it is loaded."""
+    """Other names of the plugin; empty until the plugin is loaded."""
     status: State = "ok"
     hooks: tuple[str, ...] = ()
-    """Those that it implements; one that it only wraps as ``judge (wrapper)``."""
+    """The hooks that the plugin implements. A hook that it only wraps is listed as ``judge (wrapper)``."""
     error: str | None = None
-    """Why, where the status is not ``ok``."""
+    """The reason, if the status is not ``ok``."""
     traceback: str = field(default="", repr=False)
-    """Of the exception that loading it raised."""
+    """Traceback of the exception that loading the plugin raised."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for ``tutelage plugins --json``."""
+        """Return plain values for ``tutelage plugins --json``."""
         keys = ("name", "aliases", "distribution", "version", "status", "hooks", "error")
         values = {key: getattr(self, key) for key in keys}
         return values | {"aliases": list(self.aliases), "hooks": list(self.hooks)}
@@ -45,7 +45,7 @@ class PluginStatus:
     def origin(self) -> str:
         """Distribution and version: ``tutelage 0.1.0``."""
         if self.distribution is None:
-            return "registered by hand"
+            return "registered manually"
         return f"{self.distribution} {self.version or '(unknown version)'}"
 
     @property
@@ -55,12 +55,12 @@ class PluginStatus:
 
 
 def is_own(entry_point: EntryPoint) -> bool:
-    """Whether the plugin ships with tutelage."""
+    """Return whether the plugin ships with tutelage."""
     return status_of(entry_point, "ok").distribution == OWN_DISTRIBUTION
 
 
 def installed() -> dict[str, list[EntryPoint]]:
-    """The entry points of the group ``tutelage`` by plugin name: several where distributions claim one name."""
+    """Return the entry points of the group ``tutelage`` by plugin name. Several distributions may use one name."""
     found: dict[str, list[EntryPoint]] = {}
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         found.setdefault(entry_point.name, []).append(entry_point)
@@ -68,7 +68,7 @@ def installed() -> dict[str, list[EntryPoint]]:
 
 
 def status_of(entry_point: EntryPoint, status: State, error: str | None = None, trace: str = "") -> PluginStatus:
-    """The status of one entry point; a damaged installation may have lost its distribution's name or version."""
+    """Return the status of one entry point. In a damaged installation, the name or the version may be unknown."""
     metadata: Any = entry_point.dist.metadata if entry_point.dist else {}
     return PluginStatus(
         name=entry_point.name,
@@ -80,14 +80,15 @@ def status_of(entry_point: EntryPoint, status: State, error: str | None = None, 
     )
 
 
-def settle(claims: Sequence[EntryPoint]) -> tuple[EntryPoint | None, list[PluginStatus]]:
-    """Of the claims on one name, the one to load, and the status of the others.
+def resolve_clash(entry_points: Sequence[EntryPoint]) -> tuple[EntryPoint | None, list[PluginStatus]]:
+    """Return the one of several entry points with the same name to load, and the status of the others.
 
-    tutelage's own plugins cannot be shadowed; among strangers nothing says which one is meant, and none is loaded.
+    tutelage's own plugin takes precedence. If all are third-party plugins, none is loaded, because it is unclear which
+    one the user wants.
     """
-    own = [claim for claim in claims if is_own(claim)]
-    chosen = next((group[0] for group in (own, claims) if len(group) == 1), None)
-    origins = " and ".join(status_of(claim, "ok").origin for claim in claims)
+    own = [entry_point for entry_point in entry_points if is_own(entry_point)]
+    chosen = next((group[0] for group in (own, entry_points) if len(group) == 1), None)
+    origins = " and ".join(status_of(entry_point, "ok").origin for entry_point in entry_points)
     outcome = "only tutelage's own is loaded" if chosen else "none of them is loaded"
-    error = f"{origins} both register a plugin {claims[0].name!r}; {outcome}: uninstall or rename the other"
-    return chosen, [status_of(claim, "clash", error) for claim in claims if claim is not chosen]
+    error = f"{origins} both register a plugin {entry_points[0].name!r}; {outcome}: uninstall or rename the other"
+    return chosen, [status_of(entry_point, "clash", error) for entry_point in entry_points if entry_point is not chosen]

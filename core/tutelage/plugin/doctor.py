@@ -1,4 +1,7 @@
-"""Whether the plugins find what they need: SDK, key, endpoint, model, GPU. At most one call each, and a free one."""
+"""The checks of ``tutelage doctor``: whether the SDK, key, endpoint, model and GPU of each plugin are available.
+
+Each plugin makes at most one call to a service, which must be free.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from tutelage.records import Model
 
 @frozen
 class Diagnosis:
-    """One finding, and whose it is."""
+    """One finding, with the plugin and the role that it concerns."""
 
     plugin: str
     role: str
-    """The role whose model was looked at; empty for a plugin as it is without a recipe."""
+    """The role whose model was checked; empty if the plugin was checked with its default settings."""
     finding: Finding
 
 
 def examine(registry: Registry, models: Iterable[Model] = ()) -> list[Diagnosis]:
-    """Look at every plugin with its default settings, or only at what the ``models`` of a recipe need.
+    """Check every plugin with its default settings, or only the ``models`` of a recipe if there are any.
 
-    Problems are findings; nothing is raised for them.
+    Problems are returned as findings, not raised.
     """
     chosen = list(models)
     if chosen:
@@ -58,9 +61,9 @@ def _findings(registry: Registry, model: Model) -> Iterator[Finding]:
 
 
 def _environment(info: PluginInfo) -> Iterator[Finding]:
-    """For a plugin without a check of its own: whether the variables that it needs are set."""
+    """Check the required environment variables of a plugin that has no check of its own."""
     missing = [variable for variable in info.environment if variable.required and not os.environ.get(variable.name)]
     for variable in missing:
         yield Finding("environment", False, f"{variable.name} is not set: {variable.help}")
     if not missing:
-        yield Finding("plugin", True, "loads, and needs nothing more that can be checked")
+        yield Finding("plugin", True, "loaded; nothing else to check")

@@ -1,4 +1,4 @@
-"""What a plugin must be before it is registered: its hooks exist and can be called, its description holds together."""
+"""The checks of a plugin before it is registered: its hooks exist and can be called, and its description is valid."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, Plug
 from tutelage.records import Rubric
 
 HOOKS = ("describe", *hookspecs.STAGES, "release")
-"""Every hook, in the order in which they are shown."""
+"""Every hook, in the order in which the hooks are shown."""
 
 _RESERVED = "/:,"
-"""PLUGIN/NAME, PLUGIN:MODEL and lists of names are written with these."""
+"""Characters with a meaning in PLUGIN/NAME, PLUGIN:MODEL and lists of names."""
 
 
 @frozen
 class InspectedPlugin:
-    """What a sound plugin turned out to be."""
+    """The description and the hooks of a valid plugin."""
 
     info: PluginInfo
     hooks: tuple[str, ...]
-    """Those that it implements."""
+    """The hooks that the plugin implements."""
     wraps: tuple[str, ...]
-    """Those that it only wraps around other plugins' implementations."""
+    """The hooks that the plugin only wraps around the implementations of other plugins."""
 
 
 def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
-    """Check a plugin (a module or any hashable object with hooks) and ask it to describe itself.
+    """Check a plugin (a module or any hashable object with hooks) and call its ``describe``.
 
-    Raises ``PluginError`` with every problem of its hooks, or the first of its description.
+    Raises ``PluginError`` with every problem of the hooks, or the first problem of the description.
     """
     problems = list(_name_problems(plugin, name)) or list(hook_problems(plugin))
     if problems:
@@ -44,8 +44,8 @@ def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
     manager = new_manager()
     manager.register(plugin, name)
     implementations = list(_implementations(manager, plugin))
-    hooks = {hook for hook, made in implementations if not _wraps(made)}
-    wraps = {hook for hook, made in implementations if _wraps(made)} - hooks
+    hooks = {hook for hook, implementation in implementations if not _wraps(implementation)}
+    wraps = {hook for hook, implementation in implementations if _wraps(implementation)} - hooks
     return InspectedPlugin(
         info=_described(manager, plugin),
         hooks=tuple(hook for hook in HOOKS if hook in hooks),
@@ -54,27 +54,27 @@ def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
 
 
 def new_manager() -> pluggy.PluginManager:
-    """A pluggy manager that knows tutelage's hooks and no plugin."""
+    """Return a pluggy manager with tutelage's hook specifications and no plugin."""
     manager = pluggy.PluginManager("tutelage")
     manager.add_hookspecs(hookspecs)
     return manager
 
 
 def hook_problems(plugin: object) -> Iterator[str]:
-    """What is wrong with a plugin's hook implementations, each problem naming the hook.
+    """Yield every problem of a plugin's hook implementations, with the name of the hook.
 
-    pluggy itself finds a misspelled hook and an unknown argument, but only the first, and not whose it is; and it lets
-    arguments pass that it would never fill (a default, keyword-only, ``*args``).
+    pluggy finds a misspelled hook and an unknown argument, too, but reports only the first one and does not name the
+    plugin. It also accepts arguments that it never passes (with a default, keyword-only, ``*args``).
     """
     bare = pluggy.PluginManager("tutelage")
     bare.register(plugin, "inspected")
     implementations = list(_implementations(bare, plugin))
     if not implementations:
         yield "it implements no hook: mark its functions with @tutelage.hookimpl"
-    for hook, made in implementations:
+    for hook, implementation in implementations:
         if hook in HOOKS:
-            yield from _argument_problems(hook, made)
-        elif not made.optionalhook:
+            yield from _argument_problems(hook, implementation)
+        elif not implementation.optionalhook:
             yield f"there is no hook {hook!r}{nearest(hook, HOOKS)}"
 
 
@@ -91,24 +91,24 @@ def _can_be_a_name(name: str) -> bool:
 
 def _implementations(manager: pluggy.PluginManager, plugin: object) -> Iterator[tuple[str, pluggy.HookImpl]]:
     for caller in manager.get_hookcallers(plugin) or ():
-        for made in caller.get_hookimpls():
-            yield caller.name, made
+        for implementation in caller.get_hookimpls():
+            yield caller.name, implementation
 
 
-def _wraps(made: pluggy.HookImpl) -> bool:
-    return bool(made.wrapper or made.hookwrapper)
+def _wraps(implementation: pluggy.HookImpl) -> bool:
+    return bool(implementation.wrapper or implementation.hookwrapper)
 
 
-def _argument_problems(hook: str, made: pluggy.HookImpl) -> Iterator[str]:
+def _argument_problems(hook: str, implementation: pluggy.HookImpl) -> Iterator[str]:
     known = list(inspect.signature(getattr(hookspecs, hook)).parameters)
-    for argument in inspect.signature(made.function).parameters.values():
+    for argument in inspect.signature(implementation.function).parameters.values():
         if argument.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
             yield f"{hook}: argument {argument} is never passed: name each argument that is needed"
         elif argument.name not in known:
             yield f"{hook}: there is no argument {argument.name!r}{nearest(argument.name, known)}"
         elif argument.default is not inspect.Parameter.empty:
             yield f"{hook}: argument {argument.name!r} has a default and may never be passed: remove the default"
-    if _wraps(made) and not inspect.isgeneratorfunction(made.function):
+    if _wraps(implementation) and not inspect.isgeneratorfunction(implementation.function):
         yield f"{hook}: a wrapper must yield exactly once"
 
 

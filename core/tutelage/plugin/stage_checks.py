@@ -1,7 +1,7 @@
-"""What a stage lets pass: results that are sound by themselves, and exactly one for each question.
+"""The checks of a stage: every result is valid, and there is exactly one result for each request.
 
-A plugin's promise is checked as its results come, so that a wrong one never reaches a file. Results join their
-questions by id; the ids of the questions are remembered as the plugin draws them.
+Each result is checked when the plugin yields it, so that an invalid one is never written to a file. Results are matched
+to questions (prompts, items to judge, comparisons) by id. The ids are recorded as the plugin reads the questions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tutelage.errors import InputError, PluginError, StageError, TutelageError
 from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubric, Verdict
 
 SHOWN = 3
-"""How many missing ids an error names."""
+"""Maximum number of missing ids that an error names."""
 
 
 class HasId(Protocol):
-    """A prompt, an item to judge, a comparison."""
+    """A prompt, an item to judge, or a comparison."""
 
     @property
     def id(self) -> str:
@@ -33,9 +33,9 @@ StageResult = Candidate | Judgement | Demonstration | Verdict
 
 
 class Questions(Generic[QuestionT]):
-    """The questions of one call: handed on one by one, remembered by id, and ticked off as answers come.
+    """The questions of one call of a stage, as an iterator for the plugin. It records which answers are missing.
 
-    It is an iterator: a plugin can go through it once.
+    Each question needs ``times`` results, with the indices 0 to ``times - 1``.
     """
 
     def __init__(self, questions: Iterable[QuestionT], times: int = 1) -> None:
@@ -43,7 +43,7 @@ class Questions(Generic[QuestionT]):
         self._times = times
         self._open: dict[str, set[int]] = {}
         self.error: BaseException | None = None
-        """What the source of the questions itself raised: not the plugin's fault."""
+        """The exception of the iterable of questions, if it raised one. The plugin did not cause it."""
 
     def __iter__(self) -> Iterator[QuestionT]:
         return self
@@ -52,7 +52,7 @@ class Questions(Generic[QuestionT]):
         try:
             question = next(self._source)
             if question.id in self._open:
-                raise InputError(f"the id {question.id!r} is asked twice in one call")
+                raise InputError(f"the id {question.id!r} occurs twice in one call; ids must be unique")
         except StopIteration:
             raise
         except BaseException as error:
@@ -62,33 +62,33 @@ class Questions(Generic[QuestionT]):
         return question
 
     def answered(self, result: StageResult) -> str | None:
-        """Tick off one answer; what is wrong with it, where it answers nothing that was asked."""
-        id, index = _answers(result)
+        """Record one result. Returns the problem if no question needs it; None if it is valid."""
+        id, index = _question_of(result)
         if id not in self._open:
             return f"answers {id!r}, which was not asked"
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < self._times:
-            return f"numbers an answer to {id!r} as {index!r}, outside 0 to {self._times - 1}"
+            return f"gives an answer to {id!r} the number {index!r}, outside 0 to {self._times - 1}"
         if index not in self._open[id]:
             return f"answers {id!r} number {index} twice"
         self._open[id].remove(index)
         return None
 
     def missing(self) -> str | None:
-        """What has not been answered, where anything has not."""
+        """Return a message about the questions that have not been answered; None if all have been."""
         missing = [f"{id!r} number {index}" for id, indices in self._open.items() for index in sorted(indices)]
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
             return f"ended without answering {', '.join(missing[:SHOWN])}{more}"
-        if left := list(islice(self, 1)):
-            return f"ended before it asked for {left[0].id!r}"
+        if unread := list(islice(self, 1)):
+            return f"ended before it read the question {unread[0].id!r}"
         return None
 
 
 @contextmanager
-def blaming(who: str, questions: Questions[QuestionT] | None = None) -> Iterator[None]:
-    """Turn an exception in a plugin's code into a ``StageError`` that names it.
+def plugin_errors(label: str, questions: Questions[QuestionT] | None = None) -> Iterator[None]:
+    """Turn an exception in a plugin's code into a ``StageError`` that begins with ``label``.
 
-    A ``TutelageError`` passes as it is, and so does what came out of the questions, not out of the plugin.
+    A ``TutelageError`` is raised unchanged, and so is an exception of the iterable of questions.
     """
     try:
         yield
@@ -97,24 +97,24 @@ def blaming(who: str, questions: Questions[QuestionT] | None = None) -> Iterator
     except (Exception, SystemExit) as error:
         if questions is not None and error is questions.error:
             raise
-        raise StageError(f"{who} failed: {type(error).__name__}: {error}") from error
+        raise StageError(f"{label} failed: {type(error).__name__}: {error}") from error
 
 
-def check_result(result: object, kind: type[ResultT], rubric: Rubric | None, who: str) -> ResultT:
-    """One result, sound by itself.
+def check_result(result: object, kind: type[ResultT], rubric: Rubric | None, label: str) -> ResultT:
+    """Return a result if it is valid by itself.
 
-    Raises ``PluginError`` naming ``who`` where it is of another type, holds a value of another type, or has a score or
-    preference that its outcome or the rubric does not allow.
+    Raises ``PluginError`` that begins with ``label`` if the result or one of its values has a wrong type, or if it has
+    a score or preference that its outcome or the rubric does not allow.
     """
     if not isinstance(result, kind):
-        raise PluginError(f"{who} yielded {result!r}, not a {kind.__name__}")
+        raise PluginError(f"{label} yielded {result!r}, not a {kind.__name__}")
     if problem := _problem(result, rubric):
-        raise PluginError(f"{who}, for {_answers(result)[0]!r}: {problem}")
+        raise PluginError(f"{label}, for {_question_of(result)[0]!r}: {problem}")
     return result
 
 
-def _answers(result: StageResult) -> tuple[str, int]:
-    """The id of the question that a result answers, and which answer to it this is."""
+def _question_of(result: StageResult) -> tuple[str, int]:
+    """Return the id of the question that a result answers, and the number of the answer."""
     match result:
         case Candidate():
             return result.prompt_id, result.index
@@ -144,7 +144,10 @@ def _text_problem(text: object) -> str | None:
 
 
 def _number_problem(name: str, number: object, outcome: Outcome, low: float, high: float) -> str | None:
-    """A number where there is an answer, none where there is not; a reply cut after its number may have one."""
+    """Return the problem of a score or preference, if any.
+
+    An answered result must have a number. A result without text must have none. A cut reply may have one.
+    """
     if number is None:
         return f"the outcome is ANSWERED, but there is no {name}" if outcome is Outcome.ANSWERED else None
     if not outcome.has_text:

@@ -1,11 +1,11 @@
-"""One typed function a stage: pick the plugin, give it its settings, call its hook, check what comes back.
+"""One typed function per stage: it selects the plugin, makes its settings, calls its hook and checks the results.
 
-Each function checks the binding and the settings at once, and then streams: the plugin works as its results are drawn,
-and is told (its generator is closed) when nobody draws any more. All of them raise
+Each function checks the plugin and the settings immediately and returns an iterator of results. The plugin works while
+the caller iterates. If the caller stops early, the plugin's generator is closed. All functions raise
 
-- ``PluginError`` where the model's plugin cannot serve the stage, or a result breaks the hook's promise,
-- ``InputError`` where the model's settings, or the questions, are wrong,
-- ``StageError`` where the plugin's code raised; the original is its ``__cause__``.
+- ``PluginError`` if the model's plugin does not implement the stage, or a result violates the hook's specification,
+- ``InputError`` if the model's settings or the questions are wrong,
+- ``StageError`` if the plugin's code raised an exception, which is its ``__cause__``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import Questions, ResultT, blaming, check_result
+from tutelage.plugin.stage_checks import Questions, ResultT, check_result, plugin_errors
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -45,7 +45,7 @@ def generate_candidates(
     sampling: Sampling,
     context: Context | None = None,
 ) -> Iterator[Candidate]:
-    """Let a model answer each prompt ``n`` times; one candidate for each prompt and index, in any order."""
+    """Let a model answer each prompt ``n`` times. Yields one candidate per prompt and index, in any order."""
     bound = _bind(registry, model, "generate_candidates", context)
     questions = Questions(prompts, _positive("n", n))
     return _stream(bound, Candidate, questions, None, {"prompts": questions, "n": n, "sampling": sampling})
@@ -60,7 +60,7 @@ def judge(
     sampling: Sampling,
     context: Context | None = None,
 ) -> Iterator[Judgement]:
-    """Let a judge score each item ``samples`` times on the rubric's scale; one judgement a sample, in any order."""
+    """Let a judge score each item ``samples`` times on the rubric's scale. Yields the judgements in any order."""
     bound = _bind(registry, model, "judge", context)
     questions = Questions(items, _positive("samples", samples))
     arguments = {"items": questions, "rubric": rubric, "samples": samples, "sampling": sampling}
@@ -70,7 +70,7 @@ def judge(
 def demonstrate(
     registry: Registry, model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context | None = None
 ) -> Iterator[Demonstration]:
-    """Let a teacher answer each prompt once, in any order."""
+    """Let a teacher answer each prompt once. Yields one demonstration per prompt, in any order."""
     bound = _bind(registry, model, "demonstrate", context)
     questions = Questions(prompts)
     return _stream(bound, Demonstration, questions, None, {"prompts": questions, "sampling": sampling})
@@ -84,7 +84,7 @@ def evaluate(
     sampling: Sampling,
     context: Context | None = None,
 ) -> Iterator[Verdict]:
-    """Let an evaluator say how probable it is that the first answer is the better one; one verdict a comparison."""
+    """Let an evaluator estimate the probability that the first answer is better. Yields one verdict per comparison."""
     bound = _bind(registry, model, "evaluate", context)
     questions = Questions(comparisons)
     arguments = {"comparisons": questions, "rubric": rubric, "sampling": sampling}
@@ -100,9 +100,10 @@ def train_step(
     output: Path,
     context: Context | None = None,
 ) -> Model:
-    """Train a model on a file of examples; the checkpoint is in the folder ``output``, which must be empty before.
+    """Train a model on a file of examples and write the checkpoint to the folder ``output``.
 
-    ``examples`` is JSON lines in TRL's conversational format (see the hook). Returns the trained model.
+    ``examples`` is a file of JSON lines in TRL's conversational format (see the hook). ``output`` is created if it does
+    not exist, and must be empty. Returns the trained model.
     """
     bound = _bind(registry, model, "train_step", context)
     if not examples.is_file():
@@ -110,23 +111,23 @@ def train_step(
     output.mkdir(parents=True, exist_ok=True)
     if any(output.iterdir()):
         raise InputError(f"{output}: the folder for the checkpoint is not empty")
-    with blaming(bound.who):
+    with plugin_errors(bound.label):
         trained = bound.call(reference=reference, objective=objective, examples=examples, output=output)
     if not isinstance(trained, Model):
-        raise PluginError(f"{bound.who} returned {trained!r}, not the trained Model")
+        raise PluginError(f"{bound.label} returned {trained!r}, not the trained Model")
     if Path(trained.name).resolve() != output.resolve():
-        raise PluginError(f"{bound.who} returned a model named {trained.name!r}; it must be {str(output)!r}")
+        raise PluginError(f"{bound.label} returned a model named {trained.name!r}; the name must be {str(output)!r}")
     if not any(output.iterdir()):
-        raise PluginError(f"{bound.who} returned, but wrote no checkpoint into {output}")
+        raise PluginError(f"{bound.label} returned, but wrote no checkpoint to {output}")
     return trained
 
 
 def release(registry: Registry, model: Model) -> None:
-    """Let a model's plugin free the memory that the model holds; a plugin without the hook holds none."""
+    """Let a model's plugin free the memory of the model. Does nothing if the plugin does not implement the hook."""
     if "release" not in registry.hooks(model.plugin):
         return
     call = registry.caller(model.plugin, "release")
-    with blaming(_who(registry, model.plugin, "release")):
+    with plugin_errors(_hook_label(registry, model.plugin, "release")):
         call(model=model)
 
 
@@ -135,8 +136,8 @@ class _Bound:
     """One plugin's hook, with the model and the context that it is called with."""
 
     call: Callable[..., Any]
-    who: str
-    """For messages: the hook, its plugin, and who wraps it."""
+    label: str
+    """For messages: the hook, its plugin, and the plugins that wrap it."""
     context: Context
 
 
@@ -148,10 +149,10 @@ def _bind(registry: Registry, model: Model, hook: str, context: Context | None) 
     def call(**arguments: Any) -> Any:
         return caller(model=model, context=bound, **arguments)
 
-    return _Bound(call, _who(registry, model.plugin, hook), bound)
+    return _Bound(call, _hook_label(registry, model.plugin, hook), bound)
 
 
-def _who(registry: Registry, plugin: str, hook: str) -> str:
+def _hook_label(registry: Registry, plugin: str, hook: str) -> str:
     wrappers = ", ".join(repr(name) for name in registry.wrappers(hook))
     return f"hook {hook!r} of {registry.label(plugin)}" + (f", wrapped by {wrappers}," if wrappers else "")
 
@@ -169,25 +170,25 @@ def _stream(
     rubric: Rubric | None,
     arguments: Mapping[str, Any],
 ) -> Iterator[ResultT]:
-    """Call the hook and pass on its results, each checked; at the end, check that none is missing."""
-    with blaming(bound.who, questions):
+    """Call the hook and yield its results, each checked. At the end, check that no result is missing."""
+    with plugin_errors(bound.label, questions):
         results = bound.call(**arguments)
     if not isinstance(results, Iterable):
-        raise PluginError(f"{bound.who} returned {results!r}; it must yield its results")
+        raise PluginError(f"{bound.label} returned {results!r}; it must yield its results")
     iterator = iter(results)
     try:
         while True:
-            with blaming(bound.who, questions):
+            with plugin_errors(bound.label, questions):
                 result = next(iterator, _END)
             if result is _END:
                 break
-            checked = check_result(result, kind, rubric, bound.who)
+            checked = check_result(result, kind, rubric, bound.label)
             if problem := questions.answered(checked):
-                raise PluginError(f"{bound.who} {problem}")
+                raise PluginError(f"{bound.label} {problem}")
             yield checked
     finally:
         if close := getattr(iterator, "close", None):
-            with blaming(bound.who, questions):
+            with plugin_errors(bound.label, questions):
                 close()
     if not bound.context.cancelled() and (problem := questions.missing()):
-        raise PluginError(f"{bound.who} {problem}")
+        raise PluginError(f"{bound.label} {problem}")

@@ -1,4 +1,4 @@
-"""Head-to-head over files: answers of several models, who is asked about them in both orders, and stored verdicts."""
+"""Head-to-head comparisons over files: the answers of several models, their comparison in both orders, and verdicts."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ class Answers:
 
 @frozen
 class JudgedContest:
-    """A verdict with whose answers it is of: a row that stands for itself."""
+    """A verdict with the models whose answers were compared: a row that needs no other file."""
 
     comparison_id: str
     prompt_id: str
     first: str
-    """The model whose answer stood first."""
+    """The model of the first answer."""
     second: str
+    """The model of the second answer."""
     preference: float | None
-    """Probability that the first answer is the better one; None where unparsed."""
+    """Probability that the first answer is better; None if the reply could not be parsed."""
     outcome: Outcome = Outcome.ANSWERED
     first_words: int | None = None
     second_words: int | None = None
@@ -55,44 +56,45 @@ class JudgedContest:
 
     @property
     def id(self) -> str:
-        """One verdict a comparison."""
+        """The comparison's id: each comparison has one verdict."""
         return self.comparison_id
 
     @property
     def contest(self) -> Contest:
-        """The contest alone; an unknown length is 0."""
+        """The contest without the verdict; an unknown length is 0."""
         words = self.first_words or 0, self.second_words or 0
         return Contest(self.comparison_id, self.prompt_id, self.first, self.second, *words, self.seed)
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict alone."""
+        """The verdict without the contest."""
         return Verdict(self.comparison_id, self.preference, self.outcome, self.raw, self.detail)
 
 
 @frozen
 class Compared:
-    """Verdicts in both orders, and the prompts that only some of the models answered."""
+    """Verdicts in both orders."""
 
     verdicts: tuple[JudgedContest, ...]
     unmatched: int = 0
+    """Number of prompts that only some of the models answered."""
     models: tuple[str, ...] = field(default=())
-    """The order in which models are named."""
+    """The models, in the order in which they are shown."""
 
     def head_to_head(self) -> HeadToHead:
-        """The figures; those that take lengths are None where the file does not say how long the answers were."""
+        """Return the figures. Figures that need lengths are None if the length of an answer is unknown."""
         contests = [judged.contest for judged in self.verdicts]
-        made = head_to_head(contests, [judged.verdict for judged in self.verdicts], self.models)
+        figures = head_to_head(contests, [judged.verdict for judged in self.verdicts], self.models)
         if any(judged.first_words is None or judged.second_words is None for judged in self.verdicts):
-            return evolve(made, winner_words=NOTHING, loser_words=NOTHING, longer_wins=NOTHING)
-        return made
+            return evolve(figures, winner_words=NOTHING, loser_words=NOTHING, longer_wins=NOTHING)
+        return figures
 
 
 def read_verdicts(path: Path) -> Compared:
-    """Stored verdicts: rows with ``prompt_id``, ``first``, ``second`` and ``preference``.
+    """Read stored verdicts: rows with ``prompt_id``, ``first``, ``second`` and ``preference``.
 
     ``comparison_id``, ``seed``, ``first_words`` and ``second_words`` may be left out. Raises ``InputError`` with file
-    and line where a row is none of these; ``head_to_head`` checks how they fit together.
+    and line if a row is invalid; ``head_to_head`` checks whether the rows are consistent.
     """
     rows = [_judged(row, f"{path}, line {line}") for line, row in read_rows(path)]
     if not rows:
@@ -101,16 +103,16 @@ def read_verdicts(path: Path) -> Compared:
 
 
 def is_verdicts(path: Path) -> bool:
-    """Whether a file holds stored verdicts, not answers."""
+    """Return whether a file contains stored verdicts, not answers."""
     _, row = next(read_list(path))
     return row.keys() >= {"prompt_id", "first", "second"}
 
 
 def read_answers(path: Path) -> Answers:
-    """One model's answers: AlpacaEval's outputs, or rows with ``prompt``, ``answer`` and perhaps ``model``.
+    """Read one model's answers: AlpacaEval's outputs, or rows with ``prompt``, ``answer`` and optionally ``model``.
 
-    The model's name is what the rows say, or the file's. Raises ``InputError`` with the place where a row is neither,
-    a prompt is answered twice, or the answers are of several models.
+    The model's name is that in the rows, or the name of the file. Raises ``InputError`` with the position if a row has
+    another format, a prompt is answered twice, or the answers are of several models.
     """
     prompts: dict[str, str] = {}
     texts: dict[Cluster, str] = {}
@@ -125,26 +127,26 @@ def read_answers(path: Path) -> Answers:
         texts[0, id] = text_in(row, keys[1], place)
         names.add(str(row.get(keys[2]) or path.stem))
     if len(names) > 1:
-        raise InputError(f"{path}: answers of several models ({', '.join(sorted(names))}); one file holds one model's")
+        raise InputError(f"{path}: answers of several models ({', '.join(sorted(names))}); use one file per model")
     return Answers(names.pop(), prompts, texts)
 
 
 def compare(
     evaluator: DurableStage, rubric: Rubric, sampling: Sampling, models: Sequence[Answers], folder: Path
 ) -> Compared:
-    """Ask about every two models' answers in both orders; verdicts are kept in ``folder``, the same call continues.
+    """Compare the answers of every two models in both orders. The verdicts are stored in ``folder``.
 
-    Equal answers are a tie, for which the evaluator is not called. Raises ``InputError`` if two models have the same
-    name, or no prompt in common.
+    Calling it again with the same folder continues. Equal answers are a tie, for which the evaluator is not called.
+    Raises ``InputError`` if two models have the same name, or no prompt in common.
     """
     names = [answers.model for answers in models]
     if len(set(names)) != len(names):
-        raise InputError(f"two of the models have one name ({', '.join(names)}); rename a generator or a file")
+        raise InputError(f"two of the models have the same name ({', '.join(names)}); rename a generator or a file")
     model = evaluator.model
     question = f"{model.plugin} {model.name} {json.dumps(dict(model.settings), sort_keys=True)} {rubric!r}"
     contests = {contest.comparison_id: contest for contest, _ in _contests(models, question)}
-    asked, ties = split_equal(comparison for _, comparison in _contests(models, question))
-    units = [Unit(comparison, (comparison.id,)) for comparison in asked]
+    different, ties = split_equal(comparison for _, comparison in _contests(models, question))
+    units = [Unit(comparison, (comparison.id,)) for comparison in different]
 
     def evaluate(*arguments: Any, **named: Any) -> Iterator[JudgedContest]:
         for verdict in stages.evaluate(*arguments, **named):
@@ -159,7 +161,10 @@ def compare(
 
 
 def _contests(models: Sequence[Answers], question: str) -> Iterator[tuple[Contest, Comparison]]:
-    """Both orders of every two models on every prompt that both answered; ``question`` names evaluator and rubric."""
+    """Yield both orders of every two models on every prompt that both answered.
+
+    ``question`` identifies the evaluator and the rubric; it is part of the ids.
+    """
     for left, right in combinations(models, 2):
         shared = sorted(left.texts.keys() & right.texts.keys())
         if not shared:
@@ -190,7 +195,7 @@ def _with_contest(contest: Contest, verdict: Verdict) -> JudgedContest:
 
 
 def _unmatched(models: Iterable[Answers]) -> int:
-    """Prompts (under a seed) that not every model answered."""
+    """Return the number of prompts (per seed) that not every model answered."""
     keys = [answers.texts.keys() for answers in models]
     return len(set().union(*keys)) - len(set(keys[0]).intersection(*keys[1:]))
 
@@ -200,7 +205,7 @@ def _judged(row: Mapping[str, Any], place: str) -> JudgedContest:
     seed = _whole(row, "seed", place) or 0
     preference = row.get("preference")
     if "preference" not in row or isinstance(preference, bool) or not isinstance(preference, int | float | None):
-        raise InputError(f"{place}: `preference` must be a number from 0 to 1, or null where unparsed")
+        raise InputError(f"{place}: `preference` must be a number from 0 to 1, or null if unparsed")
     return JudgedContest(
         comparison_id=str(row.get("comparison_id") or f"{seed}|{first}|{second}|{prompt_id}"),
         prompt_id=prompt_id,

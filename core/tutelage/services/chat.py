@@ -1,16 +1,16 @@
-"""The stages of a chat service: what is left to a plugin is how its protocol spells a question and an answer.
+"""The stages of a chat service. A plugin adds only the format of the requests and replies of its protocol.
 
-A plugin that calls an API makes a ``ChatService``; ``ChatHooks`` makes the hooks of it.
+A plugin that calls an API makes a ``ChatService``; ``ChatHooks`` implements the plugin's hooks with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
 
-from tutelage.preferences.judging import render, render_comparison
+from tutelage.preferences.judging import question_messages, render, render_comparison
 from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
 from tutelage.records import (
     Candidate,
@@ -18,10 +18,13 @@ from tutelage.records import (
     Demonstration,
     JudgeItem,
     Judgement,
+    Message,
     Prompt,
     Rubric,
     Sampling,
     Verdict,
+    conversation_text,
+    is_one_turn,
 )
 from tutelage.services.caller import Caller
 from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Request
@@ -34,56 +37,65 @@ _SAMPLES_PER_SEED = 1000
 
 @frozen
 class Question:
-    """One message to a chat model, and how it is to be answered."""
+    """A question to a chat model, as one message or as a conversation, with the parameters of its answer."""
 
     text: str
+    """The message; the transcript of a conversation, without its system message."""
     sampling: Sampling
     sample: int = 0
-    """Differs between the samples of one question and between seeds; a protocol with a seed sends it as that."""
+    """A number that differs between the samples of one question and between seeds. A protocol with a seed sends it as
+    the seed."""
     max_tokens: int = 256
-    """Length limit of the reply, with the thoughts of a reasoning model."""
+    """Maximum number of tokens of the reply, including the thoughts of a reasoning model."""
     log_probabilities: bool = False
-    """Whether the tokens' log-probabilities are wanted, where the service gives them."""
+    """Whether to request the log-probabilities of the tokens, if the service has them."""
     system: str = ""
-    """The system message, where there is one."""
+    """The system message; empty for none."""
+    messages: tuple[Message, ...] = ()
+    """The messages of a conversation, without its system message; empty for a single user message."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages to send after the system message: those of the conversation, or one user message."""
+        return self.messages or (Message("user", self.text),)
 
 
 @frozen
 class ChatService:
-    """A model behind an API, as the stages use it."""
+    """A model behind an API, with the stages except training."""
 
     caller: Caller
     endpoint: Endpoint
     body: Callable[[Question], Mapping[str, Any]]
-    """The exact request for a question, in plain JSON values."""
+    """Returns the exact request for a question, as plain JSON values."""
     ask: Ask
     limits: Limits = field(factory=Limits)
     thinking_tokens: int = 0
-    """Room for the thoughts of a reasoning model, on top of the answer's length limit."""
+    """Number of tokens for the thoughts of a reasoning model, in addition to the maximum length of the answer."""
     log_probabilities: bool = True
-    """Whether comparisons ask for the tokens' log-probabilities, to be weighted by them."""
+    """Whether comparisons request the log-probabilities of the tokens and are weighted by them."""
 
     def generate_candidates(self, prompts: Iterable[Prompt], n: int, sampling: Sampling) -> Iterator[Candidate]:
-        """Each prompt ``n`` times, each as a request of its own (many servers ignore a count)."""
+        """Answer each prompt ``n`` times. Each answer is a separate request, because many servers ignore a count."""
         requests = (
-            self._request((prompt.id, index), prompt.text, sampling, index) for prompt in prompts for index in range(n)
+            self._request((prompt.id, index), prompt.turns, sampling, index) for prompt in prompts for index in range(n)
         )
         for answer in self._answers(requests):
             (prompt_id, index), reply = answer.about, answer.reply
             yield Candidate(prompt_id, index, reply.text, reply.outcome, reply.detail, reply.output_tokens)
 
     def demonstrate(self, prompts: Iterable[Prompt], sampling: Sampling) -> Iterator[Demonstration]:
-        """One answer a prompt."""
-        requests = (self._request(prompt.id, prompt.text, sampling) for prompt in prompts)
+        """Answer each prompt once."""
+        requests = (self._request(prompt.id, prompt.turns, sampling) for prompt in prompts)
         for answer in self._answers(requests):
             yield Demonstration(answer.about, answer.reply.text, answer.reply.outcome, answer.reply.detail)
 
     def judge(
         self, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling
     ) -> Iterator[Judgement]:
-        """Each item ``samples`` times, by the rubric's prompt; only the judge's reply is parsed."""
+        """Judge each item ``samples`` times with the rubric's prompt. Only the judge's reply is parsed."""
         requests = (
-            self._request((item.id, sample), render(rubric, item), sampling, sample, system=rubric.system)
+            self._request((item.id, sample), question_messages(rubric, render(rubric, item)), sampling, sample)
             for item in items
             for sample in range(samples)
         )
@@ -92,14 +104,17 @@ class ChatService:
             yield judgement_from_reply(item_id, sample, answer.reply, rubric)
 
     def evaluate(self, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling) -> Iterator[Verdict]:
-        """Each comparison once, in its own order; weighted by log-probabilities where the service gave them.
+        """Judge each comparison once, in its own order, weighted by log-probabilities if the reply has them.
 
-        Where the rubric is answered by one token and log-probabilities are asked for, a reply without them is no
-        verdict: the token alone would be another measure.
+        If the rubric is answered by one token and log-probabilities are requested, a reply without them gives no
+        verdict, because the token alone would be another measure.
         """
         requests = (
             self._request(
-                comparison.id, render_comparison(rubric, comparison), sampling, 0, self.log_probabilities, rubric.system
+                comparison.id,
+                question_messages(rubric, render_comparison(rubric, comparison)),
+                sampling,
+                log_probabilities=self.log_probabilities,
             )
             for comparison in comparisons
         )
@@ -110,17 +125,25 @@ class ChatService:
     def _request(
         self,
         about: Any,
-        text: str,
+        messages: Sequence[Message],
         sampling: Sampling,
         index: int = 0,
         log_probabilities: bool = False,
-        system: str = "",
     ) -> Request[Any]:
         seed = sampling.seed if sampling.temperature > 0 else 0  # a greedy answer is the same for every seed
         sample = seed * _SAMPLES_PER_SEED + index
         max_tokens = sampling.max_new_tokens + self.thinking_tokens
-        body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities, system))
+        system, turns = _split_system(messages)
+        text, several = conversation_text(turns), () if is_one_turn(turns) else turns
+        body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities, system, several))
         return Request(about, body, sample, max_tokens)
 
     def _answers(self, requests: Iterable[Request[Any]]) -> Iterator[Answer[Any]]:
         return self.caller.map(requests, self.ask, self.endpoint, self.limits)
+
+
+def _split_system(messages: Sequence[Message]) -> tuple[str, tuple[Message, ...]]:
+    """The text of the system message (empty for none), and the other messages."""
+    if messages[0].role == "system":
+        return messages[0].content, tuple(messages[1:])
+    return "", tuple(messages)

@@ -58,8 +58,8 @@ _PROBE_ANSWER = "All of them."
 _THOUGHTS_END = "</think>"
 
 _log = logging.getLogger(__name__)
-_reported: set[tuple[str, str]] = set()
-"""(tokenizer, template) for which it was logged that system messages are merged."""
+_reported: set[str] = set()
+"""Templates for which it was logged that system messages are merged; the checkpoints of a run share one."""
 
 
 def ensure_chat(tokenizer: Any) -> None:
@@ -175,9 +175,9 @@ def _without_system(tokenizer: Any, messages: Conversation) -> Conversation:
     system, *turns = messages
     if not turns or turns[0]["role"] != "user":
         return messages
-    key = (str(tokenizer.name_or_path), str(tokenizer.chat_template))
-    if key not in _reported:
-        _reported.add(key)
+    template = str(tokenizer.chat_template)
+    if template not in _reported:
+        _reported.add(template)
         _log.warning(
             "tokenizer of %s: its chat template has no system role; system messages are put before the first user "
             "message, in training, sampling and judging",

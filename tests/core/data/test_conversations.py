@@ -60,7 +60,7 @@ def test_conversations_of_public_data_sets_are_read(
         ([SYSTEM, SYSTEM, USER], "user", "message 2 is a system message; only the first message may be one"),
         ([USER, ASSISTANT, USER], "assistant", "ends with the user; the last message must be the assistant's"),
         ([USER, ASSISTANT], "user", "ends with the assistant; the last message must be the user's"),
-        ([SYSTEM], "user", "the conversation is only a system message; expected"),
+        ([SYSTEM], "user", "ends with the system; the last message must be the user's"),
         ([], "user", "the conversation is empty"),
         ('[{"role": "user"}]', "user", "a text instead of a conversation"),
         (None, "user", "not a conversation"),

@@ -1,4 +1,4 @@
-"""The doctor says of each plugin what is there and what is missing, and never fails itself."""
+"""The doctor reports for each plugin what is available and what is missing, and raises no error."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def plugin(**info: Any) -> object:
     def demonstrate(prompts: Any) -> Any:
         return iter(())
 
-    made = ModuleType("made")
-    made.describe, made.demonstrate = describe, demonstrate  # type: ignore[attr-defined]
-    return made
+    module = ModuleType("module")
+    module.describe, module.demonstrate = describe, demonstrate  # type: ignore[attr-defined]
+    return module
 
 
 @pytest.fixture
@@ -48,28 +48,26 @@ def registry() -> Registry:
     return registry
 
 
-def said(diagnoses: list[Diagnosis]) -> list[tuple[str, str, bool]]:
+def summaries(diagnoses: list[Diagnosis]) -> list[tuple[str, str, bool]]:
     return [(found.plugin, found.finding.what, found.finding.ok) for found in diagnoses]
 
 
-def test_every_plugin_is_looked_at_with_its_default_settings(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_plugin_is_checked_with_its_default_settings(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_KEY", raising=False)
     found = examine(registry)
-    assert said(found) == [("api", "endpoint", True), ("api", "model", False), ("keyed", "environment", False)]
+    assert summaries(found) == [("api", "endpoint", True), ("api", "model", False), ("keyed", "environment", False)]
     assert found[2].finding.detail == "SOME_KEY is not set: opens it"
     monkeypatch.setenv("SOME_KEY", "x")
-    assert said(examine(registry))[2] == ("keyed", "plugin", True)
+    assert summaries(examine(registry))[2] == ("keyed", "plugin", True)
 
 
-def test_a_recipes_models_are_looked_at_with_their_settings(registry: Registry) -> None:
+def test_the_models_of_a_recipe_are_checked_with_their_settings(registry: Registry) -> None:
     found = examine(registry, [Model("api", "there", {"port": 7}, id="judge")])
-    assert said(found) == [("api", "endpoint", True), ("api", "model", True)]
+    assert summaries(found) == [("api", "endpoint", True), ("api", "model", True)]
     assert (found[0].role, found[0].finding.detail) == ("judge", "port 7")
 
 
 def test_wrong_settings_and_missing_plugins_are_findings(registry: Registry) -> None:
     found = examine(registry, [Model("api", settings={"prot": 7}), Model("nowhere")])
-    assert said(found) == [("api", "settings", False), ("nowhere", "plugin", False)]
+    assert summaries(found) == [("api", "settings", False), ("nowhere", "plugin", False)]
     assert "did you mean 'port'" in found[0].finding.detail

@@ -1,4 +1,4 @@
-"""Plugins are found, each in its own guard; who requires one that cannot be used is told why."""
+"""Plugins are discovered, each separately; requiring a plugin that cannot be used is an error with the reason."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tutelage.records import Candidate, Demonstration, Model, Prompt, Rubric
 
 
 class Echo:
-    """A sound plugin."""
+    """A valid plugin."""
 
     @hookimpl
     def describe(self) -> PluginInfo:
         return PluginInfo(
-            "Says it again.",
+            "Repeats the prompt.",
             models={"loud": NamedModel("loud-1")},
             prompt_sets={"few": NamedSet(lambda count, seed: ["a", "b"][:count])},
             rubrics={"short": Rubric("short")},
@@ -100,7 +100,7 @@ def found(broken_plugins: Path) -> dict[tuple[str, str], dict[str, Any]]:
         ),
     ],
 )
-def test_a_broken_distribution_is_reported_by_name_with_what_is_wrong(
+def test_a_broken_distribution_is_reported_with_its_name_and_its_problem(
     found: dict[tuple[str, str], dict[str, Any]], name: str, distribution: str, status: str, error: str
 ) -> None:
     assert found[name, distribution] == {
@@ -114,7 +114,7 @@ def test_a_broken_distribution_is_reported_by_name_with_what_is_wrong(
     }
 
 
-def test_no_broken_distribution_is_in_the_way_of_the_plugins_that_ship(
+def test_broken_distributions_do_not_affect_the_plugins_that_ship_with_tutelage(
     found: dict[tuple[str, str], dict[str, Any]],
 ) -> None:
     for name in ("tiny", "transformers"):
@@ -151,7 +151,7 @@ def test_discovery_imports_nothing_heavy() -> None:
 
 
 def distribution(folder: Path, name: str, plugin: str, code: str, metadata: bool = True) -> None:
-    """The files that an installer leaves: a module and its ``dist-info``."""
+    """Write the files that an installer writes: a module and its ``dist-info``."""
     module = name.replace("-", "_")
     (folder / f"{module}.py").write_text(code)
     info = folder / f"{module}-1.0.dist-info"
@@ -161,7 +161,7 @@ def distribution(folder: Path, name: str, plugin: str, code: str, metadata: bool
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
 
 
-SOUND = '''"""A sound stranger."""
+SOUND = '''"""A valid third-party plugin."""
 from tutelage.hookspecs import hookimpl
 @hookimpl
 def demonstrate(prompts): yield from ()
@@ -174,14 +174,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_strangers_plugin_is_found_and_its_help_is_its_docstring(site: Path) -> None:
+def test_a_third_party_plugin_is_found_and_its_help_is_its_docstring(site: Path) -> None:
     distribution(site, "sound-one", "sound", SOUND)
     registry = Registry.discover(environment={})
-    assert registry.info("sound").help == "A sound stranger."
+    assert registry.info("sound").help == "A valid third-party plugin."
     assert registry.label("sound") == "plugin 'sound' (sound-one 1.0)"
 
 
-def test_of_two_strangers_with_one_name_none_is_loaded_and_both_are_named(site: Path) -> None:
+def test_of_two_third_party_plugins_with_one_name_none_is_loaded_and_both_are_named(site: Path) -> None:
     distribution(site, "clash-a", "twin", SOUND)
     distribution(site, "clash-b", "twin", SOUND)
     registry = Registry.discover(environment={})
@@ -205,7 +205,7 @@ def test_the_users_interrupt_during_an_import_ends_discovery(site: Path) -> None
         Registry.discover(environment={})
 
 
-def test_a_misspelled_name_to_block_is_an_error_not_a_silent_nothing() -> None:
+def test_a_misspelled_name_of_a_plugin_to_block_is_an_error() -> None:
     with pytest.raises(InputError, match=r"plugin 'tinny', blocked by --no-plugin, is not .*'tiny'"):
         Registry.discover(blocked=["tinny"], environment={})
     with pytest.raises(InputError, match="blocked by TUTELAGE_NO_PLUGINS, is not installed"):
@@ -216,7 +216,7 @@ def test_a_misspelled_name_to_block_is_an_error_not_a_silent_nothing() -> None:
 
 
 class Renamed(Echo):
-    """A sound plugin that is also found as ``former``."""
+    """A valid plugin with the alias ``former``."""
 
     @hookimpl
     def describe(self) -> PluginInfo:
@@ -241,7 +241,7 @@ def test_every_lookup_by_name_accepts_an_alias(renamed: Registry) -> None:
     assert renamed.name_of("former") == renamed.name_of("current") == "current"
     assert renamed.name_of("microsoft/phi-2") == "microsoft/phi-2"
     assert renamed.info("former") is renamed.info("current")
-    assert renamed.label("former") == "plugin 'current' (registered by hand)"
+    assert renamed.label("former") == "plugin 'current' (registered manually)"
     assert renamed.hooks("former") == ("describe", "demonstrate")
     assert renamed.find("models", "former/loud") == NamedModel("loud-1")
     assert renamed.find("rubrics", "former/short") == Rubric("short")
@@ -257,7 +257,7 @@ def test_every_lookup_by_name_accepts_an_alias(renamed: Registry) -> None:
     assert renamed.statuses() == []
 
 
-def test_a_hook_is_called_by_alias_through_that_plugin_alone(renamed: Registry) -> None:
+def test_a_hook_call_by_alias_reaches_only_that_plugin(renamed: Registry) -> None:
     class Other(Echo):
         @hookimpl
         def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
@@ -270,7 +270,7 @@ def test_a_hook_is_called_by_alias_through_that_plugin_alone(renamed: Registry) 
 
 
 def test_a_name_or_an_alias_that_is_taken_is_refused_and_both_plugins_are_named(renamed: Registry) -> None:
-    taken = "plugin 'current' (registered by hand) and plugin {} (registered by hand) both have the name or alias {}"
+    taken = "plugin 'current' (registered manually) and plugin {} (registered manually) both have the name or alias {}"
     for plugin, name, shared in ((Echo(), "former", "former"), (Renamed(), "another", "former")):
         with pytest.raises(PluginError) as caught:
             renamed.register(plugin, name)
@@ -286,7 +286,7 @@ def test_a_name_or_an_alias_that_is_taken_is_refused_and_both_plugins_are_named(
     assert first.name_of("former") == "former"
 
 
-def test_of_two_distributions_that_claim_one_alias_the_second_is_reported_with_both_named(site: Path) -> None:
+def test_of_two_distributions_with_the_same_alias_the_second_is_a_clash_that_names_both(site: Path) -> None:
     distribution(site, "first-one", "abel", aliased("elder"))
     distribution(site, "second-one", "cain", aliased("elder"))
     registry = Registry.discover(environment={})
@@ -321,7 +321,7 @@ def test_an_alias_does_not_hide_a_plugin_of_that_name_that_cannot_be_used(site: 
     assert registry.info("heir").aliases == ("gone",)
 
 
-def test_a_plugin_is_blocked_by_its_alias_and_says_so_under_either_name(site: Path) -> None:
+def test_a_plugin_can_be_blocked_by_its_alias_and_the_error_for_either_name_gives_the_reason(site: Path) -> None:
     distribution(site, "blocked-one", "heir", aliased("elder"))
     for registry in (
         Registry.discover(["elder"], environment={}),
@@ -333,7 +333,7 @@ def test_a_plugin_is_blocked_by_its_alias_and_says_so_under_either_name(site: Pa
                 registry.info(name)
 
 
-# What a plugin must be
+# Validity of a plugin
 
 
 def test_every_problem_of_a_plugins_hooks_is_named_at_once() -> None:
@@ -363,7 +363,7 @@ def test_every_problem_of_a_plugins_hooks_is_named_at_once() -> None:
     ]
 
 
-def test_an_unknown_hook_that_says_it_is_optional_is_left_alone() -> None:
+def test_an_unknown_hook_that_is_marked_as_optional_is_ignored() -> None:
     class Ahead(Echo):
         @hookimpl(optionalhook=True)
         def hook_of_a_later_version(self) -> None: ...
@@ -373,7 +373,7 @@ def test_an_unknown_hook_that_says_it_is_optional_is_left_alone() -> None:
     assert registry.hooks("ahead") == ("describe", "demonstrate")
 
 
-def test_a_plugin_without_any_hook_is_told_of_the_marker() -> None:
+def test_the_error_for_a_plugin_without_hooks_names_the_marker() -> None:
     assert "mark its functions with @tutelage.hookimpl" in refused(object())
 
 
@@ -424,11 +424,11 @@ class Unreadable:
         (PluginInfo("x", pair_rules={"a": 1}), "pair_rules['a'] must be callable"),  # type: ignore[dict-item]
     ],
 )
-def test_a_description_that_does_not_hold_together_is_refused(answer: object, message: str) -> None:
+def test_an_invalid_description_is_refused(answer: object, message: str) -> None:
     assert message in refused(describing(answer))
 
 
-def test_a_name_is_registered_once_and_an_object_too(registry: Registry) -> None:
+def test_a_name_or_an_object_can_be_registered_only_once(registry: Registry) -> None:
     with pytest.raises(PluginError, match="the name 'echo' is taken"):
         registry.register(Echo(), "echo")
     plugin = Echo()
@@ -437,7 +437,7 @@ def test_a_name_is_registered_once_and_an_object_too(registry: Registry) -> None
         registry.register(plugin, "two")
 
 
-def test_a_plugin_can_be_taken_out_again(registry: Registry) -> None:
+def test_a_plugin_can_be_unregistered(registry: Registry) -> None:
     registry.unregister("echo")
     assert registry.statuses() == []
     registry.register(Echo(), "echo")
@@ -445,10 +445,10 @@ def test_a_plugin_can_be_taken_out_again(registry: Registry) -> None:
         registry.unregister("other")
 
 
-# What is asked of a registry
+# Queries of a registry
 
 
-def test_a_status_says_what_a_plugin_implements_and_what_it_wraps(registry: Registry) -> None:
+def test_a_status_lists_the_hooks_that_a_plugin_implements_and_wraps(registry: Registry) -> None:
     class Wrapper:
         @hookimpl(wrapper=True)
         def judge(self) -> Any:
@@ -470,16 +470,16 @@ def test_a_status_says_what_a_plugin_implements_and_what_it_wraps(registry: Regi
     assert registry.names("judge") == []
 
 
-def test_a_requirement_that_is_met_says_nothing(registry: Registry) -> None:
+def test_a_requirement_that_is_met_raises_nothing(registry: Registry) -> None:
     assert registry.require("echo", "demonstrate") is None  # type: ignore[func-returns-value]
 
 
-def test_a_missing_plugin_names_the_nearest(registry: Registry) -> None:
+def test_the_error_for_a_missing_plugin_names_the_nearest_plugin(registry: Registry) -> None:
     with pytest.raises(PluginError, match="plugin 'eco' is not installed; did you mean 'echo'"):
         registry.require("eco", "demonstrate")
 
 
-def test_a_hook_that_is_not_implemented_names_the_plugins_that_do(registry: Registry) -> None:
+def test_the_error_for_a_hook_that_is_not_implemented_names_the_plugins_that_implement_it(registry: Registry) -> None:
     class Judge:
         @hookimpl
         def judge(self) -> None: ...
@@ -488,11 +488,11 @@ def test_a_hook_that_is_not_implemented_names_the_plugins_that_do(registry: Regi
     with pytest.raises(PluginError) as caught:
         registry.require("echo", "judge")
     assert str(caught.value) == (
-        "plugin 'echo' (registered by hand) does not implement 'judge'; installed plugins that do: critic"
+        "plugin 'echo' (registered manually) does not implement 'judge'; installed plugins that do: critic"
     )
 
 
-def test_a_blocked_or_broken_plugin_says_so_to_who_requires_it(site: Path) -> None:
+def test_requiring_a_blocked_or_broken_plugin_is_an_error_with_the_reason(site: Path) -> None:
     distribution(site, "broken-one", "broken", "1 / 0")
     registry = Registry.discover(blocked=["tiny"], environment={})
     with pytest.raises(PluginError, match=r"'tiny' \(tutelage .*\) cannot be used: blocked by --no-plugin"):
@@ -513,7 +513,7 @@ class Answering:
 
 
 class Loud:
-    """Only wraps, around whoever answers."""
+    """Only wraps the hook of the plugin that answers."""
 
     @hookimpl(wrapper=True)
     def generate_candidates(self, n: int) -> Any:
@@ -521,7 +521,7 @@ class Loud:
         return [attrs.evolve(candidate, text=candidate.text.upper() * n) for candidate in candidates]
 
 
-def test_a_hook_is_called_through_the_bound_plugin_alone_with_every_wrapper_around_it() -> None:
+def test_a_hook_call_reaches_only_the_bound_plugin_and_every_wrapper() -> None:
     registry = Registry.empty()
     registry.register(Answering("first"), "first")
     registry.register(Loud(), "loud")
@@ -550,15 +550,15 @@ def test_what_a_plugin_offers_is_found_by_its_qualified_name(registry: Registry)
 
 
 @pytest.mark.parametrize("text", ["microsoft/phi-2", "loud", "/data/prompts.jsonl", ""])
-def test_a_text_that_names_no_plugin_is_left_to_the_caller(registry: Registry, text: str) -> None:
+def test_a_text_that_names_no_plugin_is_not_found(registry: Registry, text: str) -> None:
     assert registry.find("models", text) is None
     assert registry.find("example_sets", text) is None
     assert registry.find("rated_sets", text) is None
 
 
-def test_a_name_that_the_plugin_does_not_offer_names_the_nearest(registry: Registry) -> None:
+def test_the_error_for_a_name_that_a_plugin_does_not_offer_gives_the_nearest_name(registry: Registry) -> None:
     with pytest.raises(InputError) as caught:
         registry.find("prompt_sets", "echo/fw")
     assert str(caught.value) == (
-        "plugin 'echo' (registered by hand) has no prompt set 'echo/fw'; did you mean 'echo/few'?"
+        "plugin 'echo' (registered manually) has no prompt set 'echo/fw'; did you mean 'echo/few'?"
     )

@@ -1,4 +1,4 @@
-"""A stage calls one plugin, streams, lets nothing wrong pass, and says whose fault it was."""
+"""A stage calls one plugin, yields results as they come, checks them, and attributes errors to their cause."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Settings:
 
 
 class Scripted:
-    """A plugin whose every stage yields what the test says."""
+    """A plugin whose stages yield the results of a function of the test."""
 
     def __init__(self, script: Callable[[Iterable[Any]], Iterable[Any] | None]) -> None:
         self.script = script
@@ -97,7 +97,7 @@ def answers(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
         yield Candidate(prompt.id, 0, prompt.text.upper())
 
 
-def test_a_stage_gives_what_the_plugin_yields_in_its_order() -> None:
+def test_a_stage_yields_the_plugins_results_in_the_plugins_order() -> None:
     def backwards(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
         for prompt in reversed(list(prompts)):
             yield Candidate(prompt.id, 1, "b")
@@ -129,12 +129,12 @@ def _answer(question: Prompt | JudgeItem | Comparison) -> Demonstration | Judgem
             return Verdict(question.id, 1.0)
 
 
-def test_questions_are_drawn_one_by_one_and_results_are_given_as_they_come() -> None:
+def test_questions_are_read_one_by_one_and_results_are_yielded_as_they_come() -> None:
     drawn: list[str] = []
 
     def prompts() -> Iterator[Prompt]:
         number = 0
-        while True:  # without end: a stage that drew them all would never give its first result
+        while True:  # infinite: a stage that read all prompts first would never yield a result
             drawn.append(str(number))
             yield Prompt(str(number))
             number += 1
@@ -146,7 +146,7 @@ def test_questions_are_drawn_one_by_one_and_results_are_given_as_they_come() -> 
     assert drawn == ["0", "1"]
 
 
-def test_the_plugin_is_told_when_nobody_draws_any_more() -> None:
+def test_the_plugins_generator_is_closed_if_the_caller_stops_early() -> None:
     closed: list[bool] = []
 
     def script(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
@@ -168,12 +168,12 @@ def test_the_plugin_gets_its_own_settings_class() -> None:
     assert plugin.seen == {"model": model, "settings": Settings(shout=True), "n": 1}
 
 
-def test_wrong_settings_are_found_before_anything_is_drawn() -> None:
+def test_wrong_settings_are_an_error_before_any_question_is_read() -> None:
     model = evolve(MODEL, settings={"shuot": True, "times": 0})
     with pytest.raises(InputError) as caught:
         stages.generate_candidates(registry_of(Scripted(answers)), model, PROMPTS, 1, Sampling(), Context())
     assert str(caught.value) == (
-        "settings of M1 for plugin 'plugin' (registered by hand): shuot: unknown key; did you mean 'shout'?"
+        "settings of M1 for plugin 'plugin' (registered manually): shuot: unknown key; did you mean 'shout'?"
     )
 
 
@@ -190,26 +190,26 @@ def test_settings_for_a_plugin_that_has_none_are_refused() -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1])
-def test_fewer_than_one_answer_a_prompt_is_refused(n: int) -> None:
+def test_fewer_than_one_answer_per_prompt_is_refused(n: int) -> None:
     with pytest.raises(InputError, match="n must be at least 1"):
         generate(answers, n=n)
 
 
-def test_a_prompt_asked_twice_is_the_callers_error() -> None:
-    with pytest.raises(InputError, match="is asked twice"):
+def test_a_prompt_that_occurs_twice_is_the_callers_error() -> None:
+    with pytest.raises(InputError, match="occurs twice in one call; ids must be unique"):
         list(generate(answers, [PROMPTS[0], PROMPTS[0]]))
 
 
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (lambda prompts: [Candidate("stranger", 0, "x")], "answers 'stranger', which was not asked"),
+        (lambda prompts: [Candidate("unknown", 0, "x")], "answers 'unknown', which was not asked"),
         (lambda prompts: [Candidate(p.id, 0, "x") for p in prompts for _ in "ab"], "number 0 twice"),
-        (lambda prompts: [Candidate(p.id, 1, "x") for p in prompts], "as 1, outside 0 to 0"),
-        (lambda prompts: [Candidate(p.id, True, "x") for p in prompts], "as True, outside"),
+        (lambda prompts: [Candidate(p.id, 1, "x") for p in prompts], "the number 1, outside 0 to 0"),
+        (lambda prompts: [Candidate(p.id, True, "x") for p in prompts], "the number True, outside 0 to 0"),
         (lambda prompts: [Candidate(p.id, 0, "x") for p in list(prompts)[:2]], "ended without answering"),
-        (lambda prompts: [Candidate(next(prompts).id, 0, "x")], "ended before it asked for"),
-        (lambda prompts: [], "ended before it asked for"),
+        (lambda prompts: [Candidate(next(prompts).id, 0, "x")], "ended before it read the question"),
+        (lambda prompts: [], "ended before it read the question"),
         (lambda prompts: ["text"], "yielded 'text', not a Candidate"),
         (lambda prompts: [None], "yielded None, not a Candidate"),
         (lambda prompts: [Demonstration(p.id, "x") for p in prompts], "not a Candidate"),
@@ -219,15 +219,15 @@ def test_a_prompt_asked_twice_is_the_callers_error() -> None:
         (lambda prompts: 3, "returned 3; it must yield its results"),
     ],
 )
-def test_a_result_that_breaks_the_hooks_promise_is_the_plugins_error(script: Any, message: str) -> None:
+def test_a_result_that_violates_the_hooks_specification_is_the_plugins_error(script: Any, message: str) -> None:
     with pytest.raises(PluginError) as caught:
         list(generate(script))
-    assert "hook 'generate_candidates' of plugin 'plugin' (registered by hand)" in str(caught.value)
+    assert "hook 'generate_candidates' of plugin 'plugin' (registered manually)" in str(caught.value)
     assert message in str(caught.value)
 
 
-def test_what_came_before_a_broken_promise_has_been_given() -> None:
-    stream = generate(lambda prompts: [*answers(prompts), Candidate("stranger", 0, "x")])
+def test_valid_results_before_an_invalid_one_are_yielded() -> None:
+    stream = generate(lambda prompts: [*answers(prompts), Candidate("unknown", 0, "x")])
     assert [next(stream).text for _ in PROMPTS] == ["ONE", "TWO", "THREE"]
     with pytest.raises(PluginError):
         next(stream)
@@ -238,7 +238,7 @@ def test_a_long_list_of_missing_answers_is_shortened() -> None:
         list(generate(lambda prompts: [] if list(prompts) else None, n=3))
 
 
-def test_a_plugin_that_stops_because_the_user_cancelled_has_broken_no_promise() -> None:
+def test_missing_results_are_no_error_if_the_user_cancelled() -> None:
     def script(prompts: Iterator[Prompt]) -> Iterator[Candidate]:
         yield Candidate(next(prompts).id, 0, "x")
 
@@ -272,7 +272,9 @@ def test_a_score_that_its_outcome_or_the_rubric_does_not_allow_is_refused(
     ("score", "outcome"),
     [(0, Outcome.ANSWERED), (5.0, Outcome.ANSWERED), (3, Outcome.CUT), (None, Outcome.CUT), (None, Outcome.UNPARSED)],
 )
-def test_a_score_on_the_scale_or_an_honest_lack_of_one_passes(score: float | None, outcome: Outcome) -> None:
+def test_a_score_on_the_scale_or_a_missing_score_with_a_matching_outcome_passes(
+    score: float | None, outcome: Outcome
+) -> None:
     assert judge(Judgement("a", 0, score, outcome))[0].score == score
 
 
@@ -302,7 +304,7 @@ def test_an_exception_in_the_plugins_generator_names_plugin_and_hook_and_keeps_i
     with pytest.raises(StageError) as caught:
         next(stream)
     assert str(caught.value) == (
-        "hook 'generate_candidates' of plugin 'plugin' (registered by hand) failed: ZeroDivisionError: no memory left"
+        "hook 'generate_candidates' of plugin 'plugin' (registered manually) failed: ZeroDivisionError: no memory left"
     )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -328,7 +330,7 @@ def test_tutelages_own_errors_and_the_users_interrupt_pass_unchanged(error: Base
     assert caught.value is error
 
 
-def test_an_error_of_the_questions_is_not_blamed_on_the_plugin() -> None:
+def test_an_error_of_the_questions_is_not_attributed_to_the_plugin() -> None:
     def prompts() -> Iterator[Prompt]:
         yield PROMPTS[0]
         raise OSError("disk is gone")
@@ -338,7 +340,7 @@ def test_an_error_of_the_questions_is_not_blamed_on_the_plugin() -> None:
 
 
 class Wrapper:
-    """Counts what passes, and only wraps."""
+    """Wraps a hook and counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -349,7 +351,7 @@ class Wrapper:
         return (yield)
 
 
-def test_a_plugin_that_wraps_a_stage_stays_around_it_and_is_named() -> None:
+def test_a_plugin_that_wraps_a_stage_is_called_and_named_in_errors() -> None:
     registry, wrapper = registry_of(Scripted(broken)), Wrapper()
     registry.register(Scripted(answers), "other")
     registry.register(wrapper, "counter")
@@ -360,7 +362,7 @@ def test_a_plugin_that_wraps_a_stage_stays_around_it_and_is_named() -> None:
 
 
 class Trainer:
-    """Trains by writing a file, or does what it should not."""
+    """Trains by writing a file, or violates the specification of the hook."""
 
     def __init__(self, write: bool = True, name: str | None = None, returns: object = ...) -> None:
         self.write, self.name, self.returns = write, name, returns
@@ -384,7 +386,7 @@ def train(plugin: object, folder: Path, examples: str = "examples.jsonl") -> Mod
     )
 
 
-def test_training_returns_the_model_that_lies_in_the_output_folder(tmp_path: Path) -> None:
+def test_training_returns_the_model_in_the_output_folder(tmp_path: Path) -> None:
     assert train(Trainer(), tmp_path).name == str(tmp_path / "checkpoint")
 
 
@@ -397,7 +399,7 @@ def test_training_returns_the_model_that_lies_in_the_output_folder(tmp_path: Pat
         (Trainer(returns=None), "returned None, not the trained Model"),
     ],
 )
-def test_training_that_leaves_no_checkpoint_where_it_should_is_the_plugins_error(
+def test_training_without_a_checkpoint_in_the_output_folder_is_the_plugins_error(
     plugin: Trainer, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(PluginError, match=message):
@@ -412,7 +414,7 @@ def test_training_on_a_missing_file_or_into_a_used_folder_is_refused(tmp_path: P
         train(Trainer(), tmp_path)
 
 
-def test_release_reaches_the_models_own_plugin_alone() -> None:
+def test_release_reaches_only_the_models_own_plugin() -> None:
     mine, other = Trainer(), Trainer()
     registry = registry_of(mine)
     registry.register(other, "other")
@@ -420,10 +422,10 @@ def test_release_reaches_the_models_own_plugin_alone() -> None:
     assert (mine.released, other.released) == ([MODEL], [])
 
 
-def test_release_of_a_plugin_that_holds_nothing_does_nothing() -> None:
+def test_release_does_nothing_for_a_plugin_without_the_hook() -> None:
     assert stages.release(registry_of(Scripted(answers)), MODEL) is None  # type: ignore[func-returns-value]
 
 
-def test_a_stage_that_the_plugin_cannot_serve_is_refused_at_once() -> None:
+def test_a_stage_that_the_plugin_does_not_implement_is_refused_immediately() -> None:
     with pytest.raises(PluginError, match="does not implement 'judge'"):
         stages.judge(registry_of(Trainer()), MODEL, [ITEM], RUBRIC, 1, Sampling(), Context())

@@ -122,7 +122,7 @@ def test_prompts_that_not_every_model_answered_are_counted(registry: Registry, t
 
 
 def test_models_of_one_name_or_without_a_common_prompt_are_an_error(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"two of the models have one name \(a, a\)"):
+    with pytest.raises(InputError, match=r"two of the models have the same name \(a, a\)"):
         ask(registry, tmp_path, model("a", "0"), model("a", "1"))
     other = Answers("b", {"x": "x"}, {(0, "x"): "1"})
     with pytest.raises(InputError, match="a and b answered no prompt in common"):

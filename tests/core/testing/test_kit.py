@@ -84,7 +84,7 @@ def test_a_correct_plugin_passes_every_check_and_the_report_lists_them() -> None
         "train_step",
         "release",
     }
-    assert str(report).startswith("plugin 'Sound' (registered by hand): all checks passed\n  ok")
+    assert str(report).startswith("plugin 'Sound' (registered manually): all checks passed\n  ok")
 
 
 def test_every_hook_has_at_least_one_check() -> None:

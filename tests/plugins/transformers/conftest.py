@@ -20,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 WORDS = "score : better first second 0 1 2 3 4 5 sort the words apple pear plum cat dog cow red blue please"
 MARKED = ("<|endoftext|>", "<|unk|>", "<|user|>", "<|assistant|>", "<|pad|>")
+WITH_SYSTEM = ("<|endoftext|>", "<|unk|>", "<|system|>", "<|user|>", "<|assistant|>", "<|pad|>")
 UNMARKED = ("<|endoftext|>", "<|unk|>")
 
 
@@ -110,7 +111,7 @@ def make_grouped() -> Callable[[], Any]:
 @pytest.fixture(scope="session")
 def loaded(base: Path) -> LoadedModel:
     """The base model in memory, with its chat template. Tests must not train it."""
-    return read(Model("transformers", str(base)), TransformersSettings())
+    return read(Model("transformers", str(base)), TransformersSettings(device="cpu"))
 
 
 PAIRS = [(first, second) for first in ("apple", "pear", "plum", "cat") for second in ("dog", "cow", "red", "blue")]
@@ -137,6 +138,51 @@ def dpo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "chosen": message("assistant", f"{b} {a}"),
             "rejected": message("assistant", a if number % 2 else f"{a} {b} {a}"),
             "score_chosen": 5.0,
+        }
+        for number, (a, b) in enumerate(PAIRS)
+    ]
+    file = tmp_path_factory.mktemp("data") / "dpo.jsonl"
+    write_rows(file, rows)
+    return file
+
+
+def conversation(number: int) -> list[dict[str, str]]:
+    """A prompt of two turns, for even numbers with a system message."""
+    first, second = PAIRS[number]
+    turns = [
+        *message("user", f"sort the words {first} {second}"),
+        *message("assistant", f"{first} {second}"),
+        *message("user", f"please sort {second} {first}{' please' * (number % 3)}"),
+    ]
+    return turns if number % 2 else [*message("system", "sort the words"), *turns]
+
+
+@pytest.fixture(scope="session")
+def system_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model that has a token for the system role."""
+    return write_base(tmp_path_factory.mktemp("system"), special=WITH_SYSTEM)
+
+
+@pytest.fixture(scope="session")
+def sft_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 supervised examples whose prompts are conversations."""
+    file = tmp_path_factory.mktemp("data") / "sft.jsonl"
+    rows = [
+        {"prompt": conversation(number), "completion": message("assistant", " ".join([a, b, a][: 1 + number % 3]))}
+        for number, (a, b) in enumerate(PAIRS)
+    ]
+    write_rows(file, rows)
+    return file
+
+
+@pytest.fixture(scope="session")
+def dpo_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 preference pairs whose prompts are conversations."""
+    rows = [
+        {
+            "prompt": conversation(number),
+            "chosen": message("assistant", f"{a} {b}"),
+            "rejected": message("assistant", b if number % 2 else f"{b} {a} {b}"),
         }
         for number, (a, b) in enumerate(PAIRS)
     ]

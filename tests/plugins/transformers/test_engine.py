@@ -32,7 +32,7 @@ class Student(LoadedModel):
 @pytest.fixture(scope="module", params=["padded", "paged"])
 def loaded(request: pytest.FixtureRequest, base: Path) -> Student:
     """The base model for each engine; on a CPU the paged engine runs torch functions in place of its kernels."""
-    read_base = read(Model("transformers", str(base)), TransformersSettings())
+    read_base = read(Model("transformers", str(base)), TransformersSettings(device="cpu"))
     return Student(read_base.model, read_base.tokenizer, request.param)
 
 
@@ -61,7 +61,7 @@ def reference_ids(plain: LoadedModel, prompt: str, limit: int) -> list[int]:
 
 @pytest.mark.parametrize("batch", [1, 8, 64])
 def test_greedy_completions_equal_those_of_generate(loaded: Student, base: Path, batch: int) -> None:
-    plain = read(Model("transformers", str(base)), TransformersSettings())
+    plain = read(Model("transformers", str(base)), TransformersSettings(device="cpu"))
     prompts = prompts_of(loaded, 24)
     completions = complete(loaded, prompts, 1, GREEDY, batch)
     ended = set()

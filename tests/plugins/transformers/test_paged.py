@@ -26,7 +26,7 @@ SAMPLED = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=12, seed=3)
 
 @pytest.fixture
 def loaded(base: Path) -> LoadedModel:
-    return read(Model("transformers", str(base)), TransformersSettings())
+    return read(Model("transformers", str(base)), TransformersSettings(device="cpu"))
 
 
 def prompts_of(loaded: LoadedModel, count: int) -> list[str]:
