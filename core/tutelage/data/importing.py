@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from tutelage.data.conversations import conversation_of, is_conversation, messages_of
 from tutelage.data.tables import LONGEST, TableRow, need_columns
 from tutelage.files.trl_format import message_rows, preference_row
-from tutelage.records import Message, Preference, Prompt, content_id, is_one_turn
+from tutelage.records import Message, Preference, Prompt, content_id, conversation_text, is_one_turn, user_texts
 
 EQUAL_SIDES = "chosen and rejected are the same text"
 
@@ -218,14 +218,14 @@ def _turns_and_sides(
     """The messages of the prompt, and the text of each side.
 
     A side is a text, the assistant's message, or a whole conversation, which must be the one of the prompt. If the
-    prompt is only the text of one of its user messages, the messages are those of the sides.
+    prompt is the text of one of its user messages or its transcript, the messages are those of the sides.
     """
     turns = _prompt_turns(prompt, values.get(prompt))
     answered = {name: _answered(name, values.get(name)) for name in sides}
     befores = {name: messages[:-1] for name, messages in answered.items() if len(messages) > 1}
     if befores and isinstance(values.get(prompt), str):
         text, turns = turns[0].content.strip(), next(iter(befores.values()))
-        if not any(message.role == "user" and message.content.strip() == text for message in turns):
+        if text not in {one.strip() for one in (*user_texts(turns), conversation_text(turns))}:
             raise FaultyRow(f"{next(iter(befores))} belongs to another conversation: {prompt} is none of its messages")
     for name, before in befores.items():
         if before != turns:

@@ -12,11 +12,18 @@ from tutelage.data.sets import load_examples, load_rated
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
 from tutelage.files.trl_format import preference_of, read_preferences
-from tutelage.records import Message, Preference, Prompt
+from tutelage.records import Example, Message, Preference, Prompt, conversation_text
 
+CHAT = (
+    Message("system", "Be brief."),
+    Message("user", "Say hello."),
+    Message("assistant", "Hello."),
+    Message("user", "Once more."),
+)
 PAIRS = [
     Preference("p1", "Say hello.", "Hello!", "Go away.", "p1/0", "p1/1", 4.0, 1.5),
     Preference("p2", "Name a\nriver, 你好.", "The Nile.", "The Moon.", "p2/d", "p2/2", None, None),
+    Preference("p3", conversation_text(CHAT), "Again.", "No.", "p3/0", "p3/1", None, None, messages=CHAT),
 ]
 
 
@@ -192,15 +199,32 @@ def test_what_was_imported_is_what_a_recipe_loads(tmp_path: Path) -> None:
     assert load_examples(nothing, str(tmp_path / "eft.jsonl"), None, 0)[0].answer == "Hello!"
 
 
+def test_an_imported_conversation_is_loaded_with_all_its_messages(tmp_path: Path) -> None:
+    from tutelage.data.sets import Sets, load_prompts
+    from tutelage.files.jsonl import write_rows
+
+    nothing = Sets(lambda name: None, lambda name: None, lambda name: None)
+    chat = [SYSTEM, ASK, ANSWER, MORE, AGAIN]
+    source = file_of(tmp_path, lines({"chat": chat}))
+    turns = tuple(Message(one["role"], one["content"]) for one in chat[:-1])
+    write_rows(tmp_path / "ift.jsonl", imported("ift", source, messages="chat").rows)
+    asked = Prompt.of_messages(turns)
+    (example,) = load_examples(nothing, str(tmp_path / "ift.jsonl"), None, 0)
+    assert example == Example(asked.text, "Hello again!", messages=turns)
+    write_rows(tmp_path / "prompts.jsonl", imported("prompts", source, messages="chat").rows)
+    (prompt,) = load_prompts(nothing, str(tmp_path / "prompts.jsonl"), None, 0)
+    assert (prompt.id, prompt.turns) == (asked.id, turns)
+
+
 @pytest.mark.parametrize("form", sorted(FORMATS))
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet", "pairs"])
 def test_preferences_survive_every_format_and_file(tmp_path: Path, form: str, name: str) -> None:
     write_table(tmp_path / name, [FORMATS[form](pair) for pair in PAIRS])
     found = imported("preferences", tmp_path / name, id="prompt_id")
     assert not found.faults
-    sides = [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
+    sides = [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
     back = [preference_of(row) for row in found.rows]
-    assert [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
+    assert [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
 
 
 def test_an_export_for_trl_is_what_a_run_keeps(tmp_path: Path) -> None:
