@@ -101,7 +101,10 @@ def recipe_sections() -> Iterator[str]:
     yield f"## Top level\n\n{settings_table(Recipe)}"
     yield f"## Under `pipelines.NAME`\n\n{settings_table(PipelineSettings, nested=False)}"
     yield f"## Under `controls.NAME`\n\n{settings_table(Control, nested=False)}"
-    pipelines = [(f"`{pipeline.name}`", pipeline.help, f"`{pipeline.rule}`") for pipeline in PIPELINES.values()]
+    pipelines = [
+        (f"`{pipeline.name}`", pipeline.help, f"`{pipeline.rule}`" if pipeline.rule else "")
+        for pipeline in PIPELINES.values()
+    ]
     yield f"## Pipelines\n\n{markdown(('name', 'what it does', 'pair rule'), pipelines)}"
     controls = [(f"`{name}`", help) for name, help in CONTROLS.items()]
     yield f"## Controls\n\n{markdown(('name', 'what it does'), controls)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.records import Example, Prompt, RatedExample, Rubric
+from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
 
 if TYPE_CHECKING:
     from tutelage.services.requests import Endpoint
@@ -118,6 +118,8 @@ class PluginInfo:
     """Sets of instruction examples (IFT) by name."""
     rated_sets: Mapping[str, NamedSet[RatedExample]] = field(factory=dict)
     """Sets of judging examples (EFT) by name."""
+    preference_sets: Mapping[str, NamedSet[Preference]] = field(factory=dict)
+    """Sets of preference pairs by name."""
     rubrics: Mapping[str, Rubric] = field(factory=dict)
     """Rubrics by name."""
     pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)

@@ -34,6 +34,9 @@ def describe() -> PluginInfo:
         },
         example_sets={"ift": NamedSet(sets.ift, "Instructions with their right answers.")},
         rated_sets={"eft": NamedSet(sets.eft, "Answers with mistakes, and their gold scores.")},
+        preference_sets={
+            "preferences": NamedSet(sets.preferences, "Right answers, preferred to answers with mistakes.")
+        },
         rubrics={"additive": ADDITIVE},
     )
 

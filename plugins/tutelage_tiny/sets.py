@@ -1,17 +1,17 @@
-"""The seed examples of the world: right answers (IFT) and rated answers (EFT)."""
+"""The examples of the world: right answers (IFT), rated answers (EFT), and preference pairs."""
 
 from __future__ import annotations
 
 import random
 from itertools import islice
 
-from tutelage.records import Example, RatedExample
+from tutelage.records import Example, Preference, RatedExample, content_id
 from tutelage_tiny.mistakes import Carelessness, write_answer
 from tutelage_tiny.rubric import ADDITIVE, grade
 from tutelage_tiny.world import prompts, solve, tasks
 
 _MAX_DRAWS_PER_EXAMPLE = 1000
-"""Maximum number of tasks drawn per rated example, on average. The rarest score needs about 30."""
+"""Maximum number of tasks drawn per rated example or pair, on average. The rarest score needs about 30."""
 
 
 def ift(count: int, seed: int) -> list[Example]:
@@ -38,3 +38,22 @@ def eft(count: int, seed: int) -> list[RatedExample]:
             if len(examples) == count:
                 break
     return list(examples.values())
+
+
+def preferences(count: int, seed: int) -> list[Preference]:
+    """Return preference pairs for instructions of the split ``train``, with the gold scores of both sides.
+
+    The right answer is chosen, an answer with mistakes is rejected. Each instruction has one pair.
+    """
+    generator = random.Random(f"preferences/{seed}")
+    pairs: dict[str, Preference] = {}
+    for task in islice(tasks("train", generator), _MAX_DRAWS_PER_EXAMPLE * count):
+        answer = write_answer(task, Carelessness(), generator)
+        graded = grade(task, answer)
+        if answer.strip() and graded.score < ADDITIVE.highest and task.text not in pairs:
+            id = content_id(task.text)
+            ids = f"{id}/right", f"{id}/wrong"
+            pairs[task.text] = Preference(id, task.text, task.answer, answer, *ids, ADDITIVE.highest, graded.score)
+            if len(pairs) == count:
+                break
+    return list(pairs.values())

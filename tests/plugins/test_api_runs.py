@@ -105,7 +105,7 @@ def test_prompts_that_a_paid_teacher_writes_are_estimated_in_whole_rounds_of_req
     recipe = api_recipe("openai", "http://127.0.0.1:9", price={"input": price.input, "output": price.output})
 
     def written(**settings: Any) -> Estimate:
-        prompts = evolve(recipe.data.prompts, count=200, self_instruct=SelfInstruct(writer="teacher", **settings))
+        prompts = evolve(recipe.data.fresh_prompts, count=200, self_instruct=SelfInstruct(writer="teacher", **settings))
         paid = evolve(recipe, data=evolve(recipe.data, prompts=prompts))
         found = estimates(checked_plan(paid, registry), paid, registry, Ledger(ledger_path))
         (estimate,) = (line for line in found if line.stage == "prompts")
@@ -118,7 +118,7 @@ def test_prompts_that_a_paid_teacher_writes_are_estimated_in_whole_rounds_of_req
         (expected.input_tokens * price.input + expected.output_tokens * price.output) / 1e6
     )
     assert written(max_requests=50).calls == 50
-    student = evolve(recipe.data.prompts, count=200, self_instruct=SelfInstruct())
+    student = evolve(recipe.data.fresh_prompts, count=200, self_instruct=SelfInstruct())
     free = evolve(recipe, data=evolve(recipe.data, prompts=student))
     stages = {line.stage for line in estimates(checked_plan(free, registry), free, registry, Ledger(ledger_path))}
     assert "prompts" not in stages

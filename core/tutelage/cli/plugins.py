@@ -119,6 +119,7 @@ def _offered_tables(info: PluginInfo) -> Iterator[Table]:
     yield from _set_table("Prompt sets", info.prompt_sets)
     yield from _set_table("Example sets (IFT)", info.example_sets)
     yield from _set_table("Rated sets (EFT)", info.rated_sets)
+    yield from _set_table("Preference sets", info.preference_sets)
     if info.rubrics:
         rows = [(name, f"{rubric.lowest:g} to {rubric.highest:g}") for name, rubric in info.rubrics.items()]
         yield Table(("name", "scale"), rows, "Rubrics", left=frozenset({"scale"}))

@@ -1,4 +1,4 @@
-"""The tables at the end of a run: each model's answers, its gain over M1, and its quality as a judge."""
+"""The tables at the end of a run: each model's answers, its gain over the start model, its quality as a judge."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def answers_table(models: tuple[ModelResult, ...]) -> Table:
 
 
 def gains_table(summary: Summary) -> Table:
-    """Return the table of differences between each later model and M1, paired by prompt."""
+    """Return the table of differences between each later model and M1, paired by prompt; M0 if there is no M1."""
     scope = _scope(summary)
+    start = "M1" if any(model.id == "M1" for model in summary.models) else "M0"
     rows = [
         (
             difference.left,
@@ -46,9 +47,9 @@ def gains_table(summary: Summary) -> Table:
             metric_words(difference.metrics.get("sampled_gold_score"), sign=True),
         )
         for difference in summary.differences
-        if difference.right == "M1" and difference.seed == scope
+        if difference.right == start and difference.seed == scope
     ]
-    return Table(("model", "gold score", "exact %", "words", "sampled gold score"), rows, "Gain over M1")
+    return Table(("model", "gold score", "exact %", "words", "sampled gold score"), rows, f"Gain over {start}")
 
 
 def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:

@@ -15,7 +15,14 @@ from attrs import frozen
 from tutelage.cli.models import find_model, nested
 from tutelage.cli.options import PATH, Command, plugin_options, rubric_option, settings_option
 from tutelage.cli.output import print_status
-from tutelage.cli.stage_files import check_is_new, read_comparisons, read_items, read_prompts, write_results
+from tutelage.cli.stage_files import (
+    check_is_new,
+    read_comparisons,
+    read_items,
+    read_prompts,
+    training_file,
+    write_results,
+)
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.files.jsonl import write_rows
@@ -204,7 +211,8 @@ def train(
 ) -> None:
     """Train a model by SFT or DPO.
 
-    EXAMPLES is in TRL's conversational format, like examples.jsonl and preferences.jsonl of a run. --out is the folder
+    EXAMPLES is an output of `tutelage data import ift` (for sft) or `preferences` (for dpo), or any other file in TRL's
+    conversational format, like examples.jsonl and preferences.jsonl of a run. --out is the folder
     of the checkpoint; the metrics are written to OUT.metrics.jsonl next to it. The objective's settings have the keys
     of a recipe: --set sft.epochs=2, --set dpo.beta=0.2.
     """
@@ -218,13 +226,16 @@ def train(
     scratch = out.with_name(f".{out.name}.scratch")  # kept if training is killed: a plugin may resume from it
     scratch.mkdir(exist_ok=True)
     try:
-        with click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        with (
+            training_file(examples, objective, out) as file,
+            click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar,
+        ):
 
             def expect(total: int) -> None:
                 bar.length = total
 
             context = Context(scratch=scratch, log=rows.append, advance=bar.update, expect=expect)
-            stages.train_step(registry, model, reference_model, settings, examples, folder, context)
+            stages.train_step(registry, model, reference_model, settings, file, folder, context)
         write_rows(metrics, rows)
         store.rename(folder, out.name)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +13,10 @@ import click
 
 from tutelage.cli.output import print_status
 from tutelage.data.conversations import messages_of
-from tutelage.data.sets import prompt_of, text_of
+from tutelage.data.sets import example_of, prompt_of, text_of
 from tutelage.errors import InputError
-from tutelage.files.jsonl import read_records, read_rows, write_rows
+from tutelage.files.jsonl import dump, read_records, read_rows, write_rows
+from tutelage.files.trl_format import supervised_row
 from tutelage.records import Candidate, Comparison, JudgeItem, Prompt, content_id
 from tutelage.runs.durable import Result
 
@@ -58,6 +60,31 @@ def read_comparisons(path: Path) -> list[Comparison]:
     return _read(path, _comparison)
 
 
+@contextmanager
+def training_file(path: Path, objective: str, out: Path) -> Iterator[Path]:
+    """Yield the file to train on: ``path`` itself, or a temporary file if its rows are not in TRL's format.
+
+    The rows of ``tutelage data import ift`` are converted for ``sft``. The temporary file is beside ``out`` and has the
+    same line numbers; errors name ``path``. Raises ``InputError`` with file and line for a judging example (EFT), and
+    for a pair whose two sides are equal.
+    """
+    if objective == "dpo":
+        for number, row in read_rows(path):
+            if "chosen" in row and row["chosen"] == row.get("rejected"):
+                raise InputError(f"{path}, line {number}: chosen and rejected are the same; leave the pair out")
+    if objective != "sft" or not any(_is_imported(row) for _, row in read_rows(path)):
+        yield path
+        return
+    converted = out.with_name(f".{out.name}.examples.jsonl")
+    try:
+        _convert(path, converted)
+        yield converted
+    except InputError as error:
+        raise InputError(str(error).replace(str(converted), str(path))) from error
+    finally:
+        converted.unlink(missing_ok=True)
+
+
 def check_is_new(path: Path) -> None:
     """Raise ``InputError`` if the path exists: results are never overwritten."""
     if path.exists():
@@ -91,6 +118,36 @@ def _parsed(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
             yield parse(row)
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
+
+
+def _is_imported(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the format of ``tutelage data import ift`` or ``eft``."""
+    return "completion" not in row and ("answer" in row or "messages" in row)
+
+
+def _convert(path: Path, converted: Path) -> None:
+    """Write the rows of a file in TRL's format, each at its line number."""
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    with converted.open("w", encoding="utf-8") as file:
+        written = 0
+        for number, row in read_rows(path):
+            file.write("\n" * (number - written - 1) + dump(_supervised(path, number, row)) + "\n")
+            written = number
+
+
+def _supervised(path: Path, number: int, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not _is_imported(row):
+        return row
+    if "score" in row:
+        raise InputError(
+            f"{path}, line {number}: a judging example (it has a score), which is no answer to learn; a recipe trains "
+            "on it as data.eft"
+        )
+    try:
+        example = example_of(row)
+    except ValueError as error:
+        raise InputError(f"{path}, line {number}: {error}") from error
+    return supervised_row(example.turns, example.answer)
 
 
 def _prompt(row: Mapping[str, Any]) -> Prompt:

@@ -1,4 +1,4 @@
-"""Loading of prompts and examples from a set that a plugin offers, or from a JSON-lines file."""
+"""Loading of prompts, examples and preferences from a set that a plugin offers, or from a JSON-lines file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeVar
 from attrs import evolve, frozen
 
 from tutelage.data.conversations import conversation_of, is_conversation, messages_of
+from tutelage.data.preference_rows import check_preference, parse_preference
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
 from tutelage.plugin_info import NamedSet
-from tutelage.records import Example, Message, Prompt, RatedExample, Rubric, conversation_text, user_texts
+from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text, user_texts
 
 T = TypeVar("T")
 ValueT = TypeVar("ValueT")
@@ -25,12 +26,13 @@ class Sets:
     """Functions that find a plugin's set by its qualified name, ``PLUGIN/NAME``.
 
     Each returns None if the name does not name a plugin, and raises ``InputError`` if the plugin exists and does not
-    offer the set. They are the registry's ``find_prompt_set``, ``find_example_set`` and ``find_rated_set``.
+    offer the set. They are the registry's ``find`` for each kind of set.
     """
 
     prompts: Callable[[str], NamedSet[str | Prompt] | None]
     examples: Callable[[str], NamedSet[Example] | None]
     rated: Callable[[str], NamedSet[RatedExample] | None]
+    preferences: Callable[[str], NamedSet[Preference] | None] = lambda name: None
 
 
 def load_prompts(sets: Sets, source: str, count: int | None, seed: int) -> list[Prompt]:
@@ -80,6 +82,24 @@ def load_rated(
             _check_scale(rubric, source, example)
 
     return _enough(_load(sets.rated(source), source, count, seed, rated_of, check), source, count)
+
+
+def load_preferences(sets: Sets, source: str, count: int | None, seed: int) -> list[Preference]:
+    """Load distinct preference pairs; arguments and errors as in ``load_prompts``.
+
+    Also raises ``InputError`` for a pair that cannot be trained on; see ``check_preference``.
+    """
+    named = sets.preferences(source)
+    found = _load(named, source, count, seed, parse_preference)
+    for number, preference in enumerate(found if named else (), 1):
+        try:
+            check_preference(preference)
+        except ValueError as error:
+            raise InputError(f"{source}, pair {number}: {error}") from error
+    distinct: dict[tuple[tuple[Message, ...], str, str], Preference] = {}
+    for preference in found:
+        distinct.setdefault((preference.turns, preference.chosen, preference.rejected), preference)
+    return _enough(list(distinct.values()), source, count)
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt:

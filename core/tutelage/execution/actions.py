@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from tutelage.errors import StageError
-from tutelage.execution.data_actions import build_examples, select_prompts, write_prompts
+from tutelage.execution.data_actions import build_examples, select_preferences, select_prompts, write_prompts
 from tutelage.execution.step_context import Artifact, StepContext, rows_artifact
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
 from tutelage.planning.artifacts import metrics_beside
@@ -29,6 +29,7 @@ from tutelage.planning.steps import (
     MakePairs,
     MixAnswers,
     Sample,
+    SelectPreferences,
     SelectPrompts,
     Step,
     Train,
@@ -136,7 +137,7 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
 
 
 def join_pairs(step: JoinPairs, at: StepContext) -> Artifact:
-    """Join the pairs of all rounds, in the order of the rounds."""
+    """Join the pairs of several files, in the order of the files."""
     pairs = [pair for part in step.parts for pair in read_preferences(at.store.path(part))]
     return rows_artifact(step, at, "pairs", [preference_row(pair) for pair in pairs])
 
@@ -218,6 +219,7 @@ ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {
     SelectPrompts: select_prompts,
     WritePrompts: write_prompts,
     BuildExamples: build_examples,
+    SelectPreferences: select_preferences,
     Train: train,
     Sample: sample,
     Demonstrate: demonstrate,

@@ -1,4 +1,4 @@
-"""The actions of the steps that prepare training data: fresh prompts, taken or written, and the examples of M1."""
+"""The actions of the steps that prepare training data: fresh prompts, the examples of M1, and the user's pairs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ from tutelage.data.sets import load_prompts, load_seed_prompts
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import StageError
 from tutelage.execution.step_context import Artifact, Counts, StepContext, rows_artifact
+from tutelage.files.trl_format import preference_row
 from tutelage.planning.artifacts import dropped_beside
-from tutelage.planning.sources import seed_examples, sets_of
-from tutelage.planning.steps import REQUESTS_AT_ONCE, BuildExamples, SelectPrompts, Step, WritePrompts
+from tutelage.planning.sources import own_preferences, seed_examples, sets_of
+from tutelage.planning.steps import (
+    REQUESTS_AT_ONCE,
+    BuildExamples,
+    SelectPreferences,
+    SelectPrompts,
+    Step,
+    WritePrompts,
+)
 from tutelage.plugin import stages
 from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
 from tutelage.recipe.schema import SelfInstruct
@@ -43,7 +51,7 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
     If the maximum is reached, the counts contain the number of missing prompts. Raises StageError if no prompt could be
     kept.
     """
-    settings = at.recipe.data.prompts.self_instruct or SelfInstruct()
+    settings = at.recipe.data.self_instruct or SelfInstruct()
     seeds = load_seed_prompts(sets_of(at.registry), step.source, settings.seeds, step.seed)
     intake = _intake(step, at, settings, seeds)
     journal = at.store.journal(step.output, Candidate)
@@ -78,6 +86,20 @@ def build_examples(step: BuildExamples, at: StepContext) -> Artifact:
             counts[kind] += 1
     random.Random(step.seed).shuffle(rows)
     return _with_dropped(step, at, counts, rows, dropped)
+
+
+def select_preferences(step: SelectPreferences, at: StepContext) -> Artifact:
+    """Draw the user's preference pairs. Raises StageError if every pair contains an evaluation prompt."""
+    rows: list[dict[str, Any]] = []
+    dropped: list[Dropped] = []
+    for preference, held in own_preferences(at.recipe, at.registry, step.seed):
+        if held:
+            dropped.append(held)
+        else:
+            rows.append(preference_row(preference))
+    if not rows:
+        raise StageError(f"{step.output}: every pair of {step.source} contains an evaluation prompt")
+    return _with_dropped(step, at, {"pairs": len(rows)}, rows, dropped)
 
 
 def _intake(step: WritePrompts, at: StepContext, settings: SelfInstruct, seeds: Sequence[str]) -> Intake:

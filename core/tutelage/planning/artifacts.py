@@ -51,6 +51,11 @@ class ModelArtifacts:
         return f"{self.folder}/preferences-of-all-rounds.jsonl"
 
     @property
+    def joined_preferences(self) -> str:
+        """The pairs of its rounds together with those of the user, if the recipe joins them."""
+        return f"{self.folder}/preferences-joined.jsonl"
+
+    @property
     def judgements(self) -> str:
         """The judgements of the candidates from which the model's pairs are made."""
         return f"{self.folder}/judgements.jsonl"
@@ -113,6 +118,11 @@ class EvaluationArtifacts:
 def seed_folder(seed: int) -> str:
     """Return the folder of all models of one seed."""
     return f"seed-{seed}"
+
+
+def own_preferences(seed: int) -> str:
+    """Path of the user's pairs of one seed, if they only join the pairs of pipelines."""
+    return f"{seed_folder(seed)}/own-preferences.jsonl"
 
 
 def model_artifacts(seed: int, id: str, pipeline: str | None, iteration: int) -> ModelArtifacts:

@@ -10,7 +10,7 @@ from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, lo
 from tutelage.errors import InputError, PluginError, TutelageError, nearest
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
 from tutelage.planning.roles import binding, check_binding, endpoint_of
-from tutelage.planning.sources import sets_of
+from tutelage.planning.sources import own_preferences, sets_of
 from tutelage.planning.steps import Plan
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.prompt_listing import LISTINGS, showable
@@ -62,11 +62,13 @@ def _price_problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
 
 def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
     data, sets, seed = recipe.data, sets_of(registry), recipe.seeds[0]
-    yield from _problem("data.prompts", lambda: _check_prompts(recipe, sets, seed))
+    if any(PIPELINES[name].samples for name in recipe.pipelines):
+        yield from _problem("data.prompts", lambda: _check_prompts(recipe, sets, seed))
     if (ift := data.ift) is not None:
         yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
     if (eft := data.eft) is not None:
         yield from _problem("data.eft", lambda: _check_rated(recipe, registry, eft, seed))
+    yield from _problem("data.preferences", lambda: _check_preferences(recipe, registry, seed))
     for key, pipeline in recipe.pipelines.items():
         yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: registry.get("rubrics", name))
     members: dict[str, PipelineSettings | Control] = {**recipe.pipelines, **recipe.controls}
@@ -89,7 +91,7 @@ def _check_rated(recipe: Recipe, registry: Registry, eft: Source, seed: int) -> 
 
 def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:
     """Raise InputError if the source has too few prompts for all rounds, or none that the writer can be shown."""
-    prompts = recipe.data.prompts
+    prompts = recipe.data.fresh_prompts
     if (self_instruct := prompts.self_instruct) is None:
         known = evaluation_prompts(recipe, sets, seed)
         wanted = (prompts.count or 0) * recipe.iterations
@@ -100,6 +102,19 @@ def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:
         raise InputError(
             f"{prompts.source}: no prompt in it can be shown as an example (listing {self_instruct.listing})"
         )
+
+
+def _check_preferences(recipe: Recipe, registry: Registry, seed: int) -> None:
+    """Raise InputError if a pair cannot be trained on, if there are too few pairs, or if decontamination drops all."""
+    dropped = [held for _, held in own_preferences(recipe, registry, seed)]
+    if (source := recipe.data.preferences) is None:
+        return
+    if source.count is None:
+        raise InputError(
+            f"count is missing; set the number of pairs ({source.source} has {len(dropped)} different ones)"
+        )
+    if all(dropped):
+        raise InputError(f"{source.source}: every pair contains an evaluation prompt; see data.decontaminate")
 
 
 def _problem(key: str, look_up: Callable[..., Any]) -> Iterator[str]:

@@ -56,7 +56,7 @@ def estimates(plan: Plan, recipe: Recipe, registry: Registry, ledger: Ledger | N
     for step in plan.steps:
         if isinstance(step, ASKING) and not step.worker.checkpoint:
             steps.setdefault((step.stage, step.worker.role), []).append(step)
-    self_instruct = recipe.data.prompts.self_instruct or SelfInstruct()
+    self_instruct = recipe.data.self_instruct or SelfInstruct()
     found = []
     for (stage, role), group in steps.items():
         if (endpoint := endpoint_of(recipe, role, registry)) is not None:

@@ -6,18 +6,18 @@ of M3 or for the examples of a second seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
 
 from tutelage.errors import InputError, PluginError
-from tutelage.files.trl_format import message_rows
+from tutelage.files.trl_format import message_rows, supervised_row
 from tutelage.planning.roles import bound_model
-from tutelage.planning.sources import fresh_prompts, seed_examples
+from tutelage.planning.sources import fresh_prompts, own_preferences, seed_examples
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import TokenCounts
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import OWN_PREFERENCES, Recipe
 
 _EXCERPT = 60
 """Number of characters of a text that an error quotes, so that the user can find the text."""
@@ -37,7 +37,7 @@ class _Limit:
 
 
 def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> None:
-    """Check the lengths of the seed examples and the prompts, counted in tokens by the student's plugin.
+    """Check the lengths of seed examples, preference pairs and prompts, counted in tokens by the student's plugin.
 
     Prompts that a model will write are not checked, because they do not exist yet. If ``download`` is false, nothing is
     downloaded, and a student that is not on this machine is not checked. Raises InputError if the student does not
@@ -66,7 +66,11 @@ def _sources(recipe: Recipe, registry: Registry) -> dict[_Limit, dict[str, Mappi
     """Return the rows of each source over all seeds, without repetitions."""
     found: dict[_Limit, dict[str, Mapping[str, Any]]] = {}
     for seed in recipe.seeds:
-        for limit, row in (*_examples(recipe, registry, seed), *_prompts(recipe, registry, seed)):
+        for limit, row in (
+            *_examples(recipe, registry, seed),
+            *_preferences(recipe, registry, seed),
+            *_prompts(recipe, registry, seed),
+        ):
             found.setdefault(limit, {})[repr(row)] = row
     return found
 
@@ -79,19 +83,52 @@ def _examples(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_
 
 
 def _prompts(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
-    if recipe.data.prompts.self_instruct is not None:
+    sampling = [name for name in recipe.pipelines if name != OWN_PREFERENCES]
+    if recipe.data.self_instruct is not None or not sampling:
         return
-    name, pipeline = min(recipe.pipelines.items(), key=lambda item: item[1].dpo.max_length)
-    max_length = pipeline.dpo.max_length
-    key = "dpo.max_length" if max_length == recipe.dpo.max_length else f"pipelines.{name}.dpo.max_length"
+    max_length, key = _shortest(recipe.dpo.max_length, _dpo_lengths(recipe, sampling))
     answer = recipe.generation.max_new_tokens
-    limit = _Limit(f"data.prompts ({recipe.data.prompts.source})", max_length, key, answer)
+    limit = _Limit(f"data.prompts ({recipe.data.fresh_prompts.source})", max_length, key, answer)
     for prompt in fresh_prompts(recipe, registry, seed):
         yield limit, {"prompt": message_rows(prompt.turns)}
 
 
 def _first_user_text(row: Mapping[str, Any]) -> str:
     return next(str(message["content"]) for message in row["prompt"] if message["role"] == "user")
+
+
+def _preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
+    """Both sides of the user's pairs as DPO trains on them, and the chosen sides as a control trains on them by SFT."""
+    if (source := recipe.data.preferences) is None:
+        return
+    name, users = f"data.preferences ({source.source})", {OWN_PREFERENCES, *source.join}
+    dpo_lengths, sft_lengths = _dpo_lengths(recipe, users), {}
+    for control, settings in recipe.controls.items():
+        if settings.mirrors in users and control == "random-pairs":
+            dpo_lengths[f"controls.{control}.dpo.max_length"] = settings.dpo.max_length
+        elif settings.mirrors in users:
+            sft_lengths[f"controls.{control}.sft.max_length"] = settings.sft.max_length
+    dpo = _Limit(name, *_shortest(recipe.dpo.max_length, dpo_lengths))
+    sft = _Limit(name, *_shortest(recipe.sft.max_length, sft_lengths)) if sft_lengths else None
+    for pair, held in own_preferences(recipe, registry, seed):
+        if held is not None:
+            continue
+        yield dpo, supervised_row(pair.turns, pair.chosen)
+        yield dpo, supervised_row(pair.turns, pair.rejected)
+        if sft is not None:
+            yield sft, supervised_row(pair.turns, pair.chosen)
+
+
+def _dpo_lengths(recipe: Recipe, pipelines: Iterable[str]) -> dict[str, int]:
+    """The maximum lengths of the DPO trainings of these pipelines, by key."""
+    found = {name: recipe.pipelines[name] for name in pipelines if name in recipe.pipelines}
+    return {f"pipelines.{name}.dpo.max_length": settings.dpo.max_length for name, settings in found.items()}
+
+
+def _shortest(general: int, lengths: Mapping[str, int]) -> tuple[int, str]:
+    """The smallest of the lengths and its key; the top-level key if that sets it."""
+    key, shortest = min(lengths.items(), key=lambda item: item[1])
+    return shortest, key if shortest != general else key.split(".", 2)[2]
 
 
 def _problem(limit: _Limit, found: list[tuple[int, str]], context: int) -> str:

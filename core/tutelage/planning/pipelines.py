@@ -1,7 +1,8 @@
-"""The three pipelines and the two controls as data, and the plan of a recipe.
+"""The pipelines and the two controls as data, and the plan of a recipe.
 
 Each pipeline is one entry of ``PIPELINES``: the role that scores the candidates, the role that demonstrates, and the
-rule that makes pairs. All pipelines share M1 and its samples. A control mirrors the first iteration of a pipeline, in
+rule that makes pairs. All pipelines share M1 and its samples. ``own-preferences`` makes no pairs: it trains once on
+those of the user. A control mirrors the first iteration of a pipeline, in
 which both start from the same model and the same candidates. Later iterations would compare models with different
 histories.
 """
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 from attrs import evolve, frozen
 
-from tutelage.planning.artifacts import SUMMARY
+from tutelage.planning.artifacts import SUMMARY, own_preferences
 from tutelage.planning.evaluation_plan import EvaluationPlan
 from tutelage.planning.steps import (
     BuildExamples,
@@ -24,6 +25,7 @@ from tutelage.planning.steps import (
     Plan,
     PlannedModel,
     Sample,
+    SelectPreferences,
     SelectPrompts,
     Step,
     Summarise,
@@ -31,7 +33,7 @@ from tutelage.planning.steps import (
     Worker,
     WritePrompts,
 )
-from tutelage.recipe.schema import Control, PipelineSettings, Recipe
+from tutelage.recipe.schema import OWN_PREFERENCES, Control, PipelineSettings, Recipe
 
 
 @frozen
@@ -44,8 +46,13 @@ class Pipeline:
     """Role that judges the student's candidates; "student" is the model that wrote them. None if none judges."""
     demonstrated_by: str | None
     """Role whose answers to the prompts are the chosen ones. None if none demonstrates."""
-    rule: str
-    """Default pair rule, used if the recipe names none."""
+    rule: str | None
+    """Default pair rule, used if the recipe names none. None if the pairs are given by the user."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether the student samples candidates, in every round."""
+        return self.rule is not None
 
 
 PIPELINES = {
@@ -59,6 +66,9 @@ PIPELINES = {
             None,
             "teacher",
             "demonstration-vs-own",
+        ),
+        Pipeline(
+            OWN_PREFERENCES, "DPO on the pairs of `data.preferences`, without sampling or judging", None, None, None
         ),
     )
 }
@@ -85,8 +95,11 @@ def make_plan(recipe: Recipe) -> Plan:
 
 def roles_needed(recipe: Recipe) -> dict[str, set[str]]:
     """Return the hooks that the plugin of each role must implement."""
-    needed: dict[str, set[str]] = {"student": {"generate_candidates", "train_step"}}
-    if (self_instruct := recipe.data.prompts.self_instruct) is not None:
+    needed: dict[str, set[str]] = {"student": {"train_step"}}
+    is_sampling = any(PIPELINES[name].samples for name in recipe.pipelines)
+    if is_sampling or recipe.evaluation:
+        needed["student"].add("generate_candidates")
+    if is_sampling and (self_instruct := recipe.data.self_instruct) is not None:
         needed.setdefault(self_instruct.writer, set()).add("generate_candidates")
     for name in recipe.pipelines:
         pipeline = PIPELINES[name]
@@ -109,29 +122,47 @@ class Series:
     seed: int
 
     def models(self) -> list[PlannedModel]:
-        """Return M0, M1, then round by round the model of each pipeline. The controls are in the first round."""
-        found = [
-            PlannedModel("M0", self.seed, None, 0, None),
-            PlannedModel("M1", self.seed, None, 1, "M0"),
-        ]
+        """Return M0, M1, then round by round the model of each pipeline. The controls are in the first round.
+
+        Without seed examples there is no M1.
+        """
+        found = [PlannedModel("M0", self.seed, None, 0, None)]
+        if self.recipe.data.has_seed_examples:
+            found.append(PlannedModel("M1", self.seed, None, 1, "M0"))
         for round_number in range(1, self.recipe.iterations + 1):
-            names = [*self.recipe.pipelines, *(self.recipe.controls if round_number == 1 else ())]
+            names = [*self.pipelines_of(round_number), *(self.recipe.controls if round_number == 1 else ())]
             found += [self.model(name, round_number + 1) for name in names]
         return found
 
+    def pipelines_of(self, round_number: int) -> list[str]:
+        """Return the names of the pipelines that train a model in a round. ``own-preferences`` trains in the first."""
+        return [name for name in self.recipe.pipelines if round_number == 1 or name != OWN_PREFERENCES]
+
     def model(self, pipeline: str, iteration: int) -> PlannedModel:
-        """Return M1 if ``iteration`` is 1, otherwise the model of a pipeline or control."""
+        """Return the shared start model if ``iteration`` is 1, otherwise the model of a pipeline or control.
+
+        The start model is M1. Without seed examples it is M0.
+        """
+        if iteration == 1 and not self.recipe.data.has_seed_examples:
+            return PlannedModel("M0", self.seed, None, 0, None)
         if iteration == 1:
             return PlannedModel("M1", self.seed, None, 1, "M0")
-        parent = "M1" if iteration == 2 else f"M{iteration - 1}/{pipeline}"
+        parent = self.model(pipeline, iteration - 1).id
         return PlannedModel(f"M{iteration}/{pipeline}", self.seed, pipeline, iteration, parent)
 
     def steps(self) -> Iterator[Step]:
         """Yield every step of this seed: M1, round by round the pipelines, the controls, then the evaluation."""
-        yield from self.first_model()
+        if self.recipe.data.has_seed_examples:
+            yield from self.first_model()
         for round_number in range(1, self.recipe.iterations + 1):
-            for name, settings in self.recipe.pipelines.items():
-                yield from self.round(PIPELINES[name], settings, round_number)
+            for name in self.pipelines_of(round_number):
+                pipeline, settings = PIPELINES[name], self.recipe.pipelines[name]
+                if pipeline.rule is None:
+                    yield from self.given_pairs()
+                    child = self.model(name, 2)
+                    yield self.dpo(child, settings, child.files.preferences, self.given_count)
+                else:
+                    yield from self.round(pipeline, pipeline.rule, settings, round_number)
         for name, control in self.recipe.controls.items():
             yield from self.control(name, control)
         yield from EvaluationPlan(self.recipe, self.seed, tuple(self.models())).steps()
@@ -154,7 +185,14 @@ class Series:
             model=model.id,
         )
 
-    def round(self, pipeline: Pipeline, settings: PipelineSettings, round_number: int) -> Iterator[Step]:
+    def given_pairs(self) -> Iterator[Step]:
+        """Yield the step that draws the user's pairs of this seed. All models that train on them share it."""
+        if (source := self.recipe.data.preferences) is not None:
+            yield SelectPreferences(
+                output=self.given_path, count=self.given_count, seed=self.seed, source=source.source
+            )
+
+    def round(self, pipeline: Pipeline, rule: str, settings: PipelineSettings, round_number: int) -> Iterator[Step]:
         """Yield one round of a pipeline: prompts, candidates, scores or demonstrations, pairs, and the next model."""
         parent, child = self.model(pipeline.name, round_number), self.model(pipeline.name, round_number + 1)
         prompts, candidates = parent.files.prompts, parent.files.candidates
@@ -192,13 +230,13 @@ class Series:
             candidates=candidates,
             judgements=judgements,
             demonstrations=demonstrations,
-            rule=settings.pairs.rule or pipeline.rule,
+            rule=settings.pairs.rule or rule,
             margin=settings.pairs.margin,
             keep_cut=settings.pairs.keep_cut,
             near_best=settings.pairs.near_best,
             length_ratio=settings.pairs.length_ratio,
         )
-        yield from self.preference_training(child, settings)
+        yield from self.preference_training(child, settings, self.joins_given(pipeline.name))
 
     def samples(self, model: PlannedModel, round_number: int) -> Iterator[Step]:
         """Yield the prompts and candidates of a model for the next round; all pipelines from this model share them."""
@@ -219,7 +257,7 @@ class Series:
 
         No two rounds take the same slice.
         """
-        source, self_instruct = self.recipe.data.prompts.source, self.recipe.data.prompts.self_instruct
+        source, self_instruct = self.recipe.data.fresh_prompts.source, self.recipe.data.self_instruct
         if self_instruct is None:
             return SelectPrompts(
                 output=output,
@@ -244,7 +282,7 @@ class Series:
     def control(self, name: str, control: Control) -> Iterator[Step]:
         """Yield the steps of a control: its pairs or examples, and its M2."""
         parent, child = self.model(name, 1), self.model(name, 2)
-        mirrored = self.model(control.mirrors, 2).files.preferences
+        mirrored = self.model(control.mirrors, 2).files
         if name == "random-pairs":
             yield MakePairs(
                 output=child.files.preferences,
@@ -252,17 +290,22 @@ class Series:
                 seed=self.seed,
                 prompts=parent.files.prompts,
                 candidates=parent.files.candidates,
-                like=mirrored,
+                like=mirrored.preferences,
                 rule="random-pairs",
                 keep_cut=control.pairs.keep_cut,
             )
-            yield from self.preference_training(child, control)
+            yield from self.preference_training(child, control, self.joins_given(control.mirrors))
             return
+        preferences, count = mirrored.preferences, self.prompt_count
+        if control.mirrors == OWN_PREFERENCES:
+            count = self.given_count
+        elif self.joins_given(control.mirrors):
+            preferences, count = mirrored.joined_preferences, self.given_count + self.prompt_count
         examples = child.files.examples
-        yield ChosenExamples(output=examples, count=self.prompt_count, seed=self.seed, preferences=mirrored)
+        yield ChosenExamples(output=examples, count=count, seed=self.seed, preferences=preferences)
         yield Train(
             output=child.files.checkpoint,
-            count=round(self.prompt_count * control.sft.epochs),
+            count=round(count * control.sft.epochs),
             seed=self.seed,
             examples=examples,
             start=parent.worker,
@@ -271,20 +314,29 @@ class Series:
             model=child.id,
         )
 
-    def preference_training(self, child: PlannedModel, settings: PipelineSettings | Control) -> Iterator[Step]:
-        """Yield the DPO training of ``child``, with the start and reference models that the recipe sets.
+    def preference_training(
+        self, child: PlannedModel, settings: PipelineSettings | Control, joins_given: bool
+    ) -> Iterator[Step]:
+        """Yield the DPO training of ``child`` on the pairs of its round or of all rounds, and the join of its pairs."""
+        first = 2 if self.recipe.preferences == "all" else child.iteration
+        models = (self.model(child.pipeline or "", iteration) for iteration in range(first, child.iteration + 1))
+        parts = tuple(model.files.preferences for model in models)
+        examples = child.files.preferences if len(parts) == 1 else child.files.preferences_of_all_rounds
+        count = self.prompt_count * len(parts)
+        if joins_given:
+            yield from self.given_pairs()
+            parts, count = (self.given_path, *parts), count + self.given_count
+            examples = child.files.joined_preferences
+        if len(parts) > 1:
+            yield JoinPairs(output=examples, count=count, seed=self.seed, parts=parts)
+        yield self.dpo(child, settings, examples, count)
+
+    def dpo(self, child: PlannedModel, settings: PipelineSettings | Control, examples: str, count: int) -> Train:
+        """Return the DPO training of ``child`` on ``count`` pairs, with the start and reference models of the recipe.
 
         By default, both are the previous model.
         """
-        examples = child.files.preferences
-        rounds = child.iteration - 1
-        if self.recipe.preferences == "all" and rounds > 1:
-            models = (self.model(child.pipeline or "", iteration) for iteration in range(2, child.iteration + 1))
-            parts = tuple(model.files.preferences for model in models)
-            examples = child.files.preferences_of_all_rounds
-            yield JoinPairs(output=examples, count=self.prompt_count * rounds, seed=self.seed, parts=parts)
-        count = self.prompt_count * (rounds if self.recipe.preferences == "all" else 1)
-        yield Train(
+        return Train(
             output=child.files.checkpoint,
             count=round(count * settings.dpo.epochs),
             seed=self.seed,
@@ -301,7 +353,23 @@ class Series:
             return Worker("student", "M0")
         return self.model(child.pipeline or "", child.iteration - 1 if name == "previous" else 1).worker
 
+    def joins_given(self, pipeline: str) -> bool:
+        """Whether the user's pairs join those of a pipeline."""
+        return self.recipe.data.preferences is not None and pipeline in self.recipe.data.preferences.join
+
+    @property
+    def given_path(self) -> str:
+        """Path of the user's pairs of this seed: the pairs of ``own-preferences`` if the recipe runs this pipeline."""
+        if OWN_PREFERENCES in self.recipe.pipelines:
+            return self.model(OWN_PREFERENCES, 2).files.preferences
+        return own_preferences(self.seed)
+
+    @property
+    def given_count(self) -> int:
+        """Number of the user's pairs."""
+        return (self.recipe.data.preferences.count or 0) if self.recipe.data.preferences else 0
+
     @property
     def prompt_count(self) -> int:
         """Number of fresh prompts per iteration."""
-        return self.recipe.data.prompts.count or 0
+        return (self.recipe.data.prompts.count or 0) if self.recipe.data.prompts else 0

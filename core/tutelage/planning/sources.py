@@ -1,4 +1,4 @@
-"""The training data of a recipe: the sets of the plugins, the examples of M1, and the fresh prompts."""
+"""The training data of a recipe: the sets of the plugins, the examples of M1, the user's pairs, the fresh prompts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from tutelage.data.decontamination import Dropped, evaluation_prompts, fresh_slice, without_held
-from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated
+from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated
 from tutelage.files.trl_format import supervised_row
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.judging import question_messages, render, reply
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Example, JudgeItem, Prompt, RatedExample, user_texts
+from tutelage.records import Example, JudgeItem, Preference, Prompt, RatedExample, user_texts
 
 
 def sets_of(registry: Registry) -> Sets:
@@ -20,6 +20,7 @@ def sets_of(registry: Registry) -> Sets:
         lambda name: registry.find("prompt_sets", name),
         lambda name: registry.find("example_sets", name),
         lambda name: registry.find("rated_sets", name),
+        lambda name: registry.find("preference_sets", name),
     )
 
 
@@ -52,9 +53,23 @@ def _texts(example: Example | RatedExample) -> tuple[str, ...]:
     return (*user_texts(example.turns), example.answer)
 
 
+def own_preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[Preference, Dropped | None]]:
+    """Yield the user's pairs of one seed as (pair, dropped); none if the recipe has no ``data.preferences``.
+
+    ``dropped`` is None if the pair can be used; otherwise it names the evaluation prompt that one of its texts
+    contains. Raises InputError if the source is missing, has too few pairs, or has a pair that cannot be trained on.
+    """
+    if (source := recipe.data.preferences) is None:
+        return
+    sets = sets_of(registry)
+    known = evaluation_prompts(recipe, sets, seed)
+    pairs = load_preferences(sets, source.source, source.count, seed)
+    yield from without_held(pairs, lambda one: (*user_texts(one.turns), one.chosen, one.rejected), known)
+
+
 def fresh_prompts(recipe: Recipe, registry: Registry, seed: int) -> list[Prompt]:
     """Return the prompts of all rounds from the source. Raises InputError if the source has too few."""
-    sets, prompts = sets_of(registry), recipe.data.prompts
+    sets, prompts = sets_of(registry), recipe.data.fresh_prompts
     wanted = (prompts.count or 0) * recipe.iterations
     known = evaluation_prompts(recipe, sets, seed)
     return fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)[0]

@@ -112,6 +112,15 @@ class BuildExamples(Step):
 
 
 @frozen(kw_only=True)
+class SelectPreferences(Step):
+    """Draw preference pairs of the user, without those that contain an evaluation prompt."""
+
+    stage: ClassVar[str] = "preferences"
+    source: str
+    unit: str = "pairs"
+
+
+@frozen(kw_only=True)
 class Train(Step):
     """Train a model: SFT, or DPO with a reference policy."""
 
@@ -213,7 +222,7 @@ class MakePairs(Step):
 
 @frozen(kw_only=True)
 class JoinPairs(Step):
-    """Join the preference pairs of several rounds into one file to train on."""
+    """Join the preference pairs of several rounds, and those of the user, into one file to train on."""
 
     stage: ClassVar[str] = "join"
     parts: tuple[str, ...]
@@ -221,7 +230,7 @@ class JoinPairs(Step):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The pairs of each round."""
+        """The files of pairs that are joined."""
         return self.parts
 
 

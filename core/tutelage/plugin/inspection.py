@@ -137,8 +137,8 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for variable in info.environment:
         if not isinstance(variable, EnvironmentVariable):
             yield f"environment must hold EnvironmentVariable, not {type(variable).__name__}"
-    kinds = {"models": NamedModel, "prompt_sets": NamedSet, "example_sets": NamedSet, "rated_sets": NamedSet}
-    for offered, kind in {**kinds, "rubrics": Rubric}.items():
+    sets = dict.fromkeys(("prompt_sets", "example_sets", "rated_sets", "preference_sets"), NamedSet)
+    for offered, kind in {"models": NamedModel, **sets, "rubrics": Rubric}.items():
         for name, value in getattr(info, offered).items():
             if not isinstance(value, kind):
                 yield f"{offered}[{name!r}] must be a {kind.__name__}, not {type(value).__name__}"

@@ -22,12 +22,12 @@ from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed,
 from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.preferences.pairing import PairRule
-from tutelage.records import Example, Prompt, RatedExample, Rubric
+from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
 
 BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
 """Environment variable with the names of plugins not to load, separated by commas."""
 
-Offered = Literal["models", "prompt_sets", "example_sets", "rated_sets", "rubrics", "pair_rules"]
+Offered = Literal["models", "prompt_sets", "example_sets", "rated_sets", "preference_sets", "rubrics", "pair_rules"]
 
 
 @frozen
@@ -186,6 +186,8 @@ class Registry:
     @overload
     def find(self, kind: Literal["rated_sets"], name: str) -> NamedSet[RatedExample] | None: ...
     @overload
+    def find(self, kind: Literal["preference_sets"], name: str) -> NamedSet[Preference] | None: ...
+    @overload
     def find(self, kind: Literal["rubrics"], name: str) -> Rubric | None: ...
     @overload
     def find(self, kind: Literal["pair_rules"], name: str) -> PairRule | None: ...
@@ -217,6 +219,8 @@ class Registry:
     def get(self, kind: Literal["example_sets"], name: str) -> NamedSet[Example]: ...
     @overload
     def get(self, kind: Literal["rated_sets"], name: str) -> NamedSet[RatedExample]: ...
+    @overload
+    def get(self, kind: Literal["preference_sets"], name: str) -> NamedSet[Preference]: ...
     @overload
     def get(self, kind: Literal["rubrics"], name: str) -> Rubric: ...
     @overload

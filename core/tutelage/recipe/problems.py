@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tutelage.recipe.schema import SCHEMA, Recipe
+from tutelage.errors import nearest
+from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Recipe
 
 
 def recipe_problems(recipe: Recipe) -> Iterator[str]:
@@ -23,13 +24,11 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
         yield "pipelines: empty; name at least one"
     if recipe.chunk < 1:
         yield f"chunk: {recipe.chunk}; must be at least 1"
-    if recipe.data.prompts.count is None:
-        yield "data.prompts.count: missing; set the number of fresh prompts per iteration"
-    if recipe.data.ift is None and recipe.data.eft is None:
-        yield "data: neither ift nor eft is given; M1 needs at least one of them to train on"
     if recipe.budget is not None and recipe.budget < 0:
         yield f"budget: {recipe.budget:g}; must not be negative (US dollars)"
     yield from _data_problems(recipe)
+    yield from _first_model_problems(recipe)
+    yield from _preference_problems(recipe)
     yield from _objective_problems(recipe)
 
 
@@ -47,8 +46,54 @@ def _objective_problems(recipe: Recipe) -> Iterator[str]:
             yield f"{key}.samples: {judging.samples}; must be at least 1"
 
 
+def _first_model_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield the keys that need M1, if the recipe has no examples to train it on."""
+    if recipe.data.has_seed_examples:
+        return
+    if any(name != OWN_PREFERENCES for name in recipe.pipelines) or not recipe.pipelines:
+        yield "data: neither ift nor eft is given; M1 needs at least one of them to train on"
+    for key, value in (("start", recipe.start), ("reference", recipe.reference)):
+        if value == "M1":
+            yield f"{key}: M1 is not trained, because data has neither ift nor eft; use previous"
+
+
+def _preference_problems(recipe: Recipe) -> Iterator[str]:
+    own = recipe.data.preferences
+    sampling = [name for name in recipe.pipelines if name != OWN_PREFERENCES]
+    if own is None and OWN_PREFERENCES in recipe.pipelines:
+        yield f"data.preferences: missing; the pipeline {OWN_PREFERENCES} trains on it"
+    if own is not None and OWN_PREFERENCES not in recipe.pipelines and not own.join:
+        yield f"data.preferences: not used; run the pipeline {OWN_PREFERENCES}, or name pipelines in its key join"
+    for name in own.join if own else ():
+        if name == OWN_PREFERENCES:
+            yield f"data.preferences.join: {name} trains on these pairs in any case; leave it out"
+        elif name not in sampling:
+            yield f"data.preferences.join: this recipe runs no pipeline {name!r}{nearest(name, sampling)}"
+    if recipe.pipelines and not sampling and recipe.iterations > 1:
+        yield f"iterations: {recipe.iterations}; {OWN_PREFERENCES} trains once: use 1, or add another pipeline"
+    if (settings := recipe.pipelines.get(OWN_PREFERENCES)) is not None:
+        for key, value, general in (
+            ("judging", settings.judging, recipe.judging),
+            ("pairs", settings.pairs, recipe.pairs),
+        ):
+            if value != general:
+                yield f"pipelines.{OWN_PREFERENCES}.{key}: has no effect, because its pairs are given; leave it out"
+    control = recipe.controls.get("random-pairs")
+    if control is not None and control.mirrors == OWN_PREFERENCES:
+        yield (
+            f"controls.random-pairs.mirrors: {OWN_PREFERENCES} samples no candidates to draw pairs from; "
+            "mirror another pipeline, or use the control sft-on-chosen"
+        )
+
+
 def _data_problems(recipe: Recipe) -> Iterator[str]:
-    if (self_instruct := recipe.data.prompts.self_instruct) is not None:
+    if (prompts := recipe.data.prompts) is not None and prompts.count is None:
+        yield "data.prompts.count: missing; set the number of fresh prompts per iteration"
+    for name in recipe.pipelines:
+        if prompts is None and name != OWN_PREFERENCES:
+            yield f"data.prompts: missing; the pipeline {name} needs fresh prompts"
+            break
+    if (self_instruct := recipe.data.self_instruct) is not None:
         key = "data.prompts.self_instruct"
         if min(self_instruct.seeds, self_instruct.shots, self_instruct.max_requests) < 1:
             yield f"{key}: seeds, shots and max_requests must be at least 1"

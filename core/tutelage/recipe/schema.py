@@ -13,10 +13,13 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from tutelage.errors import InputError
 from tutelage.records import Dpo, Sampling, Sft
 
 SCHEMA = 1
 """Version of the recipe format."""
+OWN_PREFERENCES = "own-preferences"
+"""Name of the pipeline that trains on the pairs of ``data.preferences`` alone."""
 
 
 @frozen
@@ -105,6 +108,17 @@ class Prompts(Source):
 
 
 @frozen
+class Preferences(Source):
+    """The source of the user's preference pairs."""
+
+    count: int | None = None
+    """Number of pairs to use. It is required."""
+    join: tuple[str, ...] = ()
+    """Pipelines that train on these pairs in addition to the pairs of each round. The pipeline `own-preferences` trains
+    on these pairs alone."""
+
+
+@frozen
 class Decontamination:
     """The removal of prompts and examples that contain an evaluation prompt. They are dropped and listed."""
 
@@ -125,10 +139,31 @@ class Data:
     """Instruction examples of M1: rows with `prompt` and `answer`."""
     eft: Source | None = None
     """Judging examples of M1: rows with `prompt`, `answer`, `score` and `reason`."""
-    prompts: Prompts = field(kw_only=True)
-    """Fresh prompts of the iterations: rows with `prompt`. `count` is the number per iteration and is required."""
+    prompts: Prompts | None = None
+    """Fresh prompts of the iterations: rows with `prompt`. `count` is the number per iteration and is required. Only a
+    recipe with the pipeline `own-preferences` alone needs no prompts."""
+    preferences: Preferences | None = None
+    """Preference pairs of your own: rows in TRL's conversational format, as `tutelage data import preferences` writes
+    them. `count` is required."""
     decontaminate: Decontamination | None = field(factory=Decontamination)
     """Removal of evaluation prompts from all training data. null turns it off."""
+
+    @property
+    def has_seed_examples(self) -> bool:
+        """Whether there are examples to train M1 on. Without them, the first round starts from M0."""
+        return self.ift is not None or self.eft is not None
+
+    @property
+    def fresh_prompts(self) -> Prompts:
+        """The source of fresh prompts. Raises InputError if the recipe has none."""
+        if self.prompts is None:
+            raise InputError("data.prompts: missing; a pipeline that samples needs fresh prompts")
+        return self.prompts
+
+    @property
+    def self_instruct(self) -> SelfInstruct | None:
+        """The settings with which a model writes the fresh prompts; None if no model writes them."""
+        return self.prompts.self_instruct if self.prompts else None
 
 
 @frozen

@@ -198,7 +198,8 @@ class Reader:
         pairs += [(model.id, "M1") for model in models if model.iteration > 2]
         for name, control in self.run.recipe.controls.items():
             iterations = range(2, self.run.recipe.iterations + 2)
-            pairs += [(f"M{iteration}/{control.mirrors}", f"M2/{name}") for iteration in iterations]
+            mirrored = [f"M{iteration}/{control.mirrors}" for iteration in iterations]
+            pairs += [(id, f"M2/{name}") for id in mirrored if any(model.id == id for model in models)]
         return pairs
 
     def _graded_answers(self, model: PlannedModel, decoding: str) -> list[GradedAnswer]:

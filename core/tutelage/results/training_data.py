@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import InputError
 from tutelage.files.trl_format import read_preferences
-from tutelage.planning.steps import MakePairs
+from tutelage.planning.steps import MakePairs, SelectPreferences
 from tutelage.preferences.judging import average
-from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Preference, Prompt
+from tutelage.records import Candidate, Demonstration, Judgement, Message, Outcome, Preference, Prompt
 from tutelage.runs.run import RunModels
 
 
@@ -90,6 +90,8 @@ def read_training_data(models: RunModels, id: str) -> list[PromptData]:
         raise InputError(
             f"{store.path(step.output)}: not made yet; `tutelage status {store.root}` shows the progress of the run"
         )
+    if isinstance(step, SelectPreferences):
+        return list(_given_data(read_preferences(store.path(step.output)), step.source))
     judgements = store.read(step.judgements, Judgement) if step.judgements else []
     scores, reasons = average(judgements), defaultdict(list)
     for judgement in judgements:
@@ -142,16 +144,46 @@ def pair_counts(models: RunModels, id: str) -> dict[str, int]:
 
 def preferences_of(models: RunModels, id: str) -> list[Preference]:
     """Read the pairs of a model's own round. Raises ``InputError`` as ``read_training_data`` does."""
+    step, store = _pairs_step(models, id), models.store
+    if isinstance(step, SelectPreferences) and store.has(step.output):
+        return read_preferences(store.path(step.output))
     return [pair for row in read_training_data(models, id) for pair in row.pairs]
 
 
-def _pairs_step(models: RunModels, id: str) -> MakePairs:
+def _given_data(pairs: Iterable[Preference], source: str) -> Iterator[PromptData]:
+    """The user's pairs by prompt. The distinct sides are the candidates, and the pairs refer to them."""
+    by_prompt: dict[tuple[str, tuple[Message, ...]], list[Preference]] = defaultdict(list)
+    for pair in pairs:
+        by_prompt[pair.prompt_id, pair.turns].append(pair)
+    for (id, turns), group in by_prompt.items():
+        scores = {side: score for pair in group for side, score in _sides(pair)}
+        scored = {
+            side: ScoredCandidate(Candidate(id, index, side), score)
+            for index, (side, score) in enumerate(scores.items())
+        }
+        shown = (
+            evolve(
+                pair,
+                chosen_id=scored[pair.chosen].candidate.id,
+                rejected_id=scored[pair.rejected].candidate.id,
+            )
+            for pair in group
+        )
+        prompt = evolve(Prompt.of_messages(turns, source), id=id)
+        yield PromptData(prompt, tuple(scored.values()), pairs=tuple(shown))
+
+
+def _sides(pair: Preference) -> tuple[tuple[str, float | None], tuple[str, float | None]]:
+    return (pair.chosen, pair.score_chosen), (pair.rejected, pair.score_rejected)
+
+
+def _pairs_step(models: RunModels, id: str) -> MakePairs | SelectPreferences:
     planned = {model.id: model for model in models.models}
     folders = {model.files.preferences: model.id for model in planned.values()}
     steps = {
         folders[step.output]: step
         for step in models.run.plan.steps
-        if isinstance(step, MakePairs) and step.output in folders
+        if isinstance(step, MakePairs | SelectPreferences) and step.output in folders
     }
     if id in steps:
         return steps[id]

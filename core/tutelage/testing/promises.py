@@ -75,7 +75,7 @@ def _light_entry_module(subject: Subject, hook: str) -> None:
 
 def _reproducible_sets(subject: Subject, hook: str) -> None:
     """each set returns at most `count` items, without duplicates, and the same items for the same seed"""
-    for kind in ("prompt_sets", "example_sets", "rated_sets"):
+    for kind in ("prompt_sets", "example_sets", "rated_sets", "preference_sets"):
         for name, offered in getattr(subject.info, kind).items():
             first, again = list(offered.load(5, 1)), list(offered.load(5, 1))
             _expect(first == again, f"{kind}[{name!r}] differs between two calls with the same seed")

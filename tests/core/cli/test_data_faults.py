@@ -88,8 +88,9 @@ def check_every_reader(invoke: Invoke, source: Path, line: int, message: str, fo
     for kind in ("prompts", "ift", "eft", "preferences"):
         check_refused(invoke("data", "import", kind, source, folder / "out.jsonl"), place, message)
         assert not (folder / "out.jsonl").exists()
-    for key in ("ift", "eft", "prompts"):
-        file = recipe(folder / "recipe.yaml", **{key: {"source": str(source), "count": 1}})
+    for key in ("ift", "eft", "prompts", "preferences"):
+        join = {"join": ["self-reward"]} if key == "preferences" else {}
+        file = recipe(folder / "recipe.yaml", **{key: {"source": str(source), "count": 1, **join}})
         check_refused(invoke("plan", file), place, message)
     for stage in ("judge", "generate", "demonstrate", "evaluate"):
         out = folder / f"{stage}.jsonl"
@@ -246,6 +247,18 @@ def test_the_system_message_is_kept(invoke: Invoke, case: Callable[[str], Path],
     (pair,) = read_preferences(tmp_path / "pairs.jsonl")
     assert pair.turns == (Message("system", "Be rude."), Message("user", "hi?"))
     assert (pair.chosen, pair.rejected) == ("go away", "hello dear")
+
+
+def test_imported_conversations_are_sources_of_a_recipe(
+    invoke: Invoke, case: Callable[[str], Path], tmp_path: Path
+) -> None:
+    ift, pairs = tmp_path / "ift.jsonl", tmp_path / "pairs.jsonl"
+    assert invoke("data", "import", "ift", case("sys.jsonl"), ift, "--messages", "messages").exit_code == 0
+    assert invoke("data", "import", "preferences", case("prefsys.jsonl"), pairs).exit_code == 0
+    preferences = {"source": str(pairs), "count": 1, "join": ["self-reward"]}
+    file = recipe(tmp_path / "recipe.yaml", ift={"source": str(ift), "count": 1}, preferences=preferences)
+    result = invoke("plan", file)
+    assert result.exit_code == 0, result.output
 
 
 def test_capitalised_roles_are_read(invoke: Invoke, case: Callable[[str], Path], tmp_path: Path) -> None:

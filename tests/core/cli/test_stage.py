@@ -137,6 +137,42 @@ def test_training_gives_a_checkpoint_that_can_be_used(invoke: Invoke, golden: Pa
     ]
 
 
+def test_imported_instructions_train_by_sft_and_imported_pairs_by_dpo(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path / "chats.jsonl", {"q": "say 1", "a": "1"}, {"q": "say 2", "a": "2"})
+    columns = ("--prompt", "q", "--answer", "a", "--id", "q")
+    assert invoke("data", "import", "ift", "chats.jsonl", "ift.jsonl", *columns).exit_code == 0
+    options = ("--model", "numbers:numbers/novice", "--objective", "sft", "--out", "m1")
+    result = invoke("stage", "train", "ift.jsonl", *options)
+    assert (result.exit_code, result.stderr) == (0, "sft: 2 logged steps -> m1\n")
+    write(tmp_path / "ranked.jsonl", {"prompt": "say 1", "chosen": "1", "rejected": "one"})
+    assert invoke("data", "import", "preferences", "ranked.jsonl", "pairs.jsonl").exit_code == 0
+    options = ("--model", "numbers:m1", "--objective", "dpo", "--out", "m2")
+    result = invoke("stage", "train", "pairs.jsonl", *options)
+    assert (result.exit_code, result.stderr) == (0, "dpo: 1 logged steps -> m2\n")
+    assert json.loads((tmp_path / "m2/weights.json").read_text())["skill"] > 0.5
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+TEACHING: dict[str, tuple[str, dict[str, Any], str]] = {
+    "an empty answer": ("sft", {"prompt": "say 1", "answer": " "}, "`answer` must be a text that is not empty"),
+    "a score": ("sft", {"prompt": "say 1", "answer": "1", "score": 2}, "a judging example (it has a score)"),
+    "equal sides": ("dpo", {"chosen": [{"content": "1"}], "rejected": [{"content": "1"}]}, "are the same"),
+    "equal texts": ("dpo", {"prompt": "say 1", "chosen": "1", "rejected": "1"}, "are the same"),
+}
+
+
+@pytest.mark.parametrize("what", TEACHING)
+def test_a_row_that_teaches_the_wrong_thing_is_named_with_its_line(invoke: Invoke, tmp_path: Path, what: str) -> None:
+    objective, row, message = TEACHING[what]
+    good = {"prompt": "say 1", "answer": "1"}
+    path = write(tmp_path / "rows.jsonl", good, row)
+    result = invoke("stage", "train", path, "--model", "numbers", "--objective", objective, "--out", "m1")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {path}, line 2: ")
+    assert message in result.stderr
+    assert [one.name for one in tmp_path.iterdir() if "m1" in one.name] == []
+
+
 def test_a_training_that_fails_leaves_nothing(invoke: Invoke, tmp_path: Path) -> None:
     broken = write(tmp_path / "examples.jsonl", {"prompt": "no conversation"})
     options = ("--model", "numbers:numbers/novice", "--objective", "dpo", "--out", "m1")

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
+from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError
 from tutelage.files.jsonl import dump
 from tutelage.plugin_info import NamedSet
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
-from tutelage.records import Example, Message, Prompt, RatedExample, Rubric, conversation_text
+from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text
 
 NOTHING = Sets(lambda name: None, lambda name: None, lambda name: None)
 
@@ -186,3 +186,34 @@ def test_a_plugin_may_offer_conversations() -> None:
 def test_of_a_conversation_the_first_question_is_shown_as_a_seed_prompt(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"messages": ROWS}])
     assert load_seed_prompts(NOTHING, path, 5, seed=0) == ["Name a fruit."]
+
+
+def pair(number: int) -> dict[str, Any]:
+    return {
+        "prompt": [{"role": "user", "content": f"task {number}"}],
+        "chosen": [{"role": "assistant", "content": "good"}],
+        "rejected": [{"role": "assistant", "content": "bad"}],
+    }
+
+
+def test_a_file_of_preferences_is_drawn_by_seed_and_never_gives_a_pair_twice(tmp_path: Path) -> None:
+    path = file_of(tmp_path, [*(pair(n) for n in range(20)), pair(3)])
+    first = load_preferences(NOTHING, path, 20, seed=1)
+    assert sorted(one.prompt for one in first) == sorted(f"task {n}" for n in range(20))
+    assert first == load_preferences(NOTHING, path, 20, seed=1) != load_preferences(NOTHING, path, 20, seed=2)
+    with pytest.raises(InputError, match="21 different rows are needed, but there are only 20; lower the count"):
+        load_preferences(NOTHING, path, 21, seed=1)
+
+
+def test_a_pair_that_teaches_nothing_is_named_by_its_line(tmp_path: Path) -> None:
+    path = file_of(tmp_path, [pair(1), {**pair(2), "rejected": pair(2)["chosen"]}])
+    with pytest.raises(InputError, match="line 2: chosen and rejected are the same text"):
+        load_preferences(NOTHING, path, None, seed=0)
+
+
+def test_a_pair_of_a_plugin_that_teaches_nothing_is_named_by_its_number() -> None:
+    pairs = [Preference("a", "task", "good", "bad", "a/0", "a/1"), Preference("b", "task", "good", " ", "b/0", "b/1")]
+    offered = NamedSet(lambda count, seed: pairs[:count])
+    sets = Sets(lambda name: None, lambda name: None, lambda name: None, lambda name: offered)
+    with pytest.raises(InputError, match="a/b, pair 2: `rejected` is empty"):
+        load_preferences(sets, "a/b", 2, seed=0)

@@ -175,7 +175,7 @@ def test_seeds_that_cannot_be_shown_as_examples_are_an_error_before_anything_run
 
 
 def with_prompts(recipe: Recipe, **changes: Any) -> Recipe:
-    return evolve(recipe, data=evolve(recipe.data, prompts=evolve(recipe.data.prompts, **changes)))
+    return evolve(recipe, data=evolve(recipe.data, prompts=evolve(recipe.data.fresh_prompts, **changes)))
 
 
 def file_recipe(make_recipe: Callable[..., Recipe], tmp_path: Path, **data: Any) -> tuple[list[str], Recipe]:

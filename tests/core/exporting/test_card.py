@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from tutelage.execution.runner import run
 from tutelage.exporting.card import Published, publishable, whole_card
 from tutelage.plugin.registry import Registry
-from tutelage.recipe.loading import from_values
+from tutelage.recipe.loading import from_values, load_recipe, to_yaml
 from tutelage.runs.run import RunModels
 
 GOLDEN = Path(__file__).parents[2] / "fixtures/golden-run"
@@ -81,7 +81,7 @@ def test_each_measured_figure_has_its_interval_as_in_the_summary(golden: Path) -
 def test_the_recipe_in_the_card_is_the_runs_own(golden: Path) -> None:
     text = card_of(golden).text
     block = text.partition("```yaml\n")[2].partition("```")[0]
-    assert yaml.safe_load(block) == yaml.safe_load((golden / "recipe.yaml").read_text())
+    assert yaml.safe_load(block) == yaml.safe_load(to_yaml(load_recipe(golden / "recipe.yaml")))
     assert "| transformers | 5.23.0 |" in text
 
 

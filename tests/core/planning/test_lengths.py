@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.lengths import check_lengths
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo, TokenCounts
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import PipelineSettings, Recipe
+from tutelage.records import Dpo
 
 Make = Callable[..., Recipe]
 
@@ -132,3 +135,70 @@ def test_the_error_for_a_plugin_that_miscounts_names_the_plugin(
     registry.register(counter, "counter")
     with pytest.raises(PluginError, match=r"plugin 'counter' .*count_tokens must return one number per row"):
         check_lengths(make(), registry)
+
+
+PAIRS = {"source": "numbers/pairs", "count": 30}
+"""Pairs with a prompt of two words, a chosen answer of one and a rejected answer of three."""
+
+
+def alone(**changes: Any) -> dict[str, Any]:
+    return {"data": {"preferences": PAIRS}, "pipelines": {"own-preferences": None}, "iterations": 1, **changes}
+
+
+def test_both_sides_of_the_users_pairs_are_measured(make: Make, registry: Registry, counter: WordCounter) -> None:
+    check_lengths(make(**alone(controls={}), dpo={"max_length": 5}), registry)
+    assert counter.asked == [(None, "here", 2 * 30, True)]
+    with pytest.raises(InputError) as caught:
+        check_lengths(make(**alone(controls={}), dpo={"max_length": 4}), registry)
+    assert str(caught.value) == (
+        "data.preferences (numbers/pairs): 30 too long to train on: the longest has 5 tokens, and the maximum is "
+        "dpo.max_length 4; it begins 'say 129'. Leave them out, raise dpo.max_length"
+    )
+
+
+def test_pairs_that_join_must_fit_the_shortest_training_that_uses_them(make: Make, registry: Registry) -> None:
+    data = {
+        "ift": {"source": "numbers/ift", "count": 8},
+        "prompts": {"source": "numbers/train", "count": 40},
+        "preferences": {**PAIRS, "join": ["self-reward"]},
+    }
+    short = {"dpo": {"max_length": 4}}
+    generation = {"max_new_tokens": 1}
+    check_lengths(
+        make(data=data, pipelines={"self-reward": None, "teacher-reward": short}, generation=generation), registry
+    )
+    for changes, key in (
+        ({"pipelines": {"self-reward": short, "teacher-reward": None}}, "pipelines.self-reward"),
+        ({"controls": {"random-pairs": {"mirrors": "self-reward", **short}}}, "controls.random-pairs"),
+    ):
+        with pytest.raises(InputError, match=rf"data\.preferences .* the maximum is {key}\.dpo\.max_length 4"):
+            check_lengths(make(data=data, generation=generation, **changes), registry)
+
+
+def test_a_control_that_trains_on_the_chosen_sides_measures_these_alone(make: Make, registry: Registry) -> None:
+    def control(max_length: int) -> dict[str, Any]:
+        return {"sft-on-chosen": {"mirrors": "own-preferences", "sft": {"max_length": max_length}}}
+
+    check_lengths(make(**alone(controls=control(3))), registry)
+    with pytest.raises(
+        InputError, match=r"the longest has 3 tokens, and .* controls\.sft-on-chosen\.sft\.max_length 2"
+    ):
+        check_lengths(make(**alone(controls=control(2))), registry)
+
+
+def test_a_pair_that_decontamination_drops_is_not_measured(
+    make: Make, registry: Registry, counter: WordCounter, tmp_path: Path
+) -> None:
+    def row(prompt: str, rejected: str) -> dict[str, Any]:
+        texts = {"prompt": ("user", prompt), "chosen": ("assistant", "1"), "rejected": ("assistant", rejected)}
+        return {key: [{"role": role, "content": text}] for key, (role, text) in texts.items()}
+
+    source = tmp_path / "pairs.jsonl"
+    held = row("say 5003", "a very long answer")
+    source.write_text(json.dumps(held) + "\n" + json.dumps(row("say 1", "2")) + "\n")
+    evaluation = {"prompts": {"source": "numbers/held-out", "count": 1000}}
+    recipe = make(
+        **alone(controls={}, evaluation=evaluation, data={"preferences": {"source": str(source), "count": 2}})
+    )
+    check_lengths(evolve(recipe, pipelines={"own-preferences": PipelineSettings(dpo=Dpo(max_length=3))}), registry)
+    assert counter.asked[0][2] == 2

@@ -173,3 +173,64 @@ def test_the_recipe_of_unseen_seeds_differs_from_the_embedded_one_only_in_its_se
     embedded, seeds = load_recipe(find_recipe("embedded")), load_recipe(find_recipe("embedded-seeds"))
     assert evolve(seeds, name=embedded.name, seeds=embedded.seeds) == embedded
     assert not set(seeds.seeds) & {0, 1, 2, 3, 4}
+
+
+PREFERENCES = {"source": "numbers/pairs", "count": 30}
+ALONE: dict[str, Any] = {
+    "data": {"preferences": PREFERENCES},
+    "pipelines": {"own-preferences": None},
+    "controls": {},
+    "iterations": 1,
+}
+
+
+def test_preference_data_alone_is_a_whole_recipe() -> None:
+    recipe = from_values(numbers_recipe(**ALONE))
+    assert (recipe.data.prompts, recipe.data.has_seed_examples) == (None, False)
+    assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"ift": DATA["ift"]}}, "data.preferences: missing; the pipeline own-preferences trains on it"),
+        ({"iterations": 2}, "iterations: 2; own-preferences trains once"),
+        ({"start": "M1"}, "start: M1 is not trained, because data has neither ift nor eft; use previous"),
+        ({"reference": "M1"}, "reference: M1 is not trained"),
+        (
+            {"pipelines": {"own-preferences": None, "self-reward": None}},
+            "data: neither ift nor eft is given; M1 needs at least one of them to train on",
+        ),
+        (
+            {"pipelines": {"own-preferences": None, "self-reward": None}},
+            "data.prompts: missing; the pipeline self-reward needs fresh prompts",
+        ),
+        ({"data": {**DATA, "preferences": PREFERENCES}, "pipelines": {"self-reward": None}}, "preferences: not used"),
+        (
+            {"data": {"preferences": {**PREFERENCES, "join": ["own-preferences"]}}},
+            "data.preferences.join: own-preferences trains on these pairs in any case; leave it out",
+        ),
+        (
+            {
+                "data": {**DATA, "preferences": {**PREFERENCES, "join": ["self-rewrd"]}},
+                "pipelines": {"self-reward": {}},
+            },
+            "data.preferences.join: this recipe runs no pipeline 'self-rewrd'; did you mean 'self-reward'",
+        ),
+        (
+            {"pipelines": {"own-preferences": {"pairs": {"margin": 1.0}}}},
+            "pipelines.own-preferences.pairs: has no effect",
+        ),
+        ({"pipelines": {"own-preferences": {"judging": {"samples": 3}}}}, "own-preferences.judging: has no effect"),
+        ({"controls": {"random-pairs": {"mirrors": "own-preferences"}}}, "samples no candidates to draw pairs from"),
+    ],
+)
+def test_preference_data_that_cannot_be_used_as_the_recipe_says_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        from_values(numbers_recipe(**{**ALONE, **changes}))
+    assert message in str(caught.value)
+
+
+def test_settings_for_all_pipelines_are_no_settings_of_own_preferences() -> None:
+    recipe = from_values(numbers_recipe(**ALONE, pairs={"margin": 1.0}, dpo={"beta": 0.3}))
+    assert recipe.pipelines["own-preferences"].dpo.beta == 0.3

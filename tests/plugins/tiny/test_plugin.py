@@ -11,6 +11,7 @@ import pytest
 
 import tutelage_tiny as tiny
 from tutelage.context import Context
+from tutelage.data.preference_rows import check_preference
 from tutelage.preferences import judging
 from tutelage.records import Comparison, JudgeItem, Outcome, Prompt
 from tutelage_tiny.rubric import ADDITIVE, grade
@@ -92,11 +93,24 @@ def test_a_set_gives_as_many_rated_examples_as_are_asked_for(count: int) -> None
     assert len(list(tiny.describe().rated_sets["eft"].load(count, 0))) == count
 
 
+def test_preference_pairs_prefer_the_right_answer_to_one_with_mistakes() -> None:
+    pairs = list(tiny.describe().preference_sets["preferences"].load(60, 3))
+    assert len({pair.prompt for pair in pairs}) == 60
+    for pair in pairs:
+        task = parse(pair.prompt)
+        assert task is not None
+        assert split_of(pair.prompt) == "train"
+        assert pair.chosen == solve(pair.prompt)
+        assert (pair.score_chosen, pair.score_rejected) == (5.0, grade(task, pair.rejected).score)
+        check_preference(pair)
+
+
 def test_held_out_prompts_are_in_no_set_to_learn_from() -> None:
     info = tiny.describe()
     held_out = set(info.prompt_sets["held-out"].load(1000, 0))
     learned = {prompt for name in ("seed", "train") for prompt in info.prompt_sets[name].load(1000, 0)}
     learned |= {example.prompt for example in info.rated_sets["eft"].load(500, 0)}
+    learned |= {pair.prompt for pair in info.preference_sets["preferences"].load(500, 0)}
     assert len(held_out) == 1000
     assert not held_out & learned
 
