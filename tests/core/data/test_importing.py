@@ -173,6 +173,14 @@ def test_sides_of_other_conversations_are_a_fault(tmp_path: Path, row: dict[str,
     assert [fault.reason for fault in found.faults] == [reason]
 
 
+def test_the_messages_of_a_preference_are_its_prompt_and_end_with_the_user(tmp_path: Path) -> None:
+    rows = [{"chat": chat, "chosen": "Hello!", "rejected": "No."} for chat in ([SYSTEM, ASK], [ASK, ANSWER])]
+    found = imported("preferences", file_of(tmp_path, lines(*rows)), messages="chat")
+    assert [row["prompt"] for row in found.rows] == [[SYSTEM, ASK]]
+    (fault,) = found.faults
+    assert fault.reason.endswith("the conversation ends with the assistant; the last message must be the user's")
+
+
 def test_scores_are_mapped_linearly_and_one_outside_their_scale_is_a_fault(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "answer": "b", "score": score} for score in (1, 10, 5.5, 0, 11)]
     mapping = ScoreMapping((1.0, 10.0), (0.0, 5.0))
