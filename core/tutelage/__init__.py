@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         JudgeItem,
         Judgement,
         Lora,
+        Message,
         Model,
         Objective,
         Outcome,
@@ -123,7 +124,7 @@ _MODULES = {
     "recipe.loading": "find_recipe load_recipe",
     "recipe.schema": "Recipe",
     "records": (
-        "Candidate Comparison Demonstration Dpo Example JudgeItem Judgement Lora Model Objective Outcome "
+        "Candidate Comparison Demonstration Dpo Example JudgeItem Judgement Lora Message Model Objective Outcome "
         "Preference Prompt RatedExample Rubric Sampling Sft Verdict content_id"
     ),
     "results.summary": "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult read_summary",
@@ -166,6 +167,7 @@ __all__ = [
     "Judgement",
     "Limits",
     "Lora",
+    "Message",
     "Metric",
     "Model",
     "ModelResult",

@@ -34,6 +34,8 @@ and on no other plugin. The rules for all stages are:
   within a call.
 - **Results.** Yield results one at a time, in any order. tutelage joins them to the inputs by id. A missing or
   duplicate result, an unknown id, a result of the wrong type, or a number out of range raises ``PluginError``.
+- **Conversations.** A prompt may have a system message and several turns. ``prompt.turns`` has the messages to send to
+  a model; ``prompt.text`` is their transcript, or the text of a single user message.
 - **Inputs without a usable answer.** Yield a result for them too. Its ``outcome`` is ``REFUSED``, ``UNPARSED`` or
   ``FAILED`` and its ``detail`` gives the reason. Do not raise an exception for a single refused or failed input.
 - **Exceptions.** A ``TutelageError`` is passed on unchanged. Any other exception becomes a ``StageError`` that names

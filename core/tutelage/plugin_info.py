@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.records import Example, Preference, RatedExample, Rubric
+from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
 
 if TYPE_CHECKING:
     from tutelage.services.requests import Endpoint
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @frozen
@@ -78,10 +78,10 @@ class NamedModel:
 
 
 @frozen
-class NamedSet(Generic[T]):
+class NamedSet(Generic[T_co]):
     """A set of prompts or examples that the plugin offers as ``PLUGIN/NAME``. It is loaded when it is used."""
 
-    load: Callable[[int, int], Iterable[T]]
+    load: Callable[[int, int], Iterable[T_co]]
     """Called with (count, seed); returns at most ``count`` items without duplicates. The same seed gives the same
     items."""
     help: str = ""
@@ -112,8 +112,8 @@ class PluginInfo:
     chunks, and an interrupted chunk is computed again."""
     models: Mapping[str, NamedModel] = field(factory=dict)
     """Models by name."""
-    prompt_sets: Mapping[str, NamedSet[str]] = field(factory=dict)
-    """Sets of prompts by name."""
+    prompt_sets: Mapping[str, NamedSet[str | Prompt]] = field(factory=dict)
+    """Sets of prompts by name; a prompt is a text, or a ``Prompt`` for a conversation."""
     example_sets: Mapping[str, NamedSet[Example]] = field(factory=dict)
     """Sets of instruction examples (IFT) by name."""
     rated_sets: Mapping[str, NamedSet[RatedExample]] = field(factory=dict)

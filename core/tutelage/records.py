@@ -7,11 +7,11 @@ module imports only attrs and the standard library. Records are joined by id, ne
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field, frozen, validators
 
 
 class Outcome(StrEnum):
@@ -67,19 +67,72 @@ class Model:
     """Name of the model in a run (``M1``, ``M2/self-reward``), or its role (``teacher``)."""
 
 
+ROLES = ("system", "user", "assistant")
+"""The roles of messages."""
+
+
+@frozen
+class Message:
+    """One turn of a conversation."""
+
+    role: str = field(validator=validators.in_(ROLES))
+    """``system``, ``user`` or ``assistant``."""
+    content: str
+
+
+def conversation_text(messages: Sequence[Message]) -> str:
+    """Return a readable transcript: one block per message, ``System: ...``, ``User: ...`` or ``Assistant: ...``.
+
+    The transcript of a single user message is its text alone.
+    """
+    if is_one_turn(messages):
+        return messages[0].content
+    return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in messages)
+
+
+def is_one_turn(messages: Sequence[Message]) -> bool:
+    """Whether a conversation is a single user message, for which its text is enough."""
+    return len(messages) == 1 and messages[0].role == "user"
+
+
+def user_texts(messages: Sequence[Message]) -> tuple[str, ...]:
+    """Return the texts of the user messages."""
+    return tuple(message.content for message in messages if message.role == "user")
+
+
+def _turns(text: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    return messages or (Message("user", text),)
+
+
 @frozen
 class Prompt:
-    """An instruction."""
+    """An instruction, or a conversation that ends with one."""
 
     text: str
+    """The instruction; the transcript of a conversation."""
     source: str = ""
     """Origin of the prompt: the name of a prompt set, a file, or the model that wrote it."""
+    messages: tuple[Message, ...] = field(default=(), kw_only=True)
+    """All messages of a conversation, with the system message; empty for a single user message."""
     id: str = field()
-    """By default the ``content_id`` of the text."""
+    """By default the ``content_id`` of the text, or of all messages of a conversation."""
 
     @id.default
-    def _id_of_text(self) -> str:
-        return content_id(self.text)
+    def _id_of_content(self) -> str:
+        if not self.messages:
+            return content_id(self.text)
+        return content_id(*(part for message in self.messages for part in (message.role, message.content)))
+
+    @classmethod
+    def of_messages(cls, messages: Sequence[Message], source: str = "") -> Prompt:
+        """Make the prompt of a conversation. A single user message gives the same prompt as its text."""
+        kept = () if is_one_turn(messages) else tuple(messages)
+        return cls(conversation_text(messages), source, messages=kept)
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages to send to a model: those of the conversation, or one user message."""
+        return _turns(self.text, self.messages)
 
 
 @frozen
@@ -182,6 +235,13 @@ class Preference:
     rejected_id: str
     score_chosen: float | None = None
     score_rejected: float | None = None
+    messages: tuple[Message, ...] = ()
+    """The messages of the prompt, as in ``Prompt.messages``."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages of the prompt: those of the conversation, or one user message."""
+        return _turns(self.prompt, self.messages)
 
     @property
     def id(self) -> str:
@@ -195,6 +255,13 @@ class Example:
 
     prompt: str
     answer: str
+    messages: tuple[Message, ...] = ()
+    """The messages of the prompt, as in ``Prompt.messages``."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages of the prompt: those of the conversation, or one user message."""
+        return _turns(self.prompt, self.messages)
 
 
 @frozen
@@ -205,6 +272,13 @@ class RatedExample:
     answer: str
     score: float
     reason: str = ""
+    messages: tuple[Message, ...] = ()
+    """The messages of the prompt, as in ``Prompt.messages``."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages of the prompt: those of the conversation, or one user message."""
+        return _turns(self.prompt, self.messages)
 
 
 @frozen

@@ -22,6 +22,7 @@ INSTALL_HINT = "plugin 'gemini' needs the google-generativeai package: pip insta
 _TOP_LOG_PROBABILITIES = 5
 """The maximum of the service (Gemini API reference, GenerationConfig.logprobs)."""
 _HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+_ROLES = {"user": "user", "assistant": "model"}
 _FINISHED = ("STOP", "FINISH_REASON_UNSPECIFIED")
 
 
@@ -40,7 +41,7 @@ def request_body(settings: GeminiSettings, model: str, question: Question) -> di
     return {
         **system,
         "model": f"models/{model}",
-        "contents": [{"role": "user", "parts": [{"text": question.text}]}],
+        "contents": [{"role": _ROLES[turn.role], "parts": [{"text": turn.content}]} for turn in question.turns],
         "generation_config": generation,
         "safety_settings": [{"category": f"HARM_CATEGORY_{harm}", "threshold": threshold} for harm in _HARMS],
     }

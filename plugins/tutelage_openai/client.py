@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tutelage.errors import PluginError
+from tutelage.files.trl_format import message_rows
 from tutelage.preferences.token_weights import verdict_alternatives
 from tutelage.records import Outcome
 from tutelage.services.chat import VERDICT, Question
@@ -36,7 +37,7 @@ _SETTING_OF = {
 def request_body(settings: OpenAiSettings, model: str, question: Question) -> dict[str, Any]:
     """Return the body of ``POST /chat/completions`` (OpenAI API reference, Chat)."""
     messages = [{"role": "system", "content": question.system}] if question.system else []
-    messages.append({"role": "user", "content": question.text})
+    messages += message_rows(question.turns)
     body: dict[str, Any] = {"model": model, "messages": messages}
     # OpenAI's newer models accept only the new name; other servers often accept only the old one.
     body["max_completion_tokens" if settings.official else "max_tokens"] = question.max_tokens

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tutelage.plugin.registry import Registry
-from tutelage.records import Model
+from tutelage.records import Model, Prompt
 from tutelage.testing import PROMPTS, check_plugin
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def own_prompts(name: str) -> list[str]:
     """Two prompts of each prompt set of a plugin."""
-    return [text for offered in REGISTRY.info(name).prompt_sets.values() for text in offered.load(2, 0)]
+    offered = [one for offered in REGISTRY.info(name).prompt_sets.values() for one in offered.load(2, 0)]
+    return [one.text if isinstance(one, Prompt) else one for one in offered]
 
 
 @pytest.mark.parametrize("name", LOCAL)

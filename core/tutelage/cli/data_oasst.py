@@ -15,8 +15,8 @@ from tutelage.context import Context
 from tutelage.data.funnel import FilterCount
 from tutelage.data.oasst import (
     LONGEST,
-    Message,
     RankedPrompt,
+    TreeMessage,
     eft_rows,
     ift_rows,
     judge_items,
@@ -104,7 +104,7 @@ def counts_table(counts: Iterable[FilterCount]) -> Table:
     return Table(("filter", "in", "out", "dropped"), rows)
 
 
-def _messages(sources: Sequence[str], split: str) -> Iterator[Message]:
+def _messages(sources: Sequence[str], split: str) -> Iterator[TreeMessage]:
     places: dict[str, str] = {}
     for source in sources:
         for row in read_table(source, split):

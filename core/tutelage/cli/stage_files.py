@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from tutelage.cli.output import print_status
+from tutelage.data.conversations import messages_of
 from tutelage.data.sets import example_of, prompt_of, text_of
 from tutelage.errors import InputError
 from tutelage.files.jsonl import dump, read_records, read_rows, write_rows
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Read prompts from rows with ``prompt``, or from a ``prompts.jsonl`` of a run.
+    """Read prompts from rows with ``prompt`` or ``messages``, or from a ``prompts.jsonl`` of a run.
 
     Raises ``InputError`` with file and line.
     """
@@ -121,7 +122,7 @@ def _parsed(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
 
 def _is_imported(row: Mapping[str, Any]) -> bool:
     """Whether a row has the format of ``tutelage data import ift`` or ``eft``."""
-    return "answer" in row and "completion" not in row
+    return "completion" not in row and ("answer" in row or "messages" in row)
 
 
 def _convert(path: Path, converted: Path) -> None:
@@ -146,22 +147,23 @@ def _supervised(path: Path, number: int, row: Mapping[str, Any]) -> Mapping[str,
         example = example_of(row)
     except ValueError as error:
         raise InputError(f"{path}, line {number}: {error}") from error
-    return supervised_row(example.prompt, example.answer)
+    return supervised_row(example.turns, example.answer)
 
 
 def _prompt(row: Mapping[str, Any]) -> Prompt:
     if row.keys() >= {"text", "id"}:
-        return Prompt(text_of(row, "text"), str(row.get("source", "")), text_of(row, "id"))
-    return Prompt(prompt_of(row))
+        messages = tuple(messages_of(row["messages"])) if row.get("messages") else ()
+        return Prompt(text_of(row, "text"), str(row.get("source", "")), text_of(row, "id"), messages=messages)
+    return prompt_of(row)
 
 
 def _item(row: Mapping[str, Any]) -> JudgeItem:
-    prompt, answer = text_of(row, "prompt"), text_of(row, "answer")
+    prompt, answer = prompt_of(row).text, text_of(row, "answer")
     return JudgeItem(_id(row, prompt, answer), prompt, answer)
 
 
 def _comparison(row: Mapping[str, Any]) -> Comparison:
-    texts = text_of(row, "prompt"), text_of(row, "first"), text_of(row, "second")
+    texts = prompt_of(row).text, text_of(row, "first"), text_of(row, "second")
     return Comparison(_id(row, *texts), *texts)
 
 

@@ -11,6 +11,7 @@ from tutelage.data.contamination import EvaluationPrompts, index
 from tutelage.data.sets import Sets, load_prompts
 from tutelage.errors import InputError
 from tutelage.recipe.schema import Recipe
+from tutelage.records import Prompt, user_texts
 
 HOLDS = "holds an evaluation prompt"
 
@@ -34,7 +35,8 @@ class Dropped:
 def evaluation_prompts(recipe: Recipe, sets: Sets, seed: int) -> EvaluationPrompts | None:
     """Load and index the evaluation prompts of a recipe.
 
-    These are the prompts of ``evaluation.prompts`` and of ``data.decontaminate.against``. Returns None if the recipe
+    These are the prompts of ``evaluation.prompts`` and of ``data.decontaminate.against``; of a conversation, every user
+    message. Returns None if the recipe
     turns decontamination off. Raises ``InputError`` if a set is missing.
     """
     settings = recipe.data.decontaminate
@@ -43,7 +45,12 @@ def evaluation_prompts(recipe: Recipe, sets: Sets, seed: int) -> EvaluationPromp
     sources: list[tuple[str, int | None]] = [(name, None) for name in settings.against]
     if recipe.evaluation:
         sources.append((recipe.evaluation.prompts.source, recipe.evaluation.prompts.count))
-    texts = ((text, name) for name, count in sources for text in load_prompts(sets, name, count, seed))
+    texts = (
+        (text, name)
+        for name, count in sources
+        for prompt in load_prompts(sets, name, count, seed)
+        for text in user_texts(prompt.turns)
+    )
     return index(texts, settings.n, settings.share)
 
 
@@ -64,9 +71,9 @@ def without_held(
 
 
 def fresh_slice(
-    load: Callable[[int | None], list[str]], skip: int, take: int | None, known: EvaluationPrompts | None
-) -> tuple[list[str], list[Dropped]]:
-    """Select the prompts ``skip`` to ``skip + take`` among those that contain no evaluation prompt.
+    load: Callable[[int | None], list[Prompt]], skip: int, take: int | None, known: EvaluationPrompts | None
+) -> tuple[list[Prompt], list[Dropped]]:
+    """Select the prompts ``skip`` to ``skip + take`` among those that contain no evaluation prompt in a user message.
 
     ``load(count)`` returns the first ``count`` prompts of a fixed order; None for all. With ``take`` None, all prompts
     from ``skip`` are selected. Returns the selected prompts, and the prompts that were dropped between them. Raises
@@ -75,11 +82,12 @@ def fresh_slice(
     wanted = None if take is None else skip + take
     count = wanted
     while True:
-        kept: list[str] = []
+        kept: list[Prompt] = []
         dropped: list[Dropped] = []
-        for text, held in without_held(_loaded(load, count, wanted), lambda text: (text,), known):
+        prompts = _loaded(load, count, wanted)
+        for prompt, held in without_held(prompts, lambda one: user_texts(one.turns), known):
             if held is None:
-                kept.append(text)
+                kept.append(prompt)
             elif len(kept) >= skip:
                 dropped.append(held)
             if wanted is not None and len(kept) == wanted:
@@ -89,7 +97,7 @@ def fresh_slice(
         count += wanted - len(kept)
 
 
-def _loaded(load: Callable[[int | None], list[str]], count: int | None, wanted: int | None) -> list[str]:
+def _loaded(load: Callable[[int | None], list[Prompt]], count: int | None, wanted: int | None) -> list[Prompt]:
     try:
         return load(count)
     except InputError as error:

@@ -26,7 +26,7 @@ fit with the rubric into Phi-2's context of 2,048 tokens."""
 
 
 @frozen
-class Message:
+class TreeMessage:
     """A message of oasst1, with the fields of its schema that are used here."""
 
     message_id: str
@@ -55,8 +55,8 @@ class Message:
 class RankedPrompt:
     """A first-turn prompt and its ranked answers, best first."""
 
-    prompt: Message
-    answers: tuple[Message, ...]
+    prompt: TreeMessage
+    answers: tuple[TreeMessage, ...]
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ class SeedData:
     """Number of items before and after each filter, in the order of the filters."""
 
 
-def message_of(row: Mapping[str, Any]) -> Message:
+def message_of(row: Mapping[str, Any]) -> TreeMessage:
     """Parse the message in a row of oasst1. Raises ``ValueError`` that names the missing or wrong fields."""
     texts = {name: row.get(name) for name in ("message_id", "text", "role", "lang")}
     wrong = [name for name, value in texts.items() if not isinstance(value, str)]
@@ -92,7 +92,7 @@ def message_of(row: Mapping[str, Any]) -> Message:
         raise ValueError(f"rank: {rank!r} is not a whole number")
     if parent is not None and not isinstance(parent, str):
         raise ValueError(f"parent_id: {parent!r} is neither a text nor null")
-    return Message(
+    return TreeMessage(
         **{name: str(value) for name, value in texts.items()},
         parent_id=parent,
         rank=None if rank is None else int(rank),
@@ -102,14 +102,14 @@ def message_of(row: Mapping[str, Any]) -> Message:
     )
 
 
-def messages_in(row: Mapping[str, Any]) -> list[Message]:
+def messages_in(row: Mapping[str, Any]) -> list[TreeMessage]:
     """Parse the messages of one row: one message, or all messages of a tree in the nested export.
 
     Raises ``ValueError`` as ``message_of`` does.
     """
     if not isinstance(row.get("prompt"), Mapping):
         return [message_of(row)]
-    found: list[Message] = []
+    found: list[TreeMessage] = []
     state = {"tree_state": row.get("tree_state", "ready_for_export")}
     waiting: list[tuple[Any, str | None]] = [(row["prompt"], None)]
     while waiting:
@@ -122,7 +122,7 @@ def messages_in(row: Mapping[str, Any]) -> list[Message]:
     return found
 
 
-def seed_data(messages: Sequence[Message], lang: str = "en", longest: int = LONGEST) -> SeedData:
+def seed_data(messages: Sequence[TreeMessage], lang: str = "en", longest: int = LONGEST) -> SeedData:
     """Select IFT and EFT from messages, in the order of the prompts.
 
     ``lang`` is the language code of prompts and answers. ``longest`` is the maximum number of characters of prompt and
@@ -218,13 +218,13 @@ def judged_rows(eft: Iterable[RankedPrompt], judgements: Iterable[Judgement]) ->
     return rows, funnel
 
 
-def _eft_row(prompt: Message, answer: Message, score: float, reason: str) -> dict[str, Any]:
+def _eft_row(prompt: TreeMessage, answer: TreeMessage, score: float, reason: str) -> dict[str, Any]:
     row = {"prompt": prompt.text, "answer": answer.text, "score": score, "reason": reason}
     return {**row, "rank": answer.rank, "message_id": answer.message_id}
 
 
-def _with_answers(prompts: Iterable[Message], messages: Iterable[Message], lang: str) -> list[RankedPrompt]:
-    answers: dict[str, list[Message]] = defaultdict(list)
+def _with_answers(prompts: Iterable[TreeMessage], messages: Iterable[TreeMessage], lang: str) -> list[RankedPrompt]:
+    answers: dict[str, list[TreeMessage]] = defaultdict(list)
     for message in messages:
         usable = message.role == "assistant" and message.rank is not None and message.is_sound
         if usable and message.parent_id is not None and message.lang == lang:
@@ -232,5 +232,5 @@ def _with_answers(prompts: Iterable[Message], messages: Iterable[Message], lang:
     return [RankedPrompt(prompt, tuple(sorted(answers[prompt.message_id], key=_rank_and_id))) for prompt in prompts]
 
 
-def _rank_and_id(message: Message) -> tuple[int, str]:
+def _rank_and_id(message: TreeMessage) -> tuple[int, str]:
     return message.rank or 0, message.message_id

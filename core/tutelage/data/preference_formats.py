@@ -13,14 +13,14 @@ from typing import Any
 from tutelage.data.tables import load_library
 from tutelage.errors import InputError
 from tutelage.files.jsonl import write_rows
-from tutelage.files.trl_format import message, preference_row
+from tutelage.files.trl_format import message, message_rows, preference_row
 from tutelage.files.whole import whole_folder, write_whole
 from tutelage.records import Preference
 
 
 def ultrafeedback_row(preference: Preference) -> dict[str, Any]:
     """Make a row of UltraFeedback-binarized; ``messages`` is the chosen conversation, as in its SFT splits."""
-    prompt = message("user", preference.prompt)
+    prompt = message_rows(preference.turns)
     chosen = prompt + message("assistant", preference.chosen)
     return {
         "prompt": preference.prompt,

@@ -6,29 +6,32 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tutelage.records import Preference, content_id
+from tutelage.data.conversations import conversation_of
+from tutelage.records import Preference, Prompt, content_id
 
 CONVERT = "`tutelage data import preferences` converts other formats"
 
 
 def parse_preference(row: Mapping[str, Any]) -> Preference:
-    """Parse a row with ``prompt``, ``chosen`` and ``rejected``, each a list of one message.
+    """Parse a row with ``prompt``, ``chosen`` and ``rejected``, each a list of messages.
 
-    Ids that the row does not have are computed from the texts; other keys are ignored. Raises ``ValueError`` if the row
-    has another form, or as ``check_preference`` does.
+    The prompt may have a system message and several turns; each side has one message. Ids that the row does not have
+    are computed from the messages; other keys are ignored. Raises ``ValueError`` if the row has another form, or as
+    ``check_preference`` does.
     """
-    prompt = _content(row, "prompt", "user")
+    prompt = _prompt(row)
     chosen, rejected = (_content(row, side, "assistant") for side in ("chosen", "rejected"))
-    prompt_id = _id(row, "prompt_id") or content_id(prompt)
+    prompt_id = _id(row, "prompt_id") or prompt.id
     preference = Preference(
         prompt_id,
-        prompt,
+        prompt.text,
         chosen,
         rejected,
         _id(row, "chosen_id") or f"{prompt_id}/{content_id(chosen)}",
         _id(row, "rejected_id") or f"{prompt_id}/{content_id(rejected)}",
         _score(row, "score_chosen"),
         _score(row, "score_rejected"),
+        prompt.messages,
     )
     check_preference(preference)
     return preference
@@ -49,13 +52,26 @@ def check_preference(preference: Preference) -> None:
         raise ValueError(f"chosen scored {chosen:g}, which is not higher than the {rejected:g} of rejected")
 
 
-def _content(row: Mapping[str, Any], key: str, role: str) -> str:
-    """The text of the only message of a conversation."""
+def _prompt(row: Mapping[str, Any]) -> Prompt:
+    _messages(row, "prompt", "user")
+    try:
+        return Prompt.of_messages(conversation_of(row["prompt"], "user"))
+    except ValueError as error:
+        raise ValueError(f"`prompt`: {error}") from error
+
+
+def _messages(row: Mapping[str, Any], key: str, role: str) -> list[Mapping[str, str]]:
     messages = row.get(key)
     if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
         raise ValueError(
             f'`{key}` must be a list of messages such as {{"role": "{role}", "content": "..."}}; {CONVERT}'
         )
+    return messages
+
+
+def _content(row: Mapping[str, Any], key: str, role: str) -> str:
+    """The text of the only message of a conversation."""
+    messages = _messages(row, key, role)
     if [message["role"] for message in messages] != [role]:
         roles = ", ".join(message["role"] for message in messages)
         raise ValueError(f"`{key}` must have one message, of the role {role}; its roles are: {roles}; {CONVERT}")

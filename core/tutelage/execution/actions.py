@@ -145,7 +145,7 @@ def join_pairs(step: JoinPairs, at: StepContext) -> Artifact:
 def chosen_examples(step: ChosenExamples, at: StepContext) -> Artifact:
     """Make supervised examples from the chosen answers of preference pairs."""
     pairs = read_preferences(at.store.path(step.preferences))
-    return rows_artifact(step, at, "examples", [supervised_row(pair.prompt, pair.chosen) for pair in pairs])
+    return rows_artifact(step, at, "examples", [supervised_row(pair.turns, pair.chosen) for pair in pairs])
 
 
 def mix_answers(step: MixAnswers, at: StepContext) -> Artifact:

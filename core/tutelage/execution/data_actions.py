@@ -36,13 +36,13 @@ def select_prompts(step: SelectPrompts, at: StepContext) -> Artifact:
     """Take a slice of a source's prompts, in the order that the seed determines."""
     sets = sets_of(at.registry)
     if not step.decontaminate:
-        texts = load_prompts(sets, step.source, None if step.take is None else step.skip + step.take, step.seed)
-        return rows_artifact(step, at, "prompts", [Prompt(text, step.source) for text in texts[step.skip :]])
+        prompts = load_prompts(sets, step.source, None if step.take is None else step.skip + step.take, step.seed)
+        return rows_artifact(step, at, "prompts", prompts[step.skip :])
     known = evaluation_prompts(at.recipe, sets, step.seed)
-    texts, dropped = fresh_slice(
+    prompts, dropped = fresh_slice(
         lambda count: load_prompts(sets, step.source, count, step.seed), step.skip, step.take or step.count, known
     )
-    return _with_dropped(step, at, {"prompts": len(texts)}, [Prompt(text, step.source) for text in texts], dropped)
+    return _with_dropped(step, at, {"prompts": len(prompts)}, prompts, dropped)
 
 
 def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
-from tutelage.records import Preference
+from tutelage.records import Message, Preference, conversation_text, is_one_turn
 
 
 def message(role: str, text: str) -> list[dict[str, str]]:
@@ -16,15 +16,21 @@ def message(role: str, text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
-def supervised_row(prompt: str, answer: str) -> dict[str, Any]:
-    """Make a row for ``trl.SFTTrainer``, with prompt and completion."""
-    return {"prompt": message("user", prompt), "completion": message("assistant", answer)}
+def message_rows(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Make a conversation of several messages."""
+    return [{"role": one.role, "content": one.content} for one in messages]
+
+
+def supervised_row(prompt: str | Sequence[Message], answer: str) -> dict[str, Any]:
+    """Make a row for ``trl.SFTTrainer``, with prompt and completion. The prompt is a text or a conversation."""
+    messages = message("user", prompt) if isinstance(prompt, str) else message_rows(prompt)
+    return {"prompt": messages, "completion": message("assistant", answer)}
 
 
 def preference_row(preference: Preference) -> dict[str, Any]:
     """Make a row for ``trl.DPOTrainer``. It also has scores and ids, which TRL ignores."""
     return {
-        "prompt": message("user", preference.prompt),
+        "prompt": message_rows(preference.turns),
         "chosen": message("assistant", preference.chosen),
         "rejected": message("assistant", preference.rejected),
         "score_chosen": preference.score_chosen,
@@ -36,16 +42,23 @@ def preference_row(preference: Preference) -> dict[str, Any]:
 
 
 def preference_of(row: Mapping[str, Any]) -> Preference:
-    """Parse a row of ``preference_row``. Raises ``KeyError``, ``IndexError`` or ``TypeError`` for another form."""
+    """Parse a row of ``preference_row``.
+
+    Raises ``KeyError``, ``IndexError``, ``TypeError`` or ``ValueError`` for another form.
+    """
+    messages = tuple(Message(one["role"], one["content"]) for one in row["prompt"])
+    if not messages:
+        raise ValueError("the prompt has no messages")
     return Preference(
         prompt_id=row["prompt_id"],
-        prompt=row["prompt"][0]["content"],
+        prompt=conversation_text(messages),
         chosen=row["chosen"][0]["content"],
         rejected=row["rejected"][0]["content"],
         chosen_id=row["chosen_id"],
         rejected_id=row["rejected_id"],
         score_chosen=row.get("score_chosen"),
         score_rejected=row.get("score_rejected"),
+        messages=() if is_one_turn(messages) else messages,
     )
 
 
@@ -55,6 +68,6 @@ def read_preferences(path: Path) -> list[Preference]:
     for number, row in read_rows(path):
         try:
             found.append(preference_of(row))
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(f"{path}, line {number}: not a preference pair ({error!r})") from error
     return found

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError, PluginError
-from tutelage.files.trl_format import message, supervised_row
+from tutelage.files.trl_format import message_rows, supervised_row
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import fresh_prompts, own_preferences, seed_examples
 from tutelage.plugin.registry import Registry
@@ -57,7 +57,7 @@ def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> 
     too_long: dict[_Limit, list[tuple[int, str]]] = {}
     for (limit, row), tokens in zip(texts, counts.tokens, strict=True):
         if tokens + limit.answer > min(limit.max_tokens, counts.context):
-            too_long.setdefault(limit, []).append((tokens, row["prompt"][0]["content"]))
+            too_long.setdefault(limit, []).append((tokens, _first_user_text(row)))
     if too_long:
         raise InputError("\n".join(_problem(limit, found, counts.context) for limit, found in too_long.items()))
 
@@ -89,8 +89,12 @@ def _prompts(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_L
     max_length, key = _shortest(recipe.dpo.max_length, _dpo_lengths(recipe, sampling))
     answer = recipe.generation.max_new_tokens
     limit = _Limit(f"data.prompts ({recipe.data.fresh_prompts.source})", max_length, key, answer)
-    for text in fresh_prompts(recipe, registry, seed):
-        yield limit, {"prompt": message("user", text)}
+    for prompt in fresh_prompts(recipe, registry, seed):
+        yield limit, {"prompt": message_rows(prompt.turns)}
+
+
+def _first_user_text(row: Mapping[str, Any]) -> str:
+    return next(str(message["content"]) for message in row["prompt"] if message["role"] == "user")
 
 
 def _preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
@@ -109,10 +113,10 @@ def _preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tupl
     for pair, held in own_preferences(recipe, registry, seed):
         if held is not None:
             continue
-        yield dpo, supervised_row(pair.prompt, pair.chosen)
-        yield dpo, supervised_row(pair.prompt, pair.rejected)
+        yield dpo, supervised_row(pair.turns, pair.chosen)
+        yield dpo, supervised_row(pair.turns, pair.rejected)
         if sft is not None:
-            yield sft, supervised_row(pair.prompt, pair.chosen)
+            yield sft, supervised_row(pair.turns, pair.chosen)
 
 
 def _dpo_lengths(recipe: Recipe, pipelines: Iterable[str]) -> dict[str, int]:

@@ -9,9 +9,9 @@ from tutelage.data.decontamination import Dropped, evaluation_prompts, fresh_sli
 from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated
 from tutelage.files.trl_format import supervised_row
 from tutelage.plugin.registry import Registry
-from tutelage.preferences.judging import render, reply
+from tutelage.preferences.judging import question_messages, render, reply
 from tutelage.recipe.schema import Recipe
-from tutelage.records import JudgeItem, Preference
+from tutelage.records import Example, JudgeItem, Preference, Prompt, RatedExample, user_texts
 
 
 def sets_of(registry: Registry) -> Sets:
@@ -37,14 +37,20 @@ def seed_examples(
     known = evaluation_prompts(recipe, sets, seed)
     if data.ift:
         examples = load_examples(sets, data.ift.source, data.ift.count, seed)
-        for example, held in without_held(examples, lambda one: (one.prompt, one.answer), known):
-            yield "ift", supervised_row(example.prompt, example.answer), held
+        for example, held in without_held(examples, _texts, known):
+            yield "ift", supervised_row(example.turns, example.answer), held
     if data.eft:
         rubric = registry.get("rubrics", recipe.judging.rubric)
-        rated = load_rated(sets, data.eft.source, data.eft.count, seed)
-        for rating, held in without_held(rated, lambda one: (one.prompt, one.answer), known):
+        rated = load_rated(sets, data.eft.source, data.eft.count, seed, rubric)
+        for rating, held in without_held(rated, _texts, known):
             question = render(rubric, JudgeItem("", rating.prompt, rating.answer))
-            yield "eft", supervised_row(question, reply(rating.score, rating.reason)), held
+            messages = question_messages(rubric, question)
+            yield "eft", supervised_row(messages, reply(rating.score, rating.reason)), held
+
+
+def _texts(example: Example | RatedExample) -> tuple[str, ...]:
+    """The texts of an example that must not contain an evaluation prompt: its user messages and the answer."""
+    return (*user_texts(example.turns), example.answer)
 
 
 def own_preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[Preference, Dropped | None]]:
@@ -58,10 +64,10 @@ def own_preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[t
     sets = sets_of(registry)
     known = evaluation_prompts(recipe, sets, seed)
     pairs = load_preferences(sets, source.source, source.count, seed)
-    yield from without_held(pairs, lambda one: (one.prompt, one.chosen, one.rejected), known)
+    yield from without_held(pairs, lambda one: (*user_texts(one.turns), one.chosen, one.rejected), known)
 
 
-def fresh_prompts(recipe: Recipe, registry: Registry, seed: int) -> list[str]:
+def fresh_prompts(recipe: Recipe, registry: Registry, seed: int) -> list[Prompt]:
     """Return the prompts of all rounds from the source. Raises InputError if the source has too few."""
     sets, prompts = sets_of(registry), recipe.data.fresh_prompts
     wanted = (prompts.count or 0) * recipe.iterations

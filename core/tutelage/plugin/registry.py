@@ -22,7 +22,7 @@ from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed,
 from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.preferences.pairing import PairRule
-from tutelage.records import Example, Preference, RatedExample, Rubric
+from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
 
 BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
 """Environment variable with the names of plugins not to load, separated by commas."""
@@ -180,7 +180,7 @@ class Registry:
     @overload
     def find(self, kind: Literal["models"], name: str) -> NamedModel | None: ...
     @overload
-    def find(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str] | None: ...
+    def find(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str | Prompt] | None: ...
     @overload
     def find(self, kind: Literal["example_sets"], name: str) -> NamedSet[Example] | None: ...
     @overload
@@ -214,7 +214,7 @@ class Registry:
     @overload
     def get(self, kind: Literal["models"], name: str) -> NamedModel: ...
     @overload
-    def get(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str]: ...
+    def get(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str | Prompt]: ...
     @overload
     def get(self, kind: Literal["example_sets"], name: str) -> NamedSet[Example]: ...
     @overload

@@ -16,7 +16,7 @@ from itertools import count
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError
-from tutelage.records import Comparison, JudgeItem, Judgement, Rubric, content_id
+from tutelage.records import Comparison, JudgeItem, Judgement, Message, Rubric, content_id
 
 _SCORE_FIRST = (
     'Reply with "score: " and the number of points from 0 to 5, then on a new line the reason in one or two sentences.'
@@ -160,6 +160,12 @@ def render_comparison(rubric: Rubric, comparison: Comparison) -> str:
     The answers are in the comparison's order. The fence is made as in ``render``.
     """
     return _fill(rubric.template, {"prompt": comparison.prompt, "first": comparison.first, "second": comparison.second})
+
+
+def question_messages(rubric: Rubric, question: str) -> tuple[Message, ...]:
+    """Return the messages of a rendered judge prompt: the rubric's system message, if it has one, and the question."""
+    system = (Message("system", rubric.system),) if rubric.system else ()
+    return (*system, Message("user", question))
 
 
 def reply(score: float, reason: str) -> str:

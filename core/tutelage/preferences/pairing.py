@@ -277,6 +277,7 @@ def _preference(prompt: Prompt, chosen: ScoredAnswer, rejected: ScoredAnswer) ->
         rejected_id=rejected.id,
         score_chosen=chosen.score,
         score_rejected=rejected.score,
+        messages=prompt.messages,
     )
 
 

@@ -13,7 +13,7 @@ from tutelage.errors import InputError
 from tutelage.files.trl_format import read_preferences
 from tutelage.planning.steps import MakePairs, SelectPreferences
 from tutelage.preferences.judging import average
-from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Preference, Prompt
+from tutelage.records import Candidate, Demonstration, Judgement, Message, Outcome, Preference, Prompt
 from tutelage.runs.run import RunModels
 
 
@@ -152,10 +152,10 @@ def preferences_of(models: RunModels, id: str) -> list[Preference]:
 
 def _given_data(pairs: Iterable[Preference], source: str) -> Iterator[PromptData]:
     """The user's pairs by prompt. The distinct sides are the candidates, and the pairs refer to them."""
-    by_prompt: dict[tuple[str, str], list[Preference]] = defaultdict(list)
+    by_prompt: dict[tuple[str, tuple[Message, ...]], list[Preference]] = defaultdict(list)
     for pair in pairs:
-        by_prompt[pair.prompt_id, pair.prompt].append(pair)
-    for (id, text), group in by_prompt.items():
+        by_prompt[pair.prompt_id, pair.turns].append(pair)
+    for (id, turns), group in by_prompt.items():
         scores = {side: score for pair in group for side, score in _sides(pair)}
         scored = {
             side: ScoredCandidate(Candidate(id, index, side), score)
@@ -169,7 +169,8 @@ def _given_data(pairs: Iterable[Preference], source: str) -> Iterator[PromptData
             )
             for pair in group
         )
-        yield PromptData(Prompt(text, source, id), tuple(scored.values()), pairs=tuple(shown))
+        prompt = evolve(Prompt.of_messages(turns, source), id=id)
+        yield PromptData(prompt, tuple(scored.values()), pairs=tuple(shown))
 
 
 def _sides(pair: Preference) -> tuple[tuple[str, float | None], tuple[str, float | None]]:

@@ -5,12 +5,12 @@ A plugin that calls an API makes a ``ChatService``; ``ChatHooks`` implements the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
 
-from tutelage.preferences.judging import render, render_comparison
+from tutelage.preferences.judging import question_messages, render, render_comparison
 from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
 from tutelage.records import (
     Candidate,
@@ -18,10 +18,13 @@ from tutelage.records import (
     Demonstration,
     JudgeItem,
     Judgement,
+    Message,
     Prompt,
     Rubric,
     Sampling,
     Verdict,
+    conversation_text,
+    is_one_turn,
 )
 from tutelage.services.caller import Caller
 from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Request
@@ -34,9 +37,10 @@ _SAMPLES_PER_SEED = 1000
 
 @frozen
 class Question:
-    """One message to a chat model, with the parameters of its answer."""
+    """A question to a chat model, as one message or as a conversation, with the parameters of its answer."""
 
     text: str
+    """The message; the transcript of a conversation, without its system message."""
     sampling: Sampling
     sample: int = 0
     """A number that differs between the samples of one question and between seeds. A protocol with a seed sends it as
@@ -47,6 +51,13 @@ class Question:
     """Whether to request the log-probabilities of the tokens, if the service has them."""
     system: str = ""
     """The system message; empty for none."""
+    messages: tuple[Message, ...] = ()
+    """The messages of a conversation, without its system message; empty for a single user message."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages to send after the system message: those of the conversation, or one user message."""
+        return self.messages or (Message("user", self.text),)
 
 
 @frozen
@@ -67,7 +78,7 @@ class ChatService:
     def generate_candidates(self, prompts: Iterable[Prompt], n: int, sampling: Sampling) -> Iterator[Candidate]:
         """Answer each prompt ``n`` times. Each answer is a separate request, because many servers ignore a count."""
         requests = (
-            self._request((prompt.id, index), prompt.text, sampling, index) for prompt in prompts for index in range(n)
+            self._request((prompt.id, index), prompt.turns, sampling, index) for prompt in prompts for index in range(n)
         )
         for answer in self._answers(requests):
             (prompt_id, index), reply = answer.about, answer.reply
@@ -75,7 +86,7 @@ class ChatService:
 
     def demonstrate(self, prompts: Iterable[Prompt], sampling: Sampling) -> Iterator[Demonstration]:
         """Answer each prompt once."""
-        requests = (self._request(prompt.id, prompt.text, sampling) for prompt in prompts)
+        requests = (self._request(prompt.id, prompt.turns, sampling) for prompt in prompts)
         for answer in self._answers(requests):
             yield Demonstration(answer.about, answer.reply.text, answer.reply.outcome, answer.reply.detail)
 
@@ -84,7 +95,7 @@ class ChatService:
     ) -> Iterator[Judgement]:
         """Judge each item ``samples`` times with the rubric's prompt. Only the judge's reply is parsed."""
         requests = (
-            self._request((item.id, sample), render(rubric, item), sampling, sample, system=rubric.system)
+            self._request((item.id, sample), question_messages(rubric, render(rubric, item)), sampling, sample)
             for item in items
             for sample in range(samples)
         )
@@ -100,7 +111,10 @@ class ChatService:
         """
         requests = (
             self._request(
-                comparison.id, render_comparison(rubric, comparison), sampling, 0, self.log_probabilities, rubric.system
+                comparison.id,
+                question_messages(rubric, render_comparison(rubric, comparison)),
+                sampling,
+                log_probabilities=self.log_probabilities,
             )
             for comparison in comparisons
         )
@@ -111,17 +125,25 @@ class ChatService:
     def _request(
         self,
         about: Any,
-        text: str,
+        messages: Sequence[Message],
         sampling: Sampling,
         index: int = 0,
         log_probabilities: bool = False,
-        system: str = "",
     ) -> Request[Any]:
         seed = sampling.seed if sampling.temperature > 0 else 0  # a greedy answer is the same for every seed
         sample = seed * _SAMPLES_PER_SEED + index
         max_tokens = sampling.max_new_tokens + self.thinking_tokens
-        body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities, system))
+        system, turns = _split_system(messages)
+        text, several = conversation_text(turns), () if is_one_turn(turns) else turns
+        body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities, system, several))
         return Request(about, body, sample, max_tokens)
 
     def _answers(self, requests: Iterable[Request[Any]]) -> Iterator[Answer[Any]]:
         return self.caller.map(requests, self.ask, self.endpoint, self.limits)
+
+
+def _split_system(messages: Sequence[Message]) -> tuple[str, tuple[Message, ...]]:
+    """The text of the system message (empty for none), and the other messages."""
+    if messages[0].role == "system":
+        return messages[0].content, tuple(messages[1:])
+    return "", tuple(messages)

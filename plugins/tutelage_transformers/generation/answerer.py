@@ -73,7 +73,7 @@ def _answer(
     loaded: LoadedModel, settings: TransformersSettings, request: Any, inbox: Inbox, send: Callable[[Any], None]
 ) -> None:
     sampling = converter().structure(request["sampling"], Sampling)
-    for completions in complete(loaded, settings, request["messages"], request["n"], sampling):
+    for completions in complete(loaded, settings, request["conversations"], request["n"], sampling):
         if inbox.cancelled >= request["request"]:
             return
         send({"request": request["request"], "completions": completions})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
 from tutelage.context import Context
-from tutelage.records import Candidate, Demonstration, Model, Outcome, Prompt, Sampling
+from tutelage.files.trl_format import message_rows
+from tutelage.records import Candidate, Demonstration, Message, Model, Outcome, Prompt, Sampling
 from tutelage_transformers.generation.dispatch import completer_for
 from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.settings import settings_of
@@ -21,8 +22,11 @@ WINDOW = 4096
 def candidates(
     model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
 ) -> Iterator[Candidate]:
-    """Answer each prompt n times. Raises ``InputError`` if the model cannot be loaded."""
-    for prompt, completion in completions(model, ((prompt, prompt.text) for prompt in prompts), n, sampling, context):
+    """Answer each prompt n times.
+
+    Raises ``InputError`` if the model cannot be loaded, or if its chat template cannot render a prompt.
+    """
+    for prompt, completion in completions(model, ((prompt, prompt.turns) for prompt in prompts), n, sampling, context):
         outcome, detail = outcome_of(completion)
         yield Candidate(prompt.id, completion.sample, completion.text, outcome, detail, completion.tokens)
 
@@ -30,16 +34,16 @@ def candidates(
 def demonstrations(
     model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
 ) -> Iterator[Demonstration]:
-    """Answer each prompt once. Raises ``InputError`` if the model cannot be loaded."""
-    for prompt, completion in completions(model, ((prompt, prompt.text) for prompt in prompts), 1, sampling, context):
+    """Answer each prompt once. Raises ``InputError`` as ``candidates`` does."""
+    for prompt, completion in completions(model, ((prompt, prompt.turns) for prompt in prompts), 1, sampling, context):
         outcome, detail = outcome_of(completion)
         yield Demonstration(prompt.id, completion.text, outcome, detail)
 
 
 def completions(
-    model: Model, prompts: Iterable[tuple[T, str]], n: int, sampling: Sampling, context: Context
+    model: Model, prompts: Iterable[tuple[T, Sequence[Message]]], n: int, sampling: Sampling, context: Context
 ) -> Iterator[tuple[T, Completion]]:
-    """Complete each (key, user message) n times and yield (key, completion) as batches finish.
+    """Complete each (key, messages) n times and yield (key, completion) as batches finish.
 
     Stops early if the user cancels. Raises ``InputError`` if the model cannot be loaded.
     """
@@ -47,7 +51,7 @@ def completions(
     complete = completer_for(model, settings)
     remaining = iter(prompts)
     while window := list(islice(remaining, WINDOW)):
-        for batch in complete([text for _, text in window], n, sampling):
+        for batch in complete([message_rows(messages) for _, messages in window], n, sampling):
             context.advance(len(batch))
             yield from ((window[completion.prompt][0], completion) for completion in batch)
             if context.cancelled():

@@ -10,19 +10,19 @@ from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.engine import Completion, generate
 from tutelage_transformers.generation.pool import DevicePool
 from tutelage_transformers.models import loading
-from tutelage_transformers.models.chat import user_prompt
+from tutelage_transformers.models.chat import Conversation, prompt_text
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 
-Complete = Callable[[Sequence[str], int, Sampling], Iterator[list[Completion]]]
-"""Completes each of the user messages n times; yields completions, which refer to their message by its index."""
+Complete = Callable[[Sequence[Conversation], int, Sampling], Iterator[list[Completion]]]
+"""Completes each of the conversations n times; yields completions, which refer to their conversation by its index."""
 
 _pools: dict[object, DevicePool] = {}
 """The processes of the one model that is kept; the key is the model's name, its settings and its files."""
 
 
 def completer_for(model: Model, settings: TransformersSettings) -> Complete:
-    """Return the function that completes user messages by ``model``. Another model that is kept is released.
+    """Return the function that completes conversations by ``model``. Another model that is kept is released.
 
     Raises ``InputError`` if the model cannot be loaded: now if it runs in this process, else when it is first used.
     """
@@ -38,10 +38,14 @@ def completer_for(model: Model, settings: TransformersSettings) -> Complete:
 
 
 def complete(
-    loaded: LoadedModel, settings: TransformersSettings, messages: Sequence[str], n: int, sampling: Sampling
+    loaded: LoadedModel,
+    settings: TransformersSettings,
+    conversations: Sequence[Conversation],
+    n: int,
+    sampling: Sampling,
 ) -> Iterator[list[Completion]]:
-    """Complete user messages by a model that is loaded in this process, through its chat template."""
-    prompts = [user_prompt(loaded.tokenizer, text) for text in messages]
+    """Complete conversations by a model that is loaded in this process, through its chat template."""
+    prompts = [prompt_text(loaded.tokenizer, messages) for messages in conversations]
     return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine)
 
 

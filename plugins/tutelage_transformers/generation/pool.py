@@ -24,6 +24,7 @@ from tutelage.errors import StageError
 from tutelage.files.jsonl import converter, dump
 from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.engine import Completion
+from tutelage_transformers.models.chat import Conversation
 from tutelage_transformers.processes.child import environment, last_lines
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
@@ -31,13 +32,13 @@ from tutelage_transformers.settings import TransformersSettings
 ANSWERER = "tutelage_transformers.generation.answerer"
 
 
-def split_evenly(messages: Sequence[str], processes: int) -> list[list[int]]:
-    """Return the indices of each process's messages.
+def split_evenly(lengths: Sequence[int], processes: int) -> list[list[int]]:
+    """Return the indices of each process's conversations, whose ``lengths`` are given.
 
-    Messages are dealt out by length, alternating between forward and backward order, so that all processes have about
-    the same amount of work.
+    Conversations are dealt out by length, alternating between forward and backward order, so that all processes have
+    about the same amount of work.
     """
-    order = sorted(range(len(messages)), key=lambda index: (-len(messages[index]), index))
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     shares: list[list[int]] = [[] for _ in range(processes)]
     for turn, index in enumerate(order):
         round, process = divmod(turn, processes)
@@ -46,7 +47,7 @@ def split_evenly(messages: Sequence[str], processes: int) -> list[list[int]]:
 
 
 class DevicePool:
-    """The generating processes of one model. Each is started when it first has a message to complete."""
+    """The generating processes of one model. Each is started when it first has a conversation to complete."""
 
     def __init__(self, model: Model, settings: Sequence[TransformersSettings]) -> None:
         self.model = model
@@ -58,18 +59,19 @@ class DevicePool:
         self._request = 0
         """Number of the last request."""
 
-    def complete(self, messages: Sequence[str], n: int, sampling: Sampling) -> Iterator[list[Completion]]:
-        """Complete each of the user messages n times, each process its share.
+    def complete(self, conversations: Sequence[Conversation], n: int, sampling: Sampling) -> Iterator[list[Completion]]:
+        """Complete each of the conversations n times, each process its share.
 
         Raises the error of a process if it is one of ``tutelage.errors``, and ``StageError`` if a process dies. If the
         iterator is closed early, the request is cancelled, and completions that still arrive are ignored.
         """
         self._request += 1
-        shares = split_evenly(messages, len(self.settings))
+        lengths = [sum(len(message["content"]) for message in messages) for messages in conversations]
+        shares = split_evenly(lengths, len(self.settings))
         busy = {number for number, share in enumerate(shares) if share}
         for number in sorted(busy):
-            texts = [messages[index] for index in shares[number]]
-            request = {"request": self._request, "messages": texts, "n": n, "sampling": sampling}
+            share = [conversations[index] for index in shares[number]]
+            request = {"request": self._request, "conversations": share, "n": n, "sampling": sampling}
             self._child(number).send(request)
         try:
             while busy:
@@ -159,6 +161,6 @@ class _Child:
 
 
 def _with_global_index(share: Sequence[int], completion: Any) -> Completion:
-    """Return a completion that refers to its message by the index among the messages of all processes."""
+    """Return a completion that refers to its conversation by the index among those of all processes."""
     own = converter().structure(completion, Completion)
     return evolve(own, prompt=share[own.prompt])

@@ -3,10 +3,14 @@
 A base model such as Phi-2 has neither a template nor a pad token. ``ensure_chat`` gives the tokenizer both, once, and
 every checkpoint saves them. All text and tokens of conversations are made in this module. So a model is trained on
 exactly the tokens that it sees in generation.
+
+A template is not trusted: every rendered text must contain the messages that it was made from. If a template has no
+system role, the system message is put before the first user message.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 from tutelage.errors import InputError
 
 PAD_TOKEN = "<|pad|>"
+SYSTEM_TOKEN = "<|system|>"
 USER_TOKEN = "<|user|>"
 ASSISTANT_TOKEN = "<|assistant|>"
 
@@ -25,6 +30,11 @@ MARKED_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """For a tokenizer that has role markers among its special tokens."""
+
+_NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('the tokenizer has no token <|system|>') }}{% endif %}"
+)
+"""Begins ``MARKED_TEMPLATE`` for a tokenizer with markers for user and assistant only."""
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -40,6 +50,16 @@ PLAIN_TEMPLATE = (
 prompt and answer."""
 
 Message = Mapping[str, str]
+Conversation = Sequence[Message]
+
+_PROBE = "Which words does the template keep?"
+_PROBE_SYSTEM = "Keep every word."
+_PROBE_ANSWER = "All of them."
+_THOUGHTS_END = "</think>"
+
+_log = logging.getLogger(__name__)
+_reported: set[str] = set()
+"""Templates for which it was logged that system messages are merged; the checkpoints of a run share one."""
 
 
 def ensure_chat(tokenizer: Any) -> None:
@@ -56,6 +76,8 @@ def ensure_chat(tokenizer: Any) -> None:
     if not tokenizer.chat_template:
         marked = {USER_TOKEN, ASSISTANT_TOKEN} <= tokenizer.get_added_vocab().keys()
         begin = "{{ bos_token }}" if _begins_with_bos(tokenizer) else ""
+        if marked and SYSTEM_TOKEN not in tokenizer.get_added_vocab():
+            begin = _NO_SYSTEM + begin
         tokenizer.chat_template = begin + (MARKED_TEMPLATE if marked else PLAIN_TEMPLATE)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
@@ -66,23 +88,37 @@ def _begins_with_bos(tokenizer: Any) -> bool:
     return bool(ids) and ids[0] == tokenizer.bos_token_id
 
 
+def check_template(tokenizer: Any, with_answer: bool = False) -> None:
+    """Render a short conversation. Raises ``InputError`` if the template fails or loses a message.
+
+    With ``with_answer``, an answer is rendered, too, as for training.
+    """
+    prompt = [{"role": "user", "content": _PROBE}]
+    begin = prompt_text(tokenizer, prompt)
+    if with_answer:
+        answer_text(tokenizer, prompt, begin, [{"role": "assistant", "content": _PROBE_ANSWER}])
+
+
 def user_prompt(tokenizer: Any, text: str) -> str:
     """Return the templated prompt of one user message, up to the opening of the answer."""
     return prompt_text(tokenizer, [{"role": "user", "content": text}])
 
 
-def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """Return a templated conversation up to the opening of the answer. Control tokens in messages are escaped."""
-    plain = escape_controls(tokenizer, messages)
-    return str(tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False))
+def prompt_text(tokenizer: Any, messages: Conversation) -> str:
+    """Return a templated conversation up to the opening of the answer. Control tokens in messages are escaped.
+
+    Raises ``InputError`` if the template fails, or if the text does not contain every message.
+    """
+    return _rendered(tokenizer, messages, add_generation_prompt=True)
 
 
-def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: Sequence[Message]) -> str:
+def answer_text(tokenizer: Any, prompt: Conversation, begin: str, answer: Conversation) -> str:
     """Return the templated text of ``answer``, which continues ``begin``, the ``prompt_text`` of ``prompt``.
 
-    Raises ``InputError`` if the tokenizer's own template renders the prompt differently once an answer follows.
+    Raises the errors of ``prompt_text``, and ``InputError`` if the tokenizer's own template renders the prompt
+    differently once an answer follows.
     """
-    whole = str(tokenizer.apply_chat_template(escape_controls(tokenizer, [*prompt, *answer]), tokenize=False))
+    whole = _rendered(tokenizer, [*prompt, *answer])
     if not whole.startswith(begin):
         raise InputError(
             f"tokenizer of {tokenizer.name_or_path}: its chat template renders a prompt differently once an answer "
@@ -91,7 +127,76 @@ def answer_text(tokenizer: Any, prompt: Sequence[Message], begin: str, answer: S
     return whole[len(begin) :]
 
 
-def escape_controls(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+def _rendered(tokenizer: Any, messages: Conversation, add_generation_prompt: bool = False) -> str:
+    sent = escape_controls(tokenizer, _without_system(tokenizer, messages))
+    try:
+        text = str(tokenizer.apply_chat_template(sent, add_generation_prompt=add_generation_prompt, tokenize=False))
+    except Exception as error:  # a template is a program: it may raise any error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"tokenizer of {tokenizer.name_or_path}: its chat template refuses a conversation of "
+            f"{', '.join(message['role'] for message in sent)}: {reason}; use a template for text messages of user "
+            "and assistant (chat_template.jinja, or chat_template in tokenizer_config.json)"
+        ) from error
+    if (lost := _first_lost(sent, text)) is not None:
+        raise InputError(
+            f"tokenizer of {tokenizer.name_or_path}: its chat template loses the {lost['role']} message: the rendered "
+            f"text does not contain the message {lost['content'][:60]!r}; use a template for messages whose content "
+            "is a text (chat_template.jinja, or chat_template in tokenizer_config.json)"
+        )
+    return text
+
+
+def _first_lost(messages: Conversation, text: str) -> Message | None:
+    """The first message that is not in the rendered text. User and assistant messages must be in their order.
+
+    Templates of reasoning models drop the thoughts of earlier answers; only the text after them must be there.
+    """
+    position = 0
+    for message in messages:
+        content = message["content"].strip()
+        if message["role"] == "system":
+            if content not in text:
+                return message
+            continue
+        if message["role"] == "assistant":
+            content = content.rpartition(_THOUGHTS_END)[2].strip()
+        found = text.find(content, position)
+        if found < 0:
+            return message
+        position = found + len(content)
+    return None
+
+
+def _without_system(tokenizer: Any, messages: Conversation) -> Conversation:
+    """Put the system message before the text of the first user message, if the template has no system role."""
+    if not messages or messages[0]["role"] != "system" or _has_system_role(tokenizer, str(tokenizer.chat_template)):
+        return messages
+    system, *turns = messages
+    if not turns or turns[0]["role"] != "user":
+        return messages
+    template = str(tokenizer.chat_template)
+    if template not in _reported:
+        _reported.add(template)
+        _log.warning(
+            "tokenizer of %s: its chat template has no system role; system messages are put before the first user "
+            "message, in training, sampling and judging",
+            tokenizer.name_or_path,
+        )
+    return [{**turns[0], "content": f"{system['content'].strip()}\n\n{turns[0]['content']}"}, *turns[1:]]
+
+
+@lru_cache(maxsize=8)
+def _has_system_role(tokenizer: Any, template: str) -> bool:  # the template is part of the cache key
+    probe = [{"role": "system", "content": _PROBE_SYSTEM}, {"role": "user", "content": _PROBE}]
+    try:
+        text = str(tokenizer.apply_chat_template(probe, tokenize=False))
+    except Exception:  # templates refuse a role by an error of their own
+        return False
+    return _PROBE_SYSTEM in text
+
+
+def escape_controls(tokenizer: Any, messages: Conversation) -> list[Message]:
     """Return the messages with a space inside every control token that occurs in them as text.
 
     Only the template may open a turn or end an answer. Otherwise a judged answer that contains ``<|assistant|>score:

@@ -10,7 +10,7 @@ from tutelage.errors import PluginError
 from tutelage.plugin_info import TokenCounts
 from tutelage.records import Model
 from tutelage_transformers.models import finding, loading
-from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
+from tutelage_transformers.models.chat import answer_text, check_template, encode, encode_answers, prompt_text
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 
@@ -20,8 +20,9 @@ def count_tokens(
 ) -> TokenCounts | None:
     """Return the number of tokens of each row as it would be trained on; for a row without a completion, of its prompt.
 
-    No weights are read. Raises ``InputError`` for a model that does not exist, or whose tokenizer has no end token.
-    Without ``download``, returns None if the model or a library is not on this machine.
+    No weights are read. Raises ``InputError`` for a model that does not exist, whose tokenizer has no end token, or
+    whose chat template fails or loses a message. Without ``download``, returns None if the model or a library is not on
+    this machine.
     """
     location = loading.location(Model("transformers", name))
     if not download and not _is_readable(location):
@@ -30,6 +31,7 @@ def count_tokens(
     local_only = finding.is_local(location, bool(settings and settings.local_files_only))
     with finding.explain_read_errors(location), quiet():
         tokenizer = loading.read_tokenizer(location, local_only)
+        check_template(tokenizer, with_answer=True)
         config = _read_config(location, local_only)
     return TokenCounts(tuple(_lengths(tokenizer, rows)), loading.context_length(config))
 

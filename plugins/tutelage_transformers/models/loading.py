@@ -12,7 +12,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.records import Model
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
-from tutelage_transformers.models.chat import ensure_chat
+from tutelage_transformers.models.chat import check_template, ensure_chat
 from tutelage_transformers.models.finding import explain_read_errors, is_local, require
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
@@ -120,13 +120,17 @@ def location(model: Model) -> str:
 
 
 def read_tokenizer(name: str, local_only: bool) -> Any:
-    """Return the tokenizer with its chat template and pad token. Raises ``InputError`` if it has no end token."""
+    """Return the tokenizer with its chat template and pad token.
+
+    Raises ``InputError`` if it has no end token, or if its template fails or loses messages.
+    """
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
     for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
         tokenizer.init_kwargs.pop(source, None)
     ensure_chat(tokenizer)
+    check_template(tokenizer)
     return tokenizer
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from attrs import frozen
 
+from tutelage.data.conversations import conversation_of
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
+from tutelage.files.trl_format import message_rows
 from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
 
 _IGNORED = -100
@@ -62,12 +64,16 @@ def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: in
     answers: dict[str, list[str]] = {side: [] for side in sides}
     for line, row in read_rows(path):
         where = f"{path}, line {line}"
-        prompt = _messages(row, "prompt", where)
-        begin = prompt_text(tokenizer, prompt)
+        prompt = _prompt(row, where)
+        ends = {side: _messages(row, side, where) for side in sides}
         lines.append(line)
-        prompts.append(begin)
-        for side in sides:
-            answers[side].append(answer_text(tokenizer, prompt, begin, _messages(row, side, where)))
+        try:
+            begin = prompt_text(tokenizer, prompt)
+            prompts.append(begin)
+            for side in sides:
+                answers[side].append(answer_text(tokenizer, prompt, begin, ends[side]))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
     if not lines:
         raise InputError(f"{path}: no examples in it; training needs at least one")
     prompt_ids = encode(tokenizer, prompts)
@@ -88,6 +94,14 @@ def _check_length(example: _Example, path: Path, max_length: int) -> None:
                 f"{path}, line {example.line}: prompt and {side} are {length} tokens, but only {max_length} fit; "
                 "leave the example out, or raise max_length as far as the model's context allows"
             )
+
+
+def _prompt(row: dict[str, Any], where: str) -> Sequence[dict[str, str]]:
+    """The messages of the prompt: [system,] user, assistant, ..., user. The loss is on the answer that follows."""
+    try:
+        return message_rows(conversation_of(_messages(row, "prompt", where), "user"))
+    except ValueError as error:
+        raise InputError(f"{where}: 'prompt': {error}") from error
 
 
 def _messages(row: dict[str, Any], key: str, where: str) -> Sequence[dict[str, str]]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from tutelage.files.jsonl import read_records
-from tutelage.records import Candidate, Demonstration, Judgement, Prompt, Verdict
+from tutelage.cli.stage_files import read_prompts
+from tutelage.files.jsonl import read_records, write_rows
+from tutelage.records import Candidate, Demonstration, Judgement, Message, Prompt, Verdict
 
 Invoke = Callable[..., Result]
 
@@ -64,6 +65,50 @@ def test_plain_rows_are_judged_compared_and_demonstrated(invoke: Invoke, prompts
     assert list(read_records(tmp_path / "v.jsonl", Verdict)) == [Verdict("c", 0.0)]
     assert invoke("stage", "demonstrate", prompts, "--model", "numbers", "--out", "d.jsonl").exit_code == 0
     assert sorted(row.text for row in read_records(tmp_path / "d.jsonl", Demonstration)) == ["1", "2"]
+
+
+CHAT = [
+    {"role": "system", "content": "Numbers only."},
+    {"role": "user", "content": "say 4"},
+    {"role": "assistant", "content": "4"},
+    {"role": "user", "content": "say 5"},
+]
+
+
+@pytest.mark.parametrize("row", [{"messages": CHAT}, {"prompt": CHAT}])
+def test_conversations_are_answered_and_judged(
+    row: dict[str, Any], invoke: Invoke, golden: Path, tmp_path: Path
+) -> None:
+    prompts = write(tmp_path / "chats.jsonl", row, {"prompt": "say 6"})
+    for command in ("generate", "demonstrate"):
+        arguments = (command, prompts, "--model", f"{golden}:M1" if command == "generate" else "numbers")
+        assert invoke("stage", *arguments, "--out", f"{command}.jsonl").exit_code == 0
+    chat = Prompt.of_messages([Message(one["role"], one["content"]) for one in CHAT])
+    demonstrated = {one.prompt_id: one.text for one in read_records(tmp_path / "demonstrate.jsonl", Demonstration)}
+    assert demonstrated == {chat.id: "5", Prompt("say 6").id: "6"}
+    assert {one.prompt_id for one in read_records(tmp_path / "generate.jsonl", Candidate)} == demonstrated.keys()
+    options = ("--model", "numbers", "--prompts", prompts, "--out", "of-answers.jsonl")
+    assert invoke("stage", "judge", "generate.jsonl", *options).exit_code == 0
+    rows = write(tmp_path / "rows.jsonl", {**row, "answer": "5", "id": "a"}, {**row, "answer": "4", "id": "b"})
+    assert invoke("stage", "judge", rows, "--model", "numbers", "--out", "judged.jsonl").exit_code == 0
+    judged = {one.item_id: one.score for one in read_records(tmp_path / "judged.jsonl", Judgement)}
+    assert judged == {"a": 5.0, "b": 1.0}
+    pairs = write(tmp_path / "pairs.jsonl", {**row, "id": "c", "first": "5", "second": "4"})
+    assert invoke("stage", "evaluate", pairs, "--model", "numbers", "--out", "v.jsonl").exit_code == 0
+    assert list(read_records(tmp_path / "v.jsonl", Verdict)) == [Verdict("c", 1.0)]
+
+
+def test_the_prompts_of_a_run_keep_their_messages(invoke: Invoke, tmp_path: Path) -> None:
+    chat = Prompt.of_messages([Message(one["role"], one["content"]) for one in CHAT], "chats")
+    write_rows(tmp_path / "prompts.jsonl", [chat])
+    assert read_prompts(tmp_path / "prompts.jsonl") == [chat]
+
+
+def test_a_conversation_without_a_question_is_named_by_line(invoke: Invoke, tmp_path: Path) -> None:
+    prompts = write(tmp_path / "chats.jsonl", {"messages": CHAT}, {"messages": CHAT[:1]})
+    result = invoke("stage", "demonstrate", prompts, "--model", "numbers", "--out", "d.jsonl")
+    assert result.exit_code == 2
+    assert "chats.jsonl, line 2: `messages`: the conversation ends with the system" in result.stderr
 
 
 def test_a_run_s_own_prompts_keep_their_ids(invoke: Invoke, golden: Path, tmp_path: Path) -> None:

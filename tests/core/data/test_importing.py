@@ -6,17 +6,24 @@ from typing import Any
 import pytest
 from known import known
 
-from tutelage.data.importing import EQUAL_SIDES, Columns, Imported, import_rows
+from tutelage.data.importing import EQUAL_SIDES, Columns, Imported, ScoreMapping, import_rows
 from tutelage.data.preference_formats import FORMATS, write_table
 from tutelage.data.sets import load_examples, load_rated
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
 from tutelage.files.trl_format import preference_of, read_preferences
-from tutelage.records import Preference
+from tutelage.records import Example, Message, Preference, Prompt, conversation_text
 
+CHAT = (
+    Message("system", "Be brief."),
+    Message("user", "Say hello."),
+    Message("assistant", "Hello."),
+    Message("user", "Once more."),
+)
 PAIRS = [
     Preference("p1", "Say hello.", "Hello!", "Go away.", "p1/0", "p1/1", 4.0, 1.5),
     Preference("p2", "Name a\nriver, 你好.", "The Nile.", "The Moon.", "p2/d", "p2/2", None, None),
+    Preference("p3", conversation_text(CHAT), "Again.", "No.", "p3/0", "p3/1", None, None, messages=CHAT),
 ]
 
 
@@ -44,15 +51,146 @@ def test_instruction_columns_get_the_names_that_a_recipe_reads(tmp_path: Path) -
     ]
 
 
-def test_a_conversation_gives_its_first_turn(tmp_path: Path) -> None:
-    chat = [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "Say hello."},
-        {"role": "assistant", "content": "Hello!"},
-        {"role": "user", "content": "Again."},
+SYSTEM = {"role": "system", "content": "Be kind."}
+ASK, ANSWER = {"role": "user", "content": "Say hello."}, {"role": "assistant", "content": "Hello!"}
+MORE, AGAIN = {"role": "user", "content": "Again."}, {"role": "assistant", "content": "Hello again!"}
+SHAREGPT = [{"from": "human", "value": "Say hello."}, {"from": "gpt", "value": "Hello!"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "messages", "expected"),
+    [
+        ("ift", {"chat": [ASK, ANSWER]}, "chat", {"prompt": "Say hello.", "answer": "Hello!"}),
+        ("ift", {"chat": SHAREGPT}, "chat", {"prompt": "Say hello.", "answer": "Hello!"}),
+        ("ift", {"chat": [SYSTEM, ASK, ANSWER]}, "chat", {"messages": [SYSTEM, ASK], "answer": "Hello!"}),
+        (
+            "ift",
+            {"chat": [ASK, ANSWER, MORE, AGAIN]},
+            "chat",
+            {"messages": [ASK, ANSWER, MORE], "answer": "Hello again!"},
+        ),
+        ("ift", {"prompt": [SYSTEM, ASK], "answer": [ANSWER]}, None, {"messages": [SYSTEM, ASK], "answer": "Hello!"}),
+        ("ift", {"prompt": "Say hello.", "answer": [ASK, ANSWER]}, None, {"prompt": "Say hello.", "answer": "Hello!"}),
+        (
+            "eft",
+            {"chat": [SYSTEM, ASK, ANSWER], "score": 4},
+            "chat",
+            {"messages": [SYSTEM, ASK], "answer": "Hello!", "score": 4.0, "reason": ""},
+        ),
+        ("prompts", {"chat": [ASK]}, "chat", {"prompt": "Say hello."}),
+        ("prompts", {"chat": [SYSTEM, ASK, ANSWER, MORE]}, "chat", {"messages": [SYSTEM, ASK, ANSWER, MORE]}),
+        ("prompts", {"chat": [SYSTEM, ASK, ANSWER]}, "chat", {"messages": [SYSTEM, ASK]}),
+        ("prompts", {"prompt": [ASK]}, None, {"prompt": "Say hello."}),
+    ],
+)
+def test_a_conversation_is_imported_with_all_its_messages(
+    tmp_path: Path, kind: str, row: dict[str, Any], messages: str | None, expected: dict[str, Any]
+) -> None:
+    found = import_rows(kind, read_table(str(file_of(tmp_path, lines(row)))), Columns(messages=messages))
+    assert (found.faults, found.rows) == ([], [expected])
+
+
+@pytest.mark.parametrize("kind", ["ift", "prompts"])
+@pytest.mark.parametrize(
+    "chat",
+    [
+        [ANSWER, ASK, ANSWER],
+        [ASK, MORE, ANSWER],
+        [ASK, SYSTEM, ANSWER],
+        [ASK, ANSWER, AGAIN],
+        [SYSTEM],
+        [],
+        "Say hello.",
+        json.dumps([ASK, ANSWER]),
+        None,
+        [ASK, {"role": "assistant", "content": ""}],
+    ],
+)
+def test_a_row_that_is_no_conversation_is_a_fault_and_not_a_wrong_pair(tmp_path: Path, kind: str, chat: Any) -> None:
+    found = imported(kind, file_of(tmp_path, lines({"chat": chat})), messages="chat")
+    assert found.rows == []
+    (fault,) = found.faults
+    assert fault.place.endswith("rows.jsonl, line 1")
+    assert fault.reason.startswith("chat is not a conversation that can be used: ")
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "Say hello.", "chosen": [ASK, ANSWER], "rejected": [ASK, AGAIN]}, [ASK]),
+        ({"prompt": "Say hello. ", "chosen": [SYSTEM, ASK, ANSWER], "rejected": [SYSTEM, ASK, AGAIN]}, [SYSTEM, ASK]),
+        ({"prompt": [SYSTEM, ASK], "chosen": [ANSWER], "rejected": "Go away."}, [SYSTEM, ASK]),
+        ({"prompt": [ASK, ANSWER, MORE], "chosen": [ASK, ANSWER, MORE, AGAIN], "rejected": "No."}, [ASK, ANSWER, MORE]),
+        ({"prompt": "Say hello.", "chosen": SHAREGPT, "rejected": [{"from": "GPT", "value": "Go away."}]}, [ASK]),
+    ],
+)
+def test_the_sides_of_a_preference_may_hold_the_conversation_of_the_prompt(
+    tmp_path: Path, row: dict[str, Any], prompt: list[dict[str, str]]
+) -> None:
+    found = imported("preferences", file_of(tmp_path, lines(row)))
+    assert found.faults == []
+    (pair,) = found.rows
+    assert pair["prompt"] == prompt
+    assert [len(pair[side]) for side in ("chosen", "rejected")] == [1, 1]
+    assert preference_of(pair).turns == tuple(Message(**message) for message in prompt)
+    assert pair["prompt_id"] == Prompt.of_messages(preference_of(pair).turns).id
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            {"prompt": "Say hello.", "chosen": [ASK, ANSWER], "rejected": [MORE, AGAIN]},
+            "rejected belongs to another conversation: its messages before the answer differ",
+        ),
+        (
+            {"prompt": "Something else.", "chosen": [ASK, ANSWER], "rejected": [ASK, AGAIN]},
+            "chosen belongs to another conversation: prompt is none of its messages",
+        ),
+        (
+            {"prompt": [ASK], "chosen": [SYSTEM, ASK, ANSWER], "rejected": [SYSTEM, ASK, AGAIN]},
+            "chosen belongs to another conversation: its messages before the answer differ",
+        ),
+        (
+            {"prompt": [ASK], "chosen": "Hello!", "rejected": [ASK, ANSWER, MORE, AGAIN]},
+            "rejected belongs to another conversation: its messages before the answer differ",
+        ),
+        ({"prompt": "a", "chosen": [ASK], "rejected": "c"}, "chosen is not an answer: its only message is the user's"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": [ANSWER, MORE, AGAIN]},
+            "rejected is not a conversation that can be used: the conversation begins with the assistant; "
+            "expected [system,] user, assistant, user, assistant, ...",
+        ),
+        (
+            {"prompt": "a", "chosen": [], "rejected": "c"},
+            "chosen is not a conversation that can be used: the conversation is empty",
+        ),
+    ],
+)
+def test_sides_of_other_conversations_are_a_fault(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    found = imported("preferences", file_of(tmp_path, lines(row)))
+    assert found.rows == []
+    assert [fault.reason for fault in found.faults] == [reason]
+
+
+def test_the_messages_of_a_preference_are_its_prompt_and_end_with_the_user(tmp_path: Path) -> None:
+    rows = [{"chat": chat, "chosen": "Hello!", "rejected": "No."} for chat in ([SYSTEM, ASK], [ASK, ANSWER])]
+    found = imported("preferences", file_of(tmp_path, lines(*rows)), messages="chat")
+    assert [row["prompt"] for row in found.rows] == [[SYSTEM, ASK]]
+    (fault,) = found.faults
+    assert fault.reason.endswith("the conversation ends with the assistant; the last message must be the user's")
+
+
+def test_scores_are_mapped_linearly_and_one_outside_their_scale_is_a_fault(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "answer": "b", "score": score} for score in (1, 10, 5.5, 0, 11)]
+    mapping = ScoreMapping((1.0, 10.0), (0.0, 5.0))
+    found = import_rows("eft", read_table(str(file_of(tmp_path, lines(*rows)))), Columns(), mapping)
+    assert [row["score"] for row in found.rows] == [0.0, 5.0, 2.5]
+    assert [fault.reason for fault in found.faults] == [
+        "the score is outside the scale 1 to 10: 0",
+        "the score is outside the scale 1 to 10: 11",
     ]
-    found = imported("ift", file_of(tmp_path, lines({"chat": chat})), messages="chat")
-    assert found.rows == [{"prompt": "Say hello.", "answer": "Hello!"}]
+    assert ScoreMapping((-1.0, 1.0), (1.0, 5.0)).mapped(0.5) == 4.0
 
 
 def test_what_was_imported_is_what_a_recipe_loads(tmp_path: Path) -> None:
@@ -69,15 +207,32 @@ def test_what_was_imported_is_what_a_recipe_loads(tmp_path: Path) -> None:
     assert load_examples(nothing, str(tmp_path / "eft.jsonl"), None, 0)[0].answer == "Hello!"
 
 
+def test_an_imported_conversation_is_loaded_with_all_its_messages(tmp_path: Path) -> None:
+    from tutelage.data.sets import Sets, load_prompts
+    from tutelage.files.jsonl import write_rows
+
+    nothing = Sets(lambda name: None, lambda name: None, lambda name: None)
+    chat = [SYSTEM, ASK, ANSWER, MORE, AGAIN]
+    source = file_of(tmp_path, lines({"chat": chat}))
+    turns = tuple(Message(one["role"], one["content"]) for one in chat[:-1])
+    write_rows(tmp_path / "ift.jsonl", imported("ift", source, messages="chat").rows)
+    asked = Prompt.of_messages(turns)
+    (example,) = load_examples(nothing, str(tmp_path / "ift.jsonl"), None, 0)
+    assert example == Example(asked.text, "Hello again!", messages=turns)
+    write_rows(tmp_path / "prompts.jsonl", imported("prompts", source, messages="chat").rows)
+    (prompt,) = load_prompts(nothing, str(tmp_path / "prompts.jsonl"), None, 0)
+    assert (prompt.id, prompt.turns) == (asked.id, turns)
+
+
 @pytest.mark.parametrize("form", sorted(FORMATS))
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet", "pairs"])
 def test_preferences_survive_every_format_and_file(tmp_path: Path, form: str, name: str) -> None:
     write_table(tmp_path / name, [FORMATS[form](pair) for pair in PAIRS])
     found = imported("preferences", tmp_path / name, id="prompt_id")
     assert not found.faults
-    sides = [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
+    sides = [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
     back = [preference_of(row) for row in found.rows]
-    assert [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
+    assert [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
 
 
 def test_an_export_for_trl_is_what_a_run_keeps(tmp_path: Path) -> None:
@@ -149,7 +304,8 @@ def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_dat
         (
             "preferences",
             {"prompt": [{"role": "user", "content": str(n)} for n in range(3)], "chosen": "b", "rejected": "c"},
-            "prompt has several turns: 3 messages",
+            "prompt is not a conversation that can be used: message 2 is the user's, as is the message before it; the "
+            "assistant's is missing; expected [system,] user, assistant, user, assistant, ...",
         ),
     ],
 )
@@ -191,8 +347,13 @@ def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path: Path
         ("a.csv", "prompt,answer\na,é\n".encode("latin-1"), "not UTF-8"),
         ("a.parquet", "no parquet", "not a Parquet file, or damaged"),
         ("a.jsonl.gz", b"\x1f\x8b\x08broken", "the file is damaged"),
-        ("a.json", "{}", "expected a list of objects, found a dict"),
-        ("a.json", "[1]", "item 1: expected an object, found a int"),
+        ("a.json", "{}", "line 1: no column prompt; the row has no columns"),
+        (
+            "a.json",
+            '{"rows":\n[]}',
+            "line 1: not JSON .*; the file must be a list of JSON objects, or have one JSON object per line",
+        ),
+        ("a.json", "[1]", "row 1: expected one JSON object, found a int"),
         ("a.txt", "a", "unknown file extension"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from tutelage.data.preference_rows import parse_preference
 from tutelage.files.trl_format import preference_row
-from tutelage.records import Preference, content_id
+from tutelage.records import Message, Preference, Prompt, content_id
 
 
 def said(role: str, *texts: str) -> list[dict[str, str]]:
@@ -26,6 +26,14 @@ def test_a_row_of_a_run_or_of_an_import_comes_back_as_the_same_pair() -> None:
         assert parse_preference(preference_row(preference)) == preference
 
 
+def test_a_pair_over_several_turns_is_read_whole() -> None:
+    prompt = said("system", "Be kind.") + said("user", "Hi.") + said("assistant", "Hi.") + ROW["prompt"]
+    preference = parse_preference({**ROW, "prompt": prompt})
+    assert preference.turns == tuple(Message(one["role"], one["content"]) for one in prompt)
+    assert preference.prompt_id == Prompt.of_messages(preference.turns).id
+    assert preference_row(preference)["prompt"] == prompt
+
+
 def test_a_row_without_ids_gets_them_from_its_texts() -> None:
     preference = parse_preference({**ROW, "language": "en"})
     id = content_id("Say hello.")
@@ -42,14 +50,19 @@ def test_an_id_may_be_a_number() -> None:
     [
         ({"rejected": said("assistant", " Hello!\n")}, "chosen and rejected are the same text"),
         ({"chosen": said("assistant", "  ")}, "`chosen` is empty"),
-        ({"prompt": said("user", "")}, "`prompt` is empty"),
+        ({"prompt": said("user", "")}, "`prompt`: message 1 (user) is empty"),
         ({"prompt": "Say hello."}, "`prompt` must be a list of messages"),
         ({"chosen": ["Hello!"]}, "`chosen` must be a list of messages"),
         ({"chosen": []}, "`chosen` must be a list of messages"),
         ({"rejected": None}, "`rejected` must be a list of messages"),
         ({"rejected": [{"role": "assistant", "content": None}]}, "`rejected` must be a list of messages"),
         ({"chosen": said("user", "Say hello.") + ROW["chosen"]}, "its roles are: user, assistant"),
-        ({"prompt": said("assistant", "Hi.")}, "`prompt` must have one message, of the role user"),
+        ({"prompt": said("assistant", "Hi.")}, "`prompt`: the conversation begins with the assistant"),
+        (
+            {"prompt": said("user", "Hi.", "Say hello.")},
+            "`prompt`: message 2 is the user's, as is the message before it",
+        ),
+        ({"prompt": ROW["prompt"] + ROW["chosen"]}, "`prompt`: the conversation ends with the assistant"),
         ({"score_chosen": 1.0, "score_rejected": 4.0}, "chosen scored 1, which is not higher than the 4 of rejected"),
         ({"score_chosen": 3, "score_rejected": 3}, "chosen scored 3, which is not higher than the 3 of rejected"),
         ({"score_chosen": "5"}, "`score_chosen` must be a finite number or null"),

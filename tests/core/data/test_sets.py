@@ -6,8 +6,10 @@ import pytest
 
 from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError
+from tutelage.files.jsonl import dump
 from tutelage.plugin_info import NamedSet
-from tutelage.records import Preference
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
+from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text
 
 NOTHING = Sets(lambda name: None, lambda name: None, lambda name: None)
 
@@ -21,7 +23,8 @@ def file_of(tmp_path: Path, rows: list[dict[str, Any]]) -> str:
 def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": f"task {n}"} for n in range(20)] + [{"prompt": "task 3"}])
     first = load_prompts(NOTHING, path, 20, seed=1)
-    assert sorted(first) == sorted(f"task {n}" for n in range(20))
+    assert sorted(prompt.text for prompt in first) == sorted(f"task {n}" for n in range(20))
+    assert {prompt.source for prompt in first} == {path}
     assert first == load_prompts(NOTHING, path, 20, seed=1) != load_prompts(NOTHING, path, 20, seed=2)
 
 
@@ -43,6 +46,24 @@ def test_a_score_that_is_no_number_is_named_by_line(tmp_path: Path) -> None:
         load_rated(NOTHING, path, None, seed=0)
 
 
+@pytest.mark.parametrize("score", [-1, 5.5, 9])
+def test_a_score_outside_the_scale_of_the_rubric_is_named_by_line(tmp_path: Path, score: float) -> None:
+    rows = [{"prompt": "a", "answer": "b", "score": each} for each in (0, 5, score)]
+    path = file_of(tmp_path, rows)
+    assert len(load_rated(NOTHING, path, 1, seed=0)) == 1
+    message = rf"line 3: the score {score:g} is outside the scale 0-5 of the rubric 'additive'; "
+    with pytest.raises(InputError, match=message):
+        load_rated(NOTHING, path, 1, 0, ADDITIVE_RUBRIC)
+
+
+def test_a_score_of_a_plugins_set_is_compared_with_the_scale_of_the_rubric() -> None:
+    examples = NamedSet(lambda count, seed: [RatedExample("a", "b", float(n)) for n in range(count)])
+    sets = Sets(lambda name: None, lambda name: None, lambda name: examples)
+    rubric = Rubric("tenths", lowest=1.0, highest=10.0)
+    with pytest.raises(InputError, match=r"a/b, example 1: the score 0 is outside the scale 1-10.*--to-scale 1-10"):
+        load_rated(sets, "a/b", 3, 0, rubric)
+
+
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="empty"):
         load_prompts(NOTHING, file_of(tmp_path, []), None, seed=0)
@@ -56,7 +77,7 @@ def test_a_plugins_set_is_asked_for_the_count_and_the_seed() -> None:
         return [f"task {n}" for n in range(count)]
 
     sets = Sets(lambda name: NamedSet(load) if name == "a/b" else None, lambda name: None, lambda name: None)
-    assert load_prompts(sets, "a/b", 3, seed=7) == ["task 0", "task 1", "task 2"]
+    assert load_prompts(sets, "a/b", 3, seed=7) == [Prompt(f"task {n}", "a/b") for n in range(3)]
     assert asked == [(3, 7)]
 
 
@@ -72,6 +93,99 @@ def test_seed_prompts_are_all_there_are_or_as_many_as_are_wanted(tmp_path: Path)
     path = file_of(tmp_path, [{"prompt": f"task {n % 5}"} for n in range(20)])
     assert len(load_seed_prompts(NOTHING, path, 100, seed=0)) == 5
     assert len(load_seed_prompts(NOTHING, path, 3, seed=0)) == 3
+
+
+CHAT = (
+    Message("system", "Be brief."),
+    Message("user", "Name a fruit."),
+    Message("assistant", "Apple."),
+    Message("user", "Another one?"),
+)
+ROWS = [{"role": message.role, "content": message.content} for message in CHAT]
+ANSWER = {"role": "assistant", "content": "Pear."}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": ROWS},
+        {"prompt": ROWS},
+        {"messages": [*ROWS, ANSWER]},
+        {"messages": ROWS, "prompt": conversation_text(CHAT)},
+        {"messages": ROWS, "prompt": ROWS},
+        {"messages": [{"from": m.role.replace("user", "human"), "value": m.content} for m in CHAT]},
+    ],
+)
+def test_a_prompt_with_several_turns_is_read_whole_in_every_form(row: dict[str, Any], tmp_path: Path) -> None:
+    path = file_of(tmp_path, [row])
+    assert load_prompts(NOTHING, path, None, seed=0) == [Prompt.of_messages(CHAT, path)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": ROWS, "answer": "Pear."},
+        {"messages": [*ROWS, ANSWER]},
+        {"messages": [*ROWS, ANSWER], "answer": "Pear."},
+        {"prompt": ROWS, "answer": "Pear."},
+        json.loads(dump(Example(conversation_text(CHAT), "Pear.", CHAT))),
+    ],
+)
+def test_an_example_with_several_turns_is_read_whole_in_every_form(row: dict[str, Any], tmp_path: Path) -> None:
+    [example] = load_examples(NOTHING, file_of(tmp_path, [row]), None, seed=0)
+    assert example == Example(conversation_text(CHAT), "Pear.", CHAT)
+    [rated] = load_rated(NOTHING, file_of(tmp_path, [{**row, "score": 4}]), None, seed=0)
+    assert rated == RatedExample(conversation_text(CHAT), "Pear.", 4.0, "", CHAT)
+
+
+def test_a_conversation_of_one_turn_is_the_example_of_its_text(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}]
+    assert load_examples(NOTHING, file_of(tmp_path, rows), None, seed=0) == [Example("hi", "hello")]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"messages": [ANSWER, ROWS[1]]}, "`messages`: the conversation begins with the assistant"),
+        ({"messages": [ROWS[1], ROWS[3]]}, "`messages`: message 2 is the user's"),
+        ({"messages": [ROWS[0]]}, "`messages`: the conversation ends with the system"),
+        ({"messages": [{"role": "tool", "content": "4"}]}, "`messages`: message 1 has the unknown role"),
+        ({"prompt": [*ROWS, ANSWER]}, "`prompt`: the conversation ends with the assistant"),
+        ({"prompt": []}, "`prompt`: the conversation is empty"),
+        ({"prompt": "Another one?", "messages": ROWS}, "`prompt` and `messages` are different conversations"),
+        ({"prompt": "hi", "messages": [ROWS[0], {"role": "user", "content": "hi"}]}, "different conversations"),
+        ({"messages": "hi"}, "`prompt` must be a text that is not empty"),
+    ],
+)
+def test_a_conversation_that_cannot_be_used_is_named_by_line(row: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    path = file_of(tmp_path, [{"prompt": "hi"}, row])
+    with pytest.raises(InputError, match=f"rows.jsonl, line 2: .*{problem}"):
+        load_prompts(NOTHING, path, None, seed=0)
+
+
+def test_two_answers_to_a_conversation_are_named_by_line(tmp_path: Path) -> None:
+    path = file_of(tmp_path, [{"messages": [*ROWS, ANSWER], "answer": "Plum."}])
+    with pytest.raises(InputError, match="line 1: `answer` differs from the last message of `messages`"):
+        load_examples(NOTHING, path, None, seed=0)
+
+
+def test_conversations_that_differ_in_an_earlier_turn_are_two_prompts(tmp_path: Path) -> None:
+    other = [*ROWS[:2], {"role": "assistant", "content": "Plum."}, ROWS[3]]
+    path = file_of(tmp_path, [{"messages": ROWS}, {"messages": other}, {"prompt": ROWS}])
+    assert len(load_prompts(NOTHING, path, 2, seed=0)) == 2
+    with pytest.raises(InputError, match="only 2"):
+        load_prompts(NOTHING, path, 3, seed=0)
+
+
+def test_a_plugin_may_offer_conversations() -> None:
+    offered = NamedSet(lambda count, seed: [Prompt.of_messages(CHAT)][:count])
+    sets = Sets(lambda name: offered, lambda name: None, lambda name: None)
+    assert load_prompts(sets, "a/b", 1, seed=0) == [Prompt.of_messages(CHAT, "a/b")]
+
+
+def test_of_a_conversation_the_first_question_is_shown_as_a_seed_prompt(tmp_path: Path) -> None:
+    path = file_of(tmp_path, [{"messages": ROWS}])
+    assert load_seed_prompts(NOTHING, path, 5, seed=0) == ["Name a fruit."]
 
 
 def pair(number: int) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def with_prompts(recipe: Recipe, **changes: Any) -> Recipe:
 
 def file_recipe(make_recipe: Callable[..., Recipe], tmp_path: Path, **data: Any) -> tuple[list[str], Recipe]:
     """A recipe with prompts from a file that contains ten evaluation prompts of seed 0, and the ten prompts."""
-    held = list(echoing_world.describe().prompt_sets["held-out"].load(30, 0))[:10]
+    held = [str(text) for text in echoing_world.describe().prompt_sets["held-out"].load(30, 0)][:10]
     (tmp_path / "mine.jsonl").write_text(
         "".join(json.dumps({"prompt": text}) + "\n" for text in [*held, *(f"say {n} now" for n in range(90))])
     )

@@ -54,6 +54,11 @@ def test_what_is_written_is_read_again(path: Path) -> None:
     assert read_outputs(path)[0].output == "hi"
 
 
+def test_a_byte_order_mark_is_accepted(path: Path) -> None:
+    path.write_text("\ufeff" + json.dumps([OUTPUT]), encoding="utf-8")
+    assert read_outputs(path) == [Output("say hi", "hi", "me", "koala")]
+
+
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_an_annotation_without_a_preference_is_an_unparsed_one(path: Path, missing: float | None) -> None:
     path.write_text(json.dumps([{**ANNOTATION, "preference": missing}]))
@@ -108,7 +113,7 @@ def test_a_missing_file_is_an_error() -> None:
 
 def test_the_tables_are_read(tmp_path: Path) -> None:
     (tmp_path / DIFFICULTY).write_text(",instruction_difficulty\n0,0.5\n1,-1\n")
-    (tmp_path / WEIGHTS).write_text(f"{HEADER}phi-2,1,2,3\n")
+    (tmp_path / WEIGHTS).write_text(f"\ufeff{HEADER}phi-2,1,2,3\n", encoding="utf-8")
     tables = read_tables(tmp_path)
     assert (tables.difficulty, tables.weights) == ([0.5, -1.0], {"phi-2": Weights(1.0, 2.0, 3.0)})
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
-from tutelage.records import Comparison, JudgeItem, Outcome, Rubric, Sampling, Verdict
+from tutelage.records import Comparison, JudgeItem, Message, Outcome, Prompt, Rubric, Sampling, Verdict
 from tutelage.services.caller import Caller
-from tutelage.services.chat import VERDICT, ChatService
+from tutelage.services.chat import VERDICT, ChatService, Question
 from tutelage.services.ledger import Ledger
 from tutelage.services.requests import Endpoint, Reply
 
@@ -86,3 +86,53 @@ def test_a_token_that_names_no_answer_and_a_refusal_are_no_verdicts(verdict: Ask
     assert (found.outcome, found.preference) == (Outcome.UNPARSED, None)
     refused = verdict(Reply("", Outcome.REFUSED, "blocked"))
     assert (refused.outcome, refused.preference, refused.detail) == (Outcome.REFUSED, None, "blocked")
+
+
+CHAT = (
+    Message("system", "Be brief."),
+    Message("user", "Name a fruit."),
+    Message("assistant", "Apple."),
+    Message("user", "Another one?"),
+)
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Callable[[Prompt], Question]:
+    """A function that returns the question for a prompt, which must be the same for a candidate and a demonstration."""
+
+    def ask(prompt: Prompt) -> Question:
+        questions: list[Question] = []
+
+        def body(question: Question) -> dict[str, str]:
+            questions.append(question)
+            return {"text": question.text}
+
+        service = ChatService(
+            caller=Caller(Ledger(tmp_path / "ledger.db")),
+            endpoint=Endpoint("test", "http://127.0.0.1:9", "a model"),
+            body=body,
+            ask=lambda body, timeout: Reply("Pear."),
+        )
+        assert [answer.text for answer in service.generate_candidates([prompt], 1, Sampling())] == ["Pear."]
+        assert [answer.text for answer in service.demonstrate([prompt], Sampling())] == ["Pear."]
+        assert questions[0] == questions[1]
+        return questions[0]
+
+    return ask
+
+
+def test_a_question_carries_the_system_message_and_every_turn(asked: Callable[[Prompt], Question]) -> None:
+    question = asked(Prompt.of_messages(CHAT))
+    assert (question.system, question.turns) == ("Be brief.", CHAT[1:])
+    assert question.text == "User: Name a fruit.\n\nAssistant: Apple.\n\nUser: Another one?"
+
+
+def test_a_system_message_and_one_turn_are_a_question_with_both(
+    asked: Callable[[Prompt], Question],
+) -> None:
+    question = asked(Prompt.of_messages(CHAT[:2]))
+    assert (question.system, question.text, question.messages) == ("Be brief.", "Name a fruit.", ())
+
+
+def test_a_prompt_of_one_turn_is_the_question_that_it_always_was(asked: Callable[[Prompt], Question]) -> None:
+    assert asked(Prompt("Why?")) == Question("Why?", Sampling(), 0, 256, False, "")

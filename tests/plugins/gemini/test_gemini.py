@@ -12,7 +12,7 @@ import tutelage_gemini as plugin
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.preferences.judging import PAIRWISE_RUBRIC
-from tutelage.records import Comparison, Model, Outcome, Prompt, Sampling
+from tutelage.records import Comparison, Message, Model, Outcome, Prompt, Sampling
 from tutelage.services.chat import Question
 from tutelage.services.problems import Transient
 from tutelage.services.requests import Limits
@@ -129,3 +129,19 @@ def test_log_probabilities_that_the_model_refuses_are_named_with_the_setting(sta
     comparison = Comparison("1", "Why?", "One.", "Two.")
     with pytest.raises(StageError, match="set log_probabilities: false"):
         list(plugin.evaluate(Model("gemini", "m"), iter([comparison]), PAIRWISE_RUBRIC, Sampling(), context))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_every_turn_of_a_conversation_is_sent_with_its_role() -> None:
+    import google.generativeai as genai
+
+    messages = (Message("user", "Name a fruit."), Message("assistant", "Apple."), Message("user", "Another one?"))
+    question = Question("the transcript", Sampling(), system="Be brief.", messages=messages)
+    body = request_body(GeminiSettings(), "m", question)
+    assert [content.role for content in genai.protos.GenerateContentRequest(body).contents] == ["user", "model", "user"]
+    assert body["system_instruction"] == {"parts": [{"text": "Be brief."}]}
+    assert body["contents"] == [
+        {"role": "user", "parts": [{"text": "Name a fruit."}]},
+        {"role": "model", "parts": [{"text": "Apple."}]},
+        {"role": "user", "parts": [{"text": "Another one?"}]},
+    ]

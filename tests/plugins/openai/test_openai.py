@@ -12,7 +12,7 @@ import tutelage_openai as plugin
 from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.preferences.judging import PAIRWISE_RUBRIC
-from tutelage.records import Comparison, Model, Outcome, Prompt, Sampling
+from tutelage.records import Comparison, Message, Model, Outcome, Prompt, Sampling
 from tutelage.services.chat import Question
 from tutelage.services.problems import Transient
 from tutelage.services.requests import Limits
@@ -101,3 +101,14 @@ def test_a_parameter_that_the_model_refuses_is_named_with_the_setting(start_serv
     comparison = Comparison("1", "Why?", "One.", "Two.")
     with pytest.raises(StageError, match=r"model 'm' does not accept logprobs: .*set log_probabilities: false"):
         list(plugin.evaluate(Model("openai", "m"), iter([comparison]), PAIRWISE_RUBRIC, Sampling(), context))
+
+
+def test_every_turn_of_a_conversation_is_sent_with_its_role() -> None:
+    messages = (Message("user", "Name a fruit."), Message("assistant", "Apple."), Message("user", "Another one?"))
+    question = Question("the transcript", Sampling(), system="Be brief.", messages=messages)
+    assert request_body(OpenAiSettings(base_url=LOCAL), "m", question)["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Name a fruit."},
+        {"role": "assistant", "content": "Apple."},
+        {"role": "user", "content": "Another one?"},
+    ]

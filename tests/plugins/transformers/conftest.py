@@ -20,11 +20,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 WORDS = "score : better first second 0 1 2 3 4 5 sort the words apple pear plum cat dog cow red blue please"
 MARKED = ("<|endoftext|>", "<|unk|>", "<|user|>", "<|assistant|>", "<|pad|>")
+WITH_SYSTEM = ("<|endoftext|>", "<|unk|>", "<|system|>", "<|user|>", "<|assistant|>", "<|pad|>")
 UNMARKED = ("<|endoftext|>", "<|unk|>")
 
 
-def write_base(folder: Path, special: Iterable[str] = MARKED, seed: int = 0, rows: int = 64) -> Path:
-    """Write a tiny Phi and its tokenizer into ``folder``. As a base model, it has no chat template and no pad token."""
+def write_base(
+    folder: Path, special: Iterable[str] = MARKED, seed: int = 0, rows: int = 64, template: str | None = None
+) -> Path:
+    """Write a tiny Phi and its tokenizer into ``folder``.
+
+    As a base model, it has no pad token and, without ``template``, no chat template.
+    """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
@@ -35,9 +41,11 @@ def write_base(folder: Path, special: Iterable[str] = MARKED, seed: int = 0, row
     vocabulary = {word: number for number, word in enumerate([*special, *WORDS.split(), *more])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, eos_token=special[0], unk_token="<|unk|>", extra_special_tokens=special[2:]
-    ).save_pretrained(folder)
+    )
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     config = PhiConfig(
         vocab_size=rows,
@@ -68,7 +76,7 @@ def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_base(tmp_path: Path) -> Callable[..., Path]:
-    """Writes other base models: make_base(special=[...], rows=...)."""
+    """Writes other base models: make_base(special=[...], rows=..., template=...)."""
     return lambda **options: write_base(tmp_path / "made", **options)
 
 
@@ -130,6 +138,51 @@ def dpo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "chosen": message("assistant", f"{b} {a}"),
             "rejected": message("assistant", a if number % 2 else f"{a} {b} {a}"),
             "score_chosen": 5.0,
+        }
+        for number, (a, b) in enumerate(PAIRS)
+    ]
+    file = tmp_path_factory.mktemp("data") / "dpo.jsonl"
+    write_rows(file, rows)
+    return file
+
+
+def conversation(number: int) -> list[dict[str, str]]:
+    """A prompt of two turns, for even numbers with a system message."""
+    first, second = PAIRS[number]
+    turns = [
+        *message("user", f"sort the words {first} {second}"),
+        *message("assistant", f"{first} {second}"),
+        *message("user", f"please sort {second} {first}{' please' * (number % 3)}"),
+    ]
+    return turns if number % 2 else [*message("system", "sort the words"), *turns]
+
+
+@pytest.fixture(scope="session")
+def system_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model that has a token for the system role."""
+    return write_base(tmp_path_factory.mktemp("system"), special=WITH_SYSTEM)
+
+
+@pytest.fixture(scope="session")
+def sft_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 supervised examples whose prompts are conversations."""
+    file = tmp_path_factory.mktemp("data") / "sft.jsonl"
+    rows = [
+        {"prompt": conversation(number), "completion": message("assistant", " ".join([a, b, a][: 1 + number % 3]))}
+        for number, (a, b) in enumerate(PAIRS)
+    ]
+    write_rows(file, rows)
+    return file
+
+
+@pytest.fixture(scope="session")
+def dpo_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 preference pairs whose prompts are conversations."""
+    rows = [
+        {
+            "prompt": conversation(number),
+            "chosen": message("assistant", f"{a} {b}"),
+            "rejected": message("assistant", b if number % 2 else f"{b} {a} {b}"),
         }
         for number, (a, b) in enumerate(PAIRS)
     ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import chat_templates
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -87,6 +88,55 @@ def test_a_tokenizer_without_an_end_token(fails: Callable[..., str], make_base: 
     config = folder / "tokenizer_config.json"
     config.write_text(config.read_text().replace('"eos_token": "<|endoftext|>",', ""))
     assert "it has no end token (eos_token), so no answer could ever end" in fails(student=folder)
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        (chat_templates.WANTS_SYSTEM, "refuses a conversation of user: First message must be system"),
+        (chat_templates.WANTS_PARTS, "loses the user message: the rendered text does not contain the message"),
+    ],
+)
+def test_a_chat_template_that_cannot_show_a_message(
+    fails: Callable[..., str], make_base: Callable[..., Path], template: str, problem: str
+) -> None:
+    folder = make_base(template=template)
+    error = fails(student=folder)
+    assert error.startswith(f"error: tokenizer of {folder}: its chat template {problem}")
+    assert error.count("\n") == 1
+
+
+def test_a_chat_template_that_loses_a_turn_of_a_prompt(
+    fails: Callable[..., str], make_base: Callable[..., Path]
+) -> None:
+    turns = [("user", "sort cat"), ("assistant", "cat"), ("user", "please sort dog")]
+    chat = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    error = fails(student=make_base(template=chat_templates.FIRST_ONLY), prompts=[*PROMPTS[1:], chat])
+    assert (
+        "its chat template loses the assistant message: the rendered text does not contain the message 'cat'" in error
+    )
+
+
+def test_answers_of_a_model_whose_chat_template_cannot_show_a_message(
+    make_base: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_base(template=chat_templates.WANTS_PARTS)
+    write_rows(tmp_path / "prompts.jsonl", PROMPTS)
+    arguments = [tmp_path / "prompts.jsonl", "--model", f"transformers:{folder}", "--out", tmp_path / "answers.jsonl"]
+    result = CliRunner().invoke(cli, ["stage", "generate", *map(str, arguments)])
+    assert result.exit_code != 0
+    assert "Traceback" not in result.stderr
+    assert f"tokenizer of {folder}: its chat template loses the user message" in result.stderr
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
+def test_a_conversation_that_is_too_long_is_named_by_its_first_question(fails: Callable[..., str]) -> None:
+    roles = ("system", "user", "assistant", "user")
+    texts = ("please sort", "sort dog", "cat " * 110, "sort cow")
+    chat = {"messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]}
+    error = fails(prompts=[*PROMPTS[1:], chat])
+    assert "data.prompts (prompts.jsonl): 1 too long to train on" in error
+    assert "it begins 'sort dog'" in error
 
 
 def test_an_example_longer_than_the_context(fails: Callable[..., str]) -> None:

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from tutelage.errors import InputError
-from tutelage_transformers.models.loading import LoadedModel
+from tutelage.files.jsonl import read_rows
+from tutelage.records import Model
+from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
 
 GOOD = '{"prompt": [{"role": "user", "content": "cat"}], "completion": [{"role": "assistant", "content": "dog"}]}'
@@ -46,6 +49,31 @@ def test_preference_rows_are_those_of_trl(loaded: LoadedModel, dpo_file: Path, t
     keys = ("prompt_ids", "chosen_ids", "rejected_ids")
     expected = [{key: row[key] for key in keys} for row in stock_rows(DPOTrainer, config, loaded, dpo_file)]
     assert dpo_rows(dpo_file, loaded.tokenizer, 100) == expected
+
+
+def test_rows_of_conversations_are_those_of_trl(
+    system_base: Path, sft_chats: Path, dpo_chats: Path, tmp_path: Path
+) -> None:
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    loaded = read(Model("transformers", str(system_base)), TransformersSettings())
+    with quiet():
+        sft = SFTConfig(str(tmp_path), bf16=False, use_cpu=True)
+        dpo = DPOConfig(str(tmp_path), bf16=False, use_cpu=True)
+    for rows, trainer, config, file, keys in (
+        (sft_rows, SFTTrainer, sft, sft_chats, ("input_ids", "labels")),
+        (dpo_rows, DPOTrainer, dpo, dpo_chats, ("prompt_ids", "chosen_ids", "rejected_ids")),
+    ):
+        expected = [{key: row[key] for key in keys} for row in stock_rows(trainer, config, loaded, file)]
+        assert rows(file, loaded.tokenizer, 120) == expected
+
+
+def test_the_loss_is_on_the_last_answer_of_a_conversation_alone(system_base: Path, sft_chats: Path) -> None:
+    tokenizer = read(Model("transformers", str(system_base)), TransformersSettings()).tokenizer
+    completions = [row["completion"][0]["content"] for _, row in read_rows(sft_chats)]
+    for row, completion in zip(sft_rows(sft_chats, tokenizer, 120), completions, strict=True):
+        learned = [label for label in row["labels"] if label != -100]
+        assert tokenizer.decode(learned, skip_special_tokens=True).split() == completion.split()
 
 
 def test_the_end_token_is_in_the_supervised_loss_and_the_prompt_is_not(loaded: LoadedModel, sft_file: Path) -> None:

@@ -92,6 +92,14 @@ def test_sft_equals_trls(base: Path, ragged_sft: Path, tmp_path: Path, lora: Lor
     assert_same(Pair(base, None, evolve(SFT, lora=lora), ragged_sft, tmp_path, gradient_checkpointing=checkpointing))
 
 
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_answers_to_conversations_equal_trls(
+    system_base: Path, sft_chats: Path, dpo_chats: Path, tmp_path: Path, kind: str
+) -> None:
+    objective, file = (SFT, sft_chats) if kind == "sft" else (DPO, dpo_chats)
+    assert_same(Pair(system_base, None, objective, file, tmp_path))
+
+
 def test_a_batch_of_one_row_equals_trls(base: Path, ragged_dpo: Path, tmp_path: Path) -> None:
     assert_same(Pair(base, None, DPO, ragged_dpo, tmp_path), slice(3, 4))
 

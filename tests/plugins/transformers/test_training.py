@@ -108,6 +108,12 @@ def test_dpo_equals_that_of_stock_trl(base: Path, dpo_file: Path, tmp_path: Path
     assert rows[-1]["rewards/margins"] > 0.01
 
 
+def test_dpo_on_conversations_equals_that_of_stock_trl(system_base: Path, dpo_chats: Path, tmp_path: Path) -> None:
+    rows = run(system_base, system_base, DPO, dpo_chats, tmp_path / "M2")
+    assert_close(rows, stock_dpo(system_base, system_base, dpo_chats, tmp_path / "stock"), REWARDS)
+    assert rows[-1]["rewards/margins"] > 0.01
+
+
 def test_a_reference_other_than_the_start_is_used(base: Path, other_base: Path, dpo_file: Path, tmp_path: Path) -> None:
     rows = run(base, other_base, DPO, dpo_file, tmp_path / "M2")
     assert_close(rows, stock_dpo(base, other_base, dpo_file, tmp_path / "stock"), REWARDS)
