@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tutelage.preferences.judging import parse_preference, parse_score
+from tutelage.preferences.score_parsing import parse_score
 from tutelage.preferences.token_weights import token_preference, weighted_preference
+from tutelage.preferences.verdict_parsing import parse_preference
 from tutelage.records import Judgement, Outcome, Rubric, Verdict
 
 

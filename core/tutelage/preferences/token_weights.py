@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tutelage.preferences.judging import VERDICT_VALUES
+from tutelage.preferences.verdict_parsing import VERDICT_VALUES
 
 Alternatives = Sequence[tuple[str, float]]
 """Possible tokens at one position of a reply, each with its log-probability (natural logarithm)."""

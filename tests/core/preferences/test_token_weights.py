@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.preferences.judging import parse_preference
 from tutelage.preferences.token_weights import token_preference, verdict_alternatives, weighted_preference
+from tutelage.preferences.verdict_parsing import parse_preference
 from tutelage.records import Rubric
 
 TOKENS = ("m", "M")
