@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 
@@ -20,6 +20,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import Questions, ResultT, blaming, check_result
+from tutelage.preferences.thinking import without_thinking
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -34,16 +35,22 @@ from tutelage.records import (
     Verdict,
 )
 
+AnswerT = TypeVar("AnswerT", Candidate, Demonstration)
+
 _END = object()
 
 
 def generate_candidates(
     registry: Registry, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
 ) -> Iterator[Candidate]:
-    """Let a model answer each prompt ``n`` times; one candidate for each prompt and index, in any order."""
+    """Let a model answer each prompt ``n`` times; one candidate for each prompt and index, in any order.
+
+    Thinking blocks are removed unless ``sampling.keep_thinking``.
+    """
     bound = _bind(registry, model, "generate_candidates", context)
     questions = Questions(prompts, _positive("n", n))
-    return _stream(bound, Candidate, questions, None, {"prompts": questions, "n": n, "sampling": sampling})
+    arguments = {"prompts": questions, "n": n, "sampling": sampling}
+    return _stream(bound, Candidate, questions, None, arguments, _unchanged if sampling.keep_thinking else _candidate)
 
 
 def judge(
@@ -65,10 +72,14 @@ def judge(
 def demonstrate(
     registry: Registry, model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context
 ) -> Iterator[Demonstration]:
-    """Let a teacher answer each prompt once, in any order."""
+    """Let a teacher answer each prompt once, in any order.
+
+    Thinking blocks are removed unless ``sampling.keep_thinking``.
+    """
     bound = _bind(registry, model, "demonstrate", context)
     questions = Questions(prompts)
-    return _stream(bound, Demonstration, questions, None, {"prompts": questions, "sampling": sampling})
+    arguments = {"prompts": questions, "sampling": sampling}
+    return _stream(bound, Demonstration, questions, None, arguments, _unchanged if sampling.keep_thinking else _answer)
 
 
 def evaluate(
@@ -157,14 +168,31 @@ def _positive(name: str, number: int) -> int:
     return number
 
 
+def _unchanged(result: ResultT) -> ResultT:
+    return result
+
+
+def _answer(result: AnswerT) -> AnswerT:
+    """An answer without its thinking blocks."""
+    text, outcome, detail = without_thinking(result.text, result.outcome, result.detail)
+    return result if text == result.text else evolve(result, text=text, outcome=outcome, detail=detail)
+
+
+def _candidate(result: Candidate) -> Candidate:
+    """A candidate without its thinking blocks. If it had any, its length in tokens is unknown."""
+    answer = _answer(result)
+    return result if answer is result else evolve(answer, tokens=None)
+
+
 def _stream(
     bound: _Bound,
     kind: type[ResultT],
     questions: Questions[Any],
     rubric: Rubric | None,
     arguments: Mapping[str, Any],
+    finish: Callable[[ResultT], ResultT] = _unchanged,
 ) -> Iterator[ResultT]:
-    """Call the hook and pass on its results, each checked; at the end, check that none is missing."""
+    """Call the hook and pass on its results, each checked, then finished; at the end, check that none is missing."""
     with blaming(bound.who, questions):
         results = bound.call(**arguments)
     if not isinstance(results, Iterable):
@@ -179,7 +207,7 @@ def _stream(
             checked = check_result(result, kind, rubric, bound.who)
             if problem := questions.answered(checked):
                 raise PluginError(f"{bound.who} {problem}")
-            yield checked
+            yield finish(checked)
     finally:
         if close := getattr(iterator, "close", None):
             with blaming(bound.who, questions):

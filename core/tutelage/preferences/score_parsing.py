@@ -24,6 +24,7 @@ from tutelage.preferences.stated_numbers import (
     read_number,
 )
 from tutelage.preferences.statements import MARKUP, is_denied, limit_named, rates_answer, reason_beside
+from tutelage.preferences.thinking import split_thinking
 from tutelage.records import Rubric
 
 _LABEL = re.compile(
@@ -63,16 +64,22 @@ class _Statement:
 
 
 def parse_score(reply: str, rubric: Rubric) -> ParsedScore:
-    """Parse the score that a judge's reply states.
+    """Parse the score that a judge's reply states after its thinking blocks.
 
     The parser accepts "score: 4" in any case, spacing or markup ("**Score** = 4", "score: 4/5"), a sum by its result
     ("score: 1 + 1 + 1 = 3"), and a JSON object with the key "score". Only if the reply has none of these, it accepts
     "4 out of 5" or "4/5" at the end of a clause that rates the answer. The score is None, and ``detail`` has the
     reason, for a number outside the rubric's scale, a number with another maximum (8/10), several numbers (3-4; 4, 5),
-    a percentage, a wrong sum, or two different scores.
+    a percentage, a wrong sum, two different scores, or a reply that ends within a thinking block.
     """
-    if not reply.strip():
-        return ParsedScore(None, "", "the reply is empty")
+    split = split_thinking(reply)
+    if not split.answer.strip():
+        return ParsedScore(None, "", split.problem or "the reply is empty")
+    return _parse(split.answer, rubric)
+
+
+def _parse(reply: str, rubric: Rubric) -> ParsedScore:
+    """The score of a reply with text and without thinking blocks."""
     if (found := _json_object(reply)) is not None:
         return _from_json(found, rubric)
     statements = list(_labelled(reply, rubric)) or list(_fractions(reply))

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from tutelage.preferences.judging import PAIRWISE_RUBRIC
 from tutelage.preferences.statements import MARKUP, reason_beside
+from tutelage.preferences.thinking import split_thinking
 from tutelage.records import Rubric
 
 _BETTER = re.compile(rf"(?<![^\W_])better{MARKUP}[:=\uff1a]{MARKUP}(first|second|tie)(?!\w)[*_`]*", re.IGNORECASE)
@@ -28,10 +29,18 @@ class ParsedPreference:
 
 
 def parse_preference(reply: str, rubric: Rubric = PAIRWISE_RUBRIC) -> ParsedPreference:
-    """Parse "better: first", "better: second" or "better: tie" from an evaluator's reply.
+    """Parse "better: first", "better: second" or "better: tie" from an evaluator's reply, after its thinking blocks.
 
     Two different verdicts give None. If the rubric has ``tokens``, the reply must be one of the two tokens.
     """
+    split = split_thinking(reply)
+    if split.problem:
+        return ParsedPreference(None, "", split.problem)
+    return _parse(split.answer, rubric)
+
+
+def _parse(reply: str, rubric: Rubric) -> ParsedPreference:
+    """The verdict of a reply without thinking blocks."""
     if rubric.tokens:
         return _parse_token(reply.strip(), rubric.tokens)
     matches = list(_BETTER.finditer(reply))

@@ -133,10 +133,12 @@ class Generation:
     """Nucleus sampling."""
     max_new_tokens: int = 256
     """Tokens; a longer answer is cut and says so."""
+    keep_thinking: bool = False
+    """Whether candidates and demonstrations keep their thinking blocks (`<think>`), to be judged and learned from."""
 
     def sampling(self) -> Sampling:
         """As the stages take it; the seed is set by the runner."""
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens, keep_thinking=self.keep_thinking)
 
 
 @frozen

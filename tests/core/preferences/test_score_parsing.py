@@ -17,6 +17,7 @@ from tutelage.records import Rubric
 
 SHARED = Path(__file__).parents[4] / "shared"
 SEED_PAPER = SHARED / "data" / "seed_paper"
+CASES = SHARED / "cases" / "replies.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -414,6 +415,14 @@ def test_replies_of_100_kilobytes_take_linear_time() -> None:
             parse_score(reply, ADDITIVE_RUBRIC), parse_preference(reply)
     """
     subprocess.run([sys.executable, "-c", program], input=json.dumps(HOSTILE), text=True, check=True, timeout=100)
+
+
+@pytest.mark.skipif(not CASES.is_file(), reason=f"the replies that were misread are not at {CASES}")
+def test_every_reply_that_was_misread_has_its_score() -> None:
+    rows = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) >= 28
+    wrong = [row for row in rows if parse_score(row["reply"], ADDITIVE_RUBRIC).score != row["score"]]
+    assert wrong == []
 
 
 @pytest.mark.skipif(not SEED_PAPER.is_dir(), reason=f"the published replies are not at {SEED_PAPER}")
