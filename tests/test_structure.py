@@ -75,6 +75,8 @@ COVERED_BY = {
     "tutelage.plugin.discovery": "plugin/test_registry.py",
     "tutelage.plugin.inspection": "plugin/test_registry.py",
     "tutelage.plugin.stage_checks": "plugin/test_stages.py",
+    "tutelage.preferences.stated_numbers": "preferences/test_score_parsing.py",
+    "tutelage.preferences.statements": "preferences/test_score_parsing.py",
     "tutelage.recipe.problems": "recipe/test_loading.py",
     "tutelage.recipe.schema": "recipe/test_built_in_recipes.py",
     "tutelage.results.run_results": "cli/test_evaluate.py",

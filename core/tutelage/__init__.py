@@ -46,17 +46,15 @@ if TYPE_CHECKING:
         ADDITIVE_RUBRIC,
         PAIRWISE_RUBRIC,
         AveragedScore,
-        ParsedPreference,
-        ParsedScore,
         average,
-        parse_preference,
-        parse_score,
         render,
         render_comparison,
         reply,
     )
     from tutelage.preferences.pairing import Pairing, PairOptions, PairRule, pair
     from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
+    from tutelage.preferences.score_parsing import ParsedScore, parse_score
+    from tutelage.preferences.verdict_parsing import ParsedPreference, parse_preference
     from tutelage.recipe.loading import find_recipe, load_recipe
     from tutelage.recipe.schema import Recipe
     from tutelage.records import (
@@ -115,12 +113,11 @@ _MODULES = {
     "plugin.registry": "Registry",
     "plugin.stages": "demonstrate evaluate generate_candidates judge release train_step",
     "plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet PluginInfo TokenCounts",
-    "preferences.judging": (
-        "ADDITIVE_RUBRIC PAIRWISE_RUBRIC AveragedScore ParsedPreference ParsedScore average parse_preference "
-        "parse_score render render_comparison reply"
-    ),
+    "preferences.judging": "ADDITIVE_RUBRIC PAIRWISE_RUBRIC AveragedScore average render render_comparison reply",
     "preferences.pairing": "PairOptions PairRule Pairing pair",
     "preferences.replies": "judgement_from_reply verdict_from_reply",
+    "preferences.score_parsing": "ParsedScore parse_score",
+    "preferences.verdict_parsing": "ParsedPreference parse_preference",
     "recipe.loading": "find_recipe load_recipe",
     "recipe.schema": "Recipe",
     "records": (

@@ -50,6 +50,9 @@ class Sampling:
     """Maximum length of a reply, in the model's own tokens."""
     seed: int = 0
     """Seed of the random number generator."""
+    keep_thinking: bool = False
+    """Whether candidates and demonstrations keep their thinking blocks (``<think>``). Core removes them from the
+    results of a stage, so a plugin does not read this."""
 
 
 @frozen
@@ -147,7 +150,7 @@ class Candidate:
     detail: str = ""
     """The reason, if the outcome is not ``ANSWERED``."""
     tokens: int | None = None
-    """Length of the answer in the model's own tokens; None if the plugin does not know it."""
+    """Length of the answer in the model's own tokens; None if it is unknown or a thinking block was removed."""
     model: str = ""
     """Id of the model that wrote the answer, in a file with answers of several models; set by core."""
 

@@ -23,8 +23,9 @@ import random_student
 
 from tutelage import cli
 from tutelage.files.jsonl import read_rows, write_rows
-from tutelage.preferences import judging
 from tutelage.preferences import prompt_listing as prompting
+from tutelage.preferences import replies
+from tutelage.preferences.score_parsing import ParsedScore
 from tutelage.records import Rubric
 
 PROMPT_WORDS = (20, 116)
@@ -41,9 +42,9 @@ def read_prompts(listing: prompting.Listing, reply: str, cut: bool) -> prompting
     return prompting.ParsedListing(tuple(prompts))
 
 
-def read_score(reply: str, rubric: Rubric) -> judging.ParsedScore:
+def read_score(reply: str, rubric: Rubric) -> ParsedScore:
     """Replace ``parse_score``: return a score of 0 to 5 that depends on the completion."""
-    return judging.ParsedScore(float(hashlib.sha256(reply.encode()).digest()[0] % 6), "")
+    return ParsedScore(float(hashlib.sha256(reply.encode()).digest()[0] % 6), "")
 
 
 def write_inputs(folder: Path, options: argparse.Namespace) -> Path:
@@ -101,7 +102,7 @@ def main() -> None:
     if options.device.startswith("cuda"):
         torch.cuda.empty_cache()
     prompting.Listing.read = read_prompts  # type: ignore[method-assign, assignment]
-    judging.parse_score = read_score
+    replies.parse_score = read_score  # type: ignore[attr-defined]
     run = options.folder / "run"
     started = time.perf_counter()
     cli.cli(["run", str(recipe), "--run", str(run)], prog_name="tutelage", standalone_mode=False)

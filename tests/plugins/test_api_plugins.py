@@ -16,7 +16,8 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError, PluginError, StageError
 from tutelage.files.settings import structure
-from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, parse_score
+from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
+from tutelage.preferences.score_parsing import parse_score
 from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Sampling
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller

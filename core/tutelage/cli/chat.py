@@ -61,7 +61,8 @@ def command(
     models = RunModels.open(Path(folder), seed)
     model = models.model(name or models.last(), registry)
     generation = models.recipe.generation
-    sampling = Sampling(temperature, generation.top_p, max_new_tokens or generation.max_new_tokens)
+    length = max_new_tokens or generation.max_new_tokens
+    sampling = Sampling(temperature, generation.top_p, length, keep_thinking=generation.keep_thinking)
     session = ChatSession(registry, models, model, sampling, judge)
     for text in [prompt] if prompt is not None else _prompts(model.id):
         session.answer(text)

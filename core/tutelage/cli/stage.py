@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tutelage.cli.models import find_model, nested
 from tutelage.cli.options import PATH, Command, plugin_options, rubric_option, settings_option
@@ -133,17 +133,24 @@ def sampling_options(temperature: float, top_p: float) -> Callable[[Command], Co
     return decorate
 
 
+keep_thinking_option = click.option(
+    "--keep-thinking", is_flag=True, help="Keep thinking blocks (<think>) in the answers; by default they are removed."
+)
+
+
 @command.command("generate")
 @click.argument("prompts", type=PATH)
 @click.option("--n", type=click.IntRange(min=1), default=4, show_default=True, help="Answers per prompt.")
+@keep_thinking_option
 @sampling_options(temperature=0.7, top_p=0.9)
-def generate(prompts: Path, n: int, options: StageOptions) -> None:
+def generate(prompts: Path, n: int, keep_thinking: bool, options: StageOptions) -> None:
     """Generate N answers to each prompt.
 
     PROMPTS has rows with `prompt`, or is a prompts.jsonl of a run.
     """
     rows = read_prompts(prompts)
-    results = stages.generate_candidates(options.registry, options.model, rows, n, options.sampling, Context())
+    sampling = evolve(options.sampling, keep_thinking=keep_thinking)
+    results = stages.generate_candidates(options.registry, options.model, rows, n, sampling, Context())
     write_results(options.out, results, len(rows) * n, "answers")
 
 
@@ -166,14 +173,16 @@ def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, option
 
 @command.command("demonstrate")
 @click.argument("prompts", type=PATH)
+@keep_thinking_option
 @sampling_options(temperature=0.7, top_p=0.9)
-def demonstrate(prompts: Path, options: StageOptions) -> None:
+def demonstrate(prompts: Path, keep_thinking: bool, options: StageOptions) -> None:
     """Write one demonstration for each prompt, as a teacher does.
 
     PROMPTS has rows with `prompt`, or is a prompts.jsonl of a run.
     """
     rows = read_prompts(prompts)
-    results = stages.demonstrate(options.registry, options.model, rows, options.sampling, Context())
+    sampling = evolve(options.sampling, keep_thinking=keep_thinking)
+    results = stages.demonstrate(options.registry, options.model, rows, sampling, Context())
     write_results(options.out, results, len(rows), "demonstrations")
 
 

@@ -7,7 +7,7 @@ of an error is stored in cattrs' notes on the exception.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -95,9 +95,8 @@ def _class_hook(cls: Any, converter: cattrs.Converter) -> Any:
             return value
         if not isinstance(value, Mapping):
             raise _mismatch(cls, value)
-        unused = [name for name in fields if name not in value] or fields
         errors = [
-            _at_key(ValueError(f"unknown key{nearest(str(key), unused)}"), str(key))
+            _at_key(ValueError(f"unknown key{_near_key(str(key), fields, value)}"), str(key))
             for key in value
             if key not in fields
         ]
@@ -115,6 +114,12 @@ def _class_hook(cls: Any, converter: cattrs.Converter) -> Any:
         return _built(cls, arguments)
 
     return hook
+
+
+def _near_key(key: str, known: Iterable[str], given: Container[object]) -> str:
+    """The hint for an unknown key: a similar key that is not given yet, or else any similar key."""
+    near = nearest(key, [name for name in known if name not in given])
+    return near if "did you mean" in near else nearest(key, known)
 
 
 def _built(cls: Any, arguments: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 
@@ -20,6 +20,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import Questions, ResultT, check_result, plugin_errors
+from tutelage.preferences.thinking import without_thinking
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -34,6 +35,8 @@ from tutelage.records import (
     Verdict,
 )
 
+AnswerT = TypeVar("AnswerT", Candidate, Demonstration)
+
 _END = object()
 
 
@@ -45,10 +48,14 @@ def generate_candidates(
     sampling: Sampling,
     context: Context | None = None,
 ) -> Iterator[Candidate]:
-    """Let a model answer each prompt ``n`` times. Yields one candidate per prompt and index, in any order."""
+    """Let a model answer each prompt ``n`` times. Yields one candidate per prompt and index, in any order.
+
+    Thinking blocks are removed unless ``sampling.keep_thinking`` is set.
+    """
     bound = _bind(registry, model, "generate_candidates", context)
     questions = Questions(prompts, _positive("n", n))
-    return _stream(bound, Candidate, questions, None, {"prompts": questions, "n": n, "sampling": sampling})
+    arguments = {"prompts": questions, "n": n, "sampling": sampling}
+    return _stream(bound, Candidate, questions, None, arguments, _unchanged if sampling.keep_thinking else _candidate)
 
 
 def judge(
@@ -70,10 +77,14 @@ def judge(
 def demonstrate(
     registry: Registry, model: Model, prompts: Iterable[Prompt], sampling: Sampling, context: Context | None = None
 ) -> Iterator[Demonstration]:
-    """Let a teacher answer each prompt once. Yields one demonstration per prompt, in any order."""
+    """Let a teacher answer each prompt once. Yields one demonstration per prompt, in any order.
+
+    Thinking blocks are removed unless ``sampling.keep_thinking`` is set.
+    """
     bound = _bind(registry, model, "demonstrate", context)
     questions = Questions(prompts)
-    return _stream(bound, Demonstration, questions, None, {"prompts": questions, "sampling": sampling})
+    arguments = {"prompts": questions, "sampling": sampling}
+    return _stream(bound, Demonstration, questions, None, arguments, _unchanged if sampling.keep_thinking else _answer)
 
 
 def evaluate(
@@ -163,14 +174,34 @@ def _positive(name: str, number: int) -> int:
     return number
 
 
+def _unchanged(result: ResultT) -> ResultT:
+    return result
+
+
+def _answer(result: AnswerT) -> AnswerT:
+    """An answer without its thinking blocks."""
+    text, outcome, detail = without_thinking(result.text, result.outcome, result.detail)
+    return result if text == result.text else evolve(result, text=text, outcome=outcome, detail=detail)
+
+
+def _candidate(result: Candidate) -> Candidate:
+    """A candidate without its thinking blocks. If it had any, its length in tokens is unknown."""
+    answer = _answer(result)
+    return result if answer is result else evolve(answer, tokens=None)
+
+
 def _stream(
     bound: _Bound,
     kind: type[ResultT],
     questions: Questions[Any],
     rubric: Rubric | None,
     arguments: Mapping[str, Any],
+    finish: Callable[[ResultT], ResultT] = _unchanged,
 ) -> Iterator[ResultT]:
-    """Call the hook and yield its results, each checked. At the end, check that no result is missing."""
+    """Call the hook and yield its results, each checked and then passed through ``finish``.
+
+    At the end, check that no result is missing.
+    """
     with plugin_errors(bound.label, questions):
         results = bound.call(**arguments)
     if not isinstance(results, Iterable):
@@ -185,7 +216,7 @@ def _stream(
             checked = check_result(result, kind, rubric, bound.label)
             if problem := questions.answered(checked):
                 raise PluginError(f"{bound.label} {problem}")
-            yield checked
+            yield finish(checked)
     finally:
         if close := getattr(iterator, "close", None):
             with plugin_errors(bound.label, questions):

@@ -1,8 +1,8 @@
-"""Judging with a language model: rubric prompts, parsing of scores and verdicts, averaging of samples.
+"""Judging with a language model: rubric prompts, the reply to learn, averaging of samples.
 
 The same ``render`` makes the judging examples that a student is trained on (EFT) and the judge prompts of student and
-teacher. Only the judge's reply is parsed, so a score that is stated in a judged answer is never read. A reply without a
-score, or with two different scores, has no score.
+teacher. Only the judge's reply is parsed (``score_parsing``), so a score that is stated in a judged answer is never
+read.
 """
 
 from __future__ import annotations
@@ -89,46 +89,6 @@ Reply with "better: first", "better: second" or "better: tie", then on a new lin
 )
 """Comparison of two answers in one order. The caller asks for both orders."""
 
-_NUMBER = r"([+-]?[0-9]++(?:\.[0-9]++)?)"
-_NOTHING_NUMERIC_AFTER = r"(?![\w%]|[.,][0-9]|[ \t]*(?:[-\u2013]|to\b|or\b)[ \t]*[0-9])"
-_SCALE = r"(?:[ \t]*(?:/|out[ \t]+of)[ \t]*([0-9]+(?:\.[0-9]+)?)(?!\w))?"
-_MARKUP = r"[\s*_`\"']{0,8}"
-_LABELLED = re.compile(
-    rf"(?<![^\W_])score{_MARKUP}[:=\uff1a]{_MARKUP}{_NUMBER}{_NOTHING_NUMERIC_AFTER}{_SCALE}[*_`]*", re.IGNORECASE
-)
-_FRACTION = re.compile(
-    rf"(?<![\w./+-]){_NUMBER}[ \t]*(?:/|out[ \t]+of)[ \t]*([0-9]+(?:\.[0-9]+)?)[*_`]*"
-    r"(?=(?:[ \t]+(?:points?|stars?))?[*_`]*(?:[.!?;,)\]\"<](?![0-9])|\s*$|[ \t]*\n))",
-    re.IGNORECASE,
-)
-_BETTER = re.compile(rf"(?<![^\W_])better{_MARKUP}[:=\uff1a]{_MARKUP}(first|second|tie)(?!\w)[*_`]*", re.IGNORECASE)
-VERDICT_VALUES = {"first": 1.0, "second": 0.0, "tie": 0.5}
-"""The preference that each verdict stands for: the probability that the first answer is the better one."""
-
-
-@frozen
-class ParsedScore:
-    """The result of parsing a judge's reply."""
-
-    score: float | None
-    """A number within the rubric's scale, or None."""
-    reason: str = ""
-    """The reply without the score."""
-    detail: str = ""
-    """The reason why there is no score, if there is none."""
-
-
-@frozen
-class ParsedPreference:
-    """The result of parsing an evaluator's reply to a comparison."""
-
-    preference: float | None
-    """1 if the first answer is better, 0 if the second is, 0.5 if neither is; None if the reply has no verdict."""
-    reason: str = ""
-    """The reply without the verdict."""
-    detail: str = ""
-    """The reason why there is no preference, if there is none."""
-
 
 @frozen
 class AveragedScore:
@@ -173,43 +133,6 @@ def reply(score: float, reason: str) -> str:
     return f"score: {score:g}\n{reason}".rstrip()
 
 
-def parse_score(reply: str, rubric: Rubric) -> ParsedScore:
-    """Parse the score that a judge's reply states.
-
-    The parser accepts "score: 4" in any case, spacing or markup ("**Score** = 4", "score: 4/5"). Only if the reply has
-    no such label, it accepts "4 out of 5" or "4/5" at the end of a clause. The score is None, and ``detail`` has the
-    reason, for a number outside the rubric's scale, a number on another scale (8/10), a range (3-4), or two different
-    scores.
-    """
-    matches = list(_LABELLED.finditer(reply)) or list(_FRACTION.finditer(reply))
-    if not matches:
-        return ParsedScore(None, reply.strip(), "the reply states no score" if reply.strip() else "the reply is empty")
-    reason = _without(reply, matches[0])
-    problems = [problem for match in matches if (problem := _problem(match, rubric))]
-    if problems:
-        return ParsedScore(None, reason, problems[0])
-    scores = sorted({float(match[1]) for match in matches})
-    if len(scores) > 1:
-        return ParsedScore(None, reason, f"the reply contradicts itself: {', '.join(f'{s:g}' for s in scores)}")
-    return ParsedScore(scores[0], reason)
-
-
-def parse_preference(reply: str, rubric: Rubric = PAIRWISE_RUBRIC) -> ParsedPreference:
-    """Parse "better: first", "better: second" or "better: tie" from an evaluator's reply.
-
-    Two different verdicts give None. If the rubric has ``tokens``, the reply must be one of the two tokens.
-    """
-    if rubric.tokens:
-        return _parse_token(reply.strip(), rubric.tokens)
-    matches = list(_BETTER.finditer(reply))
-    if not matches:
-        return ParsedPreference(None, reply.strip(), "the reply names neither answer")
-    named = sorted({match[1].lower() for match in matches})
-    if len(named) > 1:
-        return ParsedPreference(None, _without(reply, matches[0]), f"the reply contradicts itself: {', '.join(named)}")
-    return ParsedPreference(VERDICT_VALUES[named[0]], _without(reply, matches[0]))
-
-
 def average(judgements: Iterable[Judgement]) -> dict[str, AveragedScore]:
     """Average the samples of each item. A sample without a score is counted, but not averaged.
 
@@ -225,12 +148,6 @@ def average(judgements: Iterable[Judgement]) -> dict[str, AveragedScore]:
             raise InputError(f"judgement {judgement.id} occurs twice; give each sample of an item once")
         of_item[judgement.sample] = judgement.score
     return {item_id: _averaged(item_id, samples[item_id]) for item_id in sorted(samples)}
-
-
-def _parse_token(reply: str, tokens: tuple[str, str]) -> ParsedPreference:
-    if reply not in tokens:
-        return ParsedPreference(None, reply, f"the reply is neither {tokens[0]!r} nor {tokens[1]!r}")
-    return ParsedPreference(1.0 if reply == tokens[0] else 0.0)
 
 
 def _averaged(item_id: str, samples: dict[int, float | None]) -> AveragedScore:
@@ -254,19 +171,3 @@ def _fence(texts: tuple[str, ...]) -> str:
     """A marker derived from the texts that occurs in none of them."""
     tries = (f"=={content_id(*texts, str(attempt))[:8]}==" for attempt in count())
     return next(fence for fence in tries if not any(fence in text for text in texts))
-
-
-def _problem(match: re.Match[str], rubric: Rubric) -> str:
-    """The reason why a stated number is not a valid score on this rubric; empty if it is."""
-    scale = match[2]
-    if scale is not None and float(scale) != rubric.highest:
-        return f"the reply scores on a scale of {scale}, the rubric's highest is {rubric.highest:g}"
-    if not rubric.lowest <= float(match[1]) <= rubric.highest:
-        return f"{match[1]} is not between {rubric.lowest:g} and {rubric.highest:g}"
-    return ""
-
-
-def _without(reply: str, match: re.Match[str]) -> str:
-    """The reply without its score or verdict: the text after it, or the text before it if nothing follows."""
-    after = reply[match.end() :].lstrip(" \t\r\n.,;:-*_`").rstrip()
-    return after or reply[: match.start()].rstrip(" \t\r\n*_`\"'(").strip()

@@ -10,8 +10,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tutelage.preferences.judging import parse_preference, parse_score
+from tutelage.preferences.score_parsing import parse_score
+from tutelage.preferences.thinking import split_thinking
 from tutelage.preferences.token_weights import token_preference, weighted_preference
+from tutelage.preferences.verdict_parsing import parse_preference
 from tutelage.records import Judgement, Outcome, Rubric, Verdict
 
 
@@ -59,6 +61,7 @@ def verdict_from_reply(
     raw = reply.text
     if rubric.tokens and (alternatives or needs_log_probabilities):
         preference, reason = _weighted_by_token(alternatives, rubric.tokens)
+        reason = split_thinking(reply.text).problem or reason
         raw = json.dumps({"text": reply.text, "alternatives": alternatives}, ensure_ascii=False)
     else:
         parsed = parse_preference(reply.text, rubric)

@@ -178,10 +178,13 @@ class Generation:
     """Probability mass of nucleus sampling; 1 samples from the whole distribution."""
     max_new_tokens: int = 256
     """Maximum number of tokens of an answer. A longer answer is cut, and its outcome is `cut`."""
+    keep_thinking: bool = False
+    """Whether candidates and demonstrations keep their thinking blocks (`<think>`). If false, the blocks are removed
+    before answers are judged and trained on."""
 
     def sampling(self) -> Sampling:
         """Return the sampling parameters for the stages. The runner sets the seed."""
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens, keep_thinking=self.keep_thinking)
 
 
 @frozen

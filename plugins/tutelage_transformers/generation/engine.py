@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from tutelage.preferences.thinking import is_mark, opened_block
 from tutelage.records import Sampling
 from tutelage_transformers.generation import padded, paged
 from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest
@@ -30,7 +31,8 @@ class Completion:
     sample: int
     """Which of the prompt's n completions, from 0."""
     text: str
-    """Stripped, without stop and pad tokens."""
+    """Stripped, without stop and pad tokens. If the prompt ends with the opening mark of a thinking block, the text
+    starts with it."""
     tokens: int
     """Number of tokens, without the stop token."""
     ended: bool
@@ -73,7 +75,7 @@ def generate(
 
     run = paged.generate if _is_paged(loaded, engine) else padded.generate
     for generated in run(loaded, requests, sampling, stop_tokens(loaded), uniforms_of, batch_size):
-        yield _completions(loaded, n, generated)
+        yield [_opened(completion, prompts) for completion in _completions(loaded, n, generated)]
 
 
 def _is_paged(loaded: LoadedModel, engine: str) -> bool:
@@ -86,11 +88,29 @@ def _completions(loaded: LoadedModel, n: int, generated: Sequence[GeneratedToken
     stops = stop_tokens(loaded)
     ended = [bool(one.tokens) and one.tokens[-1] in stops for one in generated]
     tokens = [one.tokens[:-1] if stopped else one.tokens for one, stopped in zip(generated, ended, strict=True)]
-    texts = loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = _decode(loaded.tokenizer, tokens)
     return [
         Completion(*divmod(one.index, n), text.strip(), len(kept), stopped)
         for one, text, kept, stopped in zip(generated, texts, tokens, ended, strict=True)
     ]
+
+
+def _decode(tokenizer: Any, rows: Sequence[list[int]]) -> list[str]:
+    """The texts without special tokens, but with the marks of thinking blocks, which may be special tokens."""
+    special = {token: added.content for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    hidden = {token for token, content in special.items() if not is_mark(content)}
+    has_marks = len(hidden) < len(special)
+    kept = [[token for token in row if token not in hidden] for row in rows] if has_marks else rows
+    texts: list[str] = tokenizer.batch_decode(
+        kept, skip_special_tokens=not has_marks, clean_up_tokenization_spaces=False
+    )
+    return texts
+
+
+def _opened(completion: Completion, prompts: Sequence[str]) -> Completion:
+    """A completion whose text starts with the opening mark of a thinking block that its prompt ends with."""
+    mark = opened_block(prompts[completion.prompt])
+    return evolve(completion, text=f"{mark}\n{completion.text}") if mark else completion
 
 
 def stop_tokens(loaded: LoadedModel) -> frozenset[int]:

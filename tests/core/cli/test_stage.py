@@ -12,6 +12,7 @@ from click.testing import Result
 
 from tutelage.cli.stage_files import read_prompts
 from tutelage.files.jsonl import read_records, write_rows
+from tutelage.plugin import stages
 from tutelage.records import Candidate, Demonstration, Judgement, Message, Prompt, Verdict
 
 Invoke = Callable[..., Result]
@@ -40,6 +41,35 @@ def test_answers_are_generated_and_then_judged(invoke: Invoke, prompts: Path, go
     judgements = list(read_records(tmp_path / "judgements.jsonl", Judgement))
     assert len(judgements) == 12
     assert {judgement.item_id for judgement in judgements} == set(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "model"),
+    [("generate", "generate_candidates", "{golden}:M1"), ("demonstrate", "demonstrate", "numbers")],
+)
+@pytest.mark.parametrize(("option", "kept"), [((), False), (("--keep-thinking",), True)])
+def test_thinking_blocks_are_kept_only_if_asked(
+    invoke: Invoke,
+    prompts: Path,
+    golden: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    stage: str,
+    model: str,
+    option: tuple[str, ...],
+    kept: bool,
+) -> None:
+    samplings = []
+    run = getattr(stages, stage)
+
+    def recorded(*arguments: Any) -> Any:
+        samplings.append(arguments[-2])
+        return run(*arguments)
+
+    monkeypatch.setattr(stages, stage, recorded)
+    options = ("--model", model.format(golden=golden), *option, "--out", "o.jsonl")
+    assert invoke("stage", name, prompts, *options).exit_code == 0
+    assert [sampling.keep_thinking for sampling in samplings] == [kept]
 
 
 def test_answers_without_a_text_are_not_judged(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:

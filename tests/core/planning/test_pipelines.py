@@ -7,7 +7,7 @@ from known import known
 from tutelage.errors import InputError
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan, roles_needed
-from tutelage.planning.steps import JoinPairs, Judge, MakePairs, Plan, Sample, SelectPrompts, Step, Train
+from tutelage.planning.steps import Demonstrate, JoinPairs, Judge, MakePairs, Plan, Sample, SelectPrompts, Step, Train
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
 
@@ -52,6 +52,20 @@ def test_each_model_samples_with_its_own_weights_and_trains_from_its_parent(make
     assert third.start == third.reference
     assert third.start.id == "M2/self-reward"
     assert third.examples == "seed-0/self-reward/M3/preferences.jsonl"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_candidates_and_demonstrations_keep_thinking_blocks_as_the_recipe_says_and_measured_answers_never(
+    make_recipe: Callable[..., Recipe], keep: bool
+) -> None:
+    plan = make_plan(make_recipe(generation={"keep_thinking": keep}))
+    samples, demonstrations = steps_of(plan, Sample), steps_of(plan, Demonstrate)
+    learned = [step for output, step in samples.items() if output.endswith("candidates.jsonl")]
+    measured = [step for step in samples.values() if step not in learned]
+    assert learned and demonstrations and measured
+    assert {step.sampling.keep_thinking for step in learned} == {keep}
+    assert {step.sampling.keep_thinking for step in demonstrations.values()} == {keep}
+    assert not any(step.sampling.keep_thinking for step in measured)
 
 
 def test_all_pipelines_share_the_first_models_samples(make_recipe: Callable[..., Recipe]) -> None:

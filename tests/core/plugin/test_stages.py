@@ -129,6 +129,39 @@ def _answer(question: Prompt | JudgeItem | Comparison) -> Demonstration | Judgem
             return Verdict(question.id, 1.0)
 
 
+THOUGHTS = ["<think>a</think>\nb", "[THINK]a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        (False, [("b", Outcome.ANSWERED, None), ("", Outcome.CUT, None), ("b", Outcome.ANSWERED, 7)]),
+        (True, [(text, Outcome.ANSWERED, 7) for text in THOUGHTS]),
+    ],
+)
+def test_candidates_of_any_plugin_keep_their_thinking_blocks_only_if_asked(
+    keep: bool, expected: list[tuple[str, Outcome, int | None]]
+) -> None:
+    def thinking(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+        for prompt, text in zip(prompts, THOUGHTS, strict=True):
+            yield Candidate(prompt.id, 0, text, tokens=7)
+
+    registry, sampling = registry_of(Scripted(thinking)), Sampling(keep_thinking=keep)
+    found = list(stages.generate_candidates(registry, MODEL, PROMPTS, 1, sampling, Context()))
+    assert [(candidate.text, candidate.outcome, candidate.tokens) for candidate in found] == expected
+    assert [bool(candidate.detail) for candidate in found] == [False, not keep, False]
+
+
+@pytest.mark.parametrize(("keep", "texts"), [(False, ["b", "", "b"]), (True, THOUGHTS)])
+def test_demonstrations_of_any_plugin_keep_their_thinking_blocks_only_if_asked(keep: bool, texts: list[str]) -> None:
+    def thinking(prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+        for prompt, text in zip(prompts, THOUGHTS, strict=True):
+            yield Demonstration(prompt.id, text)
+
+    registry, sampling = registry_of(Scripted(thinking)), Sampling(keep_thinking=keep)
+    assert [found.text for found in stages.demonstrate(registry, MODEL, PROMPTS, sampling, Context())] == texts
+
+
 def test_questions_are_read_one_by_one_and_results_are_yielded_as_they_come() -> None:
     drawn: list[str] = []
 

@@ -10,7 +10,8 @@ import pytest
 
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
-from tutelage.records import Outcome
+from tutelage.preferences.thinking import CUT_BLOCK, ONLY_BLOCK
+from tutelage.records import Outcome, Rubric
 from tutelage.services.requests import Reply
 
 CUT = "reached the limit of 5 new tokens"
@@ -23,6 +24,9 @@ CUT = "reached the limit of 5 new tokens"
         (Reply("score: 4\nGo", Outcome.CUT, CUT), 4.0, Outcome.ANSWERED, ""),
         (Reply("It is a good", Outcome.CUT, CUT), None, Outcome.UNPARSED, f"the reply states no score; {CUT}"),
         (Reply("It is a good answer."), None, Outcome.UNPARSED, "the reply states no score"),
+        (Reply("<think>score: 2?</think>score: 4"), 4.0, Outcome.ANSWERED, ""),
+        (Reply("<think>score: 2", Outcome.CUT, CUT), None, Outcome.UNPARSED, f"{CUT_BLOCK}; {CUT}"),
+        (Reply("<think>score: 2</think>"), None, Outcome.UNPARSED, ONLY_BLOCK),
         (Reply("", Outcome.REFUSED, "blocked"), None, Outcome.REFUSED, "blocked"),
         (Reply("", Outcome.FAILED, "no connection"), None, Outcome.FAILED, "no connection"),
     ],
@@ -49,6 +53,14 @@ def test_a_verdict_has_the_preference_that_its_reply_states(
 ) -> None:
     verdict = verdict_from_reply("c", reply, PAIRWISE_RUBRIC)
     assert (verdict.comparison_id, verdict.preference, verdict.outcome) == ("c", preference, outcome)
+
+
+def test_a_reply_that_ends_within_its_thoughts_has_no_verdict_and_says_why() -> None:
+    rubric = Rubric("letters", "{prompt} {first} {second}", 0.0, 1.0, tokens=("m", "M"))
+    for needed in (rubric, PAIRWISE_RUBRIC):
+        verdict = verdict_from_reply("c", Reply("<think>M", Outcome.CUT, CUT), needed, (), True)
+        assert (verdict.preference, verdict.outcome) == (None, Outcome.UNPARSED)
+        assert verdict.detail == f"{CUT_BLOCK}; {CUT}"
 
 
 def test_a_stated_verdict_is_weighted_by_its_alternatives() -> None:

@@ -12,7 +12,7 @@ import pytest
 import tutelage_tiny as tiny
 from tutelage.context import Context
 from tutelage.data.preference_rows import check_preference
-from tutelage.preferences import judging
+from tutelage.preferences.score_parsing import parse_score
 from tutelage.records import Comparison, JudgeItem, Outcome, Prompt
 from tutelage_tiny.rubric import ADDITIVE, grade
 from tutelage_tiny.world import parse, prompts, solve, split_of
@@ -27,7 +27,7 @@ def test_the_judge_gives_the_gold_score_in_every_sample_and_says_why() -> None:
     assert [(each.sample, each.score, each.reason) for each in judgements] == [
         (n, 3.0, "wrong order.") for n in range(3)
     ]
-    assert judging.parse_score(judgements[0].raw, ADDITIVE).score == 3.0
+    assert parse_score(judgements[0].raw, ADDITIVE).score == 3.0
 
 
 def test_the_teacher_demonstrates_the_right_answer() -> None:

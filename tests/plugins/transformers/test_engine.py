@@ -10,8 +10,9 @@ import pytest
 from attrs import frozen
 
 from tutelage.records import Model, Sampling
-from tutelage_transformers.generation.engine import Completion, generate
+from tutelage_transformers.generation.engine import Completion, _completions, generate
 from tutelage_transformers.generation.memory import bytes_per_token, sequences_that_fit
+from tutelage_transformers.generation.requests import GeneratedTokens
 from tutelage_transformers.generation.sampling import sample_tokens, uniforms
 from tutelage_transformers.models.chat import encode, user_prompt
 from tutelage_transformers.models.loading import LoadedModel, read
@@ -57,6 +58,28 @@ def reference_ids(plain: LoadedModel, prompt: str, limit: int) -> list[int]:
         input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=limit
     )
     return [int(token) for token in output[0, ids.shape[1] :]]
+
+
+THINKING_MARKS = ("<|endoftext|>", "<|unk|>", "[THINK]", "[/THINK]")
+
+
+def test_marks_of_thinking_blocks_stay_in_the_text_even_if_they_are_special_tokens(
+    make_base: Callable[..., Path],
+) -> None:
+    folder = make_base(special=THINKING_MARKS)
+    plain = read(Model("transformers", str(folder)), TransformersSettings())
+    ids = plain.tokenizer.convert_tokens_to_ids(["<|unk|>", "[THINK]", "cat", "[/THINK]", "dog", "<|endoftext|>"])
+    (completion,) = _completions(plain, 1, [GeneratedTokens(0, ids)])
+    assert completion.text.split() == ["[THINK]", "cat", "[/THINK]", "dog"]
+    assert (completion.tokens, completion.ended) == (5, True)
+
+
+def test_a_completion_of_a_prompt_that_ends_within_a_thinking_block_starts_with_its_mark(loaded: Student) -> None:
+    prompt = prompts_of(loaded, 1)[0]
+    (inside,) = complete(loaded, [f"{prompt}<think>\n"], 1, GREEDY, 1)
+    (outside,) = complete(loaded, [prompt], 1, GREEDY, 1)
+    assert inside.text.startswith("<think>\n")
+    assert "<think>" not in outside.text
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64])
