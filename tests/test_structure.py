@@ -63,7 +63,6 @@ COVERED_BY = {
     "tutelage.files.field_help": "files/test_settings.py",
     "tutelage.files.strict_converter": "files/test_settings.py",
     "tutelage.files.type_words": "files/test_settings.py",
-    "tutelage.files.yaml_text": "recipe/test_loading.py",
     "tutelage.planning.artifacts": "planning/test_pipelines.py",
     "tutelage.planning.checks": "planning/test_pipelines.py",
     "tutelage.planning.estimate": "../plugins/test_api_runs.py",

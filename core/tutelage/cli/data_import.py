@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from tutelage.cli.output import Table, print_line, print_status, print_table
-from tutelage.data.importing import KINDS, Columns, Fault, import_rows
+from tutelage.data.importing import KINDS, Columns, Fault, ScoreMapping, import_rows
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
-from tutelage.files.jsonl import write_rows
+from tutelage.files.jsonl import RefusedLine, write_rows
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
+
+ADDITIVE_SCALE = ADDITIVE_RUBRIC.lowest, ADDITIVE_RUBRIC.highest
+"""Scale of the built-in rubric, which is the default of recipes."""
+_NUMBER = r"-?\d{1,12}(?:\.\d{1,12})?"
 
 SHOWN_FAULTS = 5
 """Number of faulty rows that the error message lists."""
+
+
+def _scale(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    """Parse LOW-HIGH, as a click callback."""
+    if value is None:
+        return None
+    found = re.fullmatch(rf"({_NUMBER})-({_NUMBER})", value.strip())
+    if found is None or not float(found[1]) < float(found[2]):
+        raise click.BadParameter(f"{value!r}: expected the lowest and the highest score, such as 1-10")
+    return float(found[1]), float(found[2])
 
 
 @click.command("import")
@@ -28,7 +44,23 @@ SHOWN_FAULTS = 5
 @click.option("--chosen", default="chosen", show_default=True, help="Column of the better answer (preferences).")
 @click.option("--rejected", default="rejected", show_default=True, help="Column of the worse answer (preferences).")
 @click.option("--id", "id_column", help="Column with a unique id for each row.")
-@click.option("--messages", help="Column of a conversation; its first turn replaces prompt and answer.")
+@click.option(
+    "--messages",
+    help="Column of a conversation: [system,] user, assistant, user, ...; it replaces prompt and answer, for "
+    "preferences the prompt only.",
+)
+@click.option(
+    "--scale",
+    callback=_scale,
+    metavar="LOW-HIGH",
+    help="Scale of the scores in SOURCE, such as 1-10; they are mapped linearly to --to-scale (eft).",
+)
+@click.option(
+    "--to-scale",
+    callback=_scale,
+    metavar="LOW-HIGH",
+    help="Scale of the recipe's rubric, with --scale (eft) [default: 0-5].",
+)
 @click.option(
     "--split", default="train", show_default=True, help="Split to read from a hub data set or a `datasets` folder."
 )
@@ -46,6 +78,8 @@ def import_command(
     rejected: str,
     id_column: str | None,
     messages: str | None,
+    scale: tuple[float, float] | None,
+    to_scale: tuple[float, float] | None,
     split: str,
     separator: str,
     drop_faulty: bool,
@@ -53,14 +87,23 @@ def import_command(
     """Convert your own data set to the format that recipes read.
 
     SOURCE is a file (.jsonl, .jsonl.gz, .json, .csv, .tsv, .parquet), a `datasets` folder, or hub:OWNER/NAME. OUT is a
-    .jsonl file. A prompt or an answer may be text or a list of messages. Without --drop-faulty, a single faulty row is
-    an error and nothing is written.
+    .jsonl file. A prompt or an answer may be text or a list of messages; all messages are kept. Without --drop-faulty,
+    a single faulty row is an error and nothing is written.
     """
     dropped = out.with_name(f"{out.stem}-dropped.jsonl")
     if existing := [str(path) for path in (out, dropped) if path.exists()]:
         raise InputError(f"{', '.join(existing)}: already exists; choose another file")
+    mapping = _mapping(kind, scale, to_scale)
     columns = Columns(prompt, answer, score, chosen, rejected, reason, id_column, messages)
-    found = import_rows(kind, read_table(source, split, separator), columns)
+    refused: list[Fault] = []
+
+    def skip(line: RefusedLine) -> None:
+        if not drop_faulty:
+            raise InputError(f"{line}; correct the row or use --drop-faulty") from line
+        refused.append(Fault(line.place, "", line.reason))
+
+    found = import_rows(kind, read_table(source, split, separator, skip), columns, mapping)
+    found.faults[:0] = refused
     if found.faults and not drop_faulty:
         raise InputError(_faults_text(source, found.faults, len(found.rows) + len(found.faults)))
     if not found.rows:
@@ -72,6 +115,16 @@ def import_command(
         print_table(Table(("dropped because", "rows"), [(why, f"{n:,}") for why, n in found.reasons().items()]))
         print_line(f"the dropped rows are listed in {dropped}")
     print_status(f"wrote {len(found.rows):,} of {len(found.rows) + len(found.faults):,} rows to {out}")
+
+
+def _mapping(kind: str, scale: tuple[float, float] | None, to_scale: tuple[float, float] | None) -> ScoreMapping | None:
+    if scale is None:
+        if to_scale is not None:
+            raise InputError("--to-scale: give the scale of the scores in SOURCE too, with --scale")
+        return None
+    if kind != "eft":
+        raise InputError(f"--scale: only the scores of eft are mapped; leave it out for {kind}")
+    return ScoreMapping(scale, to_scale or ADDITIVE_SCALE)
 
 
 def _faults_text(source: str, faults: Sequence[Fault], rows: int) -> str:

@@ -19,10 +19,11 @@ LISTED = "expected a list of messages, each with role and content (or from and v
 ORDER = "expected [system,] user, assistant, user, assistant, ..."
 
 
-def conversation_of(cell: Any, last: Literal["user", "assistant"]) -> list[Message]:
+def conversation_of(cell: Any, last: Literal["user", "assistant"] | None) -> list[Message]:
     """Read a conversation that begins with the user, after an optional system message, and alternates.
 
-    ``last`` is the role of the last message: ``"user"`` for a prompt, ``"assistant"`` for a prompt with its answer.
+    ``last`` is the role of the last message: ``"user"`` for a prompt, ``"assistant"`` for a prompt and its answer. None
+    allows both.
     Raises ``ValueError`` with the reason for every other value.
     """
     messages = messages_of(cell)
@@ -32,8 +33,9 @@ def conversation_of(cell: Any, last: Literal["user", "assistant"]) -> list[Messa
         expected = "assistant" if number % 2 else "user"
         if message.role != expected:
             raise ValueError(_order_problem(number, first, message.role, expected))
-    if not turns or turns[-1].role != last:
-        raise ValueError(f"the conversation ends with the {messages[-1].role}; the last message must be the {last}'s")
+    if not turns or turns[-1].role != (last or turns[-1].role):
+        ending = f"the conversation ends with the {messages[-1].role}"
+        raise ValueError(f"{ending}; the last message must be the {last or 'user'}'s")
     return messages
 
 

@@ -1,22 +1,23 @@
 """Import of external rows as prompts, examples or preferences.
 
 In instruction form, a row has one column for the prompt and one for each answer. In chat form, these columns are lists
-of messages, or one column is the whole conversation, of which the first turn is used. Nothing is repaired: a row is
-either imported as it is, or reported as a fault with its location.
+of messages, or one column is the whole conversation. All messages are kept. Nothing is repaired: a row is either
+imported as it is, or reported as a fault with its location.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from attrs import define, field, frozen
 
+from tutelage.data.conversations import conversation_of, is_conversation, messages_of
 from tutelage.data.tables import LONGEST, TableRow, need_columns
-from tutelage.files.trl_format import preference_row
-from tutelage.records import Preference, content_id
+from tutelage.files.trl_format import message_rows, preference_row
+from tutelage.records import Message, Preference, Prompt, content_id, is_one_turn
 
 EQUAL_SIDES = "chosen and rejected are the same text"
 
@@ -33,7 +34,25 @@ class Columns:
     reason: str | None = None
     id: str | None = None
     messages: str | None = None
-    """Column with the whole conversation, used instead of the prompt and answer columns."""
+    """Column with the whole conversation, used instead of the prompt and answer columns. For preferences it has the
+    prompt only."""
+
+
+@frozen
+class ScoreMapping:
+    """A linear mapping of scores from one scale to another."""
+
+    source: tuple[float, float]
+    """Lowest and highest score of the imported data."""
+    target: tuple[float, float]
+    """Lowest and highest score of the rubric."""
+
+    def mapped(self, score: float) -> float:
+        """Return a score on the target scale. Raises ``FaultyRow`` if it is outside the source scale."""
+        (lowest, highest), (target_lowest, target_highest) = self.source, self.target
+        if not lowest <= score <= highest:
+            raise FaultyRow(f"the score is outside the scale {lowest:g} to {highest:g}: {score:g}")
+        return target_lowest + (score - lowest) / (highest - lowest) * (target_highest - target_lowest)
 
 
 @frozen
@@ -64,8 +83,8 @@ class FaultyRow(ValueError):
     """A row cannot be used. Text after the first colon of the message is specific to this row."""
 
 
-def import_rows(kind: str, rows: Iterable[TableRow], columns: Columns) -> Imported:
-    """Import rows as ``kind``, a key of ``KINDS``.
+def import_rows(kind: str, rows: Iterable[TableRow], columns: Columns, mapping: ScoreMapping | None = None) -> Imported:
+    """Import rows as ``kind``, a key of ``KINDS``. ``mapping`` maps the scores of judging examples to another scale.
 
     Raises ``InputError`` if a column is missing or a file is damaged.
     """
@@ -77,8 +96,11 @@ def import_rows(kind: str, rows: Iterable[TableRow], columns: Columns) -> Import
         id = _id(row, columns)
         try:
             imported = read(row.values, columns, id)
+            if mapping is not None:
+                imported["score"] = mapping.mapped(imported["score"])
+            prompt = repr(imported.get("prompt") or imported["messages"]) if kind == "prompts" else ""
             _check_once(ids, id, row.place, "the same id as")
-            _check_once(texts, repr(imported["prompt"]) if kind == "prompts" else "", row.place, "the same prompt as")
+            _check_once(texts, prompt, row.place, "the same prompt as")
         except FaultyRow as fault:
             found.faults.append(Fault(row.place, id, str(fault)))
         else:
@@ -104,18 +126,25 @@ def _check_once(seen: dict[str, str], value: str, place: str, problem: str) -> N
 
 
 def _prompt(values: Mapping[str, Any], columns: Columns, id: str) -> dict[str, Any]:
-    return {"prompt": _prompt_text(values, columns), **_kept_id(id)}
+    if columns.messages:
+        messages = _conversation(columns.messages, values.get(columns.messages), None)
+        turns = messages[:-1] if messages[-1].role == "assistant" else messages
+    else:
+        turns = _prompt_turns(columns.prompt, values.get(columns.prompt))
+    return {**_prompt_keys(turns), **_kept_id(id)}
 
 
 def _example(values: Mapping[str, Any], columns: Columns, id: str) -> dict[str, Any]:
-    return {"prompt": _prompt_text(values, columns), "answer": _answer_text(values, columns), **_kept_id(id)}
+    turns, answer = _turns_and_answer(values, columns)
+    return {**_prompt_keys(turns), "answer": answer, **_kept_id(id)}
 
 
 def _rated(values: Mapping[str, Any], columns: Columns, id: str) -> dict[str, Any]:
+    turns, answer = _turns_and_answer(values, columns)
     reason = values.get(columns.reason) if columns.reason else None
     return {
-        "prompt": _prompt_text(values, columns),
-        "answer": _answer_text(values, columns),
+        **_prompt_keys(turns),
+        "answer": answer,
         "score": _score(values, columns.score),
         "reason": "" if reason is None else str(reason),
         **_kept_id(id),
@@ -123,21 +152,34 @@ def _rated(values: Mapping[str, Any], columns: Columns, id: str) -> dict[str, An
 
 
 def _preference(values: Mapping[str, Any], columns: Columns, id: str) -> dict[str, Any]:
-    prompt = _prompt_text(values, columns)
-    sides = [_side(name, values.get(name)) for name in (columns.chosen, columns.rejected)]
-    chosen, rejected = sides
-    if chosen.strip() == rejected.strip():
+    prompt = columns.messages or columns.prompt
+    turns, sides = _turns_and_sides(values, prompt, (columns.chosen, columns.rejected))
+    if sides[0].strip() == sides[1].strip():
         raise FaultyRow(EQUAL_SIDES)
-    _check_not_empty(columns.chosen, chosen)
-    _check_not_empty(columns.rejected, rejected)
-    scores = [_optional_score(values, f"score_{side}") for side in ("chosen", "rejected")]
-    if None not in scores and scores[0] == scores[1]:
-        raise FaultyRow("the two sides are tied")
-    if None not in scores and scores[0] < scores[1]:  # type: ignore[operator]
-        raise FaultyRow("chosen scored lower than rejected")
-    prompt_id = id or content_id(prompt)
-    ids = [f"{prompt_id}/{content_id(side)}" for side in sides]
-    return preference_row(Preference(prompt_id, prompt, chosen, rejected, ids[0], ids[1], scores[0], scores[1]))
+    for name, side in zip((columns.chosen, columns.rejected), sides, strict=True):
+        _check_not_empty(name, side)
+    better, worse = (_optional_score(values, f"score_{side}") for side in ("chosen", "rejected"))
+    if better is not None and worse is not None:
+        if better == worse:
+            raise FaultyRow("the two sides are tied")
+        if better < worse:
+            raise FaultyRow("chosen scored lower than rejected")
+    asked = Prompt.of_messages(turns)
+    prompt_id = id or asked.id
+    chosen, rejected = sides
+    return preference_row(
+        Preference(
+            prompt_id=prompt_id,
+            prompt=asked.text,
+            chosen=chosen,
+            rejected=rejected,
+            chosen_id=f"{prompt_id}/{content_id(chosen)}",
+            rejected_id=f"{prompt_id}/{content_id(rejected)}",
+            score_chosen=better,
+            score_rejected=worse,
+            messages=asked.messages,
+        )
+    )
 
 
 Reader = Callable[[Mapping[str, Any], Columns, str], dict[str, Any]]
@@ -155,20 +197,74 @@ def _kept_id(id: str) -> dict[str, str]:
     return {"id": id} if id else {}
 
 
-def _prompt_text(values: Mapping[str, Any], columns: Columns) -> str:
-    name = columns.messages or columns.prompt
-    if not columns.messages:
-        _check_one_turn(name, values.get(name), 1)
-    text = _text(name, _first_of("user", values.get(name)))
-    _check_not_empty(name, text)
-    return text
+def _prompt_keys(turns: Sequence[Message]) -> dict[str, Any]:
+    """The text of a single user message, or all messages of a conversation."""
+    return {"prompt": turns[0].content} if is_one_turn(turns) else {"messages": message_rows(turns)}
 
 
-def _answer_text(values: Mapping[str, Any], columns: Columns) -> str:
-    name = columns.messages or columns.answer
-    text = _text(name, _first_of("assistant", values.get(name)))
+def _turns_and_answer(values: Mapping[str, Any], columns: Columns) -> tuple[list[Message], str]:
+    """The messages of the prompt, and the text of the answer to them."""
+    if columns.messages:
+        messages = _conversation(columns.messages, values.get(columns.messages), "assistant")
+        return messages[:-1], messages[-1].content
+    turns, (answer,) = _turns_and_sides(values, columns.prompt, (columns.answer,))
+    _check_not_empty(columns.answer, answer)
+    return turns, answer
+
+
+def _turns_and_sides(
+    values: Mapping[str, Any], prompt: str, sides: Sequence[str]
+) -> tuple[list[Message], tuple[str, ...]]:
+    """The messages of the prompt, and the text of each side.
+
+    A side is a text, the assistant's message, or a whole conversation, which must be the one of the prompt. If the
+    prompt is only the text of one of its user messages, the messages are those of the sides.
+    """
+    turns = _prompt_turns(prompt, values.get(prompt))
+    answered = {name: _answered(name, values.get(name)) for name in sides}
+    befores = {name: messages[:-1] for name, messages in answered.items() if len(messages) > 1}
+    if befores and isinstance(values.get(prompt), str):
+        text, turns = turns[0].content.strip(), next(iter(befores.values()))
+        if not any(message.role == "user" and message.content.strip() == text for message in turns):
+            raise FaultyRow(f"{next(iter(befores))} belongs to another conversation: {prompt} is none of its messages")
+    for name, before in befores.items():
+        if before != turns:
+            raise FaultyRow(f"{name} belongs to another conversation: its messages before the answer differ")
+    return turns, tuple(messages[-1].content for messages in answered.values())
+
+
+def _prompt_turns(name: str, value: Any) -> list[Message]:
+    if is_conversation(value):
+        return _conversation(name, value, "user")
+    text = _text(name, value)
     _check_not_empty(name, text)
-    return text
+    return [Message("user", text)]
+
+
+def _answered(name: str, value: Any) -> list[Message]:
+    """The messages of an answer column: the answer alone, or the whole conversation that ends with it."""
+    if not is_conversation(value):
+        return [Message("assistant", _text(name, value))]
+    if len(value) > 1:
+        return _conversation(name, value, "assistant")
+    messages = _messages(name, lambda: messages_of(value))
+    if messages[0].role != "assistant":
+        raise FaultyRow(f"{name} is not an answer: its only message is the {messages[0].role}'s")
+    return messages
+
+
+def _conversation(name: str, value: Any, last: Literal["user", "assistant"] | None) -> list[Message]:
+    return _messages(name, lambda: conversation_of(value, last))
+
+
+def _messages(name: str, read: Callable[[], list[Message]]) -> list[Message]:
+    try:
+        messages = read()
+    except ValueError as error:
+        raise FaultyRow(f"{name} is not a conversation that can be used: {error}") from error
+    for message in messages:
+        _check_length(name, message.content)
+    return messages
 
 
 def _check_not_empty(name: str, text: str) -> None:
@@ -181,43 +277,13 @@ def _text(name: str, value: Any) -> str:
         raise FaultyRow(f"{name} is missing")
     if not isinstance(value, str):
         raise FaultyRow(f"{name} is neither a text nor a list of messages")
-    if len(value) > LONGEST:
-        raise FaultyRow(f"{name} is longer than {LONGEST:,} characters: {len(value):,}")
+    _check_length(name, value)
     return value
 
 
-def _messages(value: Any) -> list[Mapping[str, Any]] | None:
-    """The messages of a conversation; None if the value is not a conversation."""
-    if isinstance(value, list) and value and all(isinstance(one, Mapping) and "role" in one for one in value):
-        return value
-    return None
-
-
-def _first_of(role: str, value: Any) -> Any:
-    """The text of a role's first message, if the value is a conversation; otherwise the value itself."""
-    messages = _messages(value)
-    return value if messages is None else next((one.get("content") for one in messages if one["role"] == role), None)
-
-
-def _side(name: str, value: Any) -> str:
-    """The text of one side of a pair: the value is a text, the assistant's message, or a conversation of one turn."""
-    _check_one_turn(name, value, 2)
-    return _text(name, _reply(value))
-
-
-def _check_one_turn(name: str, value: Any, most: int) -> None:
-    """Refuse a prompt or preference with earlier turns: one prompt cannot hold them, and the first turn differs."""
-    turns = [one for one in _messages(value) or () if one["role"] != "system"]
-    if len(turns) > most:
-        raise FaultyRow(f"{name} has several turns: {len(turns)} messages")
-
-
-def _reply(value: Any) -> Any:
-    """The text of the last message of a conversation, or None if it is not the assistant's; other values unchanged."""
-    messages = _messages(value)
-    if messages is None:
-        return value
-    return messages[-1].get("content") if messages[-1]["role"] == "assistant" else None
+def _check_length(name: str, text: str) -> None:
+    if len(text) > LONGEST:
+        raise FaultyRow(f"{name} is longer than {LONGEST:,} characters: {len(text):,}")
 
 
 def _score(values: Mapping[str, Any], name: str) -> float:
@@ -233,7 +299,7 @@ def _optional_score(values: Mapping[str, Any], name: str) -> float | None:
         return None
     try:
         score = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
         raise FaultyRow(f"{name} is not a number: {str(value)[:40]!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,9 +14,11 @@ from tutelage.data.preference_rows import check_preference, parse_preference
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
 from tutelage.plugin_info import NamedSet
-from tutelage.records import Example, Message, Preference, Prompt, RatedExample, conversation_text, user_texts
+from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text, user_texts
 
 T = TypeVar("T")
+ValueT = TypeVar("ValueT")
+ResultT = TypeVar("ResultT")
 
 
 @frozen
@@ -67,9 +69,19 @@ def load_examples(sets: Sets, source: str, count: int | None, seed: int) -> list
     return _enough(_load(sets.examples(source), source, count, seed, example_of), source, count)
 
 
-def load_rated(sets: Sets, source: str, count: int | None, seed: int) -> list[RatedExample]:
-    """Load judging examples (EFT); arguments and errors as in ``load_prompts``."""
-    return _enough(_load(sets.rated(source), source, count, seed, rated_of), source, count)
+def load_rated(
+    sets: Sets, source: str, count: int | None, seed: int, rubric: Rubric | None = None
+) -> list[RatedExample]:
+    """Load judging examples (EFT); arguments and errors as in ``load_prompts``.
+
+    With ``rubric``, a score outside its scale raises ``InputError`` with the place, also in a row that is not drawn.
+    """
+
+    def check(example: RatedExample) -> None:
+        if rubric is not None:
+            _check_scale(rubric, source, example)
+
+    return _enough(_load(sets.rated(source), source, count, seed, rated_of, check), source, count)
 
 
 def load_preferences(sets: Sets, source: str, count: int | None, seed: int) -> list[Preference]:
@@ -172,24 +184,49 @@ def text_of(row: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _check_scale(rubric: Rubric, source: str, example: RatedExample) -> None:
+    """Raise ``ValueError`` if the score of an example is outside the scale of the rubric."""
+    if not rubric.lowest <= example.score <= rubric.highest:
+        scale = f"{rubric.lowest:g}-{rubric.highest:g}"
+        to_scale = "" if scale == "0-5" else f" --to-scale {scale}"
+        raise ValueError(
+            f"the score {example.score:g} is outside the scale {scale} of the rubric {rubric.name!r}; "
+            f"`tutelage data import eft {source} OUT --scale LOW-HIGH{to_scale}` maps scores"
+        )
+
+
 def _load(
-    named: NamedSet[T] | None, source: str, count: int | None, seed: int, read: Callable[[Mapping[str, Any]], T]
+    named: NamedSet[T] | None,
+    source: str,
+    count: int | None,
+    seed: int,
+    read: Callable[[Mapping[str, Any]], T],
+    check: Callable[[T], None] = lambda row: None,
 ) -> list[T]:
+    """Load rows; ``read`` and ``check`` raise ``ValueError`` for a row that cannot be used, which gets its location."""
     if named is not None:
         if count is None and named.size is None:
             raise InputError(f"{source}: the size of this set is not known; set `count`")
-        return list(named.load(named.size or 0 if count is None else count, seed))
-    rows = list(_read_file(Path(source), read))
+        found = list(named.load(named.size or 0 if count is None else count, seed))
+        for number, row in enumerate(found, 1):
+            _checked(f"{source}, example {number}", check, row)
+        return found
+    rows = []
+    for number, values in read_rows(Path(source)):
+        place = f"{source}, line {number}"
+        row = _checked(place, read, values)
+        _checked(place, check, row)
+        rows.append(row)
     random.Random(seed).shuffle(rows)
     return rows
 
 
-def _read_file(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
-    for number, row in read_rows(path):
-        try:
-            yield read(row)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
+def _checked(place: str, function: Callable[[ValueT], ResultT], value: ValueT) -> ResultT:
+    """Call a function; its ``ValueError`` becomes an ``InputError`` with the location."""
+    try:
+        return function(value)
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from error
 
 
 def _enough(found: list[T], source: str, count: int | None) -> list[T]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.files.jsonl import parse_line, read_rows
+from tutelage.files.jsonl import Skip, read_list, read_rows, rows_in
 
 HUB = "hub:"
 LONGEST = 1_000_000
@@ -32,11 +31,12 @@ class TableRow:
     values: Mapping[str, Any]
 
 
-def read_table(source: str, split: str = "train", separator: str = ",") -> Iterator[TableRow]:
+def read_table(source: str, split: str = "train", separator: str = ",", skip: Skip | None = None) -> Iterator[TableRow]:
     """Read the rows of a file, a ``datasets`` folder, or ``hub:OWNER/NAME[@REVISION]``.
 
     The file extension selects the format. ``split`` is used for the hub and for folders with several splits,
-    ``separator`` for CSV. Raises ``InputError`` with the location if something cannot be read.
+    ``separator`` for CSV, ``skip`` as in ``jsonl.read_rows`` for JSON lines. Raises ``InputError`` with the location if
+    something cannot be read.
     """
     if source.startswith(HUB):
         return _hub(source.removeprefix(HUB), split)
@@ -53,12 +53,12 @@ def read_table(source: str, split: str = "train", separator: str = ",") -> Itera
         return _parquet(path)
     if kind in (".jsonl", ".ndjson"):
         return (
-            _gzipped(path)
+            _gzipped(path, skip)
             if endings[-1] == ".gz"
-            else (TableRow(f"{path}, line {n}", row) for n, row in read_rows(path))
+            else (TableRow(f"{path}, line {n}", row) for n, row in read_rows(path, skip))
         )
     if kind == ".json":
-        return _json(path)
+        return (TableRow(place, row) for place, row in read_list(path))
     raise InputError(f"{path}: unknown file extension; known: .jsonl, .jsonl.gz, .ndjson, .json, .csv, .tsv, .parquet")
 
 
@@ -75,7 +75,7 @@ def need_columns(rows: Iterable[TableRow], columns: Iterable[str]) -> Iterator[T
 
 
 def _column_names(values: Mapping[str, Any]) -> str:
-    names = list(values)
+    names = list(values) or ["no columns"]
     if len(names) == 1 and (mark := next((mark for mark in ";\t|," if mark in names[0]), None)):
         return f"one column {names[0]!r} (are columns separated by {mark!r}? then give --separator)"
     return ", ".join(names)
@@ -121,29 +121,13 @@ def _record(header: list[str], cells: list[str], place: str) -> dict[str, str]:
     return dict(zip(header, cells, strict=True))
 
 
-def _gzipped(path: Path) -> Iterator[TableRow]:
+def _gzipped(path: Path, skip: Skip | None) -> Iterator[TableRow]:
     try:
         with gzip.open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield TableRow(f"{path}, line {number}", parse_line(path, number, line))
+            for number, row in rows_in(path, file, skip):
+                yield TableRow(f"{path}, line {number}", row)
     except (EOFError, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the file is damaged ({error}); download it again") from error
-
-
-def _json(path: Path) -> Iterator[TableRow]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: expected a list of objects, found a {type(rows).__name__}")
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, item {number}: expected an object, found a {type(row).__name__}")
-        yield TableRow(f"{path}, item {number}", row)
 
 
 def _parquet(path: Path) -> Iterator[TableRow]:
@@ -159,6 +143,8 @@ def _parquet(path: Path) -> Iterator[TableRow]:
             for row in batch.to_pylist():
                 number += 1
                 yield TableRow(f"{path}, row {number}", row)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, after row {number}: a text is not UTF-8 ({error.reason})") from error
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}, after row {number}: not a Parquet file, or damaged ({error})") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath, PureWindowsPath
@@ -27,7 +26,7 @@ from tutelage.exporting.model_card import (
     table,
 )
 from tutelage.exporting.results import ModelResults
-from tutelage.files.jsonl import read_rows
+from tutelage.files.jsonl import read_json, read_rows
 from tutelage.planning.artifacts import DESCRIPTION, metrics_beside
 from tutelage.planning.pipelines import CONTROLS, PIPELINES
 from tutelage.planning.steps import PlannedModel, Train
@@ -207,7 +206,7 @@ class _Sections:
 
     def versions(self) -> str:
         path = self.models.store.path(DESCRIPTION)
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found = read_json(path) if path.exists() else {}
         rows = [("tutelage", found.get("tutelage")), ("Python", found.get("python"))]
         rows += [*found.get("libraries", {}).items()]
         rows += [(f"plugin {name}", version) for name, version in found.get("plugins", {}).items()]

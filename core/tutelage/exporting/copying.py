@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from attrs import frozen
 from tutelage.errors import InputError, PluginError
 from tutelage.exporting.card import Published, whole_card
 from tutelage.exporting.model_card import CARD
-from tutelage.files.jsonl import write_json
+from tutelage.files.jsonl import read_json, write_json
 from tutelage.files.whole import whole_folder
 from tutelage.planning.steps import PlannedModel
 from tutelage.plugin.registry import Registry
@@ -83,7 +82,7 @@ def _set_sampling(path: Path, generation: Generation) -> None:
     """
     if not path.is_file():
         return
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     greedy = generation.temperature == 0
     sampling = {"temperature": generation.temperature, "top_p": generation.top_p}
     write_json(path, {**values, "do_sample": not greedy, **({} if greedy else sampling)})

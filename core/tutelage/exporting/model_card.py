@@ -18,6 +18,7 @@ import yaml
 from attrs import frozen
 
 from tutelage.errors import InputError
+from tutelage.files.yaml_text import NotYaml, read_yaml
 from tutelage.records import Dpo, Objective
 
 CARD = "README.md"
@@ -109,12 +110,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    found = _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace"))
+    found = _FRONT_MATTER.match(path.read_text(encoding="utf-8-sig", errors="replace"))
     try:
-        values = yaml.safe_load(found[1]) if found else None
-    except yaml.YAMLError as error:
+        values = read_yaml(found[1]) if found else None
+    except NotYaml as error:
         raise InputError(
-            f"{path}: the metadata of the model card is not YAML ({' '.join(str(error).split())}); correct or remove it"
+            f"{path}: the metadata of the model card is not YAML ({error}); correct or remove it"
         ) from error
     return values if isinstance(values, dict) else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
 from tutelage.errors import InputError
+from tutelage.files.json_text import NotJson, RefusedValue, parse
 from tutelage.files.whole import write_whole
 
 T = TypeVar("T")
@@ -43,44 +45,123 @@ def dump(row: Any) -> str:
     return json.dumps(converter().unstructure(row), ensure_ascii=False, allow_nan=False)
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+class RefusedLine(InputError):
+    """A line is JSON, but holds a value that UTF-8, floats or recursion do not."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        """File and line."""
+        self.reason = reason
+
+
+Skip = Callable[[RefusedLine], None]
+"""Called with a line that is skipped instead of raised."""
+
+
+def read_rows(path: Path, skip: Skip | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row) for the rows of a JSON-lines file. Line numbers start at 1; blank lines are skipped.
 
-    Raises ``InputError`` with file and line if a line is not a JSON object or not UTF-8, or if the file cannot be read.
+    Raises ``InputError`` with file and line for a line that ``parse_line`` refuses, or if the file cannot be read. With
+    ``skip``, a ``RefusedLine`` is given to it and is not raised.
     """
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, parse_line(path, number, line)
+            yield from rows_in(path, file, skip)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise _unreadable(path, error) from error
+
+
+def rows_in(path: Path, lines: Iterable[bytes], skip: Skip | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, row) as ``read_rows`` does; ``path`` is for error messages."""
+    for number, line in enumerate(lines, 1):
+        if not line.removeprefix(BOM_UTF8).strip():
+            continue
+        try:
+            row = parse_line(path, number, line)
+        except RefusedLine as refused:
+            if skip is None:
+                raise
+            skip(refused)
+        else:
+            yield number, row
 
 
 def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """Parse the JSON object in one line. Raises ``InputError`` with file and line if it is not a JSON object."""
+    """Parse the JSON object in one line.
+
+    Raises ``InputError`` with file and line if it is not a JSON object, and its subclass ``RefusedLine`` if it holds a
+    value that ``json_text.parse`` refuses.
+    """
+    place = f"{path}, line {number}"
     try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} at column {error.colno}" + (
-            "" if line.endswith(b"\n") else ", at the end of the file: is the file incomplete?"
-        )
-        raise InputError(f"{path}, line {number}: not JSON ({reason}); each line must be one JSON object") from error
+        row = parse(line)
+    except RefusedValue as error:
+        raise RefusedLine(place, str(error)) from error
+    except NotJson as error:
+        end = "" if line.endswith(b"\n") else "at the end of the file: is the file incomplete? "
+        raise InputError(f"{place}: {error}; {end}{_expected(path)}") from error
     if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: expected one JSON object, found a {type(row).__name__}")
+        raise InputError(f"{place}: expected one JSON object, found a {type(row).__name__}")
     return row
+
+
+def read_json(path: Path, nan: bool = False) -> Any:
+    """Read a JSON file, with a byte-order mark or without. ``nan`` accepts NaN, which pandas writes.
+
+    Raises ``InputError`` with file and line if ``json_text.parse`` refuses it, or if the file cannot be read.
+    """
+    try:
+        return parse(path.read_bytes(), nan)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except NotJson as error:
+        raise InputError(f"{path}, line {error.line}: {error}") from error
+
+
+def read_list(path: Path, nan: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (location, row) for the objects of a JSON list (the file begins with "["), or of JSON lines.
+
+    ``nan`` accepts NaN in a list. Raises ``InputError`` with the location as ``read_json`` and ``read_rows`` do, and if
+    an item of the list is not an object.
+    """
+    try:
+        with path.open("rb") as file:
+            is_list = file.read(4096).removeprefix(BOM_UTF8).lstrip().startswith(b"[")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not is_list:
+        yield from ((f"{path}, line {number}", row) for number, row in read_rows(path))
+        return
+    for number, row in enumerate(read_json(path, nan), 1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number}: expected one JSON object, found a {type(row).__name__}")
+        yield f"{path}, row {number}", row
 
 
 def read_records(path: Path, cls: type[T]) -> Iterator[T]:
     """Yield the records of a JSON-lines file. Raises ``InputError`` with file and line if a row is not a ``cls``."""
     for number, row in read_rows(path):
-        try:
-            yield converter().structure(row, cls)
-        except Exception as error:
-            problems = "; ".join(cattrs.transform_error(error, path="row"))
-            raise InputError(f"{path}, line {number}: not a {cls.__name__}: {problems}") from error
+        yield record_of(path, number, row, cls)
+
+
+def record_of(path: Path, number: int, row: dict[str, Any], cls: type[T]) -> T:
+    """Return the record in the row of a line. Raises ``InputError`` with file and line if it is not a ``cls``."""
+    try:
+        return converter().structure(row, cls)
+    except Exception as error:
+        problems = "; ".join(cattrs.transform_error(error, path="row"))
+        raise InputError(f"{path}, line {number}: not a {cls.__name__}: {problems}") from error
+
+
+def _expected(path: Path) -> str:
+    if path.suffix == ".json":
+        return "the file must be a list of JSON objects, or have one JSON object per line"
+    return "each line must be one JSON object"
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({error.strerror}); check the path")
 
 
 def write_rows(path: Path, rows: Iterable[Any]) -> int:

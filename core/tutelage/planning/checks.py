@@ -14,7 +14,7 @@ from tutelage.planning.sources import own_preferences, sets_of
 from tutelage.planning.steps import Plan
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.prompt_listing import LISTINGS, showable
-from tutelage.recipe.schema import Control, PipelineSettings, Recipe
+from tutelage.recipe.schema import Control, PipelineSettings, Recipe, Source
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
@@ -67,7 +67,7 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
     if (ift := data.ift) is not None:
         yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
     if (eft := data.eft) is not None:
-        yield from _problem("data.eft", lambda: load_rated(sets, eft.source, eft.count, seed))
+        yield from _problem("data.eft", lambda: _check_rated(recipe, registry, eft, seed))
     yield from _problem("data.preferences", lambda: _check_preferences(recipe, registry, seed))
     for key, pipeline in recipe.pipelines.items():
         yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: registry.get("rubrics", name))
@@ -81,6 +81,12 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
         yield from _problem("evaluation.rubric", lambda: registry.get("rubrics", evaluation.rubric))
         name = evaluation.comparison_rubric
         yield from _problem("evaluation.comparison_rubric", lambda: registry.get("rubrics", name))
+
+
+def _check_rated(recipe: Recipe, registry: Registry, eft: Source, seed: int) -> None:
+    """Raise InputError if the source has too few examples, or a score outside the scale of the rubric."""
+    rubric = registry.get("rubrics", recipe.judging.rubric)
+    load_rated(sets_of(registry), eft.source, eft.count, seed, rubric)
 
 
 def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:

@@ -41,7 +41,7 @@ def seed_examples(
             yield "ift", supervised_row(example.turns, example.answer), held
     if data.eft:
         rubric = registry.get("rubrics", recipe.judging.rubric)
-        rated = load_rated(sets, data.eft.source, data.eft.count, seed)
+        rated = load_rated(sets, data.eft.source, data.eft.count, seed, rubric)
         for rating, held in without_held(rated, _texts, known):
             question = render(rubric, JudgeItem("", rating.prompt, rating.answer))
             messages = question_messages(rubric, question)

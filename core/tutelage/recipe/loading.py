@@ -11,7 +11,7 @@ import yaml
 from tutelage.errors import InputError, nearest
 from tutelage.files.jsonl import converter
 from tutelage.files.settings import structure
-from tutelage.files.yaml_text import read_yaml
+from tutelage.files.yaml_text import NotYaml, read_yaml
 from tutelage.recipe.problems import recipe_problems
 from tutelage.recipe.schema import Recipe
 
@@ -49,13 +49,13 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
         chain = " -> ".join(map(str, [*extending, path]))
         raise InputError(f"{path}: extends: recipes extend each other in a cycle ({chain}); remove one `extends`")
     try:
-        values = read_yaml(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: the recipe cannot be read ({error}); `tutelage recipes` lists the built-in ones"
         ) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except NotYaml as error:
+        raise InputError(f"{path}, {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe must be a YAML mapping, not {type(values).__name__}")
     base = values.pop("extends", None)
@@ -93,7 +93,7 @@ def find_recipe(name: str) -> Path:
 
 def summary_line(path: Path) -> str:
     """Return the purpose of a recipe: the comment in its first line, or an empty text if there is none."""
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    first = path.read_text(encoding="utf-8-sig").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -104,8 +104,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text}: expected KEY=VALUE, such as dpo.learning_rate=1e-4")
     try:
         return key.strip(), read_yaml(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is not YAML") from error
+    except NotYaml as error:
+        raise InputError(f"--set {text}: the value is not YAML ({error})") from error
 
 
 def rebind(before: Mapping[str, Any] | None, spec: str, name_of: Callable[[str], str] = str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.evaluation.alpaca_eval import Annotation
 from tutelage.evaluation.length_control import LengthTables, Weights
-from tutelage.files.jsonl import read_rows, write_json
+from tutelage.files import jsonl
 
 DIFFICULTY = "instruction_difficulty.csv"
 WEIGHTS = "length_controlled_weights.csv"
@@ -73,22 +72,17 @@ def read_tables(folder: Path) -> LengthTables:
 
 def write_list(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows atomically as a JSON list, which alpaca_eval can read."""
-    write_json(path, list(rows))
+    jsonl.write_json(path, list(rows))
 
 
 def read_list(path: Path) -> Iterator[Place]:
     """Yield the rows of a JSON list or of JSON lines, each with its location.
 
-    Raises ``InputError`` with the location if a row is not a JSON object, or if there are no rows.
+    A list may hold NaN, which the library writes for a missing preference. Raises ``InputError`` with the location if
+    a row is not a JSON object, or if there are no rows.
     """
-    try:
-        with path.open("rb") as file:
-            is_list = file.read(4096).lstrip().startswith(b"[")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    rows = _read_json(path) if is_list else ((f"{path}, line {line}", row) for line, row in read_rows(path))
     found = False
-    for place, row in rows:
+    for place, row in jsonl.read_list(path, nan=True):
         found = True
         yield place, row
     if not found:
@@ -101,19 +95,6 @@ def text_in(row: Mapping[str, Any], key: str, place: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{place}: `{key}` must be a text; the row has {', '.join(map(str, row)) or 'no keys'}")
     return value
-
-
-def _read_json(path: Path) -> Iterator[Place]:
-    try:
-        rows = json.loads(path.read_bytes().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number}: expected one JSON object, found a {type(row).__name__}")
-        yield f"{path}, row {number}", row
 
 
 def _output(place: str, row: Mapping[str, Any]) -> Output:
@@ -158,7 +139,7 @@ def _check_distinct(path: Path, instructions: Iterable[str]) -> None:
 
 def _read_csv(path: Path) -> Iterator[Place]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the folder given by --tables") from error
     except UnicodeDecodeError as error:

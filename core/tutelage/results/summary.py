@@ -10,7 +10,7 @@ from attrs import field, frozen
 from tutelage.errors import InputError
 from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
-from tutelage.files.jsonl import converter
+from tutelage.files.jsonl import converter, read_json
 
 SCHEMA = 1
 """Version of the format of ``summary.json``."""
@@ -147,16 +147,9 @@ class Summary:
 
 def read_summary(path: Path) -> Summary:
     """Read a ``summary.json``. Raises ``InputError`` if it cannot be read, is invalid or has another schema version."""
-    import json
-
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check with `tutelage status` whether the run is finished"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; check with `tutelage status` whether the run is finished")
+    values = read_json(path)
     if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
         raise InputError(f"{path}: not a summary of schema {SCHEMA}")
     try:

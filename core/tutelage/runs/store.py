@@ -8,7 +8,6 @@ ignored when the journal is read. Only the runner writes to the folder.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import IO, Any, TypeVar
 from attrs import frozen
 
 from tutelage.errors import InputError, RunLockedError
-from tutelage.files.jsonl import converter, dump, read_records, write_json, write_rows
+from tutelage.files.jsonl import dump, read_records, record_of, rows_in, write_json, write_rows
 from tutelage.files.whole import commit_folder, fresh_folder
 from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG
 
@@ -142,9 +141,8 @@ class Journal(Iterable[T]):
         """Yield the items so far. A last line without a line break was cut short by a kill and is ignored."""
         if not self.path.exists():
             return
-        structure = converter().structure
-        for line in self._complete_lines().splitlines():
-            yield structure(json.loads(line), self.cls)
+        for number, row in rows_in(self.path, self._complete_lines().splitlines(keepends=True)):
+            yield record_of(self.path, number, row, self.cls)
 
     def _complete_lines(self) -> bytes:
         data = self.path.read_bytes()

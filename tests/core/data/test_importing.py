@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from known import known
 
-from tutelage.data.importing import EQUAL_SIDES, Columns, Imported, import_rows
+from tutelage.data.importing import EQUAL_SIDES, Columns, Imported, ScoreMapping, import_rows
 from tutelage.data.preference_formats import FORMATS, write_table
 from tutelage.data.sets import load_examples, load_rated
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
 from tutelage.files.trl_format import preference_of, read_preferences
-from tutelage.records import Preference
+from tutelage.records import Message, Preference, Prompt
 
 PAIRS = [
     Preference("p1", "Say hello.", "Hello!", "Go away.", "p1/0", "p1/1", 4.0, 1.5),
@@ -44,15 +44,138 @@ def test_instruction_columns_get_the_names_that_a_recipe_reads(tmp_path: Path) -
     ]
 
 
-def test_a_conversation_gives_its_first_turn(tmp_path: Path) -> None:
-    chat = [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "Say hello."},
-        {"role": "assistant", "content": "Hello!"},
-        {"role": "user", "content": "Again."},
+SYSTEM = {"role": "system", "content": "Be kind."}
+ASK, ANSWER = {"role": "user", "content": "Say hello."}, {"role": "assistant", "content": "Hello!"}
+MORE, AGAIN = {"role": "user", "content": "Again."}, {"role": "assistant", "content": "Hello again!"}
+SHAREGPT = [{"from": "human", "value": "Say hello."}, {"from": "gpt", "value": "Hello!"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "messages", "expected"),
+    [
+        ("ift", {"chat": [ASK, ANSWER]}, "chat", {"prompt": "Say hello.", "answer": "Hello!"}),
+        ("ift", {"chat": SHAREGPT}, "chat", {"prompt": "Say hello.", "answer": "Hello!"}),
+        ("ift", {"chat": [SYSTEM, ASK, ANSWER]}, "chat", {"messages": [SYSTEM, ASK], "answer": "Hello!"}),
+        (
+            "ift",
+            {"chat": [ASK, ANSWER, MORE, AGAIN]},
+            "chat",
+            {"messages": [ASK, ANSWER, MORE], "answer": "Hello again!"},
+        ),
+        ("ift", {"prompt": [SYSTEM, ASK], "answer": [ANSWER]}, None, {"messages": [SYSTEM, ASK], "answer": "Hello!"}),
+        ("ift", {"prompt": "Say hello.", "answer": [ASK, ANSWER]}, None, {"prompt": "Say hello.", "answer": "Hello!"}),
+        (
+            "eft",
+            {"chat": [SYSTEM, ASK, ANSWER], "score": 4},
+            "chat",
+            {"messages": [SYSTEM, ASK], "answer": "Hello!", "score": 4.0, "reason": ""},
+        ),
+        ("prompts", {"chat": [ASK]}, "chat", {"prompt": "Say hello."}),
+        ("prompts", {"chat": [SYSTEM, ASK, ANSWER, MORE]}, "chat", {"messages": [SYSTEM, ASK, ANSWER, MORE]}),
+        ("prompts", {"chat": [SYSTEM, ASK, ANSWER]}, "chat", {"messages": [SYSTEM, ASK]}),
+        ("prompts", {"prompt": [ASK]}, None, {"prompt": "Say hello."}),
+    ],
+)
+def test_a_conversation_is_imported_with_all_its_messages(
+    tmp_path: Path, kind: str, row: dict[str, Any], messages: str | None, expected: dict[str, Any]
+) -> None:
+    found = import_rows(kind, read_table(str(file_of(tmp_path, lines(row)))), Columns(messages=messages))
+    assert (found.faults, found.rows) == ([], [expected])
+
+
+@pytest.mark.parametrize("kind", ["ift", "prompts"])
+@pytest.mark.parametrize(
+    "chat",
+    [
+        [ANSWER, ASK, ANSWER],
+        [ASK, MORE, ANSWER],
+        [ASK, SYSTEM, ANSWER],
+        [ASK, ANSWER, AGAIN],
+        [SYSTEM],
+        [],
+        "Say hello.",
+        json.dumps([ASK, ANSWER]),
+        None,
+        [ASK, {"role": "assistant", "content": ""}],
+    ],
+)
+def test_a_row_that_is_no_conversation_is_a_fault_and_not_a_wrong_pair(tmp_path: Path, kind: str, chat: Any) -> None:
+    found = imported(kind, file_of(tmp_path, lines({"chat": chat})), messages="chat")
+    assert found.rows == []
+    (fault,) = found.faults
+    assert fault.place.endswith("rows.jsonl, line 1")
+    assert fault.reason.startswith("chat is not a conversation that can be used: ")
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "Say hello.", "chosen": [ASK, ANSWER], "rejected": [ASK, AGAIN]}, [ASK]),
+        ({"prompt": "Say hello. ", "chosen": [SYSTEM, ASK, ANSWER], "rejected": [SYSTEM, ASK, AGAIN]}, [SYSTEM, ASK]),
+        ({"prompt": [SYSTEM, ASK], "chosen": [ANSWER], "rejected": "Go away."}, [SYSTEM, ASK]),
+        ({"prompt": [ASK, ANSWER, MORE], "chosen": [ASK, ANSWER, MORE, AGAIN], "rejected": "No."}, [ASK, ANSWER, MORE]),
+        ({"prompt": "Say hello.", "chosen": SHAREGPT, "rejected": [{"from": "GPT", "value": "Go away."}]}, [ASK]),
+    ],
+)
+def test_the_sides_of_a_preference_may_hold_the_conversation_of_the_prompt(
+    tmp_path: Path, row: dict[str, Any], prompt: list[dict[str, str]]
+) -> None:
+    found = imported("preferences", file_of(tmp_path, lines(row)))
+    assert found.faults == []
+    (pair,) = found.rows
+    assert pair["prompt"] == prompt
+    assert [len(pair[side]) for side in ("chosen", "rejected")] == [1, 1]
+    assert preference_of(pair).turns == tuple(Message(**message) for message in prompt)
+    assert pair["prompt_id"] == Prompt.of_messages(preference_of(pair).turns).id
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            {"prompt": "Say hello.", "chosen": [ASK, ANSWER], "rejected": [MORE, AGAIN]},
+            "rejected belongs to another conversation: its messages before the answer differ",
+        ),
+        (
+            {"prompt": "Something else.", "chosen": [ASK, ANSWER], "rejected": [ASK, AGAIN]},
+            "chosen belongs to another conversation: prompt is none of its messages",
+        ),
+        (
+            {"prompt": [ASK], "chosen": [SYSTEM, ASK, ANSWER], "rejected": [SYSTEM, ASK, AGAIN]},
+            "chosen belongs to another conversation: its messages before the answer differ",
+        ),
+        (
+            {"prompt": [ASK], "chosen": "Hello!", "rejected": [ASK, ANSWER, MORE, AGAIN]},
+            "rejected belongs to another conversation: its messages before the answer differ",
+        ),
+        ({"prompt": "a", "chosen": [ASK], "rejected": "c"}, "chosen is not an answer: its only message is the user's"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": [ANSWER, MORE, AGAIN]},
+            "rejected is not a conversation that can be used: the conversation begins with the assistant; "
+            "expected [system,] user, assistant, user, assistant, ...",
+        ),
+        (
+            {"prompt": "a", "chosen": [], "rejected": "c"},
+            "chosen is not a conversation that can be used: the conversation is empty",
+        ),
+    ],
+)
+def test_sides_of_other_conversations_are_a_fault(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    found = imported("preferences", file_of(tmp_path, lines(row)))
+    assert found.rows == []
+    assert [fault.reason for fault in found.faults] == [reason]
+
+
+def test_scores_are_mapped_linearly_and_one_outside_their_scale_is_a_fault(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "answer": "b", "score": score} for score in (1, 10, 5.5, 0, 11)]
+    mapping = ScoreMapping((1.0, 10.0), (0.0, 5.0))
+    found = import_rows("eft", read_table(str(file_of(tmp_path, lines(*rows)))), Columns(), mapping)
+    assert [row["score"] for row in found.rows] == [0.0, 5.0, 2.5]
+    assert [fault.reason for fault in found.faults] == [
+        "the score is outside the scale 1 to 10: 0",
+        "the score is outside the scale 1 to 10: 11",
     ]
-    found = imported("ift", file_of(tmp_path, lines({"chat": chat})), messages="chat")
-    assert found.rows == [{"prompt": "Say hello.", "answer": "Hello!"}]
+    assert ScoreMapping((-1.0, 1.0), (1.0, 5.0)).mapped(0.5) == 4.0
 
 
 def test_what_was_imported_is_what_a_recipe_loads(tmp_path: Path) -> None:
@@ -149,7 +272,8 @@ def test_the_equal_pairs_of_published_preferences_are_found_and_named(shared_dat
         (
             "preferences",
             {"prompt": [{"role": "user", "content": str(n)} for n in range(3)], "chosen": "b", "rejected": "c"},
-            "prompt has several turns: 3 messages",
+            "prompt is not a conversation that can be used: message 2 is the user's, as is the message before it; the "
+            "assistant's is missing; expected [system,] user, assistant, user, assistant, ...",
         ),
     ],
 )
@@ -191,8 +315,13 @@ def test_an_id_or_a_prompt_that_comes_twice_names_the_first_place(tmp_path: Path
         ("a.csv", "prompt,answer\na,é\n".encode("latin-1"), "not UTF-8"),
         ("a.parquet", "no parquet", "not a Parquet file, or damaged"),
         ("a.jsonl.gz", b"\x1f\x8b\x08broken", "the file is damaged"),
-        ("a.json", "{}", "expected a list of objects, found a dict"),
-        ("a.json", "[1]", "item 1: expected an object, found a int"),
+        ("a.json", "{}", "line 1: no column prompt; the row has no columns"),
+        (
+            "a.json",
+            '{"rows":\n[]}',
+            "line 1: not JSON .*; the file must be a list of JSON objects, or have one JSON object per line",
+        ),
+        ("a.json", "[1]", "row 1: expected one JSON object, found a int"),
         ("a.txt", "a", "unknown file extension"),
     ],
 )

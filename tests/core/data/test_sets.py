@@ -8,7 +8,8 @@ from tutelage.data.sets import Sets, load_examples, load_preferences, load_promp
 from tutelage.errors import InputError
 from tutelage.files.jsonl import dump
 from tutelage.plugin_info import NamedSet
-from tutelage.records import Example, Message, Preference, Prompt, RatedExample, conversation_text
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
+from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text
 
 NOTHING = Sets(lambda name: None, lambda name: None, lambda name: None)
 
@@ -43,6 +44,24 @@ def test_a_score_that_is_no_number_is_named_by_line(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": "a", "answer": "b", "score": "4"}])
     with pytest.raises(InputError, match="line 1: `score` must be a number"):
         load_rated(NOTHING, path, None, seed=0)
+
+
+@pytest.mark.parametrize("score", [-1, 5.5, 9])
+def test_a_score_outside_the_scale_of_the_rubric_is_named_by_line(tmp_path: Path, score: float) -> None:
+    rows = [{"prompt": "a", "answer": "b", "score": each} for each in (0, 5, score)]
+    path = file_of(tmp_path, rows)
+    assert len(load_rated(NOTHING, path, 1, seed=0)) == 1
+    message = rf"line 3: the score {score:g} is outside the scale 0-5 of the rubric 'additive'; "
+    with pytest.raises(InputError, match=message):
+        load_rated(NOTHING, path, 1, 0, ADDITIVE_RUBRIC)
+
+
+def test_a_score_of_a_plugins_set_is_compared_with_the_scale_of_the_rubric() -> None:
+    examples = NamedSet(lambda count, seed: [RatedExample("a", "b", float(n)) for n in range(count)])
+    sets = Sets(lambda name: None, lambda name: None, lambda name: examples)
+    rubric = Rubric("tenths", lowest=1.0, highest=10.0)
+    with pytest.raises(InputError, match=r"a/b, example 1: the score 0 is outside the scale 1-10.*--to-scale 1-10"):
+        load_rated(sets, "a/b", 3, 0, rubric)
 
 
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:

@@ -49,13 +49,16 @@ def test_published_rows_and_plain_rows_are_read(write: Any) -> None:
         ([{"score": 4}], "line 1: the row has score; expected judgements"),
         ([PLAIN, JUDGED], "line 2: the row has item_id, sample, score; expected judgements"),
         ([JUDGED, JUDGED], "judgement p/0#0 occurs twice"),
-        ([{**JUDGED, "score": float("nan")}], "score nan is not a finite number"),
+        ([{**JUDGED, "score": float("nan")}], r"line 1: not a number of JSON \(use null for no value\): NaN"),
         ([{**JUDGED, "verdict": 1}], "line 1: not a Judgement"),
-        ([{**PLAIN, "score": float("nan")}], "line 1: `score` must be a finite number"),
+        ([{**PLAIN, "score": float("nan")}], r"line 1: not a number of JSON \(use null for no value\): NaN"),
         ([{**PLAIN, "score": "4"}], "line 1: `score` must be a finite number"),
         ([{**PLAIN, "id": 7}], "line 1: `id` must be a text"),
         ([{**PLAIN, "seed": "a"}], "line 1: `seed` must be a whole number"),
-        ([{"prompt_id": "p", "completion": {"0": {"score": float("nan")}}}], "item p/0 has the score nan"),
+        (
+            [{"prompt_id": "p", "completion": {"0": {"score": float("nan")}}}],
+            r"line 1: not a number of JSON \(use null for no value\): NaN",
+        ),
         ([{"prompt_id": "p", "completion": {"0": {}}}], "line 1: answer 0 has no numeric score"),
     ],
 )
@@ -96,5 +99,5 @@ def test_the_values_of_a_model_are_scores_values_or_alpaca_evals_wins(write: Any
     (tmp_path / "annotations.json").write_text(json.dumps([{**texts, "preference": 1.25}]))
     found = read_observations(tmp_path / "annotations.json")
     assert (found.name, [one.value for one in found.observations]) == ("generator_2", [0.25])
-    with pytest.raises(InputError, match="`value` must be a finite number"):
+    with pytest.raises(InputError, match=r"line 1: not a number of JSON \(use null for no value\): Infinity"):
         read_observations(write({"prompt_id": "p", "value": float("inf")}))

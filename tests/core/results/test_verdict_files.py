@@ -75,7 +75,10 @@ def test_without_lengths_there_are_no_length_metrics(write: Any) -> None:
         ([{**VERDICT, "seed": 0.5}], "line 1: `seed` must be a whole number"),
         ([VERDICT], "the other order of its two answers is missing; give both orders"),
         ([VERDICT, VERDICT, OTHER], "verdict .* occurs twice"),
-        ([{**VERDICT, "preference": float("nan")}, OTHER], "preference nan is not between 0 and 1"),
+        (
+            [{**VERDICT, "preference": float("nan")}, OTHER],
+            r"line 1: not a number of JSON \(use null for no value\): NaN",
+        ),
         ([{**VERDICT, "preference": 1.5}, OTHER], "preference 1.5 is not between 0 and 1"),
     ],
 )
