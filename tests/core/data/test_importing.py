@@ -12,11 +12,13 @@ from tutelage.data.sets import load_examples, load_rated
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
 from tutelage.files.trl_format import preference_of, read_preferences
-from tutelage.records import Message, Preference, Prompt
+from tutelage.records import Message, Preference, Prompt, conversation_text
 
+CHAT = (Message("system", "Be kind."), Message("user", "Hi."), Message("assistant", "Hi!"), Message("user", "Bye."))
 PAIRS = [
     Preference("p1", "Say hello.", "Hello!", "Go away.", "p1/0", "p1/1", 4.0, 1.5),
     Preference("p2", "Name a\nriver, 你好.", "The Nile.", "The Moon.", "p2/d", "p2/2", None, None),
+    Preference("p3", conversation_text(CHAT), "Farewell!", "Go.", "p3/0", "p3/1", 4.0, 1.5, CHAT),
 ]
 
 
@@ -198,9 +200,9 @@ def test_preferences_survive_every_format_and_file(tmp_path: Path, form: str, na
     write_table(tmp_path / name, [FORMATS[form](pair) for pair in PAIRS])
     found = imported("preferences", tmp_path / name, id="prompt_id")
     assert not found.faults
-    sides = [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
+    sides = [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
     back = [preference_of(row) for row in found.rows]
-    assert [(p.prompt_id, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
+    assert [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
 
 
 def test_an_export_for_trl_is_what_a_run_keeps(tmp_path: Path) -> None:
