@@ -15,15 +15,18 @@ from tutelage.errors import InputError
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import message, message_rows, preference_row
 from tutelage.files.whole import whole_folder, write_whole
-from tutelage.records import Preference
+from tutelage.records import Preference, user_texts
 
 
 def ultrafeedback_row(preference: Preference) -> dict[str, Any]:
-    """Make a row of UltraFeedback-binarized; ``messages`` is the chosen conversation, as in its SFT splits."""
+    """Make a row of UltraFeedback-binarized; ``messages`` is the chosen conversation, as in its SFT splits.
+
+    ``prompt`` is the last user message. The sides contain the whole conversation.
+    """
     prompt = message_rows(preference.turns)
     chosen = prompt + message("assistant", preference.chosen)
     return {
-        "prompt": preference.prompt,
+        "prompt": user_texts(preference.turns)[-1],
         "prompt_id": preference.prompt_id,
         "chosen": chosen,
         "rejected": prompt + message("assistant", preference.rejected),

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from chat_templates import GEMMA, GEMMA_TOKENS, QWEN, QWEN_TOKENS
+from click.testing import CliRunner
 
 import tutelage_transformers
+from tutelage.cli import cli
 from tutelage.execution.runner import run
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.hookspecs import hookimpl
@@ -141,3 +143,53 @@ def test_the_three_pipelines_train_on_every_turn(
     questions = [prompt[0]["content"] for prompt in examples if len(prompt) == 1]
     assert len(questions) == 48
     assert all(text.startswith("score System: please sort the words\n\nUser: sort ") for text in questions)
+
+
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Files with imported examples and pairs, whose prompts are conversations."""
+    monkeypatch.chdir(tmp_path)
+    answers = [{"role": "assistant", "content": FIRST[n % 4]} for n in range(8)]
+    others = [{"role": "assistant", "content": SECOND[n % 4]} for n in range(8)]
+    write_rows(tmp_path / "chats.jsonl", [{"chat": [*chat(n), answers[n]]} for n in range(8)])
+    pairs = [{"prompt": chat(n), "chosen": [answers[n]], "rejected": [others[n]]} for n in range(8)]
+    write_rows(tmp_path / "ranked.jsonl", pairs)
+    call("data", "import", "ift", "chats.jsonl", "ift.jsonl", "--messages", "chat")
+    call("data", "import", "preferences", "ranked.jsonl", "pairs.jsonl")
+    return str(tmp_path / "ift.jsonl"), str(tmp_path / "pairs.jsonl")
+
+
+def call(*arguments: str) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+
+
+def test_imported_conversations_train_in_a_stage(
+    tmp_path: Path, imported: tuple[str, str], make_base: Callable[..., Path]
+) -> None:
+    ift, pairs = imported
+    student = make_base(special=GEMMA_TOKENS, template=GEMMA)
+    sft = ("--objective", "sft", "--set", "sft.epochs=1", "--set", "sft.lora=null", "--out", "m1")
+    call("stage", "train", ift, "--model", f"transformers:{student}", *sft)
+    dpo = ("--objective", "dpo", "--set", "dpo.lora=null", "--out", "m2")
+    call("stage", "train", pairs, "--model", "transformers:m1", *dpo)
+    assert (tmp_path / "m2/model.safetensors").is_file()
+
+
+def test_preferences_over_several_turns_train_in_a_recipe(
+    tmp_path: Path,
+    imported: tuple[str, str],
+    registry: Registry,
+    make_base: Callable[..., Path],
+    make_chat_recipe: Callable[..., Recipe],
+) -> None:
+    ift, pairs = imported
+    data = {"ift": {"source": ift, "count": 8}, "preferences": {"source": pairs, "count": 8}, "decontaminate": None}
+    student = make_base(special=QWEN_TOKENS, template=QWEN)
+    recipe = make_chat_recipe(student, data=data, pipelines={"own-preferences": None}, evaluation=None)
+    run(recipe, tmp_path / "run", registry)
+    folder = tmp_path / "run/seed-0/own-preferences/M2"
+    prompts = [row["prompt"] for _, row in read_rows(folder / "preferences.jsonl")]
+    assert len(prompts) == 8
+    assert all(prompt in [chat(number) for number in range(8)] for prompt in prompts)
+    assert (folder / "checkpoint/model.safetensors").is_file()
