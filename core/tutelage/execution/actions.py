@@ -48,6 +48,7 @@ from tutelage.records import (
     Verdict,
 )
 from tutelage.runs.durable import Result, Stage, Unit, derive_seed
+from tutelage.runs.failures import unless_all_failed
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT", bound=Result)
@@ -200,7 +201,9 @@ def _asked(
     """
     at.context.expect(sum(len(unit.results) for unit in units))
     journal, seed = at.store.journal(step.output, cls), (step.seed, step.output)
-    results = at.asking(step.worker).results(journal, units, stage, step.sampling, seed, **arguments)
+    worker = at.asking(step.worker)
+    asking = worker.results(journal, units, stage, step.sampling, seed, **arguments)
+    results = unless_all_failed(asking, worker.registry, worker.model, others=bool(known))
     every = (one for result in results for one in (result, *repeated(result)))
     finished = sorted([*known, *every], key=lambda result: result.id)
 
