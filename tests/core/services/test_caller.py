@@ -234,7 +234,9 @@ def test_an_unusable_service_stops_the_step_and_what_was_answered_is_kept(caller
 
 def test_an_exception_that_the_plugin_did_not_expect_names_plugin_and_place(caller: Caller) -> None:
     with pytest.raises(
-        StageError, match=r"plugin 'shouty' does not handle this error of .* KeyError: 'text' at test_caller.py:\d+"
+        StageError,
+        match=r"plugin 'shouty', model 'loud-1' at https://api\.shouty\.example: the plugin does not handle this error"
+        r": KeyError: 'text' at test_caller.py:\d+",
     ):
         list(caller.map([Request(0, {})], Service(), SERVICE, QUICK))
 
