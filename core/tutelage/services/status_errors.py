@@ -112,13 +112,13 @@ def _no_request_can_succeed(error: ServiceError, advice: Advice) -> str:
         return f"the quota of the day is used up: {message}; the same command continues tomorrow"
     if status in (408, 409, 425, 429) or _concerns_prompt(error) or _is_too_long(error):
         return ""
+    if status == 451 or _matches(_LOCATION, error):
+        return f"the service is not offered at this location: {message}; set base_url to one that is"
     if status in (401, 403, 407) or error.codes & _WRONG_KEY or _matches(_KEY, error):
         return (
             f"the service rejects the key in {advice.key_variable}, at least for model {advice.model!r}: {message}; "
             "renew the key, or set key_variable to the variable of another one"
         )
-    if status == 451 or _matches(_LOCATION, error):
-        return f"the service is not offered at this location: {message}; set base_url to one that is"
     if parameter := _unsupported_parameter(error, advice):
         remedy = advice.parameters.get(parameter.lower(), "choose another model, or remove it from the settings")
         return f"model {advice.model!r} does not accept {parameter}: {message}; {remedy}"
