@@ -28,7 +28,9 @@ def response(**fields: Any) -> Any:
     import google.generativeai as genai
 
     cls = genai.protos.GenerateContentResponse
-    return json.loads(cls.to_json(cls(fields), use_integers_for_enums=False))
+    return json.loads(
+        cls.to_json(cls(fields), use_integers_for_enums=False, always_print_fields_with_no_presence=False)
+    )
 
 
 def candidate(finish: str, *texts: str) -> dict[str, Any]:
