@@ -6,8 +6,12 @@ The server has one reply for each kind of fault (``servers/hostile.py``), which 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import socket
+import subprocess
+import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,7 +51,6 @@ REFUSED_KEYS = {
 
 def kinds(group: str) -> Any:
     """A group of kinds in ``servers/hostile.py``, which is a module of the server's process."""
-    import sys
 
     sys.path.insert(0, str(SERVERS))
     try:
@@ -270,3 +273,48 @@ def test_a_proxy_that_catches_a_local_server_is_named(
     for exempt in ("127.0.0.1", "127.0.0.0/8", "localhost,127.0.0.1", "*"):
         monkeypatch.setenv("NO_PROXY", exempt)
         assert judge("gzip", ITEMS[:1])[0].outcome is Outcome.ANSWERED
+
+
+def command(folder: Path, name: str, base_url: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """``tutelage stage judge`` of one answer."""
+    answers = folder / "answers.jsonl"
+    answers.write_text(json.dumps({"prompt": "Why?", "answer": "Because."}) + "\n")
+    arguments = ["stage", "judge", str(answers), "--model", f"{name}:m", "--out", str(folder / "judged.jsonl")]
+    settings = [f"--set={setting}" for setting in (f"base_url={base_url}", *more)]
+    return subprocess.run([sys.executable, "-m", "tutelage", *arguments, *settings], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("kind", ["moderated", "content-null", "redirect-308", "no-credit", "echo-repr", "too-long"])
+def test_a_command_with_one_item_writes_its_outcome_or_ends_with_an_error(
+    name: str, server: ApiServer, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(variable, f"{CANARY}\n")
+    base_url = f"{server.url}/kind/{kind}" + ("/v1" if name == "openai" else "")
+    done = command(tmp_path, name, base_url)
+    has_outcome = kind in ("moderated", "content-null")
+    assert done.returncode == (0 if has_outcome else 6), done.stderr
+    assert (tmp_path / "judged.jsonl").exists() is has_outcome
+    assert has_outcome or f"plugin {name!r}, model 'm' at {base_url}" in done.stderr
+    assert not leaks(done.stdout + done.stderr + written(tmp_path))
+
+
+def test_a_command_with_a_closed_port_ends_within_seconds(name: str, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = command(tmp_path, name, "http://127.0.0.1:9")
+    assert done.returncode == 6
+    assert f"plugin {name!r}, model 'm' at http://127.0.0.1:9" in done.stderr
+    assert time.monotonic() - started < 60  # 3 seconds of waits, and the imports on a busy machine
+
+
+def test_a_key_in_curly_quotes_is_refused_by_the_doctor_and_a_command_without_being_shown(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(variable, REFUSED_KEYS["curly quotes"])
+    done = command(tmp_path, name, "https://no-such-host.invalid/v1")
+    assert done.returncode == 2
+    assert "contains the character U+201C, which no key contains" in done.stderr
+    doctor = subprocess.run([sys.executable, "-m", "tutelage", "doctor"], capture_output=True, text=True)
+    assert "contains the character U+201C" in doctor.stdout + doctor.stderr
+    assert not leaks(done.stdout + done.stderr + doctor.stdout + doctor.stderr + written(tmp_path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from urllib.parse import urljoin, urlsplit
 
 from tutelage.services.problems import Permanent, Transient, Unusable
@@ -27,16 +28,31 @@ def checked_body(
     ``Permanent`` if the body is larger than ``most_bytes``, and ``Transient`` if its compression is damaged.
     """
     check_redirect(url, status, headers.get("location"))
-    encodings = headers.get("content-encoding", "").lower().replace(" ", "").split(",")
-    body = bytearray()
-    for piece in _decoded(chunks, [encoding for encoding in encodings if encoding not in ("", "identity")]):
-        body += piece
-        if len(body) > most_bytes:
-            raise Permanent(
-                f"the reply is larger than {most_bytes:,} bytes; the setting limits.response_bytes is the limit"
-            )
+    names = headers.get("content-encoding", "").lower().replace(" ", "").split(",")
+    encodings = [name for name in names if name not in ("", "identity")]
+    received: list[bytes] = []
+    sizes = accumulate(map(len, _decoded(_recorded(chunks, received), encodings)))
+    if _announced_size(headers) > most_bytes or any(size > most_bytes for size in sizes):
+        received.clear()  # the traceback of the error would keep the chunks
+        raise Permanent(
+            f"the reply is larger than {most_bytes:,} bytes; the setting limits.response_bytes is the limit"
+        )
     outdated = ("content-encoding", "content-length", "transfer-encoding")
-    return bytes(body), {name: value for name, value in headers.items() if name.lower() not in outdated}
+    return b"".join(_decoded(received, encodings)), {
+        name: value for name, value in headers.items() if name.lower() not in outdated
+    }
+
+
+def _announced_size(headers: Mapping[str, str]) -> int:
+    length = headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else 0
+
+
+def _recorded(chunks: Iterable[bytes], received: list[bytes]) -> Iterator[bytes]:
+    """The chunks, which are added to ``received``. A bomb is small there: it is decompressed only to be measured."""
+    for chunk in chunks:
+        received.append(chunk)
+        yield chunk
 
 
 def check_redirect(url: str, status: int, location: str | None) -> None:

@@ -38,6 +38,8 @@ def test_what_is_no_reply_is_tried_again(body: bytes) -> None:
     [
         b'[{"choices": []}]',
         b'{"a": 1} {"a": 2}',
+        b'{"a": [' + b"0," * 400_000 + b"0]}",
+        b'{"a": ' + b"[[]," * 100 + b"[]," * 400_000 + b"0" + b"]" * 100 + b"}",
         b'{"a": 1}}',
         b"{'a': 1}",
         b'{"a": 1, b: 2}',
