@@ -109,7 +109,8 @@ class PluginInfo:
     """Environment variables that the plugin reads."""
     item_by_item: bool = False
     """True for an API: each answer is stored as soon as it arrives. False for local work: answers are stored in whole
-    chunks, and an interrupted chunk is computed again."""
+    chunks, and an interrupted chunk is computed again. A plugin with an ``endpoint`` need not set it: it is True then,
+    because a paid answer must not be requested again."""
     models: Mapping[str, NamedModel] = field(factory=dict)
     """Models by name."""
     prompt_sets: Mapping[str, NamedSet[str | Prompt]] = field(factory=dict)
@@ -138,3 +139,7 @@ class PluginInfo:
     """For ``tutelage export`` with a conversion; a plain copy does not call the plugin. Called with (checkpoint folder,
     empty folder, conversion); writes the complete converted checkpoint to the empty folder. Raises a ``TutelageError``
     if the conversion is not possible on this machine."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.endpoint is not None:
+            object.__setattr__(self, "item_by_item", True)  # the class is frozen

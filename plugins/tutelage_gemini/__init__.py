@@ -28,7 +28,6 @@ def describe() -> PluginInfo:
             EnvironmentVariable(KEY_VARIABLE, "API key.", required=False),
             EnvironmentVariable(OTHER_KEY_VARIABLE, "API key, under Google's older variable name.", required=False),
         ),
-        item_by_item=True,
         endpoint=endpoint,
         check=check,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tutelage.errors import InputError, PluginError
 from tutelage.plugin_info import Finding
 from tutelage.services.problems import Unusable
+from tutelage.services.proxies import CaughtByProxyError
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
 _TIMEOUT_SECONDS = 10.0
@@ -36,6 +37,8 @@ def check(settings: GeminiSettings | None, model: str) -> Iterator[Finding]:
         yield Finding("model", True, service.model)
     except PluginError as error:
         yield Finding("SDK", False, str(error))
+    except CaughtByProxyError as error:
+        yield Finding("endpoint", False, str(error))
     except InputError as error:
         yield Finding("key", False, str(error))
     except Exception as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 from attrs import field, frozen, validators
 
-from tutelage.errors import InputError
+from tutelage.services.address import check_address
+from tutelage.services.api_key import secret_in
 from tutelage.services.prices import Price
 from tutelage.services.requests import Endpoint, Limits
 
@@ -18,9 +18,6 @@ OTHER_KEY_VARIABLE = "GOOGLE_API_KEY"
 DEFAULT_MODEL = "gemini-2.5-flash-lite"
 """A current model without thinking tokens. The published method used gemini-1.0-pro."""
 
-_NO_KEY = "none"
-"""Sent to a server on this machine that needs no key, because the SDK requires one."""
-
 Block = Literal["none", "only_high", "medium_and_above", "low_and_above"]
 
 
@@ -30,7 +27,7 @@ class GeminiSettings:
 
     model: str = DEFAULT_MODEL
     """Model that is called if the recipe names none."""
-    base_url: str = OFFICIAL_URL
+    base_url: str = field(default=OFFICIAL_URL, validator=check_address)
     """Address of the service, without a path."""
     key_variable: str = KEY_VARIABLE
     """Environment variable with the API key. If it is not set, GOOGLE_API_KEY is used."""
@@ -47,28 +44,20 @@ class GeminiSettings:
     limits: Limits = field(factory=Limits)
     """Limits on rate, retries and time of the calls."""
 
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The environment variables that may hold the key, in the order in which they are read."""
+        return (self.key_variable, OTHER_KEY_VARIABLE)
+
 
 def endpoint(settings: GeminiSettings | None, model: str) -> Endpoint:
     """Return the model and service that are called, with the key of the environment."""
     settings = settings or GeminiSettings()
-    variables = (settings.key_variable, OTHER_KEY_VARIABLE)
     return Endpoint(
         provider="gemini",
         base_url=settings.base_url.rstrip("/"),
         model=(model or settings.model).removeprefix("models/"),
         revision=settings.revision,
         price=settings.price,
-        secret=next((key for name in variables if (key := os.environ.get(name))), ""),
-    )
-
-
-def key_for(settings: GeminiSettings, service: Endpoint) -> str:
-    """Return the API key to send. Raises ``InputError`` if the service needs one and the environment has none."""
-    if service.secret:
-        return service.secret
-    if service.on_this_machine:
-        return _NO_KEY
-    raise InputError(
-        f"plugin 'gemini' needs a key for {settings.base_url}: set the environment variable "
-        f"{settings.key_variable}, or name another variable in the setting key_variable"
+        secret=secret_in(settings.key_variables),
     )

@@ -27,7 +27,6 @@ def describe() -> PluginInfo:
         environment=(
             EnvironmentVariable(KEY_VARIABLE, "API key; most servers on this machine need none.", required=False),
         ),
-        item_by_item=True,
         endpoint=endpoint,
         check=check,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.plugin_info import Finding
+from tutelage.services.proxies import CaughtByProxyError
 from tutelage.services.requests import Endpoint
 from tutelage_openai.settings import OpenAiSettings, endpoint
 
@@ -40,6 +41,8 @@ def check(settings: OpenAiSettings | None, model: str) -> Iterator[Finding]:
             yield from _models(connection, service)
     except PluginError as error:
         yield Finding("SDK", False, str(error))
+    except CaughtByProxyError as error:
+        yield Finding("endpoint", False, str(error))
     except InputError as error:
         yield Finding("key", False, str(error))
     except Exception as error:

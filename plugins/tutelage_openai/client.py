@@ -1,20 +1,28 @@
-"""OpenAI's SDK: request bodies, parsing of replies, and classification of errors."""
+"""OpenAI's SDK: request bodies, and the classification of errors. Replies are read in ``replies``.
+
+The SDK sends the requests. Its retries and redirects are disabled; ``tutelage.services`` retries instead.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tutelage.errors import PluginError
 from tutelage.files.trl_format import message_rows
-from tutelage.preferences.token_weights import verdict_alternatives
-from tutelage.records import Outcome
-from tutelage.services.chat import VERDICT, Question
-from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable, retry_after
-from tutelage.services.requests import Ask, Reply
-from tutelage_openai.settings import OpenAiSettings, endpoint, key_for
+from tutelage.services.api_key import key_to_send
+from tutelage.services.chat import Question
+from tutelage.services.error_bodies import error_in_reply, error_in_response
+from tutelage.services.problems import CallError, Transient, Unusable
+from tutelage.services.proxies import check_no_proxy
+from tutelage.services.reply_json import parse_reply
+from tutelage.services.requests import Ask, Endpoint, Reply
+from tutelage.services.response_guard import ACCEPTED_ENCODINGS, checked_body
+from tutelage.services.status_errors import Advice, problem_of_error
+from tutelage_openai.replies import read_reply
+from tutelage_openai.settings import OpenAiSettings, endpoint, parameters
 
 if TYPE_CHECKING:
     import openai
@@ -22,16 +30,7 @@ if TYPE_CHECKING:
 INSTALL_HINT = "plugin 'openai' needs the openai package: pip install 'tutelage[openai]'"
 _TOP_LOG_PROBABILITIES = 10
 _LARGEST_SEED = 2**31
-_OUTCOMES = {"length": Outcome.CUT, "content_filter": Outcome.REFUSED}
-_FILTERED = ("content_filter", "content_policy_violation")
-_SETTING_OF = {
-    "temperature": "send_sampling: false",
-    "top_p": "send_sampling: false",
-    "seed": "send_sampling: false",
-    "logprobs": "log_probabilities: false",
-    "top_logprobs": "log_probabilities: false",
-}
-"""Parameters that some models reject, and the setting that omits each."""
+_CONNECT_SECONDS = 10.0
 
 
 def request_body(settings: OpenAiSettings, model: str, question: Question) -> dict[str, Any]:
@@ -39,8 +38,7 @@ def request_body(settings: OpenAiSettings, model: str, question: Question) -> di
     messages = [{"role": "system", "content": question.system}] if question.system else []
     messages += message_rows(question.turns)
     body: dict[str, Any] = {"model": model, "messages": messages}
-    # OpenAI's newer models accept only the new name; other servers often accept only the old one.
-    body["max_completion_tokens" if settings.official else "max_tokens"] = question.max_tokens
+    body[settings.length_key] = question.max_tokens
     if settings.send_sampling:
         body["temperature"] = question.sampling.temperature
         body["top_p"] = question.sampling.top_p
@@ -55,111 +53,112 @@ def request_body(settings: OpenAiSettings, model: str, question: Question) -> di
 def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
     """Yield the SDK's client with its retries disabled.
 
-    Raises ``PluginError`` if the SDK is not installed, and ``InputError`` if the key is missing.
+    Raises ``PluginError`` if the SDK is not installed, and ``InputError`` if the key is missing or malformed, or if a
+    proxy would receive the requests to a server on this machine.
     """
     try:
         import openai
     except ImportError as error:
         raise PluginError(INSTALL_HINT) from error
-    key = key_for(settings, endpoint(settings, model))
-    with openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=0) as client:
+    called = endpoint(settings, model)
+    check_no_proxy(called)
+    key = key_to_send(called, (settings.key_variable,))
+    http = openai.DefaultHttpxClient(
+        follow_redirects=False,
+        headers={"Accept-Encoding": ACCEPTED_ENCODINGS},
+        event_hooks={"response": [_checking(settings.limits.response_bytes)]},
+        mounts=_direct(called),
+    )
+    with openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=0, http_client=http) as client:
         yield client
+
+
+def _direct(called: Endpoint) -> dict[str, None]:
+    """No proxy for a server on this machine: ``check_no_proxy`` has found that none is wanted."""
+    return {"http://": None, "https://": None} if called.on_this_machine else {}
+
+
+def http_library() -> Any:
+    """Return the HTTP library of the SDK: httpx, or httpx2 from version 3 of the SDK on."""
+    import openai
+
+    client_class = next(cls for cls in openai.DefaultHttpxClient.__mro__ if cls.__module__.startswith("httpx"))
+    return importlib.import_module(client_class.__module__.partition(".")[0])
+
+
+def _checking(most_bytes: int) -> Callable[[Any], None]:
+    """A hook that replaces the body of a response by the checked one, before the SDK reads it."""
+    library = http_library()
+
+    def check(response: Any) -> None:
+        try:
+            body, headers = checked_body(
+                str(response.request.url), response.status_code, response.headers, response.stream, most_bytes
+            )
+        finally:
+            response.stream.close()
+        response.stream = library.ByteStream(body)
+        response.headers = library.Headers(headers)
+
+    return check
 
 
 def make_ask(client: openai.OpenAI, settings: OpenAiSettings) -> Ask:
     """Return the function that ``Caller.map`` calls in its threads."""
     import openai
-    from openai.types.chat import ChatCompletion
+
+    library = http_library()
 
     def ask(body: Mapping[str, Any], timeout: float) -> Reply:
+        model = str(body.get("model", ""))
+        limits = library.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS))
         try:
-            completion = client.post(
-                "/chat/completions", body=dict(body), cast_to=ChatCompletion, options={"timeout": timeout}
+            response = client.post(
+                "/chat/completions", body=dict(body), cast_to=library.Response, options={"timeout": limits}
             )
         except openai.OpenAIError as error:
-            raise problem_of(error, settings, str(body["model"])) from None
-        except json.JSONDecodeError:
-            raise Transient("the reply is not complete JSON") from None
-        return read_reply(completion)
+            raise problem_of(error, settings, model) from None
+        value = parse_reply(response.content)
+        if sent := error_in_reply(value, "choices"):
+            raise problem_of_error(sent, advice(settings, model))
+        return read_reply(value)
 
     return ask
 
 
-def read_reply(completion: Any) -> Reply:
-    """Return the reply of a completion, with its outcome and tokens.
-
-    Raises ``Transient`` for a reply without choices: the SDK accepts an empty object, and returns HTML as text.
-    """
-    choices = getattr(completion, "choices", None)
-    if not choices or choices[0].message is None:
-        raise Transient(f"the reply has no choices: {str(completion)[:200]}")
-    choice, usage = choices[0], completion.usage
-    refusal = getattr(choice.message, "refusal", None)
-    outcome = Outcome.REFUSED if refusal else _OUTCOMES.get(choice.finish_reason, Outcome.ANSWERED)
-    return Reply(
-        text=choice.message.content or "",
-        outcome=outcome,
-        detail=_detail(outcome, refusal),
-        input_tokens=usage.prompt_tokens if usage else None,
-        output_tokens=usage.completion_tokens if usage else None,
-        extra=_extra(completion.model, choice),
-    )
+def advice(settings: OpenAiSettings, model: str) -> Advice:
+    """Return what the user can change, for the messages of errors."""
+    return Advice("openai", model, settings.key_variable, parameters(settings))
 
 
-def _detail(outcome: Outcome, refusal: str | None) -> str:
-    if outcome is Outcome.REFUSED:
-        return refusal or "blocked by the service's content filter"
-    return "the answer reached its length limit" if outcome is Outcome.CUT else ""
-
-
-def _extra(model: str | None, choice: Any) -> dict[str, Any]:
-    extra: dict[str, Any] = {"model": model} if model else {}
-    tokens = choice.logprobs.content if choice.logprobs else None
-    if tokens:
-        alternatives = ((token.token, [(top.token, top.logprob) for top in token.top_logprobs]) for token in tokens)
-        extra[VERDICT] = verdict_alternatives(alternatives)
-    return extra
-
-
-def problem_of(error: openai.OpenAIError, settings: OpenAiSettings, model: str) -> CallError:
+def problem_of(error: Exception, settings: OpenAiSettings, model: str) -> CallError:
     """Classify an error of the SDK."""
     import openai
 
+    cause = error.__cause__
+    if isinstance(error, CallError):  # raised by the check of the response
+        return error
+    if isinstance(cause, CallError):  # the same, wrapped by version 2 of the SDK
+        return cause
     if isinstance(error, openai.APITimeoutError):
-        return Transient("time-out: no answer")
+        unreachable = isinstance(cause, http_library().ConnectTimeout)
+        return Transient("time-out: no connection" if unreachable else "time-out: no answer", unreachable=unreachable)
     if isinstance(error, openai.APIConnectionError):
-        return Transient(f"{error} {error.__cause__ or ''}".strip())
+        return _problem_of_connection(f"{error} {cause or ''}".strip(), cause)
     if isinstance(error, openai.APIStatusError):
         return _problem_of_status(error, settings, model)
     return Transient(f"{type(error).__name__}: {error}")
 
 
+def _problem_of_connection(message: str, cause: BaseException | None) -> CallError:
+    library = http_library()
+    if "CERTIFICATE" in message.upper():
+        return Unusable(f"the certificate of the service is not trusted: {message}")
+    if isinstance(cause, library.UnsupportedProtocol | library.InvalidURL):
+        return Unusable(f"base_url is not an address: {message}")
+    return Transient(message, unreachable=isinstance(cause, library.ConnectError | library.ProxyError))
+
+
 def _problem_of_status(error: openai.APIStatusError, settings: OpenAiSettings, model: str) -> CallError:
-    status, message = error.status_code, _message(error)
-    if status == 429 and error.code == "insufficient_quota":
-        return Unusable(f"the account at {settings.base_url} is out of credit: {message}")
-    if status == 429:
-        return Transient(message, retry_after(error.response.headers), too_fast=True)
-    if status in (401, 403):
-        return Unusable(
-            f"{settings.base_url} rejects the key in {settings.key_variable}, at least for model {model!r}: {message}"
-        )
-    if status == 404:
-        return Unusable(
-            f"{settings.base_url} has no model {model!r} (perhaps removed), or base_url is wrong: {message}; "
-            "choose another model in the recipe or with --judge, --teacher or --evaluator openai:MODEL"
-        )
-    if status in (408, 409) or status >= 500:
-        return Transient(message, retry_after(error.response.headers))
-    if error.code in _FILTERED:
-        return Refused(message)
-    if error.param in _SETTING_OF:
-        return Unusable(f"model {model!r} does not accept {error.param}: {message}; set {_SETTING_OF[error.param]}")
-    return Permanent(message)
-
-
-def _message(error: openai.APIStatusError) -> str:
-    """The service's message. If it is not in OpenAI's format, the SDK gives only the status; the body is then added."""
-    message = str(error.message)
-    body = f": {error.response.text[:300]}" if message.startswith("Error code") else ""
-    return message if body in message else message + body
+    sent = error_in_response(error.response.content, error.status_code, error.response.headers)
+    return problem_of_error(sent, advice(settings, model))

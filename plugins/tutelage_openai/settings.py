@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from attrs import field, frozen, validators
 
-from tutelage.errors import InputError
+from tutelage.services.address import check_address
+from tutelage.services.api_key import secret_in
 from tutelage.services.prices import Price
 from tutelage.services.requests import Endpoint, Limits
 
@@ -17,8 +17,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 DEFAULT_MODEL = "gpt-4-turbo"
 """The evaluator of the published method."""
 
-_NO_KEY = "none"
-"""Sent to a server on this machine that needs no key, because the SDK requires one."""
+LengthParameter = Literal["auto", "max_tokens", "max_completion_tokens"]
 
 
 @frozen
@@ -27,7 +26,7 @@ class OpenAiSettings:
 
     model: str = DEFAULT_MODEL
     """Model that is called if the recipe names none."""
-    base_url: str = OFFICIAL_URL
+    base_url: str = field(default=OFFICIAL_URL, validator=check_address)
     """Address of the service: OpenAI, Ollama, vLLM, llama.cpp or `transformers serve`."""
     key_variable: str = KEY_VARIABLE
     """Environment variable with the API key."""
@@ -37,6 +36,8 @@ class OpenAiSettings:
     """US dollars per million tokens. Needed for a budget if the price table does not have the model."""
     send_sampling: bool = True
     """Send temperature, top-p and seed. Reasoning models reject them."""
+    length_parameter: LengthParameter = "auto"
+    """Name of the length limit in the request. auto: max_completion_tokens for OpenAI, max_tokens for other servers."""
     thinking_tokens: int = field(default=0, validator=validators.ge(0))
     """Tokens for the thoughts of a reasoning model, in addition to the length limit of the answer."""
     log_probabilities: bool = True
@@ -51,6 +52,13 @@ class OpenAiSettings:
         """Whether ``base_url`` is OpenAI's service."""
         return self.base_url.rstrip("/") == OFFICIAL_URL
 
+    @property
+    def length_key(self) -> str:
+        """The key of the length limit. OpenAI's newer models accept only the new name, other servers often the old."""
+        if self.length_parameter != "auto":
+            return self.length_parameter
+        return "max_completion_tokens" if self.official else "max_tokens"
+
 
 def endpoint(settings: OpenAiSettings | None, model: str) -> Endpoint:
     """Return the model and service that are called, with the key of the environment."""
@@ -61,17 +69,19 @@ def endpoint(settings: OpenAiSettings | None, model: str) -> Endpoint:
         model=model or settings.model,
         revision=settings.revision,
         price=settings.price,
-        secret=os.environ.get(settings.key_variable, ""),
+        secret=secret_in((settings.key_variable,)),
     )
 
 
-def key_for(settings: OpenAiSettings, service: Endpoint) -> str:
-    """Return the API key to send. Raises ``InputError`` if the service needs one and the environment has none."""
-    if service.secret:
-        return service.secret
-    if service.on_this_machine:
-        return _NO_KEY
-    raise InputError(
-        f"plugin 'openai' needs a key for {settings.base_url}: set the environment variable "
-        f"{settings.key_variable}, or name another variable in the setting key_variable"
-    )
+def parameters(settings: OpenAiSettings) -> dict[str, str]:
+    """Return the setting to change for each parameter that a model may reject."""
+    other_key = "max_tokens" if settings.length_key == "max_completion_tokens" else "max_completion_tokens"
+    return {
+        "temperature": "set send_sampling: false",
+        "top_p": "set send_sampling: false",
+        "seed": "set extra: {seed: null}",
+        "logprobs": "set log_probabilities: false",
+        "top_logprobs": "set log_probabilities: false",
+        settings.length_key: f"set length_parameter: {other_key}",
+        **{key.lower(): f"remove {key} from the setting extra" for key in settings.extra},
+    }

@@ -133,6 +133,30 @@ def test_an_unknown_price_is_estimated_in_tokens_only(
     assert all(estimate.cost is None and estimate.input_tokens > 0 for estimate in found)
 
 
+@pytest.mark.parametrize("service", ["openai", "gemini"])
+def test_a_step_in_which_every_request_fails_is_an_error_and_continues_when_the_service_is_repaired(
+    service: str, registry: Registry, tmp_path: Path
+) -> None:
+    with running(service, tmp_path / "broken.jsonl", "--always", "too-long") as broken:
+        recipe = api_recipe(service, broken.url)
+        message = rf"plugin '{service}', model '[a-z]+-test' at {broken.url}.*: every request failed \(\d+\)"
+        with pytest.raises(StageError, match=message) as caught:
+            run(recipe, tmp_path / "run", registry)
+        port = broken.port
+    assert caught.value.exit_code == 6
+    with running(service, tmp_path / "repaired.jsonl", "--port", str(port)):
+        assert run(recipe, tmp_path / "run", registry) is not None
+
+
+def test_prompts_that_no_request_of_the_teacher_writes_are_an_error(registry: Registry, tmp_path: Path) -> None:
+    with running("openai", tmp_path / "broken.jsonl", "--always", "too-long") as broken:
+        recipe = api_recipe("openai", broken.url)
+        prompts = evolve(recipe.data.fresh_prompts, count=200, self_instruct=SelfInstruct(writer="teacher"))
+        with pytest.raises(StageError, match=r"plugin 'openai', model 'gpt-test' .*: every request failed \(32\)"):
+            run(evolve(recipe, data=evolve(recipe.data, prompts=prompts)), tmp_path / "run", registry)
+        assert len(broken.asked()) == 32
+
+
 def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_in_flight(
     start_server: StartServer, tmp_path: Path
 ) -> None:

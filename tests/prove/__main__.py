@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "kills": kills.prove,
     "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,
+    "service-hostile": services.prove_hostile,
     "service-kills": services.prove_kills,
     "service-throughput": services.prove_throughput,
 }

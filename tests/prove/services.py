@@ -1,6 +1,8 @@
 """Services with all kinds of faults, runs that are killed while they call a service, and the throughput of calls."""
 
 import importlib
+import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,6 +50,19 @@ def prove_kills(kills: int = 20) -> dict[str, Any]:
         "most_repeated": max(killed.repeated for killed in found),
         "killed_after_seconds": [killed.after_seconds for killed in found],
     }
+
+
+def prove_hostile(calls: int = 2000) -> dict[str, Any]:
+    """Send calls to a server that sends each kind of fault; see ``tests.prove.hostile``.
+
+    Every item must have one typed outcome or the step must stop, no stored answer may be requested again, the budget
+    must hold with false token counts, and the key must be in no output.
+    """
+    found = {}
+    for service in MODELS:
+        command = [sys.executable, "-m", "tests.prove.hostile", service, str(calls)]
+        found[service] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return found
 
 
 def prove_throughput(calls: int = 100_000) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.records import Dpo, Model, Objective, Sampling, Sft
+from tutelage.runs.durable import Result
+from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store
 
 OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
@@ -151,7 +153,7 @@ def generate(prompts: Path, n: int, keep_thinking: bool, options: StageOptions) 
     rows = read_prompts(prompts)
     sampling = evolve(options.sampling, keep_thinking=keep_thinking)
     results = stages.generate_candidates(options.registry, options.model, rows, n, sampling, Context())
-    write_results(options.out, results, len(rows) * n, "answers")
+    _write(options, results, len(rows) * n, "answers")
 
 
 @command.command("judge")
@@ -168,7 +170,7 @@ def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, option
     items = read_items(answers, prompts)
     found = find_rubric(rubric, options.registry)
     results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, Context())
-    write_results(options.out, results, len(items) * samples, "judgements")
+    _write(options, results, len(items) * samples, "judgements")
 
 
 @command.command("demonstrate")
@@ -183,7 +185,7 @@ def demonstrate(prompts: Path, keep_thinking: bool, options: StageOptions) -> No
     rows = read_prompts(prompts)
     sampling = evolve(options.sampling, keep_thinking=keep_thinking)
     results = stages.demonstrate(options.registry, options.model, rows, sampling, Context())
-    write_results(options.out, results, len(rows), "demonstrations")
+    _write(options, results, len(rows), "demonstrations")
 
 
 @command.command("evaluate")
@@ -199,7 +201,12 @@ def evaluate(comparisons: Path, rubric: str, options: StageOptions) -> None:
     rows = read_comparisons(comparisons)
     found = find_rubric(rubric, options.registry)
     results = stages.evaluate(options.registry, options.model, rows, found, options.sampling, Context())
-    write_results(options.out, results, len(rows), "verdicts")
+    _write(options, results, len(rows), "verdicts")
+
+
+def _write(options: StageOptions, results: Iterable[Result], expected: int, unit: str) -> None:
+    answered = unless_all_failed(results, options.registry, options.model)
+    write_results(options.out, answered, expected, unit)
 
 
 @command.command("train")

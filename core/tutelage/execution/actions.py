@@ -49,6 +49,7 @@ from tutelage.records import (
     Verdict,
 )
 from tutelage.runs.durable import Result, Stage, Unit, derive_seed
+from tutelage.runs.failures import unless_all_failed
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT", bound=Result)
@@ -204,7 +205,9 @@ def _call_stage(
     """
     at.context.expect(sum(len(unit.results) for unit in units))
     journal, seed = at.store.journal(step.output, cls), (step.seed, step.output)
-    results = at.durable_stage(step.worker).results(journal, units, stage, step.sampling, seed, **arguments)
+    worker = at.durable_stage(step.worker)
+    asked = worker.results(journal, units, stage, step.sampling, seed, **arguments)
+    results = unless_all_failed(asked, worker.registry, worker.model, others=bool(known))
     with_repeated = (one for result in results for one in (result, *repeated(result)))
     finished = sorted([*known, *with_repeated], key=lambda result: result.id)
 

@@ -29,6 +29,7 @@ from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shot
 from tutelage.recipe.schema import SelfInstruct
 from tutelage.records import Candidate, Prompt
 from tutelage.runs.durable import Unit, derive_seed
+from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal
 
 
@@ -133,7 +134,9 @@ def _replies(
     units = (Unit(one, (f"{one.id}/0",)) for one in requests)
     writer, seed = at.durable_stage(step.worker, REQUESTS_AT_ONCE), (step.seed, step.output)
     for replies in writer.rounds(journal, units, stages.generate_candidates, step.sampling, seed, n=1):
-        yield sorted(replies, key=lambda candidate: candidate.id)
+        is_rest = len(replies) < min(REQUESTS_AT_ONCE, settings.max_requests)  # a rest of one request may fail alone
+        answered = unless_all_failed(replies, writer.registry, writer.model, others=is_rest)
+        yield sorted(answered, key=lambda candidate: candidate.id)
 
 
 def _with_dropped(

@@ -20,6 +20,7 @@ from tutelage.errors import Interrupted, StageError
 from tutelage.files.jsonl import read_records, write_rows
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Outcome, Sampling
+from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal, Store
 
 CHUNK = 128
@@ -164,7 +165,8 @@ def finish_file(
         remaining = [unit for unit in units if any(id not in done for id in unit.results)]
         if remaining or not path.exists():
             journal = store.journal(path.name, cls)
-            results = durable.results(journal, remaining, stage, sampling, seed, **arguments)
+            asked = durable.results(journal, remaining, stage, sampling, seed, **arguments)
+            results = unless_all_failed(asked, durable.registry, durable.model, others=bool(done))
             done |= {result.id: result for result in results if result.id in wanted}
             if missing := wanted - done.keys():
                 raise StageError(

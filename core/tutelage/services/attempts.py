@@ -18,19 +18,25 @@ from tutelage.records import Outcome
 from tutelage.services.budget import Budget
 from tutelage.services.ledger import Entry
 from tutelage.services.pool import Stopped
-from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable
+from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unreadable, Unusable
+from tutelage.services.redaction import redact_values
 from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Reply, Request
 from tutelage.services.shared import Shared
 from tutelage.services.throttle import Slot
 from tutelage.services.time_limit import TimeUp, within
+from tutelage.services.usage import with_plausible_counts
 
 if TYPE_CHECKING:
     import tenacity
 
 T = TypeVar("T")
 
-STORED = (Outcome.ANSWERED, Outcome.CUT, Outcome.REFUSED)
+STORED = (Outcome.ANSWERED, Outcome.CUT, Outcome.REFUSED, Outcome.UNPARSED)
 """Outcomes that the ledger stores. Failures are not stored, because a later request may succeed."""
+_CONNECTION_ATTEMPTS = 3
+"""Attempts to reach a service that was never reached. With the default waits they take at most three seconds."""
+_LONGEST_DETAIL = 500
+"""Characters of a service's message that are kept. A message may be as long as the largest response."""
 _LATE_SECONDS = 5.0
 """How long after its time-out an attempt is abandoned if the SDK does not end it (a server that sends very slowly)."""
 _LONGEST_WAIT = 60.0
@@ -99,13 +105,29 @@ class Calls:
             return self._record(request, key, Reply("", Outcome.REFUSED, str(refusal)), tries)
         except Permanent as problem:
             return self._failed(request, str(problem), tries)
+        except Unreadable as problem:
+            return self._record(request, key, Reply("", Outcome.UNPARSED, str(problem)), tries)
         except Transient as problem:
             if stopped.is_set():
                 raise Stopped from None
+            if self._was_never_reached(problem):
+                raise self._stage_error(
+                    f"{problem} ({tries.count} attempts); check base_url, and that the server runs"
+                ) from None
             return self._failed(request, f"{problem} ({tries.count} attempts)", tries)
         except Unusable as problem:
-            raise StageError(self._endpoint.scrub(str(problem))) from None
+            raise self._stage_error(str(problem)) from None
         return answer
+
+    def _was_never_reached(self, problem: BaseException | None) -> bool:
+        return isinstance(problem, Transient) and problem.unreachable and not self._throttle.was_reached
+
+    def _stage_error(self, problem: str) -> StageError:
+        """An error that ends the step. It names plugin, model and address."""
+        called = self._endpoint
+        return StageError(
+            called.scrub(f"plugin {called.provider!r}, model {called.model!r} at {called.base_url}: {problem}")
+        )
 
     def _retrying(self, tries: _Tries, stopped: threading.Event) -> tenacity.Retrying:
         import tenacity
@@ -114,7 +136,9 @@ class Calls:
 
         def limit_reached(state: tenacity.RetryCallState) -> bool:
             seconds = tries.seconds + state.idle_for + state.upcoming_sleep
-            return state.attempt_number >= limits.attempts or seconds >= limits.total_seconds
+            never_reached = self._was_never_reached(state.outcome.exception() if state.outcome else None)
+            attempts = min(limits.attempts, _CONNECTION_ATTEMPTS) if never_reached else limits.attempts
+            return state.attempt_number >= attempts or seconds >= limits.total_seconds
 
         backoff = tenacity.wait_random_exponential(multiplier=limits.first_wait, max=_LONGEST_WAIT)
 
@@ -164,31 +188,41 @@ class Calls:
         slots. An error that ends the step sets ``stopped`` before that, so that no further request takes the slot.
         """
         try:
-            reply = self._ask(request.body, timeout)
+            reply = self._cleaned(self._ask(request.body, timeout), request)
+            self._throttle.was_reached = True
             seconds = time.monotonic() - slot.started
             slot.report_answer(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
             return self._record(request, key, reply, tries, seconds)
         except CallError as problem:
+            if not (isinstance(problem, Transient) and problem.unreachable):
+                self._throttle.was_reached = True
             if isinstance(problem, Transient) and problem.too_fast:
                 slot.report_overload()
             if isinstance(problem, Unusable):
                 stopped.set()
-            problem.args = (self._endpoint.scrub(str(problem)),)
+            problem.args = (_shortened(self._endpoint.scrub(str(problem))),)
             raise
+        except TutelageError as error:
+            stopped.set()
+            raise StageError(self._endpoint.scrub(str(error))) from None
         except Exception as error:
             stopped.set()
-            raise StageError(self._endpoint.scrub(self._unexpected(error))) from None
+            raise self._stage_error(_unexpected(error)) from None
         finally:
             slot.release()
 
     def _record(
         self, request: Request[T], key: str | None, reply: Reply, tries: _Tries, seconds: float = 0.0
     ) -> Answer[T]:
-        """Count the cost of a reply and store it; return it only afterwards."""
-        reply = self._scrubbed(reply)
+        """Count the cost of a reply and store it; return it only afterwards.
+
+        If the number of tokens is unknown, the estimate is booked as the cost, so that it also counts in a later run.
+        """
         cost = self._endpoint.cost(reply.input_tokens, reply.output_tokens)
+        if cost is None:
+            cost = self._endpoint.cost(request.input_tokens, request.max_output_tokens)
         if self._budget:
-            self._budget.spend(self._max_cost(request) if cost is None else cost)
+            self._budget.spend(cost or 0.0)
         if reply.outcome in STORED:
             self._shared.ledger.store(self._entry(request, key, reply, cost, seconds, tries.count))
             with self._counting:
@@ -206,7 +240,7 @@ class Calls:
             base_url=self._endpoint.base_url,
             model=self._endpoint.model,
             revision=self._endpoint.revision,
-            request=request.text,
+            request=_encodable(request.text),
             sample=request.sample,
             outcome=reply.outcome,
             text=reply.text,
@@ -228,27 +262,39 @@ class Calls:
             self._failures_in_a_row += 1
             too_many = self._failures_in_a_row >= self._limits.failures_in_a_row
         if too_many:
-            raise StageError(
-                f"{self._endpoint.model!r} at {self._endpoint.base_url} gave no answer to "
-                f"{self._limits.failures_in_a_row} requests in a row, the last error is: {detail}; answers are kept, "
-                "and the same command continues from here"
+            raise self._stage_error(
+                f"no answer to {self._limits.failures_in_a_row} requests in a row, the last error is: {detail}; "
+                "answers are kept, and the same command continues from here"
             ) from None
         return Answer(request.about, Reply("", Outcome.FAILED, detail), attempts=tries.count, cost=0.0)
 
-    def _scrubbed(self, reply: Reply) -> Reply:
-        scrub = self._endpoint.scrub
-        extra = json.loads(scrub(json.dumps(dict(reply.extra))))
-        return evolve(reply, text=scrub(reply.text), detail=scrub(reply.detail), extra=extra)
-
-    def _unexpected(self, error: Exception) -> str:
-        if isinstance(error, TutelageError):
-            return str(error)
-        frames = traceback.extract_tb(error.__traceback__)
-        location = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-        return (
-            f"plugin {self._endpoint.provider!r} does not handle this error of {self._endpoint.base_url}: "
-            f"{type(error).__name__}: {error}{location}"
+    def _cleaned(self, reply: Reply, request: Request[Any]) -> Reply:
+        """The reply without the key, without characters that no file can store, and with plausible token counts."""
+        secret = self._endpoint.secret
+        text, detail, extra = (
+            _encodable(redact_values(value, secret)) for value in (reply.text, reply.detail, dict(reply.extra))
         )
+        cleaned = evolve(reply, text=text, detail=_shortened(detail), extra=extra)
+        return with_plausible_counts(cleaned, request)
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _LONGEST_DETAIL else f"{message[:_LONGEST_DETAIL]}..."
+
+
+def _encodable(value: Any) -> Any:
+    """A plain JSON value in which every lone surrogate is a replacement character: UTF-8 cannot encode surrogates."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value
+
+
+def _unexpected(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    location = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"the plugin does not handle this error: {type(error).__name__}: {error}{location}"
 
 
 def _stored_reply(entry: Entry) -> Reply:

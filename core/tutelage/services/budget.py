@@ -6,14 +6,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tutelage.errors import BudgetError
+from tutelage.errors import BudgetError, InputError
 
 
 class Budget:
     """The maximum cost of a run in US dollars. Requests in flight count with their maximum cost. Thread-safe."""
 
     def __init__(self, limit: float, spent: float = 0.0) -> None:
-        """``spent`` is the cost of the run so far, from ``Ledger.spent``."""
+        """``spent`` is the cost of the run so far, from ``Ledger.spent``.
+
+        Raises ``InputError`` if the limit is negative or not a number: every comparison with NaN is false.
+        """
+        if not limit >= 0:
+            raise InputError(f"the budget must be a number of US dollars of at least 0, not {limit}")
         self.limit = limit
         self.spent = spent
         self._reserved = 0.0

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS answers (
     revision TEXT NOT NULL,
     request TEXT NOT NULL,       -- exact, as JSON
     sample INTEGER NOT NULL,
-    outcome TEXT NOT NULL,       -- answered, cut or refused
+    outcome TEXT NOT NULL,       -- answered, cut, refused or unparsed
     text TEXT NOT NULL,
     detail TEXT NOT NULL,
     extra TEXT NOT NULL,         -- JSON: what the plugin keeps beside the text
@@ -88,6 +88,8 @@ class Entry:
 
 _COLUMNS = tuple(column.name for column in attrs.fields(Entry))
 _INSERT = f"INSERT INTO answers ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_WITHOUT_ANSWER = "('refused', 'unparsed')"
+"""Outcomes of replies that are requested again with ``--ask-refused-again``."""
 GROUPS = ("run", "stage", "model", "provider", "outcome")
 
 
@@ -140,14 +142,21 @@ class Ledger:
             ) from error
 
     def find(self, key: str, refusals: bool = True) -> Entry | None:
-        """Return the oldest answer with this key; refusals only if there is no other and ``refusals`` is set."""
-        condition = "" if refusals else "AND outcome != 'refused'"
+        """Return the oldest answer with this key.
+
+        Refusals and replies that could not be read are returned only if there is no other and ``refusals`` is set.
+        Raises ``StageError`` if the file can't be read.
+        """
+        condition = "" if refusals else f"AND outcome NOT IN {_WITHOUT_ANSWER}"
         query = (
             f"SELECT {', '.join(_COLUMNS)} FROM answers WHERE key = ? {condition} "
-            "ORDER BY outcome = 'refused', id LIMIT 1"
+            f"ORDER BY outcome IN {_WITHOUT_ANSWER}, id LIMIT 1"
         )
-        with self._reading:
-            row = self._reader.execute(query, (key,)).fetchone()
+        try:
+            with self._reading:
+                row = self._reader.execute(query, (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise StageError(f"the ledger {self.path} can't be read: {error}; the step stops here") from error
         return Entry(*row) if row else None
 
     def store(self, entry: Entry) -> None:
@@ -170,7 +179,7 @@ class Ledger:
             self._writer.execute("BEGIN IMMEDIATE")
             self._writer.executemany(_INSERT, [attrs.astuple(entry) for entry, _ in batch])
             self._writer.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError, OverflowError) as error:  # the last two: a value that SQLite can't store
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             problem = StageError(f"an answer can't be stored in the ledger {self.path}: {error}; the step stops here")

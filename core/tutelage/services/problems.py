@@ -14,11 +14,22 @@ class CallError(Exception):
 class Transient(CallError):
     """A retry may succeed: a time-out, a dropped connection, status 429 or 5xx, an incomplete reply."""
 
-    def __init__(self, message: str, retry_after: float | None = None, too_fast: bool = False) -> None:
-        """``retry_after``: seconds, if the service gave them. ``too_fast``: whether a rate limit was exceeded."""
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        too_fast: bool = False,
+        unreachable: bool = False,
+    ) -> None:
+        """``retry_after``: seconds, if the service gave them. ``too_fast``: whether a rate limit was exceeded.
+
+        ``unreachable``: whether no connection was made (closed port, unknown host). If the service was never reached,
+        the step stops after a few attempts.
+        """
         super().__init__(message)
         self.retry_after = retry_after
         self.too_fast = too_fast
+        self.unreachable = unreachable
 
 
 class Refused(CallError):
@@ -29,8 +40,16 @@ class Permanent(CallError):
     """This request can never succeed (too long, malformed). It is not stored."""
 
 
+class Unreadable(CallError):
+    """The service sent a complete reply that is not what its protocol says. The reply was paid for, so it is stored as
+    ``Outcome.UNPARSED`` and the request is not sent again."""
+
+
 class Unusable(CallError):
-    """No request can succeed: invalid key, unknown model, empty account. The step stops."""
+    """No request can succeed: invalid key, unknown model, empty account. The step stops.
+
+    The message is the service's own text and what to change; plugin, model and address are added to it.
+    """
 
 
 def retry_after(headers: Mapping[str, str] | None) -> float | None:
@@ -47,5 +66,5 @@ def retry_after(headers: Mapping[str, str] | None) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

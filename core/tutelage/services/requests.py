@@ -15,11 +15,9 @@ from attrs import field, frozen, validators
 from tutelage.records import Outcome
 from tutelage.services.ledger import key_of
 from tutelage.services.prices import Price, cost
+from tutelage.services.redaction import redact
 
 T = TypeVar("T")
-
-_SHORTEST_SECRET = 8
-"""Characters. Shorter keys are placeholders for local servers (``EMPTY``, ``ollama``), which may occur in answers."""
 
 
 @frozen
@@ -42,6 +40,8 @@ class Limits:
     """Maximum of the random wait before the second attempt, in seconds; doubled for each further attempt."""
     failures_in_a_row: int = field(default=50, validator=validators.ge(1))
     """The step stops after this number of failed requests in a row."""
+    response_bytes: int = field(default=4 * 2**20, validator=validators.ge(1))
+    """Maximum size of a response in bytes, decompressed. A request whose response is larger fails."""
 
 
 @frozen
@@ -82,8 +82,8 @@ class Endpoint:
         return cost(self.base_url, self.model, input_tokens, output_tokens, self.price)
 
     def scrub(self, text: str) -> str:
-        """Return the text with the API key replaced by ``[key]``."""
-        return text.replace(self.secret, "[key]") if len(self.secret) >= _SHORTEST_SECRET else text
+        """Return the text with the API key replaced by ``[key]``, in every form in which a library quotes it."""
+        return redact(text, self.secret)
 
 
 @frozen
@@ -104,10 +104,15 @@ class Request(Generic[T]):
         """The body as JSON with sorted keys."""
         return json.dumps(self.body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
+    @cached_property
+    def byte_count(self) -> int:
+        """The length of the body in UTF-8. No tokenizer makes more tokens than this from it."""
+        return len(self.text.encode("utf-8", "surrogatepass"))
+
     @property
     def input_tokens(self) -> int:
-        """A cautious estimate of the tokens in the body: a token rarely has fewer than three characters."""
-        return len(self.text) // 3 + 1
+        """A cautious estimate of the tokens in the body: a token rarely has fewer than three bytes of UTF-8."""
+        return self.byte_count // 3 + 1
 
 
 @frozen

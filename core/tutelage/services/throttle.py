@@ -105,6 +105,8 @@ class Throttle:
         self.concurrency = Concurrency(limits.in_flight)
         self.tokens = Pace(limits.tokens_per_minute)
         self._requests = Pace(limits.requests_per_minute)
+        self.was_reached = False
+        """Whether the service has replied to a request, with an answer or with an error."""
 
     def enter(self, tokens: int, stopped: threading.Event) -> Slot:
         """Wait until a request with about this many tokens may start, or until ``stopped``, and return its slot."""

@@ -127,6 +127,17 @@ def _repeatable(subject: Subject, hook: str) -> None:
     _expect(not changed, f"differs between two calls: {', '.join(changed)}")
 
 
+def _stores_each_paid_answer(subject: Subject, hook: str) -> None:
+    """a plugin that calls a service has an endpoint or is item_by_item, so that no paid answer is requested again"""
+    before = subject.context.caller.tally.outcomes.total()
+    _results(subject, hook)
+    calls = subject.context.caller.tally.outcomes.total() - before
+    _expect(
+        calls == 0 or subject.info.item_by_item,
+        f"{calls} answers came through context.caller, but PluginInfo has no endpoint and item_by_item is False",
+    )
+
+
 def _can_be_closed_early(subject: Subject, hook: str) -> None:
     """can be closed before its last result without an error, and works again after that"""
     stream = subject.stream_candidates(iter(subject.prompts), 2)
@@ -204,7 +215,13 @@ def _can_be_released_twice(subject: Subject, hook: str) -> None:
     release(subject.registry, subject.model)
 
 
-_STREAMING = (_answers_everything, _no_results_for_empty_input, _explained_outcomes, _repeatable)
+_STREAMING = (
+    _answers_everything,
+    _no_results_for_empty_input,
+    _explained_outcomes,
+    _repeatable,
+    _stores_each_paid_answer,
+)
 
 PROMISES: dict[str, tuple[Promise, ...]] = {
     "describe": (_one_line_of_help, _documented_settings, _light_entry_module, _reproducible_sets),

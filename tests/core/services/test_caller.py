@@ -20,7 +20,7 @@ from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
 from tutelage.services.ledger import Ledger
 from tutelage.services.prices import Price
-from tutelage.services.problems import Permanent, Refused, Transient, Unusable, retry_after
+from tutelage.services.problems import Permanent, Refused, Transient, Unreadable, Unusable, retry_after
 from tutelage.services.requests import Answer, Endpoint, Limits, Reply, Request
 from tutelage.services.throttle import Concurrency
 
@@ -234,7 +234,9 @@ def test_an_unusable_service_stops_the_step_and_what_was_answered_is_kept(caller
 
 def test_an_exception_that_the_plugin_did_not_expect_names_plugin_and_place(caller: Caller) -> None:
     with pytest.raises(
-        StageError, match=r"plugin 'shouty' does not handle this error of .* KeyError: 'text' at test_caller.py:\d+"
+        StageError,
+        match=r"plugin 'shouty', model 'loud-1' at https://api\.shouty\.example: the plugin does not handle this error"
+        r": KeyError: 'text' at test_caller.py:\d+",
     ):
         list(caller.map([Request(0, {})], Service(), SERVICE, QUICK))
 
@@ -280,6 +282,55 @@ def test_an_attempt_gets_its_time_out_or_the_remaining_total_time(
     limits = Limits(attempts=9, attempt_seconds=0.2, total_seconds=0.25, first_wait=0.001)
     list(caller.map(requests(1), ask, SERVICE, limits))
     assert timeouts == pytest.approx([0.2, 0.15 - waits[0], 0.05 - sum(waits)])
+
+
+def test_an_unreadable_reply_is_stored_and_not_requested_again(caller: Caller, ledger: Ledger) -> None:
+    service = Service(Unreadable("the reply is a list"))
+    for _ in range(2):
+        assert outcomes(caller.map(requests(1), service, SERVICE, QUICK)) == [(Outcome.UNPARSED, "the reply is a list")]
+    assert len(service.asked) == 1
+    insisting = Caller(ledger, ask_refused_again=True)
+    assert outcomes(insisting.map(requests(1), service, SERVICE, QUICK)) == [(Outcome.ANSWERED, "")]
+
+
+def test_a_service_that_was_never_reached_stops_the_step_after_three_attempts(
+    caller: Caller, waits: list[float]
+) -> None:
+    service = Service(*(Transient("refused", unreachable=True) for _ in range(9)))
+    with pytest.raises(
+        StageError,
+        match=r"plugin 'shouty', model 'loud-1' at https://\S+: refused \(3 attempts\); check base_url, and",
+    ):
+        list(caller.map(requests(1), service, SERVICE, Limits(in_flight=1)))
+    assert len(service.asked) == 3
+    assert sum(waits) <= 3.0
+
+
+@pytest.mark.parametrize("reached_by", [Transient("500"), Permanent("400"), Refused("no")])
+@pytest.mark.usefixtures("waits")
+def test_a_service_that_was_reached_is_tried_until_the_limit(caller: Caller, reached_by: Exception) -> None:
+    limits = Limits(in_flight=1, attempts=9)
+    list(caller.map(requests(1), Service(reached_by), SERVICE, limits))
+    service = Service(*(Transient("refused", unreachable=True) for _ in range(7)))
+    (answer,) = caller.map([Request(0, {"text": "later"})], service, SERVICE, limits)
+    assert (answer.reply.outcome, answer.attempts) == (Outcome.ANSWERED, 8)
+
+
+def test_texts_that_no_file_can_store_are_repaired(caller: Caller, ledger: Ledger) -> None:
+    def ask(body: Mapping[str, Any], timeout: float) -> Reply:
+        return Reply("half \ud83d, whole \ud83d\ude00", detail="\udc80", extra={"\ud83d": ["\ud83d", 10**30]})
+
+    (answer,) = caller.map([Request(0, {"text": "odd"})], ask, SERVICE, QUICK)
+    assert answer.reply.text == "half \ufffd, whole \U0001f600"
+    assert (answer.reply.detail, answer.reply.extra) == ("\ufffd", {"\ufffd": ["\ufffd", 10**30]})
+    assert ledger.find(str(SERVICE.key(Request(0, {"text": "odd"})))) is not None
+
+
+def test_a_long_message_of_a_service_is_shortened_after_the_key_is_removed(caller: Caller) -> None:
+    keyed = Endpoint("shouty", "https://api.shouty.example", "m", secret=CANARY)
+    service = Service(Permanent("x" * 490 + CANARY + "y" * 10**6))
+    ((_, detail),) = outcomes(caller.map(requests(1), service, keyed, QUICK))
+    assert detail == "x" * 490 + "[key]" + "y" * 5 + "..."
 
 
 def test_retry_after_is_honoured(caller: Caller, waits: list[float]) -> None:
@@ -447,6 +498,12 @@ def test_at_half_of_the_known_cost_the_budget_stops_and_a_higher_one_goes_on(led
     assert len(answers) == 20
     assert sorted(asked) == list(range(20))
     assert ledger.spent("runs/a") == pytest.approx(20 * EACH)
+
+
+@pytest.mark.parametrize("limit", [math.nan, -1.0, -math.inf])
+def test_a_budget_that_is_no_amount_is_an_error(limit: float) -> None:
+    with pytest.raises(InputError, match="the budget must be a number of US dollars of at least 0"):
+        Budget(limit)
 
 
 def test_a_budget_with_an_unknown_price_is_an_error_before_the_first_request(ledger: Ledger) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -51,6 +52,32 @@ def test_an_answer_goes_before_a_refusal_and_the_first_one_stays(ledger: Ledger)
     ledger.store(evolve(ENTRY, text="first"))
     ledger.store(evolve(ENTRY, text="second"))
     assert known(ledger.find("k1")).text == "first"
+
+
+def test_a_reply_that_could_not_be_read_is_found_like_a_refusal(ledger: Ledger) -> None:
+    ledger.store(evolve(ENTRY, outcome=Outcome.UNPARSED, text=""))
+    assert ledger.find("k1", refusals=False) is None
+    assert known(ledger.find("k1")).outcome is Outcome.UNPARSED
+    ledger.store(ENTRY)
+    assert ledger.find("k1", refusals=False) == ledger.find("k1") == ENTRY
+
+
+@pytest.mark.parametrize("odd", [{"text": "\ud83d"}, {"request": "\udc80"}, {"input_tokens": 10**30}])
+def test_a_value_that_cannot_be_stored_is_an_error_for_every_thread(ledger: Ledger, odd: dict[str, Any]) -> None:
+    with pytest.raises(StageError, match="can't be stored in the ledger"):
+        ledger.store(evolve(ENTRY, **odd))
+    ledger.store(ENTRY)
+    assert ledger.find("k1") == ENTRY
+
+
+def test_a_file_that_is_damaged_while_it_is_used_is_an_error(ledger: Ledger) -> None:
+    ledger.store(ENTRY)
+    ledger._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damaged = bytearray(ledger.path.read_bytes())
+    damaged[100:] = b"x" * (len(damaged) - 100)
+    ledger.path.write_bytes(damaged)
+    with pytest.raises(StageError, match="can't be read"):
+        Ledger.find(ledger, "k1")
 
 
 def test_a_row_without_a_key_is_never_an_answer_but_was_paid(ledger: Ledger) -> None:

@@ -19,6 +19,7 @@ from tutelage.hookspecs import hookimpl
 from tutelage.plugin.inspection import HOOKS
 from tutelage.plugin_info import NamedSet, PluginInfo
 from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt
+from tutelage.services.requests import Endpoint, Reply, Request
 from tutelage.testing import check_plugin
 from tutelage.testing.promises import PROMISES
 
@@ -118,6 +119,34 @@ class Greedy(Sound):
         yield from [Candidate(prompt.id, index, "x") for prompt in prompts for index in range(n)]
 
 
+class Spending(Sound):
+    """Calls a service without saying so: a killed run would pay again."""
+
+    service = Endpoint("spending", "http://127.0.0.1:9", "m")
+
+    @hookimpl
+    def generate_candidates(  # type: ignore[override]  # a hook may take more of the arguments
+        self, model: Model, prompts: Iterable[Prompt], n: int, context: Context
+    ) -> Iterator[Candidate]:
+        requests = (Request((prompt.id, index), {"i": index}) for prompt in prompts for index in range(n))
+        for answer in context.caller.map(requests, lambda body, timeout: Reply("x"), self.service):
+            yield Candidate(*answer.about, answer.reply.text)
+
+
+class Declared(Spending):
+    info = evolve(Sound.info, endpoint=lambda settings, model: Spending.service)
+
+
+class DeclaredFalse(Spending):
+    info = PluginInfo(
+        "Says it loud.", settings=Settings, item_by_item=False, endpoint=lambda settings, model: Spending.service
+    )
+
+
+class DeclaredByField(Spending):
+    info = evolve(Sound.info, item_by_item=True)
+
+
 class Stubborn(Sound):
     @hookimpl
     def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
@@ -176,6 +205,11 @@ class Clinging(Sound):
         (Mute(), "generate_candidates", "is REFUSED and its detail is empty"),
         (Unwritable(), "generate_candidates", "not JSON serializable"),
         (Greedy(), "generate_candidates", "it read all 500 prompts before its first result"),
+        (
+            Spending(),
+            "generate_candidates",
+            "8 answers came through context.caller, but PluginInfo has no",
+        ),
         (Stubborn(), "generate_candidates", "generator ignored GeneratorExit"),
         (Eager(), "judge", "answers 'invented', which was not asked"),
         (Untidy(), "train_step", "it wrote or changed a file outside its output folder"),
@@ -188,6 +222,18 @@ def test_a_violation_is_reported_for_its_own_hook_only(plugin: object, hook: str
     found = problems(plugin)
     assert list(found) == [hook]
     assert problem in found[hook]
+
+
+@pytest.mark.parametrize("plugin", [Declared(), DeclaredFalse(), DeclaredByField()])
+def test_a_plugin_with_an_endpoint_is_item_by_item_whether_it_says_so_or_not(plugin: Sound) -> None:
+    assert plugin.info.item_by_item
+    check_plugin(plugin).raise_for_problems()
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_without_an_endpoint_the_field_counts(declared: bool) -> None:
+    assert PluginInfo("x", item_by_item=declared).item_by_item is declared
+    assert evolve(PluginInfo("x"), endpoint=lambda settings, model: Spending.service).item_by_item
 
 
 def offering(kind: str, items: Any) -> PluginInfo:

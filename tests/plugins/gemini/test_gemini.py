@@ -16,16 +16,21 @@ from tutelage.records import Comparison, Message, Model, Outcome, Prompt, Sampli
 from tutelage.services.chat import Question
 from tutelage.services.problems import Transient
 from tutelage.services.requests import Limits
-from tutelage_gemini.client import problem_of, read_reply, request_body
+from tutelage_gemini.client import problem_of, request_body
+from tutelage_gemini.replies import read_reply
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
 QUESTION = Question("Why?", Sampling(temperature=0.3, top_p=0.8), sample=7, max_tokens=50)
 
 
 def response(**fields: Any) -> Any:
+    """A response as the service sends it, in the SDK's own JSON."""
     import google.generativeai as genai
 
-    return genai.protos.GenerateContentResponse(fields)
+    cls = genai.protos.GenerateContentResponse
+    return json.loads(
+        cls.to_json(cls(fields), use_integers_for_enums=False, always_print_fields_with_no_presence=False)
+    )
 
 
 def candidate(finish: str, *texts: str) -> dict[str, Any]:

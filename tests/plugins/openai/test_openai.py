@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from openai.types.chat import ChatCompletion
 
 import tutelage_openai as plugin
 from tutelage.context import Context
@@ -16,7 +15,8 @@ from tutelage.records import Comparison, Message, Model, Outcome, Prompt, Sampli
 from tutelage.services.chat import Question
 from tutelage.services.problems import Transient
 from tutelage.services.requests import Limits
-from tutelage_openai.client import read_reply, request_body
+from tutelage_openai.client import request_body
+from tutelage_openai.replies import read_reply
 from tutelage_openai.settings import OpenAiSettings
 
 QUESTION = Question("Why?", Sampling(temperature=0.3, top_p=0.8), sample=7, max_tokens=50)
@@ -61,11 +61,9 @@ def test_gpt_4_turbo_is_asked_where_the_recipe_names_no_model() -> None:
     assert endpoint(None, "").cost(1_000_000, 0) == 10.0
 
 
-def completion(**changes: Any) -> ChatCompletion:
+def completion(**changes: Any) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Because."}, **changes}
-    return ChatCompletion.model_construct(model="m", choices=[ChatCompletion.model_validate({
-        "id": "1", "created": 1, "model": "m", "object": "chat.completion", "choices": [choice],
-    }).choices[0]], usage=None)  # fmt: skip
+    return {"id": "1", "created": 1, "model": "m", "object": "chat.completion", "choices": [choice]}
 
 
 def test_a_refusal_in_words_is_a_refusal() -> None:
@@ -78,10 +76,18 @@ def test_without_usage_the_tokens_are_unknown() -> None:
     assert (reply.text, reply.input_tokens, reply.output_tokens) == ("Because.", None, None)
 
 
-@pytest.mark.parametrize("strange", ["<html></html>", None, ChatCompletion.model_construct(choices=None)])
+@pytest.mark.parametrize("strange", [{"foo": 1}, {"object": "chat.completion"}])
 def test_what_is_no_completion_is_tried_again(strange: Any) -> None:
     with pytest.raises(Transient, match="no choices"):
         read_reply(strange)
+
+
+@pytest.mark.parametrize("choices", [None, [], {}, "text", [None], ["text"], [{"index": 0}], [{"message": "text"}]])
+def test_a_completion_with_odd_choices_was_paid_and_is_unparsed(choices: Any) -> None:
+    reply = read_reply({**completion(), "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+    assert (reply.text, reply.outcome) == ("", Outcome.UNPARSED)
+    assert reply.detail == "the reply has no choice with a message"
+    assert (reply.input_tokens, reply.output_tokens) == (3, 2)
 
 
 def test_an_account_without_credit_stops_the_step(start_server: Callable[..., Any]) -> None:

@@ -1,0 +1,90 @@
+"""The reading of replies in Gemini's protocol (Gemini API reference, GenerateContentResponse)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tutelage.preferences.token_weights import verdict_alternatives
+from tutelage.records import Outcome
+from tutelage.services.chat import VERDICT
+from tutelage.services.problems import Transient
+from tutelage.services.reply_json import list_at, log_probabilities, object_at, text_at
+from tutelage.services.requests import Reply
+from tutelage.services.usage import token_count
+
+_FINISHED = ("STOP", "FINISH_REASON_UNSPECIFIED", "")
+_BLOCKED = (
+    "SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
+)  # fmt: skip
+_LARGEST_COUNT = 10**9
+"""Larger token counts are not passed on; ``tutelage.services`` compares the others with the request."""
+
+
+def read_reply(value: Mapping[str, Any]) -> Reply:
+    """Return the reply of a response, with its outcome and token counts.
+
+    A complete reply without a usable text is ``Outcome.UNPARSED``, with the reason: it was paid for. Raises
+    ``Transient`` if the object is no response of this protocol at all.
+    """
+    if blocked := object_at(value, "promptFeedback").get("blockReason"):
+        return _reply(value, "", Outcome.REFUSED, f"the question was blocked: {blocked}")
+    if not value.keys() & {"candidates", "usageMetadata"}:
+        raise Transient(f"the reply has no candidates: {json.dumps(value)}")
+    candidates = list_at(value, "candidates")
+    candidate = candidates[0] if candidates and isinstance(candidates[0], Mapping) else None
+    if candidate is None:
+        return _reply(value, "", Outcome.UNPARSED, "the reply has no candidate")
+    text = "".join(map(_part_text, list_at(candidate.get("content"), "parts")))
+    finish = text_at(candidate, "finishReason")
+    if finish == "MAX_TOKENS":
+        return _reply(value, text, Outcome.CUT, "the answer reached its length limit", _verdict(candidate))
+    if finish in _BLOCKED:
+        return _reply(value, text, Outcome.REFUSED, f"the answer was blocked: {finish}")
+    if finish not in _FINISHED:
+        return _reply(value, text, Outcome.UNPARSED, f"the answer ended for a reason that is not known: {finish}")
+    if not text:
+        return _reply(value, "", Outcome.UNPARSED, "the reply has no text")
+    return _reply(value, text, Outcome.ANSWERED, "", _verdict(candidate))
+
+
+def _part_text(part: object) -> str:
+    """The text of a part of the answer; "" for a thought and for parts of other kinds."""
+    return "" if isinstance(part, Mapping) and part.get("thought") else text_at(part, "text")
+
+
+def _reply(
+    value: Mapping[str, Any], text: str, outcome: Outcome, detail: str, verdict: list[list[Any]] | None = None
+) -> Reply:
+    version = text_at(value, "modelVersion")
+    extra: dict[str, Any] = {"model": version} if version else {}
+    input_tokens, output_tokens = _counts(object_at(value, "usageMetadata"))
+    return Reply(
+        text=text,
+        outcome=outcome,
+        detail=detail,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        extra=extra | ({VERDICT: verdict} if verdict else {}),
+    )
+
+
+def _counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Input and output tokens; both are unknown if one of the counts is no count.
+
+    The total includes the tokens of thoughts, which are billed like the answer. A count that is absent is 0.
+    """
+    names = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount")
+    counts = [token_count(usage.get(name, 0), 0, _LARGEST_COUNT) for name in names]
+    asked, answered, total = counts
+    if not asked or answered is None or total is None:
+        return None, None
+    return asked, max(total - asked, answered)
+
+
+def _verdict(candidate: Mapping[str, Any]) -> list[list[Any]]:
+    steps = list_at(candidate.get("logprobsResult"), "topCandidates")
+    tops = [log_probabilities(list_at(step, "candidates"), "token", "logProbability") for step in steps]
+    return verdict_alternatives((top[0][0], top) for top in tops if top)
