@@ -35,7 +35,7 @@ from tutelage.services.requests import Limits
 SERVERS = Path(__file__).parents[1] / "fixtures" / "servers"
 CANARY = "sk-canary/0123456789+abcdef=="
 """A key whose percent-encoded form differs from the plain one."""
-LIMITS = Limits(in_flight=8, attempts=2, attempt_seconds=5.0, first_wait=0.01)
+LIMITS = Limits(in_flight=8, attempts=2, attempt_seconds=30.0, first_wait=0.01)
 ITEMS = [JudgeItem(f"item-{number}", f"Question {number}?", f"Answer {number}.") for number in range(24)]
 PRICE = Price(input=100.0, output=100.0)
 MALFORMED = {"newline": f"{CANARY}\n", "spaces": f"  {CANARY} ", "carriage-return": f"{CANARY}\r\n"}

@@ -202,7 +202,9 @@ class Calls:
             if isinstance(problem, Unusable):
                 stopped.set()
             problem.args = (_shortened(self._endpoint.scrub(str(problem))),)
-            raise
+            # the frames of the SDK hold the key and the body of the response: they must not outlive the attempt
+            problem.__context__ = None
+            raise problem.with_traceback(None) from None
         except TutelageError as error:
             stopped.set()
             raise StageError(self._endpoint.scrub(str(error))) from None
