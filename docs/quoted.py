@@ -113,6 +113,18 @@ def services(proof: dict[str, Any]) -> str:
                 f"{faults['calls']:,} judge calls took {faults['attempts']:,} requests. The outcomes were {ended}. "
                 f"{faults['answered_items_asked_twice']} answered items were requested twice."
             )
+    for service, found in proof.get("service-hostile", {}).items():
+        if isinstance(found, dict):
+            memory = found["memory_mib"]
+            lines.append(
+                f"- `{service}`, with a hostile test server: {found['calls_of_each_kind']:,} calls of each of "
+                f"{found['kinds']} kinds of fault, {found['requests']:,} requests. {len(found['wrong_kinds'])} kinds "
+                f"ended otherwise than documented, {found['stored_answers_requested_again']} stored answers were "
+                f"requested again, {found['requests_at_the_target_of_redirects']} requests followed a redirect, "
+                f"{len(found['budgets_exceeded'])} budgets were exceeded, and the key was found in the output of "
+                f"{len(found['leaks'])} of {found['leak_trials']} trials. Memory: {memory['warm']:.0f} MiB before, "
+                f"{memory['peak']:.0f} MiB at peak."
+            )
     if kills := proof.get("service-kills"):
         lines.append(
             f"- {kills['kills']} API runs were killed with `kill -9` and continued. {kills['same_artifacts']} of them "

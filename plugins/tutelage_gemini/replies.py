@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.preferences.token_weights import verdict_alternatives
@@ -14,6 +14,12 @@ from tutelage.services.reply_json import list_at, log_probabilities, object_at, 
 from tutelage.services.requests import Reply
 from tutelage.services.usage import token_count
 
+FINISH_REASONS = (
+    "FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST",
+    "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY",
+)  # fmt: skip
+BLOCK_REASONS = ("BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY")
+"""Names by number: the SDK requests enumerations as numbers (``enum-encoding=int``), and other servers send names."""
 _FINISHED = ("STOP", "FINISH_REASON_UNSPECIFIED", "")
 _BLOCKED = (
     "SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
@@ -29,7 +35,8 @@ def read_reply(value: Mapping[str, Any]) -> Reply:
     A complete reply without a usable text is ``Outcome.UNPARSED``, with the reason: it was paid for. Raises
     ``Transient`` if the object is no response of this protocol at all.
     """
-    if blocked := object_at(value, "promptFeedback").get("blockReason"):
+    blocked = _name(object_at(value, "promptFeedback").get("blockReason"), BLOCK_REASONS)
+    if blocked not in ("", BLOCK_REASONS[0]):
         return _reply(value, "", Outcome.REFUSED, f"the question was blocked: {blocked}")
     if not value.keys() & {"candidates", "usageMetadata"}:
         raise Transient(f"the reply has no candidates: {json.dumps(value)}")
@@ -38,7 +45,7 @@ def read_reply(value: Mapping[str, Any]) -> Reply:
     if candidate is None:
         return _reply(value, "", Outcome.UNPARSED, "the reply has no candidate")
     text = "".join(map(_part_text, list_at(candidate.get("content"), "parts")))
-    finish = text_at(candidate, "finishReason")
+    finish = _name(candidate.get("finishReason"), FINISH_REASONS)
     if finish == "MAX_TOKENS":
         return _reply(value, text, Outcome.CUT, "the answer reached its length limit", _verdict(candidate))
     if finish in _BLOCKED:
@@ -48,6 +55,15 @@ def read_reply(value: Mapping[str, Any]) -> Reply:
     if not text:
         return _reply(value, "", Outcome.UNPARSED, "the reply has no text")
     return _reply(value, text, Outcome.ANSWERED, "", _verdict(candidate))
+
+
+def _name(value: object, names: Sequence[str]) -> str:
+    """The name of a value of an enumeration; "" if there is none, the value as text if its name is not known."""
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return str(value)[:100]
 
 
 def _part_text(part: object) -> str:

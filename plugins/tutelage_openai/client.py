@@ -66,7 +66,10 @@ def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
     http = openai.DefaultHttpxClient(
         follow_redirects=False,
         headers={"Accept-Encoding": ACCEPTED_ENCODINGS},
-        event_hooks={"response": [_checking(settings.limits.response_bytes)]},
+        event_hooks={
+            "request": [_with_own_headers(key, settings.official)],
+            "response": [_checking(settings.limits.response_bytes)],
+        },
         mounts=_direct(called),
     )
     with openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=0, http_client=http) as client:
@@ -76,6 +79,22 @@ def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
 def _direct(called: Endpoint) -> dict[str, None]:
     """No proxy for a server on this machine: ``check_no_proxy`` has found that none is wanted."""
     return {"http://": None, "https://": None} if called.on_this_machine else {}
+
+
+def _with_own_headers(key: str, is_official: bool) -> Callable[[Any], None]:
+    """A hook that sets the headers which the SDK may have taken from variables of the environment.
+
+    The key is always the configured one (``OPENAI_CUSTOM_HEADERS`` can hold another). Only OpenAI gets the names of the
+    organization and the project (``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``).
+    """
+
+    def set_headers(request: Any) -> None:
+        request.headers["Authorization"] = f"Bearer {key}"
+        if not is_official:
+            for name in ("OpenAI-Organization", "OpenAI-Project"):
+                request.headers.pop(name, None)
+
+    return set_headers
 
 
 def http_library() -> Any:

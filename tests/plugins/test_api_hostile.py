@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from tutelage.services.requests import Limits
 SERVERS = Path(__file__).parents[1] / "fixtures" / "servers"
 CANARY = "sk-canary/0123456789+abcdef=="
 """A key whose percent-encoded form differs from the plain one."""
-LIMITS = Limits(in_flight=8, attempts=2, attempt_seconds=5.0, first_wait=0.01)
+LIMITS = Limits(in_flight=8, attempts=2, attempt_seconds=30.0, first_wait=0.01)
 ITEMS = [JudgeItem(f"item-{number}", f"Question {number}?", f"Answer {number}.") for number in range(24)]
 PRICE = Price(input=100.0, output=100.0)
 MALFORMED = {"newline": f"{CANARY}\n", "spaces": f"  {CANARY} ", "carriage-return": f"{CANARY}\r\n"}
@@ -257,6 +258,16 @@ def test_an_unknown_host_stops_the_step(name: str, judge: Ask) -> None:
         judge("gzip", ITEMS[:1], base_url="http://no-such-host.invalid", limits=Limits(first_wait=0.05))
 
 
+def test_a_proxy_that_does_not_answer_is_named(name: str, judge: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret-word@127.0.0.1:9")
+    message = "go through the proxy 127.0.0.1:9 of the environment variable HTTPS_PROXY"
+    with pytest.raises(StageError, match=re.escape(message)) as caught:
+        judge("gzip", ITEMS[:1], base_url="https://api.shouty.invalid", limits=Limits(first_wait=0.05))
+    assert "secret-word" not in str(caught.value)
+
+
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_a_proxy_that_catches_a_local_server_is_named(
     judge: Ask, plugin: Any, server: ApiServer, variable: str, monkeypatch: pytest.MonkeyPatch
@@ -264,9 +275,8 @@ def test_a_proxy_that_catches_a_local_server_is_named(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "http://user:secret-word@127.0.0.1:9")
-    with pytest.raises(
-        InputError, match=rf"{variable} .* through the proxy 127\.0\.0\.1:9: set NO_PROXY=127"
-    ) as caught:
+    message = rf"go through the proxy 127\.0\.0\.1:9 of the environment variable {variable}: set NO_PROXY=127\.0\.0\.1"
+    with pytest.raises(InputError, match=message) as caught:
         judge("gzip", ITEMS[:1])
     (found,) = plugin.describe().check(plugin.describe().settings(base_url=server.url), "m")
     assert (found.what, found.ok, "secret-word" in f"{caught.value}{found}") == ("endpoint", False, False)

@@ -15,7 +15,13 @@ def check_address(instance: Any, attribute: Any, value: str) -> None:
         raise ValueError(f"{attribute.name} must not contain a user name or password: it is written to files")
     try:
         parts = urlsplit(value)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_address = (
+            value.isprintable()
+            and " " not in value
+            and parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+        )
     except ValueError:
         is_address = False
     if not is_address:

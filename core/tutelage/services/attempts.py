@@ -19,6 +19,7 @@ from tutelage.services.budget import Budget
 from tutelage.services.ledger import Entry
 from tutelage.services.pool import Stopped
 from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unreadable, Unusable
+from tutelage.services.proxies import proxy_of
 from tutelage.services.redaction import redact_values
 from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Reply, Request
 from tutelage.services.shared import Shared
@@ -111,9 +112,9 @@ class Calls:
             if stopped.is_set():
                 raise Stopped from None
             if self._was_never_reached(problem):
-                raise self._stage_error(
-                    f"{problem} ({tries.count} attempts); check base_url, and that the server runs"
-                ) from None
+                proxy = proxy_of(self._endpoint.base_url)
+                remedy = f"requests go through {proxy}" if proxy else "check base_url, and that the server runs"
+                raise self._stage_error(f"{problem} ({tries.count} attempts); {remedy}") from None
             return self._failed(request, f"{problem} ({tries.count} attempts)", tries)
         except Unusable as problem:
             raise self._stage_error(str(problem)) from None
@@ -201,7 +202,9 @@ class Calls:
             if isinstance(problem, Unusable):
                 stopped.set()
             problem.args = (_shortened(self._endpoint.scrub(str(problem))),)
-            raise
+            # the frames of the SDK hold the key and the body of the response: they must not outlive the attempt
+            problem.__context__ = None
+            raise problem.with_traceback(None) from None
         except TutelageError as error:
             stopped.set()
             raise StageError(self._endpoint.scrub(str(error))) from None

@@ -1,4 +1,4 @@
-"""Proxies from the environment that would receive the requests to a server on this machine."""
+"""Proxies from the environment: named in errors, and refused if they would receive requests to this machine."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ def check_no_proxy(endpoint: Endpoint) -> None:
 
     The proxy cannot reach that server, and would see the key and the prompts. The message names the variable.
     """
-    if not endpoint.on_this_machine:
-        return
-    parts = urlsplit(endpoint.base_url)
+    if endpoint.on_this_machine and (proxy := proxy_of(endpoint.base_url)):
+        raise CaughtByProxyError(
+            f"plugin {endpoint.provider!r}: requests to {endpoint.base_url}, a server on this machine, go through "
+            f"{proxy}: set NO_PROXY={urlsplit(endpoint.base_url).hostname} in the environment"
+        )
+
+
+def proxy_of(url: str) -> str:
+    """Return the proxy for an address and the variable that names it, as words; "" if there is none."""
+    parts = urlsplit(url)
     proxies = getproxies()
     scheme = next((name for name in (parts.scheme, "all") if proxies.get(name)), None)
-    host = parts.hostname or ""
-    if scheme is None or _is_exempt(host, parts.port, proxies.get("no", "")):
-        return
+    if scheme is None or _is_exempt(parts.hostname or "", parts.port, proxies.get("no", "")):
+        return ""
     variable = next((name for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper()) if os.environ.get(name)), None)
     origin = f"the environment variable {variable}" if variable else "the system's settings"
-    raise CaughtByProxyError(
-        f"plugin {endpoint.provider!r}: {origin} sends requests to {endpoint.base_url}, a server on this machine, "
-        f"through the proxy {_address(proxies[scheme])}: set NO_PROXY={host} in the environment"
-    )
+    return f"the proxy {_address(proxies[scheme])} of {origin}"
 
 
 def _is_exempt(host: str, port: int | None, exempt: str) -> bool:

@@ -42,10 +42,10 @@ def parse_reply(body: bytes) -> dict[str, Any]:
     text = body.decode(json.detect_encoding(body), "replace").strip().lstrip("\ufeff")
     if text.startswith(_EVENT_STREAM):
         raise Unreadable("the reply is a stream of events, which was not requested")
-    if text.count(",") + text.count("[") > _MOST_VALUES:
-        raise Unreadable(f"the reply has more than {_MOST_VALUES:,} values")
     if not text.startswith(("{", "[")):
         raise Transient(f"the reply is not JSON: {text}" if text else "the reply is empty")
+    if text.count(",") + text.count("[") > _MOST_VALUES:
+        raise Unreadable(f"the reply has more than {_MOST_VALUES:,} values")
     try:
         value = json.loads(text, parse_int=_whole_number, strict=False)
     except RecursionError:

@@ -21,7 +21,18 @@ def test_addresses_are_accepted(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "api.example/v1", "ftp://a", "https://", "http://a:99999", "http://[::1", "file:///a"]
+    "url",
+    [
+        "",
+        "api.example/v1",
+        "ftp://a",
+        "https://",
+        "http://a\n",
+        "http://a /v1",
+        "http://a:99999",
+        "http://[::1",
+        "file:///a",
+    ],
 )
 def test_what_is_no_address_is_an_error(url: str) -> None:
     with pytest.raises(InputError, match=r"recipe: base_url: .*an address such as https://host/v1"):

@@ -17,7 +17,7 @@ from tutelage.services.chat import Question
 from tutelage.services.problems import Transient
 from tutelage.services.requests import Limits
 from tutelage_gemini.client import problem_of, request_body
-from tutelage_gemini.replies import read_reply
+from tutelage_gemini.replies import BLOCK_REASONS, FINISH_REASONS, read_reply
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
 QUESTION = Question("Why?", Sampling(temperature=0.3, top_p=0.8), sample=7, max_tokens=50)
@@ -64,6 +64,31 @@ def test_the_parts_of_an_answer_are_one_text_and_thoughts_are_paid() -> None:
     reply = read_reply(response(candidates=[candidate("STOP", "Be", "cause.")], usage_metadata=usage))
     assert (reply.text, reply.outcome) == ("Because.", Outcome.ANSWERED)
     assert (reply.input_tokens, reply.output_tokens) == (10, 30)
+
+
+def test_reasons_as_numbers_have_the_names_of_the_sdk() -> None:
+    """The SDK requests enumerations as numbers."""
+    import google.generativeai as genai
+
+    finish = genai.protos.Candidate.FinishReason
+    block = genai.protos.GenerateContentResponse.PromptFeedback.BlockReason
+    assert sorted(finish, key=int) == [finish[name] for name in FINISH_REASONS]
+    assert sorted(block, key=int) == [block[name] for name in BLOCK_REASONS]
+    for number, name in enumerate(FINISH_REASONS):
+        value = {"candidates": [{"finishReason": number, "content": {"parts": [{"text": "Because."}]}}]}
+        named = {"candidates": [{"finishReason": name, "content": {"parts": [{"text": "Because."}]}}]}
+        assert read_reply(value) == read_reply(named)
+    for number, name in enumerate(BLOCK_REASONS):
+        reply = read_reply({"promptFeedback": {"blockReason": number}, "candidates": []})
+        assert reply == read_reply({"promptFeedback": {"blockReason": name}, "candidates": []})
+        assert (reply.outcome is Outcome.REFUSED) is (number > 0)
+
+
+@pytest.mark.parametrize("reason", [99, -1, True, "SOME_NEW_REASON", 10**30, ["STOP"]])
+def test_a_reason_that_is_not_known_is_no_answer(reason: Any) -> None:
+    reply = read_reply({"candidates": [{"finishReason": reason, "content": {"parts": [{"text": "Because."}]}}]})
+    assert (reply.outcome, reply.text) == (Outcome.UNPARSED, "Because.")
+    assert str(reason) in reply.detail
 
 
 @pytest.mark.parametrize("finish", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "OTHER"])

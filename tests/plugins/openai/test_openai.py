@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -52,6 +55,41 @@ def test_settings_leave_sampling_out_and_change_the_body() -> None:
         "messages": [{"role": "user", "content": "Why?"}],
         "top_k": 5,
     }
+
+
+def test_another_server_gets_the_key_of_the_setting_and_no_name_of_the_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The SDK reads further variables of the environment, whatever the address is."""
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, f"other-{name}")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer other-key")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("MY_KEY", "sk-right-key\n")
+    sent: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None: ...
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            sent.append(dict(self.headers))
+            body = json.dumps(completion()).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = OpenAiSettings(base_url=f"http://127.0.0.1:{server.server_port}/v1", key_variable="MY_KEY")
+        model, context = Model("openai", "m"), Context(settings=settings)
+        (reply,) = plugin.demonstrate(model, iter([Prompt("Why?")]), Sampling(), context)
+        server.shutdown()
+    assert reply.text == "Because."
+    (headers,) = ({name.lower(): value for name, value in found.items()} for found in sent)
+    assert headers["authorization"] == "Bearer sk-right-key"
+    assert "other-" not in str(headers)
 
 
 def test_gpt_4_turbo_is_asked_where_the_recipe_names_no_model() -> None:
