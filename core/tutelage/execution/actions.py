@@ -1,7 +1,7 @@
-"""What each step does, as one function a step type: read its inputs, ask a stage, write its artifact.
+"""The actions of the steps, one function per step type: it reads the inputs, calls a stage and makes the artifact.
 
-Every function returns what it made: the counts of what became of the step's items, and how to put the finished artifact
-into its place. The runner notes the counts first, so that an artifact is never without them.
+Every function returns an ``Artifact``: the counts of the step's items, and a function that writes the artifact. The
+runner records the counts before it writes the artifact, so that no artifact is without counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import evolve
 
 from tutelage.errors import StageError
 from tutelage.execution.data_actions import build_examples, select_prompts, write_prompts
-from tutelage.execution.step_context import Artifact, StepContext, made_rows
+from tutelage.execution.step_context import Artifact, StepContext, rows_artifact
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
 from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.evaluation_plan import comparison_id
@@ -54,7 +54,7 @@ ResultT = TypeVar("ResultT", bound=Result)
 
 
 def train(step: Train, at: StepContext) -> Artifact:
-    """One training run; its metrics first, then the checkpoint, so that a checkpoint is never without them."""
+    """Train a model. The metrics are written before the checkpoint, so that no checkpoint is without metrics."""
     metrics: list[Mapping[str, Any]] = []
     folder = at.store.fresh_folder(step.output)
     reference = at.model(step.reference) if step.reference else None
@@ -77,20 +77,20 @@ def train(step: Train, at: StepContext) -> Artifact:
 
 
 def sample(step: Sample, at: StepContext) -> Artifact:
-    """A model's answers to prompts."""
+    """Let a model answer prompts."""
     prompts = at.prompts(step.prompts, step.take)
     units = [Unit(prompt, tuple(f"{prompt.id}/{index}" for index in range(step.n))) for prompt in prompts]
-    return _asked(step, at, Candidate, units, stages.generate_candidates, {"n": step.n})
+    return _call_stage(step, at, Candidate, units, stages.generate_candidates, {"n": step.n})
 
 
 def demonstrate(step: Demonstrate, at: StepContext) -> Artifact:
-    """A teacher's answers to prompts."""
+    """Let a teacher answer prompts."""
     units = [Unit(prompt, (prompt.id,)) for prompt in at.prompts(step.prompts)]
-    return _asked(step, at, Demonstration, units, stages.demonstrate, {})
+    return _call_stage(step, at, Demonstration, units, stages.demonstrate, {})
 
 
 def judge(step: Judge, at: StepContext) -> Artifact:
-    """A model's scores of answers. Answers without text are not judged; equal answers to a prompt are judged once."""
+    """Let a model score answers. Answers without text are not judged; equal answers to a prompt are judged once."""
     prompts = {prompt.id: prompt.text for prompt in at.prompts(step.prompts, step.take)}
     equal: dict[tuple[str, str], list[str]] = {}
     for answer in at.store.read(step.answers, Candidate):
@@ -106,11 +106,14 @@ def judge(step: Judge, at: StepContext) -> Artifact:
         return [evolve(judgement, item_id=id) for id in others[judgement.item_id]]
 
     arguments = {"rubric": at.registry.get("rubrics", step.rubric), "samples": step.samples}
-    return _asked(step, at, Judgement, units, stages.judge, arguments, repeated=repeated)
+    return _call_stage(step, at, Judgement, units, stages.judge, arguments, repeated=repeated)
 
 
 def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
-    """Pairs of scored candidates, or of demonstrations and candidates, by the step's rule."""
+    """Make pairs of scored candidates, or of demonstrations and candidates, with the step's rule.
+
+    Raises StageError if there is no pair.
+    """
     scores = average(at.store.read(step.judgements, Judgement)) if step.judgements else {}
     demonstrations = at.store.read(step.demonstrations, Demonstration) if step.demonstrations else []
     only = {pair.prompt_id for pair in read_preferences(at.store.path(step.like))} if step.like else None
@@ -123,29 +126,29 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
         options=PairOptions(step.seed, step.margin, step.near_best, step.length_ratio, step.keep_cut),
     )
     if not pairing.preferences:
-        why = ", ".join(f"{count} {reason}" for reason, count in pairing.dropped.items()) or "there was no prompt"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in pairing.dropped.items()) or "there was no prompt"
         raise StageError(
-            f"{step.output}: no pair was left to learn from ({why}); take more prompts or candidates, a higher "
-            "temperature or a lower margin, or look at the judgements"
+            f"{step.output}: no pair was left to train on ({reasons}); use more prompts or candidates, a higher "
+            "temperature or a lower margin, or inspect the judgements"
         )
     counts = {"pairs": len(pairing.preferences), **pairing.dropped}
     return Artifact(counts, lambda: at.store.write(step.output, map(preference_row, pairing.preferences)))
 
 
 def join_pairs(step: JoinPairs, at: StepContext) -> Artifact:
-    """The pairs of every round, the first round's first."""
+    """Join the pairs of all rounds, in the order of the rounds."""
     pairs = [pair for part in step.parts for pair in read_preferences(at.store.path(part))]
-    return made_rows(step, at, "pairs", [preference_row(pair) for pair in pairs])
+    return rows_artifact(step, at, "pairs", [preference_row(pair) for pair in pairs])
 
 
 def chosen_examples(step: ChosenExamples, at: StepContext) -> Artifact:
-    """What DPO would prefer, as plain examples."""
+    """Make supervised examples from the chosen answers of preference pairs."""
     pairs = read_preferences(at.store.path(step.preferences))
-    return made_rows(step, at, "examples", [supervised_row(pair.prompt, pair.chosen) for pair in pairs])
+    return rows_artifact(step, at, "examples", [supervised_row(pair.prompt, pair.chosen) for pair in pairs])
 
 
 def mix_answers(step: MixAnswers, at: StepContext) -> Artifact:
-    """For each prompt ``n`` sampled answers, each of a model drawn at random."""
+    """Draw ``n`` sampled answers for each prompt, each from a model drawn at random."""
     by_model = {
         model: {candidate.id: candidate for candidate in at.store.read(path, Candidate)}
         for model, path in step.answers.items()
@@ -155,19 +158,19 @@ def mix_answers(step: MixAnswers, at: StepContext) -> Artifact:
         for prompt in at.prompts(step.prompts, step.take)
         for index, model in enumerate(_draw(sorted(by_model), step, prompt))
     ]
-    return made_rows(step, at, "answers", rows)
+    return rows_artifact(step, at, "answers", rows)
 
 
 def compare(step: Compare, at: StepContext) -> Artifact:
-    """Verdicts on every two answers in both orders. Equal answers are a tie, for which the evaluator is not called."""
-    asked, ties = split_equal(_comparisons(step, at))
-    units = [Unit(comparison, (comparison.id,)) for comparison in asked]
+    """Compare every two answers in both orders. Equal answers are a tie, for which the evaluator is not called."""
+    different, ties = split_equal(_comparisons(step, at))
+    units = [Unit(comparison, (comparison.id,)) for comparison in different]
     arguments = {"rubric": at.registry.get("rubrics", step.rubric)}
-    return _asked(step, at, Verdict, units, stages.evaluate, arguments, known=ties)
+    return _call_stage(step, at, Verdict, units, stages.evaluate, arguments, known=ties)
 
 
 def _comparisons(step: Compare, at: StepContext) -> Iterator[Comparison]:
-    """Both orders of every two answers that have text."""
+    """Yield both orders of every two answers that have text."""
     texts = {
         model: {answer.prompt_id: answer.text for answer in at.store.read(path, Candidate) if answer.outcome.has_text}
         for model, path in step.answers.items()
@@ -184,7 +187,7 @@ def _draw(models: Sequence[str], step: MixAnswers, prompt: Prompt) -> list[str]:
     return random.Random(derive_seed(step.seed, step.output, prompt.id)).choices(models, k=step.n)
 
 
-def _asked(
+def _call_stage(
     step: Sample | Demonstrate | Judge | Compare,
     at: StepContext,
     cls: type[ResultT],
@@ -194,15 +197,15 @@ def _asked(
     known: Sequence[ResultT] = (),
     repeated: Callable[[ResultT], Sequence[ResultT]] = lambda _: (),
 ) -> Artifact:
-    """Ask the step's worker about every unit, durably; the artifact is sorted by id.
+    """Call a stage of the step's worker for every unit, durably. The rows of the artifact are sorted by id.
 
-    ``known`` are results for which nothing is asked; ``repeated`` gives the results that follow from an asked one.
+    ``known`` are results that need no call. ``repeated`` returns further results that follow from a result.
     """
     at.context.expect(sum(len(unit.results) for unit in units))
     journal, seed = at.store.journal(step.output, cls), (step.seed, step.output)
-    results = at.asking(step.worker).results(journal, units, stage, step.sampling, seed, **arguments)
-    every = (one for result in results for one in (result, *repeated(result)))
-    finished = sorted([*known, *every], key=lambda result: result.id)
+    results = at.durable_stage(step.worker).results(journal, units, stage, step.sampling, seed, **arguments)
+    with_repeated = (one for result in results for one in (result, *repeated(result)))
+    finished = sorted([*known, *with_repeated], key=lambda result: result.id)
 
     def commit() -> None:
         at.store.write(step.output, finished)

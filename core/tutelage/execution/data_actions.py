@@ -1,4 +1,4 @@
-"""What the steps do that prepare what is learned from: fresh prompts, taken or written, and the examples of M1."""
+"""The actions of the steps that prepare training data: fresh prompts, taken or written, and the examples of M1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tutelage.data.intake import Intake
 from tutelage.data.sets import load_prompts, load_seed_prompts
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import StageError
-from tutelage.execution.step_context import Artifact, Counts, StepContext, made_rows
+from tutelage.execution.step_context import Artifact, Counts, StepContext, rows_artifact
 from tutelage.planning.artifacts import dropped_beside
 from tutelage.planning.sources import seed_examples, sets_of
 from tutelage.planning.steps import REQUESTS_AT_ONCE, BuildExamples, SelectPrompts, Step, WritePrompts
@@ -25,11 +25,11 @@ from tutelage.runs.store import Journal
 
 
 def select_prompts(step: SelectPrompts, at: StepContext) -> Artifact:
-    """A slice of a source's prompts, in the order that the seed draws."""
+    """Take a slice of a source's prompts, in the order that the seed determines."""
     sets = sets_of(at.registry)
     if not step.decontaminate:
         texts = load_prompts(sets, step.source, None if step.take is None else step.skip + step.take, step.seed)
-        return made_rows(step, at, "prompts", [Prompt(text, step.source) for text in texts[step.skip :]])
+        return rows_artifact(step, at, "prompts", [Prompt(text, step.source) for text in texts[step.skip :]])
     known = evaluation_prompts(at.recipe, sets, step.seed)
     texts, dropped = fresh_slice(
         lambda count: load_prompts(sets, step.source, count, step.seed), step.skip, step.take or step.count, known
@@ -38,17 +38,18 @@ def select_prompts(step: SelectPrompts, at: StepContext) -> Artifact:
 
 
 def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
-    """Prompts that a model writes, until there are enough or the bound on requests is hit, which the counts say.
+    """Let a model write prompts, until there are enough or the maximum number of requests is reached.
 
-    Raises StageError where not one could be kept.
+    If the maximum is reached, the counts contain the number of missing prompts. Raises StageError if no prompt could be
+    kept.
     """
-    writing = at.recipe.data.prompts.self_instruct or SelfInstruct()
-    seeds = load_seed_prompts(sets_of(at.registry), step.source, writing.seeds, step.seed)
-    intake = _intake(step, at, writing, seeds)
+    settings = at.recipe.data.prompts.self_instruct or SelfInstruct()
+    seeds = load_seed_prompts(sets_of(at.registry), step.source, settings.seeds, step.seed)
+    intake = _intake(step, at, settings, seeds)
     journal = at.store.journal(step.output, Candidate)
     at.context.expect(step.count)
     requests = 0
-    for replies in _replies(step, at, writing, seeds, journal):
+    for replies in _replies(step, at, settings, seeds, journal):
         requests += len(replies)
         for candidate in replies:
             at.context.advance(intake.read(candidate))
@@ -56,14 +57,16 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
             break
     counts = {"prompts": len(intake.kept), "requests": requests, **dict(sorted(intake.reasons.items()))}
     if not intake.kept:
-        raise StageError(f"{step.output}: no prompt could be kept ({counts}); see data.prompts.self_instruct")
+        raise StageError(
+            f"{step.output}: no prompt could be kept ({counts}); check the settings in data.prompts.self_instruct"
+        )
     if missing := step.count - len(intake.kept):
         counts["missing when max_requests was reached"] = missing
     return _with_dropped(step, at, counts, intake.kept, intake.dropped, journal)
 
 
 def build_examples(step: BuildExamples, at: StepContext) -> Artifact:
-    """The examples of M1, shuffled."""
+    """Build the examples of M1, shuffled."""
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
@@ -77,37 +80,37 @@ def build_examples(step: BuildExamples, at: StepContext) -> Artifact:
     return _with_dropped(step, at, counts, rows, dropped)
 
 
-def _intake(step: WritePrompts, at: StepContext, writing: SelfInstruct, seeds: Sequence[str]) -> Intake:
-    """What decides of each prompt: it may repeat neither a seed nor a prompt of an earlier iteration."""
-    seen = SeenTexts(writing.similarity)
+def _intake(step: WritePrompts, at: StepContext, settings: SelfInstruct, seeds: Sequence[str]) -> Intake:
+    """Return the filter of the written prompts: they must not repeat a seed or a prompt of an earlier iteration."""
+    seen = SeenTexts(settings.similarity)
     seen.remember(seeds)
     for path in step.earlier:
         seen.remember(prompt.text for prompt in at.prompts(path))
     return Intake(
         wanted=step.count,
         source=step.worker.id,
-        listing=LISTINGS[writing.listing],
-        limits=PromptLimits(writing.min_characters, writing.max_characters),
+        listing=LISTINGS[settings.listing],
+        limits=PromptLimits(settings.min_characters, settings.max_characters),
         seen=seen,
         known=evaluation_prompts(at.recipe, sets_of(at.registry), step.seed),
     )
 
 
 def _replies(
-    step: WritePrompts, at: StepContext, writing: SelfInstruct, seeds: Sequence[str], journal: Journal[Candidate]
+    step: WritePrompts, at: StepContext, settings: SelfInstruct, seeds: Sequence[str], journal: Journal[Candidate]
 ) -> Iterator[list[Candidate]]:
-    """The writer's replies, one round of requests after the other, each in the order of its requests."""
-    listing = LISTINGS[writing.listing]
+    """Yield the writer's replies, one round of requests at a time, each in the order of its requests."""
+    listing = LISTINGS[settings.listing]
     shown = showable(seeds, listing)
 
     def request(number: int) -> Prompt:
-        examples = few_shots(shown, writing.shots, derive_seed(step.seed, step.output, "request", number))
+        examples = few_shots(shown, settings.shots, derive_seed(step.seed, step.output, "request", number))
         return Prompt(listing.ask(examples), id=f"request-{number:06d}")
 
-    requests = (request(number) for number in range(writing.max_requests))
+    requests = (request(number) for number in range(settings.max_requests))
     units = (Unit(one, (f"{one.id}/0",)) for one in requests)
-    asked, seed = at.asking(step.worker, REQUESTS_AT_ONCE), (step.seed, step.output)
-    for replies in asked.rounds(journal, units, stages.generate_candidates, step.sampling, seed, n=1):
+    writer, seed = at.durable_stage(step.worker, REQUESTS_AT_ONCE), (step.seed, step.output)
+    for replies in writer.rounds(journal, units, stages.generate_candidates, step.sampling, seed, n=1):
         yield sorted(replies, key=lambda candidate: candidate.id)
 
 
@@ -119,7 +122,10 @@ def _with_dropped(
     dropped: Sequence[Dropped],
     journal: Journal[Any] | None = None,
 ) -> Artifact:
-    """A step with a list, beside its artifact, of what was dropped and why; the list first, so that it is there."""
+    """Return an artifact with a list of the dropped texts and the reasons beside it.
+
+    The list is written first, so that no artifact is without its list.
+    """
     held = sum(one.reason == HOLDS for one in dropped)
 
     def commit() -> None:

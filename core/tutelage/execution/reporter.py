@@ -1,4 +1,4 @@
-"""What the runner tells while it works. The command line shows it; a library user may listen, or not."""
+"""The reports of the runner during a run. The command line shows them; a library user may pass a reporter."""
 
 from __future__ import annotations
 
@@ -9,44 +9,46 @@ from tutelage.planning.steps import Step
 
 
 class Reporter(Protocol):
-    """Listens to a run."""
+    """Receives the reports of a run."""
 
     def planned(self, steps: Sequence[Step]) -> None:
-        """The steps that are still to do, before the first starts."""
+        """Called once, before the first step starts, with the steps that are not done yet."""
 
     def started(self, step: Step) -> None:
-        """A step begins."""
+        """Called when a step starts."""
 
     def expected(self, step: Step, total: int) -> None:
-        """A step knows how many items it has: the plan's count is an upper bound, and training counts its own steps."""
+        """Called when the number of items of a step is known. The count in the plan is only an upper bound, and a
+        training counts optimizer steps."""
 
     def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
-        """So many more items of the step are done; ``cost`` is what the step has spent so far, in US dollars."""
+        """Called with the number of items finished since the last call. ``cost`` is the US dollars that the step has
+        spent so far."""
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
-        """A step is done: how long it took, and what became of its items, by outcome or by reason dropped."""
+        """Called when a step is done, with its duration and its counts of items, by outcome or by reason dropped."""
 
     def note(self, text: str) -> None:
-        """Something that the user should know, in one line."""
+        """Called with a message for the user, in one line."""
 
 
 class Silent:
-    """A reporter for those who do not listen."""
+    """A reporter that does nothing."""
 
     def planned(self, steps: Sequence[Step]) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def started(self, step: Step) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def expected(self, step: Step, total: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""

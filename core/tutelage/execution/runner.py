@@ -1,7 +1,7 @@
-"""Walks a plan: the only writer of a run.
+"""The runner: does the steps of a plan. No other module writes to a run.
 
-A step whose artifact is there is done. Stopping at any moment, by a signal, an error or a power cut, and starting again
-with the same recipe continues with what is missing and ends with the same artifacts.
+A step is done if its artifact exists. A run may stop at any moment, by a signal, an error or a power cut. Starting it
+again with the same recipe does the remaining steps and ends with the same artifacts.
 """
 
 from __future__ import annotations
@@ -52,13 +52,17 @@ def run(
 ) -> Summary | None:
     """Run a recipe (a ``Recipe``, a file, or the name of a built-in one), or continue the run in ``directory``.
 
-    Returns what the table shows; None where the recipe measures nothing. Raises InputError before anything is written
-    where the recipe is wrong or the directory holds another run, PluginError where a plugin is missing,
-    RunLockedError where another process works on the run, StageError where a plugin failed on the way, and Interrupted
-    where ``cancelled`` said so; after either of these two the same call continues.
+    ``directory`` is ``runs/NAME`` by default, with the name of the recipe. ``registry`` is by default that of all
+    installed plugins. ``cancelled`` is called regularly; the run stops once it returns true.
 
-    With ``ask_refused_again`` a refusal that the ledger keeps is no answer: the service is asked again. Finished steps
-    stay as they are, since others have learned from them; the same call with another directory asks theirs too.
+    If ``ask_refused_again`` is true, requests that a service refused are sent again, although the ledger has the
+    refusals. Finished steps are not repeated, because other steps depend on them; to repeat their requests too, use
+    another directory.
+
+    Returns the summary of the run; None if the recipe has no evaluation. Raises InputError, before anything is written,
+    if the recipe is wrong or the directory contains another run; PluginError if a plugin is missing; RunLockedError if
+    another process works on the run; StageError if a plugin failed during the run; and Interrupted if ``cancelled``
+    returned true. After StageError and Interrupted, calling it again continues the run.
     """
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(find_recipe(str(recipe)))
     registry = registry or Registry.discover()
@@ -75,40 +79,41 @@ def run(
 
 
 def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None, ask_refused_again: bool) -> Context:
-    """What plugins get, with a caller that knows the run and, where the recipe has one, its budget."""
+    """Return the context for plugins. Its caller has the name of the run and the budget of the recipe, if any."""
     name = str(store.root.resolve())
     budget = None if recipe.budget is None else Budget(recipe.budget, Ledger().spent(name))
-    stop = cancelled or bool
-    caller = Caller(budget=budget, run=name, cancelled=stop, ask_refused_again=ask_refused_again)
-    return Context(cancelled=stop, caller=caller)
+    is_cancelled = cancelled or bool  # bool() is False
+    caller = Caller(budget=budget, run=name, cancelled=is_cancelled, ask_refused_again=ask_refused_again)
+    return Context(cancelled=is_cancelled, caller=caller)
 
 
 def check_same_recipe(store: Store, recipe: Recipe, registry: Registry) -> None:
-    """Raise InputError where the folder holds a run of another recipe, naming the lines that differ.
+    """Raise InputError with the differing lines if the folder contains a run of another recipe.
 
-    A run may go on with another budget, and with another ``micro_batch_size`` where a GPU turned out too small: a step
-    learns from the same examples however many are held at once. A plugin may be named by its name or by an alias.
+    A run may continue with another budget. It may also continue with another ``micro_batch_size``, for example if the
+    GPU was too small: it does not change the examples of an optimizer step. Each plugin may be given by its name or by
+    an alias.
     """
-    kept = store.path(RECIPE)
-    if not kept.exists():
+    stored = store.path(RECIPE)
+    if not stored.exists():
         return
-    # read again, not compared as text: a key that is newer than the run has its default there
-    before, now = (_lines_that_matter(one, registry) for one in (load_recipe(kept), recipe))
+    # Not compared as text: keys that are newer than the stored recipe get their defaults when it is read.
+    before, now = (_compared_lines(one, registry) for one in (load_recipe(stored), recipe))
     if before != now:
         differing = [line.strip() for line in now if line not in before] or ["lines were left out"]
         raise InputError(
             f"{store.root}: this run was made by another recipe (differing: {'; '.join(differing[:5])}); "
-            "name another folder with --run, or use the recipe in recipe.yaml there"
+            f"name another folder with --run, or use the recipe of this run, {stored}"
         )
 
 
-def _lines_that_matter(recipe: Recipe, registry: Registry) -> list[str]:
+def _compared_lines(recipe: Recipe, registry: Registry) -> list[str]:
     lines = to_yaml(evolve(recipe, budget=None, models=_with_plugin_names(recipe.models, registry))).splitlines()
     return [line for line in lines if not line.strip().startswith("micro_batch_size:")]
 
 
 def _with_plugin_names(models: Roles, registry: Registry) -> Roles:
-    """The bindings with each plugin's own name in place of an alias, in the names of its models too."""
+    """Return the bindings with aliases replaced by the names of the plugins, also in the names of their models."""
     offered = registry.offered("models")
 
     def named(binding: Binding) -> Binding:
@@ -123,7 +128,7 @@ def _with_plugin_names(models: Roles, registry: Registry) -> Roles:
 
 @frozen
 class Runner:
-    """One process at work on one run."""
+    """Does the steps of one run in this process."""
 
     run: Run
     registry: Registry
@@ -132,23 +137,26 @@ class Runner:
 
     def walk(self) -> None:
         """Do every step that is not done, in the plan's order."""
-        left = []
+        remaining = []
         for step in self.run.plan.steps:
             if self.run.store.has(step.output):
                 self.run.store.drop_journal(step.output)
                 self.run.store.drop_scratch(step.output)
             else:
-                left.append(step)
-        self.reporter.planned(left)
+                remaining.append(step)
+        self.reporter.planned(remaining)
         loaded: Model | None = None
-        for step in left:
-            self._stop_if_asked()
-            loaded = self._make_room(step, loaded)
+        for step in remaining:
+            self._stop_if_cancelled()
+            loaded = self._release_before(step, loaded)
             self._do(step)
         self.run.store.drop_scratch()
 
-    def _make_room(self, step: Step, loaded: Model | None) -> Model | None:
-        """Free the last student's memory when another works, and before training."""
+    def _release_before(self, step: Step, loaded: Model | None) -> Model | None:
+        """Free the memory of the loaded student if the step uses another student or trains.
+
+        Returns the student that is loaded during the step.
+        """
         worker: Worker | None = step.start if isinstance(step, Train) else getattr(step, "worker", None)
         if worker is None or worker.role != "student":
             return loaded
@@ -168,12 +176,12 @@ class Runner:
             advance=lambda items: self.reporter.advanced(step, items, caller.tally.cost),
             expect=lambda total: self.reporter.expected(step, total),
         )
-        made = self._make(step, self._step_context(context))
+        artifact = self._make(step, self._step_context(context))
         seconds = time.monotonic() - started
-        self.run.store.note_step(step.output, seconds, made.counts, caller.tally.cost)
-        made.commit()
+        self.run.store.note_step(step.output, seconds, artifact.counts, caller.tally.cost)
+        artifact.commit()
         self.run.store.drop_scratch(step.output)
-        self.reporter.finished(step, seconds, made.counts)
+        self.reporter.finished(step, seconds, artifact.counts)
 
     def _make(self, step: Step, step_context: StepContext) -> Artifact:
         if isinstance(step, Summarise):
@@ -181,10 +189,11 @@ class Runner:
         try:
             return ACTIONS[type(step)](step, step_context)
         except StageError:
-            self._stop_if_asked()  # a training that was asked to stop ends with an error, so that none is half done
+            # A cancelled training raises StageError, so that no incomplete checkpoint is used. It is no failure.
+            self._stop_if_cancelled()
             raise
 
-    def _stop_if_asked(self) -> None:
+    def _stop_if_cancelled(self) -> None:
         if self.context.cancelled():
             raise Interrupted(STOPPED)
 
@@ -193,7 +202,7 @@ class Runner:
 
 
 def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
-    """Keep the resolved recipe and the versions that made the run."""
+    """Write the resolved recipe and the versions of tutelage, its plugins and libraries, unless they exist."""
     if store.has(DESCRIPTION):
         return
     versions = {status.name: status.version for status in registry.statuses() if status.status == "ok"}

@@ -1,4 +1,4 @@
-"""What every action of a step is given, and what it gives back."""
+"""The argument and the result of the actions of steps."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Counts = Mapping[str, int]
 
 @frozen
 class Artifact:
-    """A finished step that is not in its place yet."""
+    """The result of a step, before it is written to its path."""
 
     counts: Counts
-    """What became of the items, by outcome or by the reason for which they were dropped."""
+    """Number of items, by outcome or by the reason for which they were dropped."""
     commit: Callable[[], object]
-    """Writes the artifact, or renames it, to its path."""
+    """Writes or renames the artifact to its path."""
 
 
 @frozen
 class StepContext:
-    """What every action needs: the recipe, the plugins, the run, and how to tell of progress."""
+    """The run, the plugins, and the context for stages, as the actions of steps need them."""
 
     run: Run
     registry: Registry
@@ -48,18 +48,18 @@ class StepContext:
         return self.run.store
 
     def model(self, worker: Worker) -> Model:
-        """The model of a worker: as it is bound, or with the run's own weights."""
+        """Return the model of a worker: the bound model, or a checkpoint of the run."""
         return self.run.model(worker, self.registry)
 
-    def asking(self, worker: Worker, chunk: int | None = None) -> DurableStage:
-        """The model of a worker, asked durably, ``chunk`` items at a time; the recipe's number if None."""
+    def durable_stage(self, worker: Worker, chunk: int | None = None) -> DurableStage:
+        """Return the durable calls of a worker, ``chunk`` items at a time; None is the recipe's ``chunk``."""
         return DurableStage(self.registry, self.model(worker), self.context, chunk or self.recipe.chunk)
 
     def prompts(self, path: str, take: int | None = None) -> list[Prompt]:
-        """The prompts of an artifact, or its first ``take``."""
+        """Return the prompts of an artifact; only the first ``take`` of them if it is not None."""
         return self.store.read(path, Prompt)[:take]
 
 
-def made_rows(step: Step, at: StepContext, what: str, rows: Sequence[Any]) -> Artifact:
-    """A step whose artifact is rows that are all there."""
-    return Artifact({what: len(rows)}, lambda: at.store.write(step.output, rows))
+def rows_artifact(step: Step, at: StepContext, unit: str, rows: Sequence[Any]) -> Artifact:
+    """Return the artifact of a step that made ``rows``, with their number as the count of ``unit``."""
+    return Artifact({unit: len(rows)}, lambda: at.store.write(step.output, rows))

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before a run starts: roles, plugins, settings, data, rubrics, pair rules."""
+"""The checks before a run starts: roles, plugins, settings, prices, data, rubrics and pair rules."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tutelage.recipe.schema import Control, PipelineSettings, Recipe
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
-    """The plan of a recipe whose every part has been looked up, and nothing run or written.
+    """Check everything that a recipe names and return its plan. Nothing is run or written.
 
-    Raises PluginError where a plugin is broken, blocked or lacks a hook, otherwise InputError with every problem found.
+    Raises PluginError if a plugin is broken, blocked or lacks a hook, otherwise InputError with every problem found.
     """
     _raise_all(_pipeline_problems(recipe))
     for role, hooks in roles_needed(recipe).items():
@@ -56,7 +56,7 @@ def _price_problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
         if endpoint is not None and endpoint.cost(1, 1) is None:
             yield (
                 f"budget: the price of {endpoint.model!r}, the {role}, is unknown; set models.{role}.settings."
-                "price to {input: ..., output: ...}, US dollars for a million tokens (0 where it costs nothing)"
+                "price to {input: ..., output: ...}, in US dollars per million tokens (0 if it is free)"
             )
 
 
@@ -82,19 +82,23 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
 
 
 def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:
-    """Raise InputError where the source has not enough prompts for all rounds, or none to show to who writes them."""
+    """Raise InputError if the source has too few prompts for all rounds, or none that the writer can be shown."""
     prompts = recipe.data.prompts
-    if (writing := prompts.self_instruct) is None:
+    if (self_instruct := prompts.self_instruct) is None:
         known = evaluation_prompts(recipe, sets, seed)
         wanted = (prompts.count or 0) * recipe.iterations
         fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)
-    elif not showable(load_seed_prompts(sets, prompts.source, writing.seeds, seed), LISTINGS[writing.listing]):
-        raise InputError(f"{prompts.source}: no prompt in it can be shown as an example (listing {writing.listing})")
+        return
+    seeds = load_seed_prompts(sets, prompts.source, self_instruct.seeds, seed)
+    if not showable(seeds, LISTINGS[self_instruct.listing]):
+        raise InputError(
+            f"{prompts.source}: no prompt in it can be shown as an example (listing {self_instruct.listing})"
+        )
 
 
-def _problem(key: str, look: Callable[..., Any]) -> Iterator[str]:
+def _problem(key: str, look_up: Callable[..., Any]) -> Iterator[str]:
     try:
-        look()
+        look_up()
     except PluginError:
         raise
     except TutelageError as error:

@@ -1,7 +1,7 @@
-"""What a plan will cost before it is run: requests, tokens and US dollars, for each stage that calls a service.
+"""The estimated cost of a plan: requests, tokens and US dollars, for each stage that calls a service.
 
-Tokens are guessed only until the ledger has seen the same stage of the same model; then its means are taken. A price
-that is unknown stays unknown.
+If the ledger has answers of the same stage and model, their mean numbers of tokens are used, otherwise a guess. The
+cost is unknown if the price is unknown.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from tutelage.services.ledger import Ledger, Spend
 from tutelage.services.requests import Endpoint
 
 ASKING = (Sample, Judge, Demonstrate, Compare, WritePrompts)
-"""Steps that ask a model."""
+"""Steps that send requests to a model."""
 TASK_TOKENS = 60
-"""Of an instruction, before any was seen."""
+"""Guessed number of tokens of an instruction."""
 QUESTION_TOKENS = {"generate": TASK_TOKENS, "judge": 600, "demonstrate": TASK_TOKENS, "evaluate": 750}
-"""Before anything was seen: with the built-in rubrics one answer or two of 256 tokens stand in a question."""
+"""Guessed number of input tokens of a request, by stage. With the built-in rubrics, a request to judge contains one
+answer and a request to compare contains two, of 256 tokens each."""
 PROMPTS_A_REQUEST = 3
-"""Prompts that a reply of 256 tokens is reckoned to give: it has room for four, and not each is a new one."""
+"""Guessed number of new prompts per reply of 256 tokens. A reply has room for four, but some repeat earlier ones."""
 
 
 @frozen
 class Estimate:
-    """One stage of one model."""
+    """The estimated cost of one stage of one model."""
 
     stage: str
     role: str
@@ -40,60 +41,60 @@ class Estimate:
     input_tokens: int
     output_tokens: int
     cost: float | None
-    """US dollars; None where the price is unknown."""
+    """US dollars; None if the price is unknown."""
     seen: bool
-    """True where the tokens are the ledger's means, False where they are a guess, with answers of full length."""
+    """True if the tokens are the ledger's means, False if they are a guess, with answers of the maximum length."""
 
 
 def estimates(plan: Plan, recipe: Recipe, registry: Registry, ledger: Ledger | None = None) -> list[Estimate]:
-    """An estimate for each stage and role whose plugin calls a service, all steps taken together.
+    """Estimate the cost of each stage and role whose plugin calls a service, over all steps.
 
-    ``ledger`` None is the user's, which is opened only where a service is called. Nothing is taken off for answers that
-    the ledger has: a repeated run costs less, down to nothing.
+    If ``ledger`` is None, the user's ledger is used; it is opened only if a service is called. Answers that the ledger
+    already has are not subtracted, although they are free: a repeated run costs less than its estimate, or nothing.
     """
     steps: dict[tuple[str, str], list[Step]] = {}
     for step in plan.steps:
         if isinstance(step, ASKING) and not step.worker.checkpoint:
             steps.setdefault((step.stage, step.worker.role), []).append(step)
-    writing = recipe.data.prompts.self_instruct or SelfInstruct()
+    self_instruct = recipe.data.prompts.self_instruct or SelfInstruct()
     found = []
-    for (stage, role), same in steps.items():
+    for (stage, role), group in steps.items():
         if (endpoint := endpoint_of(recipe, role, registry)) is not None:
             ledger = ledger or Ledger()
-            found.append(_estimate(stage, role, endpoint, same, writing, ledger))
+            found.append(_estimate(stage, role, endpoint, group, self_instruct, ledger))
     return found
 
 
 def _estimate(
-    stage: str, role: str, endpoint: Endpoint, steps: Iterable[Any], writing: SelfInstruct, ledger: Ledger
+    stage: str, role: str, endpoint: Endpoint, steps: Iterable[Any], self_instruct: SelfInstruct, ledger: Ledger
 ) -> Estimate:
-    seen = _mean_tokens(ledger.spend(by=("stage",), stage=stage, model=endpoint.model))
+    means = _mean_tokens(ledger.spend(by=("stage",), stage=stage, model=endpoint.model))
     calls = input_tokens = output_tokens = 0
     for step in steps:
-        each_in, each_out = seen or (_question_tokens(step, writing), step.sampling.max_new_tokens)
-        asked = _calls(step, writing)
-        calls += asked
-        input_tokens += round(asked * each_in)
-        output_tokens += round(asked * each_out)
+        input_mean, output_mean = means or (_question_tokens(step, self_instruct), step.sampling.max_new_tokens)
+        requests = _calls(step, self_instruct)
+        calls += requests
+        input_tokens += round(requests * input_mean)
+        output_tokens += round(requests * output_mean)
     cost = endpoint.cost(input_tokens, output_tokens)
-    return Estimate(stage, role, endpoint.model, calls, input_tokens, output_tokens, cost, seen is not None)
+    return Estimate(stage, role, endpoint.model, calls, input_tokens, output_tokens, cost, means is not None)
 
 
-def _calls(step: Step, writing: SelfInstruct) -> int:
-    """One for each item; a reply that lists prompts gives several, and requests for them go out in whole rounds."""
+def _calls(step: Step, self_instruct: SelfInstruct) -> int:
+    """Return the number of requests: one per item, or whole rounds of requests for lists of prompts."""
     if not isinstance(step, WritePrompts):
         return step.count
     rounds = math.ceil(step.count / PROMPTS_A_REQUEST / REQUESTS_AT_ONCE)
-    return min(rounds * REQUESTS_AT_ONCE, writing.max_requests)
+    return min(rounds * REQUESTS_AT_ONCE, self_instruct.max_requests)
 
 
-def _question_tokens(step: Step, writing: SelfInstruct) -> int:
-    """Of one request, before any was seen; one for prompts shows some."""
-    return TASK_TOKENS * (1 + writing.shots) if isinstance(step, WritePrompts) else QUESTION_TOKENS[step.stage]
+def _question_tokens(step: Step, self_instruct: SelfInstruct) -> int:
+    """Return the guessed number of input tokens of a request. A request for prompts contains ``shots`` prompts."""
+    return TASK_TOKENS * (1 + self_instruct.shots) if isinstance(step, WritePrompts) else QUESTION_TOKENS[step.stage]
 
 
 def _mean_tokens(lines: list[Spend]) -> tuple[float, float] | None:
-    """Mean tokens of a question and of an answer, None where the ledger has not seen any counted."""
+    """Return the mean tokens of a request and of an answer; None if the ledger has no counted tokens."""
     answers = sum(line.answers for line in lines)
     input_tokens = sum(line.input_tokens for line in lines)
     output_tokens = sum(line.output_tokens for line in lines)

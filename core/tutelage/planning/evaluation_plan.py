@@ -1,4 +1,4 @@
-"""The plan of what is measured of every model: answers to held-out prompts, gold scores, own judging, comparisons."""
+"""The plan of the evaluation: answers to held-out prompts, gold scores, the models' own judging, comparisons."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tutelage.records import Sampling
 
 EVALUATOR = Worker("evaluator", "evaluator")
 MIXED_ANSWERS = 4
-"""Answers to each prompt of the mixed set, at most; each is of a model drawn at random."""
+"""Maximum number of answers per prompt in the mixed set. Each answer is from a model drawn at random."""
 
 
 @frozen
 class EvaluationPlan:
-    """The measures of one seed's models."""
+    """The plan of the evaluation of one seed's models."""
 
     recipe: Recipe
     seed: int
     models: tuple[PlannedModel, ...]
 
     def steps(self) -> Iterator[Step]:
-        """Model by model, so that each is loaded once; then the mixed set, and the comparisons."""
+        """Yield the steps model by model, so that each model is loaded once, then the mixed set and the comparisons."""
         if (evaluation := self.recipe.evaluation) is None:
             return
         yield SelectPrompts(
@@ -52,19 +52,19 @@ class EvaluationPlan:
 
     @property
     def judges_measured(self) -> bool:
-        """Whether the models' own judging is compared with the gold: ranking needs several answers a prompt."""
+        """Whether the models' own judging is compared with the gold scores (needs several answers per prompt)."""
         evaluation = self.recipe.evaluation
         return bool(evaluation and evaluation.agreement_prompts and evaluation.sampled > 1)
 
     def decodings(self, evaluation: Evaluation) -> Iterator[tuple[str, int, Sampling]]:
-        """Name, answers a prompt and sampling of each way in which the models answer."""
+        """Yield the name, the number of answers per prompt and the sampling parameters of each decoding."""
         yield "greedy", 1, Sampling(0.0, 1.0, evaluation.max_new_tokens)
         if evaluation.sampled:
             sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens)
             yield "sampled", evaluation.sampled, sampling
 
     def answers(self, evaluation: Evaluation, model: PlannedModel) -> Iterator[Step]:
-        """The model answers, and judges its own sampled answers."""
+        """Yield the steps in which a model answers, and judges its own sampled answers."""
         for decoding, n, sampling in self.decodings(evaluation):
             yield Sample(
                 output=model.files.held_out(decoding),
@@ -79,7 +79,10 @@ class EvaluationPlan:
             yield self.own_judging(evaluation, model, "own", model.files.held_out("sampled"), evaluation.sampled)
 
     def own_judging(self, evaluation: Evaluation, model: PlannedModel, kind: str, answers: str, n: int) -> Judge:
-        """The model judges as it does in self-reward: same rubric, same samples."""
+        """Return the step in which a model judges ``answers`` as in self-reward: same rubric, same number of samples.
+
+        ``kind`` is ``own`` or ``mixed``; ``n`` is the number of answers per prompt.
+        """
         judging = self.recipe.judging
         return Judge(
             output=model.files.own_judgements(kind),
@@ -95,7 +98,7 @@ class EvaluationPlan:
         )
 
     def gold(self, evaluation: Evaluation, model: PlannedModel) -> Iterator[Step]:
-        """The evaluator scores the model's answers."""
+        """Yield the steps in which the evaluator scores a model's answers."""
         for decoding, n, _ in self.decodings(evaluation):
             yield Judge(
                 output=model.files.gold(decoding),
@@ -110,7 +113,7 @@ class EvaluationPlan:
             )
 
     def mixed(self, evaluation: Evaluation) -> Iterator[Step]:
-        """One set of answers of all models, judged by each of them."""
+        """Yield the steps that make one set of answers from all models, and let each model judge it."""
         n = min(MIXED_ANSWERS, evaluation.sampled)
         yield MixAnswers(
             output=self.files.mixed,
@@ -125,7 +128,7 @@ class EvaluationPlan:
             yield self.own_judging(evaluation, model, "mixed", self.files.mixed, n)
 
     def comparisons(self, evaluation: Evaluation) -> Compare:
-        """Greedy answers of two models, both orders."""
+        """Return the step that compares the greedy answers of pairs of models, in both orders."""
         pairs = tuple(self.compared(evaluation))
         return Compare(
             output=self.files.verdicts,
@@ -140,7 +143,7 @@ class EvaluationPlan:
         )
 
     def compared(self, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-        """(later model, earlier model), so that a win is a win of the later one."""
+        """Yield pairs of model ids (later model, earlier model), so that a win is a win of the later model."""
         if evaluation.compare == "all":
             for earlier, later in combinations([model.id for model in self.models], 2):
                 yield later, earlier
@@ -151,5 +154,5 @@ class EvaluationPlan:
 
 
 def comparison_id(first: str, second: str, prompt_id: str) -> str:
-    """Names one order of one comparison: who stands first, who second, on which prompt."""
+    """Return the id of one order of one comparison: the models of the first and the second answer, and the prompt."""
     return f"{first}|{second}|{prompt_id}"

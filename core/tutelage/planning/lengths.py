@@ -1,7 +1,7 @@
-"""Whether the student is there, and what it will be trained on fits into it: known before a run starts.
+"""The check, before a run starts, that the student exists and that its training data fits its maximum lengths.
 
-Found when a model trains, an example that is too long would have cost all that came before it: for the pairs of M3, and
-for the examples of a second seed, hours.
+Without it, an example that is too long would stop the run only when a model trains, after hours of work for the pairs
+of M3 or for the examples of a second seed.
 """
 
 from __future__ import annotations
@@ -20,29 +20,28 @@ from tutelage.plugin_info import TokenCounts
 from tutelage.recipe.schema import Recipe
 
 _EXCERPT = 60
-"""Characters of a text that is too long, by which it can be found."""
+"""Number of characters of a text that an error quotes, so that the user can find the text."""
 
 
 @frozen
 class _Limit:
-    """What the texts of one source must fit into."""
+    """The maximum length of the texts of one source."""
 
     source: str
-    """``data.ift (my/instructions.jsonl)``."""
-    most: int
-    """Tokens."""
+    """Key and name of the source: ``data.ift (my/instructions.jsonl)``."""
+    max_tokens: int
     key: str
     """The recipe's key that sets the limit."""
     answer: int = 0
-    """Tokens that are still to come: an answer that is not written yet."""
+    """Number of tokens to reserve for an answer that is not written yet."""
 
 
 def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> None:
-    """Ask the student's plugin how long the seed examples and the prompts are in its tokens.
+    """Check the lengths of the seed examples and the prompts, counted in tokens by the student's plugin.
 
-    Prompts that a model will write are not known yet. Where not ``download``, nothing is fetched, and a student that is
-    not on this machine is not checked. Raises InputError where the student is not there, and naming every source in
-    which something does not fit.
+    Prompts that a model will write are not checked, because they do not exist yet. If ``download`` is false, nothing is
+    downloaded, and a student that is not on this machine is not checked. Raises InputError if the student does not
+    exist, or with every source that has a text that is too long. Raises PluginError if the plugin miscounts.
     """
     student = bound_model(recipe, "student", registry)
     info = registry.info(student.plugin)
@@ -54,17 +53,17 @@ def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> 
     if counts is None:
         return
     if not isinstance(counts, TokenCounts) or len(counts.tokens) != len(texts):
-        raise PluginError(f"{registry.label(student.plugin)}: count_tokens must return one number a row")
+        raise PluginError(f"{registry.label(student.plugin)}: count_tokens must return one number per row")
     too_long: dict[_Limit, list[tuple[int, str]]] = {}
     for (limit, row), tokens in zip(texts, counts.tokens, strict=True):
-        if tokens + limit.answer > min(limit.most, counts.context):
+        if tokens + limit.answer > min(limit.max_tokens, counts.context):
             too_long.setdefault(limit, []).append((tokens, row["prompt"][0]["content"]))
     if too_long:
         raise InputError("\n".join(_problem(limit, found, counts.context) for limit, found in too_long.items()))
 
 
 def _sources(recipe: Recipe, registry: Registry) -> dict[_Limit, dict[str, Mapping[str, Any]]]:
-    """The rows of each source, each once, whichever seeds draw it."""
+    """Return the rows of each source over all seeds, without repetitions."""
     found: dict[_Limit, dict[str, Mapping[str, Any]]] = {}
     for seed in recipe.seeds:
         for limit, row in (*_examples(recipe, registry, seed), *_prompts(recipe, registry, seed)):
@@ -82,21 +81,22 @@ def _examples(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_
 def _prompts(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
     if recipe.data.prompts.self_instruct is not None:
         return
-    name, least = min(recipe.pipelines.items(), key=lambda item: item[1].dpo.max_length)
-    key = "dpo.max_length" if least.dpo.max_length == recipe.dpo.max_length else f"pipelines.{name}.dpo.max_length"
+    name, pipeline = min(recipe.pipelines.items(), key=lambda item: item[1].dpo.max_length)
+    max_length = pipeline.dpo.max_length
+    key = "dpo.max_length" if max_length == recipe.dpo.max_length else f"pipelines.{name}.dpo.max_length"
     answer = recipe.generation.max_new_tokens
-    limit = _Limit(f"data.prompts ({recipe.data.prompts.source})", least.dpo.max_length, key, answer)
+    limit = _Limit(f"data.prompts ({recipe.data.prompts.source})", max_length, key, answer)
     for text in fresh_prompts(recipe, registry, seed):
         yield limit, {"prompt": message("user", text)}
 
 
 def _problem(limit: _Limit, found: list[tuple[int, str]], context: int) -> str:
     tokens, text = max(found)
-    most = f"{limit.key} {limit.most}" if limit.most <= context else f"the model's context {context}"
+    maximum = f"{limit.key} {limit.max_tokens}" if limit.max_tokens <= context else f"the model's context {context}"
     answer = f" with an answer of generation.max_new_tokens {limit.answer}" if limit.answer else ""
-    raised = f", raise {limit.key}" if limit.most < context else ""
+    raised = f", raise {limit.key}" if limit.max_tokens < context else ""
     lowered = ", or lower generation.max_new_tokens" if limit.answer else ""
     return (
         f"{limit.source}: {len(found):,} too long to train on{answer}: the longest has {tokens:,} tokens, and "
-        f"{most} is the most; it begins {' '.join(text.split())[:_EXCERPT]!r}. Leave them out{raised}{lowered}"
+        f"the maximum is {maximum}; it begins {' '.join(text.split())[:_EXCERPT]!r}. Leave them out{raised}{lowered}"
     )

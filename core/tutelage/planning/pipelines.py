@@ -1,8 +1,9 @@
-"""The three pipelines and the two controls as data, and the plan that a recipe makes of them.
+"""The three pipelines and the two controls as data, and the plan of a recipe.
 
-Each pipeline is one line of ``PIPELINES``: who scores the candidates, whether a teacher demonstrates, and which rule
-makes pairs of it. All of them share M1 and its samples. A control mirrors the first iteration of a pipeline, where both
-start from the same model and the same candidates; later iterations would compare two different histories.
+Each pipeline is one entry of ``PIPELINES``: the role that scores the candidates, the role that demonstrates, and the
+rule that makes pairs. All pipelines share M1 and its samples. A control mirrors the first iteration of a pipeline, in
+which both start from the same model and the same candidates. Later iterations would compare models with different
+histories.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ from tutelage.recipe.schema import Control, PipelineSettings, Recipe
 
 @frozen
 class Pipeline:
-    """How one pipeline comes from prompts to preference pairs."""
+    """The way from prompts to preference pairs in one pipeline."""
 
     name: str
     help: str
     scored_by: str | None
-    """Role that judges the student's candidates; "student" is the model that wrote them."""
+    """Role that judges the student's candidates; "student" is the model that wrote them. None if none judges."""
     demonstrated_by: str | None
-    """Role that answers each prompt as the chosen side."""
+    """Role whose answers to the prompts are the chosen ones. None if none demonstrates."""
     rule: str
-    """Pair rule, where the recipe names none."""
+    """Default pair rule, used if the recipe names none."""
 
 
 PIPELINES = {
@@ -69,7 +70,7 @@ CONTROLS = {
 
 
 def make_plan(recipe: Recipe) -> Plan:
-    """The whole run as data. Pure: reads nothing but the recipe, which must have passed its checks."""
+    """Return the steps and models of the whole run. Depends on the recipe only, which must have passed its checks."""
     steps: dict[str, Step] = {}
     models: list[PlannedModel] = []
     for seed in recipe.seeds:
@@ -83,10 +84,10 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 def roles_needed(recipe: Recipe) -> dict[str, set[str]]:
-    """Which hooks each role must serve, so that missing ones are found before any work."""
+    """Return the hooks that the plugin of each role must implement."""
     needed: dict[str, set[str]] = {"student": {"generate_candidates", "train_step"}}
-    if (writing := recipe.data.prompts.self_instruct) is not None:
-        needed.setdefault(writing.writer, set()).add("generate_candidates")
+    if (self_instruct := recipe.data.prompts.self_instruct) is not None:
+        needed.setdefault(self_instruct.writer, set()).add("generate_candidates")
     for name in recipe.pipelines:
         pipeline = PIPELINES[name]
         if pipeline.scored_by:
@@ -108,7 +109,7 @@ class Series:
     seed: int
 
     def models(self) -> list[PlannedModel]:
-        """M0, M1, then round by round each pipeline's model, and the controls beside M2."""
+        """Return M0, M1, then round by round the model of each pipeline. The controls are in the first round."""
         found = [
             PlannedModel("M0", self.seed, None, 0, None),
             PlannedModel("M1", self.seed, None, 1, "M0"),
@@ -119,14 +120,14 @@ class Series:
         return found
 
     def model(self, pipeline: str, iteration: int) -> PlannedModel:
-        """M1, or a later model of a pipeline or control."""
+        """Return M1 if ``iteration`` is 1, otherwise the model of a pipeline or control."""
         if iteration == 1:
             return PlannedModel("M1", self.seed, None, 1, "M0")
         parent = "M1" if iteration == 2 else f"M{iteration - 1}/{pipeline}"
         return PlannedModel(f"M{iteration}/{pipeline}", self.seed, pipeline, iteration, parent)
 
     def steps(self) -> Iterator[Step]:
-        """Every step of this seed: M1, round by round the pipelines, the controls, then the measures of all."""
+        """Yield every step of this seed: M1, round by round the pipelines, the controls, then the evaluation."""
         yield from self.first_model()
         for round_number in range(1, self.recipe.iterations + 1):
             for name, settings in self.recipe.pipelines.items():
@@ -136,7 +137,7 @@ class Series:
         yield from EvaluationPlan(self.recipe, self.seed, tuple(self.models())).steps()
 
     def first_model(self) -> Iterator[Step]:
-        """Seed examples, and M1."""
+        """Yield the steps of M1: its examples and its training."""
         recipe = self.recipe
         model = self.model("", 1)
         examples = model.files.examples
@@ -154,7 +155,7 @@ class Series:
         )
 
     def round(self, pipeline: Pipeline, settings: PipelineSettings, round_number: int) -> Iterator[Step]:
-        """Prompts, candidates, scores or demonstrations, pairs, and the next model."""
+        """Yield one round of a pipeline: prompts, candidates, scores or demonstrations, pairs, and the next model."""
         parent, child = self.model(pipeline.name, round_number), self.model(pipeline.name, round_number + 1)
         prompts, candidates = parent.files.prompts, parent.files.candidates
         judgements = demonstrations = ""
@@ -200,7 +201,7 @@ class Series:
         yield from self.preference_training(child, settings)
 
     def samples(self, model: PlannedModel, round_number: int) -> Iterator[Step]:
-        """What a model writes for the next round: shared by every pipeline that continues from it."""
+        """Yield the prompts and candidates of a model for the next round; all pipelines from this model share them."""
         prompts = model.files.prompts
         yield self.fresh_prompts(model, round_number, prompts)
         yield Sample(
@@ -214,9 +215,12 @@ class Series:
         )
 
     def fresh_prompts(self, model: PlannedModel, round_number: int, output: str) -> Step:
-        """The prompts of one round: written by a model, or a slice of the source that no other round takes."""
-        source, writing = self.recipe.data.prompts.source, self.recipe.data.prompts.self_instruct
-        if writing is None:
+        """Return the step for the prompts of one round: a model writes them, or they are a slice of the source.
+
+        No two rounds take the same slice.
+        """
+        source, self_instruct = self.recipe.data.prompts.source, self.recipe.data.prompts.self_instruct
+        if self_instruct is None:
             return SelectPrompts(
                 output=output,
                 count=self.prompt_count,
@@ -231,14 +235,14 @@ class Series:
             output=output,
             count=self.prompt_count,
             seed=self.seed,
-            worker=model.worker if writing.writer == "student" else Worker("teacher", "teacher"),
+            worker=model.worker if self_instruct.writer == "student" else Worker("teacher", "teacher"),
             source=source,
             earlier=tuple(earlier.files.prompts for earlier in before),
-            sampling=writing.sampling(),
+            sampling=self_instruct.sampling(),
         )
 
     def control(self, name: str, control: Control) -> Iterator[Step]:
-        """A control's pairs or examples, and its M2."""
+        """Yield the steps of a control: its pairs or examples, and its M2."""
         parent, child = self.model(name, 1), self.model(name, 2)
         mirrored = self.model(control.mirrors, 2).files.preferences
         if name == "random-pairs":
@@ -268,12 +272,15 @@ class Series:
         )
 
     def preference_training(self, child: PlannedModel, settings: PipelineSettings | Control) -> Iterator[Step]:
-        """DPO, from where and near what the recipe says; by default both are the model before."""
+        """Yield the DPO training of ``child``, with the start and reference models that the recipe sets.
+
+        By default, both are the previous model.
+        """
         examples = child.files.preferences
         rounds = child.iteration - 1
         if self.recipe.preferences == "all" and rounds > 1:
-            line = (self.model(child.pipeline or "", iteration) for iteration in range(2, child.iteration + 1))
-            parts = tuple(model.files.preferences for model in line)
+            models = (self.model(child.pipeline or "", iteration) for iteration in range(2, child.iteration + 1))
+            parts = tuple(model.files.preferences for model in models)
             examples = child.files.preferences_of_all_rounds
             yield JoinPairs(output=examples, count=self.prompt_count * rounds, seed=self.seed, parts=parts)
         count = self.prompt_count * (rounds if self.recipe.preferences == "all" else 1)
@@ -289,12 +296,12 @@ class Series:
         )
 
     def policy(self, name: str, child: PlannedModel) -> Worker:
-        """The model that ``previous``, ``M1`` or ``M0`` means in the training of ``child``."""
+        """Return the model that ``previous``, ``M1`` or ``M0`` stands for in the training of ``child``."""
         if name == "M0":
             return Worker("student", "M0")
         return self.model(child.pipeline or "", child.iteration - 1 if name == "previous" else 1).worker
 
     @property
     def prompt_count(self) -> int:
-        """Fresh prompts of each iteration."""
+        """Number of fresh prompts per iteration."""
         return self.recipe.data.prompts.count or 0

@@ -1,4 +1,4 @@
-"""The roles of a recipe, resolved: which model, which service, which rubric and which pair rule."""
+"""The roles of a recipe, resolved to models and services, and the rubrics by name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from tutelage.services.requests import Endpoint
 
 
 def binding(recipe: Recipe, role: str) -> Binding | None:
-    """What a recipe binds to a role; the teacher judges where no judge is bound."""
+    """Return the binding of a role, None if it has none. If no judge is bound, the judge is the teacher."""
     found: Binding | None = getattr(recipe.models, role)
     return recipe.models.teacher if found is None and role == "judge" else found
 
 
 def check_binding(role: str, bound: Binding | None, hooks: set[str], registry: Registry) -> None:
-    """Check that a role is bound to a working plugin with the hooks it needs, and that its settings are right."""
+    """Check the binding of a role: the plugin, the hooks that the role needs, the settings and the model name.
+
+    Raises InputError if the role is not bound, the plugin is not installed, or the settings or the model name are
+    wrong, and PluginError if the plugin cannot be used or lacks a hook.
+    """
     if bound is None:
         raise InputError(f"models.{role}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
     if registry.name_of(bound.plugin) not in {status.name for status in registry.statuses()}:
@@ -29,16 +33,19 @@ def check_binding(role: str, bound: Binding | None, hooks: set[str], registry: R
 
 
 def bound_model(recipe: Recipe, role: str, registry: Registry) -> Model:
-    """The model that a role is bound to, with a plugin's named model resolved to its location."""
+    """Return the model of a role; the name of a plugin's model is resolved to its location.
+
+    Raises InputError if the role is not bound.
+    """
     bound = binding(recipe, role)
     if bound is None:
-        raise InputError(f"models.{role}: missing")
+        raise InputError(f"models.{role}: missing; bind a plugin to the {role}")
     named = registry.find("models", bound.model)
     return Model(bound.plugin, named.location if named else bound.model, dict(bound.settings), role)
 
 
 def endpoint_of(recipe: Recipe, role: str, registry: Registry) -> Endpoint | None:
-    """The service that a role's plugin calls; None where it calls none."""
+    """Return the service that a role's plugin calls; None if it calls none."""
     model = bound_model(recipe, role, registry)
     info = registry.info(model.plugin)
     if info.endpoint is None:
@@ -47,8 +54,8 @@ def endpoint_of(recipe: Recipe, role: str, registry: Registry) -> Endpoint | Non
 
 
 def find_rubric(name: str, registry: Registry) -> Rubric:
-    """A rubric by its name: a built-in one, or one that a plugin offers as ``PLUGIN/NAME``.
+    """Return a rubric by name: a built-in one, or ``PLUGIN/NAME`` for one that a plugin offers.
 
-    Raises InputError that names the nearest known rubric if there is none of that name.
+    Raises InputError with the nearest known name if the rubric does not exist.
     """
     return registry.get("rubrics", name)

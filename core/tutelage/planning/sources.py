@@ -1,4 +1,4 @@
-"""What a recipe learns from: the sets of the plugins, the seed examples of M1, and the fresh prompts."""
+"""The training data of a recipe: the sets of the plugins, the examples of M1, and the fresh prompts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tutelage.records import JudgeItem
 
 
 def sets_of(registry: Registry) -> Sets:
-    """The sets that the installed plugins offer."""
+    """Return the sets that the installed plugins offer."""
     return Sets(
         lambda name: registry.find("prompt_sets", name),
         lambda name: registry.find("example_sets", name),
@@ -26,10 +26,11 @@ def sets_of(registry: Registry) -> Sets:
 def seed_examples(
     recipe: Recipe, registry: Registry, seed: int
 ) -> Iterator[tuple[Literal["ift", "eft"], dict[str, Any], Dropped | None]]:
-    """IFT as it is; EFT as the very question that judging asks, with the reply that it should get.
+    """Yield the examples of M1 as (kind, row, dropped).
 
-    With each example what makes it one to drop, where it holds an evaluation prompt. Raises InputError where a source
-    is missing or has too few.
+    An IFT row has the instruction and its answer. An EFT row has the judge prompt of the answer and the expected reply.
+    ``dropped`` is None if the example can be used; otherwise it names the evaluation prompt that the example contains.
+    Raises InputError if a source is missing or has too few rows.
     """
     data, sets = recipe.data, sets_of(registry)
     known = evaluation_prompts(recipe, sets, seed)
@@ -40,13 +41,13 @@ def seed_examples(
     if data.eft:
         rubric = registry.get("rubrics", recipe.judging.rubric)
         rated = load_rated(sets, data.eft.source, data.eft.count, seed)
-        for judged, held in without_held(rated, lambda one: (one.prompt, one.answer), known):
-            question = render(rubric, JudgeItem("", judged.prompt, judged.answer))
-            yield "eft", supervised_row(question, reply(judged.score, judged.reason)), held
+        for rating, held in without_held(rated, lambda one: (one.prompt, one.answer), known):
+            question = render(rubric, JudgeItem("", rating.prompt, rating.answer))
+            yield "eft", supervised_row(question, reply(rating.score, rating.reason)), held
 
 
 def fresh_prompts(recipe: Recipe, registry: Registry, seed: int) -> list[str]:
-    """The prompts of all rounds, where they are taken from a source. Raises InputError where it has too few."""
+    """Return the prompts of all rounds from the source. Raises InputError if the source has too few."""
     sets, prompts = sets_of(registry), recipe.data.prompts
     wanted = (prompts.count or 0) * recipe.iterations
     known = evaluation_prompts(recipe, sets, seed)

@@ -1,6 +1,7 @@
-"""The steps that a plan is made of: plain data. Each one writes one artifact, and its path is the step's name.
+"""The steps of a plan, as plain data. Each step writes one artifact, whose path is the step's name.
 
-Paths are relative to the run. A step whose artifact is there is done; the runner does the others in the plan's order.
+Paths are relative to the run's folder. A step is done if its artifact exists. The runner does the other steps in the
+plan's order.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from tutelage.planning.artifacts import ModelArtifacts, model_artifacts
 from tutelage.records import Objective, Sampling
 
 REQUESTS_AT_ONCE = 32
-"""Requests for prompts that are made, and kept, at a time; a round of them is read before the next is asked for."""
+"""Number of requests for prompts per round. A round is stored and parsed before the next one is sent."""
 
 
 @frozen
 class Worker:
-    """A model as the plan names it, before anything is loaded."""
+    """A model in the plan, before it is loaded."""
 
     role: str
     """student, teacher, judge or evaluator."""
     id: str
-    """``M1``, ``M2/self-reward``, or the role's own name."""
+    """``M1``, ``M2/self-reward``, or the name of the role."""
     checkpoint: str = ""
-    """Where a trained student's weights will lie; empty for a model as it is bound."""
+    """Path of a trained student's weights; empty for a model that is used as the recipe binds it."""
 
 
 @frozen
@@ -41,7 +42,7 @@ class PlannedModel:
 
     @property
     def files(self) -> ModelArtifacts:
-        """The paths of its artifacts."""
+        """The paths of the model's artifacts."""
         return model_artifacts(self.seed, self.id, self.pipeline, self.iteration)
 
     @property
@@ -52,59 +53,59 @@ class PlannedModel:
 
 @frozen(kw_only=True)
 class Step:
-    """What every step has."""
+    """The base of all steps."""
 
     stage: ClassVar[str]
-    """What kind of work it is, in one word: in the plan, in progress, in the ledger."""
+    """Kind of work in one word, as shown in the plan, in the progress and in the ledger."""
     output: str
-    """The artifact's path; the step's name."""
+    """Path of the artifact, and name of the step."""
     count: int
-    """How many items it makes, as far as the plan can know: an upper bound where answers may be dropped."""
+    """Planned number of items. It is an upper bound if items may be dropped."""
     unit: str
-    """What is counted."""
+    """Name of the items that are counted."""
     seed: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Paths of the artifacts that it reads."""
+        """Paths of the artifacts that the step reads."""
         return ()
 
 
 @frozen(kw_only=True)
 class SelectPrompts(Step):
-    """Take prompts of a source: a slice, so that no iteration sees a prompt of another."""
+    """Take a slice of the prompts of a source. Each iteration takes another slice, so that no prompt is used twice."""
 
     stage: ClassVar[str] = "prompts"
     source: str
     skip: int
     take: int | None
     decontaminate: bool = False
-    """Keep clear of the evaluation prompts; so are all prompts to learn from."""
+    """Whether to drop prompts that contain an evaluation prompt. True for all prompts that models are trained on."""
     unit: str = "prompts"
 
 
 @frozen(kw_only=True)
 class WritePrompts(Step):
-    """A model writes prompts (self-instruct): it is shown some of a source's, and continues the list."""
+    """Let a model write prompts (self-instruct): a request shows it prompts of a source, and it continues the list."""
 
     stage: ClassVar[str] = "prompts"
     worker: Worker
     source: str
-    """Of the examples that it is shown."""
+    """Source of the example prompts in the requests."""
     earlier: tuple[str, ...] = ()
-    """Artifacts of prompts that the new ones must not repeat: those of the iterations before."""
+    """Artifacts with the prompts of earlier iterations, which the new prompts must not repeat."""
     sampling: Sampling
     unit: str = "prompts"
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The earlier prompts, and the checkpoint of who writes."""
+        """The earlier prompts, and the checkpoint of the writer."""
         return tuple(path for path in (*self.earlier, self.worker.checkpoint) if path)
 
 
 @frozen(kw_only=True)
 class BuildExamples(Step):
-    """IFT and EFT examples of M1, in one file."""
+    """Write the IFT and EFT examples of M1 into one file."""
 
     stage: ClassVar[str] = "examples"
     unit: str = "examples"
@@ -112,7 +113,7 @@ class BuildExamples(Step):
 
 @frozen(kw_only=True)
 class Train(Step):
-    """One training run: SFT, or DPO against the reference."""
+    """Train a model: SFT, or DPO with a reference policy."""
 
     stage: ClassVar[str] = "train"
     examples: str
@@ -124,14 +125,14 @@ class Train(Step):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The examples, the checkpoint to start from, and the reference's where it is another one."""
+        """The examples, the checkpoint to start from, and that of the reference if it is another model."""
         other = self.reference.checkpoint if self.reference and self.reference != self.start else ""
         return tuple(path for path in (self.examples, self.start.checkpoint, other) if path)
 
 
 @frozen(kw_only=True)
 class Sample(Step):
-    """A model answers prompts: candidates to learn from, or answers to be evaluated."""
+    """Let a model answer prompts: candidates to train on, or answers to evaluate."""
 
     stage: ClassVar[str] = "generate"
     worker: Worker
@@ -139,18 +140,18 @@ class Sample(Step):
     n: int
     sampling: Sampling
     take: int | None = None
-    """Only so many of the prompts."""
+    """Number of prompts to answer, from the first; None for all."""
     unit: str = "answers"
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The prompts."""
+        """The prompts, and the checkpoint of the model."""
         return tuple(path for path in (self.prompts, self.worker.checkpoint) if path)
 
 
 @frozen(kw_only=True)
 class Judge(Step):
-    """A model scores answers."""
+    """Let a model score answers."""
 
     stage: ClassVar[str] = "judge"
     worker: Worker
@@ -160,18 +161,18 @@ class Judge(Step):
     samples: int
     sampling: Sampling
     take: int | None = None
-    """Only the answers to so many of the prompts."""
+    """Number of prompts whose answers are judged, from the first; None for all."""
     unit: str = "judgements"
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Prompts and answers."""
+        """The prompts, the answers, and the checkpoint of the judge."""
         return tuple(path for path in (self.prompts, self.answers, self.worker.checkpoint) if path)
 
 
 @frozen(kw_only=True)
 class Demonstrate(Step):
-    """The teacher answers prompts."""
+    """Let the teacher answer prompts."""
 
     stage: ClassVar[str] = "demonstrate"
     worker: Worker
@@ -187,7 +188,7 @@ class Demonstrate(Step):
 
 @frozen(kw_only=True)
 class MakePairs(Step):
-    """Scored candidates, or demonstrations, become preference pairs."""
+    """Make preference pairs from scored candidates, or from demonstrations and candidates."""
 
     stage: ClassVar[str] = "pair"
     prompts: str
@@ -195,7 +196,7 @@ class MakePairs(Step):
     judgements: str = ""
     demonstrations: str = ""
     like: str = ""
-    """Only for prompts that have a pair in this file (controls)."""
+    """Pairs are made only for prompts that have a pair in this file (controls); empty for all prompts."""
     rule: str
     margin: float = 0.0
     keep_cut: bool = False
@@ -205,14 +206,14 @@ class MakePairs(Step):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Everything that a pair is made of."""
-        every = (self.prompts, self.candidates, self.judgements, self.demonstrations, self.like)
-        return tuple(path for path in every if path)
+        """The prompts, candidates, judgements, demonstrations and pairs that the step reads."""
+        paths = (self.prompts, self.candidates, self.judgements, self.demonstrations, self.like)
+        return tuple(path for path in paths if path)
 
 
 @frozen(kw_only=True)
 class JoinPairs(Step):
-    """The preference pairs of several rounds, in one file, to train on."""
+    """Join the preference pairs of several rounds into one file to train on."""
 
     stage: ClassVar[str] = "join"
     parts: tuple[str, ...]
@@ -226,7 +227,7 @@ class JoinPairs(Step):
 
 @frozen(kw_only=True)
 class ChosenExamples(Step):
-    """The chosen side of preference pairs as SFT examples (a control)."""
+    """Make SFT examples from the chosen answers of preference pairs (a control)."""
 
     stage: ClassVar[str] = "examples"
     preferences: str
@@ -240,7 +241,7 @@ class ChosenExamples(Step):
 
 @frozen(kw_only=True)
 class MixAnswers(Step):
-    """A set of answers drawn from all models, on which every judge is measured alike."""
+    """Draw a set of answers from all models. Every model judges the same set, so that their judging is comparable."""
 
     stage: ClassVar[str] = "mix"
     answers: dict[str, str] = field(factory=dict)
@@ -258,7 +259,7 @@ class MixAnswers(Step):
 
 @frozen(kw_only=True)
 class Compare(Step):
-    """The evaluator compares pairs of models, each pair of answers in both orders."""
+    """Let the evaluator compare pairs of models, each pair of answers in both orders."""
 
     stage: ClassVar[str] = "evaluate"
     worker: Worker
@@ -278,7 +279,7 @@ class Compare(Step):
 
 @frozen(kw_only=True)
 class Summarise(Step):
-    """Read what the other steps made; write ``summary.json`` and the tables."""
+    """Read the artifacts of the other steps; write ``summary.json`` and the tables."""
 
     stage: ClassVar[str] = "summarise"
     unit: str = "summary"
@@ -286,17 +287,17 @@ class Summarise(Step):
 
 @frozen
 class Plan:
-    """Every step of a run, in an order in which each finds its inputs."""
+    """The steps and models of a run. The inputs of a step are outputs of steps before it."""
 
     steps: tuple[Step, ...]
     models: tuple[PlannedModel, ...]
 
     def models_of(self, seed: int) -> tuple[PlannedModel, ...]:
-        """The series of one seed, M0 first."""
+        """Return the models of one seed, M0 first."""
         return tuple(model for model in self.models if model.seed == seed)
 
     def model(self, seed: int, id: str) -> PlannedModel:
-        """One model. Raises KeyError if the plan has none of that id under that seed."""
+        """Return one model. Raises KeyError if the plan has no model with this id and seed."""
         for model in self.models:
             if (model.seed, model.id) == (seed, id):
                 return model

@@ -1,1 +1,1 @@
-"""The recipe: its schema, the checks of its values, and how recipe files are loaded."""
+"""The recipe: its schema, the checks of its values, and the loading of recipe files."""

@@ -1,4 +1,4 @@
-"""Recipe files: the built-in ones and the user's, what one changes of another, and what the command line changes."""
+"""Loading of recipe files: built-in recipes and files, ``extends``, and the overrides of the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tutelage.recipe.schema import Recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 OVERRIDABLE = {"pipelines": ("judging", "pairs", "dpo"), "controls": ("pairs", "dpo", "sft")}
-"""Which of the settings that hold for all a pipeline or a control may override: those that it uses."""
+"""The top-level sections that a pipeline or a control may override: those that it uses."""
 
 
 def load_recipe(
@@ -26,10 +26,12 @@ def load_recipe(
     roles: Mapping[str, str] | None = None,
     name_of: Callable[[str], str] = str,
 ) -> Recipe:
-    """Read and check a recipe file. ``roles`` binds roles anew, each as ``NAME[:MODEL]``; ``overrides`` maps dotted
-    keys to values and has the last word. ``name_of`` gives the name of a plugin that may be written as an alias.
+    """Read and check a recipe file.
 
-    Raises InputError naming file, key and, for an unknown key, the nearest valid one.
+    ``roles`` maps roles to new bindings of the form ``NAME[:MODEL]``. ``overrides`` maps dotted keys to values and is
+    applied last. ``name_of`` returns the name of a plugin for its name or one of its aliases.
+
+    Raises InputError with the file, the key and, for an unknown key, the nearest valid one.
     """
     values = _read(path)
     for role, spec in (roles or {}).items():
@@ -42,9 +44,10 @@ def load_recipe(
 
 
 def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The plain values of a recipe file, laid over those of the recipe that it extends."""
+    """Return the plain values of a recipe file, merged into those of the recipe that it extends."""
     if path in extending:
-        raise InputError(f"{path}: extends: goes in a circle ({' -> '.join(map(str, [*extending, path]))})")
+        chain = " -> ".join(map(str, [*extending, path]))
+        raise InputError(f"{path}: extends: recipes extend each other in a cycle ({chain}); remove one `extends`")
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -54,31 +57,31 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: a recipe is a YAML mapping, this is {type(values).__name__}")
+        raise InputError(f"{path}: a recipe must be a YAML mapping, not {type(values).__name__}")
     base = values.pop("extends", None)
     if base is None:
         return values
     if not isinstance(base, str):
-        raise InputError(f"{path}: extends: the name or the file of one recipe is expected")
-    return _laid_over(_read(find_recipe(base), (*extending, path)), values)
+        raise InputError(f"{path}: extends: must be the name or the file of one recipe")
+    return _merge(_read(find_recipe(base), (*extending, path)), values)
 
 
-def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key; anything else above replaces what is below."""
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        merged[key] = _laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge sections key by key; any other value in ``changes`` replaces the value in ``base``."""
+    merged = dict(base)
+    for key, value in changes.items():
+        inherited = merged.get(key)
+        merged[key] = _merge(inherited, value) if isinstance(inherited, dict) and isinstance(value, dict) else value
     return merged
 
 
 def built_in() -> dict[str, Path]:
-    """The recipes that ship with tutelage, by name."""
+    """Return the paths of the recipes that ship with tutelage, by name."""
     return {str(path.relative_to(RECIPES).with_suffix("")): path for path in sorted(RECIPES.rglob("*.yaml"))}
 
 
 def find_recipe(name: str) -> Path:
-    """The path of a recipe given by file or by built-in name. Raises InputError if it is neither."""
+    """Return the path of a recipe that is given by file or by built-in name. Raises InputError if it is neither."""
     recipes = built_in()
     if name in recipes:
         return recipes[name]
@@ -89,13 +92,13 @@ def find_recipe(name: str) -> Path:
 
 
 def summary_line(path: Path) -> str:
-    """The first comment line of a recipe file: what it is for."""
+    """Return the purpose of a recipe: the comment in its first line, or an empty text if there is none."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``a.b=value`` of ``--set``; the value is read as YAML. Raises InputError where it is not of that form."""
+    """Split ``a.b=value`` of ``--set``; the value is parsed as YAML. Raises InputError if the form is wrong."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise InputError(f"--set {text}: expected KEY=VALUE, such as dpo.learning_rate=1e-4")
@@ -106,7 +109,10 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def rebind(before: Mapping[str, Any] | None, spec: str, name_of: Callable[[str], str] = str) -> dict[str, Any]:
-    """A binding given as ``NAME[:MODEL]`` on the command line. Settings stay where the plugin stays the same."""
+    """Return the binding for ``NAME[:MODEL]`` on the command line.
+
+    The settings of ``before`` are kept if the plugin is the same, and dropped otherwise.
+    """
     plugin, _, model = spec.partition(":")
     before = before or {}
     is_same = name_of(str(before.get("plugin"))) == name_of(plugin)
@@ -116,19 +122,22 @@ def rebind(before: Mapping[str, Any] | None, spec: str, name_of: Callable[[str],
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
-    place = values
+    section = values
     for key in parents:
-        inner = place.get(key)
+        inner = section.get(key)
         if inner is None:
-            inner = place[key] = {}
+            inner = section[key] = {}
         if not isinstance(inner, dict):
             raise InputError(f"--set {dotted}: {key!r} is not a section of the recipe")
-        place = inner
-    place[last] = value
+        section = inner
+    section[last] = value
 
 
 def from_values(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """Check plain values and make the recipe of them. Raises InputError with every problem found."""
+    """Check plain values and build the recipe from them.
+
+    ``where`` begins each line of an error. Raises InputError with every problem found.
+    """
     recipe = structure(Recipe, _inherit(dict(values)), where)
     problems = list(recipe_problems(recipe))
     if problems:
@@ -137,19 +146,19 @@ def from_values(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 
 def to_values(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as plain values: what a run keeps as ``recipe.yaml``."""
+    """Return the resolved recipe as plain values. A run stores them as ``recipe.yaml``."""
     values = converter().unstructure(recipe)
     values["seeds"] = list(recipe.seeds)
     return dict(values)
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The resolved recipe as YAML."""
+    """Return the resolved recipe as YAML."""
     return yaml.safe_dump(to_values(recipe), sort_keys=False, allow_unicode=True)
 
 
 def _inherit(values: dict[str, Any]) -> dict[str, Any]:
-    """Spread the settings that hold for all into each pipeline and control, under their own overrides."""
+    """Copy the top-level sections into each pipeline and control. Its own overrides take precedence."""
     for group, keys in OVERRIDABLE.items():
         members = values.get(group)
         if isinstance(members, Mapping):

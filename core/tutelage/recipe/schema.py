@@ -1,8 +1,9 @@
-"""The recipe: everything that a run depends on, as one YAML file, checked whole before anything runs.
+"""The recipe: everything that a run depends on, in one YAML file. It is checked completely before the run starts.
 
-A recipe binds each role (student, teacher, judge, evaluator) to a plugin, names the data, the pipelines and the
-settings of every stage. What is left out has the paper's default (see the records). ``dpo``, ``sft``, ``judging`` and
-``pairs`` at the top hold for all; a pipeline or a control may override those of them that it uses.
+A recipe binds each role (student, teacher, judge, evaluator) to a plugin, and sets the data, the pipelines and the
+settings of every stage. A key that is left out has the default of the paper (see the records). The top-level sections
+``dpo``, ``sft``, ``judging`` and ``pairs`` apply to all pipelines and controls; a pipeline or a control may override
+those of them that it uses.
 """
 
 from __future__ import annotations
@@ -25,247 +26,261 @@ class Binding:
     plugin: str
     """Name of the plugin that runs the model."""
     model: str = ""
-    """What it runs: a model that a plugin offers (`tiny/student`), a weights folder, a hub name, or an API model name.
-    Empty: the plugin's default."""
+    """Model to run: a model that a plugin offers (`tiny/student`), a weights folder, a hub name, or an API model name.
+    If empty, the plugin's default model."""
     settings: Mapping[str, Any] = field(factory=dict)
-    """The plugin's own settings; `tutelage plugins show NAME` lists them."""
+    """Settings of the plugin; `tutelage plugins show NAME` lists them."""
 
 
 @frozen
 class Roles:
-    """Which model plays which part."""
+    """The model of each role."""
 
     student: Binding
     """The model to align."""
     teacher: Binding | None = None
-    """Demonstrates, and judges where no judge is bound."""
+    """The model that writes demonstrations. It also judges if no judge is bound."""
     judge: Binding | None = None
-    """Judges in teacher-reward; the teacher, if left out."""
+    """The model that judges in teacher-reward. If left out, the teacher judges."""
     evaluator: Binding | None = None
-    """Judges every model's answers (the gold scores) and compares them. Without it nothing is measured."""
+    """The model that scores every model's answers (the gold scores) and compares them. Required if `evaluation` is
+    set."""
 
 
 @frozen
 class Source:
-    """Where prompts or examples come from."""
+    """A source of prompts or examples."""
 
     source: str
-    """A set that a plugin offers (`tiny/train`), or the path of a JSON-lines file."""
+    """Name of a set that a plugin offers (`tiny/train`), or path of a JSON-lines file."""
     count: int | None = None
-    """How many to use; all of them, if left out."""
+    """Number of rows to use. If left out, all rows are used."""
 
 
 @frozen
 class SelfInstruct:
-    """How a model writes the fresh prompts: it is shown some of the source's and continues the list."""
+    """Generation of fresh prompts by a model: each request shows it prompts of the source, and it continues the list.
+
+    Wang et al., 2023, as used by Yuan et al., 2024, section 2.2.
+    """
 
     writer: Literal["student", "teacher"] = "student"
-    """Who writes: the student's current model, or the teacher."""
+    """The model that writes the prompts: the student's current model, or the teacher."""
     seeds: int = 5000
-    """So many prompts of `source` are shown from; all, where it has fewer."""
+    """Number of prompts of `source` that examples are drawn from. If the source has fewer, all of them."""
     shots: int = 8
-    """Prompts that each request shows."""
+    """Number of example prompts in each request."""
     listing: Literal["tags", "lines"] = "tags"
-    """How a list is written: each prompt between marks, or one a line for models too small to keep to marks."""
+    """Format of the list: `tags` puts each prompt between an opening and a closing tag; `lines` puts one prompt on each
+    line, for models that are too small to close tags reliably."""
     temperature: float = 0.6
-    """0 is greedy."""
+    """Softmax temperature; 0 is greedy decoding."""
     top_p: float = 0.9
-    """Nucleus sampling."""
+    """Probability mass of nucleus sampling; 1 samples from the whole distribution."""
     max_new_tokens: int = 256
-    """Tokens of a reply, which holds several prompts."""
+    """Maximum number of tokens of a reply. A reply contains several prompts."""
     max_requests: int = 4000
-    """So many requests are made at most; an iteration with fewer prompts than wanted says so."""
+    """Maximum number of requests per iteration. If it is reached, the iteration uses the prompts that it has, and the
+    counts of the step contain the number of missing prompts."""
     similarity: float = 0.7
-    """A prompt is dropped where its Jaccard similarity to an earlier one or a seed is at least this."""
+    """A prompt is dropped if its Jaccard similarity to an earlier prompt or to a seed is at least this value, above 0
+    and at most 1."""
     min_characters: int = 10
-    """A shorter prompt is dropped."""
+    """Minimum number of characters of a prompt. Shorter prompts are dropped."""
     max_characters: int = 2000
-    """A longer prompt is dropped."""
+    """Maximum number of characters of a prompt. Longer prompts are dropped."""
 
     def sampling(self) -> Sampling:
-        """As the stages take it; the seed is set by the runner."""
+        """Return the sampling parameters for the stages. The runner sets the seed."""
         return Sampling(self.temperature, self.top_p, self.max_new_tokens)
 
 
 @frozen
 class Prompts(Source):
-    """Where fresh prompts come from."""
+    """The source of fresh prompts."""
 
     self_instruct: SelfInstruct | None = None
-    """A model writes them, from examples of `source`; without this they are taken from `source`, none twice."""
+    """A model writes the prompts, with examples from `source`. If left out, the prompts are taken from `source`, each
+    at most once."""
 
 
 @frozen
 class Decontamination:
-    """Prompts and examples that hold an evaluation prompt are dropped and listed."""
+    """The removal of prompts and examples that contain an evaluation prompt. They are dropped and listed."""
 
     against: tuple[str, ...] = ()
-    """Prompt sets or files to keep clear of, beside `evaluation.prompts`."""
+    """Prompt sets or files whose prompts count as evaluation prompts, in addition to `evaluation.prompts`."""
     n: int = 3
-    """Words of an n-gram."""
+    """Number of words of an n-gram."""
     share: float = 0.6
-    """Of an evaluation prompt's n-grams, the least share that counts as a copy; 1 for verbatim ones alone."""
+    """Minimum share of an evaluation prompt's n-grams that a text must contain to count as a copy, above 0 and at most
+    1. With 1, only verbatim copies count."""
 
 
 @frozen
 class Data:
-    """What the models learn from."""
+    """The training data."""
 
     ift: Source | None = None
-    """Instruction data of M1; rows with `prompt` and `answer`."""
+    """Instruction examples of M1: rows with `prompt` and `answer`."""
     eft: Source | None = None
-    """Judging data of M1; rows with `prompt`, `answer`, `score`, `reason`."""
+    """Judging examples of M1: rows with `prompt`, `answer`, `score` and `reason`."""
     prompts: Prompts = field(kw_only=True)
-    """Fresh prompts; `count` is for each iteration. Rows with `prompt`."""
+    """Fresh prompts of the iterations: rows with `prompt`. `count` is the number per iteration and is required."""
     decontaminate: Decontamination | None = field(factory=Decontamination)
-    """Keep evaluation prompts out of all that is learned from; null looks for none."""
+    """Removal of evaluation prompts from all training data. null turns it off."""
 
 
 @frozen
 class Generation:
-    """How the student samples candidates."""
+    """The sampling of candidates by the student."""
 
     n: int = 4
-    """Candidates for each prompt; at least 2."""
+    """Number of candidates per prompt; at least 2."""
     temperature: float = 0.7
-    """0 is greedy."""
+    """Softmax temperature; 0 is greedy decoding."""
     top_p: float = 0.9
-    """Nucleus sampling."""
+    """Probability mass of nucleus sampling; 1 samples from the whole distribution."""
     max_new_tokens: int = 256
-    """Tokens; a longer answer is cut and says so."""
+    """Maximum number of tokens of an answer. A longer answer is cut, and its outcome is `cut`."""
 
     def sampling(self) -> Sampling:
-        """As the stages take it; the seed is set by the runner."""
+        """Return the sampling parameters for the stages. The runner sets the seed."""
         return Sampling(self.temperature, self.top_p, self.max_new_tokens)
 
 
 @frozen
 class Judging:
-    """How answers are scored, by whichever model judges."""
+    """The scoring of answers, for every model that judges."""
 
     rubric: str = "additive"
-    """A rubric that a plugin offers, or `additive`, the built-in one."""
+    """Name of a rubric that a plugin offers, or of a built-in one such as `additive`."""
     samples: int = 1
-    """Judgements of each answer, averaged."""
+    """Number of judgements per answer. Their scores are averaged."""
     temperature: float = 0.0
-    """0 is greedy."""
+    """Softmax temperature; 0 is greedy decoding."""
     top_p: float = 1.0
-    """Nucleus sampling."""
+    """Probability mass of nucleus sampling; 1 samples from the whole distribution."""
     max_new_tokens: int = 256
-    """Tokens of a judgement."""
+    """Maximum number of tokens of a judgement."""
 
     def sampling(self) -> Sampling:
-        """As the stages take it; the seed is set by the runner."""
+        """Return the sampling parameters for the stages. The runner sets the seed."""
         return Sampling(self.temperature, self.top_p, self.max_new_tokens)
 
 
 @frozen
 class Pairs:
-    """How scored candidates become preference pairs."""
+    """The construction of preference pairs from scored candidates."""
 
     rule: str | None = None
-    """A pair rule; the pipeline's own, if left out."""
+    """Name of the pair rule. If left out, the default rule of the pipeline."""
     margin: float = 0.0
-    """Chosen must score higher than rejected by at least this."""
+    """Minimum difference between the scores of the chosen and the rejected answer."""
     keep_cut: bool = False
-    """Whether answers that hit their length limit may be sides."""
+    """Whether answers that reached their length limit may be chosen or rejected answers."""
     near_best: float = 0.5
-    """`length-controlled`: answers that score at most so much less than the best are as good."""
+    """`length-controlled` only: an answer counts as good if it scores at most this much less than the best one."""
     length_ratio: float = 1.25
-    """`similar-length`: the longer side has at most so many times the words of the shorter one."""
+    """`similar-length` only: maximum ratio of the number of words of the longer answer to that of the shorter one."""
 
 
 @frozen
 class PipelineSettings:
-    """One pipeline, with what it changes of the settings that hold for all."""
+    """The settings of one pipeline: the top-level sections with the pipeline's overrides."""
 
     judging: Judging = field(factory=Judging)
-    """As the top-level key."""
+    """Overrides of the top-level key `judging`."""
     pairs: Pairs = field(factory=Pairs)
-    """As the top-level key."""
+    """Overrides of the top-level key `pairs`."""
     dpo: Dpo = field(factory=Dpo)
-    """As the top-level key."""
+    """Overrides of the top-level key `dpo`."""
 
 
 @frozen
 class Control:
-    """A control run beside a pipeline, to tell what did the work."""
+    """A control of a pipeline: it shows which part of the pipeline causes its effect."""
 
     mirrors: str
-    """The pipeline whose first iteration it mirrors."""
+    """Name of the pipeline whose first iteration is mirrored."""
     pairs: Pairs = field(factory=Pairs)
-    """As the top-level key."""
+    """Overrides of the top-level key `pairs`."""
     dpo: Dpo = field(factory=Dpo)
-    """As the top-level key (random-pairs)."""
+    """Overrides of the top-level key `dpo` (random-pairs)."""
     sft: Sft = field(factory=Sft)
-    """As the top-level key (sft-on-chosen)."""
+    """Overrides of the top-level key `sft` (sft-on-chosen)."""
 
 
 @frozen
 class Evaluation:
-    """What is measured of every model, on prompts that no model has trained on."""
+    """The measurements of every model, on prompts that no model was trained on."""
 
     prompts: Source
-    """Held-out prompts."""
+    """Held-out prompts: rows with `prompt`."""
     sampled: int = 4
-    """Sampled answers a prompt, beside the greedy one; 0 leaves them out."""
+    """Number of sampled answers per prompt, in addition to the greedy answer. 0 turns them off."""
     temperature: float = 1.0
-    """Of the sampled answers."""
+    """Softmax temperature of the sampled answers."""
     top_p: float = 1.0
-    """Of the sampled answers."""
+    """Probability mass of nucleus sampling of the sampled answers; 1 samples from the whole distribution."""
     max_new_tokens: int = 256
-    """Tokens of an answer."""
+    """Maximum number of tokens of an answer."""
     agreement_prompts: int = 100
-    """On so many of the held-out prompts each model's own judging is compared with the gold; 0 leaves it out."""
+    """Number of held-out prompts on which each model's own judging is compared with the gold scores. 0 turns the
+    comparison off."""
     compare: Literal["all", "parent"] = "all"
-    """Head-to-head of every two models, or of each with its parent alone (an API is paid per comparison)."""
+    """Head-to-head comparisons: `all` compares every two models, `parent` compares each model with its parent only. The
+    price of an API evaluator grows with the number of comparisons."""
     rubric: str = "additive"
-    """Of the gold scores; as `judging.rubric`."""
+    """Name of the rubric of the gold scores; see `judging.rubric`."""
     comparison_rubric: str = "pairwise"
-    """Of the comparisons; `pairwise` is the built-in one."""
+    """Name of the rubric of the comparisons: one that a plugin offers, or `pairwise`, which is built in."""
     judgement_tokens: int = 256
-    """Tokens of an evaluator's judgement or verdict."""
+    """Maximum number of tokens of a judgement or verdict of the evaluator."""
 
 
 @frozen
 class Recipe:
-    """A whole run."""
+    """The recipe of a run."""
 
     models: Roles
-    """Role bindings."""
+    """The model of each role."""
     data: Data
-    """Seed data and prompts."""
+    """Training data: the examples of M1, and the fresh prompts of the iterations."""
     pipelines: Mapping[str, PipelineSettings]
-    """The pipelines to run, each with its overrides."""
+    """The pipelines to run, by name, each with its overrides of `judging`, `pairs` and `dpo`."""
     name: str = "run"
-    """Names the run's folder, unless --run does."""
+    """Name of the run's folder, unless --run names another one."""
     schema: int = SCHEMA
-    """Version of this format."""
+    """Version of the recipe format."""
     seeds: tuple[int, ...] = (0,)
-    """One whole series of models for each."""
+    """Random seeds. Each seed trains and evaluates a complete series of models."""
     iterations: int = 1
-    """Preference rounds: 1 ends at M2, 2 at M3."""
+    """Number of preference rounds: with 1 the last model is M2, with 2 it is M3."""
     controls: Mapping[str, Control] = field(factory=dict)
-    """Controls, each mirroring a pipeline."""
+    """The controls to run, by name; each mirrors a pipeline."""
     generation: Generation = field(factory=Generation)
-    """Candidates."""
+    """Sampling of the candidates."""
     judging: Judging = field(factory=Judging)
-    """Judgements."""
+    """Scoring of the candidates."""
     pairs: Pairs = field(factory=Pairs)
-    """Preference pairs."""
+    """Construction of the preference pairs."""
     sft: Sft = field(factory=Sft)
-    """M1's training."""
+    """Training of M1 (SFT)."""
     dpo: Dpo = field(factory=Dpo)
-    """The later models' training."""
+    """Training of the later models (DPO)."""
     start: Literal["previous", "M1"] = "previous"
-    """Where each preference round's training starts: from the model before, or from M1 again."""
+    """The model from which the training of each preference round starts: the previous model of the pipeline, or M1."""
     reference: Literal["previous", "M1", "M0"] = "previous"
-    """The policy that DPO stays near; the one it starts from is no further model in memory."""
+    """The reference policy of DPO: the previous model of the pipeline, M1 or M0. If it is the model that the training
+    starts from, it needs no memory of its own."""
     preferences: Literal["last", "all"] = "last"
-    """Train on the pairs of this round, or on those of all rounds so far."""
+    """The pairs to train on: those of the current round, or those of all rounds so far."""
     evaluation: Evaluation | None = None
-    """Measures; none, if left out."""
+    """Measurements of every model. If left out, nothing is measured."""
     budget: float | None = None
-    """US dollars that the run may spend on services; it stops before it would spend more."""
+    """Maximum that the run may spend on services, in US dollars. The run stops before it exceeds the budget. If left
+    out, there is no limit."""
     chunk: int = 512
-    """Prompts that local work finishes, and keeps, at a time."""
+    """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
+    together. A chunk that a kill interrupts is computed again."""

@@ -1,1 +1,1 @@
-"""A run on disk: its store, durable work, and readers of a run."""
+"""A run on disk: its store, the durable calls of stages, and the reading of runs."""

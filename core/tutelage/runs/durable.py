@@ -1,8 +1,8 @@
-"""The one durable way to ask a model: every result that was finished survives a kill and is not asked for again.
+"""Durable calls of a stage: a finished result survives a kill and is not requested again.
 
-An API's answers are kept one by one as they arrive. Local work is kept in chunks that the caller fixes, and a chunk
-that was not finished is done again as a whole: a batch of another composition pads differently, which changes logits in
-the last digits, so a resumed run would end with other artifacts than an undisturbed one.
+The answers of an API are stored one by one as they arrive. The results of local work are stored in chunks of a fixed
+size, and an unfinished chunk is computed again completely: a batch of other sequences is padded differently, which
+changes the last digits of the logits, so that a resumed run would end with other artifacts than an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tutelage.records import Model, Outcome, Sampling
 from tutelage.runs.store import Journal, Store
 
 CHUNK = 128
-"""Items of local work that are kept together, where no recipe sets another number."""
-STOPPED = "stopped as asked; finished work is kept, and the same command continues"
+"""Default number of items of local work per chunk. In a run, the recipe's ``chunk`` is used."""
+STOPPED = "stopped as requested; finished work is kept, and the same command continues"
 
 
 class Result(Protocol):
@@ -36,7 +36,7 @@ class Result(Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the question was answered, and if not, why."""
+        """Whether the request was answered, and if not, why."""
 
 
 ItemT = TypeVar("ItemT")
@@ -45,31 +45,31 @@ ResultT = TypeVar("ResultT", bound=Result)
 
 @frozen
 class Unit(Generic[ItemT]):
-    """One item to ask about, and the ids of all results that it gives."""
+    """One item of a stage, and the ids of all results that the stage yields for it."""
 
     item: ItemT
     results: tuple[str, ...]
 
 
 Ask = Callable[[Sequence[ItemT], int], Iterator[ResultT]]
-"""Asks for the results of some items; the number is the chunk's, from which its seed is derived."""
+"""Yields the results of some items. The number is that of the chunk; the seed of the chunk is derived from it."""
 Stage = Callable[..., Iterator[Any]]
-"""One of ``plugin.stages``: called with (registry, model, items, sampling=, context=) and its own arguments."""
+"""A stage of ``plugin.stages``: called with (registry, model, items, sampling=, context=) and its own arguments."""
 
 
 @frozen
 class DurableStage:
-    """A stage of one model, asked durably: progress, seeds, cancellation and chunks are the same for all callers."""
+    """Durable calls of the stages of one model, with progress, seeds, cancellation and chunks."""
 
     registry: Registry
     model: Model
     context: Context
     chunk: int = CHUNK
-    """Items of local work that are kept together."""
+    """Number of items of local work that are stored together."""
 
     @property
     def item_by_item(self) -> bool:
-        """Whether each result is kept by itself, as the plugin of an API wants it."""
+        """Whether each result is stored separately. The plugin of an API asks for this."""
         return self.registry.info(self.model.plugin).item_by_item
 
     def results(
@@ -81,17 +81,17 @@ class DurableStage:
         seed: Sequence[object] | None,
         **arguments: Any,
     ) -> Iterator[ResultT]:
-        """The results of all units, those kept in the journal included, in any order.
+        """Yield the results of all units in any order, including those stored in the journal.
 
-        ``seed`` are the names and numbers from which each chunk's seed is derived; None leaves the sampling as it is.
-        Raises Interrupted if the user asked to stop, and what the stage raises.
+        The seed of each chunk is derived from the names and numbers in ``seed``; None leaves ``sampling`` unchanged.
+        Raises Interrupted if the user asked to stop, and the errors of the stage.
         """
-        ask = self._asking(journal, stage, sampling, seed, arguments)
+        ask = self._ask_function(journal, stage, sampling, seed, arguments)
         if self.item_by_item:
             yield from one_by_one(units, ask, journal, refusals=not self.context.caller.ask_refused_again)
         else:
             yield from in_chunks(units, self.chunk, ask, journal)
-        self._stop_if_asked(journal)
+        self._stop_if_cancelled(journal)
 
     def rounds(
         self,
@@ -102,16 +102,17 @@ class DurableStage:
         seed: Sequence[object],
         **arguments: Any,
     ) -> Iterator[list[ResultT]]:
-        """The results chunk by chunk, each chunk asked when it is drawn, an API's too: ``units`` may be endless.
+        """Yield the results chunk by chunk. A chunk is computed when it is requested, so ``units`` may be infinite.
 
-        Single answers of an API are in the ledger, so a chunk that is asked again costs nothing.
+        The answers of an API are stored chunk by chunk, too. The ledger has every single answer, so repeating an
+        unfinished chunk costs nothing.
         """
-        ask = self._asking(journal, stage, sampling, seed, arguments, advance=False)
+        ask = self._ask_function(journal, stage, sampling, seed, arguments, advance=False)
         for results in chunks(units, self.chunk, ask, journal):
-            self._stop_if_asked(journal)
+            self._stop_if_cancelled(journal)
             yield results
 
-    def _asking(
+    def _ask_function(
         self,
         journal: Journal[ResultT],
         stage: Stage,
@@ -120,19 +121,20 @@ class DurableStage:
         arguments: dict[str, Any],
         advance: bool = True,
     ) -> Ask[ItemT, ResultT]:
-        counted = evolve(self.context, advance=lambda _: None, expect=lambda _: None)  # results are counted here
+        # The results are counted here, so the progress that the plugin reports is ignored.
+        silent = evolve(self.context, advance=lambda _: None, expect=lambda _: None)
 
         def ask(items: Sequence[ItemT], chunk: int) -> Iterator[ResultT]:
-            self._stop_if_asked(journal)
-            drawn = sampling if seed is None else evolve(sampling, seed=derive_seed(*seed, chunk))
-            for result in stage(self.registry, self.model, items, sampling=drawn, context=counted, **arguments):
+            self._stop_if_cancelled(journal)
+            seeded = sampling if seed is None else evolve(sampling, seed=derive_seed(*seed, chunk))
+            for result in stage(self.registry, self.model, items, sampling=seeded, context=silent, **arguments):
                 if advance:
                     self.context.advance(1)
                 yield result
 
         return ask
 
-    def _stop_if_asked(self, journal: Journal[Any]) -> None:
+    def _stop_if_cancelled(self, journal: Journal[Any]) -> None:
         if self.context.cancelled():
             raise Interrupted(f"{journal.artifact}: {STOPPED}")
 
@@ -141,38 +143,43 @@ def finish_file(
     path: Path,
     cls: type[ResultT],
     units: Sequence[Unit[ItemT]],
-    asked: DurableStage,
+    durable: DurableStage,
     stage: Stage,
     sampling: Sampling,
     seed: Sequence[object] | None,
     **arguments: Any,
 ) -> list[ResultT]:
-    """The results of all units, sorted by id: those in the file ``path``, and the others asked and written there.
+    """Complete the file ``path`` with the results of all units, and return them sorted by id.
 
-    Work over files without a recipe: the same call continues in the same folder. A failed item is asked again; a result
-    in the file that no unit needs is dropped. Raises RunLockedError if another process works in the folder, StageError
-    if the stage ended early, and what ``DurableStage.results`` raises.
+    The results that the file has are read, the others are requested and written to it. This is for work on files
+    without a recipe: calling it again continues in the same folder. Failed items are requested again. Results in the
+    file that no unit needs are dropped. Raises RunLockedError if another process works in the folder, StageError if the
+    stage ended early, and the errors of ``DurableStage.results``.
     """
     wanted = {id for unit in units for id in unit.results}
     store = Store(path.parent)
     with store.lock():
-        kept = read_records(path, cls) if path.exists() else ()
-        done = {result.id: result for result in kept if result.id in wanted and result.outcome is not Outcome.FAILED}
-        left = [unit for unit in units if any(id not in done for id in unit.results)]
-        if left or not path.exists():
+        stored = read_records(path, cls) if path.exists() else ()
+        done = {result.id: result for result in stored if result.id in wanted and result.outcome is not Outcome.FAILED}
+        remaining = [unit for unit in units if any(id not in done for id in unit.results)]
+        if remaining or not path.exists():
             journal = store.journal(path.name, cls)
-            results = asked.results(journal, left, stage, sampling, seed, **arguments)
+            results = durable.results(journal, remaining, stage, sampling, seed, **arguments)
             done |= {result.id: result for result in results if result.id in wanted}
             if missing := wanted - done.keys():
-                raise StageError(f"{path}: stopped with {len(missing)} results missing; the same call continues")
+                raise StageError(
+                    f"{path}: stopped with {len(missing)} results missing; calling it again continues from here"
+                )
             write_rows(path, sorted(done.values(), key=lambda result: result.id))
             journal.discard()
     return sorted(done.values(), key=lambda result: result.id)
 
 
 def kept(journal: Journal[ResultT], refusals: bool = True) -> dict[str, ResultT]:
-    """The finished results in a journal, by id. A failed result is not finished; nor a refused one without
-    ``refusals``."""
+    """Return the finished results in a journal, by id.
+
+    Failed results are not finished. Refused results are finished only if ``refusals`` is true.
+    """
     unfinished = {Outcome.FAILED} if refusals else {Outcome.FAILED, Outcome.REFUSED}
     return {result.id: result for result in journal if result.outcome not in unfinished}
 
@@ -180,7 +187,7 @@ def kept(journal: Journal[ResultT], refusals: bool = True) -> dict[str, ResultT]
 def in_chunks(
     units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT]
 ) -> Iterator[ResultT]:
-    """Do local work in chunks of ``size`` items; yield the results of finished chunks, the kept ones included."""
+    """Do local work in chunks of ``size`` items; yield the results of each finished chunk, including stored ones."""
     for results in chunks(units, size, ask, journal):
         yield from results
 
@@ -188,7 +195,7 @@ def in_chunks(
 def chunks(
     units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT]
 ) -> Iterator[list[ResultT]]:
-    """As ``in_chunks``, with the results of each chunk as one list."""
+    """Do local work as ``in_chunks``; yield the results of each chunk as one list."""
     done = kept(journal)
     for number, chunk in enumerate(_batched(units, size)):
         results = [done[id] for unit in chunk for id in unit.results if id in done]
@@ -199,7 +206,7 @@ def chunks(
 
 
 def _batched(units: Iterable[Unit[ItemT]], size: int) -> Iterator[list[Unit[ItemT]]]:
-    """Consecutive lists of at most ``size`` units (``itertools.batched`` needs Python 3.12)."""
+    """Yield consecutive lists of at most ``size`` units (``itertools.batched`` needs Python 3.12)."""
     remaining = iter(units)
     while batch := list(islice(remaining, size)):
         yield batch
@@ -208,21 +215,21 @@ def _batched(units: Iterable[Unit[ItemT]], size: int) -> Iterator[list[Unit[Item
 def one_by_one(
     units: Sequence[Unit[ItemT]], ask: Ask[ItemT, ResultT], journal: Journal[ResultT], refusals: bool = True
 ) -> Iterator[ResultT]:
-    """Do an API's work; each result is durable before it is yielded. Those kept before come first.
+    """Request results from an API; each result is durable before it is yielded. Stored results are yielded first.
 
-    Without ``refusals``, items that were refused before are asked again.
+    If ``refusals`` is false, items that were refused before are requested again.
     """
     done = kept(journal, refusals)
-    left = [unit for unit in units if any(id not in done for id in unit.results)]
-    again = {id for unit in left for id in unit.results}
+    remaining = [unit for unit in units if any(id not in done for id in unit.results)]
+    again = {id for unit in remaining for id in unit.results}
     yield from (result for result in done.values() if result.id not in again)
-    if left:
-        for result in ask([unit.item for unit in left], 0):
+    if remaining:
+        for result in ask([unit.item for unit in remaining], 0):
             journal.append([result])
             yield result
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed of 31 bits from names and numbers: the same on every machine, another for every step and chunk."""
+    """Derive a seed of 31 bits from names and numbers. Equal parts give the same seed on every machine."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -1,4 +1,4 @@
-"""One run on disk, opened once: its store, the recipe that made it, and the plan of that recipe."""
+"""A run on disk: its store, its recipe and the plan of the recipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tutelage.runs.store import Store, open_run
 
 @frozen
 class Run:
-    """A run: every reader of a run, and the runner that writes it, works on one of these."""
+    """A run. The runner that writes a run and all readers of runs use this class."""
 
     store: Store
     recipe: Recipe
@@ -29,7 +29,7 @@ class Run:
 
     @classmethod
     def open(cls, root: Path) -> Run:
-        """Open the run in a folder. Raises InputError if the folder holds no run, or its recipe is damaged."""
+        """Open the run in a folder. Raises InputError if the folder contains no run, or its recipe is damaged."""
         store = open_run(root)
         recipe = load_recipe(store.path(RECIPE))
         return cls(store, recipe, make_plan(recipe))
@@ -45,38 +45,38 @@ class Run:
         return self.store.path(SUMMARY)
 
     def models(self, seed: int | None = None) -> RunModels:
-        """The models of one seed; of the first seed if None. Raises InputError if the run has no such seed."""
+        """Return the models of one seed; None is the run's first seed. Raises InputError if the run lacks the seed."""
         chosen = self.recipe.seeds[0] if seed is None else seed
         if chosen not in self.recipe.seeds:
             seeds = ", ".join(map(str, self.recipe.seeds))
-            raise InputError(f"{self.root}: no seed {chosen}; this run has {seeds}")
+            raise InputError(f"{self.root}: no seed {chosen}; the seeds of this run are {seeds}")
         return RunModels(self, chosen)
 
     def evaluation_plan(self, seed: int) -> EvaluationPlan:
-        """What is measured of the models of one seed."""
+        """Return the plan of the evaluation of one seed's models."""
         return EvaluationPlan(self.recipe, seed, self.plan.models_of(seed))
 
     def model(self, worker: Worker, registry: Registry) -> Model:
-        """A worker of the plan as the stages take it: the bound model, or the weights of a checkpoint of this run."""
+        """Return the model of a worker for the stages: the bound model, with the weights of its checkpoint if any."""
         bound = bound_model(self.recipe, worker.role, registry)
         name = str(self.store.path(worker.checkpoint)) if worker.checkpoint else bound.name
         return evolve(bound, name=name, id=worker.id)
 
     def has(self, model: PlannedModel) -> bool:
-        """Whether a model can be used: M0 always, a trained model once its checkpoint is finished."""
+        """Return whether a model can be used: M0 always, a trained model once its checkpoint is finished."""
         return not model.worker.checkpoint or self.store.has(model.worker.checkpoint)
 
 
 @frozen
 class RunModels:
-    """The models of one seed of a run, by the ids that the run gives them: ``M1``, ``M2/self-reward``."""
+    """The models of one seed of a run, by id: ``M1``, ``M2/self-reward``."""
 
     run: Run
     seed: int
 
     @classmethod
     def open(cls, root: Path, seed: int | None = None) -> RunModels:
-        """The models of a run in a folder; see ``Run.open`` and ``Run.models`` for the arguments and the errors."""
+        """Open the models of the run in a folder. Arguments and errors are those of ``Run.open`` and ``Run.models``."""
         return Run.open(root).models(seed)
 
     @property
@@ -95,25 +95,25 @@ class RunModels:
         return self.run.plan.models_of(self.seed)
 
     def trained(self) -> list[str]:
-        """Ids of the models that can be used: M0, and those whose training is finished."""
+        """Return the ids of the models that can be used: M0, and those whose training is finished."""
         return [model.id for model in self.models if self.run.has(model)]
 
     def last(self) -> str:
-        """The id of the last finished model of the recipe's first pipeline; M1 or M0 if it has none yet."""
+        """Return the id of the last finished model of the recipe's first pipeline; M1 or M0 if it has none yet."""
         first = next(iter(self.recipe.pipelines))
         finished = [model.id for model in self.models if model.pipeline in (None, first) and self.run.has(model)]
         return finished[-1]
 
     def model(self, id: str, registry: Registry) -> Model:
-        """A model as the stages take it. Raises InputError as ``planned``."""
+        """Return a model for the stages. Raises the errors of ``planned``."""
         return self.run.model(self.planned(id).worker, registry)
 
     def planned(self, id: str) -> PlannedModel:
-        """A model that can be used. Raises InputError if the run has no model of that id, or has not trained it yet."""
+        """Return a model that can be used. Raises InputError if the id is unknown, or the model is not trained yet."""
         known = {model.id: model for model in self.models}
         if id not in known:
             raise InputError(f"{self.run.root}: no model {id!r}{nearest(id, known)}")
         if not self.run.has(known[id]):
             trained = ", ".join(self.trained())
-            raise InputError(f"{self.run.root}: {id} is not trained yet; the models so far are {trained}")
+            raise InputError(f"{self.run.root}: {id} is not trained yet; the finished models are {trained}")
         return known[id]

@@ -1,4 +1,4 @@
-"""How far a run is: read from its folder, without touching it."""
+"""The progress of a run, read from its folder. Nothing is written."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ State = Literal["done", "in progress", "to come"]
 
 @frozen
 class StepStatus:
-    """One step of a run."""
+    """The progress of one step."""
 
     step: Step
     state: State
     kept: int = 0
-    """Items that an unfinished step has in its journal."""
+    """Number of finished items in the journal of an unfinished step."""
     counts: Mapping[str, int] = field(factory=dict)
-    """What became of the items of a finished step."""
+    """Number of items of a finished step, by outcome or by the reason for which they were dropped."""
 
 
 @frozen
 class RunStatus:
-    """A whole run."""
+    """The progress of a run."""
 
     root: Path
     recipe: str
     steps: tuple[StepStatus, ...]
     process: int | None
-    """Id of the process that works on it."""
+    """Id of the process that works on the run; None if none does."""
 
     def count(self, state: State) -> int:
-        """How many steps are in a state."""
+        """Return the number of steps in a state."""
         return sum(step.state == state for step in self.steps)
 
 
 def run_status(root: Path) -> RunStatus:
-    """How far the run in ``root`` is. Reads only. Raises InputError where no run is there."""
+    """Return the progress of the run in ``root``, without changing it. Raises InputError if there is no run."""
     run = Run.open(root)
     notes = run.store.finished_steps()
     steps = tuple(_step_status(run.store, step, notes.get(step.output)) for step in run.plan.steps)
@@ -65,7 +65,10 @@ def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepSta
 
 
 def _lock_holder(store: Store) -> int | None:
-    """The process that holds the run's lock. The number in the file alone says nothing: its process may be gone."""
+    """Return the process that holds the run's lock.
+
+    The number in the lock file is not enough: it stays in the file after the process has ended.
+    """
     lock = store.path(LOCK)
     try:
         with lock.open("rb") as file:

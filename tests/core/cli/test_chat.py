@@ -62,7 +62,7 @@ def test_a_model_that_is_not_trained_yet_is_named_with_those_that_are(invoke: In
     shutil.rmtree(golden / "seed-0/self-reward/M2/checkpoint")
     result = invoke("chat", f"{golden}:M2/self-reward", "say 7")
     assert result.exit_code == 2
-    assert "M2/self-reward is not trained yet; the models so far are M0, M1, M2/random-pairs" in result.stderr
+    assert "M2/self-reward is not trained yet; the finished models are M0, M1, M2/random-pairs" in result.stderr
     assert invoke("chat", golden, "say 7").exit_code == 0
 
 
@@ -83,5 +83,5 @@ def test_a_model_of_a_run_has_the_runs_weights(golden: Path, numbers_registry: R
 
 def test_another_seed_is_chosen_or_refused(golden: Path) -> None:
     assert RunModels.open(golden, 0).trained() == ["M0", "M1", "M2/self-reward", "M2/random-pairs"]
-    with pytest.raises(InputError, match="no seed 5; this run has 0"):
+    with pytest.raises(InputError, match="no seed 5; the seeds of this run are 0"):
         RunModels.open(golden, 5)

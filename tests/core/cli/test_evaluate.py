@@ -189,7 +189,7 @@ def test_only_a_whole_run_needs_the_library(invoke: Invoke, reference: Path, mon
         (("agreement", "--judge", "a.jsonl", "--gold", "b.jsonl"), "have no item in common"),
         (("agreement", "--judge", "a.jsonl", "--gold", "a.jsonl", "--highest", "3"), "score 4.0, outside 0 to 3"),
         (("agreement", "--judge", "twice.jsonl", "--gold", "a.jsonl"), "item p/0 occurs twice"),
-        (("agreement", "nowhere"), "no run is there"),
+        (("agreement", "nowhere"), "nowhere: contains no run"),
         (("calibration",), "give a RUN, or --judge FILE"),
         (("difference", "a.jsonl"), "at least two models are required"),
         (("difference", "a.jsonl", "a.jsonl"), "two models have the same name"),

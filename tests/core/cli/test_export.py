@@ -75,13 +75,13 @@ def test_a_model_that_cannot_be_exported_is_named(invoke: Invoke, golden: Path, 
 
 def test_a_model_that_is_not_trained_yet_is_named_with_those_that_are(invoke: Invoke, golden: Path) -> None:
     shutil.rmtree(golden / CHECKPOINT)
-    assert "M2/self-reward is not trained yet; the models so far are M0, M1" in (
+    assert "M2/self-reward is not trained yet; the finished models are M0, M1" in (
         invoke("export", golden, "M2/self-reward", "out").stderr
     )
 
 
 def test_a_seed_that_the_run_does_not_have_is_named(invoke: Invoke, golden: Path) -> None:
-    assert "no seed 7; this run has 0" in invoke("export", golden, "M1", "out", "--seed", 7).stderr
+    assert "no seed 7; the seeds of this run are 0" in invoke("export", golden, "M1", "out", "--seed", 7).stderr
 
 
 def test_nothing_is_ever_written_over(invoke: Invoke, golden: Path, tmp_path: Path) -> None:

@@ -91,6 +91,6 @@ def test_a_training_that_has_begun_is_in_progress(golden: Path) -> None:
 def test_where_no_run_is_the_error_says_how_to_make_one(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("status", "nowhere")
     assert result.exit_code == 2
-    assert "nowhere: no run is there" in result.stderr
+    assert "nowhere: contains no run" in result.stderr
     with pytest.raises(InputError, match="tutelage run --run"):
         run_status(tmp_path)

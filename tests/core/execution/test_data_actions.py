@@ -24,7 +24,7 @@ Write = Callable[[Prompt, int], Candidate]
 
 
 class Scribe:
-    """The echoing world's student, who also continues lists of tasks: some new, some old, some unusable."""
+    """The echoing world's student, which also continues lists of tasks: some new, some old, some unusable."""
 
     def __init__(self, info: PluginInfo, write: Write) -> None:
         self.info = info
@@ -88,7 +88,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_plan_says_which_model_writes_and_what_it_must_not_repeat(recipe_of: Callable[..., Recipe]) -> None:
+def test_the_plan_names_the_writer_and_the_prompts_that_it_must_not_repeat(recipe_of: Callable[..., Recipe]) -> None:
     writing = {s.output: s for s in make_plan(recipe_of()).steps if isinstance(s, WritePrompts)}
     second = writing["seed-0/self-reward/M2/samples/prompts.jsonl"]
     assert second.worker.id == "M2/self-reward"
@@ -97,7 +97,7 @@ def test_the_plan_says_which_model_writes_and_what_it_must_not_repeat(recipe_of:
     assert {step.worker.role for step in by_teacher} == {"teacher"}
 
 
-def test_a_model_writes_prompts_until_there_are_enough_and_none_comes_twice(
+def test_a_model_writes_prompts_until_there_are_enough_without_repetitions(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
     plugin = scribe()
@@ -116,7 +116,7 @@ def test_a_model_writes_prompts_until_there_are_enough_and_none_comes_twice(
     assert counts["not an item of the list"] > 0
 
 
-def test_every_prompt_that_is_not_kept_is_listed_with_its_reason(
+def test_every_dropped_prompt_is_listed_with_the_reason(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
     scribe()
@@ -126,7 +126,7 @@ def test_every_prompt_that_is_not_kept_is_listed_with_its_reason(
     assert any(row["text"] == "say 5001" == row["like"] for row in dropped)
 
 
-def test_a_bound_that_is_hit_says_so_and_what_there_is_is_used(
+def test_if_max_requests_is_reached_the_missing_prompts_are_counted_and_the_others_are_used(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
     scribe()
@@ -137,7 +137,7 @@ def test_a_bound_that_is_hit_says_so_and_what_there_is_is_used(
     assert len(prompts_of(tmp_path / "run", "M1")) == counts["prompts"] <= 20
 
 
-def test_a_writer_of_nothing_usable_ends_the_run_with_the_reasons(
+def test_a_writer_without_usable_prompts_ends_the_run_with_the_reasons(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
     scribe(lambda prompt, seed: Candidate(prompt.id, 0, "I would rather not.", Outcome.REFUSED, "safety"))
@@ -145,7 +145,7 @@ def test_a_writer_of_nothing_usable_ends_the_run_with_the_reasons(
         run(recipe_of(max_requests=5), tmp_path / "run", numbers_registry)
 
 
-def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_ones(
+def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_prompts(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
     plugin = scribe()
@@ -164,7 +164,7 @@ def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_ones(
     assert prompts_of(tmp_path / "broken", "M1") == prompts_of(tmp_path / "whole", "M1")
 
 
-def test_seeds_that_no_list_can_show_are_found_before_anything_runs(
+def test_seeds_that_cannot_be_shown_as_examples_are_an_error_before_anything_runs(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
     scribe()
@@ -179,7 +179,7 @@ def with_prompts(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 def file_recipe(make_recipe: Callable[..., Recipe], tmp_path: Path, **data: Any) -> tuple[list[str], Recipe]:
-    """Prompts from a file that holds ten of the evaluation prompts of seed 0, one of them edited."""
+    """A recipe with prompts from a file that contains ten evaluation prompts of seed 0, and the ten prompts."""
     held = list(echoing_world.describe().prompt_sets["held-out"].load(30, 0))[:10]
     (tmp_path / "mine.jsonl").write_text(
         "".join(json.dumps({"prompt": text}) + "\n" for text in [*held, *(f"say {n} now" for n in range(90))])
@@ -191,7 +191,7 @@ def file_recipe(make_recipe: Callable[..., Recipe], tmp_path: Path, **data: Any)
     )
 
 
-def test_prompts_that_hold_an_evaluation_prompt_are_replaced_by_others_and_listed(
+def test_prompts_that_contain_an_evaluation_prompt_are_replaced_by_others_and_listed(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     held, recipe = file_recipe(make_recipe, tmp_path)
@@ -213,7 +213,7 @@ def test_prompts_that_hold_an_evaluation_prompt_are_replaced_by_others_and_liste
     assert sum(counts.get("holds an evaluation prompt", 0) for counts in counted) == len(listed) > 0
 
 
-def test_too_few_prompts_that_hold_none_are_found_before_anything_runs(
+def test_too_few_prompts_without_an_evaluation_prompt_are_an_error_before_anything_runs(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     _, recipe = file_recipe(make_recipe, tmp_path)
@@ -230,7 +230,7 @@ def test_decontamination_can_be_turned_off(
     assert texts & set(held)
 
 
-def test_seed_examples_that_hold_an_evaluation_prompt_are_dropped_and_counted(
+def test_seed_examples_that_contain_an_evaluation_prompt_are_dropped_and_counted(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     held, _ = file_recipe(make_recipe, tmp_path)

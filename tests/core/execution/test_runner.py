@@ -40,7 +40,7 @@ GOLDEN = "tests/fixtures/golden-run"
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run on the echoing world, made once for this module."""
+    """A complete run on the echoing world, made once for this module."""
     import echoing_world
 
     from tutelage.plugin.registry import Registry
@@ -54,7 +54,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def artifacts(folder: Path) -> dict[str, bytes]:
-    """The bytes of everything that a run made, but for times and locks."""
+    """The bytes of all files of a run, except for times and locks."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -76,7 +76,7 @@ def test_a_run_measures_every_model_and_better_teaching_gives_better_models(undi
     assert all(row.wins + row.ties + row.losses + row.unparsed == row.n == 30 for row in summary.comparisons)
 
 
-def test_replies_that_could_not_be_read_are_counted_and_never_scored(undisturbed: Path) -> None:
+def test_replies_that_could_not_be_parsed_are_counted_and_never_scored(undisturbed: Path) -> None:
     summary = read_summary(undisturbed / "summary.json")
     counts = {step.output: step.counts for step in summary.steps}
     judged = counts["seed-0/self-reward/M2/judgements.jsonl"]
@@ -97,7 +97,7 @@ def test_no_pair_has_equal_empty_or_tied_sides(undisturbed: Path) -> None:
             assert pair.score_chosen is None or pair.score_chosen > known(pair.score_rejected)
 
 
-def test_equal_answers_to_a_prompt_are_judged_once_and_score_alike(
+def test_equal_answers_to_a_prompt_are_judged_once_and_have_equal_scores(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     asked = []
@@ -122,14 +122,14 @@ def test_equal_answers_to_a_prompt_are_judged_once_and_score_alike(
     assert len(scores) == 40 * 4
 
 
-def test_random_pairs_are_drawn_on_the_prompts_that_gave_the_mirrored_pipeline_a_pair(undisturbed: Path) -> None:
+def test_random_pairs_have_the_prompts_of_the_mirrored_pipelines_pairs(undisturbed: Path) -> None:
     mirrored = read_preferences(undisturbed / "seed-0/self-reward/M2/preferences.jsonl")
     control = read_preferences(undisturbed / "seed-0/random-pairs/M2/preferences.jsonl")
     assert {pair.prompt_id for pair in control} == {pair.prompt_id for pair in mirrored}
     assert {pair.id for pair in control} != {pair.id for pair in mirrored}
 
 
-def test_a_finished_run_is_read_and_not_run_again(
+def test_a_finished_run_is_not_run_again(
     undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     before = artifacts(undisturbed)
@@ -138,7 +138,7 @@ def test_a_finished_run_is_read_and_not_run_again(
     assert artifacts(undisturbed) == before
 
 
-def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_removed(
+def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_deleted(
     undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     before = artifacts(undisturbed)
@@ -147,14 +147,14 @@ def test_a_journal_that_a_kill_left_beside_its_finished_artifact_is_removed(
     assert artifacts(undisturbed) == before
 
 
-def test_another_recipe_on_the_same_folder_is_refused_and_the_difference_named(
+def test_another_recipe_in_the_same_folder_is_an_error_that_names_the_difference(
     undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     with pytest.raises(InputError, match=r"made by another recipe \(differing: iterations: 1"):
         run(make_recipe(iterations=1), undisturbed, numbers_registry)
 
 
-def test_a_run_goes_on_with_fewer_examples_held_at_once(
+def test_a_run_continues_with_another_micro_batch_size_but_not_with_another_batch_size(
     undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = make_recipe()
@@ -166,7 +166,7 @@ def test_a_run_goes_on_with_fewer_examples_held_at_once(
 
 @pytest.fixture
 def renamed_registry() -> Registry:
-    """A registry with the echoing world as ``numbers``, which is also found as ``digits``."""
+    """A registry with the echoing world as ``numbers``, with the alias ``digits``."""
     import echoing_world
 
     renamed = types.ModuleType("renamed_world")
@@ -179,7 +179,7 @@ def renamed_registry() -> Registry:
 
 
 @pytest.mark.parametrize(("first", "then"), [("digits", "numbers"), ("numbers", "digits")])
-def test_a_run_continues_with_a_recipe_that_names_its_plugins_by_another_name(
+def test_a_run_continues_with_a_recipe_that_uses_an_alias_of_its_plugins(
     tmp_path: Path, renamed_registry: Registry, make_recipe: Callable[..., Recipe], first: str, then: str
 ) -> None:
     def recipe_with(name: str, model: str = "novice") -> Recipe:
@@ -206,7 +206,7 @@ def test_a_wrong_recipe_makes_no_folder(
 
 
 class Interrupting:
-    """Wraps around a plugin and raises after so many results of all its stages together."""
+    """Wraps the stages of a plugin and raises after ``after`` results of all stages together."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -261,7 +261,7 @@ run(from_values(recipes.numbers_recipe()), sys.argv[1], registry)
 
 
 def kill_after_steps(command: list[str], steps_file: Path, steps: int) -> bool:
-    """Start a run and kill it once so many more steps are noted. Returns whether it was killed."""
+    """Start a run and kill it once ``steps`` more steps are recorded. Returns whether it was killed."""
 
     def noted() -> int:
         return steps_file.read_bytes().count(b"\n") if steps_file.exists() else 0
@@ -321,7 +321,7 @@ def test_a_teachers_refusals_are_counted_and_make_no_pairs(
     assert 0 < pairs["pairs"] <= 30
 
 
-def test_a_judge_that_ties_everything_leaves_no_pair_and_is_told_why(
+def test_a_judge_with_equal_scores_for_all_answers_ends_the_run_with_the_reason(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     class Indifferent:
@@ -336,11 +336,11 @@ def test_a_judge_that_ties_everything_leaves_no_pair_and_is_told_why(
     numbers_registry.register(Indifferent(), "indifferent")
     models = {**numbers_recipe()["models"], "judge": {"plugin": "indifferent"}}
     recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1)
-    with pytest.raises(StageError, match=r"no pair was left to learn from \(.*tied"):
+    with pytest.raises(StageError, match=r"no pair was left to train on \(.*tied"):
         run(recipe, tmp_path / "run", numbers_registry)
 
 
-def test_several_seeds_are_summarised_one_by_one_and_together(
+def test_several_seeds_are_summarised_separately_and_together(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = make_recipe(seeds=[3, 4], pipelines={"teacher-reward": None}, controls={}, iterations=1)
@@ -362,7 +362,7 @@ def test_a_run_without_evaluation_trains_and_measures_nothing(
     assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["evaluation"] is None
 
 
-def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(
+def test_a_round_can_train_on_the_pairs_of_all_rounds_with_m1_as_reference(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     changes = {"reference": "M1", "preferences": "all", "pipelines": {"teacher-reward": None}, "controls": {}}
@@ -374,7 +374,7 @@ def test_a_round_can_train_on_the_pairs_of_all_rounds_near_the_first_model(
     assert len(trained) == len(parts[0]) + len(parts[1]) > len(parts[1])
 
 
-def test_a_step_finds_what_its_killed_attempt_left_in_its_scratch_folder_and_a_finished_run_has_none(
+def test_the_scratch_folder_of_a_step_survives_a_failed_attempt_and_is_deleted_after_the_run(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
     seen = []

@@ -1,4 +1,4 @@
-"""What a run will train on is measured before it starts, in the tokens of the student that will be trained."""
+"""The lengths of the training data are checked before a run starts, in the tokens of the student."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def registry(numbers_registry: Registry, counter: WordCounter) -> Registry:
 
 @pytest.fixture
 def make(make_recipe: Make) -> Make:
-    """A recipe whose student counts words; one example of IFT has three, one of EFT more."""
+    """A recipe whose student counts words as tokens; an IFT example has three, an EFT example has more."""
     teacher = {"plugin": "numbers"}
 
     def made(student: str = "here", **changes: Any) -> Recipe:
@@ -60,25 +60,23 @@ def make(make_recipe: Make) -> Make:
     return made
 
 
-def test_what_fits_passes_without_a_word(make: Make, registry: Registry, counter: WordCounter) -> None:
+def test_data_that_fits_passes(make: Make, registry: Registry, counter: WordCounter) -> None:
     check_lengths(make(), registry)
     assert counter.asked == [(None, "here", 8 + 8 + 2 * 40, True)]
 
 
-def test_the_examples_of_every_seed_are_measured_each_once(
-    make: Make, registry: Registry, counter: WordCounter
-) -> None:
+def test_the_examples_of_every_seed_are_counted_once_each(make: Make, registry: Registry, counter: WordCounter) -> None:
     check_lengths(make(seeds=[0, 1]), registry)
     [(_, _, rows, _)] = counter.asked
     assert 8 + 8 + 2 * 40 < rows <= 8 + 8 + 4 * 40
 
 
-def test_an_example_that_is_longer_than_sft_takes_is_named(make: Make, registry: Registry) -> None:
+def test_the_error_for_an_example_longer_than_sft_max_length_quotes_it(make: Make, registry: Registry) -> None:
     with pytest.raises(InputError) as caught:
         check_lengths(make(sft={"max_length": 4}), registry)
     assert str(caught.value) == (
-        "data.eft (numbers/eft): 8 too long to train on: the longest has 8 tokens, and sft.max_length 4 is the most; "
-        "it begins 'Rate 7 to say 7'. Leave them out, raise sft.max_length"
+        "data.eft (numbers/eft): 8 too long to train on: the longest has 8 tokens, and the maximum is "
+        "sft.max_length 4; it begins 'Rate 7 to say 7'. Leave them out, raise sft.max_length"
     )
 
 
@@ -86,7 +84,7 @@ def test_the_models_context_is_a_limit_that_cannot_be_raised(
     make: Make, registry: Registry, counter: WordCounter
 ) -> None:
     counter.context = 4
-    with pytest.raises(InputError, match=r"the model's context 4 is the most; it begins '[^']+'\. Leave them out$"):
+    with pytest.raises(InputError, match=r"the maximum is the model's context 4; it begins '[^']+'\. Leave them out$"):
         check_lengths(make(generation={"max_new_tokens": 1}), registry)
 
 
@@ -96,43 +94,41 @@ def test_a_prompt_must_leave_room_for_the_longest_answer(make: Make, registry: R
         check_lengths(recipe, registry)
     assert str(caught.value).startswith(
         "data.prompts (numbers/train): 40 too long to train on with an answer of generation.max_new_tokens 256: "
-        "the longest has 2 tokens, and pipelines.self-reward.dpo.max_length 257 is the most; it begins 'say "
+        "the longest has 2 tokens, and the maximum is pipelines.self-reward.dpo.max_length 257; it begins 'say "
     )
     assert str(caught.value).endswith("or lower generation.max_new_tokens")
 
 
-def test_prompts_that_a_model_will_write_are_not_known_yet(
-    make: Make, registry: Registry, counter: WordCounter
-) -> None:
+def test_prompts_that_a_model_will_write_are_not_checked(make: Make, registry: Registry, counter: WordCounter) -> None:
     prompts = {"source": "numbers/train", "count": 40, "self_instruct": {}}
     data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": prompts}
     check_lengths(make(data=data), registry)
     assert counter.asked[0][2] == 8
 
 
-def test_a_plan_downloads_nothing_and_passes_what_is_elsewhere(
+def test_without_download_a_student_that_is_not_on_this_machine_is_not_checked(
     make: Make, registry: Registry, counter: WordCounter
 ) -> None:
     check_lengths(make("elsewhere", sft={"max_length": 1}), registry, download=False)
     assert counter.asked[0][3] is False
 
 
-def test_a_plugin_that_does_not_count_is_not_asked(
+def test_a_plugin_that_does_not_count_tokens_is_not_checked(
     make: Make, make_recipe: Make, registry: Registry, counter: WordCounter
 ) -> None:
     too_short = {"max_length": 1}
-    with pytest.raises(InputError, match=r"sft\.max_length 1 is the most"):
+    with pytest.raises(InputError, match=r"the maximum is sft\.max_length 1;"):
         check_lengths(make(sft=too_short), registry)
     counter.asked.clear()
     check_lengths(make_recipe(sft=too_short), registry)
     assert counter.asked == []
 
 
-def test_a_plugin_that_miscounts_is_blamed(
+def test_the_error_for_a_plugin_that_miscounts_names_the_plugin(
     make: Make, registry: Registry, counter: WordCounter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     registry.unregister("counter")
     counter.count = lambda *_: TokenCounts((1,), 10)  # type: ignore[method-assign]
     registry.register(counter, "counter")
-    with pytest.raises(PluginError, match="count_tokens must return one number a row"):
+    with pytest.raises(PluginError, match=r"plugin 'counter' .*count_tokens must return one number per row"):
         check_lengths(make(), registry)

@@ -18,7 +18,7 @@ def steps_of(plan: Plan, kind: type[StepT]) -> dict[str, StepT]:
     return {step.output: step for step in plan.steps if isinstance(step, kind)}
 
 
-def test_every_step_finds_its_inputs_among_the_outputs_before_it(make_recipe: Callable[..., Recipe]) -> None:
+def test_the_inputs_of_every_step_are_outputs_of_earlier_steps(make_recipe: Callable[..., Recipe]) -> None:
     seen: set[str] = set()
     for step in make_plan(make_recipe(seeds=[0, 3])).steps:
         assert set(step.inputs) <= seen, step.output
@@ -67,7 +67,7 @@ def test_in_self_reward_the_model_that_wrote_the_candidates_judges_them(make_rec
     assert judging["seed-0/teacher-reward/M3/judgements.jsonl"].worker.role == "judge"
 
 
-def test_no_iteration_sees_a_prompt_of_another(make_recipe: Callable[..., Recipe]) -> None:
+def test_no_prompt_is_used_by_two_iterations(make_recipe: Callable[..., Recipe]) -> None:
     prompts = steps_of(make_plan(make_recipe()), SelectPrompts)
     first, second = (
         prompts["seed-0/M1/samples/prompts.jsonl"],
@@ -117,14 +117,14 @@ def test_a_recipe_without_evaluation_needs_no_evaluator(make_recipe: Callable[..
         ({"iterations": 26}, "data.prompts: numbers/train: 1040 different rows are needed, but there are only 1000"),
     ],
 )
-def test_what_a_recipe_names_and_is_not_there_is_found_before_anything_runs(
+def test_a_recipe_that_names_something_unknown_fails_before_anything_runs(
     make_recipe: Callable[..., Recipe], numbers_registry: Registry, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         checked_plan(make_recipe(**changes), numbers_registry)
 
 
-def test_a_role_that_is_needed_and_not_bound_is_named(
+def test_the_error_for_a_required_role_that_is_not_bound_names_the_role(
     make_recipe: Callable[..., Recipe], numbers_registry: Registry
 ) -> None:
     recipe = make_recipe(models={"student": {"plugin": "numbers", "model": "numbers/novice"}})

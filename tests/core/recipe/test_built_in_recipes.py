@@ -1,4 +1,4 @@
-"""Every recipe that ships, and that those of the paper have its counts and settings."""
+"""The recipes that ship with tutelage; the paper's recipes have its counts and settings."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ SMALL = sorted(name for name in built_in() if name.startswith("small-gpu/"))
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of the sizes that the recipes ask for, where they ask for them."""
+    """Data files with the paths and the sizes that the recipes need."""
     monkeypatch.chdir(tmp_path)
     files: dict[str, list[dict[str, Any]]] = {
         "data/oasst/ift.jsonl": [{"prompt": f"Tell me about topic {n}.", "answer": f"It is {n}."} for n in range(3190)],
@@ -54,7 +54,7 @@ def count(plan: Plan, kind: type[Step], **fields: Any) -> int:
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_a_recipe_of_the_paper_is_planned_with_the_papers_counts(name: str, data: None) -> None:
+def test_the_plan_of_a_paper_recipe_has_the_papers_counts(name: str, data: None) -> None:
     plan = plan_of(name)
     pipelines = {model.pipeline for model in plan.models if model.pipeline}
     expected = {"self-reward", "teacher-reward", "teacher-demonstration"} if name == "paper/all" else {name[6:]}
@@ -91,7 +91,7 @@ def test_the_papers_settings_reach_every_step(name: str, data: None) -> None:
     )
 
 
-def test_the_recipes_of_the_paper_differ_in_their_pipelines_alone() -> None:
+def test_the_recipes_of_the_paper_differ_only_in_their_pipelines() -> None:
     whole = load_recipe(built_in()["paper/all"])
     assert set(PAPER) > {"paper/all"}
     for name in PAPER:
@@ -102,7 +102,7 @@ def test_the_recipes_of_the_paper_differ_in_their_pipelines_alone() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_recipe_for_a_small_gpu_learns_as_the_paper_does(name: str, data: None) -> None:
+def test_a_recipe_for_a_small_gpu_has_the_papers_training_settings(name: str, data: None) -> None:
     recipe, plan = load_recipe(built_in()[name]), plan_of(name)
     paper = load_recipe(built_in()["paper/all"])
     assert (recipe.sft, recipe.dpo) == (paper.sft, paper.dpo)
@@ -110,7 +110,7 @@ def test_a_recipe_for_a_small_gpu_learns_as_the_paper_does(name: str, data: None
     assert count(plan, WritePrompts) == 400
 
 
-def test_one_recipe_asks_no_paid_service() -> None:
+def test_one_recipe_needs_no_paid_service() -> None:
     models = load_recipe(built_in()["small-gpu/no-paid-api"]).models
     for bound in map(known, (models.teacher, models.evaluator)):
         assert bound.settings["base_url"].startswith("http://127.0.0.1")
@@ -118,12 +118,12 @@ def test_one_recipe_asks_no_paid_service() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(built_in()))
-def test_every_recipe_says_in_its_first_line_what_it_is(name: str) -> None:
+def test_the_first_line_of_every_recipe_describes_it(name: str) -> None:
     assert 20 < len(summary_line(built_in()[name])) <= 118
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_every_value_of_a_paper_recipe_says_where_it_comes_from(name: str) -> None:
+def test_every_value_of_a_paper_recipe_names_its_source(name: str) -> None:
     sources = ("paper", "code", "Yuan", "ours", "as the candidates")
     lines = built_in()[name].read_text().splitlines()
     settings = lines[lines.index("generation:") :]

@@ -31,7 +31,7 @@ def write(tmp_path: Path, values: Any) -> Path:
     return path
 
 
-def test_what_holds_for_all_reaches_every_pipeline_and_its_own_override_wins() -> None:
+def test_top_level_settings_reach_every_pipeline_and_its_own_override_wins() -> None:
     recipe = from_values(
         numbers_recipe(
             dpo={"beta": 0.3, "epochs": 2},
@@ -44,13 +44,13 @@ def test_what_holds_for_all_reaches_every_pipeline_and_its_own_override_wins() -
     assert recipe.pipelines["teacher-reward"].dpo.beta == 0.3
 
 
-def test_a_resolved_recipe_reads_back_as_itself() -> None:
+def test_a_resolved_recipe_is_equal_after_writing_and_reading_it() -> None:
     recipe = from_values(numbers_recipe(dpo={"beta": 0.3}))
     assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
     assert to_values(recipe)["pipelines"]["self-reward"]["dpo"]["beta"] == 0.3
 
 
-def test_several_losses_may_be_summed_and_one_is_written_as_it_always_was() -> None:
+def test_a_recipe_takes_a_sum_of_losses_and_still_writes_a_single_loss_as_text() -> None:
     losses = {"sigmoid": 1, "sft": 0.2}
     recipe = from_values(numbers_recipe(dpo={"loss_type": losses}))
     assert recipe.pipelines["self-reward"].dpo.loss_type == losses
@@ -67,26 +67,34 @@ def test_several_losses_may_be_summed_and_one_is_written_as_it_always_was() -> N
         ({"generation": {"n": 1}}, "generation.n: 1; a pair needs at least 2"),
         ({"generation": {"temprature": 1}}, "temprature.*did you mean 'temperature'"),
         ({"seeds": []}, "seeds: empty"),
-        ({"seeds": [1, 1]}, "the same seed twice"),
+        ({"seeds": [1, 1]}, "seeds: a seed occurs twice; name each seed once"),
         ({"pipelines": {}}, "pipelines: empty"),
-        ({"dpo": {"seed": 3}}, "dpo.seed: is set by `seeds`"),
+        ({"dpo": {"seed": 3}}, "dpo.seed: the seed is set by `seeds`; leave this key out"),
         ({"dpo": {"learning_rate": 0.0}}, "dpo: batch_size, epochs and learning_rate must be positive"),
-        ({"judging": {"samples": 0}}, "judging.samples: 0"),
+        ({"judging": {"samples": 0}}, "judging.samples: 0; must be at least 1"),
         ({"dpo": {"loss_type": {"sft": "much"}}}, "dpo.loss_type.sft: expected a number, got text 'much'"),
         ({"dpo": {"loss_type": ["sigmoid", "sft"]}}, "dpo.loss_type: expected text or a mapping, got a list"),
-        ({"data": {"prompts": {"source": "numbers/train", "count": 4}}}, "M1 has nothing to learn from"),
+        (
+            {"data": {"prompts": {"source": "numbers/train", "count": 4}}},
+            "data: neither ift nor eft is given; M1 needs at least one of them to train on",
+        ),
         ({"schema": 9}, "schema: 9 is not known"),
         ({"pipelines": {"self-reward": {"sft": {}}}, "controls": {}}, "sft: unknown key"),
         ({"controls": {"random-pairs": {"mirrors": "self-reward", "judging": {}}}}, "judging: unknown key"),
         ({"reference": "M2"}, "reference"),
-        ({"data": {**DATA, "decontaminate": {"share": 0.0}}}, "data.decontaminate.share: 0; more than 0"),
+        (
+            {"data": {**DATA, "decontaminate": {"share": 0.0}}},
+            "data.decontaminate.share: 0; must be above 0 and at most 1",
+        ),
         ({"data": with_writing(shots=0)}, "data.prompts.self_instruct: seeds, shots and max_requests"),
-        ({"data": with_writing(similarity=1.5)}, "self_instruct.similarity: 1.5"),
+        ({"data": with_writing(similarity=1.5)}, "self_instruct.similarity: 1.5; must be above 0 and at most 1"),
         ({"data": with_writing(min_characters=9, max_characters=3)}, "min_characters must be less"),
         ({"data": with_writing(shotz=3)}, "shotz.*did you mean 'shots'"),
     ],
 )
-def test_a_wrong_recipe_names_the_key_and_what_to_do(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_the_error_for_a_wrong_recipe_names_the_key_and_the_remedy(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     path = write(tmp_path, numbers_recipe(**changes))
     with pytest.raises(InputError, match=message) as raised:
         load_recipe(path)
@@ -99,15 +107,15 @@ def test_every_problem_of_a_recipe_is_named_at_once(tmp_path: Path) -> None:
     assert len(str(raised.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1\n", "a recipe is a YAML mapping")])
-def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1\n", "a recipe must be a YAML mapping")])
+def test_the_error_for_a_file_that_is_not_a_recipe_names_the_file(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         load_recipe(path)
 
 
-def test_an_override_wins_over_the_file_and_may_make_a_section(tmp_path: Path) -> None:
+def test_an_override_takes_precedence_over_the_file_and_may_add_a_section(tmp_path: Path) -> None:
     path = write(tmp_path, numbers_recipe())
     recipe = load_recipe(path, {"pipelines.self-reward.dpo.beta": 0.7, "generation.n": 6})
     assert recipe.generation.n == 6
@@ -157,11 +165,11 @@ def test_a_recipe_may_extend_another_and_change_some_of_it(tmp_path: Path) -> No
 def test_recipes_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(f"extends: {mine}\n")
-    with pytest.raises(InputError, match="goes in a circle"):
+    with pytest.raises(InputError, match="extends: recipes extend each other in a cycle"):
         load_recipe(mine)
 
 
-def test_the_recipe_of_unseen_seeds_differs_from_the_embedded_one_in_its_seeds_alone() -> None:
+def test_the_recipe_of_unseen_seeds_differs_from_the_embedded_one_only_in_its_seeds() -> None:
     embedded, seeds = load_recipe(find_recipe("embedded")), load_recipe(find_recipe("embedded-seeds"))
     assert evolve(seeds, name=embedded.name, seeds=embedded.seeds) == embedded
     assert not set(seeds.seeds) & {0, 1, 2, 3, 4}

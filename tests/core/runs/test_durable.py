@@ -11,7 +11,7 @@ UNITS = [Unit(f"p{number}", (f"p{number}/0", f"p{number}/1")) for number in rang
 
 
 class Worker:
-    """A stage that can be told to die after so many results."""
+    """A stage that can be set to die after a number of results, and to fail on some items."""
 
     def __init__(
         self, dies_after: int | None = None, fails: Collection[str] = (), outcome: Outcome = Outcome.FAILED
@@ -35,7 +35,9 @@ def journal(tmp_path: Path) -> Journal[Candidate]:
     return Store(tmp_path).journal("candidates.jsonl", Candidate)
 
 
-def test_an_unfinished_chunk_is_done_again_whole_and_a_finished_one_is_not(journal: Journal[Candidate]) -> None:
+def test_an_unfinished_chunk_is_computed_again_completely_and_a_finished_one_is_not(
+    journal: Journal[Candidate],
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(in_chunks(UNITS, 2, Worker(dies_after=7), journal))
     again = Worker()
@@ -44,7 +46,7 @@ def test_an_unfinished_chunk_is_done_again_whole_and_a_finished_one_is_not(journ
     assert results == list(in_chunks(UNITS, 2, Worker(), Store(journal.path.parent).journal("other", Candidate)))
 
 
-def test_an_answer_that_came_before_a_kill_is_not_asked_for_again(journal: Journal[Candidate]) -> None:
+def test_an_answer_that_arrived_before_a_kill_is_not_requested_again(journal: Journal[Candidate]) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(one_by_one(UNITS, Worker(dies_after=7), journal))
     again = Worker()
@@ -53,7 +55,7 @@ def test_an_answer_that_came_before_a_kill_is_not_asked_for_again(journal: Journ
     assert sorted(result.id for result in results) == [id for unit in UNITS for id in unit.results]
 
 
-def test_a_refused_item_is_asked_again_by_request_alone(journal: Journal[Candidate]) -> None:
+def test_a_refused_item_is_requested_again_only_with_refusals_false(journal: Journal[Candidate]) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(one_by_one(UNITS, Worker(dies_after=8, fails=("p1",), outcome=Outcome.REFUSED), journal))
     resumed = Worker(dies_after=0)
@@ -67,7 +69,7 @@ def test_a_refused_item_is_asked_again_by_request_alone(journal: Journal[Candida
     assert {result.outcome for result in one_by_one(UNITS, Worker(), journal)} == {Outcome.ANSWERED}
 
 
-def test_a_failed_item_is_tried_again_by_the_next_process(journal: Journal[Candidate]) -> None:
+def test_a_failed_item_is_requested_again_by_the_next_process(journal: Journal[Candidate]) -> None:
     list(one_by_one(UNITS, Worker(fails=["p1"]), journal))
     again = Worker()
     results = list(one_by_one(UNITS, again, journal))
@@ -76,6 +78,6 @@ def test_a_failed_item_is_tried_again_by_the_next_process(journal: Journal[Candi
     assert all(result.outcome is Outcome.ANSWERED for result in results)
 
 
-def test_seeds_differ_by_step_and_chunk_and_are_the_same_tomorrow() -> None:
+def test_seeds_differ_by_step_and_chunk_and_never_change() -> None:
     assert derive_seed(0, "M1/samples", 0) == 1116202229
     assert len({derive_seed(0, step, chunk) for step in "ab" for chunk in range(100)}) == 200

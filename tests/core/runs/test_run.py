@@ -1,4 +1,4 @@
-"""One object opens a run, and all of its readers use it."""
+"""A run is opened by one class, which all readers of runs use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def finished(tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[.
     return tmp_path / "run"
 
 
-def test_an_opened_run_has_the_plan_that_made_it(finished: Path, numbers_registry: Registry) -> None:
+def test_an_opened_run_has_the_plan_of_its_recipe(finished: Path, numbers_registry: Registry) -> None:
     opened = Run.open(finished)
     assert opened.plan == checked_plan(opened.recipe, numbers_registry)
     assert opened.summary.is_file()
@@ -30,7 +30,7 @@ def test_an_opened_run_has_the_plan_that_made_it(finished: Path, numbers_registr
     assert opened.models().last() == "M2/self-reward"
 
 
-def test_a_trained_model_is_its_checkpoint_and_the_base_model_is_as_it_is_bound(
+def test_a_trained_model_has_its_checkpoint_and_the_base_model_has_the_bound_weights(
     finished: Path, numbers_registry: Registry
 ) -> None:
     models = RunModels.open(finished)
@@ -40,13 +40,13 @@ def test_a_trained_model_is_its_checkpoint_and_the_base_model_is_as_it_is_bound(
     assert not Path(models.model("M0", numbers_registry).name).is_absolute()
 
 
-def test_what_a_run_does_not_have_is_named_with_what_it_has(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no seed 7; this run has 0"):
+def test_the_error_for_an_unknown_seed_or_model_names_the_known_ones(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no seed 7; the seeds of this run are 0"):
         RunModels.open(finished, 7)
     with pytest.raises(InputError, match="did you mean 'M2/self-reward'"):
         RunModels.open(finished).planned("M2/self-rewards")
     (finished / "seed-0/self-reward/M2/checkpoint").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="is not trained yet; the models so far are M0, M1"):
+    with pytest.raises(InputError, match="is not trained yet; the finished models are M0, M1"):
         RunModels.open(finished).planned("M2/self-reward")
-    with pytest.raises(InputError, match="no run is there"):
+    with pytest.raises(InputError, match="nothing: contains no run"):
         Run.open(tmp_path / "nothing")

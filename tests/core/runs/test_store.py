@@ -11,7 +11,7 @@ from tutelage.records import Candidate
 from tutelage.runs.store import Store
 
 
-def test_a_journal_line_that_a_kill_cut_short_is_no_item(tmp_path: Path) -> None:
+def test_a_journal_line_that_a_kill_cut_short_is_ignored(tmp_path: Path) -> None:
     journal = Store(tmp_path).journal("candidates.jsonl", Candidate)
     first, second = Candidate("p", 0, "one"), Candidate("p", 1, "two")
     journal.append([first])
@@ -23,7 +23,7 @@ def test_a_journal_line_that_a_kill_cut_short_is_no_item(tmp_path: Path) -> None
     assert list(again) == [first, second]
 
 
-def test_a_second_process_on_a_run_is_refused_and_told_who_works_there(tmp_path: Path) -> None:
+def test_a_second_process_on_a_run_is_refused_and_the_error_names_the_first(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tutelage.runs.store import Store\n"
         f"with Store(Path({str(tmp_path)!r})).lock(): print('locked', flush=True); sys.stdin.read()"
@@ -38,7 +38,7 @@ def test_a_second_process_on_a_run_is_refused_and_told_who_works_there(tmp_path:
         assert (tmp_path / ".lock").read_text().strip() == str(os.getpid())
 
 
-def test_a_step_noted_but_not_in_its_place_is_not_finished(tmp_path: Path) -> None:
+def test_a_step_with_a_record_but_without_an_artifact_is_not_finished(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.note_step("M1/checkpoint", 1.0, {"steps": 3})
     assert store.finished_steps() == {}
@@ -46,7 +46,7 @@ def test_a_step_noted_but_not_in_its_place_is_not_finished(tmp_path: Path) -> No
     assert store.finished_steps()["M1/checkpoint"].counts == {"steps": 3}
 
 
-def test_a_half_written_folder_of_an_earlier_process_is_not_built_upon(tmp_path: Path) -> None:
+def test_an_incomplete_folder_of_an_earlier_process_is_not_reused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.fresh_folder("M1/checkpoint") / "weights").write_text("half")
     folder = store.fresh_folder("M1/checkpoint")

@@ -92,7 +92,7 @@ def test_a_tokenizer_without_an_end_token(fails: Callable[..., str], make_base: 
 def test_an_example_longer_than_the_context(fails: Callable[..., str]) -> None:
     error = fails(ift=[*IFT, {"prompt": f"sort {'cat ' * 130}", "answer": "dog"}])
     assert error.startswith("error: data.ift (ift.jsonl): 1 too long to train on: the longest has 135 tokens, and ")
-    assert "the model's context 128 is the most; it begins 'sort cat cat" in error
+    assert "the maximum is the model's context 128; it begins 'sort cat cat" in error
 
 
 def test_a_prompt_that_leaves_no_room_for_its_answer(fails: Callable[..., str]) -> None:
