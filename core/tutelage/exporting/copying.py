@@ -36,8 +36,8 @@ class Export:
 
     @property
     def checkpoint(self) -> Path:
-        """The model's checkpoint folder in the run."""
-        return self.models.store.path(self.planned.worker.checkpoint)
+        """The model's checkpoint folder in the run. Raises ``InputError`` if a file of it is truncated."""
+        return self.models.store.complete(self.planned.worker.checkpoint)
 
     def check(self, registry: Registry) -> None:
         """Check the export before anything is written.

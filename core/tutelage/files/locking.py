@@ -1,8 +1,8 @@
 """Locks between processes. A lock belongs to an open file: it is free once its process has ended, however it ended.
 
-The lock is that of the operating system (``flock``, or ``LockFileEx`` on Windows), taken by the library ``filelock``. On a
-file system without such locks, a marker file beside the lock file names the process instead; filelock replaces a marker
-whose process has ended.
+The lock is that of the operating system (``flock``, or ``LockFileEx`` on Windows), taken by the library ``filelock``.
+On a file system without such locks, a marker file beside the lock file names the process instead; filelock replaces a
+marker whose process has ended.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LockHeldError(Exception):
 def hold_lock(path: Path) -> Iterator[None]:
     """Hold the lock of ``path`` during the block. The file is created if it does not exist, and is kept.
 
-    Raises ``LockHeldError`` if another process holds the lock, and ``OSError`` if the file cannot be opened for writing.
+    Raises ``LockHeldError`` if another process holds the lock, and ``OSError`` if the file cannot be opened.
     """
     with path.open("a+b") as file:
         try:
@@ -47,7 +47,7 @@ def hold_lock(path: Path) -> Iterator[None]:
                 raise
         else:
             file.truncate(0)
-            file.write(f"\n{os.getpid()}\n".encode())  # Windows lets nobody read the first byte, which is the locked one
+            file.write(f"\n{os.getpid()}\n".encode())  # on Windows, nobody can read the locked first byte
             file.flush()
             yield
             return

@@ -24,6 +24,7 @@ from attrs import field, frozen
 
 from tutelage.context import Context
 from tutelage.files.jsonl import write_json
+from tutelage.files.whole import make_durable
 from tutelage.records import Model
 from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.devices.selection import device_of
@@ -60,8 +61,7 @@ class TrainingFolder:
         """Mark the checkpoint of ``step`` as complete, after it is on disk, and delete the one before."""
         folder = self.checkpoint(step)
         for file in folder.rglob("*"):
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
+            make_durable(file)
         write_json(folder / MARK, self.training)
         self._remove_all_but(folder)
 
