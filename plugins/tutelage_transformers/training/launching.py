@@ -68,7 +68,7 @@ def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) 
         "log": context.log,
     }
     (folder / PROGRESS).touch()
-    with (folder / PROGRESS).open(encoding="utf-8") as lines, _alive(folder), _running(command, log) as launcher:
+    with (folder / PROGRESS).open(encoding="utf-8") as lines, _alive(folder), running(command, log) as launcher:
         while True:
             status = launcher.poll()
             for function, value in _new(lines):  # once more after the end, for the last lines
@@ -81,8 +81,10 @@ def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) 
 
 
 @contextmanager
-def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], log: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Start the launcher of the processes; at the end it is terminated, if it still runs, and its processes with it.
+
+    ``log`` receives their output; by default it goes to that of this process.
 
     Ctrl-C and the end of the terminal reach this process alone.
     """
