@@ -11,6 +11,7 @@ from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.data.importing import KINDS, Columns, Fault, import_rows
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import write_rows
 
 SHOWN_FAULTS = 5
@@ -59,6 +60,7 @@ def import_command(
     dropped = out.with_name(f"{out.stem}-dropped.jsonl")
     if existing := [str(path) for path in (out, dropped) if path.exists()]:
         raise InputError(f"{', '.join(existing)}: already exists; choose another file")
+    check_writable(out)
     columns = Columns(prompt, answer, score, chosen, rejected, reason, id_column, messages)
     found = import_rows(kind, read_table(source, split, separator), columns)
     if found.faults and not drop_faulty:

@@ -13,6 +13,7 @@ import click
 from tutelage.cli.output import print_status
 from tutelage.data.sets import prompt_of, text_of
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import read_records, read_rows, write_rows
 from tutelage.records import Candidate, Comparison, JudgeItem, Prompt, content_id
 from tutelage.runs.durable import Result
@@ -58,9 +59,10 @@ def read_comparisons(path: Path) -> list[Comparison]:
 
 
 def check_is_new(path: Path) -> None:
-    """Raise ``InputError`` if the path exists: results are never overwritten."""
+    """Raise ``InputError`` if the path exists, because results are never overwritten, or if it cannot be written."""
     if path.exists():
         raise InputError(f"{path}: already exists; choose another path with --out")
+    check_writable(path)
 
 
 def write_results(path: Path, results: Iterable[Result], expected: int, unit: str) -> None:

@@ -22,6 +22,8 @@ _ADVICE = {
     errno.ENFILE: "too many files are open on this machine; close other programs",
     errno.ENAMETOOLONG: "choose a shorter path",
 }
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+"""Errors that have no other meaning, for example for a connection."""
 _IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY}
 _CONTINUES = "finished work is kept, and the same command continues"
 
@@ -59,6 +61,13 @@ def disk_problem(path: Path, error: OSError) -> str:
 def is_disk_problem(error: BaseException) -> bool:
     """Whether an error means that the disk does not take what is written: it is full, read-only or broken."""
     return isinstance(error, OSError) and error.errno in _ADVICE
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error of a plugin as text, with what to do if it means that the disk does not take what is written."""
+    if isinstance(error, OSError) and is_disk_problem(error) and (error.filename or error.errno in _OF_DISKS):
+        return disk_problem(Path(error.filename or "a file"), error)
+    return f"{type(error).__name__}: {error}"
 
 
 def check_writable(path: Path) -> None:

@@ -54,6 +54,12 @@ def run_status(root: Path) -> RunStatus:
     return RunStatus(root, run.recipe.name, steps, lock_holder(run.store.path(LOCK)))
 
 
+def damaged_artifacts(status: RunStatus) -> list[str]:
+    """Return what is wrong with the finished artifacts of a run, and how to make them again. Reads all of them."""
+    store = Store(status.root)
+    return [problem for step in status.steps for problem in store.problems(step.step.output, checksums=True)]
+
+
 def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepStatus:
     if store.has(step.output):
         return StepStatus(step, "done", counts=note.counts if note else {})

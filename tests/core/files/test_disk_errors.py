@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tutelage.errors import InputError, StageError
-from tutelage.files.disk_errors import check_writable, disk_problem, is_disk_problem, writing
+from tutelage.files.disk_errors import check_writable, disk_problem, error_text, is_disk_problem, writing
 from tutelage.files.jsonl import write_json, write_rows
 
 
@@ -87,6 +87,17 @@ def test_a_full_disk_leaves_no_incomplete_file(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"rows.jsonl: cannot be written \(No space left on device\)"):
         write_rows(tmp_path / "rows.jsonl", [{"text": "x" * 100_000}])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_text_of_an_error_in_a_plugin() -> None:
+    assert error_text(OSError(errno.ENOSPC, "No space left on device")) == (
+        "a file: cannot be written (No space left on device); free space on this disk"
+    )
+    assert error_text(PermissionError(errno.EACCES, "denied", "out/w")).startswith(
+        "out/w: cannot be written (denied); "
+    )
+    assert error_text(PermissionError(errno.EACCES, "denied")) == "PermissionError: [Errno 13] denied"  # a connection
+    assert error_text(KeyError("x")) == "KeyError: 'x'"
 
 
 def test_of_several_files_that_cannot_be_copied_the_first_is_named(tmp_path: Path) -> None:
