@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import full_disk
 import pytest
 from click.testing import Result
 
@@ -114,3 +115,18 @@ def test_a_ledger_that_cannot_be_opened_is_known_before_the_first_step(
     assert found.exit_code == 2, found.output
     assert "the ledger " in found.stderr and "can't be opened" in found.stderr
     assert not (tmp_path / "here").exists()
+
+
+def test_a_full_disk_ends_a_run_with_one_error_and_its_exit_code(
+    numbers_distribution: Path, recipe_file: Callable[..., Path], small: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe_file(**small)
+    environment = {**os.environ, "PYTHONPATH": str(numbers_distribution)}
+    for after, code in ((0, 2), (40, 6)):
+        program = [sys.executable, full_disk.__file__, str(tmp_path / "here"), str(after)]
+        command = [*program, str(tmp_path / "count"), "run", "numbers.yaml", "--run", "here"]
+        found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert found.returncode == code, found.stderr
+        [error] = [line for line in found.stderr.splitlines() if not line.startswith("[")]
+        assert error.startswith("error: ")
+        assert full_disk.PROBLEM in error and "free space on this disk" in error
