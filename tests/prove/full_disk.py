@@ -13,14 +13,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-sys.path.insert(0, str(FIXTURES))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from full_disk import PROBLEM
 from interrupted_runs import artifacts_of
 from tests.prove.command import measure
 
 WRITES = 40
+PROGRAM = Path(__file__).parents[1] / "fixtures/full_disk.py"
 
 
 def prove(writes: int = WRITES, seed: int = 0) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def prove(writes: int = WRITES, seed: int = 0) -> dict[str, Any]:
 
 
 def _run(root: Path, folder: Path, after: str) -> tuple[int, str]:
-    program = [sys.executable, str(FIXTURES / "full_disk.py"), "--weights", str(folder), after, str(root / "count")]
+    program = [sys.executable, str(PROGRAM), "--weights", str(folder), after, str(root / "count")]
     command = [*program, "run", "--run", str(folder)]
     found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     return found.returncode, found.stderr
