@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
             from tutelage.cli.output import discard_output, print_error
 
             discard_output()
-            print_error(disk_problem(Path(error.filename or "the output"), error))
+            print_error(disk_problem(Path(error.filename or "the output"), error, "cannot be used"))
             ctx.exit(StageError.exit_code)
         except TutelageError as error:
             from tutelage.cli.output import print_error, print_status

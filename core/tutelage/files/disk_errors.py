@@ -47,15 +47,15 @@ class writing:  # used as a function
             raise self.kind(f"{text}; {_CONTINUES}" if issubclass(self.kind, StageError) else text) from error
 
 
-def disk_problem(path: Path, error: OSError) -> str:
-    """Return what hindered the writing of ``path``, and what to do about it."""
+def disk_problem(path: Path, error: OSError, failure: str = "cannot be written") -> str:
+    """Return what hindered the writing of ``path``, and what to do about it; ``failure`` if it may be the reading."""
     if isinstance(error, shutil.Error):  # of several files that were copied
         first = error.args[0][0] if error.args and error.args[0] else ("", path, str(error))
-        return f"{first[1]}: cannot be written ({first[2]}); remove the cause"
+        return f"{first[1]}: {failure} ({first[2]}); remove the cause"
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in _IN_THE_WAY:
-        return f"{path}: cannot be written ({reason}); {_in_the_way(path)}"
-    return f"{path}: cannot be written ({reason}); {_ADVICE.get(error.errno or 0, 'remove the cause')}"
+        return f"{path}: {failure} ({reason}); {_in_the_way(path)}"
+    return f"{path}: {failure} ({reason}); {_ADVICE.get(error.errno or 0, 'remove the cause')}"
 
 
 def is_disk_problem(error: BaseException) -> bool:
@@ -66,7 +66,7 @@ def is_disk_problem(error: BaseException) -> bool:
 def error_text(error: BaseException) -> str:
     """Return an error of a plugin as text, with what to do if it means that the disk does not take what is written."""
     if isinstance(error, OSError) and is_disk_problem(error) and (error.filename or error.errno in _OF_DISKS):
-        return disk_problem(Path(error.filename or "a file"), error)
+        return disk_problem(Path(error.filename or "a file"), error, "cannot be used")
     return f"{type(error).__name__}: {error}"
 
 

@@ -97,7 +97,7 @@ def test_a_full_disk_behind_the_output_is_one_error() -> None:
         found = subprocess.run([tutelage, "recipes"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         assert found.returncode == 6
         assert found.stderr == (
-            "error: the output: cannot be written (No space left on device); free space on this disk\n"
+            "error: the output: cannot be used (No space left on device); free space on this disk\n"
         )
         quiet = subprocess.run([tutelage, "recipes"], stdout=subprocess.PIPE, stderr=full, text=True, check=False)
         assert quiet.returncode == 0

@@ -91,11 +91,9 @@ def test_a_full_disk_leaves_no_incomplete_file(tmp_path: Path) -> None:
 
 def test_the_text_of_an_error_in_a_plugin() -> None:
     assert error_text(OSError(errno.ENOSPC, "No space left on device")) == (
-        "a file: cannot be written (No space left on device); free space on this disk"
+        "a file: cannot be used (No space left on device); free space on this disk"
     )
-    assert error_text(PermissionError(errno.EACCES, "denied", "out/w")).startswith(
-        "out/w: cannot be written (denied); "
-    )
+    assert error_text(PermissionError(errno.EACCES, "denied", "out/w")).startswith("out/w: cannot be used (denied); ")
     assert error_text(PermissionError(errno.EACCES, "denied")) == "PermissionError: [Errno 13] denied"  # a connection
     assert error_text(KeyError("x")) == "KeyError: 'x'"
 
