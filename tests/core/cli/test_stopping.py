@@ -184,7 +184,7 @@ def test_a_run_that_is_terminated_at_random_steps_ends_with_the_same_artifacts(
     while True:
         noted = (tmp_path / "stopped/steps.jsonl").read_bytes().count(b"\n") if stops else 0
         with started("--run", "stopped", stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-            _wait_for_steps(tmp_path / "stopped/steps.jsonl", noted + draw.randint(1, 6), process)
+            _wait_for_steps(tmp_path / "stopped/steps.jsonl", noted + draw.randint(4, 13), process)
             process.send_signal(number)
             assert process.stderr is not None
             said = process.stderr.read()
