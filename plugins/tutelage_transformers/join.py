@@ -2,19 +2,18 @@
 
 The first machine runs ``tutelage run`` with an accelerate config of machine rank 0. This program waits for the
 trainings of that run and takes part in each. All machines must see the run's folder under the same path. ``CONFIG`` is
-the same config with this machine's rank. The program ends with Ctrl-C.
+the same config with this machine's rank. The program ends with Ctrl-C, SIGTERM or SIGHUP, and its processes with it.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import signal
 import time
 from pathlib import Path
 
 from tutelage.errors import InputError
-from tutelage_transformers.processes.child import environment
-from tutelage_transformers.training.launching import WORKER, accelerate
+from tutelage_transformers.training.launching import WORKER, accelerate, running
 from tutelage_transformers.training.request import REQUEST
 
 _POLL_SECONDS = 1.0
@@ -28,6 +27,9 @@ def main() -> None:
     arguments.add_argument("run", type=Path, help="The run's folder, which may not exist yet.")
     arguments.add_argument("config", help="The accelerate config of this machine.")
     options = arguments.parse_args()
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         take_part(options.run.resolve(), accelerate(options.config))
     except InputError as error:
@@ -46,8 +48,8 @@ def take_part(run: Path, launcher: list[str]) -> None:
             if folder not in joined:
                 joined.add(folder)
                 print(f"taking part in {folder}", flush=True)
-                status = subprocess.run([*launcher, "-m", WORKER, str(folder)], env=environment()).returncode
-                print(f"ended with status {status}", flush=True)
+                with running([*launcher, "-m", WORKER, str(folder)]) as process:
+                    print(f"ended with status {process.wait()}", flush=True)
         time.sleep(_POLL_SECONDS)
 
 

@@ -166,6 +166,16 @@ def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_
     assert 0 <= killed.repeated <= IN_FLIGHT
 
 
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGHUP"])
+def test_a_stopped_run_waits_for_the_answers_in_flight_and_repeats_no_request(
+    start_server: StartServer, tmp_path: Path, by: str
+) -> None:
+    server = start_server("openai", "--latency", "0.05")
+    (stopped,) = kill_and_continue("openai", server, tmp_path, kills=1, by=by)
+    assert stopped.same
+    assert stopped.repeated == 0
+
+
 @pytest.mark.parametrize("service", ["openai", "gemini"])
 def test_the_key_is_in_no_file_of_a_run_though_the_service_echoes_it_in_every_answer(
     service: str, registry: Registry, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

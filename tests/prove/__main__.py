@@ -13,17 +13,20 @@ import sys
 import time
 from pathlib import Path
 
-from tests.prove import alpaca_eval, embedded, kills, services, startup
+from tests.prove import alpaca_eval, embedded, full_disk, kills, services, startup, stops
 
 MEASUREMENTS = {
     "startup": startup.prove,
     "embedded": embedded.prove_one_seed,
     "embedded-seeds": embedded.prove_seeds,
     "kills": kills.prove,
+    "stops": stops.prove,
+    "full-disk": full_disk.prove,
     "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,
     "service-hostile": services.prove_hostile,
     "service-kills": services.prove_kills,
+    "service-stops": services.prove_stops,
     "service-throughput": services.prove_throughput,
 }
 PROOF = Path("docs/proof.json")

@@ -65,6 +65,27 @@ def prove_hostile(calls: int = 2000) -> dict[str, Any]:
     return found
 
 
+def prove_stops(stops: int = 20) -> dict[str, Any]:
+    """Stop API runs by SIGTERM and by SIGHUP at random moments and continue them.
+
+    The artifacts must be the same. Answers in flight are waited for, so that no request is repeated.
+    """
+    return {name.lower(): _prove_stops_by(name, stops) for name in ("SIGTERM", "SIGHUP")}
+
+
+def _prove_stops_by(name: str, stops: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.jsonl"
+        with running("openai", log, "--latency", "0.05") as server:
+            found = kill_and_continue("openai", server, Path(folder), stops, by=name)
+    return {
+        "stops": stops,
+        "same_artifacts": sum(stopped.same for stopped in found),
+        "most_repeated": max(stopped.repeated for stopped in found),
+        "stopped_after_seconds": [stopped.after_seconds for stopped in found],
+    }
+
+
 def prove_throughput(calls: int = 100_000) -> dict[str, Any]:
     """Measure calls per second with a latency of 200 ms and 64 in flight, and the memory from 1,000 calls on."""
     return measure("openai", calls, in_flight=64, latency=0.2)

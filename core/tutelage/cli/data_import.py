@@ -12,6 +12,7 @@ from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.data.importing import KINDS, Columns, Fault, ScoreMapping, import_rows
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import RefusedLine, write_rows
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 
@@ -94,6 +95,7 @@ def import_command(
     if existing := [str(path) for path in (out, dropped) if path.exists()]:
         raise InputError(f"{', '.join(existing)}: already exists; choose another file")
     mapping = _mapping(kind, scale, to_scale)
+    check_writable(out)
     columns = Columns(prompt, answer, score, chosen, rejected, reason, id_column, messages)
     refused: list[Fault] = []
 

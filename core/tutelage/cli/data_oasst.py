@@ -26,6 +26,7 @@ from tutelage.data.oasst import (
 )
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import write_json, write_rows
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
@@ -79,6 +80,7 @@ def oasst_command(
     targets = [out / name for name in ("ift.jsonl", "eft.jsonl", "counts.json")]
     if existing := [str(path) for path in targets if path.exists()]:
         raise InputError(f"{', '.join(existing)}: already exists; choose another folder")
+    check_writable(targets[0])
     model = find_model(teacher, registry, settings=settings) if teacher else None
     found = seed_data(list(_messages(sources or (HUB_SOURCE,), split)), lang, longest)
     ift, counts = ift_rows(found.ift), list(found.counts)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from tutelage.errors import Interrupted, TutelageError
+from tutelage.cli.stopping import interrupt_on_termination
+from tutelage.errors import Interrupted, StageError, TutelageError
 
 
 class LazyGroup(click.Group):
@@ -35,12 +37,28 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(self.lazy_commands.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command. Report a ``TutelageError`` as a message with its exit code, without a traceback."""
+        """Call the command. Report a ``TutelageError`` as a message with its exit code, without a traceback.
+
+        The same applies to Ctrl-C, SIGTERM and SIGHUP, and to a disk that does not take what is written.
+        """
         try:
-            return super().invoke(ctx)
+            with interrupt_on_termination():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            from tutelage.cli.output import print_status
+
+            print_status("interrupted")
             ctx.exit(Interrupted.exit_code)
+        except OSError as error:
+            from tutelage.files.disk_errors import disk_problem, is_disk_problem
+
+            if not is_disk_problem(error):
+                raise
+            from tutelage.cli.output import discard_output, print_error
+
+            discard_output()
+            print_error(disk_problem(Path(error.filename or "the output"), error, "cannot be used"))
+            ctx.exit(StageError.exit_code)
         except TutelageError as error:
             from tutelage.cli.output import print_error, print_status
 

@@ -13,6 +13,8 @@ from attrs import asdict
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable
+from tutelage.files.jsonl import write_rows
 from tutelage.services.ledger import GROUPS, Ledger, Spend, default_path
 
 _DEFAULT_GROUPS = ("run", "stage", "model")
@@ -73,11 +75,10 @@ def export_command(file: Path | None, run: str | None, model: str | None) -> Non
         for row in rows:
             click.echo(json.dumps(row, ensure_ascii=False))
         return
-    try:
-        with file.open("x", encoding="utf-8") as out:
-            count = sum(1 for row in rows if out.write(json.dumps(row, ensure_ascii=False) + "\n"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}); choose another file") from error
+    if file.exists():
+        raise InputError(f"{file}: already exists; choose another file")
+    check_writable(file)
+    count = write_rows(file, rows)
     print_status(f"wrote {count:,} answers to {file}")
 
 

@@ -13,6 +13,7 @@ import click
 from attrs import frozen
 
 from tutelage.cli.models import find_model
+from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
 from tutelage.planning.artifacts import RECIPE
 from tutelage.plugin.registry import Registry
@@ -130,11 +131,15 @@ class EvaluatorOptions:
 
     @contextmanager
     def context(self, run: str, stage: str, expected: int) -> Iterator[Context]:
-        """Yield the context of a stage: the user's ledger, the budget, and on a terminal a progress bar."""
+        """Yield the context of a stage: the user's ledger, the budget, and on a terminal a progress bar.
+
+        Ctrl-C, SIGTERM and SIGHUP cancel the stage.
+        """
         budget = None if self.budget is None else Budget(self.budget)
-        caller = Caller(budget=budget, run=run, stage=stage)
-        with click.progressbar(length=expected, label=stage, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            yield Context(advance=bar.update, caller=caller)
+        bar = click.progressbar(length=expected, label=stage, file=sys.stderr, hidden=not sys.stderr.isatty())
+        with stop_on_interrupt() as asked, bar:
+            caller = Caller(budget=budget, run=run, stage=stage, cancelled=asked)
+            yield Context(advance=bar.update, caller=caller, cancelled=asked)
 
 
 def evaluator_options(command: Command) -> Command:

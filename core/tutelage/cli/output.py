@@ -6,10 +6,12 @@ text. Therefore all output passes through ``printable``, and no text is interpre
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 from attrs import frozen
@@ -41,13 +43,23 @@ def print_line(text: str = "") -> None:
 
 
 def print_status(text: str) -> None:
-    """Print a line of progress or status on stderr."""
-    click.echo(printable(text), err=True)
+    """Print a line of progress or status on stderr.
+
+    Stderr may be a closed pipe or terminal, or a file on a full disk: this does not end the work that is reported.
+    """
+    with suppress(OSError):
+        click.echo(printable(text), err=True)
 
 
 def print_error(text: str) -> None:
-    """Print an error message on stderr, with a red prefix on a terminal."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(text)}", err=True)
+    """Print an error message on stderr, with a red prefix on a terminal. A closed stderr is ignored."""
+    with suppress(OSError):
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(text)}", err=True)
+
+
+def discard_output() -> None:
+    """Discard what could not be written on stdout: Python would try again at the end, and print a traceback."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the process ends
 
 
 @frozen

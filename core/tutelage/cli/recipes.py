@@ -8,6 +8,8 @@ import click
 
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable
+from tutelage.files.whole import write_whole
 from tutelage.recipe.loading import built_in, find_recipe, summary_line
 
 
@@ -34,11 +36,11 @@ def copy_command(name: str, file: Path | None) -> None:
     """Copy a recipe to FILE [default: NAME.yaml in the current folder] for editing. Never overwrites a file."""
     source = find_recipe(name)
     target = file or Path(f"{source.stem}.yaml")
-    try:
-        with target.open("xb") as out:
-            out.write(source.read_bytes())
-    except FileExistsError as error:
-        raise InputError(f"{target}: already exists; choose another file") from error
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from error
+    if target.exists():
+        raise InputError(f"{target}: already exists; choose another file")
+    check_writable(target)
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: cannot be written; there is no folder {target.parent}")
+    content = source.read_bytes()
+    write_whole(target, lambda temporary: temporary.write_bytes(content))
     print_status(f"copied to {target}; run it with `tutelage run {target}`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ from tutelage.execution.runner import run
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.records import Outcome
 from tutelage.results.summary import Summary
-from tutelage.runs.store import Store
+from tutelage.runs.store import Store, is_run
 
 
 @click.command("run")
@@ -31,8 +32,8 @@ from tutelage.runs.store import Store
 def command(options: RecipeOptions, as_json: bool, quiet: bool, ask_refused_again: bool) -> None:
     """Run a recipe, or continue a run.
 
-    RECIPE is a file or the name of a built-in recipe [default: embedded]. After Ctrl-C, an error or a power failure,
-    the same command continues the run.
+    RECIPE is a file or the name of a built-in recipe [default: embedded]. After Ctrl-C, SIGTERM, SIGHUP, an error or a
+    power failure, the same command continues the run.
     """
     if ask_refused_again:
         _print_remaining_refusals(options.directory)
@@ -41,9 +42,12 @@ def command(options: RecipeOptions, as_json: bool, quiet: bool, ask_refused_agai
             summary = run(
                 options.recipe, options.directory, options.registry, reporter, asked_to_stop, ask_refused_again
             )
+    except Interrupted as error:
+        raise Interrupted(f"{error}\n{_continue_text(options.directory)}") from None
     except KeyboardInterrupt:
         raise Interrupted(
-            "stopped immediately; finished work is kept, and the same command continues the run"
+            "stopped immediately; finished work is kept, and the same command continues the run\n"
+            + _continue_text(options.directory)
         ) from None
     if as_json:
         path = options.directory / SUMMARY
@@ -62,6 +66,12 @@ def _print_remaining_refusals(directory: Path) -> None:
             f"{refused:,} refusals in finished steps of {directory} are kept; a run in another folder (--run) requests "
             "them again and reuses all other answers from the ledger"
         )
+
+
+def _continue_text(directory: Path) -> str:
+    return (
+        f"continue with: tutelage run --run {shlex.quote(str(directory))}" if is_run(directory) else "nothing was run"
+    )
 
 
 def _print_results(summary: Summary) -> None:

@@ -23,8 +23,10 @@ from tutelage.cli.stage_files import (
     training_file,
     write_results,
 )
+from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
-from tutelage.errors import InputError
+from tutelage.errors import InputError, Interrupted, StageError
+from tutelage.files.disk_errors import writing
 from tutelage.files.jsonl import write_rows
 from tutelage.files.settings import structure
 from tutelage.planning.roles import find_rubric
@@ -240,18 +242,22 @@ def train(
     store = Store(out.parent)
     folder = store.fresh_folder(out.name)
     scratch = out.with_name(f".{out.name}.scratch")  # kept if training is killed: a plugin may resume from it
-    scratch.mkdir(exist_ok=True)
+    with writing(scratch):
+        scratch.mkdir(exist_ok=True)
     try:
-        with (
-            training_file(examples, objective, out) as file,
-            click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar,
-        ):
+        bar = click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty())
+        with training_file(examples, objective, out) as file, stop_on_interrupt() as asked, bar:
 
             def expect(total: int) -> None:
                 bar.length = total
 
-            context = Context(scratch=scratch, log=rows.append, advance=bar.update, expect=expect)
-            stages.train_step(registry, model, reference_model, settings, file, folder, context)
+            context = Context(scratch=scratch, log=rows.append, advance=bar.update, expect=expect, cancelled=asked)
+            try:
+                stages.train_step(registry, model, reference_model, settings, file, folder, context)
+            except StageError as error:
+                if asked():
+                    raise Interrupted(str(error)) from error
+                raise
         write_rows(metrics, rows)
         store.rename(folder, out.name)
     finally:

@@ -15,6 +15,7 @@ from tutelage.cli.output import print_status
 from tutelage.data.conversations import messages_of
 from tutelage.data.sets import example_of, prompt_of, text_of
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import dump, read_records, read_rows, write_rows
 from tutelage.files.trl_format import supervised_row
 from tutelage.records import Candidate, Comparison, JudgeItem, Prompt, content_id
@@ -86,9 +87,10 @@ def training_file(path: Path, objective: str, out: Path) -> Iterator[Path]:
 
 
 def check_is_new(path: Path) -> None:
-    """Raise ``InputError`` if the path exists: results are never overwritten."""
+    """Raise ``InputError`` if the path exists, because results are never overwritten, or if it cannot be written."""
     if path.exists():
         raise InputError(f"{path}: already exists; choose another path with --out")
+    check_writable(path)
 
 
 def write_results(path: Path, results: Iterable[Result], expected: int, unit: str) -> None:

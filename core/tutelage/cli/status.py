@@ -9,20 +9,36 @@ import click
 
 from tutelage.cli.options import as_json, run_argument
 from tutelage.cli.output import Table, print_line, print_table
+from tutelage.errors import InputError
 from tutelage.results.wording import counts_words, title
-from tutelage.runs.status import RunStatus, StepStatus, run_status
+from tutelage.runs.status import RunStatus, StepStatus, damaged_artifacts, run_status
 
 
 @click.command("status")
 @run_argument
 @click.option("--all", "everything", is_flag=True, help="Also list the finished steps.")
+@click.option(
+    "--verify", is_flag=True, help="Compare finished artifacts with their recorded rows, sizes and checksums."
+)
 @as_json
-def command(run: Path, everything: bool, as_json: bool) -> None:
-    """Show which steps of a run are finished and which remain."""
+def command(run: Path, everything: bool, verify: bool, as_json: bool) -> None:
+    """Show which steps of a run are finished and which remain.
+
+    With --verify, all finished artifacts are read, and the exit code is 2 if one was truncated or changed.
+    """
     status = run_status(run)
+    problems = damaged_artifacts(status) if verify else []
     if as_json:
-        print_line(json.dumps(status_values(status), indent=2))
-        return
+        print_line(json.dumps({**status_values(status), **({"problems": problems} if verify else {})}, indent=2))
+    else:
+        _show(status, everything)
+    if problems:
+        raise InputError("\n".join(problems))
+    if verify and not as_json:
+        print_line("all finished artifacts are as they were written")
+
+
+def _show(status: RunStatus, everything: bool) -> None:
     listed = [step for step in status.steps if everything or step.state != "done"]
     if listed:
         print_table(
@@ -65,7 +81,7 @@ def _row(status: StepStatus) -> tuple[str, str, str, str]:
 
 def _next_step_text(status: RunStatus) -> str:
     if status.process is not None:
-        return f"process {status.process} is working on the run"
+        return f"process {status.process or 'unknown'} is working on the run"
     if status.count("done") == len(status.steps):
         return "the run is finished"
     return f"no process is working on the run; continue it with `tutelage run --run {status.root}`"

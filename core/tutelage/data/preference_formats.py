@@ -12,6 +12,7 @@ from typing import Any
 
 from tutelage.data.tables import load_library
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import message, message_rows, preference_row
 from tutelage.files.whole import whole_folder, write_whole
@@ -51,6 +52,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     if path.exists():
         raise InputError(f"{path}: already exists; choose another path")
+    check_writable(path)
     if path.suffix == ".jsonl":
         write_rows(path, rows)
     elif path.suffix == ".parquet":
@@ -62,7 +64,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _write_folder(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with whole_folder(path) as folder:
+    with whole_folder(path) as folder, writing(path):
         _dataset(rows).save_to_disk(str(folder))
 
 

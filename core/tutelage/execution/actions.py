@@ -60,7 +60,7 @@ def train(step: Train, at: StepContext) -> Artifact:
     metrics: list[Mapping[str, Any]] = []
     folder = at.store.fresh_folder(step.output)
     reference = at.model(step.reference) if step.reference else None
-    examples = at.store.path(step.examples)
+    examples = at.store.complete(step.examples)
     stages.train_step(
         at.registry,
         at.model(step.start),
@@ -75,7 +75,7 @@ def train(step: Train, at: StepContext) -> Artifact:
         at.store.write(metrics_beside(step.output), metrics)
         at.store.rename(folder, step.output)
 
-    return Artifact({"steps": len(metrics)}, commit)
+    return Artifact({"steps": len(metrics)}, commit, folder=folder)
 
 
 def sample(step: Sample, at: StepContext) -> Artifact:
@@ -118,7 +118,7 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
     """
     scores = average(at.store.read(step.judgements, Judgement)) if step.judgements else {}
     demonstrations = at.store.read(step.demonstrations, Demonstration) if step.demonstrations else []
-    only = {pair.prompt_id for pair in read_preferences(at.store.path(step.like))} if step.like else None
+    only = {pair.prompt_id for pair in read_preferences(at.store.complete(step.like))} if step.like else None
     pairing = pair(
         at.registry.get("pair_rules", step.rule),
         {prompt.id: prompt for prompt in at.prompts(step.prompts) if only is None or prompt.id in only},
@@ -134,18 +134,19 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
             "temperature or a lower margin, or inspect the judgements"
         )
     counts = {"pairs": len(pairing.preferences), **pairing.dropped}
-    return Artifact(counts, lambda: at.store.write(step.output, map(preference_row, pairing.preferences)))
+    rows = [preference_row(pair) for pair in pairing.preferences]
+    return Artifact(counts, lambda: at.store.write(step.output, rows), rows=len(rows))
 
 
 def join_pairs(step: JoinPairs, at: StepContext) -> Artifact:
     """Join the pairs of several files, in the order of the files."""
-    pairs = [pair for part in step.parts for pair in read_preferences(at.store.path(part))]
+    pairs = [pair for part in step.parts for pair in read_preferences(at.store.complete(part))]
     return rows_artifact(step, at, "pairs", [preference_row(pair) for pair in pairs])
 
 
 def chosen_examples(step: ChosenExamples, at: StepContext) -> Artifact:
     """Make supervised examples from the chosen answers of preference pairs."""
-    pairs = read_preferences(at.store.path(step.preferences))
+    pairs = read_preferences(at.store.complete(step.preferences))
     return rows_artifact(step, at, "examples", [supervised_row(pair.turns, pair.chosen) for pair in pairs])
 
 
@@ -215,7 +216,7 @@ def _call_stage(
         at.store.write(step.output, finished)
         journal.discard()
 
-    return Artifact(Counter(str(result.outcome) for result in finished), commit)
+    return Artifact(Counter(str(result.outcome) for result in finished), commit, rows=len(finished))
 
 
 ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {

@@ -159,4 +159,4 @@ def _with_dropped(
         if journal:
             journal.discard()
 
-    return Artifact({**counts, HOLDS: held} if held else counts, commit)
+    return Artifact({**counts, HOLDS: held} if held else counts, commit, rows=len(rows))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve, field, frozen
 
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
@@ -24,7 +24,8 @@ from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.lengths import check_lengths
-from tutelage.planning.steps import Step, Summarise, Train, Worker
+from tutelage.planning.roles import endpoint_of
+from tutelage.planning.steps import Plan, Step, Summarise, Train, Worker
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, to_yaml
@@ -72,6 +73,7 @@ def run(
     check_same_recipe(store, checked, registry)
     if any(isinstance(step, Train) and not store.has(step.output) for step in plan.steps):
         check_lengths(checked, registry)
+    _open_ledger(plan, store, checked, registry, context.caller)
     with store.lock():
         _describe_run(store, checked, registry)
         Runner(Run(store, checked, plan), registry, reporter or Silent(), context).walk()
@@ -85,6 +87,14 @@ def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None,
     is_cancelled = cancelled or bool  # bool() is False
     caller = Caller(budget=budget, run=name, cancelled=is_cancelled, ask_refused_again=ask_refused_again)
     return Context(cancelled=is_cancelled, caller=caller)
+
+
+def _open_ledger(plan: Plan, store: Store, recipe: Recipe, registry: Registry, caller: Caller) -> None:
+    """Open the ledger if a step that is left asks a service. Raises InputError before any step if that fails."""
+    workers = {getattr(step, "worker", None) for step in plan.steps if not store.has(step.output)}
+    roles = {worker.role for worker in workers if worker is not None}
+    if any(endpoint_of(recipe, role, registry) is not None for role in roles):
+        _ = caller.ledger
 
 
 def check_same_recipe(store: Store, recipe: Recipe, registry: Registry) -> None:
@@ -134,9 +144,15 @@ class Runner:
     registry: Registry
     reporter: Reporter
     context: Context
+    _intact: set[str] = field(factory=set, init=False)
+    """Checkpoints that this process has written, or compared with their checksums."""
 
     def walk(self) -> None:
-        """Do every step that is not done, in the plan's order."""
+        """Do every step that is not done, in the plan's order.
+
+        After the first step, also one of an earlier process, an ``InputError`` is raised as ``StageError``: its exit
+        code would mean that nothing was run.
+        """
         remaining = []
         for step in self.run.plan.steps:
             if self.run.store.has(step.output):
@@ -145,12 +161,29 @@ class Runner:
             else:
                 remaining.append(step)
         self.reporter.planned(remaining)
+        work_began = len(remaining) < len(self.run.plan.steps)
         loaded: Model | None = None
         for step in remaining:
             self._stop_if_cancelled()
-            loaded = self._release_before(step, loaded)
-            self._do(step)
+            try:
+                self._check_checkpoints(step)
+                loaded = self._release_before(step, loaded)
+                self._do(step)
+            except InputError as error:
+                if work_began:
+                    raise StageError(str(error)) from error
+                raise
+            work_began = True
         self.run.store.drop_scratch()
+
+    def _check_checkpoints(self, step: Step) -> None:
+        """Compare the checkpoints of an earlier process with their checksums, before this process first uses them."""
+        workers = (step.start, step.reference) if isinstance(step, Train) else (getattr(step, "worker", None),)
+        for worker in workers:
+            if worker is not None and worker.checkpoint and worker.checkpoint not in self._intact:
+                if problems := self.run.store.problems(worker.checkpoint, checksums=True):
+                    raise InputError("\n".join(problems))
+                self._intact.add(worker.checkpoint)
 
     def _release_before(self, step: Step, loaded: Model | None) -> Model | None:
         """Free the memory of the loaded student if the step uses another student or trains.
@@ -178,8 +211,10 @@ class Runner:
         )
         artifact = self._make(step, self._step_context(context))
         seconds = time.monotonic() - started
-        self.run.store.note_step(step.output, seconds, artifact.counts, caller.tally.cost)
+        cost = caller.tally.cost
+        self.run.store.note_step(step.output, seconds, artifact.counts, cost, artifact.rows, artifact.folder)
         artifact.commit()
+        self._intact.add(step.output)
         self.run.store.drop_scratch(step.output)
         self.reporter.finished(step, seconds, artifact.counts)
 
@@ -203,8 +238,13 @@ class Runner:
 
 def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
     """Write the resolved recipe and the versions of tutelage, its plugins and libraries, unless they exist."""
-    if store.has(DESCRIPTION):
-        return
+    if not store.has(DESCRIPTION):
+        _write_description(store, registry)
+    if not store.has(RECIPE):
+        write_whole(store.path(RECIPE), lambda path: path.write_text(to_yaml(recipe), encoding="utf-8", newline="\n"))
+
+
+def _write_description(store: Store, registry: Registry) -> None:
     versions = {status.name: status.version for status in registry.statuses() if status.status == "ok"}
     store.write_json(
         DESCRIPTION,
@@ -217,7 +257,6 @@ def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     )
-    write_whole(store.path(RECIPE), lambda path: path.write_text(to_yaml(recipe), encoding="utf-8"))
 
 
 def _version(distribution: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -27,6 +28,10 @@ class Artifact:
     """Number of items, by outcome or by the reason for which they were dropped."""
     commit: Callable[[], object]
     """Writes or renames the artifact to its path."""
+    rows: int | None = None
+    """Number of rows, if the artifact is a JSON-lines file."""
+    folder: Path | None = None
+    """The temporary folder, if the artifact is a folder."""
 
 
 @frozen
@@ -62,4 +67,4 @@ class StepContext:
 
 def rows_artifact(step: Step, at: StepContext, unit: str, rows: Sequence[Any]) -> Artifact:
     """Return the artifact of a step that made ``rows``, with their number as the count of ``unit``."""
-    return Artifact({unit: len(rows)}, lambda: at.store.write(step.output, rows))
+    return Artifact({unit: len(rows)}, lambda: at.store.write(step.output, rows), rows=len(rows))

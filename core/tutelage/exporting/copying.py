@@ -10,6 +10,7 @@ from attrs import frozen
 from tutelage.errors import InputError, PluginError
 from tutelage.exporting.card import Published, whole_card
 from tutelage.exporting.model_card import CARD
+from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.jsonl import read_json, write_json
 from tutelage.files.whole import whole_folder
 from tutelage.planning.steps import PlannedModel
@@ -35,19 +36,20 @@ class Export:
 
     @property
     def checkpoint(self) -> Path:
-        """The model's checkpoint folder in the run."""
-        return self.models.store.path(self.planned.worker.checkpoint)
+        """The model's checkpoint folder in the run. Raises ``InputError`` if a file of it is truncated."""
+        return self.models.store.complete(self.planned.worker.checkpoint)
 
     def check(self, registry: Registry) -> None:
         """Check the export before anything is written.
 
-        Raises ``InputError`` if the model is the base model or the destination is not empty, and ``PluginError`` if the
-        plugin cannot convert.
+        Raises ``InputError`` if the model is the base model, or the destination is not empty or cannot be written, and
+        ``PluginError`` if the plugin cannot convert.
         """
         if not self.planned.worker.checkpoint:
             raise InputError(f"{self.planned.id} is the base model: nothing was trained, so there is nothing to export")
         if self.destination.exists() and (not self.destination.is_dir() or any(self.destination.iterdir())):
             raise InputError(f"{self.destination}: already exists and is not empty; choose another folder")
+        check_writable(self.destination / CARD)
         if self.conversion.words and registry.info(self._plugin).convert is None:
             raise PluginError(
                 f"{registry.label(self._plugin)} cannot convert checkpoints; leave out --dtype and --quantize"
@@ -59,14 +61,18 @@ class Export:
             self._copy(folder, registry)
             _set_sampling(folder / GENERATION_CONFIG, self.models.recipe.generation)
             text = whole_card(self.models, self.planned, self.published)
-            (folder / CARD).write_text(text, encoding="utf-8")
+            with writing(self.destination):
+                (folder / CARD).write_text(text, encoding="utf-8")
 
     def _copy(self, folder: Path, registry: Registry) -> None:
         convert = registry.info(self._plugin).convert if self.conversion.words else None
         if convert is None:
-            shutil.copytree(self.checkpoint, folder, dirs_exist_ok=True)
+            checkpoint = self.checkpoint
+            with writing(self.destination):
+                shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
         else:
-            convert(self.checkpoint, folder, self.conversion)
+            with writing(self.destination):
+                convert(self.checkpoint, folder, self.conversion)
 
     @property
     def _plugin(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +16,9 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
 from tutelage.errors import InputError
+from tutelage.files.disk_errors import writing
 from tutelage.files.json_text import NotJson, RefusedValue, parse
-from tutelage.files.whole import write_whole
+from tutelage.files.whole import whole_file, write_whole
 
 T = TypeVar("T")
 
@@ -167,19 +169,24 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 def write_rows(path: Path, rows: Iterable[Any]) -> int:
     """Write records or mappings to a JSON-lines file atomically. Returns the number of rows."""
     count = 0
-
-    def write(temporary: Path) -> None:
-        nonlocal count
-        with temporary.open("w", encoding="utf-8") as file:
+    with whole_file(path) as temporary:
+        with writing(path):
+            file = temporary.open("w", encoding="utf-8", newline="\n")
+        try:
             for row in rows:
-                file.write(dump(row) + "\n")
+                line = dump(row) + "\n"
+                with writing(path):
+                    file.write(line)
                 count += 1
-
-    write_whole(path, write)
+            with writing(path):
+                file.close()
+        finally:
+            with suppress(OSError):  # after an error, closing the file tries to write again
+                file.close()
     return count
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a record or mapping to an indented JSON file atomically. The order of the keys is kept."""
     text = json.dumps(converter().unstructure(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))

@@ -1,12 +1,18 @@
-"""Files and folders that are written completely or not at all: written beside the path, made durable, renamed."""
+"""Files and folders that are written completely or not at all: written beside the path, made durable, renamed.
+
+Errors of the disk are raised as ``StageError``, see ``disk_errors``.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from tutelage.files.disk_errors import writing
 
 
 def temporary_beside(path: Path) -> Path:
@@ -15,30 +21,49 @@ def temporary_beside(path: Path) -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` with a temporary file path beside ``path``, make the file durable, and rename it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Call ``write`` with a temporary file path beside ``path``, make the file durable, and rename it to ``path``.
+
+    ``write`` only writes: its ``OSError`` is an error of this file.
+    """
+    with whole_file(path) as temporary, writing(path):
+        write(temporary)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary file path that becomes ``path`` at the end of the block; an exception leaves nothing behind."""
     temporary = temporary_beside(path)
-    write(temporary)
-    _make_durable(temporary)
-    temporary.replace(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        with writing(path):
+            make_durable(temporary)
+            temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def fresh_folder(path: Path) -> Path:
     """An empty temporary folder beside ``path``, for ``commit_folder`` to rename when it is complete."""
     temporary = temporary_beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    with writing(path):
+        temporary.mkdir(parents=True)
     return temporary
 
 
 def commit_folder(temporary: Path, path: Path) -> None:
     """Make every file in a temporary folder durable and rename the folder to ``path``, which may be an empty folder."""
-    for file in temporary.rglob("*"):
-        if file.is_file():
-            _make_durable(file)
-    if path.is_dir():
-        path.rmdir()
-    temporary.rename(path)
+    with writing(path):
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                make_durable(file)
+        if path.is_dir():
+            path.rmdir()
+        temporary.rename(path)
 
 
 @contextmanager
@@ -52,6 +77,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _make_durable(path: Path) -> None:
-    with path.open("rb") as file:
+def make_durable(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with _opened(path) as file:
         os.fsync(file.fileno())
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open a file for ``fsync``: on Windows for writing, unless it is read-only."""
+    try:
+        return path.open("r+b")
+    except PermissionError:
+        return path.open("rb")

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from tutelage.errors import InputError, PluginError, StageError, TutelageError
+from tutelage.files.disk_errors import error_text
 from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubric, Verdict
 
 SHOWN = 3
@@ -97,7 +98,7 @@ def plugin_errors(label: str, questions: Questions[QuestionT] | None = None) -> 
     except (Exception, SystemExit) as error:
         if questions is not None and error is questions.error:
             raise
-        raise StageError(f"{label} failed: {type(error).__name__}: {error}") from error
+        raise StageError(f"{label} failed: {error_text(error)}") from error
 
 
 def check_result(result: object, kind: type[ResultT], rubric: Rubric | None, label: str) -> ResultT:

@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
+from tutelage.files.disk_errors import writing
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import Questions, ResultT, check_result, plugin_errors
 from tutelage.preferences.thinking import without_thinking
@@ -119,7 +120,8 @@ def train_step(
     bound = _bind(registry, model, "train_step", context)
     if not examples.is_file():
         raise InputError(f"{examples}: no such file of training examples")
-    output.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
     if any(output.iterdir()):
         raise InputError(f"{output}: the folder for the checkpoint is not empty")
     with plugin_errors(bound.label):

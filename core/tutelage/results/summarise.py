@@ -34,8 +34,8 @@ from tutelage.results.summary import (
     Summary,
     TrainingResult,
 )
+from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
-from tutelage.runs.store import FinishedStep
 
 Graded = dict[str, dict[str, list[GradedAnswer]]]
 """Graded answers by model id and decoding (``greedy`` or ``sampled``)."""
@@ -183,6 +183,7 @@ class Reader:
                 yield TrainingResult(step.model, step.seed, self._health(step))
 
     def _health(self, step: Train) -> TrainingHealth:
+        self.run.store.complete(step.output)  # its metrics too
         rows = [row for _, row in read_rows(self.run.store.path(metrics_beside(step.output)))]
         beta = step.objective.beta if isinstance(step.objective, Dpo) else None
         before, after = (self._mean_words(step.seed, model) for model in (step.start.id, step.model))

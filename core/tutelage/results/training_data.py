@@ -105,7 +105,7 @@ def read_training_data(models: RunModels, id: str) -> list[PromptData]:
         {one.prompt_id: one for one in store.read(step.demonstrations, Demonstration)} if step.demonstrations else {}
     )
     pairs: dict[str, list[Preference]] = defaultdict(list)
-    for pair in read_preferences(store.path(step.output)):
+    for pair in read_preferences(store.complete(step.output)):
         pairs[pair.prompt_id].append(pair)
     return [
         PromptData(prompt, tuple(candidates[prompt.id]), demonstrations.get(prompt.id), tuple(pairs[prompt.id]))

@@ -59,7 +59,7 @@ class Run:
     def model(self, worker: Worker, registry: Registry) -> Model:
         """Return the model of a worker for the stages: the bound model, with the weights of its checkpoint if any."""
         bound = bound_model(self.recipe, worker.role, registry)
-        name = str(self.store.path(worker.checkpoint)) if worker.checkpoint else bound.name
+        name = str(self.store.complete(worker.checkpoint)) if worker.checkpoint else bound.name
         return evolve(bound, name=name, id=worker.id)
 
     def has(self, model: PlannedModel) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from attrs import field, frozen
 
+from tutelage.files.locking import lock_holder
 from tutelage.files.whole import temporary_beside
 from tutelage.planning.artifacts import LOCK
 from tutelage.planning.steps import Step
+from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
-from tutelage.runs.store import FinishedStep, Store
+from tutelage.runs.store import Store
 
 State = Literal["done", "in progress", "to come"]
 
@@ -39,7 +39,7 @@ class RunStatus:
     recipe: str
     steps: tuple[StepStatus, ...]
     process: int | None
-    """Id of the process that works on the run; None if none does."""
+    """Id of the process that works on the run; None if none does, 0 if its id is unknown."""
 
     def count(self, state: State) -> int:
         """Return the number of steps in a state."""
@@ -51,7 +51,13 @@ def run_status(root: Path) -> RunStatus:
     run = Run.open(root)
     notes = run.store.finished_steps()
     steps = tuple(_step_status(run.store, step, notes.get(step.output)) for step in run.plan.steps)
-    return RunStatus(root, run.recipe.name, steps, _lock_holder(run.store))
+    return RunStatus(root, run.recipe.name, steps, lock_holder(run.store.path(LOCK)))
+
+
+def damaged_artifacts(status: RunStatus) -> list[str]:
+    """Return what is wrong with the finished artifacts of a run, and how to make them again. Reads all of them."""
+    store = Store(status.root)
+    return [problem for step in status.steps for problem in store.problems(step.step.output, checksums=True)]
 
 
 def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepStatus:
@@ -62,32 +68,3 @@ def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepSta
         return StepStatus(step, "in progress", journal.read_bytes().count(b"\n"))
     started = temporary_beside(store.path(step.output)).exists()
     return StepStatus(step, "in progress" if started else "to come")
-
-
-def _lock_holder(store: Store) -> int | None:
-    """Return the process that holds the run's lock.
-
-    The number in the lock file is not enough: it stays in the file after the process has ended.
-    """
-    lock = store.path(LOCK)
-    try:
-        with lock.open("rb") as file:
-            process = int(file.read().strip() or 0)
-            if not process or not _is_alive(process):
-                return None
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-    except BlockingIOError:
-        return process
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -7,35 +7,26 @@ ignored when the journal is read. Only the runner writes to the folder.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 
-from tutelage.errors import InputError, RunLockedError
+from tutelage.errors import InputError, RunLockedError, StageError
+from tutelage.files.disk_errors import writing
 from tutelage.files.jsonl import dump, read_records, record_of, rows_in, write_json, write_rows
+from tutelage.files.locking import LockHeldError, hold_lock
 from tutelage.files.whole import commit_folder, fresh_folder
-from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG
+from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG, metrics_beside
+from tutelage.runs.integrity import FinishedStep, file_problems, records_of, row_problems
 
 T = TypeVar("T")
-
-
-@frozen
-class FinishedStep:
-    """The record of a finished step in the log of steps."""
-
-    output: str
-    seconds: float
-    """Time that the step took in the process that finished it."""
-    counts: dict[str, int]
-    """Number of items, by outcome or by the reason for which they were dropped."""
-    cost: float = 0.0
-    """US dollars spent by the process that finished the step. Requests without a known price are not included."""
 
 
 @frozen
@@ -53,8 +44,42 @@ class Store:
         return self.path(relative).exists()
 
     def read(self, relative: str, cls: type[T]) -> list[T]:
-        """Read the records of a finished JSON-lines artifact. Raises InputError if it is damaged."""
-        return list(read_records(self.path(relative), cls))
+        """Return the records of a finished JSON-lines artifact. Raises InputError if it is invalid or truncated."""
+        return list(read_records(self.complete(relative), cls))
+
+    def complete(self, relative: str) -> Path:
+        """Return the path of a finished artifact that is read, after a check that none of it is missing.
+
+        A JSON-lines file must have as many rows as the log of steps records, the files of a folder their recorded
+        sizes. Raises InputError that names the artifact and how to make it again.
+        """
+        if problems := self.problems(relative, checksums=False):
+            raise InputError("\n".join(problems))
+        return self.path(relative)
+
+    def problems(self, relative: str, checksums: bool) -> list[str]:
+        """Return the differences between a finished artifact and its record; with ``checksums``, contents are compared.
+
+        Empty if there are none, or if nothing is recorded, as in runs of earlier versions.
+        """
+        path, step = self.path(relative), self._records().get(relative)
+        if step is None or not path.exists():
+            return []
+        try:
+            if path.is_dir():
+                metrics = self.path(metrics_beside(relative))
+                found = list(file_problems(path, step.files, checksums))
+                found += row_problems(metrics, step.counts.get("steps"))
+            else:
+                found = list(row_problems(path, step.expected_rows))
+        except OSError as error:
+            found = [f"{path}: cannot be read ({error.strerror})"]
+        kind = "folder" if path.is_dir() else "file"
+        return [
+            f"{problem}, so it was truncated or changed; delete the {kind} {path}, and "
+            f"`tutelage run --run {self.root}` makes it again"
+            for problem in found
+        ]
 
     def write(self, relative: str, rows: Iterable[Any]) -> int:
         """Write a finished JSON-lines artifact. Returns the number of rows."""
@@ -66,23 +91,21 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the run against other processes. Raises RunLockedError with the process that holds the lock.
+        """Lock the run against other processes. Raises RunLockedError with the process that holds the lock,
+        and InputError if the folder cannot be written to.
 
         The operating system releases the lock when the process ends, even if it is killed.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with self.path(LOCK).open("a+", encoding="utf-8") as file:
+        with ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
+                with writing(self.path(LOCK), InputError):
+                    self.root.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(hold_lock(self.path(LOCK)))
+            except LockHeldError as error:
                 raise RunLockedError(
-                    f"{self.root}: process {owner} is working on this run; wait for it, or name another with --run"
+                    f"{self.root}: process {error.process or 'unknown'} is working on this run; wait for it, "
+                    "or name another with --run"
                 ) from error
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
             yield
 
     def journal(self, relative: str, cls: type[T]) -> Journal[T]:
@@ -90,16 +113,37 @@ class Store:
         path = self.path(relative)
         return Journal(path.with_name(f".{path.name}.journal"), cls, relative)
 
-    def note_step(self, output: str, seconds: float, counts: Mapping[str, int], cost: float = 0.0) -> None:
-        """Append the record of a step to the log, before its artifact is renamed to its path."""
+    def note_step(
+        self,
+        output: str,
+        seconds: float,
+        counts: Mapping[str, int],
+        cost: float = 0.0,
+        rows: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Append the record of a step to the log, before its artifact is renamed to its path.
+
+        ``rows`` is the number of rows of a JSON-lines artifact, ``folder`` the temporary folder of a folder artifact.
+        """
+        with writing(self.path(output)):
+            files = records_of(folder) if folder else {}
         log = Journal(self.path(STEP_LOG), FinishedStep)
-        log.append([FinishedStep(output, round(seconds, 3), dict(counts), cost)])
+        log.append([FinishedStep(output, round(seconds, 3), dict(counts), cost, rows, files)])
         log.close()
 
     def finished_steps(self) -> dict[str, FinishedStep]:
         """Return the records of all steps whose artifacts exist, by output, in the order in which they finished."""
-        records = {step.output: step for step in Journal(self.path(STEP_LOG), FinishedStep)}
-        return {output: step for output, step in records.items() if self.has(output)}
+        return {output: step for output, step in self._records().items() if self.has(output)}
+
+    def _records(self) -> Mapping[str, FinishedStep]:
+        """Return the last record of each output in the log of steps."""
+        log = self.path(STEP_LOG)
+        try:
+            stat = log.stat()
+        except OSError:
+            return {}
+        return _records_of(log, stat.st_mtime_ns, stat.st_size)
 
     def drop_journal(self, relative: str) -> None:
         """Delete the journal of a finished artifact, which remains after a kill just after the artifact was renamed."""
@@ -111,7 +155,8 @@ class Store:
         It survives a kill, so that the next attempt of the step can use the files.
         """
         folder = self.path(SCRATCH) / relative
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def drop_scratch(self, relative: str = "") -> None:
@@ -135,30 +180,62 @@ class Journal(Iterable[T]):
         self.cls = cls
         self.artifact = artifact or path.name
         """Path of the artifact, for error messages."""
-        self._file: IO[str] | None = None
+        self._file: FileIO | None = None
+        self._size = 0
+        """Bytes of the complete lines."""
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the items so far. A last line without a line break was cut short by a kill and is ignored."""
+        """Yield the items so far. A last line without a line break was cut short by a kill and is ignored.
+
+        Raises StageError with the line if the file is damaged.
+        """
         if not self.path.exists():
             return
-        for number, row in rows_in(self.path, self._complete_lines().splitlines(keepends=True)):
-            yield record_of(self.path, number, row, self.cls)
+        try:
+            for number, row in rows_in(self.path, self._complete_lines().splitlines(keepends=True)):
+                yield record_of(self.path, number, row, self.cls)
+        except InputError as error:
+            raise StageError(
+                f"{error}; delete this line, and the same command makes that part of {self.artifact} again"
+            ) from error
 
     def _complete_lines(self) -> bytes:
-        data = self.path.read_bytes()
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise StageError(f"{self.path}: cannot be read ({error.strerror}); check the file") from error
         return data[: data.rfind(b"\n") + 1]
 
     def append(self, rows: Iterable[T]) -> None:
-        """Append items and make them durable before the call returns."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                # An incomplete last line is removed here and not in __iter__, so that reading never writes.
-                os.truncate(self.path, len(self._complete_lines()))
-            self._file = self.path.open("a", encoding="utf-8")
-        self._file.write("".join(dump(row) + "\n" for row in rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Append items and make them durable before the call returns. Raises StageError if the disk does not take them.
+
+        The file has all of them or, after an error, none.
+        """
+        lines = "".join(dump(row) + "\n" for row in rows).encode()
+        with writing(self.path):
+            file = self._file = self._file or self._opened()
+            try:
+                _write_all(file, lines)
+                os.fsync(file.fileno())
+            except BaseException:
+                self._drop_incomplete(file)
+                raise
+        self._size += len(lines)
+
+    def _opened(self) -> FileIO:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # An incomplete last line is removed here and not in __iter__, so that reading never writes.
+        self._size = len(self._complete_lines()) if self.path.exists() else 0
+        file = FileIO(self.path, "a")
+        file.truncate(self._size)
+        return file
+
+    def _drop_incomplete(self, file: FileIO) -> None:
+        with suppress(OSError):
+            file.truncate(self._size)
+        self._file = None
+        with suppress(OSError):
+            file.close()
 
     def close(self) -> None:
         """Close the file. ``append`` opens it again."""
@@ -169,7 +246,21 @@ class Journal(Iterable[T]):
     def discard(self) -> None:
         """Close and delete the journal, after its artifact is finished."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        with writing(self.path):
+            self.path.unlink(missing_ok=True)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """Write without a buffer: after an error, a buffer would be written again when the file is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+@lru_cache(maxsize=8)
+def _records_of(log: Path, changed: int, size: int) -> Mapping[str, FinishedStep]:
+    """Return the last record of each output in a log of steps, read once for each state of the file."""
+    return {step.output: step for step in Journal(log, FinishedStep)}
 
 
 def open_run(root: Path) -> Store:

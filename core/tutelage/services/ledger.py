@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,32 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from tutelage.errors import InputError, StageError, nearest
+from tutelage.errors import InputError, StageError, TutelageError, nearest
+from tutelage.files.disk_errors import disk_problem
 from tutelage.records import Outcome
 
 SCHEMA = 1
 _BUSY_SECONDS = 60.0
 """Maximum wait for a lock of another process that writes."""
+
+_ELSEWHERE = "or set TUTELAGE_LEDGER to another file"
+_LOCKED = "another program keeps the file locked; wait until it has ended, or close it"
+_DAMAGED = (
+    "the file is damaged or no ledger: move it away, " + _ELSEWHERE + "; `sqlite3 {path} .recover` may save its answers"
+)
+_NOT_WRITABLE = "make the file and its folder writable, " + _ELSEWHERE
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_FULL: "free space on this disk",
+    sqlite3.SQLITE_IOERR: "the disk is full or reports an error; free space and check it",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_READONLY: _NOT_WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _NOT_WRITABLE,
+    sqlite3.SQLITE_PERM: _NOT_WRITABLE,
+}
+"""What to do, by the primary result code of SQLite."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -135,10 +155,12 @@ class Ledger:
             self._writer = self._connect()
             self._prepare()
             self._reader = self._connect()
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
+            raise InputError(f"the ledger {self.path} can't be opened: {self._explained(error)}") from error
+        except OSError as error:
+            problem = disk_problem(self.path, error)
             raise InputError(
-                f"the ledger {self.path} can't be opened: {error}; set TUTELAGE_LEDGER to another file, "
-                "or move this file away"
+                f"the ledger {self.path} can't be opened: {problem}; or set TUTELAGE_LEDGER to another file"
             ) from error
 
     def find(self, key: str, refusals: bool = True) -> Entry | None:
@@ -152,11 +174,8 @@ class Ledger:
             f"SELECT {', '.join(_COLUMNS)} FROM answers WHERE key = ? {condition} "
             f"ORDER BY outcome IN {_WITHOUT_ANSWER}, id LIMIT 1"
         )
-        try:
-            with self._reading:
-                row = self._reader.execute(query, (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise StageError(f"the ledger {self.path} can't be read: {error}; the step stops here") from error
+        with self._reading, self._readable(StageError):
+            row = self._reader.execute(query, (key,)).fetchone()
         return Entry(*row) if row else None
 
     def store(self, entry: Entry) -> None:
@@ -179,15 +198,36 @@ class Ledger:
             self._writer.execute("BEGIN IMMEDIATE")
             self._writer.executemany(_INSERT, [attrs.astuple(entry) for entry, _ in batch])
             self._writer.execute("COMMIT")
-        except (sqlite3.Error, UnicodeError, OverflowError) as error:  # the last two: a value that SQLite can't store
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            problem = StageError(f"an answer can't be stored in the ledger {self.path}: {error}; the step stops here")
+        except Exception as error:
+            with suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            if len(batch) > 1 and _code(error) not in _ADVICE:  # a value that SQLite can't store: the others can be
+                for one in batch:
+                    self._write([one])
+                return
+            problem = StageError(
+                f"an answer can't be stored in the ledger {self.path}: {self._explained(error)}; the step stops here, "
+                "and the same command continues"
+            )
             for _, written in batch:
                 written.set_exception(problem)
         else:
             for _, written in batch:
                 written.set_result(None)
+
+    @contextmanager
+    def _readable(self, kind: type[TutelageError]) -> Iterator[None]:
+        """Raise an error of reading as ``kind``, with the file and what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise kind(f"the ledger {self.path} can't be read: {self._explained(error)}") from error
+
+    def _explained(self, error: Exception) -> str:
+        """Return what an error means, and what to do."""
+        advice = _ADVICE.get(_code(error))
+        return f"{error}; {advice.format(path=self.path)}" if advice else str(error)
 
     def spent(self, run: str) -> float:
         """Return the cost of a run so far in US dollars, for the answers whose price is known."""
@@ -213,7 +253,7 @@ class Ledger:
             f"SELECT {columns}, COUNT(*), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0), "
             f"TOTAL(cost), COUNT(*) - COUNT(cost) FROM answers {condition} GROUP BY {columns} ORDER BY {columns}"
         )
-        with self._reading:
+        with self._reading, self._readable(InputError):
             rows = self._reader.execute(query, values).fetchall()
         return [Spend(tuple(row[:-5]) if by else (), *row[-5:]) for row in rows]
 
@@ -236,13 +276,16 @@ class Ledger:
                 count = self._writer.execute(f"DELETE FROM answers {condition}", values).rowcount
                 self._writer.execute("VACUUM")
         except sqlite3.Error as error:
-            raise StageError(f"the ledger {self.path} can't be pruned now: {error}") from error
+            raise StageError(f"the ledger {self.path} can't be pruned now: {self._explained(error)}") from error
         return count
 
     def export(self, run: str | None = None, model: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield every answer as plain values, oldest first. The file is read lazily."""
+        """Yield every answer as plain values, oldest first. The file is read lazily.
+
+        Raises ``InputError`` if the file can't be read.
+        """
         condition, values = _where(run=run, model=model)
-        with closing(self._connect()) as connection:
+        with self._readable(InputError), closing(self._connect()) as connection:
             for row in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM answers {condition} ORDER BY id", values):
                 yield dict(zip(_COLUMNS, row, strict=True))
 
@@ -267,6 +310,11 @@ class Ledger:
                 f"the ledger {self.path} was written by a newer version of tutelage (schema {version}); update tutelage"
             )
         self._writer.executescript(f"BEGIN IMMEDIATE; {_TABLE} PRAGMA user_version = {SCHEMA}; COMMIT;")
+
+
+def _code(error: Exception) -> int:
+    """Return the primary result code of SQLite; 0 if the error is not of SQLite but of a value that it can't take."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _where(**conditions: str | None) -> tuple[str, list[str]]:

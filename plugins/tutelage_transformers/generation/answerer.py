@@ -19,6 +19,7 @@ from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.dispatch import complete
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.loading import LoadedModel
+from tutelage_transformers.processes.child import ignore_stop_signals
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
 
@@ -44,6 +45,7 @@ class Inbox:
 
 def main() -> None:
     """Load the model, and answer requests until the parent process ends."""
+    ignore_stop_signals()
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like a message
 

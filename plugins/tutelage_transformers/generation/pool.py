@@ -25,7 +25,7 @@ from tutelage.files.jsonl import converter, dump
 from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.models.chat import Conversation
-from tutelage_transformers.processes.child import environment, last_lines
+from tutelage_transformers.processes.child import environment, last_lines, own_session
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
 
@@ -125,9 +125,9 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment(),
-            start_new_session=True,  # Ctrl-C is for the parent process alone
             text=True,
             encoding="utf-8",
+            **own_session(),
         )
         self.send({"model": model, "settings": settings})
         self._listener = Thread(target=self._listen, args=(messages,), daemon=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Any
 
 _TAIL_LINES = 20
 
@@ -15,6 +17,20 @@ def environment() -> Mapping[str, str]:
     Several processes with many threads each would compete for the same cores.
     """
     return {"OMP_NUM_THREADS": "1", **os.environ}
+
+
+def own_session() -> dict[str, Any]:
+    """Return the arguments of ``Popen`` by which Ctrl-C and the end of the terminal reach the parent process alone."""
+    if os.name == "nt":
+        return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    return {"start_new_session": True}
+
+
+def ignore_stop_signals() -> None:
+    """Ignore the signals by which a run is stopped: they may reach all processes of a job, and the parent decides."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def last_lines(log: IO[bytes]) -> list[str]:

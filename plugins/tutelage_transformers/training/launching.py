@@ -6,7 +6,6 @@ process holds, so none outlives it.
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,8 @@ from typing import IO, Any
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
-from tutelage_transformers.processes.child import environment, last_lines
+from tutelage.files.locking import hold_lock
+from tutelage_transformers.processes.child import environment, last_lines, own_session
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.request import ALIVE, PROGRESS, STOP, TrainingRequest, failures, progress_of
 
@@ -68,7 +68,7 @@ def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) 
         "log": context.log,
     }
     (folder / PROGRESS).touch()
-    with (folder / PROGRESS).open(encoding="utf-8") as lines, _alive(folder), _running(command, log) as launcher:
+    with (folder / PROGRESS).open(encoding="utf-8") as lines, _alive(folder), running(command, log) as launcher:
         while True:
             status = launcher.poll()
             for function, value in _new(lines):  # once more after the end, for the last lines
@@ -81,13 +81,15 @@ def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) 
 
 
 @contextmanager
-def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], log: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Start the launcher of the processes; at the end it is terminated, if it still runs, and its processes with it.
 
-    It has a session of its own, so that Ctrl-C reaches this process alone.
+    ``log`` receives their output; by default it goes to that of this process.
+
+    Ctrl-C and the end of the terminal reach this process alone.
     """
     launcher = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), **own_session()
     )
     try:
         yield launcher
@@ -102,8 +104,7 @@ def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[by
 
 @contextmanager
 def _alive(folder: Path) -> Iterator[None]:
-    with (folder / ALIVE).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with hold_lock(folder / ALIVE):
         yield
 
 

@@ -1,10 +1,10 @@
 """Resuming inside a training: a killed training continues from its last training checkpoint, to the same weights.
 
 Training checkpoints are those of transformers' ``Trainer``: weights, optimizer, schedule, random numbers and every
-logged row. They are in this plugin's scratch folder. Each contains a mark that identifies its training, written after
-everything else is on disk. A checkpoint without a mark is incomplete because of a kill; one with another training's
-mark is not used. transformers stores optimizer and random numbers as torch files and reads them with
-``weights_only=True``.
+logged row. They are in this plugin's scratch folder. Each contains a mark, written after everything else is on disk,
+with what identifies its training and the sizes and checksums of its files. A checkpoint without a mark is incomplete
+because of a kill; one with another training's mark, or with changed files, is not used. transformers stores optimizer
+and random numbers as torch files and reads them with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import attrs
 from attrs import field, frozen
 
 from tutelage.context import Context
-from tutelage.files.jsonl import write_json
+from tutelage.files.jsonl import converter, write_json
+from tutelage.files.whole import make_durable
 from tutelage.records import Model
+from tutelage.runs.integrity import FileRecord, file_problems, records_of
 from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.models import loading
@@ -44,6 +46,8 @@ class TrainingFolder:
     path: Path
     training: dict[str, Any] = field(eq=False)
     """What identifies the training, as JSON values."""
+    _intact: set[Path] = field(factory=set, init=False, eq=False)
+    """Checkpoints that this process has written, or compared with their checksums."""
 
     def checkpoint(self, step: int) -> Path:
         """Return the path of the training checkpoint after ``step`` steps."""
@@ -51,7 +55,7 @@ class TrainingFolder:
 
     def latest(self) -> Path | None:
         """Return the checkpoint to continue from, or None. All others are deleted."""
-        whole = [folder for folder in self.path.glob("checkpoint-*") if _read_mark(folder) == self.training]
+        whole = [folder for folder in self.path.glob("checkpoint-*") if self._is_usable(folder)]
         newest = max(whole, key=step_of, default=None)
         self._remove_all_but(newest)
         return newest
@@ -60,14 +64,26 @@ class TrainingFolder:
         """Mark the checkpoint of ``step`` as complete, after it is on disk, and delete the one before."""
         folder = self.checkpoint(step)
         for file in folder.rglob("*"):
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        write_json(folder / MARK, self.training)
+            make_durable(file)
+        write_json(folder / MARK, {"training": self.training, "files": records_of(folder)})
+        self._intact.add(folder)
         self._remove_all_but(folder)
 
     def remove(self) -> None:
         """Delete the folder, once the training is done."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _is_usable(self, folder: Path) -> bool:
+        """Return whether a checkpoint is complete, of this training, and unchanged."""
+        mark = _read_mark(folder)
+        if mark is None or mark.get("training") != self.training:
+            return False
+        if folder not in self._intact:
+            files = converter().structure(mark["files"], dict[str, FileRecord])
+            if any(file_problems(folder, files, checksums=True)):
+                return False
+            self._intact.add(folder)
+        return True
 
     def _remove_all_but(self, kept: Path | None) -> None:
         for folder in self.path.glob("checkpoint-*"):
@@ -136,9 +152,12 @@ def checkpoint_callback() -> type[Any]:
     return SaveState
 
 
-def _read_mark(checkpoint: Path) -> Any:
+def _read_mark(checkpoint: Path) -> dict[str, Any] | None:
     mark = checkpoint / MARK
-    return json.loads(mark.read_bytes()) if mark.exists() else None
+    if not mark.exists():
+        return None
+    content: dict[str, Any] = json.loads(mark.read_bytes())
+    return content
 
 
 def step_of(checkpoint: Path) -> int:

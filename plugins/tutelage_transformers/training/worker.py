@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import TutelageError
 from tutelage.files.jsonl import dump, write_json
+from tutelage.files.locking import wait_until_free
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.processes.failure import Failure
@@ -80,9 +80,8 @@ def end_with_parent(lock: Path) -> None:
     """End this process at once when the process that holds ``lock`` ends, however it ends."""
 
     def wait() -> None:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # blocks until the parent ends
-            os._exit(1)
+        wait_until_free(lock)
+        os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 

@@ -68,4 +68,4 @@ def test_export_writes_every_answer_as_a_json_line(tmp_path: Path) -> None:
     assert [json.loads(line)["key"] for line in target.read_text().splitlines()] == ["k2"]
     again = tutelage("ledger", "export", str(target))
     assert again.exit_code == 2
-    assert "File exists" in again.output
+    assert again.output == f"error: {target}: already exists; choose another file\n"

@@ -174,7 +174,10 @@ def test_a_run_stops_at_ctrl_c_and_the_same_command_continues(
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "stopping after the current work; press Ctrl-C again to stop immediately" in rest
-    assert rest.endswith("stopped as requested; finished work is kept, and the same command continues\n")
+    assert rest.endswith(
+        "stopped as requested; finished work is kept, and the same command continues\n"
+        "continue with: tutelage run --run runs/numbers\n"
+    )
     done = len([line for line in rest.splitlines() if line.startswith("[")]) + 1
     assert done < 84
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -94,3 +95,28 @@ def test_where_no_run_is_the_error_says_how_to_make_one(invoke: Invoke, tmp_path
     assert "nowhere: contains no run" in result.stderr
     with pytest.raises(InputError, match="tutelage run --run"):
         run_status(tmp_path)
+
+
+def test_verify_finds_a_changed_checkpoint_and_a_truncated_artifact(
+    invoke: Invoke, recipe_file: Callable[..., Path], small: dict[str, Any], tmp_path: Path
+) -> None:
+    assert invoke("run", recipe_file(**small), "--run", "here", "--quiet").exit_code == 0
+    whole = invoke("status", "here", "--verify")
+    assert whole.exit_code == 0, whole.output
+    assert whole.stdout.splitlines()[-1] == "all finished artifacts are as they were written"
+    weights = tmp_path / "here/seed-0/M1/checkpoint/weights.json"
+    weights.write_bytes(weights.read_bytes().replace(b"5", b"4"))
+    verdicts = tmp_path / "here" / VERDICTS
+    verdicts.write_bytes(b"".join(verdicts.read_bytes().splitlines(keepends=True)[:-3]))
+    assert invoke("status", "here").exit_code == 0
+    found = invoke("status", "here", "--verify")
+    assert found.exit_code == 2
+    assert "seed-0/M1/checkpoint/weights.json has another checksum (SHA-256)" in found.stderr
+    assert "delete the folder here/seed-0/M1/checkpoint, and `tutelage run --run here` makes it again" in found.stderr
+    assert f"here/{VERDICTS} has " in found.stderr
+    problems = json.loads(invoke("status", "here", "--verify", "--json").stdout)["problems"]
+    assert len(problems) == 2
+
+
+def test_verify_accepts_a_run_of_an_earlier_version(invoke: Invoke, golden: Path) -> None:
+    assert invoke("status", golden, "--verify").exit_code == 0

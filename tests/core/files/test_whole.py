@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tutelage.errors import StageError
 from tutelage.files.whole import temporary_beside, whole_folder, write_whole
 
 
@@ -17,9 +18,10 @@ def test_a_file_whose_writing_fails_keeps_its_earlier_content(tmp_path: Path) ->
         temporary.write_text("ha")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StageError, match=r"figures.json: cannot be written \(disk full\)"):
         write_whole(path, fail)
     assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
@@ -42,6 +44,9 @@ def test_a_folder_replaces_an_empty_one_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with whole_folder(tmp_path / "empty") as folder:
         (folder / "weights").write_text("1")
-    with pytest.raises(OSError, match="not empty"), whole_folder(tmp_path / "empty") as folder:
+    with (
+        pytest.raises(StageError, match=r"not empty.*move away the folder"),
+        whole_folder(tmp_path / "empty") as folder,
+    ):
         (folder / "weights").write_text("2")
     assert (tmp_path / "empty" / "weights").read_text() == "1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ledger_entry import ENTRY
 
 from tutelage.errors import InputError, StageError
 from tutelage.records import Outcome
-from tutelage.services.ledger import Ledger, default_path, key_of
+from tutelage.services.ledger import Entry, Ledger, default_path, key_of
 
 
 @pytest.fixture
@@ -190,3 +191,68 @@ def test_the_file_is_named_by_variable_else_in_the_data_folder(monkeypatch: pyte
     assert default_path() == Path("/data/tutelage/ledger.db")
     monkeypatch.delenv("XDG_DATA_HOME")
     assert default_path() == Path.home() / ".local/share/tutelage/ledger.db"
+
+
+def test_a_ledger_that_another_program_keeps_locked_is_named_and_used_afterwards(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tutelage.services.ledger._BUSY_SECONDS", 0.05)
+    impatient = Ledger(ledger.path)
+    with sqlite3.connect(ledger.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StageError, match=r"locked; another program keeps the file locked; wait until it has ended"):
+            impatient.store(ENTRY)
+        with pytest.raises(InputError, match=f"{ledger.path} can't be opened: database is locked; another program"):
+            Ledger(ledger.path)
+        other.execute("ROLLBACK")
+    impatient.store(ENTRY)
+    assert ledger.find("k1") == ENTRY
+
+
+def test_a_ledger_that_is_damaged_while_it_is_used_is_one_error(ledger: Ledger) -> None:
+    for number in range(200):
+        ledger.store(evolve(ENTRY, key=f"k{number}", text="x" * 2000))
+    ledger.close()
+    content = ledger.path.read_bytes()
+    ledger.path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises((InputError, StageError), match=r"malformed; the file is damaged or no ledger: .*recover"):
+        Ledger(ledger.path).find("k7")
+    ledger.path.rename(ledger.path.with_suffix(".damaged"))
+    assert Ledger(ledger.path).find("k7") is None
+
+
+def test_a_ledger_with_damaged_rows_is_one_error_for_each_reader(ledger: Ledger) -> None:
+    for number in range(200):
+        ledger.store(evolve(ENTRY, key=f"k{number}", text="x" * 2000))
+    ledger.close()
+    content = ledger.path.read_bytes()
+    ledger.path.write_bytes(content[: 8 * 4096] + b"\xff" * (len(content) - 8 * 4096))
+    opened = Ledger(ledger.path)
+    with pytest.raises(StageError, match=r"can't be read: .*; the file is damaged"):
+        opened.find("k150")
+    with pytest.raises(InputError, match=r"can't be read: .*; the file is damaged"):
+        opened.spend()
+    with pytest.raises(InputError, match=r"can't be read: .*; the file is damaged"):
+        list(opened.export())
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_a_path_that_is_taken_is_named(tmp_path: Path, taken: str) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "file" / "ledger.db" if taken == "file" else tmp_path / "folder"
+    with pytest.raises(InputError, match=f"the ledger {path} can't be opened: .*or set TUTELAGE_LEDGER"):
+        Ledger(path)
+
+
+def test_a_value_that_sqlite_cannot_take_fails_alone_and_nothing_waits_for_ever(ledger: Ledger) -> None:
+    """The other answers of the same transaction waited for a result that never came."""
+    wrong = [evolve(ENTRY, key="surrogate", text="\ud800"), evolve(ENTRY, key="huge", input_tokens=10**30)]
+    right = [evolve(ENTRY, key=f"k{number}") for number in range(20)]
+    batch: list[tuple[Entry, Future[None]]] = [(entry, Future()) for entry in [*right[:10], *wrong, *right[10:]]]
+    ledger._write(batch)
+    failed = {entry.key for entry, written in batch if written.exception(timeout=0)}
+    assert failed == {"surrogate", "huge"}
+    assert {row["key"] for row in ledger.export()} == {entry.key for entry in right}
+    with pytest.raises(StageError, match=r"can't be stored in the ledger .*surrogates not allowed"):
+        ledger.store(wrong[0])

@@ -88,6 +88,22 @@ def test_a_process_that_dies_is_one_error_and_the_next_call_succeeds(base: Path)
     assert len(answerers()) == 1, "one prompt needs one process"
 
 
+def test_a_signal_that_stops_the_whole_job_does_not_end_the_work_in_progress(
+    base: Path, by_one: dict[Sampling, dict[str, Candidate]]
+) -> None:
+    """A service manager sends SIGTERM to all processes of a job; the run stops when its current work is finished."""
+    answers(base, TWO, DRAWN)  # both processes have started
+    stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
+    first = next(stream)
+    processes = answerers()
+    for process in processes:
+        os.kill(process, signal.SIGTERM)
+        os.kill(process, signal.SIGHUP)
+    found = {candidate.id: candidate for candidate in (first, *stream)}
+    assert found == by_one[GREEDY]
+    assert answerers() == processes
+
+
 def test_releasing_the_model_ends_its_processes(base: Path) -> None:
     list(candidates(Model("transformers", str(base)), iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
     assert answerers()

@@ -170,6 +170,19 @@ def test_a_training_checkpoint_without_its_mark_is_incomplete_and_not_used(make:
     assert reported == [1] * 4
 
 
+@pytest.mark.parametrize("how", ["truncated", "changed"])
+def test_a_training_checkpoint_whose_weights_were_damaged_is_not_used(make: Any, how: str) -> None:
+    damaged = make("damaged", evolve(SFT, epochs=1))
+    stopped(damaged, after=2)
+    (mark,) = damaged.scratch.rglob(MARK)
+    [weights] = mark.parent.glob("*.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-4] if how == "truncated" else content[:-4] + bytes(4))
+    reported: list[int] = []
+    damaged.run(advance=reported.append)
+    assert reported == [1] * 4
+
+
 @pytest.mark.parametrize("changed", ["objective", "examples", "start", "settings"])
 def test_the_checkpoint_of_another_training_is_deleted(
     make: Any, other_base: Path, tmp_path: Path, changed: str

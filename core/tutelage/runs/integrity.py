@@ -1,0 +1,88 @@
+"""What the log of steps records of a finished artifact, to find one that was truncated or changed afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import field, frozen
+
+from tutelage.records import Outcome
+
+_OUTCOMES = {str(outcome) for outcome in Outcome}
+_ROWS_FIRST = {"pairs", "prompts", "answers"}
+"""Names of counts that are the number of rows of the artifact, if they come first."""
+
+
+@frozen
+class FileRecord:
+    """One file of a finished folder."""
+
+    bytes: int
+    sha256: str
+
+
+@frozen
+class FinishedStep:
+    """The record of a finished step in the log of steps."""
+
+    output: str
+    seconds: float
+    """Time that the step took in the process that finished it."""
+    counts: dict[str, int]
+    """Number of items, by outcome or by the reason for which they were dropped."""
+    cost: float = 0.0
+    """US dollars spent by the process that finished the step. Requests without a known price are not included."""
+    rows: int | None = None
+    """Number of rows of the artifact, if it is a JSON-lines file. Earlier versions do not record it."""
+    files: dict[str, FileRecord] = field(factory=dict)
+    """The files of the artifact by their paths in it, if it is a folder. Earlier versions do not record them."""
+
+    @property
+    def expected_rows(self) -> int | None:
+        """The number of rows of the artifact, from the counts if it is not recorded; None if it is unknown."""
+        if self.rows is not None or self.files or not self.counts:
+            return self.rows
+        if self.counts.keys() <= _OUTCOMES:
+            return sum(self.counts.values())
+        first = next(iter(self.counts))
+        return self.counts[first] if first in _ROWS_FIRST else None
+
+
+def records_of(folder: Path) -> dict[str, FileRecord]:
+    """Return the size and the checksum of every file in a folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, _sha256(file)) for file in files}
+
+
+def row_problems(path: Path, expected: int | None) -> Iterator[str]:
+    """Yield what is wrong with the number of rows of a JSON-lines file. Raises ``OSError`` if it cannot be read."""
+    if expected is not None and (rows := _rows_in(path)) != expected:
+        yield f"{path} has {rows:,} rows, but {expected:,} were written"
+
+
+def _rows_in(path: Path) -> int:
+    """Return the number of rows of a JSON-lines file. An incomplete last line is no row."""
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def file_problems(folder: Path, files: Mapping[str, FileRecord], checksums: bool) -> Iterator[str]:
+    """Yield what is wrong with the files of a folder: missing, of another size, with ``checksums`` of other content.
+
+    Raises ``OSError`` if a file cannot be read.
+    """
+    for name, record in files.items():
+        file = folder / name
+        if not file.is_file():
+            yield f"{file} is missing"
+        elif (size := file.stat().st_size) != record.bytes:
+            yield f"{file} has {size:,} bytes, but {record.bytes:,} were written"
+        elif checksums and _sha256(file) != record.sha256:
+            yield f"{file} has another checksum (SHA-256) than the file that was written"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
