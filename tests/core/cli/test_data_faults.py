@@ -22,7 +22,7 @@ from pyarrow import parquet
 from recipes import numbers_recipe
 
 from tutelage.data.tables import read_table
-from tutelage.errors import InputError
+from tutelage.errors import InputError, StageError
 from tutelage.files.trl_format import read_preferences
 from tutelage.records import Message
 from tutelage.results.summary import read_summary
@@ -140,7 +140,7 @@ def test_summaries_journals_annotations_and_gzipped_files_are_read_as_strictly(t
     journal.close()
     with journal.path.open("a") as file:
         file.write(line)
-    with pytest.raises(InputError, match=rf"\.rows\.jsonl\.journal, line 2: .*{re.escape(message)}"):
+    with pytest.raises(StageError, match=rf"\.rows\.jsonl\.journal, line 2: .*{re.escape(message)}"):
         list(journal)
     with gzip.open(tmp_path / "mine.jsonl.gz", "wt") as packed:
         packed.write(line)

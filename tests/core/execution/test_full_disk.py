@@ -63,5 +63,5 @@ def test_a_damaged_line_of_a_journal_is_named(tmp_path: Path) -> None:
     journal.append([Candidate("p", 0, "one")])
     with journal.path.open("ab") as file:
         file.write(b"\0\0\0\n")
-    with pytest.raises(StageError, match=r"\.candidates\.jsonl\.journal, line 2: damaged .*delete this line"):
+    with pytest.raises(StageError, match=r"\.candidates\.jsonl\.journal, line 2: not JSON .*delete this line"):
         list(Store(tmp_path).journal("candidates.jsonl", Candidate))
