@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from tutelage.services.budget import Budget
     from tutelage.services.caller import Caller, Tally
     from tutelage.services.prices import Price
-    from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unusable, retry_after
+    from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unreadable, Unusable, retry_after
     from tutelage.services.requests import Endpoint, Limits, Reply, Request
 
 _MODULES = {
@@ -131,7 +131,7 @@ _MODULES = {
     "services.budget": "Budget",
     "services.caller": "Caller Tally",
     "services.prices": "Price",
-    "services.problems": "CallError Permanent Refused Transient Unusable retry_after",
+    "services.problems": "CallError Permanent Refused Transient Unreadable Unusable retry_after",
     "services.requests": "Endpoint Limits Reply Request",
 }
 _PLACES = {name: f"tutelage.{module}" for module, names in _MODULES.items() for name in names.split()}
@@ -207,6 +207,7 @@ __all__ = [
     "TrainingResult",
     "Transient",
     "TutelageError",
+    "Unreadable",
     "Unusable",
     "Verdict",
     "average",

@@ -135,7 +135,7 @@ def test_a_reply_that_is_too_large_fails_once_with_the_setting(judge: Ask, serve
     judgements = judge(kind, ITEMS[:3])
     assert {judgement.outcome for judgement in judgements} == {Outcome.FAILED}
     assert asked(server) - before == 3
-    expected = "encoded as br" if kind == "unknown-encoding" else "larger than 4,194,304 bytes; the setting limits."
+    expected = "encoded as br" if kind == "unknown-encoding" else "larger than 2,097,152 bytes; the setting limits."
     assert all(expected in judgement.detail for judgement in judgements)
 
 

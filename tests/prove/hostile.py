@@ -150,7 +150,7 @@ def _measured(peaks: dict[str, float], kinds: Any, measure: Any) -> dict[str, di
         _reset_peak()
         found[kind] = measure(kind)
         peaks[kind] = _memory_mib("VmHWM")
-        print(f"{kind}: {found[kind]}, {peaks[kind]} MiB", file=sys.stderr, flush=True)
+        print(f"{sys.argv[1:2]} {kind}: {found[kind]}, {peaks[kind]} MiB", file=sys.stderr, flush=True)
     return found
 
 

@@ -58,11 +58,12 @@ def prove_hostile(calls: int = 2000) -> dict[str, Any]:
     Every item must have one typed outcome or the step must stop, no stored answer may be requested again, the budget
     must hold with false token counts, and the key must be in no output.
     """
-    found = {}
-    for service in MODELS:
-        command = [sys.executable, "-m", "tests.prove.hostile", service, str(calls)]
-        found[service] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    return found
+    command = [sys.executable, "-m", "tests.prove.hostile"]
+    clients = {
+        service: subprocess.Popen([*command, service, str(calls)], stdout=subprocess.PIPE, text=True)
+        for service in MODELS
+    }
+    return {service: json.loads(client.communicate()[0]) for service, client in clients.items()}
 
 
 def prove_stops(stops: int = 20) -> dict[str, Any]:

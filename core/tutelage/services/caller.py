@@ -102,10 +102,11 @@ class Caller:
           then the answer has ``Outcome.FAILED``.
         - ``Permanent``: the answer has ``Outcome.FAILED``.
         - ``Refused``: the answer has ``Outcome.REFUSED``.
+        - ``Unreadable``: the answer has ``Outcome.UNPARSED``. It is stored, because it was paid for.
 
-        Raises ``StageError`` if the service is unusable, if too many requests in a row fail, or if ``ask`` raises
-        another exception; ``BudgetError`` before a request that could exceed the budget; ``InputError`` if a budget is
-        set and the price is unknown. Requests in flight are completed and yielded first.
+        Raises ``StageError`` if the service is unusable or was never reached, if too many requests in a row fail, or if
+        ``ask`` raises another exception; ``BudgetError`` before a request that could exceed the budget; ``InputError``
+        if a budget is set and the price is unknown. Requests in flight are completed and yielded first.
         """
         self._check_price(endpoint)
         limits = limits or Limits()

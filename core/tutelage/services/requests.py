@@ -40,7 +40,7 @@ class Limits:
     """Maximum of the random wait before the second attempt, in seconds; doubled for each further attempt."""
     failures_in_a_row: int = field(default=50, validator=validators.ge(1))
     """The step stops after this number of failed requests in a row."""
-    response_bytes: int = field(default=4 * 2**20, validator=validators.ge(1))
+    response_bytes: int = field(default=2 * 2**20, validator=validators.ge(1))
     """Maximum size of a response in bytes, decompressed. A request whose response is larger fails."""
 
 
