@@ -85,8 +85,10 @@ def connect(settings: GeminiSettings, model: str, service: str = "generative") -
         logger = logging.getLogger(f"google.ai.generativelanguage_v1beta.services.{name}.transports.rest")
         logger.addFilter(_WITHOUT_HEADERS)
     adapter = CheckingAdapter(settings.limits, direct=called.on_this_machine, keeps_bodies=service == "generative")
+    session = created.transport._session
+    session._refresh_status_codes = ()  # an API key cannot be refreshed: a 401 would only be requested three times
     for scheme in ("https://", "http://"):
-        created.transport._session.mount(scheme, adapter)
+        session.mount(scheme, adapter)
     return created
 
 

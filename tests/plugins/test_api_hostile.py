@@ -153,12 +153,18 @@ def test_parts_are_one_text_without_thoughts(judge: Ask) -> None:
     assert plain == parts
 
 
-@pytest.mark.parametrize("kind", sorted(kinds("STOPPING")))
+OF_THE_ACCOUNT = {"denied": "rejects the key", "gone": "has no model", "quota": "out of credit|quota of the day"}
+"""Kinds of ``servers/faults.py`` that stop a step, and what the message says."""
+STOPPING = {**kinds("STOPPING"), **OF_THE_ACCOUNT}
+
+
+@pytest.mark.parametrize("kind", sorted(STOPPING))
 def test_an_error_that_no_retry_mends_stops_the_step_with_its_text_and_a_remedy(
     judge: Ask, server: ApiServer, elsewhere: ApiServer, name: str, kind: str
 ) -> None:
+    """Google's session repeated a request three times after a 401, to refresh a credential that cannot be refreshed."""
     before = asked(server)
-    with pytest.raises(StageError, match=kinds("STOPPING")[kind]) as caught:
+    with pytest.raises(StageError, match=STOPPING[kind]) as caught:
         judge(kind)
     assert caught.value.exit_code == 6
     assert str(caught.value).startswith(f"plugin {name!r}, model 'm' at {server.url}/kind/{kind}")
