@@ -19,8 +19,9 @@ settings.load_profile("tutelage")
 
 @pytest.fixture(autouse=True)
 def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test touches the user's ledger."""
+    """No test touches the user's ledger or cache."""
     path = tmp_path / "user-ledger.db"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     monkeypatch.setenv("TUTELAGE_LEDGER", str(path))
     return path
 

@@ -96,6 +96,13 @@ COVERED_BY = {
     "tutelage.testing.promises": "testing/test_kit.py",
     "tutelage.testing.report": "testing/test_kit.py",
     "tutelage.testing.subject": "testing/test_kit.py",
+    "tutelage.cli.explain": "cli/test_run.py",
+    "tutelage.cli.free": "cli/test_run.py",
+    "tutelage.execution.reconciling": "execution/test_changes.py",
+    "tutelage.planning.source_rows": "planning/test_made_from.py",
+    "tutelage.results.changes_words": "cli/test_run.py",
+    "tutelage.runs.changes": "execution/test_changes.py",
+    "tutelage.runs.speeds": "cli/test_run.py",
 }
 """Modules without a test module of their own name, each with the test that exercises it, relative to tests/core."""
 

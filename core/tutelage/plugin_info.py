@@ -105,6 +105,12 @@ class PluginInfo:
     settings: type | None = None
     """Settings class of the plugin: an attrs class. ``tutelage plugins show`` shows the docstring of each field (the
     string literal below it). None: the plugin has no settings."""
+    neutral_settings: tuple[str, ...] = ()
+    """Names of the settings that do not change results: device, threads, prices, keys, limits. A run that continues
+    with another value of them keeps all of its artifacts. Any other changed setting makes again what depends on it."""
+    result_version: int = 1
+    """Version of the plugin's results. Raise it in a release that gives other results for the same settings, or that
+    changes the default of a setting: runs that continue make their artifacts again."""
     environment: tuple[EnvironmentVariable, ...] = ()
     """Environment variables that the plugin reads."""
     item_by_item: bool = False

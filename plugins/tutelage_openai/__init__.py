@@ -24,6 +24,7 @@ def describe() -> PluginInfo:
     return PluginInfo(
         help="GPT-4 and OpenAI-compatible servers (Ollama, vLLM, llama.cpp): evaluate, judge, demonstrate, generate.",
         settings=OpenAiSettings,
+        neutral_settings=("key_variable", "price", "limits"),
         environment=(
             EnvironmentVariable(KEY_VARIABLE, "API key; most servers on this machine need none.", required=False),
         ),

@@ -33,7 +33,7 @@ from tutelage.records import (
     Sampling,
     Verdict,
 )
-from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
+from tutelage_transformers.settings import DEFAULT_MODEL, NEUTRAL_SETTINGS, TransformersSettings
 
 
 @hookimpl
@@ -43,6 +43,7 @@ def describe() -> PluginInfo:
         help="A causal language model on this machine (default: Phi-2): samples, judges itself, learns by SFT and DPO.",
         aliases=("phi2",),
         settings=TransformersSettings,
+        neutral_settings=NEUTRAL_SETTINGS,
         environment=(
             EnvironmentVariable("HF_HOME", "Where downloaded weights are kept.", required=False),
             EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),

@@ -14,6 +14,18 @@ DEFAULT_MODEL = "microsoft/phi-2"
 DEFAULT_LICENSE = "mit"
 """The licence of its weights, according to its card on the hub."""
 
+NEUTRAL_SETTINGS = (
+    "device",
+    "batch_size",
+    "local_files_only",
+    "threads",
+    "gradient_checkpointing",
+    "checkpoint_minutes",
+    "processes",
+    "accelerate_config",
+)
+"""Settings that change no result, or only the rounding of sums. The others change what is sampled or trained."""
+
 _not_negative: Any = validators.optional(validators.ge(0))
 _at_least_one = validators.optional(validators.ge(1))
 

@@ -18,6 +18,8 @@ COMMANDS = {
     "run": "Run a recipe, or continue a run.",
     "plan": "Show the steps of a recipe without running them.",
     "status": "Show which steps of a run are finished and which remain.",
+    "explain": "Show what an artifact was made from, and why it would be made again.",
+    "free": "Delete the artifacts that a run has set aside.",
     "chat": "Send prompts to a model of a run.",
     "export": "Copy a model of a run to a folder or the hub, with a model card.",
     "evaluate": "Measure models and judges, from a run or from files.",

@@ -1,16 +1,16 @@
-"""``tutelage plan``: show the steps of a recipe with their inputs, outputs and counts. Runs and writes nothing."""
+"""``tutelage plan``: show the work of a recipe, its cost and time, and what a run keeps. Runs and writes nothing."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
 import click
-from attrs import asdict
+from attrs import asdict, evolve
 
 from tutelage.cli.options import RecipeOptions, as_json, recipe_options
 from tutelage.cli.output import Table, print_line, print_table
@@ -18,37 +18,69 @@ from tutelage.planning.checks import checked_plan
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.planning.lengths import check_lengths
 from tutelage.planning.steps import Plan, Step
-from tutelage.results.wording import worker
+from tutelage.results.changes_words import changes_words
+from tutelage.results.wording import seconds_words, worker
+from tutelage.runs.changes import Changes, changes
+from tutelage.runs.speeds import TimeEstimate, estimate
+from tutelage.runs.store import Store, is_run
 
 
 @click.command("plan")
 @recipe_options
+@click.option("--steps", "show_steps", is_flag=True, help="List every step with its inputs and output.")
 @as_json
-def command(options: RecipeOptions, as_json: bool) -> None:
+def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     """Show the steps of a recipe without running them.
 
-    RECIPE is a file or the name of a built-in recipe [default: embedded]. Counts are upper bounds: a step may drop
-    answers, which later steps then do not receive.
+    RECIPE is a file or the name of a built-in recipe [default: embedded]. Shows the work that remains, its cost and
+    time, and, if the run's folder contains a run, what it keeps. Counts are upper bounds: a step may drop answers,
+    which later steps then do not receive.
     """
     plan = checked_plan(options.recipe, options.registry)
     check_lengths(options.recipe, options.registry, download=False)
-    expected = estimates(plan, options.recipe, options.registry)
+    found = changes(Store(options.directory), plan, options.recipe, options.registry)
+    remaining = evolve(plan, steps=tuple(found.remaining))
+    expected = estimates(remaining, options.recipe, options.registry)
     if as_json:
-        print_line(json.dumps(plan_values(options.recipe.name, plan, expected), indent=2))
+        print_line(json.dumps(plan_values(options.recipe.name, plan, expected, found), indent=2))
         return
-    print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {len(plan.models)} models, in {options.directory}")
-    for folder, steps in groupby(plan.steps, key=_folder):
-        print_line()
-        print_table(_steps_table(folder, list(steps)))
+    models = f"{len(plan.models)} models"
+    print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {models}, in {options.directory}")
+    for line in changes_words(found) if is_run(options.directory) else ():
+        print_line(line)
+    if show_steps:
+        _print_steps(plan, found)
     print_line()
-    print_table(_totals_table(plan))
+    print_table(_totals_table(remaining))
     if expected:
         print_line()
         print_table(_cost_table(expected))
+    print_line()
+    print_line(_time_words(estimate(found, options.recipe)))
+    if not show_steps:
+        print_line("`--steps` lists every step with its inputs and output.")
 
 
-def plan_values(recipe: str, plan: Plan, expected: Sequence[Estimate] = ()) -> dict[str, Any]:
-    """Return a plan and its expected API usage as values for JSON."""
+def _print_steps(plan: Plan, found: Changes) -> None:
+    states = {change.step.output: change.fate for change in found.steps}
+    for folder, steps in groupby(plan.steps, key=_folder):
+        print_line()
+        print_table(_steps_table(folder, list(steps), states))
+
+
+def _time_words(expected: TimeEstimate) -> str:
+    if not expected.unknown:
+        return f"time: about {seconds_words(expected.seconds)}, by the speed of earlier runs on this machine"
+    known = f"at least {seconds_words(expected.seconds)}; " if expected.seconds else ""
+    steps = f"{expected.unknown} steps" if expected.unknown > 1 else "1 step"
+    return f"time: {known}unknown for {steps}, because no earlier run on this machine did such work with their models"
+
+
+def plan_values(
+    recipe: str, plan: Plan, expected: Sequence[Estimate] = (), found: Changes | None = None
+) -> dict[str, Any]:
+    """Return a plan, its expected API usage and what a run keeps as values for JSON."""
+    states = {change.step.output: change.fate for change in found.steps} if found else {}
     return {
         "recipe": recipe,
         "models": [model.id for model in plan.models],
@@ -61,6 +93,7 @@ def plan_values(recipe: str, plan: Plan, expected: Sequence[Estimate] = ()) -> d
                 "count": step.count,
                 "unit": step.unit,
                 "seed": step.seed,
+                "state": states.get(step.output, "new"),
             }
             for step in plan.steps
         ],
@@ -75,16 +108,23 @@ def _folder(step: Step) -> str:
     return "/".join(parents)
 
 
-def _steps_table(folder: str, steps: list[Step]) -> Table:
+def _steps_table(folder: str, steps: list[Step], states: Mapping[str, str]) -> Table:
     def short(path: str) -> str:
         return path.removeprefix(f"{folder}/")
 
     rows = [
-        (step.stage, worker(step), short(step.output), _count(step), ", ".join(map(short, step.inputs)))
+        (
+            step.stage,
+            worker(step),
+            short(step.output),
+            _count(step),
+            states[step.output],
+            ", ".join(map(short, step.inputs)),
+        )
         for step in steps
     ]
-    columns = ("stage", "model", "output", "count", "inputs")
-    return Table(columns, rows, folder or "results", left=frozenset({"model", "output", "inputs"}))
+    columns = ("stage", "model", "output", "count", "state", "inputs")
+    return Table(columns, rows, folder or "results", left=frozenset({"model", "output", "state", "inputs"}))
 
 
 def _count(step: Step) -> str:
@@ -123,4 +163,4 @@ def _cost_table(expected: list[Estimate]) -> Table:
 
 def _totals_table(plan: Plan) -> Table:
     rows = [(stage, role, f"{count:,}", unit) for (stage, role, unit), count in _totals(plan)]
-    return Table(("stage", "role", "count", "unit"), rows, "total", left=frozenset({"role", "unit"}))
+    return Table(("stage", "role", "count", "unit"), rows, "to do", left=frozenset({"role", "unit"}))

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 import click
 
-from tutelage.cli.options import RecipeOptions, recipe_options
+from tutelage.cli.options import PATH, RecipeOptions, recipe_options
 from tutelage.cli.output import print_line, print_status, print_table
 from tutelage.cli.progress import reporting
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import stop_on_interrupt
-from tutelage.errors import Interrupted
+from tutelage.errors import InputError, Interrupted
 from tutelage.execution.runner import run
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.records import Outcome
+from tutelage.results.changes_words import changes_words
 from tutelage.results.summary import Summary
+from tutelage.results.wording import seconds_words
+from tutelage.runs.changes import Changes
 from tutelage.runs.store import Store, is_run
+
+_LONG_SECONDS = 600
+"""Duration from which replaced work is long."""
 
 
 @click.command("run")
@@ -29,18 +36,32 @@ from tutelage.runs.store import Store, is_run
     is_flag=True,
     help="Send requests again that a service refused before. Finished steps do not change.",
 )
-def command(options: RecipeOptions, as_json: bool, quiet: bool, ask_refused_again: bool) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask before paid or long work is replaced.")
+@click.option("--cache", metavar="DIR", type=PATH, help="Folder of finished artifacts that several runs share.")
+def command(
+    options: RecipeOptions, as_json: bool, quiet: bool, ask_refused_again: bool, yes: bool, cache: Path | None
+) -> None:
     """Run a recipe, or continue a run.
 
     RECIPE is a file or the name of a built-in recipe [default: embedded]. After Ctrl-C, SIGTERM, SIGHUP, an error or a
     power failure, the same command continues the run.
+
+    With a changed recipe, the artifacts that do not depend on the change are kept. The others are set aside and made
+    again; `tutelage free` deletes what was set aside.
     """
     if ask_refused_again:
         _print_remaining_refusals(options.directory)
     try:
         with stop_on_interrupt() as asked_to_stop, reporting(quiet) as reporter:
             summary = run(
-                options.recipe, options.directory, options.registry, reporter, asked_to_stop, ask_refused_again
+                options.recipe,
+                options.directory,
+                options.registry,
+                reporter,
+                asked_to_stop,
+                ask_refused_again,
+                approve=lambda changes: _approve(changes, yes),
+                cache=cache,
             )
     except Interrupted as error:
         raise Interrupted(f"{error}\n{_continue_text(options.directory)}") from None
@@ -56,6 +77,26 @@ def command(options: RecipeOptions, as_json: bool, quiet: bool, ask_refused_agai
     if summary:
         _print_results(summary)
     _print_next_steps(options.directory, summary)
+
+
+def _approve(changes: Changes, yes: bool) -> bool:
+    """Show what a changed recipe keeps and makes again; ask if paid or long work would be replaced."""
+    for line in changes_words(changes):
+        print_status(line)
+    is_long = changes.replaced_seconds >= _LONG_SECONDS
+    if yes or not (changes.replaced_cost or is_long):
+        return True
+    if not sys.stdin.isatty():
+        raise InputError(
+            f"{changes.store.root}: the changed recipe replaces artifacts that {_worth(changes)}; add --yes to replace "
+            "them, or name another folder with --run"
+        )
+    return click.confirm(f"Replace artifacts that {_worth(changes)}?", err=True)
+
+
+def _worth(changes: Changes) -> str:
+    cost = f" and cost ${changes.replaced_cost:,.2f}" if changes.replaced_cost else ""
+    return f"took {seconds_words(changes.replaced_seconds)}{cost}"
 
 
 def _print_remaining_refusals(directory: Path) -> None:

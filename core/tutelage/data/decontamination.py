@@ -75,26 +75,51 @@ def fresh_slice(
 ) -> tuple[list[Prompt], list[Dropped]]:
     """Select the prompts ``skip`` to ``skip + take`` among those that contain no evaluation prompt in a user message.
 
-    ``load(count)`` returns the first ``count`` prompts of a fixed order; None for all. With ``take`` None, all prompts
-    from ``skip`` are selected. Returns the selected prompts, and the prompts that were dropped between them. Raises
-    ``InputError`` if there are not enough prompts.
+    ``load`` and the errors are those of ``fresh_rows``. With ``take`` None, all prompts from ``skip`` are selected.
+    Returns the selected prompts, and the prompts that were dropped between them.
     """
-    wanted = None if take is None else skip + take
+    return slice_of(fresh_rows(load, None if take is None else skip + take, known), skip, take)
+
+
+def fresh_rows(
+    load: Callable[[int | None], list[Prompt]], wanted: int | None, known: EvaluationPrompts | None
+) -> list[tuple[Prompt, Dropped | None]]:
+    """Return prompts until ``wanted`` of them contain no evaluation prompt in a user message; None for all prompts.
+
+    ``load(count)`` returns the first ``count`` prompts of a fixed order; None for all. A prompt that contains an
+    evaluation prompt is returned with the reason why it is dropped. Raises ``InputError`` if there are not enough
+    prompts.
+    """
     count = wanted
     while True:
-        kept: list[Prompt] = []
-        dropped: list[Dropped] = []
+        rows: list[tuple[Prompt, Dropped | None]] = []
+        kept = 0
         prompts = _loaded(load, count, wanted)
         for prompt, held in without_held(prompts, lambda one: user_texts(one.turns), known):
-            if held is None:
-                kept.append(prompt)
-            elif len(kept) >= skip:
-                dropped.append(held)
-            if wanted is not None and len(kept) == wanted:
+            rows.append((prompt, held))
+            kept += held is None
+            if kept == wanted:
                 break
-        if count is None or wanted is None or len(kept) == wanted:
-            return kept[skip:], dropped
-        count += wanted - len(kept)
+        if count is None or wanted is None or kept == wanted:
+            return rows
+        count += wanted - kept
+
+
+def slice_of(
+    rows: Iterable[tuple[Prompt, Dropped | None]], skip: int, take: int | None
+) -> tuple[list[Prompt], list[Dropped]]:
+    """Return the prompts ``skip`` to ``skip + take`` that are not dropped, and those dropped between them."""
+    wanted = None if take is None else skip + take
+    kept: list[Prompt] = []
+    dropped: list[Dropped] = []
+    for prompt, held in rows:
+        if len(kept) == wanted:
+            break
+        if held is None:
+            kept.append(prompt)
+        elif len(kept) >= skip:
+            dropped.append(held)
+    return kept[skip:], dropped
 
 
 def _loaded(load: Callable[[int | None], list[Prompt]], count: int | None, wanted: int | None) -> list[Prompt]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from tutelage.errors import StageError
-from tutelage.execution.data_actions import build_examples, select_preferences, select_prompts, write_prompts
+from tutelage.execution.data_actions import from_sources, write_prompts
 from tutelage.execution.step_context import Artifact, StepContext, rows_artifact
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
 from tutelage.planning.artifacts import metrics_beside
@@ -220,10 +220,10 @@ def _call_stage(
 
 
 ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {
-    SelectPrompts: select_prompts,
+    SelectPrompts: from_sources,
     WritePrompts: write_prompts,
-    BuildExamples: build_examples,
-    SelectPreferences: select_preferences,
+    BuildExamples: from_sources,
+    SelectPreferences: from_sources,
     Train: train,
     Sample: sample,
     Demonstrate: demonstrate,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tutelage.data.decontamination import HOLDS, Dropped, evaluation_prompts, fresh_slice
+from tutelage.data.decontamination import HOLDS, Dropped, evaluation_prompts
 from tutelage.data.intake import Intake
-from tutelage.data.sets import load_prompts, load_seed_prompts
+from tutelage.data.sets import load_seed_prompts
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import StageError
-from tutelage.execution.step_context import Artifact, Counts, StepContext, rows_artifact
-from tutelage.files.trl_format import preference_row
+from tutelage.execution.step_context import Artifact, Counts, StepContext
 from tutelage.planning.artifacts import dropped_beside
-from tutelage.planning.sources import own_preferences, seed_examples, sets_of
+from tutelage.planning.sources import sets_of
 from tutelage.planning.steps import (
     REQUESTS_AT_ONCE,
     BuildExamples,
@@ -33,17 +30,19 @@ from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal
 
 
-def select_prompts(step: SelectPrompts, at: StepContext) -> Artifact:
-    """Take a slice of a source's prompts, in the order that the seed determines."""
-    sets = sets_of(at.registry)
-    if not step.decontaminate:
-        prompts = load_prompts(sets, step.source, None if step.take is None else step.skip + step.take, step.seed)
-        return rows_artifact(step, at, "prompts", prompts[step.skip :])
-    known = evaluation_prompts(at.recipe, sets, step.seed)
-    prompts, dropped = fresh_slice(
-        lambda count: load_prompts(sets, step.source, count, step.seed), step.skip, step.take or step.count, known
-    )
-    return _with_dropped(step, at, {"prompts": len(prompts)}, prompts, dropped)
+def from_sources(step: BuildExamples | SelectPrompts | SelectPreferences, at: StepContext) -> Artifact:
+    """Write what the sources of the recipe give: examples of M1, prompts, or the user's pairs.
+
+    Raises StageError if nothing is left, because every text contains an evaluation prompt.
+    """
+    found = at.sources.rows_of(step)
+    if not found.rows:
+        raise StageError(
+            f"{step.output}: nothing is left, because all texts contain an evaluation prompt; see data.decontaminate"
+        )
+    if found.dropped is None:
+        return Artifact(found.counts, lambda: at.store.write(step.output, found.rows), rows=len(found.rows))
+    return _with_dropped(step, at, found.counts, found.rows, found.dropped)
 
 
 def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
@@ -72,35 +71,6 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
     if missing := step.count - len(intake.kept):
         counts["missing when max_requests was reached"] = missing
     return _with_dropped(step, at, counts, intake.kept, intake.dropped, journal)
-
-
-def build_examples(step: BuildExamples, at: StepContext) -> Artifact:
-    """Build the examples of M1, shuffled."""
-    counts: Counter[str] = Counter()
-    rows: list[dict[str, Any]] = []
-    dropped: list[Dropped] = []
-    for kind, row, held in seed_examples(at.recipe, at.registry, step.seed):
-        if held:
-            dropped.append(held)
-        else:
-            rows.append(row)
-            counts[kind] += 1
-    random.Random(step.seed).shuffle(rows)
-    return _with_dropped(step, at, counts, rows, dropped)
-
-
-def select_preferences(step: SelectPreferences, at: StepContext) -> Artifact:
-    """Draw the user's preference pairs. Raises StageError if every pair contains an evaluation prompt."""
-    rows: list[dict[str, Any]] = []
-    dropped: list[Dropped] = []
-    for preference, held in own_preferences(at.recipe, at.registry, step.seed):
-        if held:
-            dropped.append(held)
-        else:
-            rows.append(preference_row(preference))
-    if not rows:
-        raise StageError(f"{step.output}: every pair of {step.source} contains an evaluation prompt")
-    return _with_dropped(step, at, {"pairs": len(rows)}, rows, dropped)
 
 
 def _intake(step: WritePrompts, at: StepContext, settings: SelfInstruct, seeds: Sequence[str]) -> Intake:

@@ -1,7 +1,8 @@
 """The runner: does the steps of a plan. No other module writes to a run.
 
-A step is done if its artifact exists. A run may stop at any moment, by a signal, an error or a power cut. Starting it
-again with the same recipe does the remaining steps and ends with the same artifacts.
+A step is done if its artifact is in place and was made from what the recipe says. A run may stop at any moment, by a
+signal, an error or a power cut. Starting it again does the remaining steps and ends with the same artifacts. If the
+recipe was changed, these are the artifacts of the new recipe.
 """
 
 from __future__ import annotations
@@ -9,32 +10,39 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.actions import ACTIONS
+from tutelage.execution.reconciling import apply
 from tutelage.execution.reporter import Reporter, Silent
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.lengths import check_lengths
+from tutelage.planning.made_from import MadeFrom
 from tutelage.planning.roles import endpoint_of
-from tutelage.planning.steps import Plan, Step, Summarise, Train, Worker
+from tutelage.planning.source_rows import SourceReader
+from tutelage.planning.steps import Step, Summarise, Train, Worker
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, to_yaml
-from tutelage.recipe.schema import Binding, Recipe, Roles
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.results.summarise import write_summary
 from tutelage.results.summary import Summary, read_summary
+from tutelage.runs.changes import Changes, changes
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
+from tutelage.runs.shelf import Shelf, checked_shelf
+from tutelage.runs.speeds import note_speed
+from tutelage.runs.started import Started, Timer, drop_started, read_started, write_started
 from tutelage.runs.store import Store
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
@@ -50,6 +58,8 @@ def run(
     reporter: Reporter | None = None,
     cancelled: Callable[[], bool] | None = None,
     ask_refused_again: bool = False,
+    approve: Callable[[Changes], bool] | None = None,
+    cache: str | Path | None = None,
 ) -> Summary | None:
     """Run a recipe (a ``Recipe``, a file, or the name of a built-in one), or continue the run in ``directory``.
 
@@ -60,23 +70,34 @@ def run(
     refusals. Finished steps are not repeated, because other steps depend on them; to repeat their requests too, use
     another directory.
 
+    If the directory contains a run of another recipe, the artifacts that the change does not concern are kept, and the
+    others are set aside and made again. ``approve`` is called before anything is written, with what would change; if it
+    returns false, nothing is done. ``cache`` is a folder of finished artifacts that several runs share: artifacts that
+    it has are taken from it, and those that the run makes are added to it.
+
     Returns the summary of the run; None if the recipe has no evaluation. Raises InputError, before anything is written,
-    if the recipe is wrong or the directory contains another run; PluginError if a plugin is missing; RunLockedError if
+    if the recipe is wrong; PluginError if a plugin is missing; RunLockedError if
     another process works on the run; StageError if a plugin failed during the run; and Interrupted if ``cancelled``
-    returned true. After StageError and Interrupted, calling it again continues the run.
+    returned true or ``approve`` false. After StageError and Interrupted, calling it again continues the run.
     """
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(find_recipe(str(recipe)))
     registry = registry or Registry.discover()
     plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
-    check_same_recipe(store, checked, registry)
-    if any(isinstance(step, Train) and not store.has(step.output) for step in plan.steps):
+    elsewhere = (checked_shelf(Path(cache)),) if cache else ()
+    found = changes(store, plan, checked, registry, elsewhere)
+    if any(isinstance(step, Train) for step in found.remaining):
         check_lengths(checked, registry)
-    _open_ledger(plan, store, checked, registry, context.caller)
+    _open_ledger(found.remaining, checked, registry, context.caller)
+    if approve is not None and not approve(found):
+        raise Interrupted("nothing was changed")
     with store.lock():
+        apply(found, elsewhere)
         _describe_run(store, checked, registry)
-        Runner(Run(store, checked, plan), registry, reporter or Silent(), context).walk()
+        made_from = {change.step.output: change.made_from for change in found.steps}
+        runner = Runner(Run(store, checked, plan), registry, reporter or Silent(), context, made_from, elsewhere)
+        runner.walk()
     return read_summary(store.path(SUMMARY)) if checked.evaluation else None
 
 
@@ -89,51 +110,12 @@ def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None,
     return Context(cancelled=is_cancelled, caller=caller)
 
 
-def _open_ledger(plan: Plan, store: Store, recipe: Recipe, registry: Registry, caller: Caller) -> None:
+def _open_ledger(remaining: Sequence[Step], recipe: Recipe, registry: Registry, caller: Caller) -> None:
     """Open the ledger if a step that is left asks a service. Raises InputError before any step if that fails."""
-    workers = {getattr(step, "worker", None) for step in plan.steps if not store.has(step.output)}
+    workers = {getattr(step, "worker", None) for step in remaining}
     roles = {worker.role for worker in workers if worker is not None}
     if any(endpoint_of(recipe, role, registry) is not None for role in roles):
         _ = caller.ledger
-
-
-def check_same_recipe(store: Store, recipe: Recipe, registry: Registry) -> None:
-    """Raise InputError with the differing lines if the folder contains a run of another recipe.
-
-    A run may continue with another budget. It may also continue with another ``micro_batch_size``, for example if the
-    GPU was too small: it does not change the examples of an optimizer step. Each plugin may be given by its name or by
-    an alias.
-    """
-    stored = store.path(RECIPE)
-    if not stored.exists():
-        return
-    # Not compared as text: keys that are newer than the stored recipe get their defaults when it is read.
-    before, now = (_compared_lines(one, registry) for one in (load_recipe(stored), recipe))
-    if before != now:
-        differing = [line.strip() for line in now if line not in before] or ["lines were left out"]
-        raise InputError(
-            f"{store.root}: this run was made by another recipe (differing: {'; '.join(differing[:5])}); "
-            f"name another folder with --run, or use the recipe of this run, {stored}"
-        )
-
-
-def _compared_lines(recipe: Recipe, registry: Registry) -> list[str]:
-    lines = to_yaml(evolve(recipe, budget=None, models=_with_plugin_names(recipe.models, registry))).splitlines()
-    return [line for line in lines if not line.strip().startswith("micro_batch_size:")]
-
-
-def _with_plugin_names(models: Roles, registry: Registry) -> Roles:
-    """Return the bindings with aliases replaced by the names of the plugins, also in the names of their models."""
-    offered = registry.offered("models")
-
-    def named(binding: Binding) -> Binding:
-        plugin, _, model = binding.model.partition("/")
-        qualified = f"{registry.name_of(plugin)}/{model}"
-        model = qualified if qualified in offered else binding.model
-        return evolve(binding, plugin=registry.name_of(binding.plugin), model=model)
-
-    bindings: dict[str, Binding | None] = asdict(models, recurse=False)
-    return evolve(models, **{role: named(binding) for role, binding in bindings.items() if binding is not None})
 
 
 @frozen
@@ -144,8 +126,18 @@ class Runner:
     registry: Registry
     reporter: Reporter
     context: Context
+    made_from: Mapping[str, MadeFrom]
+    """What the result of every step depends on, by the path of its artifact."""
+    caches: Sequence[Shelf] = ()
+    """Shelves that finished artifacts are added to."""
     _intact: set[str] = field(factory=set, init=False)
     """Checkpoints that this process has written, or compared with their checksums."""
+    sources: SourceReader = field(init=False)
+    """The sources of the recipe, read once for all steps."""
+
+    @sources.default
+    def _read_sources(self) -> SourceReader:
+        return SourceReader(self.run.recipe, self.registry)
 
     def walk(self) -> None:
         """Do every step that is not done, in the plan's order.
@@ -199,24 +191,45 @@ class Runner:
         return model
 
     def _do(self, step: Step) -> None:
-        started = time.monotonic()
         self.reporter.started(step)
-        caller = self.context.caller.for_stage(step.stage)
+        store, caller = self.run.store, self.context.caller.for_stage(step.stage)
+        timer = self._begin(step)
+
+        def advance(items: int) -> None:
+            timer.note(caller.tally.cost)
+            self.reporter.advanced(step, items, caller.tally.cost)
+
         context = evolve(
             self.context,
-            scratch=self.run.store.scratch(step.output),
+            scratch=store.scratch(step.output),
             caller=caller,
-            advance=lambda items: self.reporter.advanced(step, items, caller.tally.cost),
+            advance=advance,
             expect=lambda total: self.reporter.expected(step, total),
         )
-        artifact = self._make(step, self._step_context(context))
-        seconds = time.monotonic() - started
-        cost = caller.tally.cost
-        self.run.store.note_step(step.output, seconds, artifact.counts, cost, artifact.rows, artifact.folder)
-        artifact.commit()
+        with timer.kept_on_error(lambda: caller.tally.cost):
+            artifact = self._make(step, self._step_context(context))
+            seconds, cost = timer.seconds, timer.cost(caller.tally.cost)
+            store.write_made_from(step.output, self.made_from[step.output])
+            store.note_step(step.output, seconds, artifact.counts, cost, artifact.rows, artifact.folder)
+            artifact.commit()
         self._intact.add(step.output)
-        self.run.store.drop_scratch(step.output)
+        store.drop_scratch(step.output)
+        drop_started(store, step.output)
+        note_speed(step, self.run.recipe, seconds)
+        for cache in self.caches:
+            cache.put(store, step.output)
         self.reporter.finished(step, seconds, artifact.counts)
+
+    def _begin(self, step: Step) -> Timer:
+        """Return the timer of a step. What an earlier process kept for another result is deleted."""
+        store, fingerprint = self.run.store, self.made_from[step.output].fingerprint
+        before = read_started(store, step.output)
+        if before is None or before.fingerprint != fingerprint:
+            store.drop_journal(step.output)
+            store.drop_scratch(step.output)
+            before = Started(fingerprint)
+            write_started(store, step.output, before)
+        return Timer(store, step.output, before)
 
     def _make(self, step: Step, step_context: StepContext) -> Artifact:
         if isinstance(step, Summarise):
@@ -233,15 +246,16 @@ class Runner:
             raise Interrupted(STOPPED)
 
     def _step_context(self, context: Context) -> StepContext:
-        return StepContext(self.run, self.registry, context)
+        return StepContext(self.run, self.registry, context, self.sources)
 
 
 def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
-    """Write the resolved recipe and the versions of tutelage, its plugins and libraries, unless they exist."""
+    """Write the resolved recipe, and, if they do not exist, the versions of tutelage, its plugins and libraries."""
     if not store.has(DESCRIPTION):
         _write_description(store, registry)
-    if not store.has(RECIPE):
-        write_whole(store.path(RECIPE), lambda path: path.write_text(to_yaml(recipe), encoding="utf-8", newline="\n"))
+    text = to_yaml(recipe)
+    if not store.has(RECIPE) or store.path(RECIPE).read_text(encoding="utf-8") != text:
+        write_whole(store.path(RECIPE), lambda path: path.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def _write_description(store: Store, registry: Registry) -> None:

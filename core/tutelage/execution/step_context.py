@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.context import Context
+from tutelage.planning.source_rows import SourceReader
 from tutelage.planning.steps import Step, Worker
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
@@ -41,6 +42,7 @@ class StepContext:
     run: Run
     registry: Registry
     context: Context
+    sources: SourceReader
 
     @property
     def recipe(self) -> Recipe:

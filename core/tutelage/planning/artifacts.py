@@ -16,6 +16,12 @@ DESCRIPTION = "run.json"
 SUMMARY = "summary.json"
 STEP_LOG = "steps.jsonl"
 """One row per finished step: seconds, counts, cost."""
+MADE = "made"
+"""Folder with one record per artifact: what the artifact was made from."""
+VARIANTS = "variants"
+"""Folder with the runs of the recipe's variants."""
+REPLACED = ".replaced"
+"""Folder with the artifacts that a changed recipe does not use, by fingerprint."""
 LOCK = ".lock"
 SCRATCH = ".scratch"
 """Folder for the temporary files of unfinished steps."""
@@ -145,3 +151,21 @@ def dropped_beside(artifact: str) -> str:
 def table(name: str) -> str:
     """Return the path of a CSV table of results: ``models``, ``differences``, ``agreement`` or ``comparisons``."""
     return f"evaluation/{name}.csv"
+
+
+TABLES = ("models", "differences", "agreement", "comparisons")
+"""The names of the CSV tables of results."""
+
+
+def record_of(artifact: str) -> str:
+    """Return the path of the record of an artifact."""
+    return f"{MADE}/{PurePosixPath(artifact).with_suffix('.json')}"
+
+
+def beside(artifact: str) -> tuple[str, ...]:
+    """Return the paths of the files that belong to an artifact. They do not all exist for every artifact."""
+    if artifact == SUMMARY:
+        return tuple(table(name) for name in TABLES)
+    if PurePosixPath(artifact).name == "checkpoint":
+        return (metrics_beside(artifact),)
+    return (dropped_beside(artifact),)

@@ -57,6 +57,8 @@ class Step:
 
     stage: ClassVar[str]
     """Kind of work in one word, as shown in the plan, in the progress and in the ledger."""
+    version: ClassVar[int] = 1
+    """Version of the step's results. It is raised in a release that gives other results for the same inputs."""
     output: str
     """Path of the artifact, and name of the step."""
     count: int

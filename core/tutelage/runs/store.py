@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import frozen
+from cattrs import BaseValidationError
 
 from tutelage.errors import InputError, RunLockedError, StageError
 from tutelage.files.disk_errors import writing
-from tutelage.files.jsonl import dump, read_records, record_of, rows_in, write_json, write_rows
+from tutelage.files.jsonl import converter, dump, read_json, read_records, rows_in, write_json, write_rows
+from tutelage.files.jsonl import record_of as structured
 from tutelage.files.locking import LockHeldError, hold_lock
 from tutelage.files.whole import commit_folder, fresh_folder
-from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG, metrics_beside
+from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG, metrics_beside, record_of
+from tutelage.planning.made_from import MadeFrom
 from tutelage.runs.integrity import FinishedStep, file_problems, records_of, row_problems
 
 T = TypeVar("T")
@@ -89,6 +92,28 @@ class Store:
         """Write a finished JSON artifact."""
         write_json(self.path(relative), value)
 
+    def made_from(self, relative: str) -> MadeFrom | None:
+        """Return what a finished artifact was made from.
+
+        None if the artifact does not exist, or was made by a version that did not record it. Raises InputError if the
+        record is damaged.
+        """
+        path = self.path(record_of(relative))
+        if not self.has(relative) or not path.exists():
+            return None
+        try:
+            return converter().structure(read_json(path)["made_from"], MadeFrom)
+        except (KeyError, TypeError, BaseValidationError) as error:
+            raise InputError(
+                f"{path}: not a record of an artifact; delete this file, and `tutelage run --run {self.root}` "
+                "makes the artifact again"
+            ) from error
+
+    def write_made_from(self, relative: str, made_from: MadeFrom) -> None:
+        """Record what an artifact is made from, before the artifact is written to its path."""
+        record = {"schema": 1, "artifact": relative, "fingerprint": made_from.fingerprint, "made_from": made_from}
+        self.write_json(record_of(relative), record)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the run against other processes. Raises RunLockedError with the process that holds the lock,
@@ -128,8 +153,12 @@ class Store:
         """
         with writing(self.path(output)):
             files = records_of(folder) if folder else {}
+        self.log(FinishedStep(output, round(seconds, 3), dict(counts), cost, rows, files))
+
+    def log(self, step: FinishedStep) -> None:
+        """Append a record to the log of steps."""
         log = Journal(self.path(STEP_LOG), FinishedStep)
-        log.append([FinishedStep(output, round(seconds, 3), dict(counts), cost, rows, files)])
+        log.append([step])
         log.close()
 
     def finished_steps(self) -> dict[str, FinishedStep]:
@@ -193,7 +222,7 @@ class Journal(Iterable[T]):
             return
         try:
             for number, row in rows_in(self.path, self._complete_lines().splitlines(keepends=True)):
-                yield record_of(self.path, number, row, self.cls)
+                yield structured(self.path, number, row, self.cls)
         except InputError as error:
             raise StageError(
                 f"{error}; delete this line, and the same command makes that part of {self.artifact} again"

@@ -79,10 +79,92 @@ def test_refusals_in_finished_steps_are_said_to_stay(invoke: Invoke, golden: Pat
     assert "refusals" not in invoke("run", "--run", golden).stderr
 
 
-def test_a_folder_with_another_recipe_is_refused(invoke: Invoke, golden: Path) -> None:
-    result = invoke("run", "--run", golden, "--set", "dpo.beta=0.3")
-    assert result.exit_code == 2
-    assert "made by another recipe (differing: beta: 0.3" in result.stderr
+def test_a_changed_recipe_says_what_is_kept_and_what_is_made_again(
+    invoke: Invoke, recipe_file: Write, small: Small
+) -> None:
+    invoke("run", recipe_file(**small), "--run", "here", "--quiet")
+    changed = invoke("run", recipe_file(**small), "--run", "here", "--set", "dpo.beta=0.3")
+    assert changed.exit_code == 0, changed.output
+    lines = changed.stderr.splitlines()
+    assert lines[0] == "  dpo.beta: 0.1 -> 0.3"
+    assert lines[1].startswith("kept: M1; 16 examples, 70 prompts, 460 answers, ")
+    assert lines[2].startswith("to make: 1 training, ")
+    assert re.fullmatch(r"set aside: \d+ artifacts that took [\d.]+ s; `tutelage free here` deletes them", lines[3])
+    back = invoke("run", recipe_file(**small), "--run", "here")
+    assert back.stderr.splitlines()[0] == "  dpo.beta: 0.3 -> 0.1"
+    assert any(
+        line.startswith("taken from where they are already: M2/self-reward; ") for line in back.stderr.splitlines()
+    )
+    assert not any(line.startswith("[") for line in back.stderr.splitlines()), "a step was done again"
+
+
+def test_long_work_is_not_replaced_without_a_question(invoke: Invoke, recipe_file: Write, small: Small) -> None:
+    invoke("run", recipe_file(**small), "--run", "here", "--quiet")
+    Store(Path("here")).note_step("seed-0/self-reward/M2/checkpoint", 7200.0, {"steps": 4}, cost=12.5)
+    before = Path("here/recipe.yaml").read_text()
+    refused = invoke("run", recipe_file(**small), "--run", "here", "--set", "dpo.beta=0.3")
+    assert refused.exit_code == 2
+    assert "replaces artifacts that took 2 h 0 min and cost $12.50; add --yes to replace them" in refused.stderr
+    assert Path("here/recipe.yaml").read_text() == before
+    assert invoke("run", recipe_file(**small), "--run", "here", "--set", "dpo.beta=0.3", "--yes").exit_code == 0
+
+
+def test_a_plan_shows_on_its_first_screen_what_is_left_and_what_is_kept(
+    invoke: Invoke, recipe_file: Write, small: Small
+) -> None:
+    fresh = invoke("plan", recipe_file(**small), "--run", "here").stdout
+    assert "time: unknown for " in fresh
+    invoke("run", recipe_file(**small), "--run", "here", "--quiet")
+    shown = invoke("plan", recipe_file(**small), "--run", "here", "--set", "dpo.beta=0.3").stdout.splitlines()
+    assert "  dpo.beta: 0.1 -> 0.3" in shown
+    assert any(line.startswith("kept: M1; ") for line in shown)
+    assert any(re.match("time: about [0-9.]+ s, by the speed of earlier runs", line) for line in shown)
+    assert len(shown) <= 30
+    assert max(map(len, shown)) <= 120
+    every = invoke("plan", recipe_file(**small), "--run", "here", "--steps").stdout
+    assert re.search("train +M1 +checkpoint +\\d+ examples seen +kept +examples.jsonl", every)
+
+
+def test_explain_shows_what_an_artifact_was_made_from_and_why_it_would_be_made_again(
+    invoke: Invoke, recipe_file: Write, small: Small
+) -> None:
+    invoke("run", recipe_file(**small), "--run", "here", "--quiet")
+    artifact = "here/seed-0/self-reward/M2/checkpoint/"
+    made = invoke("explain", "here", artifact)
+    assert made.exit_code == 0, made.output
+    lines = made.stdout.splitlines()
+    assert lines[0].startswith("seed-0/self-reward/M2/checkpoint, fingerprint ")
+    assert {"  beta: 0.1", "  start: M1", "  student.plugin: numbers", "is up to date"} <= set(lines)
+    assert any(line.startswith("  seed-0/self-reward/M2/preferences.jsonl (") for line in lines)
+    changed = invoke("explain", "here", artifact, "--recipe", recipe_file(**small), "--set", "dpo.beta=0.3").stdout
+    assert changed.endswith("would be made again, because of:\n  beta: 0.1 -> 0.3\n")
+    all_of_them = json.loads(invoke("explain", "here", "--json", "--set", "sft.epochs=2").stdout)
+    states = {row["artifact"]: row["state"] for row in all_of_them}
+    assert (states["seed-0/M1/examples.jsonl"], states["seed-0/M1/checkpoint"]) == ("kept", "again")
+    assert states["summary.json"] == "again"
+    unknown = invoke("explain", "here", "seed-0/M1/checkpoin")
+    assert unknown.exit_code == 2
+    assert "did you mean 'seed-0/M1/checkpoint'?" in unknown.stderr
+
+
+def test_free_shows_and_deletes_what_was_set_aside(invoke: Invoke, recipe_file: Write, small: Small) -> None:
+    invoke("run", recipe_file(**small), "--run", "here", "--quiet")
+    assert invoke("free", "here").stdout == "here: nothing was set aside\n"
+    invoke("run", recipe_file(**small), "--run", "here", "--set", "dpo.beta=0.3", "--quiet")
+    shown = invoke("free", "here", "--dry-run").stdout
+    assert re.search(r"^seed-0/self-reward/M2/checkpoint +[0-9a-f]{8} +0.0 MiB$", shown, re.M)
+    assert re.search(r"^\d+ artifacts use [\d.]+ MiB$", shown, re.M)
+    assert invoke("free", "here").stdout.splitlines()[-1].startswith("deleted ")
+    assert not Path("here/.replaced").exists()
+    assert invoke("plan", recipe_file(**small), "--run", "here", "--set", "dpo.beta=0.3", "--json").exit_code == 0
+
+
+def test_runs_share_a_cache(invoke: Invoke, recipe_file: Write, small: Small) -> None:
+    invoke("run", recipe_file(**small), "--run", "one", "--cache", "cache", "--quiet")
+    shared = invoke("run", recipe_file(**small), "--run", "two", "--cache", "cache")
+    assert shared.exit_code == 0, shared.output
+    assert shared.stderr.startswith("kept: nothing\ntaken from where they are already: M1, M2/self-reward; ")
+    assert Path("one/summary.json").read_bytes() == Path("two/summary.json").read_bytes()
 
 
 def test_set_and_roles_change_the_recipe_that_a_run_keeps(
@@ -111,11 +193,11 @@ def test_a_run_that_another_process_holds_is_refused(invoke: Invoke, golden: Pat
 def test_plan_shows_inputs_outputs_and_counts_and_writes_nothing(
     invoke: Invoke, recipe_file: Write, small: Small, tmp_path: Path
 ) -> None:
-    result = invoke("plan", recipe_file(**small))
+    result = invoke("plan", recipe_file(**small), "--steps")
     assert result.exit_code == 0
     assert ", 3 models, in runs/numbers\n" in result.stdout
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "train M2/self-reward checkpoint 40 examples seen preferences.jsonl, seed-0/M1/checkpoint" in lines
+    assert "train M2/self-reward checkpoint 40 examples seen new preferences.jsonl, seed-0/M1/checkpoint" in lines
     assert "generate student 610 answers" in lines
     assert not (tmp_path / "runs").exists()
 

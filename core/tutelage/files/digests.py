@@ -1,0 +1,77 @@
+"""Digests of values, files and folders: equal content has an equal digest on every machine.
+
+A digest is 32 hexadecimal digits, the first 128 bits of a SHA-256. The digest of a large file is remembered in the
+user's cache folder, so that gigabytes of weights are read once and not at each start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import InputError
+from tutelage.files.jsonl import converter, dump
+
+DIGITS = 32
+_LARGE = 1 << 24
+"""Size in bytes from which the digest of a file is remembered."""
+
+
+def value_digest(value: Any) -> str:
+    """Return the digest of a record or of plain values. The order of the keys of a mapping does not matter."""
+    plain = converter().unstructure(value)
+    text = json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def rows_digest(rows: Iterable[Any]) -> str:
+    """Return the digest of records or mappings in their order, as they are written to a JSON-lines file."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(dump(row).encode() + b"\n")
+    return found.hexdigest()[:DIGITS]
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file's content. Raises InputError if it cannot be read."""
+    try:
+        stat = path.stat()
+        if stat.st_size < _LARGE:
+            return _read_digest(path)
+        note = user_cache_folder() / "digests" / value_digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+        with suppress(OSError):
+            return note.read_text(encoding="ascii")
+        digest = _read_digest(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    with suppress(OSError):  # the cache only saves time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary = note.with_name(f"{note.name}.{os.getpid()}")
+        temporary.write_text(digest, encoding="ascii")
+        temporary.replace(note)
+    return digest
+
+
+def folder_digest(path: Path) -> str:
+    """Return the digest of the names and contents of all files in a folder. Hidden files are not included.
+
+    Raises InputError if a file cannot be read.
+    """
+    files = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    visible = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+    return value_digest({file.as_posix(): file_digest(path / file) for file in visible})
+
+
+def user_cache_folder() -> Path:
+    """Return ``tutelage`` in the user's cache folder (XDG base directories). It may not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tutelage"
+
+
+def _read_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]

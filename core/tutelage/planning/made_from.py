@@ -1,0 +1,256 @@
+"""The fingerprint of each step: exactly what its result depends on, and nothing else.
+
+A result depends on the settings of its step, the model that the step uses, the content of the files that it reads, and
+the artifacts that it reads. Of the settings of a plugin, those count that differ from their defaults and that the
+plugin does not list as neutral. Artifacts that are made from the recipe's sources alone are compared by their content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
+from tutelage.files.jsonl import converter
+from tutelage.planning.roles import binding, bound_model, endpoint_of
+from tutelage.planning.source_rows import FROM_SOURCES, SourceReader
+from tutelage.planning.steps import (
+    BuildExamples,
+    Compare,
+    Demonstrate,
+    Judge,
+    MakePairs,
+    Plan,
+    Sample,
+    Step,
+    Summarise,
+    Train,
+    Worker,
+    WritePrompts,
+)
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Recipe
+
+_NOT_VALUES = {"count", "unit", "worker", "start", "reference", "objective", "examples"}
+"""Attributes of steps that do not change results, that are inputs, or that are resolved below."""
+_NEUTRAL_OBJECTIVE = {"micro_batch_size", "seed"}
+"""``seed`` is the seed of the step, which counts as such."""
+
+
+@frozen
+class MadeFrom:
+    """What the result of one step depends on."""
+
+    values: Mapping[str, Any]
+    """Settings of the step and of its model, by name."""
+    inputs: Mapping[str, str] = field(factory=dict)
+    """The identity of each artifact that the step reads, by path."""
+    sources: Mapping[str, Any] = field(factory=dict)
+    """For a step that reads the recipe's sources: the sources and how they are read. They explain the result, but its
+    content, which is one of ``values``, decides."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of everything that the result depends on."""
+        return value_digest([dict(self.values), dict(self.inputs)])
+
+    @property
+    def identity(self) -> str:
+        """What the steps that read the artifact depend on: its content if it is known, otherwise the fingerprint."""
+        content = self.values.get("content")
+        return str(content) if content else self.fingerprint
+
+
+Known = Callable[[str], MadeFrom | None]
+"""Returns what an artifact in place was made from, by its path; None if there is none."""
+
+
+def made_from(plan: Plan, recipe: Recipe, registry: Registry, known: Known) -> dict[str, MadeFrom]:
+    """Return what every step of a plan depends on, by the path of its artifact.
+
+    ``known`` saves reading sources again: if an artifact in place was made from the same unchanged sources, its content
+    is taken from its record. Raises InputError if a source or a model on this machine cannot be read.
+    """
+    maker = _Maker(recipe, registry, SourceReader(recipe, registry), known)
+    found: dict[str, MadeFrom] = {}
+    for step in plan.steps:
+        inputs = {path: found[path].identity for path in step.inputs}
+        if isinstance(step, Summarise):
+            inputs = {path: made.fingerprint for path, made in found.items()}
+        found[step.output] = maker.make(step, inputs)
+    return found
+
+
+@frozen
+class _Maker:
+    recipe: Recipe
+    registry: Registry
+    sources: SourceReader
+    known: Known
+    _weights: dict[str, str] = field(factory=dict, init=False)
+    """Digests of folders of weights, by path."""
+
+    def make(self, step: Step, inputs: Mapping[str, str]) -> MadeFrom:
+        if isinstance(step, FROM_SOURCES):
+            return self._from_sources(step)
+        return MadeFrom(dict(self._values(step)), inputs)
+
+    def _from_sources(self, step: Step) -> MadeFrom:
+        sources = dict(self._sources(step))
+        before = self.known(step.output)
+        if before is not None and before.sources == sources:
+            return before
+        found = self.sources.rows_of(step)
+        values = {**_names(step), "content": rows_digest(found.rows)}
+        if found.dropped is not None:
+            values["dropped"] = rows_digest(found.dropped)
+        return MadeFrom(values, {}, sources)
+
+    def _sources(self, step: Step) -> Iterator[tuple[str, Any]]:
+        yield from _names(step).items()
+        data = self.recipe.data
+        if isinstance(step, BuildExamples):
+            for key, source in (("data.ift", data.ift), ("data.eft", data.eft)):
+                if source is not None:
+                    yield from self._source(key, source.source)
+                    yield f"{key}.count", source.count
+            yield "rubric", self._rubric(self.recipe.judging.rubric)
+        else:
+            yield from _plain(step, {"output", "count", "unit"})
+            yield from self._source("source", str(getattr(step, "source", "")))
+            yield "count", step.count
+            yield "iterations", self.recipe.iterations
+        if getattr(step, "decontaminate", True):
+            yield from self._decontamination()
+
+    def _values(self, step: Step) -> Iterator[tuple[str, Any]]:
+        yield from _names(step).items()
+        yield from _plain(step, _NOT_VALUES)
+        if isinstance(step, Train):
+            yield "objective", type(step.objective).__name__
+            yield from _flat("", converter().unstructure(step.objective), _NEUTRAL_OBJECTIVE)
+            yield "start", step.start.id
+            yield "reference", step.reference.id if step.reference else None
+            yield from self._model("student", any(not one.checkpoint for one in (step.start, step.reference) if one))
+        if isinstance(step, Sample | Demonstrate | Judge | Compare | WritePrompts):
+            yield from self._worker(step.worker)
+        if isinstance(step, Judge | Compare):
+            yield "rubric.content", self._rubric(step.rubric)
+        if isinstance(step, MakePairs):
+            yield from self._plugin_version(step.rule)
+        if isinstance(step, WritePrompts):
+            yield "count", step.count
+            yield from _flat("self_instruct", converter().unstructure(self.recipe.data.self_instruct), set())
+            yield from self._source("data.prompts", step.source)
+            yield from self._decontamination()
+        if isinstance(step, Summarise):
+            yield from self._results()
+
+    def _worker(self, worker: Worker) -> Iterator[tuple[str, Any]]:
+        yield "model", worker.id
+        yield from self._model(worker.role, not worker.checkpoint)
+        bound = binding(self.recipe, worker.role)
+        if bound is not None and not self.registry.info(bound.plugin).item_by_item:
+            yield "chunk", self.recipe.chunk  # it decides which items share a batch and a seed
+
+    def _model(self, role: str, as_bound: bool) -> Iterator[tuple[str, Any]]:
+        """The plugin of a role and its settings; ``as_bound``: whether it runs the model that the recipe binds."""
+        bound = bound_model(self.recipe, role, self.registry)
+        info = self.registry.info(bound.plugin)
+        yield f"{role}.plugin", self.registry.name_of(bound.plugin)
+        if info.result_version != 1:
+            yield f"{role}.plugin.result_version", info.result_version
+        settings = self.registry.settings(bound.plugin, bound.settings, f"models.{role}.settings")
+        if settings is not None:
+            yield from _flat(f"{role}.settings", _changed(settings, info.neutral_settings), set())
+        if not as_bound:
+            return
+        endpoint = endpoint_of(self.recipe, role, self.registry)
+        if endpoint is not None:
+            yield f"{role}.model", endpoint.model
+            yield f"{role}.address", endpoint.base_url
+        elif bound.name and Path(bound.name).is_dir():
+            yield f"{role}.model.content", self._weights_digest(bound.name)
+        else:
+            yield f"{role}.model", bound.name
+
+    def _weights_digest(self, folder: str) -> str:
+        if folder not in self._weights:
+            self._weights[folder] = folder_digest(Path(folder))
+        return self._weights[folder]
+
+    def _rubric(self, name: str) -> str:
+        return value_digest(self.registry.get("rubrics", name))
+
+    def _decontamination(self) -> Iterator[tuple[str, Any]]:
+        settings, evaluation = self.recipe.data.decontaminate, self.recipe.evaluation
+        if settings is None:
+            return
+        yield from _flat("data.decontaminate", converter().unstructure(settings), set())
+        for name in settings.against:
+            yield from self._source(f"data.decontaminate.against.{name}", name)
+        if evaluation is not None:
+            yield from self._source("evaluation.prompts", evaluation.prompts.source)
+            yield "evaluation.prompts.count", evaluation.prompts.count
+
+    def _source(self, key: str, name: str) -> Iterator[tuple[str, Any]]:
+        """The name of a source, and the content of its file or the version of its plugin."""
+        yield key, name
+        if Path(name).is_file():
+            yield f"{key}.content", file_digest(Path(name))
+        else:
+            yield from ((f"{key}.{what}", value) for what, value in self._plugin_version(name))
+
+    def _plugin_version(self, name: str) -> Iterator[tuple[str, Any]]:
+        """The version of the results of the plugin that offers ``PLUGIN/NAME``, if it was ever raised."""
+        plugin, slash, _ = name.partition("/")
+        if slash and self.registry.name_of(plugin) in self.registry.names():
+            version = self.registry.info(plugin).result_version
+            if version != 1:
+                yield "result_version", version
+
+    def _results(self) -> Iterator[tuple[str, Any]]:
+        recipe = self.recipe
+        yield "recipe", recipe.name
+        yield "seeds", list(recipe.seeds)
+        yield "iterations", recipe.iterations
+        yield "pipelines", list(recipe.pipelines)
+        yield "controls", {name: control.mirrors for name, control in recipe.controls.items()}
+        yield from _flat("evaluation", converter().unstructure(recipe.evaluation), set())
+
+
+def _names(step: Step) -> dict[str, Any]:
+    version = {"version": step.version} if step.version != 1 else {}
+    return {"step": type(step).__name__, **version, "output": step.output}
+
+
+def _plain(step: Step, without: set[str]) -> Iterator[tuple[str, Any]]:
+    """The attributes of a step as flat values."""
+    for attribute in attrs.fields(type(step)):
+        if attribute.name not in without:
+            yield from _flat(attribute.name, converter().unstructure(getattr(step, attribute.name)), set())
+
+
+def _flat(key: str, value: Any, without: set[str]) -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, with dotted names."""
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, inner in value.items():
+        if name not in without:
+            yield from _flat(f"{key}.{name}" if key else str(name), inner, set())
+
+
+def _changed(settings: Any, neutral: tuple[str, ...]) -> dict[str, Any]:
+    """The settings that differ from their defaults, without the neutral ones, as plain values."""
+    defaults = converter().unstructure(type(settings)()) if _has_defaults(type(settings)) else {}
+    values = converter().unstructure(settings)
+    return {name: value for name, value in values.items() if name not in neutral and value != defaults.get(name, ...)}
+
+
+def _has_defaults(cls: type) -> bool:
+    return all(attribute.default is not attrs.NOTHING for attribute in attrs.fields(cls) if attribute.init)

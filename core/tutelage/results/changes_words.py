@@ -1,0 +1,70 @@
+"""What a changed recipe keeps and makes again, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from tutelage.planning.steps import Step, Train
+from tutelage.results.wording import seconds_words
+from tutelage.runs.changes import Changes, StepChange
+
+_MOST_NAMES = 4
+_MOST_REASONS = 6
+
+
+def changes_words(changes: Changes) -> Iterator[str]:
+    """Yield lines about what a run keeps and makes again. Nothing is yielded for a run that only continues."""
+    again = changes.of("again")
+    if not (again or changes.leftover or changes.recipe or changes.of("taken")):
+        return
+    for line in changes.recipe:
+        yield f"  {line}"
+    if again and not changes.recipe:
+        for change in again[:_MOST_REASONS]:
+            yield from (f"  {change.step.output}: {reason}" for reason in change.why)
+    yield f"kept: {_artifacts(changes.of('kept'))}"
+    if taken := changes.of("taken"):
+        yield f"taken from where they are already: {_artifacts(taken)}"
+    if changes.remaining:
+        yield f"to make: {steps_words(changes.remaining)}"
+    if again or changes.leftover:
+        number = len(again) + len(changes.leftover)
+        cost = f" and cost ${changes.replaced_cost:,.2f}" if changes.replaced_cost else ""
+        yield (
+            f"set aside: {number} artifact{'s' * (number != 1)} that took {seconds_words(changes.replaced_seconds)}"
+            f"{cost}; `tutelage free {changes.store.root}` deletes them"
+        )
+
+
+def steps_words(steps: Iterable[Step]) -> str:
+    """Return the planned work of steps as text: ``3 trainings, 2,048 answers``."""
+    counts: Counter[str] = Counter()
+    for step in steps:
+        if isinstance(step, Train):
+            counts["training"] += 1
+        else:
+            counts[step.unit] += step.count
+    return _counts_words(counts)
+
+
+def _artifacts(changes: list[StepChange]) -> str:
+    """The finished artifacts as text: the models by name, the number of the other items."""
+    if not changes:
+        return "nothing"
+    models = [change.step.model for change in changes if isinstance(change.step, Train)]
+    counts: Counter[str] = Counter()
+    for change in changes:
+        if not isinstance(change.step, Train):
+            rows = change.finished.expected_rows if change.finished else None
+            counts[change.step.unit] += change.step.count if rows is None else rows
+    cost = sum(change.finished.cost for change in changes if change.finished)
+    names = ", ".join(models) if len(models) <= _MOST_NAMES else f"{len(models)} models"
+    paid = f" (${cost:,.2f} were paid)" if cost else ""
+    return "; ".join(filter(None, (names, _counts_words(counts)))) + paid
+
+
+def _counts_words(counts: Counter[str]) -> str:
+    trainings = counts.pop("training", 0)
+    words = [f"{trainings} training{'s' * (trainings != 1)}"] if trainings else []
+    return ", ".join([*words, *(f"{count:,} {unit}" for unit, count in counts.items() if count)])

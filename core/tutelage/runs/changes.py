@@ -1,0 +1,202 @@
+"""What a recipe would change in a run: the artifacts that are kept, taken from elsewhere, made again, or set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import evolve, field, frozen
+
+from tutelage.errors import InputError, PluginError
+from tutelage.files.digests import file_digest
+from tutelage.planning.artifacts import RECIPE, REPLACED, SCRATCH, dropped_beside
+from tutelage.planning.made_from import Known, MadeFrom, made_from
+from tutelage.planning.pipelines import make_plan
+from tutelage.planning.steps import Plan, Step
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.differences import differences
+from tutelage.recipe.loading import load_recipe
+from tutelage.recipe.schema import Recipe
+from tutelage.runs.integrity import FinishedStep
+from tutelage.runs.shelf import Shelf
+from tutelage.runs.started import read_started
+from tutelage.runs.store import Store
+
+Fate = Literal["kept", "taken", "again", "new"]
+
+
+@frozen
+class StepChange:
+    """What a recipe means for one artifact."""
+
+    step: Step
+    made_from: MadeFrom
+    fate: Fate
+    """``kept``: it is in place. ``taken``: it exists elsewhere and is taken from there. ``again``: another one is in
+    place, which is set aside. ``new``: it is missing."""
+    why: tuple[str, ...] = ()
+    """For ``again``: what differs, as ``name: before -> now``."""
+    finished: FinishedStep | None = None
+    """The record of the artifact that is in place."""
+
+
+@frozen
+class Changes:
+    """What a recipe would change in a run. Nothing was changed yet."""
+
+    store: Store
+    steps: tuple[StepChange, ...]
+    recipe: tuple[str, ...] = ()
+    """The keys of the recipe that differ from the last one, as ``key: before -> now``."""
+    leftover: tuple[str, ...] = ()
+    """Artifacts in place that the plan does not have. They are set aside."""
+    adopted: Mapping[str, MadeFrom] = field(factory=dict)
+    """What the artifacts were made from that an earlier version made, which recorded nothing. Also what its unfinished
+    steps make."""
+
+    def of(self, fate: Fate) -> list[StepChange]:
+        """Return the changes of one kind."""
+        return [change for change in self.steps if change.fate == fate]
+
+    @property
+    def remaining(self) -> list[Step]:
+        """The steps that will be done."""
+        return [change.step for change in self.steps if change.fate in ("again", "new")]
+
+    @property
+    def replaced_cost(self) -> float:
+        """US dollars that were paid for the artifacts that are set aside."""
+        return sum(finished.cost for finished in self._replaced())
+
+    @property
+    def replaced_seconds(self) -> float:
+        """Time that the artifacts took that are set aside."""
+        return sum(finished.seconds for finished in self._replaced())
+
+    def _replaced(self) -> Iterator[FinishedStep]:
+        finished = self.store.finished_steps()
+        yield from (change.finished for change in self.of("again") if change.finished)
+        yield from (finished[artifact] for artifact in self.leftover if artifact in finished)
+
+
+def changes(
+    store: Store, plan: Plan, recipe: Recipe, registry: Registry, elsewhere: Sequence[Shelf | Store] = ()
+) -> Changes:
+    """Compare the artifacts in a run's folder with those that a recipe makes. Nothing is written.
+
+    ``elsewhere`` are other places that artifacts can be taken from. Raises InputError if a source of the recipe cannot
+    be read, or if the artifacts of an earlier version cannot be compared, because their recipe cannot be read.
+    """
+    stored = store.path(RECIPE)
+    before = load_recipe(stored) if stored.exists() else None
+    old_plan = make_plan(before) if before is not None else Plan((), ())
+    adopted = _adopted(store, old_plan, before, registry) if before is not None else {}
+    unknown = (step.output for step in plan.steps if step.output not in adopted)
+    adopted |= {output: _unrecorded(output) for output in unknown if _lacks_record(store, output)}
+
+    def known(artifact: str) -> MadeFrom | None:
+        return store.made_from(artifact) or adopted.get(artifact)
+
+    wanted = made_from(plan, recipe, registry, known)
+    finished = store.finished_steps()
+    steps = tuple(
+        _change(store, step, wanted[step.output], _in_place(store, step, known), finished.get(step.output), elsewhere)
+        for step in plan.steps
+    )
+    planned = {step.output for step in plan.steps}
+    in_place = dict.fromkeys([*(step.output for step in old_plan.steps), *finished])
+    leftover = tuple(output for output in in_place if output not in planned and store.has(output))
+    return Changes(store, steps, tuple(differences(before, recipe)) if before else (), leftover, adopted)
+
+
+def _change(
+    store: Store,
+    step: Step,
+    wanted: MadeFrom,
+    before: MadeFrom | None,
+    finished: FinishedStep | None,
+    elsewhere: Sequence[Shelf | Store],
+) -> StepChange:
+    if before is not None and before.fingerprint == wanted.fingerprint:
+        return StepChange(step, wanted, "kept", (), finished)
+    places = (Shelf(store.path(REPLACED)), *elsewhere)
+    if any(holds(place, step.output, wanted.fingerprint) for place in places):
+        return StepChange(step, wanted, "taken", (), finished)
+    if before is not None:
+        return StepChange(step, wanted, "again", tuple(reasons(before, wanted)), finished)
+    return StepChange(step, wanted, "new")
+
+
+def holds(place: Shelf | Store, artifact: str, fingerprint: str) -> bool:
+    """Return whether a shelf or another run has an artifact with this fingerprint."""
+    if isinstance(place, Shelf):
+        return place.has(fingerprint, artifact)
+    made = place.made_from(artifact)
+    return made is not None and made.fingerprint == fingerprint
+
+
+def reasons(before: MadeFrom, now: MadeFrom) -> Iterator[str]:
+    """Yield the differences between what an artifact was made from and what it would be made from."""
+    yield from _differing(before.sources, now.sources)
+    yield from _differing(before.values, now.values)
+    for path in {**before.inputs, **now.inputs}:
+        if before.inputs.get(path) != now.inputs.get(path):
+            yield f"{path} changes"
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            yield f"{key}: {_shown(before.get(key))} -> {_shown(now.get(key))}"
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _in_place(store: Store, step: Step, known: Known) -> MadeFrom | None:
+    return known(step.output) if store.has(step.output) else None
+
+
+def _lacks_record(store: Store, artifact: str) -> bool:
+    return store.has(artifact) and store.made_from(artifact) is None
+
+
+def _unrecorded(artifact: str) -> MadeFrom:
+    """For an artifact in a folder without a recipe, or of a step that the stored recipe does not have."""
+    return MadeFrom({"output": artifact, "made from": "not recorded"})
+
+
+def _adopted(store: Store, plan: Plan, recipe: Recipe, registry: Registry) -> dict[str, MadeFrom]:
+    """What the artifacts without a record were made from: an earlier version made them, from the stored recipe.
+
+    The rows of an artifact that is made from sources are compared with what the sources give today.
+    """
+    without = [step.output for step in plan.steps if _lacks_record(store, step.output) or _lacks_note(store, step)]
+    if not without:
+        return {}
+    try:
+        made = made_from(plan, recipe, registry, store.made_from)
+    except (InputError, PluginError) as error:
+        raise InputError(
+            f"{store.root}: this run was made by an earlier version, and its artifacts cannot be compared with the "
+            f"recipe, because {store.path(RECIPE)} cannot be checked: {error}"
+        ) from error
+    return {artifact: _as_in_place(store, artifact, made[artifact]) for artifact in without}
+
+
+def _lacks_note(store: Store, step: Step) -> bool:
+    """Whether an earlier version has left finished items of an unfinished step."""
+    kept = (store.journal(step.output, object).path, store.path(SCRATCH) / step.output)
+    return not store.has(step.output) and any(map(Path.exists, kept)) and read_started(store, step.output) is None
+
+
+def _as_in_place(store: Store, artifact: str, made: MadeFrom) -> MadeFrom:
+    if "content" not in made.values or not store.has(artifact):
+        return made
+    values = {**made.values, "content": file_digest(store.path(artifact))}
+    if "dropped" in values and store.path(dropped_beside(artifact)).exists():
+        values["dropped"] = file_digest(store.path(dropped_beside(artifact)))
+    same = values == made.values
+    return evolve(made, values=values, sources=made.sources if same else {})

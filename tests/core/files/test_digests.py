@@ -1,0 +1,68 @@
+"""Digests: equal content has an equal digest; large files are read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tutelage.errors import InputError
+from tutelage.files import digests
+from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
+from tutelage.files.jsonl import write_rows
+from tutelage.records import Prompt
+
+
+def test_a_value_has_the_digest_of_its_content_and_not_of_the_order_of_its_keys() -> None:
+    assert value_digest({"a": 1, "b": [2, None]}) == value_digest({"b": [2, None], "a": 1})
+    assert len({value_digest(value) for value in (1, "1", 1.5, None, [1], {"1": 1}, [[1]])}) == 7
+
+
+def test_rows_have_the_digest_of_the_file_that_they_are_written_to(tmp_path: Path) -> None:
+    rows = [Prompt("Grüße\n", "somewhere"), Prompt("b")]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert rows_digest(rows) == file_digest(tmp_path / "rows.jsonl") != rows_digest(rows[::-1])
+
+
+def test_a_folder_has_the_digest_of_its_names_and_contents_wherever_it_is(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner/weights").write_bytes(b"\x00\x01")
+        (tmp_path / name / ".cache").write_text(name)
+    assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
+    (tmp_path / "two/inner/weights").rename(tmp_path / "two/inner/other")
+    assert folder_digest(tmp_path / "one") != folder_digest(tmp_path / "two")
+
+
+def test_a_large_file_is_read_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Phi-2's weights have 5 GB; reading them took 15 s at each start."""
+    read: list[Path] = []
+    original = digests._read_digest
+    monkeypatch.setattr(digests, "_LARGE", 4)
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return original(path)
+
+    monkeypatch.setattr(digests, "_read_digest", counted)
+    file = tmp_path / "weights"
+    file.write_bytes(b"12345")
+    first = file_digest(file)
+    assert file_digest(file) == first
+    assert len(read) == 1
+    file.write_bytes(b"123456")
+    assert file_digest(file) != first
+    assert len(read) == 2
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "_LARGE", 4)
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "weights").write_bytes(b"12345")
+    assert file_digest(tmp_path / "weights") == file_digest(tmp_path / "weights")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing: cannot be read"):
+        file_digest(tmp_path / "nothing")

@@ -1,0 +1,126 @@
+"""What the result of a step depends on: every setting that changes it, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from recipes import numbers_recipe
+
+from tutelage.hookspecs import hookimpl
+from tutelage.planning.made_from import MadeFrom, made_from
+from tutelage.planning.pipelines import make_plan
+from tutelage.planning.source_rows import SourceReader
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import PluginInfo
+from tutelage.recipe.loading import find_recipe, from_values, load_recipe
+from tutelage.recipe.schema import Recipe
+from tutelage.records import Rubric
+
+CHECKPOINT = "seed-0/M1/checkpoint"
+
+
+def of(recipe: Recipe, registry: Registry) -> dict[str, MadeFrom]:
+    return made_from(make_plan(recipe), recipe, registry, lambda artifact: None)
+
+
+def changed_by(registry: Registry, **changed: Any) -> set[str]:
+    """The artifacts that exist before and after a change, and differ."""
+    before, after = (of(from_values(numbers_recipe(**one)), registry) for one in ({}, changed))
+    return {path for path in before if path in after and before[path].fingerprint != after[path].fingerprint}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"budget": 3.0},
+        {"dpo": {"micro_batch_size": 1}},
+        {"sft": {"micro_batch_size": 1}},
+        {"judging": numbers_recipe()["judging"]},
+    ],
+    ids=str,
+)
+def test_settings_without_influence_change_nothing(numbers_registry: Registry, changed: Mapping[str, Any]) -> None:
+    assert changed_by(numbers_registry, **changed) == set()
+
+
+def test_the_name_of_a_run_is_in_its_summary_alone(numbers_registry: Registry) -> None:
+    assert changed_by(numbers_registry, name="other") == {"summary.json"}
+
+
+def test_a_change_reaches_everything_after_it_and_nothing_before_it(numbers_registry: Registry) -> None:
+    changed = changed_by(numbers_registry, dpo={"beta": 0.3})
+    assert CHECKPOINT not in changed
+    assert "seed-0/self-reward/M2/preferences.jsonl" not in changed
+    assert "seed-0/sft-on-chosen/M2/checkpoint" not in changed, "SFT has no beta"
+    assert {"seed-0/self-reward/M2/checkpoint", "seed-0/self-reward/M3/preferences.jsonl", "summary.json"} <= changed
+
+
+def test_every_step_of_every_type_depends_on_its_inputs(numbers_registry: Registry) -> None:
+    made = of(from_values(numbers_recipe()), numbers_registry)
+    for step in make_plan(from_values(numbers_recipe())).steps:
+        assert set(step.inputs) <= set(made[step.output].inputs) or "content" in made[step.output].values
+
+
+def test_the_content_of_a_rubric_counts_and_not_its_name_alone(numbers_registry: Registry) -> None:
+    output = "seed-0/self-reward/M2/judgements.jsonl"
+
+    class Wider:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            rubric = Rubric("numbers", "Rate {answer} to {prompt}", highest=10.0)
+            return evolve(numbers_registry.info("numbers"), rubrics={"numbers": rubric})
+
+    other = Registry.empty()
+    other.register(Wider(), "numbers")
+    recipe = from_values(numbers_recipe())
+    assert of(recipe, other)[output].fingerprint != of(recipe, numbers_registry)[output].fingerprint
+
+
+def test_a_folder_of_weights_counts_by_its_content(tmp_path: Path) -> None:
+    registry = Registry.discover()
+    tiny = registry.get("models", "tiny/student").location
+    for name in ("here", "there"):
+        shutil.copytree(tiny, tmp_path / name)
+
+    def with_student(folder: Path) -> str:
+        embedded = load_recipe(find_recipe("embedded"), roles={"student": f"transformers:{folder}"})
+        return of(embedded, registry)[CHECKPOINT].fingerprint
+
+    assert with_student(tmp_path / "here") == with_student(tmp_path / "there")
+    (tmp_path / "there/config.json").write_text((tmp_path / "there/config.json").read_text() + " ")
+    assert with_student(tmp_path / "here") != with_student(tmp_path / "there")
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"device": "cpu"}, True),
+        ({"threads": 1, "batch_size": 4, "checkpoint_minutes": None, "processes": 1}, True),
+        ({"dtype": "auto"}, True),  # the default
+        ({"dtype": "bfloat16"}, False),
+        ({"engine": "padded"}, False),
+    ],
+    ids=str,
+)
+def test_the_student_says_which_of_its_settings_change_results(settings: dict[str, Any], same: bool) -> None:
+    registry = Registry.discover()
+    recipe = load_recipe(find_recipe("embedded"))
+    student = evolve(recipe.models.student, settings=settings)
+    other = evolve(recipe, models=evolve(recipe.models, student=student))
+    assert (of(recipe, registry)[CHECKPOINT].fingerprint == of(other, registry)[CHECKPOINT].fingerprint) is same
+
+
+def test_unchanged_sources_are_not_read_again(numbers_registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = from_values(numbers_recipe())
+    made = of(recipe, numbers_registry)
+
+    def unexpected(self: object, step: object) -> None:
+        raise AssertionError(f"{step} is read again")
+
+    monkeypatch.setattr(SourceReader, "rows_of", unexpected)
+    assert made_from(make_plan(recipe), recipe, numbers_registry, made.get) == made
