@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from tutelage.planning.roles import endpoint_of
 from tutelage.planning.steps import Plan, Step, Summarise, Train, Worker
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
-from tutelage.recipe.loading import find_recipe, load_recipe, to_yaml
+from tutelage.recipe.loading import load_recipe, override, to_yaml
 from tutelage.recipe.schema import Binding, Recipe, Roles
 from tutelage.records import Model
 from tutelage.results.summarise import write_summary
@@ -50,8 +50,11 @@ def run(
     reporter: Reporter | None = None,
     cancelled: Callable[[], bool] | None = None,
     ask_refused_again: bool = False,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Summary | None:
     """Run a recipe (a ``Recipe``, a file, or the name of a built-in one), or continue the run in ``directory``.
+
+    ``overrides`` maps dotted keys of the recipe to other values: ``{"dpo.beta": 0.3}``.
 
     ``directory`` is ``runs/NAME`` by default, with the name of the recipe. ``registry`` is by default that of all
     installed plugins. ``cancelled`` is called regularly; the run stops once it returns true.
@@ -65,7 +68,7 @@ def run(
     another process works on the run; StageError if a plugin failed during the run; and Interrupted if ``cancelled``
     returned true. After StageError and Interrupted, calling it again continues the run.
     """
-    checked = recipe if isinstance(recipe, Recipe) else load_recipe(find_recipe(str(recipe)))
+    checked = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     registry = registry or Registry.discover()
     plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
@@ -118,7 +121,7 @@ def check_same_recipe(store: Store, recipe: Recipe, registry: Registry) -> None:
 
 
 def _compared_lines(recipe: Recipe, registry: Registry) -> list[str]:
-    lines = to_yaml(evolve(recipe, budget=None, models=_with_plugin_names(recipe.models, registry))).splitlines()
+    lines = to_yaml(evolve(recipe, budget=None, models=_with_plugin_names(recipe.models, registry)), True).splitlines()
     return [line for line in lines if not line.strip().startswith("micro_batch_size:")]
 
 

@@ -197,6 +197,20 @@ def test_a_run_continues_with_a_recipe_that_uses_an_alias_of_its_plugins(
         check_same_recipe(Store(tmp_path / "whole"), recipe_with(then, "other"), renamed_registry)
 
 
+def test_overrides_change_what_a_run_of_a_file_or_of_a_recipe_object_does(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    changes = {"pipelines": {"teacher-reward": None}, "controls": {}, "iterations": 1, "evaluation": None}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(numbers_recipe(**changes)))
+    overrides = {"dpo.beta": 0.3, "data.prompts.count": 20}
+    recipes: dict[str, Recipe | Path] = {"file": tmp_path / "mine.yaml", "object": make_recipe(**changes)}
+    for name, recipe in recipes.items():
+        run(recipe, tmp_path / name, numbers_registry, overrides=overrides)
+        assert yaml.safe_load((tmp_path / name / "recipe.yaml").read_text())["dpo"]["beta"] == 0.3
+        assert len((tmp_path / name / "seed-0/M1/samples/prompts.jsonl").read_text().splitlines()) == 20
+    assert artifacts(tmp_path / "file") == artifacts(tmp_path / "object")
+
+
 def test_a_wrong_recipe_makes_no_folder(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
