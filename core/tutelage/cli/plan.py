@@ -27,8 +27,8 @@ from tutelage.results.wording import worker
 def command(options: RecipeOptions, as_json: bool) -> None:
     """Show the steps of a recipe without running them.
 
-    RECIPE is a file or the name of a built-in recipe [default: embedded]. Counts are upper bounds: a step may drop
-    answers, which later steps then do not receive.
+    RECIPE is a file or the name of a built-in recipe [default: embedded], or the folder of a run. Counts are upper
+    bounds: a step may drop answers, which later steps then do not receive.
     """
     plan = checked_plan(options.recipe, options.registry)
     check_lengths(options.recipe, options.registry, download=False)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from tutelage.cli.options import recipe_path
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.errors import InputError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.whole import write_whole
 from tutelage.planning.pipelines import CONTROLS, PIPELINES
 from tutelage.recipe.json_schema import recipe_json_schema
-from tutelage.recipe.loading import built_in, find_recipe, load_recipe, summary_line, to_yaml
+from tutelage.recipe.loading import built_in, load_recipe, summary_line, to_yaml
 
 
 @click.group("recipes", invoke_without_command=True)
@@ -29,15 +30,15 @@ def command(context: click.Context) -> None:
 @click.argument("name")
 @click.option("--source", is_flag=True, help="Print the text of the file instead, with its comments.")
 def show_command(name: str, source: bool) -> None:
-    """Print a recipe with the values of all keys. NAME is a built-in recipe or a file.
+    """Print a recipe with the values of all keys. NAME is a built-in recipe, a file or the folder of a run.
 
     The keys of the recipe that it extends are included, and the defaults of keys that are left out. A pipeline or a
     control lists only the keys that it overrides.
     """
     if source:
-        print_line(find_recipe(name).read_text(encoding="utf-8-sig").rstrip("\n"))
+        print_line(recipe_path(name).read_text(encoding="utf-8-sig").rstrip("\n"))
     else:
-        print_line(to_yaml(load_recipe(name)).rstrip("\n"))
+        print_line(to_yaml(load_recipe(recipe_path(name))).rstrip("\n"))
 
 
 @command.command("schema")
@@ -52,7 +53,7 @@ def schema_command() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def copy_command(name: str, file: Path | None) -> None:
     """Copy a recipe to FILE [default: NAME.yaml in the current folder] for editing. Never overwrites a file."""
-    source = find_recipe(name)
+    source = recipe_path(name)
     target = file or Path(f"{source.stem}.yaml")
     if target.exists():
         raise InputError(f"{target}: already exists; choose another file")

@@ -32,8 +32,8 @@ from tutelage.runs.store import Store, is_run
 def command(options: RecipeOptions, as_json: bool, quiet: bool, ask_refused_again: bool) -> None:
     """Run a recipe, or continue a run.
 
-    RECIPE is a file or the name of a built-in recipe [default: embedded]. After Ctrl-C, SIGTERM, SIGHUP, an error or a
-    power failure, the same command continues the run.
+    RECIPE is a file or the name of a built-in recipe [default: embedded], or the folder of a run, which is continued.
+    After Ctrl-C, SIGTERM, SIGHUP, an error or a power failure, the same command continues the run.
     """
     if ask_refused_again:
         _print_remaining_refusals(options.directory)

@@ -148,6 +148,8 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise InputError(f"no recipe {name!r}: it is a folder; name a file or a built-in recipe")
     raise InputError(f"no recipe {name!r}: neither a file nor a built-in recipe{nearest(name, recipes)}")
 
 
