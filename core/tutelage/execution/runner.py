@@ -18,7 +18,7 @@ from attrs import asdict, evolve, field, frozen
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.actions import ACTIONS
-from tutelage.execution.reporter import Reporter, Silent
+from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
@@ -163,7 +163,7 @@ class Runner:
                 self.run.store.drop_scratch(step.output)
             else:
                 remaining.append(step)
-        self.reporter.planned(remaining)
+        self.reporter.planned(remaining, earlier_steps(self.run, remaining))
         work_began = len(remaining) < len(self.run.plan.steps)
         loaded: Model | None = None
         for step in remaining:

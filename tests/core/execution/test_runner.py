@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +18,12 @@ from recipes import numbers_recipe
 
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
+from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.execution.runner import check_same_recipe, run
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
+from tutelage.planning.steps import Step
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.preferences.judging import average
@@ -259,6 +261,47 @@ def test_a_run_that_broke_continues_and_ends_with_the_same_artifacts(
     numbers_registry.unregister("breaking")
     run(make_recipe(), tmp_path / "run", numbers_registry)
     assert artifacts(tmp_path / "run") == artifacts(undisturbed)
+
+
+class Watching(Silent):
+    """Records what the runner reports."""
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+        self.earlier: list[EarlierStep] = []
+        self.wanted: dict[str, int] = {}
+        self.items: dict[str, int] = {}
+
+    def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
+        self.left, self.earlier = [step.output for step in steps], list(earlier)
+
+    def expected(self, step: Step, total: int) -> None:
+        self.wanted[step.output] = total
+
+    def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
+        self.items[step.output] = self.items.get(step.output, 0) + items
+
+
+def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_process_did(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(iterations=1, evaluation=None)
+    numbers_registry.register(Interrupting(100), "breaking")
+    first = Watching()
+    with pytest.raises(StageError, match="the power is gone"):
+        run(recipe, tmp_path / "run", numbers_registry, first)
+    numbers_registry.unregister("breaking")
+    assert first.earlier == []
+    broken = "seed-0/M1/samples/candidates.jsonl"
+    assert 0 < first.items[broken] < first.wanted[broken] == 160
+    second = Watching()
+    run(recipe, tmp_path / "run", numbers_registry, second)
+    assert [each.step.output for each in second.earlier] == first.left[: first.left.index(broken)]
+    assert all(each.seconds is not None for each in second.earlier)
+    assert second.left == first.left[first.left.index(broken) :]
+    counted = {output: items for output, items in second.items.items() if output in second.wanted}
+    assert counted == {output: second.wanted[output] for output in counted}
+    assert counted[broken] == 160  # 64 of them were stored by the first process
 
 
 PROGRAM = """
