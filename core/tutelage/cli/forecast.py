@@ -25,6 +25,9 @@ FIRST = 0.1
 MEASURED = 0.05
 """Finished share of the current step from which its pace counts as a measurement of its kind."""
 
+BELIEVED = 0.25
+"""Finished share of the current step from which only its own pace counts, and not the steps before it."""
+
 Family = Literal["training", "student", "others", "files"]
 
 
@@ -57,8 +60,15 @@ class Forecast:
         """Record the duration of a step that an earlier process has finished, in seconds."""
         self._earlier.append(_Measured(step, seconds))
 
-    def finished(self, step: Step, seconds: float) -> None:
-        """Record the duration of a finished step, in seconds."""
+    def finished(self, step: Step, seconds: float, whole: float | None = None) -> None:
+        """Record the duration of a finished step, in seconds.
+
+        ``whole`` is the time of all its items at their measured pace. It replaces the duration if that includes the
+        start of the family's work (imports, compilation), or if an earlier process has done a part of the step.
+        """
+        if whole is not None:
+            is_first = all(_family(each.step) != _family(step) for each in self._finished)
+            seconds = whole if is_first else max(seconds, whole)
         self._finished.append(_Measured(step, seconds))
         self._current = None
 
@@ -72,7 +82,8 @@ class Forecast:
         self._current = _Measured(step, whole) if whole is not None and share >= MEASURED else None
         if whole is None:
             return None if line is None else max(0.0, line.seconds(step) - elapsed)
-        expected = whole if line is None else share * whole + (1 - share) * line.seconds(step)
+        weight = 1.0 if line is None else min(1.0, share / BELIEVED)
+        expected = whole if line is None else weight * whole + (1 - weight) * line.seconds(step)
         return (1 - share) * expected
 
     def left(self, steps: Iterable[Step]) -> float | None:

@@ -136,7 +136,7 @@ class Bars:
         self.done += 1
         self.steps = self.steps[1:]
         elapsed = time.monotonic() - self._started  # ``seconds`` may include those of an earlier process
-        self.forecast.finished(step, max(elapsed, self._whole() or 0.0))
+        self.forecast.finished(step, elapsed, self._whole())
         self.note(finished_line(step, self.done, self.total, seconds, counts))
         self.progress.update(self.whole, completed=self.done, amount=f"{self.done}/{self.total} steps")
         self._draw_left(self.forecast.left(self.steps))

@@ -186,5 +186,13 @@ def test_a_step_that_goes_slower_than_those_before_is_believed_more_and_more() -
     forecast = Forecast()
     forecast.finished(sample(100), 10.0)
     assert forecast.current(sample(100), elapsed=0.0, share=0.0, whole=None) == pytest.approx(10.0)
-    assert forecast.current(sample(100), elapsed=4.0, share=0.1, whole=40.0) == pytest.approx(0.9 * 13)
-    assert forecast.current(sample(100), elapsed=36.0, share=0.9, whole=40.0) == pytest.approx(0.1 * 37)
+    assert forecast.current(sample(100), elapsed=4.0, share=0.1, whole=40.0) == pytest.approx(0.9 * 22)
+    assert forecast.current(sample(100), elapsed=12.0, share=0.3, whole=40.0) == pytest.approx(0.7 * 40)
+
+
+def test_the_start_of_the_first_training_does_not_count_for_the_later_ones() -> None:
+    forecast = Forecast()
+    forecast.finished(train(100), 50.0, whole=10.0)
+    assert forecast.left([train(200, Dpo())]) == pytest.approx(20.0)
+    forecast.finished(train(100), 12.0, whole=9.0)  # no start: the duration counts
+    assert known_between(forecast.left([train(100)]), 11.0, 12.0)
