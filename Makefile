@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 .PHONY: demo test lint prove docs clean
 
 demo: .venv/demo  ## Align a tiny model with all three pipelines and show the results.
-	$(BIN)/tutelage run --run runs/demo
+	$(BIN)/tutelage run embedded --run runs/demo
 
 test: .venv/test lint  ## Run the linters, the type checker, the import rules and the tests.
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""Write ``docs/reference/``: the commands, the hooks, the recipe keys and the plugins, from the code.
+"""Write ``docs/reference/``: commands, hooks, recipe keys (also as a JSON Schema) and plugins, from the code.
 
 ``python docs/generate.py`` writes the pages. ``--check`` writes nothing and exits with an error if a page is outdated.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.testing import CliRunner
 
 from tutelage import hookspecs
 from tutelage.cli import cli
@@ -51,6 +52,7 @@ def pages() -> dict[str, str]:
         "cli.md": page("Commands", cli_sections()),
         "hooks.md": page("Hooks", hook_sections()),
         "recipe.md": page("Recipe keys", recipe_sections()),
+        "recipe.schema.json": CliRunner().invoke(cli, ["recipes", "schema"]).stdout,
         "plugins.md": page("Plugins", plugin_sections()),
     }
 

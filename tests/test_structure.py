@@ -37,7 +37,6 @@ COVERED_BY = {
     "tutelage.cli.evaluate.difference": "cli/test_evaluate.py",
     "tutelage.cli.evaluate.head_to_head": "cli/test_evaluate.py",
     "tutelage.cli.evaluate.printing": "cli/test_evaluate.py",
-    "tutelage.cli.forecast": "cli/test_progress.py",
     "tutelage.cli.lazy_group": "cli/test_main.py",
     "tutelage.cli.ledger": "cli/test_ledger_command.py",
     "tutelage.cli.models": "cli/test_stage.py",

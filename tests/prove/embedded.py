@@ -13,9 +13,9 @@ METRICS = ("gold_score", "gold_exact")
 
 def prove_one_seed() -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp()) / "run"
-    finished = measure("run", "--run", str(folder))
+    finished = measure("run", "embedded", "--run", str(folder))
     summary = json.loads((folder / "summary.json").read_text())
-    table = run("run", "--run", str(folder)).output
+    table = run("run", "embedded", "--run", str(folder)).output
     shutil.rmtree(folder.parent)
     return {
         "output": table.replace(str(folder), "runs/demo"),

@@ -40,7 +40,7 @@ def prove(writes: int = WRITES, seed: int = 0) -> dict[str, Any]:
         if code not in (2, 6) or len(told) != 1 or PROBLEM not in told[0]:
             sys.exit(f"full after {after} of {every} writes: exit code {code}\n{errors}")
         codes[code] += 1
-        measure("run", "--run", str(folder))
+        measure("run", "embedded", "--run", str(folder))
         equal = artifacts_of(folder) == expected
         same += equal
         print(
@@ -59,6 +59,6 @@ def prove(writes: int = WRITES, seed: int = 0) -> dict[str, Any]:
 
 def _run(root: Path, folder: Path, after: str) -> tuple[int, str]:
     program = [sys.executable, str(PROGRAM), "--weights", str(folder), after, str(root / "count")]
-    command = [*program, "run", "--run", str(folder)]
+    command = [*program, "run", "embedded", "--run", str(folder)]
     found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     return found.returncode, found.stderr

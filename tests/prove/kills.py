@@ -16,14 +16,14 @@ KILLS = 20
 def prove(kills: int = KILLS, seed: int = 0) -> dict[str, Any]:
     draw = random.Random(seed)
     root = Path(tempfile.mkdtemp())
-    undisturbed = measure("run", "--run", str(root / "undisturbed"))
+    undisturbed = measure("run", "embedded", "--run", str(root / "undisturbed"))
     expected = (root / "undisturbed" / "summary.json").read_bytes()
     moments, same = [], 0
     for number in range(kills):
         folder = root / f"killed-{number}"
         moment = draw.uniform(0.5, undisturbed.wall_seconds * 0.98)
         _run_and_kill(folder, moment)
-        measure("run", "--run", str(folder))
+        measure("run", "embedded", "--run", str(folder))
         equal = (folder / "summary.json").read_bytes() == expected
         same += equal
         moments.append(round(moment, 1))
@@ -35,7 +35,7 @@ def prove(kills: int = KILLS, seed: int = 0) -> dict[str, Any]:
 
 
 def _run_and_kill(folder: Path, moment: float) -> None:
-    command = [TUTELAGE, "run", "--run", str(folder)]
+    command = [TUTELAGE, "run", "embedded", "--run", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(moment)
     process.kill()

@@ -24,7 +24,7 @@ SIGNALS = ("SIGTERM", "SIGHUP")
 
 def prove(stops: int = STOPS, seed: int = 0) -> dict[str, Any]:
     root = Path(tempfile.mkdtemp())
-    undisturbed = measure("run", "--run", str(root / "undisturbed"))
+    undisturbed = measure("run", "embedded", "--run", str(root / "undisturbed"))
     expected = artifacts_of(root / "undisturbed")
     found = {
         name.lower(): _stopped_by(
@@ -49,7 +49,9 @@ def _stopped_by(
         if code == 130:
             stopped += 1
             # before the run has begun, the message names no command
-            _, *arguments = continue_command(errors) if "continue with" in errors else ["", "run", "--run", str(folder)]
+            _, *arguments = (
+                continue_command(errors) if "continue with" in errors else ["", "run", "embedded", "--run", str(folder)]
+            )
             measure(*arguments)
         equal = artifacts_of(folder) == expected
         same += equal
@@ -63,7 +65,7 @@ def _stopped_by(
 
 def _run_and_stop(folder: Path, moment: float, number: signal.Signals) -> tuple[int, str, float]:
     """Start a run and send it a signal. Returns its exit code, its error output and how long it still worked."""
-    command = [TUTELAGE, "run", "--run", str(folder)]
+    command = [TUTELAGE, "run", "embedded", "--run", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     time.sleep(moment)
     sent = time.monotonic()

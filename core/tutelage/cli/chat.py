@@ -1,15 +1,14 @@
-"""``tutelage chat``: send prompts to a model of a run and print its answers."""
+"""``tutelage chat``: send prompts to a model and print its answers."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 from attrs import evolve, frozen
 
-from tutelage.cli.models import split_run
+from tutelage.cli.models import find_model, split_run
 from tutelage.cli.options import plugin_options, seed_option
 from tutelage.cli.output import print_line, print_status
 from tutelage.context import Context
@@ -18,14 +17,16 @@ from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.judging import average
+from tutelage.recipe.schema import Generation, Judging
 from tutelage.records import JudgeItem, Model, Outcome, Prompt, Sampling
 from tutelage.runs.run import RunModels
+from tutelage.runs.store import is_run
 
 INTERACTIVE = "Press Ctrl-D to quit."
 
 
 @click.command("chat")
-@click.argument("run", metavar="RUN[:MODEL]")
+@click.argument("name", metavar="MODEL")
 @click.argument("prompt", required=False)
 @seed_option
 @click.option("--judge", is_flag=True, help="Also print the model's score of its own answer, as in self-reward.")
@@ -39,11 +40,11 @@ INTERACTIVE = "Press Ctrl-D to quit."
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(min=1),
-    help="Maximum length of an answer in tokens [default: as in the recipe].",
+    help="Maximum length of an answer in tokens [default: as in the recipe of the run, otherwise 256].",
 )
 @plugin_options
 def command(
-    run: str,
+    name: str,
     prompt: str | None,
     seed: int | None,
     judge: bool,
@@ -51,19 +52,19 @@ def command(
     max_new_tokens: int | None,
     registry: Registry,
 ) -> None:
-    """Send prompts to a model of a run.
+    """Send prompts to a model.
 
-    MODEL is the model's name in the run, such as M1 or M2/self-reward [default: the last model of the first pipeline].
-    Without PROMPT, each line of stdin is one prompt. The model sees one prompt at a time; there is no conversation
-    history.
+    MODEL is a run, such as runs/demo, or one of its models, such as runs/demo:M2/self-reward [default: the last model
+    of the first pipeline], or the model of a plugin, such as transformers:microsoft/phi-2. Without PROMPT, each line of
+    stdin is one prompt. The model sees one prompt at a time; there is no conversation history.
     """
-    folder, name = split_run(run)
-    models = RunModels.open(Path(folder), seed)
-    model = models.model(name or models.last(), registry)
-    generation = models.recipe.generation
+    folder, _ = split_run(name)
+    recipe = RunModels.open(folder, seed).recipe if is_run(folder) else None
+    model = find_model(name, registry, seed)
+    generation, judging = (recipe.generation, recipe.judging) if recipe else (Generation(), Judging())
     length = max_new_tokens or generation.max_new_tokens
     sampling = Sampling(temperature, generation.top_p, length, keep_thinking=generation.keep_thinking)
-    session = ChatSession(registry, models, model, sampling, judge)
+    session = ChatSession(registry, model, sampling, judging, judge)
     for text in [prompt] if prompt is not None else _prompts(model.id):
         session.answer(text)
 
@@ -73,9 +74,9 @@ class ChatSession:
     """A model and how it is sampled."""
 
     registry: Registry
-    models: RunModels
     model: Model
     sampling: Sampling
+    judging: Judging
     with_score: bool
     """Whether the model also scores its own answers."""
 
@@ -95,8 +96,8 @@ class ChatSession:
                 print_status(self.own_score(text, candidate.text))
 
     def own_score(self, prompt: str, answer: str) -> str:
-        """Return the model's score of its own answer as text; the rubric and the samples are those of the recipe."""
-        judging = self.models.recipe.judging
+        """Return the model's score of its own answer as text; as its recipe sets it."""
+        judging = self.judging
         rubric = find_rubric(judging.rubric, self.registry)
         item = JudgeItem("answer", prompt, answer)
         sampling = evolve(judging.sampling(), seed=self.sampling.seed)

@@ -7,13 +7,13 @@ import json
 import click
 from attrs import asdict
 
-from tutelage.cli.options import ROLES, as_json, plugin_options
+from tutelage.cli.options import ROLES, as_json, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
 from tutelage.errors import PluginError
 from tutelage.planning.roles import bound_model
 from tutelage.plugin.doctor import Diagnosis, examine
 from tutelage.plugin.registry import Registry
-from tutelage.recipe.loading import find_recipe, load_recipe
+from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 
@@ -25,10 +25,10 @@ from tutelage.records import Model
 def command(recipe: str | None, registry: Registry, as_json: bool) -> None:
     """Check what the plugins need: SDK, key, endpoint, model, GPU.
 
-    With RECIPE (a file or the name of a built-in recipe), check only what its models need, with its settings; a missing
-    item is then an error. Each check makes at most one API call, which is free of charge.
+    With RECIPE (a file, the name of a built-in recipe, or the folder of a run), check only what its models need, with
+    its settings; a missing item is then an error. Each check makes at most one API call, which is free of charge.
     """
-    diagnoses = examine(registry, _models(load_recipe(find_recipe(recipe)), registry) if recipe else ())
+    diagnoses = examine(registry, _models(load_recipe(recipe_path(recipe)), registry) if recipe else ())
     if as_json:
         print_line(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))
     else:

@@ -8,8 +8,9 @@ from typing import Any
 
 from attrs import evolve
 
-from tutelage.errors import InputError
+from tutelage.errors import InputError, PluginError
 from tutelage.plugin.registry import Registry
+from tutelage.plugin.suggestions import plugin_hint
 from tutelage.recipe.loading import parse_override
 from tutelage.records import Model
 from tutelage.runs.run import RunModels
@@ -65,6 +66,11 @@ def _is_run(folder: str | Path) -> bool:
 
 
 def _check_is_plugin(plugin: str, text: str, registry: Registry) -> None:
-    if "/" in plugin or Path(plugin).exists():
-        raise InputError(f"{text}: neither a run ({plugin} contains no recipe.yaml) nor PLUGIN[:NAME]")
-    registry.info(plugin)
+    known = {status.name for status in registry.statuses()}
+    if registry.name_of(plugin) in known:
+        registry.info(plugin)
+    elif "/" in plugin or Path(plugin).exists():
+        hint = "" if Path(plugin).parts[0] == "runs" else plugin_hint(text, registry)
+        raise InputError(f"{text}: neither a run ({plugin} contains no recipe.yaml) nor PLUGIN[:NAME]{hint}")
+    else:
+        raise PluginError(f"plugin {plugin!r} is not installed{plugin_hint(text, registry)}")

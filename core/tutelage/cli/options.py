@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from attrs import frozen
 from tutelage.cli.models import find_model
 from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
+from tutelage.errors import InputError
 from tutelage.planning.artifacts import RECIPE
 from tutelage.plugin.registry import Registry
-from tutelage.recipe.loading import find_recipe, load_recipe, parse_override
+from tutelage.recipe.loading import built_in, find_recipe, load_recipe, parse_override
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.runs.store import is_run
@@ -30,6 +32,8 @@ Decorator = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
 ROLES = ("student", "judge", "teacher", "evaluator")
 DEFAULT_RECIPE = "embedded"
+RUNS = Path("runs")
+"""The folder that contains the folders of runs by default."""
 
 run_argument = click.argument("run", type=PATH)
 model_argument = click.argument("model")
@@ -88,7 +92,9 @@ def recipe_options(command: Command) -> Command:
         decorated = click.option(f"--{role}", metavar="NAME[:MODEL]", help=help)(decorated)
     help = "Override a key of the recipe, such as dpo.beta=0.2; repeatable."
     decorated = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=help)(decorated)
-    help = "Folder of the run [default: runs/ and the recipe's name]. Without RECIPE, the run in it is continued."
+    help = (
+        "Folder of the run [default: runs/ and the recipe's name]. Without RECIPE, it must contain a run to continue."
+    )
     decorated = click.option("--run", "directory", metavar="DIR", help=help)(decorated)
     return click.argument("recipe", required=False)(decorated)
 
@@ -96,14 +102,45 @@ def recipe_options(command: Command) -> Command:
 def _load(
     name: str | None, directory: str | None, changes: Mapping[str, Any], roles: Mapping[str, str], registry: Registry
 ) -> RecipeOptions:
-    recipe = load_recipe(_recipe_path(name, directory), changes, roles, registry.name_of)
-    return RecipeOptions(recipe, Path(directory) if directory else Path("runs") / recipe.name, registry)
+    path = _recipe_path(name, directory)
+    recipe = load_recipe(path, changes, roles, registry.name_of)
+    if directory is None and name is not None and is_run(Path(name)) and path == Path(name, RECIPE):
+        directory = name
+    return RecipeOptions(recipe, Path(directory) if directory else RUNS / recipe.name, registry)
 
 
 def _recipe_path(name: str | None, directory: str | None) -> Path:
-    if name is None and directory is not None and is_run(Path(directory)):
-        return Path(directory, RECIPE)
-    return find_recipe(name or DEFAULT_RECIPE)
+    """Return the file of the recipe to run: that of the run in ``directory`` if no recipe is named."""
+    if name is not None:
+        return recipe_path(name)
+    if directory is None:
+        return find_recipe(DEFAULT_RECIPE)
+    if not is_run(Path(directory)):
+        raise InputError(
+            f"--run {directory}: {_without_run(Path(directory))}; to start a run there, name its recipe: "
+            f"`tutelage run RECIPE --run {shlex.quote(directory)}`, for example {DEFAULT_RECIPE}"
+        )
+    return Path(directory, RECIPE)
+
+
+def recipe_path(name: str) -> Path:
+    """Return the path of a recipe that is given as a built-in name, a file or the folder of a run.
+
+    Raises InputError if it is none of them.
+    """
+    if name in built_in() or Path(name).is_file():
+        return find_recipe(name)
+    if not Path(name).is_dir():
+        if is_run(RUNS / name):
+            raise InputError(f"no recipe {name!r}; did you mean the run {RUNS / name}?")
+        return find_recipe(name)
+    if not is_run(Path(name)):
+        raise InputError(f"{name}: {_without_run(Path(name))}; name a recipe or the folder of a run")
+    return Path(name, RECIPE)
+
+
+def _without_run(folder: Path) -> str:
+    return f"this folder contains no run ({RECIPE} is missing)" if folder.is_dir() else "this folder does not exist"
 
 
 @frozen

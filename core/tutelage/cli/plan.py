@@ -32,9 +32,9 @@ from tutelage.runs.store import Store, is_run
 def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     """Show the steps of a recipe without running them.
 
-    RECIPE is a file or the name of a built-in recipe [default: embedded]. Shows the work that remains, its cost and
-    time, and, if the run's folder contains a run, what it keeps. Counts are upper bounds: a step may drop answers,
-    which later steps then do not receive.
+    RECIPE is a file or the name of a built-in recipe [default: embedded], or the folder of a run. Shows the work that
+    remains, its cost and time, and, if the run's folder contains a run, what it keeps. Counts are upper bounds: a step
+    may drop answers, which later steps then do not receive.
     """
     plan = checked_plan(options.recipe, options.registry)
     check_lengths(options.recipe, options.registry, download=False)

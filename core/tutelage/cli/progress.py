@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tutelage.cli.forecast import Forecast
 from tutelage.cli.output import print_status, printable
-from tutelage.execution.reporter import Reporter, Silent
+from tutelage.execution.reporter import EarlierStep, Reporter, Silent
 from tutelage.planning.steps import Step
 from tutelage.results.wording import counts_words, seconds_words, title
 
@@ -19,6 +19,28 @@ if TYPE_CHECKING:
 
 REDRAW_SECONDS = 0.1
 """Minimum time between two redraws of the bars: at thousands of items per second, drawing would dominate."""
+SETTLED_SECONDS = 1.0
+"""Time of a step before its pace is measured. Items that an earlier process finished are reported within it."""
+
+
+class StepPace:
+    """The pace of one step: seconds per item, without the start of the step and without items that were restored."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+        self._last = (0.0, 0)
+
+    def advanced(self, elapsed: float, items: int) -> None:
+        """Record the number of items that are finished ``elapsed`` seconds after the start of the step."""
+        if elapsed >= SETTLED_SECONDS:
+            self._first = self._first or (elapsed, items)
+            self._last = elapsed, items
+
+    def seconds_per_item(self) -> float | None:
+        """Return the pace; None if it was not measured yet."""
+        if self._first is None or self._last[1] == self._first[1]:
+            return None
+        return (self._last[0] - self._first[0]) / (self._last[1] - self._first[1])
 
 
 @contextmanager
@@ -34,7 +56,7 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
 
 
 def finished_line(step: Step, number: int, total: int, seconds: float, counts: Mapping[str, int]) -> str:
-    """Return the line for a finished step: its number, title, counts by outcome, duration and output."""
+    """Return the line for a finished step: its number in the plan, title, counts by outcome, duration and output."""
     width = len(str(total))
     done = f"{counts_words(step, counts)} in {seconds_words(seconds)}"
     return f"[{number:{width}}/{total}] {title(step)}: {done} -> {step.output}"
@@ -46,9 +68,9 @@ class Lines(Silent):
     def __init__(self) -> None:
         self.total = self.done = 0
 
-    def planned(self, steps: Sequence[Step]) -> None:
+    def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         """Record the number of steps."""
-        self.total = len(steps)
+        self.done, self.total = len(earlier), len(earlier) + len(steps)
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
         """Print the line of the step."""
@@ -67,23 +89,30 @@ class Bars:
         self.progress = progress
         self.forecast = Forecast()
         self.steps: list[Step] = []
-        self.done = 0
+        """The steps that are left, the current one first."""
+        self.total = self.done = 0
         self.whole = progress.add_task("whole run", total=None, amount="", rate="", left="")
         self.current = progress.add_task("", total=None, amount="", rate="", left="")
         self.spent = self._cost = 0.0
         """US dollars, of the finished steps; ``_cost`` is that of the current step."""
         self._items = 0
         self._expected: int | None = None
+        self._pace = StepPace()
         self._started = self._drawn = time.monotonic()
 
-    def planned(self, steps: Sequence[Step]) -> None:
+    def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         """Start the bar of the whole run."""
         self.steps = list(steps)
-        self.progress.update(self.whole, total=len(steps), amount=f"0/{len(steps)} steps")
+        self.done, self.total = len(earlier), len(earlier) + len(steps)
+        for one in earlier:
+            if one.seconds is not None:
+                self.forecast.earlier(one.step, one.seconds)
+        amount = f"{self.done}/{self.total} steps"
+        self.progress.update(self.whole, total=self.total, completed=self.done, amount=amount)
 
     def started(self, step: Step) -> None:
         """Start the bar of a step."""
-        self._items, self._expected = 0, step.count or None
+        self._items, self._expected, self._pace = 0, step.count or None, StepPace()
         self.spent, self._cost = self.spent + self._cost, 0.0
         self._started = time.monotonic()
         self.progress.reset(self.current, description=printable(title(step)), total=self._expected)
@@ -98,17 +127,19 @@ class Bars:
         """Advance the step's bar."""
         self._items += items
         self._cost = cost
+        self._pace.advanced(time.monotonic() - self._started, self._items)
         if time.monotonic() - self._drawn > REDRAW_SECONDS:
             self._draw(step)
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
         """Print the line of the step and advance the bar of the whole run."""
         self.done += 1
-        self.forecast.finished(step, seconds)
-        self.note(finished_line(step, self.done, len(self.steps), seconds, counts))
-        left = self.forecast.left(self.steps[self.done :])
-        self.progress.update(self.whole, completed=self.done, amount=f"{self.done}/{len(self.steps)} steps")
-        self._draw_left(left or 0.0)
+        self.steps = self.steps[1:]
+        elapsed = time.monotonic() - self._started  # ``seconds`` may include those of an earlier process
+        self.forecast.finished(step, elapsed, self._whole())
+        self.note(finished_line(step, self.done, self.total, seconds, counts))
+        self.progress.update(self.whole, completed=self.done, amount=f"{self.done}/{self.total} steps")
+        self._draw_left(self.forecast.left(self.steps))
 
     def note(self, text: str) -> None:
         """Print a note above the bars."""
@@ -117,9 +148,10 @@ class Bars:
     def _draw(self, step: Step) -> None:
         self._drawn = time.monotonic()
         seconds = self._drawn - self._started
-        rate = self._items / seconds if seconds > 0 else 0.0
-        remaining = (self._expected or 0) - self._items
-        step_left = remaining / rate if rate and remaining > 0 else None
+        per_item = self._pace.seconds_per_item()
+        rate = 1 / per_item if per_item else self._items / seconds if seconds > 0 else 0.0
+        share = min(1.0, self._items / self._expected) if self._expected else 0.0
+        step_left = self.forecast.current(step, seconds, share, self._whole())
         self.progress.update(
             self.current,
             completed=self._items,
@@ -127,9 +159,13 @@ class Bars:
             rate=f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate else "",
             left=_left_text(step_left),
         )
-        later = self.forecast.left(self.steps[self.done + 1 :])
-        ahead = self.forecast.left([step]) if step_left is None else step_left
-        self._draw_left(None if later is None or ahead is None else later + ahead)
+        later = self.forecast.left(self.steps[1:])
+        self._draw_left(None if later is None or step_left is None else later + step_left)
+
+    def _whole(self) -> float | None:
+        """Return the seconds that all items of the current step take at its pace; None if they are unknown."""
+        per_item = self._pace.seconds_per_item()
+        return None if per_item is None or not self._expected else per_item * self._expected
 
     def _draw_left(self, seconds: float | None) -> None:
         spent = self.spent + self._cost

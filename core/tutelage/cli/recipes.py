@@ -1,22 +1,26 @@
-"""``tutelage recipes``: list, print and copy the recipes that are included in tutelage."""
+"""``tutelage recipes``: list, print and copy recipes, and print their JSON Schema."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from tutelage.cli.options import recipe_path
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.errors import InputError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.whole import write_whole
-from tutelage.recipe.loading import built_in, find_recipe, summary_line
+from tutelage.planning.pipelines import CONTROLS, PIPELINES
+from tutelage.recipe.json_schema import recipe_json_schema
+from tutelage.recipe.loading import built_in, load_recipe, summary_line, to_yaml
 
 
 @click.group("recipes", invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """List, show and copy the built-in recipes."""
+    """List, show and copy recipes."""
     if context.invoked_subcommand is None:
         rows = [(name, summary_line(path)) for name, path in built_in().items()]
         print_table(Table(("recipe", "description"), rows, left=frozenset({"description"})))
@@ -24,9 +28,24 @@ def command(context: click.Context) -> None:
 
 @command.command("show")
 @click.argument("name")
-def show_command(name: str) -> None:
-    """Print a recipe. NAME is a built-in recipe or a file."""
-    print_line(find_recipe(name).read_text(encoding="utf-8").rstrip("\n"))
+@click.option("--source", is_flag=True, help="Print the text of the file instead, with its comments.")
+def show_command(name: str, source: bool) -> None:
+    """Print a recipe with the values of all keys. NAME is a built-in recipe, a file or the folder of a run.
+
+    The keys of the recipe that it extends are included, and the defaults of keys that are left out. A pipeline or a
+    control lists only the keys that it overrides.
+    """
+    if source:
+        print_line(recipe_path(name).read_text(encoding="utf-8-sig").rstrip("\n"))
+    else:
+        print_line(to_yaml(load_recipe(recipe_path(name))).rstrip("\n"))
+
+
+@command.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of a recipe, with which an editor completes and checks a recipe file."""
+    pipelines = {pipeline.name: pipeline.help for pipeline in PIPELINES.values()}
+    print_line(json.dumps(recipe_json_schema(pipelines, CONTROLS), indent=2, ensure_ascii=False))
 
 
 @command.command("copy")
@@ -34,7 +53,7 @@ def show_command(name: str) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def copy_command(name: str, file: Path | None) -> None:
     """Copy a recipe to FILE [default: NAME.yaml in the current folder] for editing. Never overwrites a file."""
-    source = find_recipe(name)
+    source = recipe_path(name)
     target = file or Path(f"{source.stem}.yaml")
     if target.exists():
         raise InputError(f"{target}: already exists; choose another file")

@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Run a recipe, or continue a run.
 
-    RECIPE is a file or the name of a built-in recipe [default: embedded]. After Ctrl-C, SIGTERM, SIGHUP, an error or a
-    power failure, the same command continues the run.
+    RECIPE is a file or the name of a built-in recipe [default: embedded], or the folder of a run, which is continued.
+    After Ctrl-C, SIGTERM, SIGHUP, an error or a power failure, the same command continues the run.
 
     With a changed recipe, the artifacts that do not depend on the change are kept. The others are set aside and made
     again; `tutelage free` deletes what was set aside.

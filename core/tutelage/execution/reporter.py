@@ -5,14 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from attrs import frozen
+
 from tutelage.planning.steps import Step
+from tutelage.runs.run import Run
+
+
+@frozen
+class EarlierStep:
+    """A step that an earlier process has done, perhaps on another machine."""
+
+    step: Step
+    seconds: float | None
+    """Time that it took; None if it is not recorded."""
+
+
+def earlier_steps(run: Run, remaining: Sequence[Step]) -> list[EarlierStep]:
+    """Return the steps of a run's plan that are not ``remaining``, with their recorded durations."""
+    notes, outputs = run.store.finished_steps(), {step.output for step in remaining}
+    return [
+        EarlierStep(step, notes[step.output].seconds if step.output in notes else None)
+        for step in run.plan.steps
+        if step.output not in outputs
+    ]
 
 
 class Reporter(Protocol):
     """Receives the reports of a run."""
 
-    def planned(self, steps: Sequence[Step]) -> None:
-        """Called once, before the first step starts, with the steps that are not done yet."""
+    def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
+        """Called once, before the first step starts, with the steps that are left, and with the steps of the plan that
+        earlier processes have done."""
 
     def started(self, step: Step) -> None:
         """Called when a step starts."""
@@ -35,7 +58,7 @@ class Reporter(Protocol):
 class Silent:
     """A reporter that does nothing."""
 
-    def planned(self, steps: Sequence[Step]) -> None:
+    def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         """Do nothing."""
 
     def started(self, step: Step) -> None:

@@ -20,7 +20,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.actions import ACTIONS
 from tutelage.execution.reconciling import apply
-from tutelage.execution.reporter import Reporter, Silent
+from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
@@ -32,7 +32,7 @@ from tutelage.planning.source_rows import SourceReader
 from tutelage.planning.steps import Step, Summarise, Train, Worker
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
-from tutelage.recipe.loading import find_recipe, load_recipe, to_yaml
+from tutelage.recipe.loading import load_recipe, override, to_yaml
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.results.summarise import write_summary
@@ -60,8 +60,11 @@ def run(
     ask_refused_again: bool = False,
     approve: Callable[[Changes], bool] | None = None,
     cache: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Summary | None:
     """Run a recipe (a ``Recipe``, a file, or the name of a built-in one), or continue the run in ``directory``.
+
+    ``overrides`` maps dotted keys of the recipe to other values: ``{"dpo.beta": 0.3}``.
 
     ``directory`` is ``runs/NAME`` by default, with the name of the recipe. ``registry`` is by default that of all
     installed plugins. ``cancelled`` is called regularly; the run stops once it returns true.
@@ -76,11 +79,11 @@ def run(
     it has are taken from it, and those that the run makes are added to it.
 
     Returns the summary of the run; None if the recipe has no evaluation. Raises InputError, before anything is written,
-    if the recipe is wrong; PluginError if a plugin is missing; RunLockedError if
-    another process works on the run; StageError if a plugin failed during the run; and Interrupted if ``cancelled``
-    returned true or ``approve`` false. After StageError and Interrupted, calling it again continues the run.
+    if the recipe is wrong; PluginError if a plugin is missing; RunLockedError if another process works on the run;
+    StageError if a plugin failed during the run; and Interrupted if ``cancelled`` returned true or ``approve`` false.
+    After StageError and Interrupted, calling it again continues the run.
     """
-    checked = recipe if isinstance(recipe, Recipe) else load_recipe(find_recipe(str(recipe)))
+    checked = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     registry = registry or Registry.discover()
     plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
@@ -152,7 +155,7 @@ class Runner:
                 self.run.store.drop_scratch(step.output)
             else:
                 remaining.append(step)
-        self.reporter.planned(remaining)
+        self.reporter.planned(remaining, earlier_steps(self.run, remaining))
         work_began = len(remaining) < len(self.run.plan.steps)
         loaded: Model | None = None
         for step in remaining:

@@ -18,6 +18,7 @@ from cattrs.preconf.json import make_converter
 from tutelage.errors import InputError
 from tutelage.files.disk_errors import writing
 from tutelage.files.json_text import NotJson, RefusedValue, parse
+from tutelage.files.overrides import is_overrides
 from tutelage.files.whole import whole_file, write_whole
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ def converter() -> cattrs.Converter:
         return make_dict_unstructure_fn(cls, made, messages=override(omit_if_default=True))
 
     made.register_unstructure_hook_factory(_has_messages, without_empty_messages)
+    made.register_unstructure_hook_func(is_overrides, lambda given: {k: made.unstructure(v) for k, v in given.items()})
     return made
 
 

@@ -17,6 +17,7 @@ from cattrs import AttributeValidationNote, ClassValidationError, IterableValida
 from cattrs.cols import is_mapping, mapping_structure_factory
 
 from tutelage.errors import nearest
+from tutelage.files.overrides import Overrides, as_overrides, is_overrides, overridden_class
 from tutelage.files.type_words import choices, describe_type, describe_value, is_choice, is_sequence, is_union
 
 
@@ -25,6 +26,7 @@ def strict_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_structure_hook_factory(attrs.has, _class_hook)
     converter.register_structure_hook_factory(is_mapping, _mapping_hook)
+    converter.register_structure_hook_factory(is_overrides, _overrides_hook)
     converter.register_structure_hook_factory(is_sequence, _sequence_hook)
     converter.register_structure_hook_factory(is_union, _union_hook)
     converter.register_structure_hook_func(is_choice, _choice)
@@ -95,25 +97,48 @@ def _class_hook(cls: Any, converter: cattrs.Converter) -> Any:
             return value
         if not isinstance(value, Mapping):
             raise _mismatch(cls, value)
-        errors = [
-            _at_key(ValueError(f"unknown key{_near_key(str(key), fields, value)}"), str(key))
-            for key in value
-            if key not in fields
-        ]
-        arguments = {}
-        for name, field in fields.items():
-            try:
-                if name in value:
-                    arguments[field.alias or name] = converter.structure(value[name], field.type or Any)
-                elif field.default is attrs.NOTHING:
-                    raise ValueError(f"missing; expected {describe_type(field.type)}")
-            except Exception as error:
-                errors.append(_at_key(error, name))
-        if errors:
-            raise ClassValidationError(f"While structuring {cls.__name__}", errors, cls)
-        return _built(cls, arguments)
+        missing = [name for name, field in fields.items() if field.default is attrs.NOTHING and name not in value]
+        given = _fields_given(cls, value, converter, missing)
+        return _built(cls, {fields[name].alias or name: each for name, each in given.items()})
 
     return hook
+
+
+def _overrides_hook(kind: Any, converter: cattrs.Converter) -> Any:
+    cls = overridden_class(kind)
+
+    def hook(value: Any, _: Any) -> Any:
+        if isinstance(value, cls):
+            return as_overrides(value)
+        if not isinstance(value, Mapping):
+            raise _mismatch(cls, value)
+        return Overrides(_fields_given(cls, value, converter))
+
+    return hook
+
+
+def _fields_given(
+    cls: type, value: Mapping[Any, Any], converter: cattrs.Converter, missing: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Structure the fields of a class that ``value`` has. Raises one error for all wrong, unknown and missing keys."""
+    fields = init_fields(cls)
+    errors = [
+        _at_key(ValueError(f"unknown key{_near_key(str(key), fields, value)}"), str(key))
+        for key in value
+        if key not in fields
+    ]
+    given = {}
+    for name, field in fields.items():
+        try:
+            if name in value:
+                given[name] = converter.structure(value[name], field.type or Any)
+            elif name in missing:
+                raise ValueError(f"missing; expected {describe_type(field.type)}")
+        except Exception as error:
+            errors.append(_at_key(error, name))
+    if errors:
+        raise ClassValidationError(f"While structuring {cls.__name__}", errors, cls)
+    return given
 
 
 def _near_key(key: str, known: Iterable[str], given: Container[object]) -> str:

@@ -10,6 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
+from tutelage.files.overrides import is_overrides, overridden_class
+
 _NAMES: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -57,6 +59,8 @@ def describe_type(kind: Any) -> str:
         return " or ".join(repr(choice) for choice in choices(kind))
     if is_sequence(kind):
         return _describe_sequence(kind)
+    if is_overrides(kind):
+        return describe_type(overridden_class(kind))
     if (get_origin(kind) or kind) in (dict, Mapping):
         return "a mapping"
     if attrs.has(kind):

@@ -14,7 +14,8 @@ from tutelage.planning.sources import own_preferences, sets_of
 from tutelage.planning.steps import Plan
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.prompt_listing import LISTINGS, showable
-from tutelage.recipe.schema import Control, PipelineSettings, Recipe, Source
+from tutelage.recipe.problems import recipe_problems
+from tutelage.recipe.schema import Recipe, Source
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
@@ -23,6 +24,7 @@ def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
     Raises PluginError if a plugin is broken, blocked or lacks a hook, otherwise InputError with every problem found.
     """
     _raise_all(_pipeline_problems(recipe))
+    _raise_all(recipe_problems(recipe))  # a Recipe that was changed in Python has not been checked yet
     for role, hooks in roles_needed(recipe).items():
         check_binding(role, binding(recipe, role), hooks, registry)
     _raise_all(_problems(recipe, registry))
@@ -69,10 +71,10 @@ def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
     if (eft := data.eft) is not None:
         yield from _problem("data.eft", lambda: _check_rated(recipe, registry, eft, seed))
     yield from _problem("data.preferences", lambda: _check_preferences(recipe, registry, seed))
-    for key, pipeline in recipe.pipelines.items():
+    pipelines = {name: recipe.for_pipeline(name) for name in recipe.pipelines}
+    for key, pipeline in pipelines.items():
         yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: registry.get("rubrics", name))
-    members: dict[str, PipelineSettings | Control] = {**recipe.pipelines, **recipe.controls}
-    for key, member in members.items():
+    for key, member in {**pipelines, **{name: recipe.for_control(name) for name in recipe.controls}}.items():
         if member.pairs.rule:
             yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: registry.get("pair_rules", name))
     if (evaluation := recipe.evaluation) is not None:

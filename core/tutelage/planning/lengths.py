@@ -101,15 +101,16 @@ def _preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tupl
     """Both sides of the user's pairs as DPO trains on them, and the chosen sides as a control trains on them by SFT."""
     if (source := recipe.data.preferences) is None:
         return
-    name, users = f"data.preferences ({source.source})", {OWN_PREFERENCES, *source.join}
+    label, users = f"data.preferences ({source.source})", {OWN_PREFERENCES, *source.join}
     dpo_lengths, sft_lengths = _dpo_lengths(recipe, users), {}
-    for control, settings in recipe.controls.items():
-        if settings.mirrors in users and control == "random-pairs":
-            dpo_lengths[f"controls.{control}.dpo.max_length"] = settings.dpo.max_length
-        elif settings.mirrors in users:
-            sft_lengths[f"controls.{control}.sft.max_length"] = settings.sft.max_length
-    dpo = _Limit(name, *_shortest(recipe.dpo.max_length, dpo_lengths))
-    sft = _Limit(name, *_shortest(recipe.sft.max_length, sft_lengths)) if sft_lengths else None
+    for name, control in recipe.controls.items():
+        settings = recipe.for_control(name)
+        if control.mirrors in users and name == "random-pairs":
+            dpo_lengths[f"controls.{name}.dpo.max_length"] = settings.dpo.max_length
+        elif control.mirrors in users:
+            sft_lengths[f"controls.{name}.sft.max_length"] = settings.sft.max_length
+    dpo = _Limit(label, *_shortest(recipe.dpo.max_length, dpo_lengths))
+    sft = _Limit(label, *_shortest(recipe.sft.max_length, sft_lengths)) if sft_lengths else None
     for pair, held in own_preferences(recipe, registry, seed):
         if held is not None:
             continue
@@ -121,7 +122,7 @@ def _preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tupl
 
 def _dpo_lengths(recipe: Recipe, pipelines: Iterable[str]) -> dict[str, int]:
     """The maximum lengths of the DPO trainings of these pipelines, by key."""
-    found = {name: recipe.pipelines[name] for name in pipelines if name in recipe.pipelines}
+    found = {name: recipe.for_pipeline(name) for name in pipelines if name in recipe.pipelines}
     return {f"pipelines.{name}.dpo.max_length": settings.dpo.max_length for name, settings in found.items()}
 
 

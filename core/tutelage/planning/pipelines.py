@@ -33,7 +33,7 @@ from tutelage.planning.steps import (
     Worker,
     WritePrompts,
 )
-from tutelage.recipe.schema import OWN_PREFERENCES, Control, PipelineSettings, Recipe
+from tutelage.recipe.schema import OWN_PREFERENCES, MemberSettings, Recipe
 
 
 @frozen
@@ -156,7 +156,7 @@ class Series:
             yield from self.first_model()
         for round_number in range(1, self.recipe.iterations + 1):
             for name in self.pipelines_of(round_number):
-                pipeline, settings = PIPELINES[name], self.recipe.pipelines[name]
+                pipeline, settings = PIPELINES[name], self.recipe.for_pipeline(name)
                 if pipeline.rule is None:
                     yield from self.given_pairs()
                     child = self.model(name, 2)
@@ -164,7 +164,7 @@ class Series:
                 else:
                     yield from self.round(pipeline, pipeline.rule, settings, round_number)
         for name, control in self.recipe.controls.items():
-            yield from self.control(name, control)
+            yield from self.control(name, control.mirrors, self.recipe.for_control(name))
         yield from EvaluationPlan(self.recipe, self.seed, tuple(self.models())).steps()
 
     def first_model(self) -> Iterator[Step]:
@@ -192,7 +192,7 @@ class Series:
                 output=self.given_path, count=self.given_count, seed=self.seed, source=source.source
             )
 
-    def round(self, pipeline: Pipeline, rule: str, settings: PipelineSettings, round_number: int) -> Iterator[Step]:
+    def round(self, pipeline: Pipeline, rule: str, settings: MemberSettings, round_number: int) -> Iterator[Step]:
         """Yield one round of a pipeline: prompts, candidates, scores or demonstrations, pairs, and the next model."""
         parent, child = self.model(pipeline.name, round_number), self.model(pipeline.name, round_number + 1)
         prompts, candidates = parent.files.prompts, parent.files.candidates
@@ -279,10 +279,10 @@ class Series:
             sampling=self_instruct.sampling(),
         )
 
-    def control(self, name: str, control: Control) -> Iterator[Step]:
-        """Yield the steps of a control: its pairs or examples, and its M2."""
+    def control(self, name: str, mirrors: str, settings: MemberSettings) -> Iterator[Step]:
+        """Yield the steps of a control of the pipeline ``mirrors``: its pairs or examples, and its M2."""
         parent, child = self.model(name, 1), self.model(name, 2)
-        mirrored = self.model(control.mirrors, 2).files
+        mirrored = self.model(mirrors, 2).files
         if name == "random-pairs":
             yield MakePairs(
                 output=child.files.preferences,
@@ -292,31 +292,29 @@ class Series:
                 candidates=parent.files.candidates,
                 like=mirrored.preferences,
                 rule="random-pairs",
-                keep_cut=control.pairs.keep_cut,
+                keep_cut=settings.pairs.keep_cut,
             )
-            yield from self.preference_training(child, control, self.joins_given(control.mirrors))
+            yield from self.preference_training(child, settings, self.joins_given(mirrors))
             return
         preferences, count = mirrored.preferences, self.prompt_count
-        if control.mirrors == OWN_PREFERENCES:
+        if mirrors == OWN_PREFERENCES:
             count = self.given_count
-        elif self.joins_given(control.mirrors):
+        elif self.joins_given(mirrors):
             preferences, count = mirrored.joined_preferences, self.given_count + self.prompt_count
         examples = child.files.examples
         yield ChosenExamples(output=examples, count=count, seed=self.seed, preferences=preferences)
         yield Train(
             output=child.files.checkpoint,
-            count=round(count * control.sft.epochs),
+            count=round(count * settings.sft.epochs),
             seed=self.seed,
             examples=examples,
             start=parent.worker,
             reference=None,
-            objective=evolve(control.sft, seed=self.seed),
+            objective=evolve(settings.sft, seed=self.seed),
             model=child.id,
         )
 
-    def preference_training(
-        self, child: PlannedModel, settings: PipelineSettings | Control, joins_given: bool
-    ) -> Iterator[Step]:
+    def preference_training(self, child: PlannedModel, settings: MemberSettings, joins_given: bool) -> Iterator[Step]:
         """Yield the DPO training of ``child`` on the pairs of its round or of all rounds, and the join of its pairs."""
         first = 2 if self.recipe.preferences == "all" else child.iteration
         models = (self.model(child.pipeline or "", iteration) for iteration in range(first, child.iteration + 1))
@@ -331,7 +329,7 @@ class Series:
             yield JoinPairs(output=examples, count=count, seed=self.seed, parts=parts)
         yield self.dpo(child, settings, examples, count)
 
-    def dpo(self, child: PlannedModel, settings: PipelineSettings | Control, examples: str, count: int) -> Train:
+    def dpo(self, child: PlannedModel, settings: MemberSettings, examples: str, count: int) -> Train:
         """Return the DPO training of ``child`` on ``count`` pairs, with the start and reference models of the recipe.
 
         By default, both are the previous model.

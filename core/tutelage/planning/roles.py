@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tutelage.errors import InputError, nearest
+from tutelage.errors import InputError
 from tutelage.plugin.registry import Registry
+from tutelage.plugin.suggestions import plugin_hint
 from tutelage.recipe.schema import Binding, Recipe
 from tutelage.records import Model, Rubric
 from tutelage.services.requests import Endpoint
@@ -24,8 +25,8 @@ def check_binding(role: str, bound: Binding | None, hooks: set[str], registry: R
     if bound is None:
         raise InputError(f"models.{role}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
     if registry.name_of(bound.plugin) not in {status.name for status in registry.statuses()}:
-        known = nearest(bound.plugin, registry.names())
-        raise InputError(f"models.{role}.plugin: no plugin {bound.plugin!r} is installed{known}")
+        hint = plugin_hint(f"{bound.plugin}:{bound.model}".rstrip(":"), registry, hooks)
+        raise InputError(f"models.{role}.plugin: no plugin {bound.plugin!r} is installed{hint}")
     for hook in sorted(hooks):
         registry.require(bound.plugin, hook)
     registry.settings(bound.plugin, bound.settings, f"models.{role}.settings (plugin {bound.plugin})")

@@ -18,7 +18,7 @@ def differences(before: Recipe, now: Recipe) -> Iterator[str]:
 
     A pipeline or control whose key differs in the same way as the section that it takes the key from is not repeated.
     """
-    found = {key: (old, new) for key, old, new in _differing("", to_values(before), to_values(now))}
+    found = {key: (old, new) for key, old, new in _differing("", to_values(before, True), to_values(now, True))}
     for key, change in found.items():
         group, _, inherited = key.partition(".")
         _, _, section = inherited.partition(".")

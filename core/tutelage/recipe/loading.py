@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import attrs
 import yaml
+from cattrs.cols import is_mapping
 
 from tutelage.errors import InputError, nearest
 from tutelage.files.jsonl import converter
+from tutelage.files.overrides import is_overrides, overridden_class
 from tutelage.files.settings import structure
+from tutelage.files.strict_converter import init_fields
+from tutelage.files.type_words import is_union
 from tutelage.files.yaml_text import NotYaml, read_yaml
 from tutelage.recipe.problems import recipe_problems
 from tutelage.recipe.schema import Recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-OVERRIDABLE = {"pipelines": ("judging", "pairs", "dpo"), "controls": ("pairs", "dpo", "sft")}
-"""The top-level sections that a pipeline or a control may override: those that it uses."""
+MEMBERS = {"pipelines": ("judging", "pairs", "dpo"), "controls": ("pairs", "dpo", "sft")}
+"""The sections whose keys are names, and the top-level sections that each name may override: those that it uses."""
 
 
 def load_recipe(
-    path: Path,
+    recipe: str | Path,
     overrides: Mapping[str, Any] | None = None,
     roles: Mapping[str, str] | None = None,
     name_of: Callable[[str], str] = str,
 ) -> Recipe:
-    """Read and check a recipe file.
+    """Read and check a recipe: a file, or the name of a built-in one.
 
     ``roles`` maps roles to new bindings of the form ``NAME[:MODEL]``. ``overrides`` maps dotted keys to values and is
-    applied last. ``name_of`` returns the name of a plugin for its name or one of its aliases.
+    applied last. null as the value removes a pipeline, a control or an optional section. ``name_of`` returns the name
+    of a plugin for its name or one of its aliases.
 
     Raises InputError with the file, the key and, for an unknown key, the nearest valid one.
     """
+    path = recipe if isinstance(recipe, Path) and recipe.exists() else find_recipe(str(recipe))
     values = _read(path)
     for role, spec in (roles or {}).items():
         models = values.get("models")
@@ -41,6 +48,19 @@ def load_recipe(
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     return from_values(values, f"recipe {path}")
+
+
+def override(recipe: Recipe, overrides: Mapping[str, Any] | None) -> Recipe:
+    """Return a recipe with other values for some dotted keys, as ``load_recipe`` applies them to a file.
+
+    Raises InputError with every problem of the new recipe.
+    """
+    if not overrides:
+        return recipe
+    values = to_values(recipe)
+    for key, value in overrides.items():
+        _set(values, key, value)
+    return from_values(values, f"recipe {recipe.name}")
 
 
 def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -60,19 +80,59 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise InputError(f"{path}: a recipe must be a YAML mapping, not {type(values).__name__}")
     base = values.pop("extends", None)
     if base is None:
-        return values
+        return _without_copies(values)
     if not isinstance(base, str):
         raise InputError(f"{path}: extends: must be the name or the file of one recipe")
     return _merge(_read(find_recipe(base), (*extending, path)), values)
 
 
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge sections key by key; any other value in ``changes`` replaces the value in ``base``."""
+def _merge(base: dict[str, Any], changes: Mapping[str, Any], names: bool = False) -> dict[str, Any]:
+    """Merge sections key by key; any other value in ``changes`` replaces the value in ``base``.
+
+    If the keys are ``names`` of pipelines or controls, null removes one that ``base`` has.
+    """
     merged = dict(base)
     for key, value in changes.items():
         inherited = merged.get(key)
-        merged[key] = _merge(inherited, value) if isinstance(inherited, dict) and isinstance(value, dict) else value
+        if isinstance(inherited, dict) and isinstance(value, dict):
+            merged[key] = _merge(inherited, value, names=key in MEMBERS)
+        elif names and value is None and key in merged:
+            del merged[key]
+        else:
+            merged[key] = value
     return merged
+
+
+def _without_copies(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a run's recipe.yaml of tutelage 0.1 without the copies of its top-level sections.
+
+    It has copies of them in each pipeline and control, with the overrides applied. A change of a top-level section
+    would have no effect there. Any other recipe is returned as it is.
+    """
+    groups = {group: values.get(group) for group in MEMBERS}
+    for group, keys in MEMBERS.items():
+        for member in _mapping(groups[group]).values():
+            for key in keys:
+                if not _mapping(member).get(key) or set(_mapping(member[key])) != set(_mapping(values.get(key))):
+                    return values
+    return {
+        **values,
+        **{
+            group: {name: _without_equal(member, values, MEMBERS[group]) for name, member in members.items()}
+            for group, members in groups.items()
+            if isinstance(members, dict)
+        },
+    }
+
+
+def _without_equal(member: Mapping[str, Any], values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return a pipeline or control without the values that equal those of the top-level sections."""
+    own = {key: {k: v for k, v in member[key].items() if v != values[key][k]} for key in keys}
+    return {**member, **own}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def built_in() -> dict[str, Path]:
@@ -88,6 +148,8 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise InputError(f"no recipe {name!r}: it is a folder; name a file or a built-in recipe")
     raise InputError(f"no recipe {name!r}: neither a file nor a built-in recipe{nearest(name, recipes)}")
 
 
@@ -130,7 +192,10 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(inner, dict):
             raise InputError(f"--set {dotted}: {key!r} is not a section of the recipe")
         section = inner
-    section[last] = value
+    if value is None and len(parents) == 1 and parents[0] in MEMBERS and last in section:
+        del section[last]
+    else:
+        section[last] = value
 
 
 def from_values(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -138,41 +203,58 @@ def from_values(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
     ``where`` begins each line of an error. Raises InputError with every problem found.
     """
-    recipe = structure(Recipe, _inherit(dict(values)), where)
+    recipe = structure(Recipe, _without_nulls(values, Recipe), where)
     problems = list(recipe_problems(recipe))
     if problems:
         raise InputError("\n".join(f"{where}: {problem}" for problem in problems))
     return recipe
 
 
-def to_values(recipe: Recipe) -> dict[str, Any]:
-    """Return the resolved recipe as plain values. A run stores them as ``recipe.yaml``."""
-    values = converter().unstructure(recipe)
+def _without_nulls(value: Any, kind: Any) -> Any:
+    """Return the value of a field without null as "left out": for a section with a default, or a pipeline by name.
+
+    A null that the type accepts is kept.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if is_union(kind):
+        sections = [member for member in get_args(kind) if attrs.has(member)]
+        return _without_nulls(value, sections[0]) if len(sections) == 1 else value
+    cls = overridden_class(kind) if is_overrides(kind) else kind
+    if attrs.has(cls):
+        fields = init_fields(cls)
+        return {
+            key: _without_nulls(each, fields[key].type) if key in fields else each
+            for key, each in value.items()
+            if each is not None or key not in fields or not _is_optional_section(fields[key])
+        }
+    if is_mapping(kind) and get_args(kind) and attrs.has(get_args(kind)[1]):
+        return {name: _without_nulls({} if each is None else each, get_args(kind)[1]) for name, each in value.items()}
+    return value
+
+
+def _is_optional_section(field: attrs.Attribute[Any]) -> bool:
+    kind: Any = field.type
+    return field.default is not attrs.NOTHING and (is_mapping(kind) or attrs.has(kind))
+
+
+def to_values(recipe: Recipe, resolved: bool = False) -> dict[str, Any]:
+    """Return the recipe as plain values, with the default of every key that is left out.
+
+    A pipeline or control has only its overrides. If ``resolved``, it has its complete settings.
+    """
+    values = dict(converter().unstructure(recipe))
     values["seeds"] = list(recipe.seeds)
-    return dict(values)
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """Return the resolved recipe as YAML."""
-    return yaml.safe_dump(to_values(recipe), sort_keys=False, allow_unicode=True)
-
-
-def _inherit(values: dict[str, Any]) -> dict[str, Any]:
-    """Copy the top-level sections into each pipeline and control. Its own overrides take precedence."""
-    for group, keys in OVERRIDABLE.items():
-        members = values.get(group)
-        if isinstance(members, Mapping):
-            values[group] = {name: _inherit_member(values, member, keys) for name, member in members.items()}
+    for group, settings_of in (("pipelines", recipe.for_pipeline), ("controls", recipe.for_control)):
+        for name, member in values[group].items():
+            for key in MEMBERS[group]:
+                if resolved:
+                    member[key] = converter().unstructure(getattr(settings_of(name), key))
+                elif not member[key]:
+                    del member[key]
     return values
 
 
-def _inherit_member(values: Mapping[str, Any], member: Any, keys: Sequence[str]) -> Any:
-    member = {} if member is None else member
-    if not isinstance(member, Mapping):
-        return member
-    merged = dict(member)
-    for key in keys:
-        general, own = values.get(key, {}), member.get(key, {})
-        if isinstance(general, Mapping) and isinstance(own, Mapping):
-            merged[key] = {**general, **own}
-    return merged
+def to_yaml(recipe: Recipe, resolved: bool = False) -> str:
+    """Return the values of ``to_values`` as YAML. A run stores them as ``recipe.yaml``."""
+    return yaml.safe_dump(to_values(recipe, resolved), sort_keys=False, allow_unicode=True)

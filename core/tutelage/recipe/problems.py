@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from attrs import fields_dict
 
 from tutelage.errors import nearest
 from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Recipe
@@ -33,17 +36,29 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _objective_problems(recipe: Recipe) -> Iterator[str]:
-    for key, objective in (("sft", recipe.sft), ("dpo", recipe.dpo)):
-        if objective.seed:
+    for key, objective, own in _sections(recipe, ("sft", "dpo")):
+        if objective.seed and "seed" in own:
             yield f"{key}.seed: the seed is set by `seeds`; leave this key out"
-        if objective.batch_size < 1 or objective.epochs <= 0 or objective.learning_rate <= 0:
+        sizes = {"batch_size", "epochs", "learning_rate"}
+        if min(getattr(objective, size) for size in sizes) <= 0 and sizes & set(own):
             yield f"{key}: batch_size, epochs and learning_rate must be positive"
-    for key, judging in (
-        ("judging", recipe.judging),
-        *((f"pipelines.{n}.judging", p.judging) for n, p in recipe.pipelines.items()),
-    ):
-        if judging.samples < 1:
+    for key, judging, own in _sections(recipe, ("judging",)):
+        if judging.samples < 1 and "samples" in own:
             yield f"{key}.samples: {judging.samples}; must be at least 1"
+
+
+def _sections(recipe: Recipe, names: Iterable[str]) -> Iterator[tuple[str, Any, Collection[str]]]:
+    """Yield (key, values, keys set there) of these top-level sections, and of their overrides with these applied."""
+    for name in names:
+        general = getattr(recipe, name)
+        yield name, general, fields_dict(type(general)).keys()
+        for group, members, settings_of in (
+            ("pipelines", recipe.pipelines, recipe.for_pipeline),
+            ("controls", recipe.controls, recipe.for_control),
+        ):
+            for member, overrides in members.items():
+                if own := getattr(overrides, name, None):
+                    yield f"{group}.{member}.{name}", getattr(settings_of(member), name), own.keys()
 
 
 def _first_model_problems(recipe: Recipe) -> Iterator[str]:
@@ -71,7 +86,8 @@ def _preference_problems(recipe: Recipe) -> Iterator[str]:
             yield f"data.preferences.join: this recipe runs no pipeline {name!r}{nearest(name, sampling)}"
     if recipe.pipelines and not sampling and recipe.iterations > 1:
         yield f"iterations: {recipe.iterations}; {OWN_PREFERENCES} trains once: use 1, or add another pipeline"
-    if (settings := recipe.pipelines.get(OWN_PREFERENCES)) is not None:
+    if OWN_PREFERENCES in recipe.pipelines:
+        settings = recipe.for_pipeline(OWN_PREFERENCES)
         for key, value, general in (
             ("judging", settings.judging, recipe.judging),
             ("pairs", settings.pairs, recipe.pairs),

@@ -3,7 +3,8 @@
 A recipe binds each role (student, teacher, judge, evaluator) to a plugin, and sets the data, the pipelines and the
 settings of every stage. A key that is left out has the default of the paper (see the records). The top-level sections
 ``dpo``, ``sft``, ``judging`` and ``pairs`` apply to all pipelines and controls; a pipeline or a control may override
-those of them that it uses.
+those of them that it uses. The overrides are stored as they are given. They are applied when they are used, so that a
+``Recipe`` with another top-level section (``attrs.evolve``) has it in every pipeline.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, fields_dict, frozen
 
 from tutelage.errors import InputError
+from tutelage.files.overrides import Overrides, as_overrides, overrides_of
+from tutelage.files.settings import structure
 from tutelage.records import Dpo, Sampling, Sft
 
 SCHEMA = 1
@@ -225,13 +228,13 @@ class Pairs:
 
 @frozen
 class PipelineSettings:
-    """The settings of one pipeline: the top-level sections with the pipeline's overrides."""
+    """The overrides of one pipeline; ``Recipe.for_pipeline`` returns its complete settings."""
 
-    judging: Judging = field(factory=Judging)
+    judging: Overrides[Judging] = field(factory=Overrides, converter=as_overrides)
     """Overrides of the top-level key `judging`."""
-    pairs: Pairs = field(factory=Pairs)
+    pairs: Overrides[Pairs] = field(factory=Overrides, converter=as_overrides)
     """Overrides of the top-level key `pairs`."""
-    dpo: Dpo = field(factory=Dpo)
+    dpo: Overrides[Dpo] = field(factory=Overrides, converter=as_overrides)
     """Overrides of the top-level key `dpo`."""
 
 
@@ -241,12 +244,22 @@ class Control:
 
     mirrors: str
     """Name of the pipeline whose first iteration is mirrored."""
-    pairs: Pairs = field(factory=Pairs)
+    pairs: Overrides[Pairs] = field(factory=Overrides, converter=as_overrides)
     """Overrides of the top-level key `pairs`."""
-    dpo: Dpo = field(factory=Dpo)
+    dpo: Overrides[Dpo] = field(factory=Overrides, converter=as_overrides)
     """Overrides of the top-level key `dpo` (random-pairs)."""
-    sft: Sft = field(factory=Sft)
+    sft: Overrides[Sft] = field(factory=Overrides, converter=as_overrides)
     """Overrides of the top-level key `sft` (sft-on-chosen)."""
+
+
+@frozen
+class MemberSettings:
+    """The complete settings of one pipeline or control: the top-level sections with its overrides."""
+
+    judging: Judging
+    pairs: Pairs
+    dpo: Dpo
+    sft: Sft
 
 
 @frozen
@@ -322,3 +335,20 @@ class Recipe:
     chunk: int = 512
     """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
     together. A chunk that a kill interrupts is computed again."""
+
+    def for_pipeline(self, name: str) -> MemberSettings:
+        """Return the settings of a pipeline. Raises InputError if one of its overrides is wrong."""
+        return self._settings(self.pipelines[name], f"pipelines.{name}")
+
+    def for_control(self, name: str) -> MemberSettings:
+        """Return the settings of a control. Raises InputError if one of its overrides is wrong."""
+        return self._settings(self.controls[name], f"controls.{name}")
+
+    def _settings(self, member: PipelineSettings | Control, where: str) -> MemberSettings:
+        sections = {key: getattr(self, key) for key in fields_dict(MemberSettings)}
+        for key, section in sections.items():
+            if own := getattr(member, key, None):
+                # Structured here, because a Recipe that was made in Python may have overrides of any type.
+                own = structure(overrides_of(type(section)), own, f"{where}.{key}")
+                sections[key] = evolve(section, **own)
+        return MemberSettings(**sections)

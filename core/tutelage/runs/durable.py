@@ -87,11 +87,23 @@ class DurableStage:
         The seed of each chunk is derived from the names and numbers in ``seed``; None leaves ``sampling`` unchanged.
         Raises Interrupted if the user asked to stop, and the errors of the stage.
         """
-        ask = self._ask_function(journal, stage, sampling, seed, arguments)
+        advanced = 0
+
+        def advance(items: int) -> None:
+            nonlocal advanced
+            advanced += items
+            self.context.advance(items)
+
+        counting = evolve(self, context=evolve(self.context, advance=advance))
+        ask: Ask[ItemT, ResultT] = counting._ask_function(journal, stage, sampling, seed, arguments)
         if self.item_by_item:
-            yield from one_by_one(units, ask, journal, refusals=not self.context.caller.ask_refused_again)
+            results = one_by_one(units, ask, journal, refusals=not self.context.caller.ask_refused_again)
         else:
-            yield from in_chunks(units, self.chunk, ask, journal)
+            results = in_chunks(units, self.chunk, ask, journal)
+        for yielded, result in enumerate(results, 1):
+            if yielded > advanced:  # an earlier process stored it
+                advance(1)
+            yield result
         self._stop_if_cancelled(journal)
 
     def rounds(

@@ -295,7 +295,9 @@ def _records_of(log: Path, changed: int, size: int) -> Mapping[str, FinishedStep
 def open_run(root: Path) -> Store:
     """Return the store of an existing run. Raises InputError if the folder contains no run."""
     if not is_run(root):
-        raise InputError(f"{root}: contains no run ({RECIPE} is missing); `tutelage run --run {root}` starts one")
+        raise InputError(
+            f"{root}: contains no run ({RECIPE} is missing); `tutelage run RECIPE --run {root}` starts one"
+        )
     return Store(root)
 
 

@@ -85,3 +85,18 @@ def test_another_seed_is_chosen_or_refused(golden: Path) -> None:
     assert RunModels.open(golden, 0).trained() == ["M0", "M1", "M2/self-reward", "M2/random-pairs"]
     with pytest.raises(InputError, match="no seed 5; the seeds of this run are 0"):
         RunModels.open(golden, 5)
+
+
+def test_the_model_of_a_plugin_answers_without_a_run(invoke: Invoke) -> None:
+    result = invoke("chat", "numbers:numbers/novice", "say 7")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split()[0].isdigit()
+
+
+def test_a_model_without_its_plugin_is_completed_in_the_error(invoke: Invoke) -> None:
+    result = invoke("chat", "Qwen/Qwen2.5-0.5B", "say 7")
+    assert result.exit_code == 2
+    assert "did you mean transformers:Qwen/Qwen2.5-0.5B?" in result.stderr
+    missing = invoke("chat", "runs/none:M1", "say 7")
+    assert missing.exit_code == 2
+    assert "neither a run (runs/none contains no recipe.yaml)" in missing.stderr and "did you" not in missing.stderr

@@ -31,7 +31,7 @@ def commands(golden: Path, prompts: Path) -> Callable[[str], list[list[object]]]
     def with_output(out: str) -> list[list[object]]:
         ift = ["data", "import", "ift", prompts, f"{out}/ift.jsonl", "--prompt", "prompt", "--answer", "completion"]
         return [
-            ["run", "--run", f"{out}/run"],
+            ["run", "embedded", "--run", f"{out}/run"],
             ["stage", "generate", prompts, "--model", "numbers:numbers/novice", "--out", f"{out}/answers.jsonl"],
             ["data", "export", golden, "M2/self-reward", f"{out}/pairs.jsonl"],
             ["data", "export", golden, "M2/self-reward", f"{out}/pairs"],

@@ -138,6 +138,31 @@ def test_recipes_are_listed_shown_and_copied(invoke: Invoke, tmp_path: Path) -> 
     assert load_recipe(tmp_path / "embedded.yaml") == load_recipe(built_in()["embedded"])
 
 
+def test_a_copied_recipe_is_shown_with_the_values_of_the_recipe_that_it_extends(invoke: Invoke, tmp_path: Path) -> None:
+    assert invoke("recipes", "copy", "small-gpu/no-paid-api", "mine.yaml").exit_code == 0
+    shown = invoke("recipes", "show", "mine.yaml").stdout
+    values = yaml.safe_load(shown)
+    assert "extends" not in values
+    assert (values["dpo"]["max_length"], values["data"]["prompts"]["count"]) == (1536, 400)  # paper/all, small-gpu/all
+    assert values["generation"]["keep_thinking"] is False  # a default that no file has
+    (tmp_path / "shown.yaml").write_text(shown)
+    assert load_recipe(tmp_path / "shown.yaml") == load_recipe("small-gpu/no-paid-api")
+
+
+def test_the_source_of_a_recipe_is_shown_with_its_comments(invoke: Invoke) -> None:
+    shown = invoke("recipes", "show", "paper/all", "--source").stdout
+    assert shown == built_in()["paper/all"].read_text()
+    assert "# paper, settings" in shown
+
+
+def test_a_wrong_recipe_is_shown_as_its_problems_and_its_source_as_it_is(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: embedded\ndpo: {bta: 1}\n")
+    result = invoke("recipes", "show", "mine.yaml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "mine.yaml: dpo.bta: unknown key; did you mean 'beta'?" in result.stderr
+    assert invoke("recipes", "show", "mine.yaml", "--source").stdout == "extends: embedded\ndpo: {bta: 1}\n"
+
+
 def test_every_built_in_recipe_says_in_its_first_line_what_it_is(invoke: Invoke) -> None:
     lines = invoke("recipes").stdout.splitlines()[2:]
     assert len(lines) == len(built_in())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import Result
 
 from tutelage.runs.store import Store
@@ -66,7 +67,75 @@ def test_a_run_continues_by_its_folder_alone(invoke: Invoke, golden: Path) -> No
     (golden / "summary.json").unlink()
     result = invoke("run", "--run", golden)
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("[1/1] summarise: ")
+    assert result.stderr.startswith("[37/37] summarise: ")
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_folder_without_a_run_is_refused_if_no_recipe_is_named(invoke: Invoke, tmp_path: Path, command: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, problem in {
+        "rnus/demo": "this folder does not exist",
+        "empty": "this folder contains no run (recipe.yaml is missing)",
+    }.items():
+        result = invoke(command, "--run", folder)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == (
+            f"error: --run {folder}: {problem}; to start a run there, name its recipe: "
+            f"`tutelage run RECIPE --run {folder}`, for example embedded\n"
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"empty"}
+
+
+def test_the_folder_of_a_run_in_place_of_a_recipe_continues_it(invoke: Invoke, golden: Path, tmp_path: Path) -> None:
+    assert f", in {golden}\n" in invoke("plan", golden).stdout
+    (golden / "summary.json").unlink()
+    result = invoke("run", golden)
+    assert result.exit_code == 0, result.output
+    assert (golden / "summary.json").exists()
+    assert f"The run is in {golden};" in result.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_folder_of_a_run_gives_its_recipe_to_a_run_in_another_folder(invoke: Invoke, golden: Path) -> None:
+    assert ", in elsewhere\n" in invoke("plan", golden, "--run", "elsewhere").stdout
+    shown = invoke("recipes", "show", golden)
+    assert shown.exit_code == 0 and shown.stdout.startswith("models:\n")
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "doctor"])
+def test_a_folder_that_is_no_run_is_no_recipe(invoke: Invoke, tmp_path: Path, command: str) -> None:
+    (tmp_path / "data").mkdir()
+    result = invoke(command, "data")
+    assert result.exit_code == 2
+    assert "data: this folder contains no run (recipe.yaml is missing); name a recipe or the folder" in result.stderr
+
+
+def test_the_name_of_a_run_below_runs_is_recognised(invoke: Invoke, golden: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    golden.rename(tmp_path / "runs/demo")
+    result = invoke("run", "demo")
+    assert result.exit_code == 2
+    assert "no recipe 'demo'; did you mean the run runs/demo?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "model", "hint"),
+    [
+        ("--student", "Qwen/Qwen2.5-0.5B", "transformers:Qwen/Qwen2.5-0.5B"),
+        ("--judge", "gpt-4o", "openai:gpt-4o"),
+        ("--teacher", "gemini-2.5-flash", "gemini:gemini-2.5-flash"),
+    ],
+)
+def test_a_model_without_its_plugin_is_completed_in_the_error(
+    invoke: Invoke, recipe_file: Write, small: Small, tmp_path: Path, option: str, model: str, hint: str
+) -> None:
+    pipelines = {"teacher-reward": None, "teacher-demonstration": None}
+    recipe = recipe_file(**{**small, "pipelines": pipelines, "controls": {}})
+    for command in ("plan", "run"):
+        result = invoke(command, recipe, option, model)
+        assert result.exit_code == 2
+        assert f"no plugin {model!r} is installed; did you mean {hint}?" in result.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_refusals_in_finished_steps_are_said_to_stay(invoke: Invoke, golden: Path) -> None:
@@ -175,7 +244,7 @@ def test_set_and_roles_change_the_recipe_that_a_run_keeps(
     options = ("--set", "dpo.beta=0.3", "--set", "seeds=[4]", "--teacher", "numbers:numbers/novice")
     assert invoke("run", recipe_file(**small), *options, "--run", "here", "--quiet").exit_code == 0
     kept = yaml.safe_load((tmp_path / "here/recipe.yaml").read_text())
-    assert kept["pipelines"]["self-reward"]["dpo"]["beta"] == 0.3
+    assert (kept["dpo"]["beta"], kept["pipelines"]["self-reward"]) == (0.3, {})
     assert kept["seeds"] == [4]
     assert kept["models"]["teacher"]["model"] == "numbers/novice"
 
@@ -264,4 +333,4 @@ def test_a_run_stops_at_ctrl_c_and_the_same_command_continues(
     assert done < 84
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0
-    assert f"1/{84 - done}]" in again.stderr
+    assert [line[:7] for line in again.stderr.splitlines()] == [f"[{number:2}/84]" for number in range(done + 1, 85)]

@@ -257,6 +257,8 @@ def test_an_empty_file_and_a_repeated_prompt_are_errors(invoke: Invoke, tmp_path
     [
         ("numbres", 3, "plugin 'numbres' is not installed; did you mean 'numbers'?"),
         ("runs/none:M1", 2, "runs/none:M1: neither a run (runs/none contains no recipe.yaml) nor PLUGIN[:NAME]"),
+        ("Qwen/Qwen2.5-0.5B", 2, "nor PLUGIN[:NAME]; did you mean transformers:Qwen/Qwen2.5-0.5B?"),
+        ("gpt-4o", 3, "plugin 'gpt-4o' is not installed; did you mean openai:gpt-4o?"),
         ("numbers:numbers/expert", 2, "has no model 'numbers/expert'; did you mean 'numbers/novice'?"),
     ],
 )

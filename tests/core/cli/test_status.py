@@ -93,7 +93,7 @@ def test_where_no_run_is_the_error_says_how_to_make_one(invoke: Invoke, tmp_path
     result = invoke("status", "nowhere")
     assert result.exit_code == 2
     assert "nowhere: contains no run" in result.stderr
-    with pytest.raises(InputError, match="tutelage run --run"):
+    with pytest.raises(InputError, match="tutelage run RECIPE --run"):
         run_status(tmp_path)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +18,12 @@ from recipes import numbers_recipe
 
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
+from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
+from tutelage.planning.steps import Step
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.preferences.judging import average
@@ -179,6 +181,20 @@ def test_a_run_continues_with_a_recipe_that_uses_an_alias_of_its_plugins(
     run(recipe_with(then), tmp_path / "whole", renamed_registry, approve=lambda changes: not changes.remaining)
 
 
+def test_overrides_change_what_a_run_of_a_file_or_of_a_recipe_object_does(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    changes = {"pipelines": {"teacher-reward": None}, "controls": {}, "iterations": 1, "evaluation": None}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(numbers_recipe(**changes)))
+    overrides = {"dpo.beta": 0.3, "data.prompts.count": 20}
+    recipes: dict[str, Recipe | Path] = {"file": tmp_path / "mine.yaml", "object": make_recipe(**changes)}
+    for name, recipe in recipes.items():
+        run(recipe, tmp_path / name, numbers_registry, overrides=overrides)
+        assert yaml.safe_load((tmp_path / name / "recipe.yaml").read_text())["dpo"]["beta"] == 0.3
+        assert len((tmp_path / name / "seed-0/M1/samples/prompts.jsonl").read_text().splitlines()) == 20
+    assert artifacts(tmp_path / "file") == artifacts(tmp_path / "object")
+
+
 def test_a_wrong_recipe_makes_no_folder(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
@@ -227,6 +243,47 @@ def test_a_run_that_broke_continues_and_ends_with_the_same_artifacts(
     numbers_registry.unregister("breaking")
     run(make_recipe(), tmp_path / "run", numbers_registry)
     assert artifacts(tmp_path / "run") == artifacts(undisturbed)
+
+
+class Watching(Silent):
+    """Records what the runner reports."""
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+        self.earlier: list[EarlierStep] = []
+        self.wanted: dict[str, int] = {}
+        self.items: dict[str, int] = {}
+
+    def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
+        self.left, self.earlier = [step.output for step in steps], list(earlier)
+
+    def expected(self, step: Step, total: int) -> None:
+        self.wanted[step.output] = total
+
+    def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
+        self.items[step.output] = self.items.get(step.output, 0) + items
+
+
+def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_process_did(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(iterations=1, evaluation=None)
+    numbers_registry.register(Interrupting(100), "breaking")
+    first = Watching()
+    with pytest.raises(StageError, match="the power is gone"):
+        run(recipe, tmp_path / "run", numbers_registry, first)
+    numbers_registry.unregister("breaking")
+    assert first.earlier == []
+    broken = "seed-0/M1/samples/candidates.jsonl"
+    assert 0 < first.items[broken] < first.wanted[broken] == 160
+    second = Watching()
+    run(recipe, tmp_path / "run", numbers_registry, second)
+    assert [each.step.output for each in second.earlier] == first.left[: first.left.index(broken)]
+    assert all(each.seconds is not None for each in second.earlier)
+    assert second.left == first.left[first.left.index(broken) :]
+    counted = {output: items for output, items in second.items.items() if output in second.wanted}
+    assert counted == {output: second.wanted[output] for output in counted}
+    assert counted[broken] == 160  # 64 of them were stored by the first process
 
 
 PROGRAM = """

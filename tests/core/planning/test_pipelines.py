@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
+from attrs import evolve
 from known import known
 
 from tutelage.errors import InputError
@@ -9,7 +10,8 @@ from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan, roles_needed
 from tutelage.planning.steps import Demonstrate, JoinPairs, Judge, MakePairs, Plan, Sample, SelectPrompts, Step, Train
 from tutelage.plugin.registry import Registry
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import Generation, Judging, Recipe
+from tutelage.records import Dpo, Sft
 
 StepT = TypeVar("StepT", bound=Step)
 
@@ -144,3 +146,22 @@ def test_the_error_for_a_required_role_that_is_not_bound_names_the_role(
     recipe = make_recipe(models={"student": {"plugin": "numbers", "model": "numbers/novice"}})
     with pytest.raises(InputError, match=r"models\.judge: missing"):
         checked_plan(recipe, numbers_registry)
+
+
+def test_a_changed_recipe_object_changes_the_steps_of_every_pipeline_and_control(
+    make_recipe: Callable[..., Recipe],
+) -> None:
+    recipe = evolve(make_recipe(), dpo=Dpo(beta=0.3), sft=Sft(epochs=7.0), judging=Judging("numbers/numbers", 3))
+    plan = make_plan(recipe)
+    objectives = [step.objective for step in plan.steps if isinstance(step, Train)]
+    assert {objective.beta for objective in objectives if isinstance(objective, Dpo)} == {0.3}
+    assert {objective.epochs for objective in objectives if isinstance(objective, Sft)} == {7.0}
+    judged = [step for step in plan.steps if isinstance(step, Judge) and step.output.endswith("/judgements.jsonl")]
+    assert {step.samples for step in judged} == {3}
+
+
+def test_a_recipe_object_with_a_wrong_value_is_refused_before_its_plan_is_made(
+    make_recipe: Callable[..., Recipe], numbers_registry: Registry
+) -> None:
+    with pytest.raises(InputError, match=r"generation.n: 1; a pair needs at least 2 candidates"):
+        checked_plan(evolve(make_recipe(), generation=Generation(n=1)), numbers_registry)

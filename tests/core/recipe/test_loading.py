@@ -12,11 +12,14 @@ from tutelage.recipe.loading import (
     find_recipe,
     from_values,
     load_recipe,
+    override,
     parse_override,
     rebind,
     to_values,
     to_yaml,
 )
+from tutelage.recipe.schema import Judging, Pairs, PipelineSettings
+from tutelage.records import Dpo, Lora
 
 DATA = numbers_recipe()["data"]
 
@@ -39,21 +42,21 @@ def test_top_level_settings_reach_every_pipeline_and_its_own_override_wins() -> 
             controls={},
         )
     )
-    assert recipe.pipelines["self-reward"].dpo.beta == 0.5
-    assert recipe.pipelines["self-reward"].dpo.epochs == 2
-    assert recipe.pipelines["teacher-reward"].dpo.beta == 0.3
+    assert recipe.for_pipeline("self-reward").dpo.beta == 0.5
+    assert recipe.for_pipeline("self-reward").dpo.epochs == 2
+    assert recipe.for_pipeline("teacher-reward").dpo.beta == 0.3
 
 
 def test_a_resolved_recipe_is_equal_after_writing_and_reading_it() -> None:
     recipe = from_values(numbers_recipe(dpo={"beta": 0.3}))
     assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
-    assert to_values(recipe)["pipelines"]["self-reward"]["dpo"]["beta"] == 0.3
+    assert to_values(recipe, resolved=True)["pipelines"]["self-reward"]["dpo"]["beta"] == 0.3
 
 
 def test_a_recipe_takes_a_sum_of_losses_and_still_writes_a_single_loss_as_text() -> None:
     losses = {"sigmoid": 1, "sft": 0.2}
     recipe = from_values(numbers_recipe(dpo={"loss_type": losses}))
-    assert recipe.pipelines["self-reward"].dpo.loss_type == losses
+    assert recipe.for_pipeline("self-reward").dpo.loss_type == losses
     assert from_values(yaml.safe_load(to_yaml(recipe))) == recipe
     assert "loss_type: sigmoid\n" in to_yaml(from_values(numbers_recipe()))
 
@@ -119,7 +122,7 @@ def test_an_override_takes_precedence_over_the_file_and_may_add_a_section(tmp_pa
     path = write(tmp_path, numbers_recipe())
     recipe = load_recipe(path, {"pipelines.self-reward.dpo.beta": 0.7, "generation.n": 6})
     assert recipe.generation.n == 6
-    assert recipe.pipelines["self-reward"].dpo.beta == 0.7
+    assert recipe.for_pipeline("self-reward").dpo.beta == 0.7
 
 
 def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
@@ -159,7 +162,86 @@ def test_a_recipe_may_extend_another_and_change_some_of_it(tmp_path: Path) -> No
     recipe = load_recipe(mine)
     assert recipe.seeds == (7, 8)
     assert (recipe.dpo.beta, recipe.dpo.epochs) == (0.4, 2)
-    assert recipe.pipelines["self-reward"].dpo.beta == 0.4
+    assert recipe.for_pipeline("self-reward").dpo.beta == 0.4
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "absent"),
+    [
+        ("controls: null", ["self-reward"], ["random-pairs", "sft-on-chosen"]),
+        ("controls: {random-pairs: null}", ["self-reward", "sft-on-chosen"], ["random-pairs"]),
+        ("controls: {random-pairs: null, sft-on-chosen: null}", ["self-reward"], ["random-pairs", "sft-on-chosen"]),
+        (
+            "pipelines: {teacher-reward: null}",
+            ["self-reward", "teacher-demonstration", "sft-on-chosen"],
+            ["teacher-reward"],
+        ),
+        (
+            "pipelines: {own-preferences: null}\ndata: {preferences: {source: numbers/pairs, count: 30}}",
+            ["own-preferences", "self-reward"],
+            [],
+        ),
+    ],
+)
+def test_a_recipe_that_extends_another_removes_names_with_null_and_adds_new_ones(
+    tmp_path: Path, text: str, present: list[str], absent: list[str]
+) -> None:
+    write(tmp_path, numbers_recipe())
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {tmp_path / 'recipe.yaml'}\n{text}\n")
+    recipe = load_recipe(mine)
+    names = {*recipe.pipelines, *recipe.controls}
+    assert set(present) <= names
+    assert not set(absent) & names
+
+
+@pytest.mark.parametrize("section", ["generation", "judging", "pairs", "sft", "dpo"])
+def test_a_section_that_is_null_has_its_defaults(tmp_path: Path, section: str) -> None:
+    changed = {"generation": {"n": 6}, "judging": {"samples": 5}, "pairs": {"margin": 2.0}, "sft": {"epochs": 9.0}}
+    write(tmp_path, numbers_recipe(**{section: {**changed, "dpo": {"beta": 0.9}}[section]}))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {tmp_path / 'recipe.yaml'}\n{section}: null\n")
+    default = getattr(from_values({k: v for k, v in numbers_recipe().items() if k != section}), section)
+    assert getattr(load_recipe(tmp_path / "recipe.yaml"), section) != default
+    assert getattr(load_recipe(mine), section) == default
+
+
+def test_null_turns_off_what_may_be_absent_and_is_an_error_for_what_is_required(tmp_path: Path) -> None:
+    write(tmp_path, numbers_recipe())
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        f"extends: {tmp_path / 'recipe.yaml'}\nevaluation: null\n"
+        "data: {decontaminate: null, eft: null}\nmodels: {teacher: {settings: null}}\n"
+    )
+    recipe = load_recipe(mine)
+    assert (recipe.evaluation, recipe.data.decontaminate, recipe.data.eft) == (None, None, None)
+    assert recipe.models.teacher is not None and dict(recipe.models.teacher.settings) == {}
+    mine.write_text(f"extends: {tmp_path / 'recipe.yaml'}\ndata: null\niterations: null\n")
+    with pytest.raises(InputError) as caught:
+        load_recipe(mine)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(".yaml: ")[2] for line in lines if "data" in line] == [
+        "data: expected a mapping (ift, eft, prompts, preferences, decontaminate), got nothing"
+    ]
+    assert [line.partition(".yaml: ")[2] for line in lines if "data" not in line] == [
+        "iterations: expected a whole number, got nothing"
+    ]
+
+
+def test_a_pipeline_that_is_kept_by_an_empty_mapping_keeps_its_overrides(tmp_path: Path) -> None:
+    write(tmp_path, numbers_recipe(pipelines={"self-reward": {"pairs": {"margin": 1.0}}}, controls={}))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {tmp_path / 'recipe.yaml'}\npipelines: {{self-reward: {{}}}}\n")
+    assert load_recipe(mine).for_pipeline("self-reward").pairs.margin == 1.0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"controls": None}, {"controls.random-pairs": None, "controls.sft-on-chosen": None}],
+)
+def test_an_override_removes_with_null_as_a_recipe_that_extends_does(tmp_path: Path, overrides: dict[str, Any]) -> None:
+    assert load_recipe(write(tmp_path, numbers_recipe()), overrides).controls == {}
+    assert override(from_values(numbers_recipe()), overrides).controls == {}
 
 
 def test_recipes_that_extend_each_other_are_refused(tmp_path: Path) -> None:
@@ -233,4 +315,84 @@ def test_preference_data_that_cannot_be_used_as_the_recipe_says_is_named(changes
 
 def test_settings_for_all_pipelines_are_no_settings_of_own_preferences() -> None:
     recipe = from_values(numbers_recipe(**ALONE, pairs={"margin": 1.0}, dpo={"beta": 0.3}))
-    assert recipe.pipelines["own-preferences"].dpo.beta == 0.3
+    assert recipe.for_pipeline("own-preferences").dpo.beta == 0.3
+
+
+def test_a_recipe_is_loaded_by_its_name_or_by_its_path_as_text_or_path(tmp_path: Path) -> None:
+    path = write(tmp_path, numbers_recipe())
+    assert load_recipe(str(path)) == load_recipe(path) == from_values(numbers_recipe())
+    assert load_recipe("paper/all") == load_recipe(built_in()["paper/all"])
+    for wrong in ("embeded", Path("embeded")):
+        with pytest.raises(InputError, match=r"no recipe 'embeded'.*did you mean 'embedded'"):
+            load_recipe(wrong)
+
+
+def test_a_changed_recipe_object_has_the_change_in_every_pipeline_that_does_not_override_it() -> None:
+    recipe = from_values(
+        numbers_recipe(
+            pipelines={"self-reward": {"dpo": {"beta": 0.5}}, "teacher-reward": None},
+            controls={"random-pairs": {"mirrors": "self-reward"}},
+        )
+    )
+    changed = evolve(recipe, dpo=Dpo(beta=0.3, epochs=7.0), pairs=Pairs(keep_cut=True), judging=Judging(samples=4))
+    assert (changed.for_pipeline("self-reward").dpo.beta, changed.for_pipeline("teacher-reward").dpo.beta) == (0.5, 0.3)
+    assert changed.for_control("random-pairs").dpo == Dpo(beta=0.3, epochs=7.0)
+    assert {changed.for_pipeline(name).dpo.epochs for name in changed.pipelines} == {7.0}
+    assert changed.for_control("random-pairs").pairs.keep_cut
+    assert {changed.for_pipeline(name).judging.samples for name in changed.pipelines} == {4}
+
+
+def test_overrides_of_a_pipeline_that_is_made_in_python_are_checked_as_those_of_a_file() -> None:
+    recipe = from_values(numbers_recipe())
+    whole = evolve(recipe, pipelines={"self-reward": PipelineSettings(dpo=Dpo(beta=0.2))})
+    assert evolve(whole, dpo=Dpo(epochs=9.0)).for_pipeline("self-reward").dpo == Dpo(beta=0.2)
+    typed = evolve(recipe, pipelines={"self-reward": PipelineSettings(dpo={"lora": {"r": 2}})})
+    assert typed.for_pipeline("self-reward").dpo.lora == Lora(r=2)
+    wrong = evolve(recipe, pipelines={"self-reward": PipelineSettings(dpo={"bta": 0.2})})
+    with pytest.raises(InputError, match=r"pipelines.self-reward.dpo: bta: unknown key; did you mean 'beta'"):
+        wrong.for_pipeline("self-reward")
+
+
+def test_overrides_change_a_recipe_object_as_they_change_a_file(tmp_path: Path) -> None:
+    changes = {"dpo.beta": 0.3, "pipelines.self-reward.pairs.margin": 2, "data.prompts.count": 20, "evaluation": None}
+    path = write(tmp_path, numbers_recipe())
+    recipe = override(load_recipe(path), changes)
+    assert recipe == load_recipe(path, changes)
+    assert (recipe.for_pipeline("teacher-reward").dpo.beta, recipe.evaluation) == (0.3, None)
+    with pytest.raises(InputError, match=r"recipe numbers: dpo.bta: unknown key; did you mean 'beta'"):
+        override(recipe, {"dpo.bta": 1})
+    with pytest.raises(InputError, match="iterations: 0; at least one"):
+        override(recipe, {"iterations": 0})
+
+
+OLD_RUN = Path(__file__).parents[2] / "fixtures/golden-run/recipe.yaml"
+"""A recipe.yaml with a copy of the top-level sections in each pipeline, as runs of the first versions have it."""
+
+
+def test_the_recipe_of_an_old_run_means_the_same_and_its_copies_follow_a_changed_section() -> None:
+    values = yaml.safe_load(OLD_RUN.read_text())
+    recipe = load_recipe(OLD_RUN)
+    for name, member in values["pipelines"].items():
+        written = to_values(recipe, resolved=True)["pipelines"][name]
+        assert {key: written[key] for key in member} == member
+    for name, member in values["controls"].items():
+        assert to_values(recipe, resolved=True)["controls"][name] == member
+    changed = load_recipe(OLD_RUN, {"dpo.beta": 0.3})
+    assert changed.for_pipeline("self-reward").dpo.beta == changed.for_control("random-pairs").dpo.beta == 0.3
+
+
+def test_the_recipe_of_an_old_run_keeps_the_values_that_its_pipelines_override(tmp_path: Path) -> None:
+    values = yaml.safe_load(OLD_RUN.read_text())
+    values["pipelines"]["self-reward"]["pairs"]["margin"] = 1.5
+    values["controls"]["random-pairs"]["dpo"]["beta"] = 0.7
+    recipe = load_recipe(write(tmp_path, values), {"pairs.margin": 3.0, "dpo.beta": 0.3})
+    assert recipe.for_pipeline("self-reward").pairs.margin == 1.5
+    assert recipe.for_pipeline("self-reward").dpo.beta == 0.3
+    assert recipe.for_control("random-pairs").dpo.beta == 0.7
+
+
+def test_an_override_that_equals_the_top_level_value_is_kept_in_a_recipe_that_is_not_of_an_old_run() -> None:
+    pinned = from_values(
+        numbers_recipe(dpo={"beta": 0.3}, pipelines={"self-reward": {"dpo": {"beta": 0.3}}}, controls={})
+    )
+    assert override(pinned, {"dpo.beta": 0.9}).for_pipeline("self-reward").dpo.beta == 0.3

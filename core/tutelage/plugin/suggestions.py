@@ -1,0 +1,53 @@
+"""The hint for a model name that is given where ``PLUGIN[:MODEL]`` is expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from tutelage.errors import TutelageError, nearest
+from tutelage.plugin.registry import Registry
+
+
+def plugin_hint(text: str, registry: Registry, hooks: Collection[str] = ()) -> str:
+    """Return a hint for a text ``NAME`` or ``NAME:MODEL`` without a plugin ``NAME``, to append to a message.
+
+    ``hooks`` are those that the plugin must implement. The hint is '; did you mean PLUGIN:TEXT?' if the text is a model
+    that fits one plugin only: a plugin with a service fits a model whose price it knows; for a hub name or a folder of
+    weights, a plugin fits that reads checkpoints. Otherwise, the hint is the nearest name of a plugin, or the list of
+    the plugins that implement the hooks.
+    """
+    able = [name for name in registry.names() if set(hooks) <= set(registry.hooks(name))]
+    if len(priced := [name for name in able if _knows_price(name, text, registry)]) == 1:
+        return f"; did you mean {priced[0]}:{text}?"
+    plugin = text.partition(":")[0]
+    if "/" not in plugin and "did you mean" in (near := nearest(plugin, registry.names())):
+        return near
+    readers = [name for name in able if _reads_weights(name, registry)]
+    if _names_weights(text) and len(readers) == 1:
+        return f"; did you mean {readers[0]}:{text}?"
+    wanted = f" that implement {' and '.join(map(repr, sorted(hooks)))}" if hooks else ""
+    return f"; write PLUGIN or PLUGIN:MODEL; the plugins{wanted} are {', '.join(able) or 'none'}"
+
+
+def _names_weights(text: str) -> bool:
+    """Whether the text is a hub name (OWNER/MODEL), or a folder of weights."""
+    if Path(text, "config.json").is_file():
+        return True
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not Path(text).parent.is_dir()
+
+
+def _reads_weights(name: str, registry: Registry) -> bool:
+    info = registry.info(name)
+    return info.endpoint is None and info.count_tokens is not None
+
+
+def _knows_price(name: str, model: str, registry: Registry) -> bool:
+    info = registry.info(name)
+    if info.endpoint is None:
+        return False
+    try:
+        return info.endpoint(registry.settings(name, {}, name), model).cost(1, 1) is not None
+    except TutelageError:  # for example if a setting of the plugin is required
+        return False
