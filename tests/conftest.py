@@ -25,6 +25,14 @@ def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's cache."""
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TUTELAGE_CACHE", str(path))
+    return path
+
+
 @pytest.fixture
 def numbers_registry() -> Registry:
     """A registry with the echoing world alone, under the name ``numbers``."""
