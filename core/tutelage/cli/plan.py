@@ -13,10 +13,9 @@ import click
 from attrs import asdict
 
 from tutelage.cli.options import RecipeOptions, as_json, recipe_options
-from tutelage.cli.output import Table, print_line, print_table
-from tutelage.planning.checks import checked_plan
+from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.planning.estimate import Estimate, estimates
-from tutelage.planning.lengths import check_lengths
+from tutelage.planning.preflight import preflight
 from tutelage.planning.steps import Plan, Step
 from tutelage.results.wording import worker
 
@@ -28,13 +27,17 @@ def command(options: RecipeOptions, as_json: bool) -> None:
     """Show the steps of a recipe without running them.
 
     RECIPE is a file or the name of a built-in recipe [default: embedded]. Counts are upper bounds: a step may drop
-    answers, which later steps then do not receive.
+    answers, which later steps then do not receive. Makes the checks of `tutelage run`, except those that need the hub.
+    If only services are not available, the plan is printed before the problems.
     """
-    plan = checked_plan(options.recipe, options.registry)
-    check_lengths(options.recipe, options.registry, download=False)
+    checked = preflight(options.recipe, options.registry, options.directory, download=False)
+    for notice in checked.notices:
+        print_status(notice)
+    plan = checked.planned
     expected = estimates(plan, options.recipe, options.registry)
     if as_json:
         print_line(json.dumps(plan_values(options.recipe.name, plan, expected), indent=2))
+        checked.passed()
         return
     print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {len(plan.models)} models, in {options.directory}")
     for folder, steps in groupby(plan.steps, key=_folder):
@@ -45,6 +48,7 @@ def command(options: RecipeOptions, as_json: bool) -> None:
     if expected:
         print_line()
         print_table(_cost_table(expected))
+    checked.passed()
 
 
 def plan_values(recipe: str, plan: Plan, expected: Sequence[Estimate] = ()) -> dict[str, Any]:

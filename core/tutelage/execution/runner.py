@@ -22,8 +22,7 @@ from tutelage.execution.reporter import Reporter, Silent
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
-from tutelage.planning.checks import checked_plan
-from tutelage.planning.lengths import check_lengths
+from tutelage.planning.preflight import preflight
 from tutelage.planning.roles import endpoint_of
 from tutelage.planning.steps import Plan, Step, Summarise, Train, Worker
 from tutelage.plugin import stages
@@ -67,12 +66,13 @@ def run(
     """
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(find_recipe(str(recipe)))
     registry = registry or Registry.discover()
-    plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
     check_same_recipe(store, checked, registry)
-    if any(isinstance(step, Train) and not store.has(step.output) for step in plan.steps):
-        check_lengths(checked, registry)
+    before = preflight(checked, registry, store.root)
+    plan = before.passed()
+    for notice in before.notices:
+        (reporter or Silent()).note(notice)
     _open_ledger(plan, store, checked, registry, context.caller)
     with store.lock():
         _describe_run(store, checked, registry)

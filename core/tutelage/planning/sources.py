@@ -77,6 +77,16 @@ class Sources:
         seed = self.recipe.seeds[0]
         return SourceCounts(ift=len(self.ift(seed)), eft=len(self.eft(seed)), evaluation=len(self.evaluation(seed)))
 
+    def conversations(self, seed: int) -> Iterator[tuple[str, ...]]:
+        """Yield the roles of the messages of each conversation, without the answer: ``("system", "user")``."""
+        for _, row, _ in (*self.ift(seed), *self.eft(seed)):
+            yield tuple(message["role"] for message in row["prompt"])
+        prompts: list[Prompt | Preference] = [*self.evaluation(seed), *(pair for pair, _ in self.preferences(seed))]
+        if self.recipe.data.prompts is not None and self.recipe.data.self_instruct is None:
+            prompts += self.fresh(seed)
+        for prompt in prompts:
+            yield tuple(message.role for message in prompt.turns)
+
     def _once(self, name: str, seed: int, load: Callable[[], T]) -> T:
         if (name, seed) not in self._kept:
             self._kept[name, seed] = load()
