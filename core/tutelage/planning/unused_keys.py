@@ -38,16 +38,9 @@ def _samples(recipe: Recipe) -> bool:
 
 
 def _unused_roles(recipe: Recipe) -> Iterator[str]:
-    needed = roles_needed(recipe)
-    for role in ("teacher", "judge", "evaluator"):
-        if getattr(recipe.models, role) is None or role in needed:
-            continue
-        if role == "teacher" and "judge" in needed and recipe.models.judge is None:
-            continue  # the teacher judges
-        if role == "evaluator":
-            yield _line("models.evaluator", "the recipe has no evaluation")
-        else:
-            yield _line(f"models.{role}", f"no pipeline of this recipe uses the {role}")
+    """The judge, which has one use. A teacher or an evaluator may be bound for other pipelines of the same file."""
+    if recipe.models.judge is not None and "judge" not in roles_needed(recipe):
+        yield _line("models.judge", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
 
 
 def _unused_data(recipe: Recipe) -> Iterator[str]:
