@@ -60,9 +60,10 @@ def read_shapes(folder: Path) -> WeightShapes:
         raise BadWeights(f"{folder}: no weights as safetensors (model.safetensors or {INDEX}): {found}")
     placed = _placed(index)
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in sorted(set(placed.values())):
-        if not (folder / name).is_file():
-            raise BadWeights(f"{index}: names {name}, which does not exist in the folder; copy the missing file")
+    names = sorted(set(placed.values()))
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise BadWeights(f"{index}: names {', '.join(missing)}, missing in the folder; copy what is missing")
+    for name in names:
         header = _header(folder / name)
         lacking = sorted(tensor for tensor, file in placed.items() if file == name and tensor not in header)
         if lacking:
