@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,19 @@ def run(
     for notice in before.notices:
         (reporter or Silent()).note(notice)
     _open_ledger(plan, store, checked, registry, context.caller)
-    with store.lock():
+    with store.lock(), _after_the_start():
         _describe_run(store, checked, registry)
         Runner(Run(store, checked, plan), registry, reporter or Silent(), context).walk()
-    return read_summary(store.path(SUMMARY)) if checked.evaluation else None
+        return read_summary(store.path(SUMMARY)) if checked.evaluation else None
+
+
+@contextmanager
+def _after_the_start() -> Iterator[None]:
+    """Raise an ``InputError`` as ``StageError``: its exit code would mean that nothing was written."""
+    try:
+        yield
+    except InputError as error:
+        raise StageError(str(error)) from error
 
 
 def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None, ask_refused_again: bool) -> Context:

@@ -170,7 +170,7 @@ def _check_pair_rules(recipe: Recipe, registry: Registry, problems: Problems) ->
         found = pair_rule_problems(name, rule_name, rule, recipe, rubric, pipeline.demonstrated_by is not None)
         problems.add_all(f"{key}.{line}" for line in found)
     for name, control in recipe.controls.items():
-        if control.pairs.rule is not None:
+        if control.pairs.rule not in (None, recipe.pairs.rule):
             problems.attempt(f"controls.{name}.pairs.rule", partial(_rule, registry, control.pairs.rule))
 
 

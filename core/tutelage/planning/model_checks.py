@@ -14,7 +14,6 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from tutelage.errors import TutelageError
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import bound_model
@@ -151,7 +150,7 @@ def _conversations(sources: Sources) -> set[tuple[str, ...]]:
     by its own key."""
     try:
         return set(sources.conversations(sources.recipe.seeds[0]))
-    except TutelageError:
+    except Exception:  # a set of a plugin may raise any error
         return set()
 
 

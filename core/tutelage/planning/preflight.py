@@ -12,7 +12,6 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from tutelage.errors import TutelageError
 from tutelage.planning.checks import check_recipe, without_unknown
 from tutelage.planning.lengths import check_lengths
 from tutelage.planning.model_checks import check_models
@@ -110,7 +109,7 @@ def _length_notices(sources: Sources, problems: Problems, download: bool) -> lis
     """Check the lengths of the training data. Returns a notice if they could not be counted."""
     try:
         list(sources.conversations(sources.recipe.seeds[0]))
-    except TutelageError:
+    except Exception:  # a set of a plugin may raise any error
         return []  # the data has a problem, which is reported by its own key
     checked = problems.attempt("", lambda: check_lengths(sources.recipe, sources.registry, download, sources))
     if checked is False:

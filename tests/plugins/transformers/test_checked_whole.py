@@ -199,7 +199,7 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "no config": (
         lambda w: (w.student / "config.json").unlink(),
-        STUDENT + "model {student}: the folder has no config",
+        STUDENT + "model {student}: the folder has no config.json",
     ),
     "a config of an unknown type": (
         lambda w: w.json_of_student("config.json", model_type="phy"),
