@@ -22,6 +22,7 @@ from tutelage.planning.steps import Plan, Train
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
 from tutelage.records import Model, Objective
+from tutelage.services.ledger import Ledger
 from tutelage.services.time_limit import TimeUp, within
 
 CHECK_SECONDS = 30.0
@@ -72,7 +73,10 @@ def check_models(
     notices: list[str] = []
     missing: set[str] = set()
     of_services: set[str] = set()
-    for bound in _bound(sources, roles):
+    models = _bound(sources, roles)
+    if any(bound.info.endpoint is not None for bound in models):
+        problems.attempt("", Ledger)  # every paid answer is stored there
+    for bound in models:
         before = len(problems.lines)
         for variable in bound.info.environment:
             if variable.required and not os.environ.get(variable.name):
