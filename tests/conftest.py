@@ -19,10 +19,17 @@ settings.load_profile("tutelage")
 
 @pytest.fixture(autouse=True)
 def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test touches the user's ledger or cache."""
+    """No test touches the user's ledger."""
     path = tmp_path / "user-ledger.db"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     monkeypatch.setenv("TUTELAGE_LEDGER", str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's cache."""
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TUTELAGE_CACHE", str(path))
     return path
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         NamedModel,
         NamedSet,
         PluginInfo,
+        RunNeeds,
         TokenCounts,
     )
     from tutelage.preferences.judging import (
@@ -112,7 +113,7 @@ _MODULES = {
     "plugin.discovery": "PluginStatus",
     "plugin.registry": "Registry",
     "plugin.stages": "demonstrate evaluate generate_candidates judge release train_step",
-    "plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet PluginInfo TokenCounts",
+    "plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet PluginInfo RunNeeds TokenCounts",
     "preferences.judging": "ADDITIVE_RUBRIC PAIRWISE_RUBRIC AveragedScore average render render_comparison reply",
     "preferences.pairing": "PairOptions PairRule Pairing pair",
     "preferences.replies": "judgement_from_reply verdict_from_reply",
@@ -195,6 +196,7 @@ __all__ = [
     "Rubric",
     "RunLockedError",
     "RunModels",
+    "RunNeeds",
     "RunStatus",
     "Sampling",
     "Sft",

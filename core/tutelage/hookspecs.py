@@ -88,6 +88,22 @@ def describe() -> PluginInfo:  # type: ignore[empty-body]
     Returns a ``PluginInfo``. A plugin without this hook has the first line of its docstring as its help text, and no
     settings.
 
+    ``PluginInfo`` also has the functions that tutelage calls before the first step of a run, and in ``tutelage plan``.
+    What they find is one list of problems, and nothing is written:
+
+    - ``check_run(settings, model name, needs)`` yields a ``Finding`` for each problem of a model on this machine:
+      missing or damaged files, a chat template that loses a message, too little memory or disk space. ``needs`` is a
+      ``RunNeeds``: the hooks that the run calls, its trainings, its folder, and whether downloads are allowed.
+    - ``check_objective(settings, objective)`` yields a line ``KEY: problem and remedy`` for each problem of an ``Sft``
+      or ``Dpo`` that the plugin cannot train.
+    - ``check(settings, model name)`` yields the findings of ``tutelage doctor``. It is called for a plugin that has an
+      ``endpoint``, with at most one request, which must be free, or that has no ``check_run``.
+    - ``count_tokens(settings, model name, rows, download)`` returns the lengths of the training data.
+
+    The ``ok`` of a ``Finding`` is True, False, or None if the check could not be made, for example without a network.
+    All of them must be fast and import no heavy library if possible: ``tutelage.files.user_cache.cached`` keeps a
+    result until its inputs change.
+
     If the hook raises an exception, or returns another type or an invalid description, the plugin is not loaded.
     ``tutelage plugins`` shows the error; a recipe that uses the plugin fails with ``PluginError``.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
+from tutelage.records import Example, Objective, Preference, Prompt, RatedExample, Rubric
 
 if TYPE_CHECKING:
     from tutelage.services.requests import Endpoint
@@ -29,14 +29,33 @@ class EnvironmentVariable:
 
 @frozen
 class Finding:
-    """The result of one check of ``tutelage doctor``."""
+    """The result of one check of a plugin: of ``tutelage doctor``, or before a run."""
 
     what: str
     """The subject of the check, in one word: SDK, key, endpoint, model, GPU."""
-    ok: bool
-    """Whether the check passed."""
+    ok: bool | None
+    """Whether the check passed; None if it could not be made, for example because the hub cannot be reached."""
     detail: str
-    """The result, and the remedy if the check failed."""
+    """The result, and the remedy if the check failed. It names the model, file or address that it is about."""
+
+
+@frozen(kw_only=True)
+class RunNeeds:
+    """What a run needs of one model, for ``PluginInfo.check_run``."""
+
+    hooks: frozenset[str]
+    """The hooks that the run calls with the model: ``train_step``, ``generate_candidates``, ``judge``, ..."""
+    trainings: tuple[Objective, ...] = ()
+    """The objective of each training that is not done yet. Each training writes one checkpoint."""
+    system: bool = False
+    """Whether conversations of the run begin with a system message."""
+    several_turns: bool = False
+    """Whether conversations of the run have more than one user message."""
+    directory: Path | None = None
+    """Folder of the run, which need not exist yet. None if it is not known."""
+    download: bool = True
+    """Whether the hub may be asked and files may be downloaded. If not, a model that is on the hub only is a finding
+    whose ``ok`` is None."""
 
 
 @frozen
@@ -134,8 +153,19 @@ class PluginInfo:
     endpoint: Callable[[Any, str], Endpoint] | None = None
     """For an API. Called with (settings or None, model name or ""); returns the endpoint that serves this model."""
     check: Callable[[Any, str], Iterable[Finding]] | None = None
-    """For ``tutelage doctor``. Called with (settings or None, model name or ""); returns one finding per requirement of
-    the plugin. It makes at most one request, which must be free. A problem is a finding, not an exception."""
+    """For ``tutelage doctor``, and before a run (see ``check_run``). Called with (settings or None, model name or "");
+    returns one finding per requirement of the plugin. It makes at most one request, which must be free. A problem is a
+    finding, not an exception. A service that cannot be reached is a finding whose ``ok`` is None."""
+    check_run: Callable[[Any, str, RunNeeds], Iterable[Finding]] | None = None
+    """For a model on this machine, called by ``tutelage plan`` and before the first step of ``tutelage run``. Called
+    with (settings or None, model name or "", ``RunNeeds``); returns a finding for each problem of the model: files that
+    are missing or damaged, a chat template that loses a message, too little memory or disk space. It loads no weights
+    and imports no heavy library if the result can be kept (``tutelage.files.user_cache``). A problem is a finding, not
+    an exception. Without it, and for a plugin with an ``endpoint``, ``check`` is called instead."""
+    check_objective: Callable[[Any, Objective], Iterable[str]] | None = None
+    """For a student, called by ``tutelage plan`` and before the first step of ``tutelage run``. Called with (settings
+    or None, ``Sft`` or ``Dpo``); returns each problem of the objective as ``KEY: problem and remedy``, where KEY is a
+    key of the objective (``loss_type``, ``lora.r``). It imports no heavy library."""
     count_tokens: Callable[[Any, str, Sequence[Mapping[str, Any]], bool], TokenCounts | None] | None = None
     """For a student, called before a run starts. Called with (settings or None, model name or "", rows, whether
     downloads are allowed); a row has ``prompt`` and ``completion``, or only ``prompt``, in TRL's format. Returns the

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tutelage.errors import InputError, PluginError
+from tutelage.plugin.doctor import service_finding
 from tutelage.plugin_info import Finding
 from tutelage.services.problems import Unusable
 from tutelage.services.proxies import CaughtByProxyError
@@ -44,7 +45,7 @@ def check(settings: GeminiSettings | None, model: str) -> Iterator[Finding]:
     except Exception as error:
         problem = client.problem_of(error, settings, service.model)
         what = "model" if isinstance(problem, Unusable) else "endpoint"
-        yield Finding(what, False, service.scrub(f"{settings.base_url}: {problem}"))
+        yield service_finding(service, problem, what)
 
 
 def _version() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tutelage.errors import InputError, PluginError, nearest
+from tutelage.plugin.doctor import service_finding
 from tutelage.plugin_info import Finding
 from tutelage.services.proxies import CaughtByProxyError
 from tutelage.services.requests import Endpoint
@@ -47,7 +48,7 @@ def check(settings: OpenAiSettings | None, model: str) -> Iterator[Finding]:
         yield Finding("key", False, str(error))
     except Exception as error:
         problem = client.problem_of(error, settings, service.model)
-        yield Finding("endpoint", False, service.scrub(f"{settings.base_url}: {problem}"))
+        yield service_finding(service, problem, "endpoint")
 
 
 def _models(connection: openai.OpenAI, service: Endpoint) -> Iterator[Finding]:

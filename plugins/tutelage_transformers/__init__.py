@@ -19,7 +19,15 @@ from typing import Any
 
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin_info import Conversion, EnvironmentVariable, Finding, NamedModel, PluginInfo, TokenCounts
+from tutelage.plugin_info import (
+    Conversion,
+    EnvironmentVariable,
+    Finding,
+    NamedModel,
+    PluginInfo,
+    RunNeeds,
+    TokenCounts,
+)
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -50,6 +58,8 @@ def describe() -> PluginInfo:
         ),
         models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
         check=_check,
+        check_run=_check_run,
+        check_objective=_check_objective,
         count_tokens=_count_tokens,
         convert=_convert,
     )
@@ -59,6 +69,18 @@ def _check(settings: TransformersSettings | None, name: str) -> Iterator[Finding
     from tutelage_transformers import checking
 
     return checking.check(settings, name)
+
+
+def _check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
+    from tutelage_transformers import checking
+
+    return checking.check_run(settings, name, needs)
+
+
+def _check_objective(settings: TransformersSettings | None, objective: Objective) -> Iterator[str]:
+    from tutelage_transformers import checking
+
+    return checking.check_objective(settings, objective)
 
 
 def _count_tokens(

@@ -1,14 +1,22 @@
-"""The check for ``tutelage doctor``: libraries, device, weights and tokenizer."""
+"""The checks for ``tutelage doctor`` and before a run: libraries, device, weights, tokenizer, memory and disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tutelage.errors import TutelageError
-from tutelage.plugin_info import Finding
-from tutelage_transformers.models import finding
-from tutelage_transformers.models.counting import count_tokens
+from tutelage.plugin_info import Finding, RunNeeds
+from tutelage.records import Model, Objective
+from tutelage_transformers.devices import parallel, selection
+from tutelage_transformers.devices.capacity import Capacity, capacity_of
+from tutelage_transformers.models import finding, loading, quantizing, trial
+from tutelage_transformers.models.counting import count_tokens, is_readable
+from tutelage_transformers.models.weights import BadWeights, WeightShapes, read_shapes
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
+from tutelage_transformers.training import arguments, launching
+from tutelage_transformers.training.fitting import state_bytes
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors")
 _GIB = 2**30
@@ -52,3 +60,129 @@ def _device() -> Finding:
     properties = torch.cuda.get_device_properties(0)
     memory = f"{properties.total_memory / _GIB:.0f} GiB"
     return Finding("GPU", True, f"{torch.cuda.device_count()} x {properties.name}, {memory} each")
+
+
+def check_objective(settings: TransformersSettings | None, objective: Objective) -> Iterator[str]:
+    """Yield each problem of an objective as ``KEY: problem``, also where the settings contradict it. No torch."""
+    settings = settings or TransformersSettings()
+    yield from arguments.objective_problems(objective)
+    if settings.quantization != "none" and objective.lora is None:
+        yield "lora: missing; settings.quantization 4bit needs an adapter to learn on it: set lora, or leave 4bit out"
+    if settings.processes is not None and objective.batch_size % settings.processes:
+        yield (
+            f"batch_size: {objective.batch_size}; settings.processes {settings.processes} cannot share it equally: "
+            "choose a multiple, or other processes"
+        )
+
+
+def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
+    """Yield each problem of a model on this machine that would stop a run: files, tokenizer, device, memory, disk."""
+    settings = settings or TransformersSettings()
+    location = loading.location(Model("transformers", name))
+    yield from _problem("libraries", lambda: finding.require(*_PACKAGES))
+    yield from _devices(settings, needs)
+    if not needs.download and not is_readable(location):
+        detail = f"model {location}: it is not on this machine; `tutelage run` asks the hub for it and checks it"
+        yield Finding("model", None, detail)
+        return
+    missing = list(_problem("model", lambda: finding.is_local(location, settings.local_files_only)))
+    if missing:
+        yield from missing
+        return
+    folder = finding.folder_of(location)
+    for problem in trial.problems(location, folder, settings.local_files_only, needs.system, needs.several_turns):
+        yield Finding("tokenizer", False, problem)
+    if folder is None:
+        return  # the weights are downloaded by the run
+    try:
+        shapes = read_shapes(folder)
+    except BadWeights as error:
+        yield Finding("weights", False, str(error))
+        return
+    capacity = capacity_of(settings)
+    if capacity is not None:
+        yield from memory_findings(location, shapes, settings, needs, capacity)
+    if needs.directory is not None:
+        output = needs.directory.absolute()
+        existing = next(folder for folder in (output, *output.parents) if folder.exists())
+        on_gpu = capacity is not None and capacity.is_gpu
+        yield from disk_findings(shapes, settings, needs, existing, shutil.disk_usage(existing).free, on_gpu)
+
+
+def memory_findings(
+    location: str, shapes: WeightShapes, settings: TransformersSettings, needs: RunNeeds, capacity: Capacity
+) -> Iterator[Finding]:
+    """Yield a finding if the weights, or the state of a training, cannot fit into the memory of the device.
+
+    Activations are not counted: their number is estimated when a training starts, from the lengths of its examples.
+    """
+    needed = shapes.parameters * _bytes_of_weight(settings, capacity.is_gpu)
+    advice = "use a smaller model, or settings.dtype bfloat16"
+    for objective in needs.trainings:
+        adapter = 0 if objective.lora is None else shapes.adapter_size(objective.lora.r)
+        state = state_bytes(objective, _trained_bytes(shapes, settings, objective, capacity.is_gpu), adapter)
+        if state > needed:
+            needed = state
+            advice = "set lora in sft and dpo, or use a smaller model" if objective.lora is None else advice
+    if needed > capacity.total:
+        yield Finding(
+            "memory",
+            False,
+            f"model {location}: it needs at least {needed / _GIB:,.1f} GiB, and {capacity.name} has "
+            f"{capacity.total / _GIB:,.1f} GiB; {advice}",
+        )
+
+
+def disk_findings(
+    shapes: WeightShapes, settings: TransformersSettings, needs: RunNeeds, folder: Path, free: int, on_gpu: bool
+) -> Iterator[Finding]:
+    """Yield a finding if the checkpoints of all trainings, and one training checkpoint, do not fit on the disk."""
+    needed = training_state = 0
+    for objective in needs.trainings:
+        adapter = 4 * shapes.adapter_size(objective.lora.r) if objective.lora else 0
+        needed += shapes.parameters * _bytes_of_weight(settings, on_gpu) + adapter
+        full = 12 * shapes.parameters  # float32 weights, and Adam's two moments
+        training_state = max(training_state, 3 * adapter if objective.lora else full)
+    if settings.checkpoint_minutes is not None:
+        needed += training_state
+    if needed > free:
+        yield Finding(
+            "disk",
+            False,
+            f"folder {folder}: {len(needs.trainings)} checkpoints need about {needed / _GIB:,.1f} GiB, and "
+            f"{free / _GIB:,.1f} GiB are free; free space, choose another folder (--run), or train fewer models",
+        )
+
+
+def _bytes_of_weight(settings: TransformersSettings, on_gpu: bool) -> int:
+    """The bytes of one weight as it is loaded and saved."""
+    return 4 if settings.dtype == "float32" or (settings.dtype == "auto" and not on_gpu) else 2
+
+
+def _trained_bytes(shapes: WeightShapes, settings: TransformersSettings, objective: Objective, on_gpu: bool) -> int:
+    """The bytes of the weights in training. Full fine-tuning keeps them in float32."""
+    if objective.lora is None:
+        return 4 * shapes.parameters
+    if settings.quantization != "none":
+        return shapes.parameters // 2
+    return shapes.parameters * _bytes_of_weight(settings, on_gpu)
+
+
+def _devices(settings: TransformersSettings, needs: RunNeeds) -> Iterator[Finding]:
+    """The settings of devices and processes. Torch is imported only if the settings name a device or processes."""
+    if settings.device not in ("auto", "cpu"):
+        yield from _problem("device", lambda: selection.device_of(settings))
+    elif settings.processes is not None:
+        yield from _problem("device", lambda: parallel.device_names(settings))
+    for objective in needs.trainings if settings.quantization != "none" else ():
+        if objective.lora is not None:
+            yield from _problem("device", lambda one=objective: quantizing.check(one, settings))  # type: ignore[misc]
+    if (config := settings.accelerate_config) is not None:
+        yield from _problem("device", lambda: launching.accelerate(config))
+
+
+def _problem(what: str, check: Callable[[], object]) -> Iterator[Finding]:
+    try:
+        check()
+    except TutelageError as error:
+        yield Finding(what, False, str(error))

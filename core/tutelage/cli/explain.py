@@ -13,6 +13,7 @@ from tutelage.errors import InputError, nearest
 from tutelage.files.jsonl import converter
 from tutelage.planning.artifacts import RECIPE
 from tutelage.planning.pipelines import make_plan
+from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, parse_override
 from tutelage.runs.changes import Changes, StepChange, changes
@@ -41,7 +42,8 @@ def command(
     store = open_run(run)
     path = find_recipe(str(recipe)) if recipe else store.path(RECIPE)
     chosen = load_recipe(path, dict(parse_override(text) for text in overrides), name_of=registry.name_of)
-    found = changes(store, make_plan(chosen), chosen, registry)
+    sources = Sources(chosen, registry)
+    found = changes(store, make_plan(chosen, sources.counts()), sources)
     if artifact is None:
         _print_all(found, as_json)
     else:

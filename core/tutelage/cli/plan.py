@@ -13,14 +13,13 @@ import click
 from attrs import asdict, evolve
 
 from tutelage.cli.options import RecipeOptions, as_json, recipe_options
-from tutelage.cli.output import Table, print_line, print_table
-from tutelage.planning.checks import checked_plan
+from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.planning.estimate import Estimate, estimates
-from tutelage.planning.lengths import check_lengths
+from tutelage.planning.preflight import preflight
 from tutelage.planning.steps import Plan, Step
 from tutelage.results.changes_words import changes_words
 from tutelage.results.wording import seconds_words, worker
-from tutelage.runs.changes import Changes, changes
+from tutelage.runs.changes import Changes, RunComparison
 from tutelage.runs.speeds import TimeEstimate, estimate
 from tutelage.runs.store import Store, is_run
 
@@ -34,15 +33,19 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
 
     RECIPE is a file or the name of a built-in recipe [default: embedded], or the folder of a run. Shows the work that
     remains, its cost and time, and, if the run's folder contains a run, what it keeps. Counts are upper bounds: a step
-    may drop answers, which later steps then do not receive.
+    may drop answers, which later steps then do not receive. Makes the checks of `tutelage run`, except those that need
+    the hub. If only services are not available, the plan is printed before the problems.
     """
-    plan = checked_plan(options.recipe, options.registry)
-    check_lengths(options.recipe, options.registry, download=False)
-    found = changes(Store(options.directory), plan, options.recipe, options.registry)
+    comparison = RunComparison(Store(options.directory))
+    checked = preflight(options.recipe, options.registry, options.directory, download=False, left=comparison)
+    for notice in checked.notices:
+        print_status(notice)
+    plan, found = checked.planned, comparison.changes
     remaining = evolve(plan, steps=tuple(found.remaining))
     expected = estimates(remaining, options.recipe, options.registry)
     if as_json:
         print_line(json.dumps(plan_values(options.recipe.name, plan, expected, found), indent=2))
+        checked.passed()
         return
     models = f"{len(plan.models)} models"
     print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {models}, in {options.directory}")
@@ -59,6 +62,7 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     print_line(_time_words(estimate(found, options.recipe)))
     if not show_steps:
         print_line("`--steps` lists every step with its inputs and output.")
+    checked.passed()
 
 
 def _print_steps(plan: Plan, found: Changes) -> None:

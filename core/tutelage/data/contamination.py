@@ -52,6 +52,8 @@ class EvaluationPrompts:
     """Indices of the prompts that have an n-gram."""
     whole: Mapping[tuple[str, ...], int] = field(factory=dict)
     """Indices of the prompts by their words."""
+    _letters: dict[int, set[str]] = field(factory=dict, init=False, eq=False, repr=False)
+    """Letter groups of the short prompts that a text was compared with."""
 
     def find(self, text: str) -> Overlap | None:
         """Return the evaluation prompt of which ``text`` contains the largest share; None if it is below ``share``."""
@@ -70,16 +72,25 @@ class EvaluationPrompts:
         for position, gram in enumerate(_grams(words, self.n)):
             for number in self.by_gram.get(gram, ()):
                 occurrences[number].append((position, gram))
+        letters: set[str] | None = None
         for number, found in occurrences.items():
             size = self.sizes[number]
             held = _most_within(found, 2 * (size + self.n)) / size
-            yield number, held if held == 1 or size >= SHORT else self._nearly(text, number)
+            if held != 1 and size < SHORT:
+                letters = letters if letters is not None else _letters_of(text)
+                held = self._nearly(letters, number)
+            yield number, held
 
-    def _nearly(self, text: str, number: int) -> float:
-        """Similarity of the whole text to a short prompt; 0 if it is too low."""
-        groups = (letter_groups(normalised(one)) for one in (text, self.prompts[number][0]))
-        similarity = jaccard(*groups)
+    def _nearly(self, letters: set[str], number: int) -> float:
+        """Similarity of the whole text, given by its letter groups, to a short prompt; 0 if it is too low."""
+        if number not in self._letters:
+            self._letters[number] = _letters_of(self.prompts[number][0])
+        similarity = jaccard(letters, self._letters[number])
         return similarity if similarity >= max(NEARLY, self.share) else 0.0
+
+
+def _letters_of(text: str) -> set[str]:
+    return letter_groups(normalised(text))
 
 
 def index(prompts: Iterable[tuple[str, str]], n: int = 3, share: float = 0.6) -> EvaluationPrompts:

@@ -12,6 +12,7 @@ from tutelage.data.similarity import SeenTexts
 from tutelage.errors import StageError
 from tutelage.execution.step_context import Artifact, Counts, StepContext
 from tutelage.planning.artifacts import dropped_beside
+from tutelage.planning.source_rows import rows_of
 from tutelage.planning.sources import sets_of
 from tutelage.planning.steps import (
     REQUESTS_AT_ONCE,
@@ -35,7 +36,7 @@ def from_sources(step: BuildExamples | SelectPrompts | SelectPreferences, at: St
 
     Raises StageError if nothing is left, because every text contains an evaluation prompt.
     """
-    found = at.sources.rows_of(step)
+    found = rows_of(step, at.sources)
     if not found.rows:
         raise StageError(
             f"{step.output}: nothing is left, because all texts contain an evaluation prompt; see data.decontaminate"

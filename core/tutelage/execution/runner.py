@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,10 @@ from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
-from tutelage.planning.checks import checked_plan
-from tutelage.planning.lengths import check_lengths
 from tutelage.planning.made_from import MadeFrom
+from tutelage.planning.preflight import preflight
 from tutelage.planning.roles import endpoint_of
-from tutelage.planning.source_rows import SourceReader
+from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Step, Summarise, Train, Worker
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
@@ -37,7 +37,7 @@ from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.results.summarise import write_summary
 from tutelage.results.summary import Summary, read_summary
-from tutelage.runs.changes import Changes, changes
+from tutelage.runs.changes import Changes, RunComparison
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
 from tutelage.runs.shelf import Shelf, checked_shelf
@@ -85,23 +85,34 @@ def run(
     """
     checked = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     registry = registry or Registry.discover()
-    plan = checked_plan(checked, registry)
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
     elsewhere = (checked_shelf(Path(cache)),) if cache else ()
-    found = changes(store, plan, checked, registry, elsewhere)
-    if any(isinstance(step, Train) for step in found.remaining):
-        check_lengths(checked, registry)
+    comparison = RunComparison(store, elsewhere)
+    before = preflight(checked, registry, store.root, left=comparison)
+    plan, found = before.passed(), comparison.changes
+    for notice in before.notices:
+        (reporter or Silent()).note(notice)
     _open_ledger(found.remaining, checked, registry, context.caller)
     if approve is not None and not approve(found):
         raise Interrupted("nothing was changed")
-    with store.lock():
+    with store.lock(), _after_the_start():
         apply(found, elsewhere)
         _describe_run(store, checked, registry)
         made_from = {change.step.output: change.made_from for change in found.steps}
-        runner = Runner(Run(store, checked, plan), registry, reporter or Silent(), context, made_from, elsewhere)
-        runner.walk()
-    return read_summary(store.path(SUMMARY)) if checked.evaluation else None
+        Runner(
+            Run(store, checked, plan), registry, reporter or Silent(), context, made_from, comparison.sources, elsewhere
+        ).walk()
+        return read_summary(store.path(SUMMARY)) if checked.evaluation else None
+
+
+@contextmanager
+def _after_the_start() -> Iterator[None]:
+    """Raise an ``InputError`` as ``StageError``: its exit code would mean that nothing was written."""
+    try:
+        yield
+    except InputError as error:
+        raise StageError(str(error)) from error
 
 
 def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None, ask_refused_again: bool) -> Context:
@@ -131,16 +142,12 @@ class Runner:
     context: Context
     made_from: Mapping[str, MadeFrom]
     """What the result of every step depends on, by the path of its artifact."""
+    sources: Sources
+    """The data of the recipe."""
     caches: Sequence[Shelf] = ()
     """Shelves that finished artifacts are added to."""
     _intact: set[str] = field(factory=set, init=False)
     """Checkpoints that this process has written, or compared with their checksums."""
-    sources: SourceReader = field(init=False)
-    """The sources of the recipe, read once for all steps."""
-
-    @sources.default
-    def _read_sources(self) -> SourceReader:
-        return SourceReader(self.run.recipe, self.registry)
 
     def walk(self) -> None:
         """Do every step that is not done, in the plan's order.

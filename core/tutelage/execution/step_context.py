@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.context import Context
-from tutelage.planning.source_rows import SourceReader
+from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Step, Worker
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
@@ -42,7 +42,8 @@ class StepContext:
     run: Run
     registry: Registry
     context: Context
-    sources: SourceReader
+    sources: Sources
+    """The data of the recipe."""
 
     @property
     def recipe(self) -> Recipe:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import converter, dump
+from tutelage.files.user_cache import cached
 
 DIGITS = 32
 _LARGE = 1 << 24
@@ -43,18 +42,10 @@ def file_digest(path: Path) -> str:
         stat = path.stat()
         if stat.st_size < _LARGE:
             return _read_digest(path)
-        note = user_cache_folder() / "digests" / value_digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-        with suppress(OSError):
-            return note.read_text(encoding="ascii")
-        digest = _read_digest(path)
+        file = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        return str(cached("digests", file, lambda: _read_digest(path)))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    with suppress(OSError):  # the cache only saves time
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_name(f"{note.name}.{os.getpid()}")
-        temporary.write_text(digest, encoding="ascii")
-        temporary.replace(note)
-    return digest
 
 
 def folder_digest(path: Path) -> str:
@@ -65,11 +56,6 @@ def folder_digest(path: Path) -> str:
     files = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
     visible = [file for file in files if not any(part.startswith(".") for part in file.parts)]
     return value_digest({file.as_posix(): file_digest(path / file) for file in visible})
-
-
-def user_cache_folder() -> Path:
-    """Return ``tutelage`` in the user's cache folder (XDG base directories). It may not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tutelage"
 
 
 def _read_digest(path: Path) -> str:

@@ -1,42 +1,90 @@
-"""The checks before a run starts: roles, plugins, settings, prices, data, rubrics and pair rules."""
+"""The checks of a recipe itself: roles, plugins, settings, prices, data, objectives, rubrics and pair rules.
+
+They read the data of the recipe and call the plugins' descriptions, but no model and no service. ``preflight`` adds the
+checks of the models and of the machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
-from tutelage.data.decontamination import evaluation_prompts, fresh_slice
-from tutelage.data.sets import Sets, load_examples, load_prompts, load_rated, load_seed_prompts
-from tutelage.errors import InputError, PluginError, TutelageError, nearest
+from attrs import evolve
+
+from tutelage.data.sets import load_seed_prompts
+from tutelage.errors import InputError, nearest
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
-from tutelage.planning.roles import binding, check_binding, endpoint_of
-from tutelage.planning.sources import own_preferences, sets_of
+from tutelage.planning.problem_list import Problems
+from tutelage.planning.roles import bound_model, endpoint_of, usable_binding
+from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
+from tutelage.planning.trial import pair_rule_problems, rubric_problems
 from tutelage.plugin.registry import Registry
+from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.problems import recipe_problems
-from tutelage.recipe.schema import Recipe, Source
+from tutelage.recipe.schema import Recipe
+from tutelage.records import Objective
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
     """Check everything that a recipe names and return its plan. Nothing is run or written.
 
-    Raises PluginError if a plugin is broken, blocked or lacks a hook, otherwise InputError with every problem found.
+    Models, services and the machine are not checked; see ``preflight``. Raises InputError with every problem found;
+    PluginError if all of them are of plugins: a plugin that is broken, blocked or lacks a hook.
     """
-    _raise_all(_pipeline_problems(recipe))
-    _raise_all(recipe_problems(recipe))  # a Recipe that was changed in Python has not been checked yet
-    for role, hooks in roles_needed(recipe).items():
-        check_binding(role, binding(recipe, role), hooks, registry)
-    _raise_all(_problems(recipe, registry))
+    problems = Problems()
+    sources = Sources(recipe, registry)
+    check_recipe(sources, problems)
+    problems.raise_all()
+    return make_plan(recipe, sources.counts())
+
+
+def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
+    """Add every problem of the recipe to ``problems``. Returns the roles whose binding is right."""
+    registry = sources.registry
+    problems.add_all(recipe_problems(sources.recipe))  # a Recipe that was changed in Python has not been checked yet
+    problems.add_all(_pipeline_problems(sources.recipe))
+    recipe = without_unknown(sources.recipe)
+    if recipe != sources.recipe:
+        sources = Sources(recipe, registry)
+    roles = frozenset(_check_roles(recipe, registry, problems))
+    _check_rubrics(recipe, registry, problems)
+    _check_data(sources, problems)
+    _check_pair_rules(recipe, registry, problems)
+    if "student" in roles:
+        _check_objectives(recipe, registry, problems)
     if recipe.budget is not None:
-        _raise_all(_price_problems(recipe, registry))
-    return make_plan(recipe)
+        _check_prices(recipe, registry, roles, problems)
+    return roles
 
 
-def _raise_all(problems: Iterator[str]) -> None:
-    found = list(problems)
-    if found:
-        raise InputError("\n".join(found))
+def without_unknown(recipe: Recipe) -> Recipe:
+    """Return the recipe without pipelines and controls that do not exist, so that the others can be checked."""
+    pipelines = {name: settings for name, settings in recipe.pipelines.items() if name in PIPELINES}
+    controls = {n: one for n, one in recipe.controls.items() if n in CONTROLS and one.mirrors in pipelines}
+    return evolve(recipe, pipelines=pipelines, controls=controls)
+
+
+def objectives(recipe: Recipe) -> dict[str, Objective]:
+    """Return the objectives that the recipe trains with, by key: ``dpo`` or ``pipelines.NAME.dpo``.
+
+    An objective that a pipeline or control inherits has the top-level key.
+    """
+    found: dict[str, Objective] = {}
+    if recipe.data.has_seed_examples:
+        found["sft"] = recipe.sft
+    for name in recipe.pipelines:
+        pipeline = recipe.for_pipeline(name)
+        found["dpo" if pipeline.dpo == recipe.dpo else f"pipelines.{name}.dpo"] = pipeline.dpo
+    for name in recipe.controls:
+        control = recipe.for_control(name)
+        if name == "random-pairs":
+            found["dpo" if control.dpo == recipe.dpo else f"controls.{name}.dpo"] = control.dpo
+        else:
+            found["sft" if control.sft == recipe.sft else f"controls.{name}.sft"] = control.sft
+    return found
 
 
 def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
@@ -52,64 +100,128 @@ def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
             )
 
 
-def _price_problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
-    for role in roles_needed(recipe):
-        endpoint = endpoint_of(recipe, role, registry)
+def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iterator[str]:
+    """Yield the roles whose binding is right."""
+    for role, hooks in roles_needed(recipe).items():
+        before = len(problems.lines)
+        bound = problems.attempt("", partial(usable_binding, recipe, role, hooks, registry))
+        if bound is not None:
+            for hook in sorted(hooks):
+                problems.attempt("", partial(registry.require, bound.plugin, hook))
+            where = f"models.{role}.settings (plugin {bound.plugin})"
+            problems.attempt("", partial(registry.settings, bound.plugin, bound.settings, where))
+            problems.attempt(f"models.{role}.model", partial(registry.find, "models", bound.model))
+        if len(problems.lines) == before:
+            yield role
+
+
+def _check_objectives(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+    student = bound_model(recipe, "student", registry)
+    check = registry.info(student.plugin).check_objective
+    if check is None:
+        return
+    settings = registry.settings(student.plugin, student.settings, "models.student.settings")
+    for key, objective in objectives(recipe).items():
+        lines = problems.attempt(key, partial(_listed, check, settings, objective))
+        problems.add_all(f"{key}.{line}" for line in lines or ())
+
+
+def _listed(check: Callable[[Any, Objective], Iterable[str]], settings: Any, objective: Objective) -> list[str]:
+    return list(check(settings, objective))
+
+
+def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
+    for role in sorted(roles):
+        endpoint = problems.attempt(f"models.{role}", partial(endpoint_of, recipe, role, registry))
         if endpoint is not None and endpoint.cost(1, 1) is None:
-            yield (
+            problems.add(
                 f"budget: the price of {endpoint.model!r}, the {role}, is unknown; set models.{role}.settings."
                 "price to {input: ..., output: ...}, in US dollars per million tokens (0 if it is free)"
             )
 
 
-def _problems(recipe: Recipe, registry: Registry) -> Iterator[str]:
-    data, sets, seed = recipe.data, sets_of(registry), recipe.seeds[0]
-    if any(PIPELINES[name].samples for name in recipe.pipelines):
-        yield from _problem("data.prompts", lambda: _check_prompts(recipe, sets, seed))
-    if (ift := data.ift) is not None:
-        yield from _problem("data.ift", lambda: load_examples(sets, ift.source, ift.count, seed))
-    if (eft := data.eft) is not None:
-        yield from _problem("data.eft", lambda: _check_rated(recipe, registry, eft, seed))
-    yield from _problem("data.preferences", lambda: _check_preferences(recipe, registry, seed))
-    pipelines = {name: recipe.for_pipeline(name) for name in recipe.pipelines}
-    for key, pipeline in pipelines.items():
-        yield from _problem(f"{key}.judging.rubric", lambda name=pipeline.judging.rubric: registry.get("rubrics", name))
-    for key, member in {**pipelines, **{name: recipe.for_control(name) for name in recipe.controls}}.items():
-        if member.pairs.rule:
-            yield from _problem(f"{key}.pairs.rule", lambda name=member.pairs.rule: registry.get("pair_rules", name))
+def _check_rubrics(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+    def check(key: str, name: str, is_comparison: bool = False) -> None:
+        rubric = problems.attempt(key, lambda: registry.get("rubrics", name))
+        if rubric is not None:
+            problems.add_all(rubric_problems(rubric, is_comparison), key)
+
+    check("judging.rubric", recipe.judging.rubric)
+    for name in recipe.pipelines:
+        rubric = recipe.for_pipeline(name).judging.rubric
+        if rubric != recipe.judging.rubric:
+            check(f"pipelines.{name}.judging.rubric", rubric)
     if (evaluation := recipe.evaluation) is not None:
-        source = evaluation.prompts
-        yield from _problem("evaluation.prompts", lambda: load_prompts(sets, source.source, source.count, seed))
-        yield from _problem("evaluation.rubric", lambda: registry.get("rubrics", evaluation.rubric))
-        name = evaluation.comparison_rubric
-        yield from _problem("evaluation.comparison_rubric", lambda: registry.get("rubrics", name))
+        check("evaluation.rubric", evaluation.rubric)
+        check("evaluation.comparison_rubric", evaluation.comparison_rubric, is_comparison=True)
 
 
-def _check_rated(recipe: Recipe, registry: Registry, eft: Source, seed: int) -> None:
-    """Raise InputError if the source has too few examples, or a score outside the scale of the rubric."""
-    rubric = registry.get("rubrics", recipe.judging.rubric)
-    load_rated(sets_of(registry), eft.source, eft.count, seed, rubric)
+def _check_pair_rules(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+    for name in recipe.pipelines:
+        pipeline, settings = PIPELINES[name], recipe.for_pipeline(name)
+        key = "pairs" if settings.pairs == recipe.pairs else f"pipelines.{name}.pairs"
+        rule_name = settings.pairs.rule or pipeline.rule
+        if rule_name is None:
+            continue
+        rule = problems.attempt(f"{key}.rule", partial(_rule, registry, rule_name))
+        if rule is None:
+            continue
+        rubric = None
+        if pipeline.scored_by:
+            try:
+                rubric = registry.get("rubrics", settings.judging.rubric)
+            except InputError:
+                continue  # reported by its own key
+        found = pair_rule_problems(name, rule_name, rule, recipe, rubric, pipeline.demonstrated_by is not None)
+        problems.add_all(f"{key}.{line}" for line in found)
+    for name in recipe.controls:
+        own_rule = recipe.for_control(name).pairs.rule
+        if own_rule not in (None, recipe.pairs.rule):
+            problems.attempt(f"controls.{name}.pairs.rule", partial(_rule, registry, own_rule))
 
 
-def _check_prompts(recipe: Recipe, sets: Sets, seed: int) -> None:
+def _rule(registry: Registry, name: str) -> PairRule:
+    return registry.get("pair_rules", name)
+
+
+def _check_data(sources: Sources, problems: Problems) -> None:
+    recipe, seed = sources.recipe, sources.recipe.seeds[0]
+    held_out = problems.attempt("evaluation.prompts", lambda: sources.evaluation(seed))
+    if held_out is not None and recipe.data.decontaminate is not None:
+        before = len(problems.lines)
+        problems.attempt("data.decontaminate.against", lambda: sources.known(seed))
+        held_out = held_out if len(problems.lines) == before else None
+    usable = sources if held_out is not None else without_decontamination(sources)
+    checks: dict[str, Callable[[], object]] = {
+        "data.prompts": lambda: _check_prompts(usable, seed),
+        "data.ift": lambda: usable.ift(seed),
+        "data.eft": lambda: usable.eft(seed),
+        "data.preferences": lambda: _check_preferences(usable, seed),
+    }
+    for key, check in checks.items():
+        problems.attempt(key, check)
+
+
+def _check_prompts(sources: Sources, seed: int) -> None:
     """Raise InputError if the source has too few prompts for all rounds, or none that the writer can be shown."""
+    recipe = sources.recipe
+    if not any(PIPELINES[name].samples for name in recipe.pipelines):
+        return
     prompts = recipe.data.fresh_prompts
     if (self_instruct := prompts.self_instruct) is None:
-        known = evaluation_prompts(recipe, sets, seed)
-        wanted = (prompts.count or 0) * recipe.iterations
-        fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)
+        sources.fresh(seed)
         return
-    seeds = load_seed_prompts(sets, prompts.source, self_instruct.seeds, seed)
+    seeds = load_seed_prompts(sources.sets, prompts.source, self_instruct.seeds, seed)
     if not showable(seeds, LISTINGS[self_instruct.listing]):
         raise InputError(
             f"{prompts.source}: no prompt in it can be shown as an example (listing {self_instruct.listing})"
         )
 
 
-def _check_preferences(recipe: Recipe, registry: Registry, seed: int) -> None:
+def _check_preferences(sources: Sources, seed: int) -> None:
     """Raise InputError if a pair cannot be trained on, if there are too few pairs, or if decontamination drops all."""
-    dropped = [held for _, held in own_preferences(recipe, registry, seed)]
-    if (source := recipe.data.preferences) is None:
+    dropped = [held for _, held in sources.preferences(seed)]
+    if (source := sources.recipe.data.preferences) is None:
         return
     if source.count is None:
         raise InputError(
@@ -117,12 +229,3 @@ def _check_preferences(recipe: Recipe, registry: Registry, seed: int) -> None:
         )
     if all(dropped):
         raise InputError(f"{source.source}: every pair contains an evaluation prompt; see data.decontaminate")
-
-
-def _problem(key: str, look_up: Callable[..., Any]) -> Iterator[str]:
-    try:
-        look_up()
-    except PluginError:
-        raise
-    except TutelageError as error:
-        yield f"{key}: {error}"

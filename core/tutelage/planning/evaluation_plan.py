@@ -24,6 +24,17 @@ class EvaluationPlan:
     recipe: Recipe
     seed: int
     models: tuple[PlannedModel, ...]
+    rows: int = 0
+    """Number of rows of the source of the held-out prompts, for a recipe that names no count; 0 if it is not known."""
+
+    def prompt_count(self, evaluation: Evaluation) -> int:
+        """Return the number of held-out prompts; 0 if it is not known."""
+        return self.rows if evaluation.prompts.count is None else evaluation.prompts.count
+
+    def judged_prompts(self, evaluation: Evaluation) -> int:
+        """Return the number of held-out prompts whose answers the models judge: at most all of them."""
+        known = self.prompt_count(evaluation)
+        return min(evaluation.agreement_prompts, known) if known else evaluation.agreement_prompts
 
     def steps(self) -> Iterator[Step]:
         """Yield the steps model by model, so that each model is loaded once, then the mixed set and the comparisons."""
@@ -31,7 +42,7 @@ class EvaluationPlan:
             return
         yield SelectPrompts(
             output=self.files.prompts,
-            count=evaluation.prompts.count or 0,
+            count=self.prompt_count(evaluation),
             seed=self.seed,
             source=evaluation.prompts.source,
             skip=0,
@@ -68,7 +79,7 @@ class EvaluationPlan:
         for decoding, n, sampling in self.decodings(evaluation):
             yield Sample(
                 output=model.files.held_out(decoding),
-                count=(evaluation.prompts.count or 0) * n,
+                count=self.prompt_count(evaluation) * n,
                 seed=self.seed,
                 worker=model.worker,
                 prompts=self.files.prompts,
@@ -86,7 +97,7 @@ class EvaluationPlan:
         judging = self.recipe.judging
         return Judge(
             output=model.files.own_judgements(kind),
-            count=evaluation.agreement_prompts * n * judging.samples,
+            count=self.judged_prompts(evaluation) * n * judging.samples,
             seed=self.seed,
             worker=model.worker,
             prompts=self.files.prompts,
@@ -102,7 +113,7 @@ class EvaluationPlan:
         for decoding, n, _ in self.decodings(evaluation):
             yield Judge(
                 output=model.files.gold(decoding),
-                count=(evaluation.prompts.count or 0) * n,
+                count=self.prompt_count(evaluation) * n,
                 seed=self.seed,
                 worker=EVALUATOR,
                 prompts=self.files.prompts,
@@ -117,7 +128,7 @@ class EvaluationPlan:
         n = min(MIXED_ANSWERS, evaluation.sampled)
         yield MixAnswers(
             output=self.files.mixed,
-            count=evaluation.agreement_prompts * n,
+            count=self.judged_prompts(evaluation) * n,
             seed=self.seed,
             answers={model.id: model.files.held_out("sampled") for model in self.models},
             prompts=self.files.prompts,
@@ -132,7 +143,7 @@ class EvaluationPlan:
         pairs = tuple(self.compared(evaluation))
         return Compare(
             output=self.files.verdicts,
-            count=2 * len(pairs) * (evaluation.prompts.count or 0),
+            count=2 * len(pairs) * self.prompt_count(evaluation),
             seed=self.seed,
             worker=EVALUATOR,
             pairs=pairs,

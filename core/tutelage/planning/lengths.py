@@ -11,10 +11,10 @@ from typing import Any
 
 from attrs import frozen
 
-from tutelage.errors import InputError, PluginError
+from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.files.trl_format import message_rows, supervised_row
 from tutelage.planning.roles import bound_model
-from tutelage.planning.sources import fresh_prompts, own_preferences, seed_examples
+from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import TokenCounts
 from tutelage.recipe.schema import OWN_PREFERENCES, Recipe
@@ -36,22 +36,33 @@ class _Limit:
     """Number of tokens to reserve for an answer that is not written yet."""
 
 
-def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> None:
+def check_lengths(
+    recipe: Recipe, registry: Registry, download: bool = True, sources: Sources | None = None
+) -> bool | None:
     """Check the lengths of seed examples, preference pairs and prompts, counted in tokens by the student's plugin.
 
     Prompts that a model will write are not checked, because they do not exist yet. If ``download`` is false, nothing is
-    downloaded, and a student that is not on this machine is not checked. Raises InputError if the student does not
-    exist, or with every source that has a text that is too long. Raises PluginError if the plugin miscounts.
+    downloaded, and a student that is not on this machine is not checked. ``sources`` is the data of the recipe, if it
+    is loaded already.
+
+    Returns True if the lengths were checked, False if they could not be, and None if the plugin counts no tokens.
+    Raises InputError if the student does not exist, or with every source that has a text that is too long. Raises
+    PluginError if the plugin miscounts.
     """
     student = bound_model(recipe, "student", registry)
     info = registry.info(student.plugin)
     if info.count_tokens is None:
-        return
+        return None
     settings = registry.settings(student.plugin, student.settings, "models.student.settings")
-    texts = [(limit, row) for limit, rows in _sources(recipe, registry).items() for row in rows.values()]
-    counts = info.count_tokens(settings, student.name, [row for _, row in texts], download)
+    texts = [
+        (limit, row) for limit, rows in _sources(sources or Sources(recipe, registry)).items() for row in rows.values()
+    ]
+    try:
+        counts = info.count_tokens(settings, student.name, [row for _, row in texts], download)
+    except TutelageError as error:
+        raise type(error)("\n".join(f"models.student: {line}" for line in str(error).splitlines())) from error
     if counts is None:
-        return
+        return False
     if not isinstance(counts, TokenCounts) or len(counts.tokens) != len(texts):
         raise PluginError(f"{registry.label(student.plugin)}: count_tokens must return one number per row")
     too_long: dict[_Limit, list[tuple[int, str]]] = {}
@@ -60,36 +71,35 @@ def check_lengths(recipe: Recipe, registry: Registry, download: bool = True) -> 
             too_long.setdefault(limit, []).append((tokens, _first_user_text(row)))
     if too_long:
         raise InputError("\n".join(_problem(limit, found, counts.context) for limit, found in too_long.items()))
+    return True
 
 
-def _sources(recipe: Recipe, registry: Registry) -> dict[_Limit, dict[str, Mapping[str, Any]]]:
+def _sources(sources: Sources) -> dict[_Limit, dict[str, Mapping[str, Any]]]:
     """Return the rows of each source over all seeds, without repetitions."""
     found: dict[_Limit, dict[str, Mapping[str, Any]]] = {}
-    for seed in recipe.seeds:
-        for limit, row in (
-            *_examples(recipe, registry, seed),
-            *_preferences(recipe, registry, seed),
-            *_prompts(recipe, registry, seed),
-        ):
+    for seed in sources.recipe.seeds:
+        for limit, row in (*_examples(sources, seed), *_preferences(sources, seed), *_prompts(sources, seed)):
             found.setdefault(limit, {})[repr(row)] = row
     return found
 
 
-def _examples(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
-    for kind, row, held in seed_examples(recipe, registry, seed):
+def _examples(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
+    recipe = sources.recipe
+    for kind, row, held in (*sources.ift(seed), *sources.eft(seed)):
         source = recipe.data.ift if kind == "ift" else recipe.data.eft
         if held is None and source is not None:
             yield _Limit(f"data.{kind} ({source.source})", recipe.sft.max_length, "sft.max_length"), row
 
 
-def _prompts(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
+def _prompts(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
+    recipe = sources.recipe
     sampling = [name for name in recipe.pipelines if name != OWN_PREFERENCES]
     if recipe.data.self_instruct is not None or not sampling:
         return
     max_length, key = _shortest(recipe.dpo.max_length, _dpo_lengths(recipe, sampling))
     answer = recipe.generation.max_new_tokens
     limit = _Limit(f"data.prompts ({recipe.data.fresh_prompts.source})", max_length, key, answer)
-    for prompt in fresh_prompts(recipe, registry, seed):
+    for prompt in sources.fresh(seed):
         yield limit, {"prompt": message_rows(prompt.turns)}
 
 
@@ -97,8 +107,9 @@ def _first_user_text(row: Mapping[str, Any]) -> str:
     return next(str(message["content"]) for message in row["prompt"] if message["role"] == "user")
 
 
-def _preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
+def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
     """Both sides of the user's pairs as DPO trains on them, and the chosen sides as a control trains on them by SFT."""
+    recipe = sources.recipe
     if (source := recipe.data.preferences) is None:
         return
     label, users = f"data.preferences ({source.source})", {OWN_PREFERENCES, *source.join}
@@ -111,7 +122,7 @@ def _preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tupl
             sft_lengths[f"controls.{name}.sft.max_length"] = settings.sft.max_length
     dpo = _Limit(label, *_shortest(recipe.dpo.max_length, dpo_lengths))
     sft = _Limit(label, *_shortest(recipe.sft.max_length, sft_lengths)) if sft_lengths else None
-    for pair, held in own_preferences(recipe, registry, seed):
+    for pair, held in sources.preferences(seed):
         if held is not None:
             continue
         yield dpo, supervised_row(pair.turns, pair.chosen)

@@ -17,7 +17,8 @@ from attrs import field, frozen
 from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
 from tutelage.files.jsonl import converter
 from tutelage.planning.roles import binding, bound_model, endpoint_of
-from tutelage.planning.source_rows import FROM_SOURCES, SourceReader
+from tutelage.planning.source_rows import FROM_SOURCES, rows_of
+from tutelage.planning.sources import Sources
 from tutelage.planning.steps import (
     BuildExamples,
     Compare,
@@ -69,13 +70,13 @@ Known = Callable[[str], MadeFrom | None]
 """Returns what an artifact in place was made from, by its path; None if there is none."""
 
 
-def made_from(plan: Plan, recipe: Recipe, registry: Registry, known: Known) -> dict[str, MadeFrom]:
-    """Return what every step of a plan depends on, by the path of its artifact.
+def made_from(plan: Plan, sources: Sources, known: Known) -> dict[str, MadeFrom]:
+    """Return what every step of the plan of ``sources.recipe`` depends on, by the path of its artifact.
 
     ``known`` saves reading sources again: if an artifact in place was made from the same unchanged sources, its content
     is taken from its record. Raises InputError if a source or a model on this machine cannot be read.
     """
-    maker = _Maker(recipe, registry, SourceReader(recipe, registry), known)
+    maker = _Maker(sources, known)
     found: dict[str, MadeFrom] = {}
     for step in plan.steps:
         inputs = {path: found[path].identity for path in step.inputs}
@@ -87,12 +88,18 @@ def made_from(plan: Plan, recipe: Recipe, registry: Registry, known: Known) -> d
 
 @frozen
 class _Maker:
-    recipe: Recipe
-    registry: Registry
-    sources: SourceReader
+    sources: Sources
     known: Known
     _weights: dict[str, str] = field(factory=dict, init=False)
     """Digests of folders of weights, by path."""
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.sources.recipe
+
+    @property
+    def registry(self) -> Registry:
+        return self.sources.registry
 
     def make(self, step: Step, inputs: Mapping[str, str]) -> MadeFrom:
         if isinstance(step, FROM_SOURCES):
@@ -100,17 +107,17 @@ class _Maker:
         return MadeFrom(dict(self._values(step)), inputs)
 
     def _from_sources(self, step: Step) -> MadeFrom:
-        sources = dict(self._sources(step))
+        sources = dict(self._read_by(step))
         before = self.known(step.output)
         if before is not None and before.sources == sources:
             return before
-        found = self.sources.rows_of(step)
+        found = rows_of(step, self.sources)
         values = {**_names(step), "content": rows_digest(found.rows)}
         if found.dropped is not None:
             values["dropped"] = rows_digest(found.dropped)
         return MadeFrom(values, {}, sources)
 
-    def _sources(self, step: Step) -> Iterator[tuple[str, Any]]:
+    def _read_by(self, step: Step) -> Iterator[tuple[str, Any]]:
         yield from _names(step).items()
         data = self.recipe.data
         if isinstance(step, BuildExamples):

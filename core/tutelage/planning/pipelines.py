@@ -79,12 +79,26 @@ CONTROLS = {
 }
 
 
-def make_plan(recipe: Recipe) -> Plan:
-    """Return the steps and models of the whole run. Depends on the recipe only, which must have passed its checks."""
+@frozen
+class SourceCounts:
+    """Number of rows of each source that the recipe names no ``count`` for. 0 if it is not known."""
+
+    ift: int = 0
+    eft: int = 0
+    evaluation: int = 0
+    """Number of held-out prompts."""
+
+
+def make_plan(recipe: Recipe, counts: SourceCounts | None = None) -> Plan:
+    """Return the steps and models of the whole run.
+
+    Depends on the arguments only. The recipe must have passed its checks. ``counts`` changes only the planned numbers
+    of items: without it, a source without ``count`` counts as 0.
+    """
     steps: dict[str, Step] = {}
     models: list[PlannedModel] = []
     for seed in recipe.seeds:
-        series = Series(recipe, seed)
+        series = Series(recipe, seed, counts or SourceCounts())
         models += series.models()
         for step in series.steps():
             steps.setdefault(step.output, step)
@@ -120,6 +134,7 @@ class Series:
 
     recipe: Recipe
     seed: int
+    counts: SourceCounts = SourceCounts()  # frozen, so safe to share
 
     def models(self) -> list[PlannedModel]:
         """Return M0, M1, then round by round the model of each pipeline. The controls are in the first round.
@@ -165,14 +180,15 @@ class Series:
                     yield from self.round(pipeline, pipeline.rule, settings, round_number)
         for name, control in self.recipe.controls.items():
             yield from self.control(name, control.mirrors, self.recipe.for_control(name))
-        yield from EvaluationPlan(self.recipe, self.seed, tuple(self.models())).steps()
+        yield from EvaluationPlan(self.recipe, self.seed, tuple(self.models()), self.counts.evaluation).steps()
 
     def first_model(self) -> Iterator[Step]:
         """Yield the steps of M1: its examples and its training."""
         recipe = self.recipe
         model = self.model("", 1)
         examples = model.files.examples
-        count = sum(source.count or 0 for source in (recipe.data.ift, recipe.data.eft) if source)
+        sources = ((recipe.data.ift, self.counts.ift), (recipe.data.eft, self.counts.eft))
+        count = sum(rows if source.count is None else source.count for source, rows in sources if source)
         yield BuildExamples(output=examples, count=count, seed=self.seed)
         yield Train(
             output=model.files.checkpoint,

@@ -16,21 +16,20 @@ def binding(recipe: Recipe, role: str) -> Binding | None:
     return recipe.models.teacher if found is None and role == "judge" else found
 
 
-def check_binding(role: str, bound: Binding | None, hooks: set[str], registry: Registry) -> None:
-    """Check the binding of a role: the plugin, the hooks that the role needs, the settings and the model name.
+def usable_binding(recipe: Recipe, role: str, hooks: set[str], registry: Registry) -> Binding:
+    """Return the binding of a role that the recipe needs. Plugins with ``hooks`` are suggested in place of a wrong one.
 
-    Raises InputError if the role is not bound, the plugin is not installed, or the settings or the model name are
-    wrong, and PluginError if the plugin cannot be used or lacks a hook.
+    Raises InputError if the role is not bound or its plugin is not installed, and PluginError if the plugin cannot be
+    used.
     """
+    bound = binding(recipe, role)
     if bound is None:
         raise InputError(f"models.{role}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
     if registry.name_of(bound.plugin) not in {status.name for status in registry.statuses()}:
         hint = plugin_hint(f"{bound.plugin}:{bound.model}".rstrip(":"), registry, hooks)
         raise InputError(f"models.{role}.plugin: no plugin {bound.plugin!r} is installed{hint}")
-    for hook in sorted(hooks):
-        registry.require(bound.plugin, hook)
-    registry.settings(bound.plugin, bound.settings, f"models.{role}.settings (plugin {bound.plugin})")
-    registry.find("models", bound.model)
+    registry.info(bound.plugin)
+    return bound
 
 
 def bound_model(recipe: Recipe, role: str, registry: Registry) -> Model:

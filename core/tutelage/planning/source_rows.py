@@ -11,17 +11,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
-from tutelage.data.contamination import EvaluationPrompts
-from tutelage.data.decontamination import HOLDS, Dropped, evaluation_prompts, fresh_rows, slice_of
-from tutelage.data.sets import Sets, load_prompts
+from tutelage.data.decontamination import HOLDS, Dropped, slice_of
+from tutelage.data.sets import load_prompts
 from tutelage.files.trl_format import preference_row
-from tutelage.planning.sources import own_preferences, seed_examples, sets_of
+from tutelage.planning.sources import Sources
 from tutelage.planning.steps import BuildExamples, SelectPreferences, SelectPrompts, Step
-from tutelage.plugin.registry import Registry
-from tutelage.recipe.schema import Recipe
-from tutelage.records import Prompt
 
 FROM_SOURCES = (BuildExamples, SelectPrompts, SelectPreferences)
 """The types of the steps whose artifacts are made from sources alone."""
@@ -38,81 +34,50 @@ class SourceRows:
     """The texts that contain an evaluation prompt; None if the artifact is not decontaminated."""
 
 
-@frozen
-class SourceReader:
-    """Reads the sources of a recipe. What several steps share is read once."""
+def rows_of(step: Step, sources: Sources) -> SourceRows:
+    """Return the rows of a step that is one of ``FROM_SOURCES``.
 
-    recipe: Recipe
-    registry: Registry
-    _known: dict[int, EvaluationPrompts | None] = field(factory=dict, init=False)
-    _fresh: dict[int, list[tuple[Prompt, Dropped | None]]] = field(factory=dict, init=False)
+    Raises InputError if a source is missing, has too few rows or a row that cannot be used.
+    """
+    if isinstance(step, BuildExamples):
+        return _examples(step.seed, sources)
+    if isinstance(step, SelectPreferences):
+        return _preferences(step.seed, sources)
+    if isinstance(step, SelectPrompts):
+        return _prompts(step, sources)
+    raise TypeError(f"{step.output} is not made from sources alone")
 
-    def rows_of(self, step: Step) -> SourceRows:
-        """Return the rows of a step that is one of ``FROM_SOURCES``.
 
-        Raises InputError if a source is missing, has too few rows or a row that cannot be used.
-        """
-        if isinstance(step, BuildExamples):
-            return self._examples(step.seed)
-        if isinstance(step, SelectPreferences):
-            return self._preferences(step.seed)
-        if isinstance(step, SelectPrompts):
-            return self._prompts(step)
-        raise TypeError(f"{step.output} is not made from sources alone")
+def _prompts(step: SelectPrompts, sources: Sources) -> SourceRows:
+    """A slice of a source's prompts, in the order that the seed determines."""
+    if not step.decontaminate:
+        most = None if step.take is None else step.skip + step.take
+        prompts = load_prompts(sources.sets, step.source, most, step.seed)[step.skip :]
+        return SourceRows(prompts, {"prompts": len(prompts)})
+    kept, dropped = slice_of(sources.fresh_rows(step.seed), step.skip, step.take or step.count)
+    return _without_held({"prompts": len(kept)}, kept, dropped)
 
-    @property
-    def _sets(self) -> Sets:
-        return sets_of(self.registry)
 
-    def _prompts(self, step: SelectPrompts) -> SourceRows:
-        """A slice of a source's prompts, in the order that the seed determines."""
-        if not step.decontaminate:
-            most = None if step.take is None else step.skip + step.take
-            prompts = load_prompts(self._sets, step.source, most, step.seed)[step.skip :]
-            return SourceRows(prompts, {"prompts": len(prompts)})
-        kept, dropped = slice_of(self._fresh_prompts(step), step.skip, step.take or step.count)
-        return _without_held({"prompts": len(kept)}, kept, dropped)
+def _examples(seed: int, sources: Sources) -> SourceRows:
+    """The examples of M1, shuffled."""
+    counts: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    dropped: list[Dropped] = []
+    for kind, row, held in (*sources.ift(seed), *sources.eft(seed)):
+        if held:
+            dropped.append(held)
+        else:
+            rows.append(row)
+            counts[kind] += 1
+    random.Random(seed).shuffle(rows)
+    return _without_held(counts, rows, dropped)
 
-    def _fresh_prompts(self, step: SelectPrompts) -> list[tuple[Prompt, Dropped | None]]:
-        """The prompts of all rounds of one seed, with those that are dropped."""
-        if step.seed not in self._fresh:
-            wanted = (step.take or step.count) * self.recipe.iterations
-            self._fresh[step.seed] = fresh_rows(
-                lambda count: load_prompts(self._sets, step.source, count, step.seed),
-                wanted,
-                self._evaluation_prompts(step.seed),
-            )
-        return self._fresh[step.seed]
 
-    def _evaluation_prompts(self, seed: int) -> EvaluationPrompts | None:
-        if seed not in self._known:
-            self._known[seed] = evaluation_prompts(self.recipe, self._sets, seed)
-        return self._known[seed]
-
-    def _examples(self, seed: int) -> SourceRows:
-        """The examples of M1, shuffled."""
-        counts: Counter[str] = Counter()
-        rows: list[dict[str, Any]] = []
-        dropped: list[Dropped] = []
-        for kind, row, held in seed_examples(self.recipe, self.registry, seed):
-            if held:
-                dropped.append(held)
-            else:
-                rows.append(row)
-                counts[kind] += 1
-        random.Random(seed).shuffle(rows)
-        return _without_held(counts, rows, dropped)
-
-    def _preferences(self, seed: int) -> SourceRows:
-        """The user's preference pairs of one seed."""
-        rows: list[dict[str, Any]] = []
-        dropped: list[Dropped] = []
-        for preference, held in own_preferences(self.recipe, self.registry, seed):
-            if held:
-                dropped.append(held)
-            else:
-                rows.append(preference_row(preference))
-        return _without_held({"pairs": len(rows)}, rows, dropped)
+def _preferences(seed: int, sources: Sources) -> SourceRows:
+    """The user's preference pairs of one seed."""
+    found = sources.preferences(seed)
+    rows = [preference_row(preference) for preference, held in found if held is None]
+    return _without_held({"pairs": len(rows)}, rows, [held for _, held in found if held is not None])
 
 
 def _without_held(counts: Mapping[str, int], rows: Sequence[Any], dropped: Sequence[Dropped]) -> SourceRows:

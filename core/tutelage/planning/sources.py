@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeVar
 
-from tutelage.data.decontamination import Dropped, evaluation_prompts, fresh_slice, without_held
+from attrs import evolve, field, frozen
+
+from tutelage.data.contamination import EvaluationPrompts
+from tutelage.data.decontamination import Dropped, evaluation_prompts, fresh_rows, without_held
 from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated
 from tutelage.files.trl_format import supervised_row
+from tutelage.planning.pipelines import SourceCounts
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.judging import question_messages, render, reply
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Example, JudgeItem, Preference, Prompt, RatedExample, user_texts
+
+T = TypeVar("T")
+SeedExample = tuple[Literal["ift", "eft"], dict[str, Any], Dropped | None]
+"""Kind, row, and the evaluation prompt that the example contains; None if it can be used."""
 
 
 def sets_of(registry: Registry) -> Sets:
@@ -24,28 +32,116 @@ def sets_of(registry: Registry) -> Sets:
     )
 
 
-def seed_examples(
-    recipe: Recipe, registry: Registry, seed: int
-) -> Iterator[tuple[Literal["ift", "eft"], dict[str, Any], Dropped | None]]:
-    """Yield the examples of M1 as (kind, row, dropped).
+@frozen(eq=False)
+class Sources:
+    """The data of one recipe. Each source is loaded once per seed and kept, so that several checks can share it.
 
-    An IFT row has the instruction and its answer. An EFT row has the judge prompt of the answer and the expected reply.
-    ``dropped`` is None if the example can be used; otherwise it names the evaluation prompt that the example contains.
-    Raises InputError if a source is missing or has too few rows.
+    Each method raises InputError if its source is missing, damaged, or has too few rows.
     """
-    data, sets = recipe.data, sets_of(registry)
-    known = evaluation_prompts(recipe, sets, seed)
-    if data.ift:
-        examples = load_examples(sets, data.ift.source, data.ift.count, seed)
-        for example, held in without_held(examples, _texts, known):
-            yield "ift", supervised_row(example.turns, example.answer), held
-    if data.eft:
-        rubric = registry.get("rubrics", recipe.judging.rubric)
-        rated = load_rated(sets, data.eft.source, data.eft.count, seed, rubric)
-        for rating, held in without_held(rated, _texts, known):
-            question = render(rubric, JudgeItem("", rating.prompt, rating.answer))
-            messages = question_messages(rubric, question)
-            yield "eft", supervised_row(messages, reply(rating.score, rating.reason)), held
+
+    recipe: Recipe
+    registry: Registry
+    _kept: dict[tuple[str, int], Any] = field(factory=dict, init=False)
+
+    @property
+    def sets(self) -> Sets:
+        """The sets that the installed plugins offer."""
+        return sets_of(self.registry)
+
+    def known(self, seed: int) -> EvaluationPrompts | None:
+        """Return the index of the evaluation prompts; None if the recipe turns decontamination off."""
+        return self._once("known", seed, lambda: evaluation_prompts(self.recipe, self.sets, seed))
+
+    def ift(self, seed: int) -> list[SeedExample]:
+        """Return the IFT examples; a row has the instruction and its answer. Empty without ``data.ift``."""
+        return self._once("ift", seed, lambda: list(self._ift(seed)))
+
+    def eft(self, seed: int) -> list[SeedExample]:
+        """Return the EFT examples; a row has the judge prompt of the answer and the expected reply."""
+        return self._once("eft", seed, lambda: list(self._eft(seed)))
+
+    def preferences(self, seed: int) -> list[tuple[Preference, Dropped | None]]:
+        """Return the user's pairs, each with the evaluation prompt that one of its texts contains, or None."""
+        return self._once("preferences", seed, lambda: list(self._preferences(seed)))
+
+    def fresh(self, seed: int) -> list[Prompt]:
+        """Return the fresh prompts of all rounds, taken from the source."""
+        return [prompt for prompt, held in self.fresh_rows(seed) if held is None]
+
+    def fresh_rows(self, seed: int) -> list[tuple[Prompt, Dropped | None]]:
+        """Return the prompts of all rounds, and those before the last one that contain an evaluation prompt."""
+        return self._once("fresh", seed, lambda: self._fresh(seed))
+
+    def evaluation(self, seed: int) -> list[Prompt]:
+        """Return the held-out prompts; empty without ``evaluation``."""
+        return self._once("evaluation", seed, lambda: self._evaluation(seed))
+
+    def counts(self) -> SourceCounts:
+        """Return the number of rows of the sources for which the recipe names no count, with the first seed."""
+        seed = self.recipe.seeds[0]
+        return SourceCounts(ift=len(self.ift(seed)), eft=len(self.eft(seed)), evaluation=len(self.evaluation(seed)))
+
+    def conversations(self, seed: int) -> Iterator[tuple[str, ...]]:
+        """Yield the roles of the messages of each conversation, without the answer: ``("system", "user")``."""
+        for _, row, _ in (*self.ift(seed), *self.eft(seed)):
+            yield tuple(message["role"] for message in row["prompt"])
+        prompts: list[Prompt | Preference] = [*self.evaluation(seed), *(pair for pair, _ in self.preferences(seed))]
+        if self.recipe.data.prompts is not None and self.recipe.data.self_instruct is None:
+            prompts += self.fresh(seed)
+        for prompt in prompts:
+            yield tuple(message.role for message in prompt.turns)
+
+    def _once(self, name: str, seed: int, load: Callable[[], T]) -> T:
+        if (name, seed) not in self._kept:
+            self._kept[name, seed] = load()
+        loaded: T = self._kept[name, seed]
+        return loaded
+
+    def _ift(self, seed: int) -> Iterator[SeedExample]:
+        if (source := self.recipe.data.ift) is not None:
+            examples = load_examples(self.sets, source.source, source.count, seed)
+            for example, held in without_held(examples, _texts, self.known(seed)):
+                yield "ift", supervised_row(example.turns, example.answer), held
+
+    def _eft(self, seed: int) -> Iterator[SeedExample]:
+        if (source := self.recipe.data.eft) is not None:
+            rubric = self.registry.get("rubrics", self.recipe.judging.rubric)
+            rated = load_rated(self.sets, source.source, source.count, seed, rubric)
+            for rating, held in without_held(rated, _texts, self.known(seed)):
+                question = render(rubric, JudgeItem("", rating.prompt, rating.answer))
+                messages = question_messages(rubric, question)
+                yield "eft", supervised_row(messages, reply(rating.score, rating.reason)), held
+
+    def _preferences(self, seed: int) -> Iterator[tuple[Preference, Dropped | None]]:
+        if (source := self.recipe.data.preferences) is not None:
+            pairs = load_preferences(self.sets, source.source, source.count, seed)
+            yield from without_held(
+                pairs, lambda one: (*user_texts(one.turns), one.chosen, one.rejected), self.known(seed)
+            )
+
+    def _fresh(self, seed: int) -> list[tuple[Prompt, Dropped | None]]:
+        prompts = self.recipe.data.fresh_prompts
+        wanted = (prompts.count or 0) * self.recipe.iterations
+        known = self.known(seed)
+        return fresh_rows(lambda count: load_prompts(self.sets, prompts.source, count, seed), wanted, known)
+
+    def _evaluation(self, seed: int) -> list[Prompt]:
+        if self.recipe.evaluation is None:
+            return []
+        prompts = self.recipe.evaluation.prompts
+        return load_prompts(self.sets, prompts.source, prompts.count, seed)
+
+
+def without_decontamination(sources: Sources) -> Sources:
+    """Return the sources of the same recipe without decontamination, for checks if its evaluation prompts are wrong."""
+    recipe = sources.recipe
+    return Sources(evolve(recipe, data=evolve(recipe.data, decontaminate=None)), sources.registry)
+
+
+def seed_examples(recipe: Recipe, registry: Registry, seed: int) -> Sequence[SeedExample]:
+    """Return the examples of M1, IFT before EFT; see ``Sources.ift`` and ``Sources.eft``."""
+    sources = Sources(recipe, registry)
+    return [*sources.ift(seed), *sources.eft(seed)]
 
 
 def _texts(example: Example | RatedExample) -> tuple[str, ...]:
@@ -53,23 +149,6 @@ def _texts(example: Example | RatedExample) -> tuple[str, ...]:
     return (*user_texts(example.turns), example.answer)
 
 
-def own_preferences(recipe: Recipe, registry: Registry, seed: int) -> Iterator[tuple[Preference, Dropped | None]]:
-    """Yield the user's pairs of one seed as (pair, dropped); none if the recipe has no ``data.preferences``.
-
-    ``dropped`` is None if the pair can be used; otherwise it names the evaluation prompt that one of its texts
-    contains. Raises InputError if the source is missing, has too few pairs, or has a pair that cannot be trained on.
-    """
-    if (source := recipe.data.preferences) is None:
-        return
-    sets = sets_of(registry)
-    known = evaluation_prompts(recipe, sets, seed)
-    pairs = load_preferences(sets, source.source, source.count, seed)
-    yield from without_held(pairs, lambda one: (*user_texts(one.turns), one.chosen, one.rejected), known)
-
-
-def fresh_prompts(recipe: Recipe, registry: Registry, seed: int) -> list[Prompt]:
-    """Return the prompts of all rounds from the source. Raises InputError if the source has too few."""
-    sets, prompts = sets_of(registry), recipe.data.fresh_prompts
-    wanted = (prompts.count or 0) * recipe.iterations
-    known = evaluation_prompts(recipe, sets, seed)
-    return fresh_slice(lambda count: load_prompts(sets, prompts.source, count, seed), 0, wanted, known)[0]
+def own_preferences(recipe: Recipe, registry: Registry, seed: int) -> Sequence[tuple[Preference, Dropped | None]]:
+    """Return the user's pairs of one seed; see ``Sources.preferences``."""
+    return Sources(recipe, registry).preferences(seed)

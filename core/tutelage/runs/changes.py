@@ -13,11 +13,10 @@ from tutelage.files.digests import file_digest
 from tutelage.planning.artifacts import RECIPE, REPLACED, SCRATCH, dropped_beside
 from tutelage.planning.made_from import Known, MadeFrom, made_from
 from tutelage.planning.pipelines import make_plan
+from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Step
-from tutelage.plugin.registry import Registry
 from tutelage.recipe.differences import differences
 from tutelage.recipe.loading import load_recipe
-from tutelage.recipe.schema import Recipe
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.shelf import Shelf
 from tutelage.runs.started import read_started
@@ -80,10 +79,36 @@ class Changes:
         yield from (finished[artifact] for artifact in self.leftover if artifact in finished)
 
 
-def changes(
-    store: Store, plan: Plan, recipe: Recipe, registry: Registry, elsewhere: Sequence[Shelf | Store] = ()
-) -> Changes:
-    """Compare the artifacts in a run's folder with those that a recipe makes. Nothing is written.
+class RunComparison:
+    """The steps that a preflight asks for: those that a run's folder lacks, after a comparison with ``changes``."""
+
+    def __init__(self, store: Store, elsewhere: Sequence[Shelf | Store] = ()) -> None:
+        self._store = store
+        self._elsewhere = elsewhere
+        self._changes: Changes | None = None
+        self._sources: Sources | None = None
+
+    def __call__(self, plan: Plan, sources: Sources) -> list[Step]:
+        """Compare the run's folder with the recipe, and return the steps that are left."""
+        self._sources = sources
+        self._changes = changes(self._store, plan, sources, self._elsewhere)
+        return self._changes.remaining
+
+    @property
+    def changes(self) -> Changes:
+        """The result of the comparison, which must have been made."""
+        assert self._changes is not None, "the recipe was not compared"
+        return self._changes
+
+    @property
+    def sources(self) -> Sources:
+        """The data of the recipe, as it was read for the comparison."""
+        assert self._sources is not None, "the recipe was not compared"
+        return self._sources
+
+
+def changes(store: Store, plan: Plan, sources: Sources, elsewhere: Sequence[Shelf | Store] = ()) -> Changes:
+    """Compare the artifacts in a run's folder with those that the recipe of ``sources`` makes. Nothing is written.
 
     ``elsewhere`` are other places that artifacts can be taken from. Raises InputError if a source of the recipe cannot
     be read, or if the artifacts of an earlier version cannot be compared, because their recipe cannot be read.
@@ -91,14 +116,14 @@ def changes(
     stored = store.path(RECIPE)
     before = load_recipe(stored) if stored.exists() else None
     old_plan = make_plan(before) if before is not None else Plan((), ())
-    adopted = _adopted(store, old_plan, before, registry) if before is not None else {}
+    adopted = _adopted(store, old_plan, Sources(before, sources.registry)) if before is not None else {}
     unknown = (step.output for step in plan.steps if step.output not in adopted)
     adopted |= {output: _unrecorded(output) for output in unknown if _lacks_record(store, output)}
 
     def known(artifact: str) -> MadeFrom | None:
         return store.made_from(artifact) or adopted.get(artifact)
 
-    wanted = made_from(plan, recipe, registry, known)
+    wanted = made_from(plan, sources, known)
     finished = store.finished_steps()
     steps = tuple(
         _change(store, step, wanted[step.output], _in_place(store, step, known), finished.get(step.output), elsewhere)
@@ -107,7 +132,7 @@ def changes(
     planned = {step.output for step in plan.steps}
     in_place = dict.fromkeys([*(step.output for step in old_plan.steps), *finished])
     leftover = tuple(output for output in in_place if output not in planned and store.has(output))
-    return Changes(store, steps, tuple(differences(before, recipe)) if before else (), leftover, adopted)
+    return Changes(store, steps, tuple(differences(before, sources.recipe)) if before else (), leftover, adopted)
 
 
 def _change(
@@ -168,7 +193,7 @@ def _unrecorded(artifact: str) -> MadeFrom:
     return MadeFrom({"output": artifact, "made from": "not recorded"})
 
 
-def _adopted(store: Store, plan: Plan, recipe: Recipe, registry: Registry) -> dict[str, MadeFrom]:
+def _adopted(store: Store, plan: Plan, sources: Sources) -> dict[str, MadeFrom]:
     """What the artifacts without a record were made from: an earlier version made them, from the stored recipe.
 
     The rows of an artifact that is made from sources are compared with what the sources give today.
@@ -177,7 +202,7 @@ def _adopted(store: Store, plan: Plan, recipe: Recipe, registry: Registry) -> di
     if not without:
         return {}
     try:
-        made = made_from(plan, recipe, registry, store.made_from)
+        made = made_from(plan, sources, store.made_from)
     except (InputError, PluginError) as error:
         raise InputError(
             f"{store.root}: this run was made by an earlier version, and its artifacts cannot be compared with the "

@@ -14,8 +14,8 @@ from pathlib import Path
 from attrs import frozen
 
 from tutelage.errors import TutelageError
-from tutelage.files.digests import user_cache_folder
 from tutelage.files.jsonl import read_json
+from tutelage.files.user_cache import cache_folder
 from tutelage.planning.roles import binding
 from tutelage.planning.steps import Step, Train
 from tutelage.recipe.schema import Recipe
@@ -77,4 +77,4 @@ def _speeds() -> Mapping[str, float]:
 
 
 def _path() -> Path:
-    return user_cache_folder() / "speeds.json"
+    return cache_folder() / "speeds.json"

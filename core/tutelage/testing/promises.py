@@ -20,6 +20,7 @@ import attrs
 from tutelage.files.settings import describe_settings
 from tutelage.files.trl_format import preference_row, supervised_row
 from tutelage.plugin.stages import release, train_step
+from tutelage.plugin_info import Finding, RunNeeds
 from tutelage.records import Dpo, Model, Objective, Preference, Prompt, Sft
 from tutelage.testing.subject import Subject
 
@@ -82,6 +83,42 @@ def _reproducible_sets(subject: Subject, hook: str) -> None:
             _expect(len(first) <= 5, f"{kind}[{name!r}] returned {len(first)} items for count 5")
             has_duplicates = any(item in first[:position] for position, item in enumerate(first))
             _expect(not has_duplicates, f"{kind}[{name!r}] has duplicates")
+
+
+def _finds_nothing_unexplained(subject: Subject, hook: str) -> None:
+    """check_run yields a Finding with a detail for each problem, and does not raise or write into the run's folder"""
+    check = subject.info.check_run
+    if check is None:
+        return
+    folder = subject.folder / "run-that-does-not-exist"
+    needs = RunNeeds(
+        hooks=frozenset(subject.registry.hooks(subject.name)),
+        trainings=(Sft(), Dpo()),
+        directory=folder,
+        download=False,
+    )
+    for name in (subject.model.name, str(subject.folder / "no-such-model")):
+        for finding in check(subject.settings, name, needs):
+            _expect(isinstance(finding, Finding), f"check_run yields {finding!r}, not a Finding")
+            _expect(finding.ok in (True, False, None), f"the ok of {finding!r} is not True, False or None")
+            _expect(bool(finding.detail.strip()), f"the detail of {finding!r} is empty")
+    _expect(not folder.exists(), "check_run created the run's folder")
+
+
+def _names_the_key_of_an_objective(subject: Subject, hook: str) -> None:
+    """check_objective accepts the default objectives, and yields lines `KEY: problem` with a key of the objective"""
+    check = subject.info.check_objective
+    if check is None:
+        return
+    for objective in (Sft(), Dpo()):
+        found = list(check(subject.settings, objective))
+        _expect(not found, f"check_objective refuses the default {type(objective).__name__}: {found}")
+    for objective in (Sft(epochs=-1.0, batch_size=0), Dpo(beta=-1.0, loss_type="no-such-loss")):
+        keys = {field.name for field in attrs.fields(type(objective))}
+        for line in check(subject.settings, objective):
+            _expect(isinstance(line, str), f"check_objective yields {line!r}, not a text")
+            key = line.partition(":")[0].partition(".")[0]
+            _expect(key in keys, f"check_objective yields {line!r}, which does not begin with a key of the objective")
 
 
 # The stages that yield results
@@ -224,12 +261,18 @@ _STREAMING = (
 )
 
 PROMISES: dict[str, tuple[Promise, ...]] = {
-    "describe": (_one_line_of_help, _documented_settings, _light_entry_module, _reproducible_sets),
+    "describe": (
+        _one_line_of_help,
+        _documented_settings,
+        _light_entry_module,
+        _reproducible_sets,
+        _finds_nothing_unexplained,
+    ),
     "generate_candidates": (*_STREAMING, _can_be_closed_early, _streams),
     "judge": _STREAMING,
     "demonstrate": _STREAMING,
     "evaluate": _STREAMING,
-    "train_step": (_trains_by_sft, _trains_by_dpo),
+    "train_step": (_names_the_key_of_an_objective, _trains_by_sft, _trains_by_dpo),
     "release": (_can_be_released_twice,),
 }
 """The requirements of every hook. A test checks that every hook has at least one."""

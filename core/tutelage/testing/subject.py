@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -58,6 +59,11 @@ class Subject:
     def info(self) -> PluginInfo:
         """The plugin's description."""
         return self.registry.info(self.name)
+
+    @property
+    def settings(self) -> Any:
+        """The plugin's settings, as its helper functions get them."""
+        return self.registry.settings(self.name, self.model.settings, f"settings of {self.name}")
 
     @property
     def prompts(self) -> list[Prompt]:

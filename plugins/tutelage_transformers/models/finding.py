@@ -49,6 +49,18 @@ def can_only_be_a_path(name: str) -> bool:
 
 def is_cached(name: str) -> bool:
     """Return whether the hub's cache on this machine has the whole model. Raises ``InputError`` for an invalid name."""
+    return _cached_folder(name) is not None
+
+
+def folder_of(name: str) -> Path | None:
+    """Return the folder with the files of a model, its own or that of the hub's cache; None if they are not here.
+
+    Raises ``InputError`` for an invalid name.
+    """
+    return Path(name) if Path(name).is_dir() else None if can_only_be_a_path(name) else _cached_folder(name)
+
+
+def _cached_folder(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -57,9 +69,10 @@ def is_cached(name: str) -> bool:
     except HFValidationError as error:
         raise InputError(f"model {name}: neither a folder nor a name of the hub (OWNER/NAME); check it") from error
     if not isinstance(config, str):
-        return False
-    weights = [*Path(config).parent.glob("*.safetensors")]
-    return bool(weights) and all(file.exists() for file in weights)
+        return None
+    folder = Path(config).parent
+    weights = [*folder.glob("*.safetensors")]
+    return folder if weights and all(file.exists() for file in weights) else None
 
 
 def _ask_hub(name: str) -> None:
@@ -67,7 +80,7 @@ def _ask_hub(name: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
+        info = HfApi().model_info(name, timeout=_HUB_TIMEOUT)
     except HfHubHTTPError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"model {name}: no folder of this name, and the hub refuses it: {reason}") from error
@@ -76,6 +89,9 @@ def _ask_hub(name: str) -> None:
             f"model {name}: not on this machine, and the hub cannot be reached ({type(error).__name__}); "
             "connect, or name a folder with weights"
         ) from error
+    files = [file.rfilename for file in info.siblings or ()]
+    if files and not any(file.endswith(".safetensors") for file in files):
+        raise InputError(f"model {name}: the hub has it without safetensors; use a model, or a revision, that has them")
 
 
 def require(*packages: str) -> None:

@@ -6,6 +6,8 @@ difference: DPO disables the model's own dropout, as TRL does, but not the adapt
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +39,38 @@ LOSS_TYPES = [
 
 
 def check(objective: Objective) -> None:
-    """Raise ``InputError`` for an objective that TRL cannot train, before anything is loaded."""
+    """Raise ``InputError`` with every problem of an objective that cannot be trained, before anything is loaded."""
+    if problems := list(objective_problems(objective)):
+        raise InputError("\n".join(problems))
+
+
+def objective_problems(objective: Objective) -> Iterator[str]:
+    """Yield each problem of an objective, as ``KEY: problem``."""
     micro = objective.micro_batch_size
     if micro is not None and (micro < 1 or objective.batch_size % micro):
-        raise InputError(
-            f"micro_batch_size {micro}: the batch_size {objective.batch_size} must be a multiple of it, "
+        yield (
+            f"micro_batch_size: {micro}; the batch_size {objective.batch_size} must be a multiple of it, "
             "so that every step learns from as many examples"
         )
     if not 0 <= objective.warmup_ratio < 1:
-        raise InputError(f"warmup_ratio {objective.warmup_ratio}: it is a share of the steps, from 0 to below 1")
+        yield f"warmup_ratio: {objective.warmup_ratio}; it is a share of the steps, from 0 to below 1"
+    for key in ("epochs", "learning_rate"):
+        value = getattr(objective, key)
+        if not (value > 0 and math.isfinite(value)):
+            yield f"{key}: {value}; it must be a number above 0"
+    for key in ("batch_size", "max_length"):
+        if getattr(objective, key) < 1:
+            yield f"{key}: {getattr(objective, key)}; it must be at least 1"
+    if (lora := objective.lora) is not None:
+        for key in ("r", "alpha"):
+            if getattr(lora, key) < 1:
+                yield f"lora.{key}: {getattr(lora, key)}; it must be at least 1"
+        if not 0 <= lora.dropout < 1:
+            yield f"lora.dropout: {lora.dropout}; it is a probability, from 0 to below 1"
     if isinstance(objective, Dpo):
-        _check_losses(losses_of(objective))
+        if not (objective.beta > 0 and math.isfinite(objective.beta)):
+            yield f"beta: {objective.beta}; it must be a number above 0"
+        yield from _loss_problems(losses_of(objective))
 
 
 def losses_of(objective: Dpo) -> dict[str, float]:
@@ -56,14 +79,14 @@ def losses_of(objective: Dpo) -> dict[str, float]:
     return {named: 1.0} if isinstance(named, str) else dict(named)
 
 
-def _check_losses(losses: dict[str, float]) -> None:
+def _loss_problems(losses: dict[str, float]) -> Iterator[str]:
     if not losses:
-        raise InputError("loss_type: no loss is named; leave it out for sigmoid")
+        yield "loss_type: no loss is named; leave it out for sigmoid"
     for name, weight in losses.items():
         if name not in LOSS_TYPES:
-            raise InputError(f"loss_type {name!r}: unknown{nearest(name, LOSS_TYPES)}")
-        if not weight > 0:
-            raise InputError(f"loss_type {name!r}: its weight is {weight}; give one above 0, or leave the loss out")
+            yield f"loss_type: {name!r} is unknown{nearest(name, LOSS_TYPES)}"
+        if not (weight > 0 and math.isfinite(weight)):
+            yield f"loss_type: the weight of {name!r} is {weight}; give one above 0, or leave the loss out"
 
 
 def trainer_arguments(

@@ -152,9 +152,18 @@ def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, 
 
 
 def _state_bytes(objective: Objective, model: Any) -> int:
-    footprint = int(model.get_memory_footprint())
+    adapter = 0 if objective.lora is None else adapter_size(model, objective.lora.r)
+    return state_bytes(objective, int(model.get_memory_footprint()), adapter)
+
+
+def state_bytes(objective: Objective, footprint: int, adapter: int) -> int:
+    """Estimate the bytes of weights, gradients and optimizer, without any activation.
+
+    ``footprint`` is the number of bytes of the weights in the type that they are trained in, ``adapter`` the number of
+    weights of the adapter.
+    """
     if objective.lora is not None:
-        return footprint + 16 * adapter_size(model, objective.lora.r)
+        return footprint + 16 * adapter
     return 4 * footprint + footprint // 2  # float32, and autocast's copies in half precision
 
 

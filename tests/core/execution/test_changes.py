@@ -17,12 +17,15 @@ from tutelage.errors import InputError, Interrupted, RunLockedError
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.pipelines import make_plan
+from tutelage.planning.sources import Sources
+from tutelage.planning.steps import Plan
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate, Prompt
 from tutelage.runs.changes import Changes, changes
+from tutelage.runs.run import Run
 from tutelage.runs.store import Store
 
 GOLDEN = Path("tests/fixtures/golden-run")
@@ -212,7 +215,7 @@ def test_the_micro_batch_size_changes_nothing_and_the_batch_size_makes_m1_again(
     store = Store(folder)
     for key, remaining in (("micro_batch_size", False), ("batch_size", True)):
         changed = recipe(sft={key: 1})
-        found = changes(store, make_plan(changed), changed, world())
+        found = changes(store, make_plan(changed), Sources(changed, world()))
         assert bool(found.remaining) is remaining
     assert next(change.why for change in found.steps if change.step.output in M1 and change.why) == (
         "batch_size: 16 -> 1",
@@ -220,7 +223,7 @@ def test_the_micro_batch_size_changes_nothing_and_the_batch_size_makes_m1_again(
 
 
 def test_a_release_of_a_plugin_with_other_results_makes_again_what_the_plugin_made(folder: Path) -> None:
-    found = changes(Store(folder), make_plan(recipe()), recipe(), world(result_version=2))
+    found = changes(Store(folder), make_plan(recipe()), Sources(recipe(), world(result_version=2)))
     again = {change.step.output: change.why for change in found.of("again")}
     assert again["seed-0/M1/checkpoint"] == ("student.plugin.result_version: none -> 2",)
     assert "seed-0/M1/samples/prompts.jsonl" in {change.step.output for change in found.of("kept")}
@@ -243,7 +246,7 @@ def test_nothing_changes_if_the_change_is_not_approved(folder: Path) -> None:
 
 def test_the_changes_are_named_by_the_keys_of_the_recipe_with_both_values(folder: Path) -> None:
     changed = recipe(dpo={"beta": 0.3}, pipelines={"self-reward": {"pairs": {"margin": 1.0}}})
-    found = changes(Store(folder), make_plan(changed), changed, world())
+    found = changes(Store(folder), make_plan(changed), Sources(changed, world()))
     assert found.recipe == ("pipelines.self-reward.pairs.margin: 0.0 -> 1.0", "dpo.beta: 0.1 -> 0.3")
 
 
@@ -255,9 +258,9 @@ def test_a_file_whose_rows_change_makes_again_what_reads_it(tmp_path: Path) -> N
     run(small, tmp_path / "run", world())
     store, plan = Store(tmp_path / "run"), make_plan(small)
     file.write_text("\n" + "".join(rows))  # the same rows
-    assert not changes(store, plan, small, world()).remaining
+    assert not changes(store, plan, Sources(small, world())).remaining
     file.write_text("".join([*rows, '{"prompt": "say 70", "answer": "70"}\n']))
-    found = changes(store, plan, small, world())
+    found = changes(store, plan, Sources(small, world()))
     first = next(iter(found.of("again")))
     assert first.step.output == "seed-0/M1/examples.jsonl"
     assert any(reason.startswith("data.ift.content: ") for reason in first.why)
@@ -273,20 +276,18 @@ def test_a_run_of_an_earlier_version_is_adopted(tmp_path: Path) -> None:
     folder = shutil.copytree(GOLDEN, tmp_path / "golden")
     stored = Store(folder)
     before = artifacts_of(folder)
-    golden = changes(stored, *_plan_and_recipe(folder), registry)
+    golden = changes(stored, *_plan_and_sources(folder, registry))
     assert not golden.remaining
-    run(_plan_and_recipe(folder)[1], folder, registry)
+    run(Run.open(folder).recipe, folder, registry)
     after = artifacts_of(folder)
     assert {path for path in after if path not in before} == {
         f"made/{Path(path).with_suffix('.json')}" for path in golden.adopted
     }
 
 
-def _plan_and_recipe(folder: Path) -> tuple[Any, Recipe]:
-    from tutelage.runs.run import Run
-
+def _plan_and_sources(folder: Path, registry: Registry) -> tuple[Plan, Sources]:
     opened = Run.open(folder)
-    return opened.plan, opened.recipe
+    return opened.plan, Sources(opened.recipe, registry)
 
 
 def test_an_adopted_artifact_that_is_not_what_its_source_gives_is_made_again(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_an_adopted_artifact_that_is_not_what_its_source_gives_is_made_again(tmp
     examples = folder / "seed-0/M1/examples.jsonl"
     lines = examples.read_text().splitlines(keepends=True)
     examples.write_text("".join(reversed(lines)))
-    found = changes(Store(folder), *_plan_and_recipe(folder), registry)
+    found = changes(Store(folder), *_plan_and_sources(folder, registry))
     assert "seed-0/M1/examples.jsonl" in {change.step.output for change in found.of("again")}
 
 

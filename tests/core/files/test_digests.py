@@ -58,7 +58,7 @@ def test_a_large_file_is_read_once_and_again_after_a_change(tmp_path: Path, monk
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "_LARGE", 4)
     (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "file"))
     (tmp_path / "weights").write_bytes(b"12345")
     assert file_digest(tmp_path / "weights") == file_digest(tmp_path / "weights")
 

@@ -14,7 +14,7 @@ from recipes import numbers_recipe
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.made_from import MadeFrom, made_from
 from tutelage.planning.pipelines import make_plan
-from tutelage.planning.source_rows import SourceReader
+from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.loading import find_recipe, from_values, load_recipe
@@ -25,7 +25,7 @@ CHECKPOINT = "seed-0/M1/checkpoint"
 
 
 def of(recipe: Recipe, registry: Registry) -> dict[str, MadeFrom]:
-    return made_from(make_plan(recipe), recipe, registry, lambda artifact: None)
+    return made_from(make_plan(recipe), Sources(recipe, registry), lambda artifact: None)
 
 
 def changed_by(registry: Registry, **changed: Any) -> set[str]:
@@ -119,8 +119,8 @@ def test_unchanged_sources_are_not_read_again(numbers_registry: Registry, monkey
     recipe = from_values(numbers_recipe())
     made = of(recipe, numbers_registry)
 
-    def unexpected(self: object, step: object) -> None:
+    def unexpected(step: object, sources: object) -> None:
         raise AssertionError(f"{step} is read again")
 
-    monkeypatch.setattr(SourceReader, "rows_of", unexpected)
-    assert made_from(make_plan(recipe), recipe, numbers_registry, made.get) == made
+    monkeypatch.setattr("tutelage.planning.made_from.rows_of", unexpected)
+    assert made_from(make_plan(recipe), Sources(recipe, numbers_registry), made.get) == made

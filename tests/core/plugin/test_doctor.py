@@ -48,7 +48,7 @@ def registry() -> Registry:
     return registry
 
 
-def summaries(diagnoses: list[Diagnosis]) -> list[tuple[str, str, bool]]:
+def summaries(diagnoses: list[Diagnosis]) -> list[tuple[str, str, bool | None]]:
     return [(found.plugin, found.finding.what, found.finding.ok) for found in diagnoses]
 
 

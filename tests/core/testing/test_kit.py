@@ -17,7 +17,7 @@ from tutelage.context import Context
 from tutelage.errors import PluginError
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.inspection import HOOKS
-from tutelage.plugin_info import NamedSet, PluginInfo
+from tutelage.plugin_info import Finding, NamedSet, PluginInfo, RunNeeds
 from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt
 from tutelage.services.requests import Endpoint, Reply, Request
 from tutelage.testing import check_plugin
@@ -230,10 +230,35 @@ def test_a_plugin_with_an_endpoint_is_item_by_item_whether_it_says_so_or_not(plu
     check_plugin(plugin).raise_for_problems()
 
 
+@pytest.mark.parametrize(
+    ("check", "problem"),
+    [
+        (lambda settings, objective: ["lora: missing"], "check_objective refuses the default Sft: ['lora: missing']"),
+        (
+            lambda settings, objective: ["temperature: 1"] if objective.epochs < 0 else [],
+            "'temperature: 1', which does not begin with a key of the objective",
+        ),
+        (lambda settings, objective: [7] if objective.epochs < 0 else [], "check_objective yields 7, not a text"),
+    ],
+)
+def test_a_check_of_objectives_that_misleads_is_found(check: Any, problem: str) -> None:
+    plugin = Sound()
+    plugin.info = evolve(Sound.info, check_objective=check)
+    found = problems(plugin)
+    assert list(found) == ["train_step"]
+    assert problem in found["train_step"]
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_without_an_endpoint_the_field_counts(declared: bool) -> None:
     assert PluginInfo("x", item_by_item=declared).item_by_item is declared
     assert evolve(PluginInfo("x"), endpoint=lambda settings, model: Spending.service).item_by_item
+
+
+def meddling(settings: Any, name: str, needs: RunNeeds) -> list[Finding]:
+    if needs.directory is not None:
+        needs.directory.mkdir(exist_ok=True)
+    return []
 
 
 def offering(kind: str, items: Any) -> PluginInfo:
@@ -250,6 +275,11 @@ def offering(kind: str, items: Any) -> PluginInfo:
         (offering("prompt_sets", lambda count, seed: ["a", "a"]), "prompt_sets['some'] has duplicates"),
         (offering("prompt_sets", lambda count, seed: list("abcdefgh")), "returned 8 items for count 5"),
         (offering("prompt_sets", lambda count, seed: [str(next(numbers))]), "differs between two calls"),
+        (evolve(Sound.info, check_run=lambda *_: ["bad"]), "check_run yields 'bad', not a Finding"),
+        (evolve(Sound.info, check_run=lambda *_: [Finding("disk", False, " ")]), "is empty"),
+        (evolve(Sound.info, check_run=lambda *_: [Finding("disk", "no", "full")]), "is not True, False or None"),  # type: ignore[arg-type]
+        (evolve(Sound.info, check_run=lambda *_: 1 / 0), "ZeroDivisionError"),  # type: ignore[arg-type]
+        (evolve(Sound.info, check_run=meddling), "created the run's folder"),
     ],
 )
 def test_a_description_that_misleads_is_found(info: PluginInfo, problem: str) -> None:

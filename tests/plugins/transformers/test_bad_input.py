@@ -75,7 +75,7 @@ def fails(request: pytest.FixtureRequest, attempt: Try, tmp_path: Path) -> Calla
 
 def test_a_missing_checkpoint(fails: Callable[..., str]) -> None:
     assert fails(student="/nowhere/M1") == (
-        "error: model /nowhere/M1: there is no such folder; check the path (a hub name is OWNER/NAME)\n"
+        "error: models.student: model /nowhere/M1: there is no such folder; check the path (a hub name is OWNER/NAME)\n"
     )
 
 
@@ -102,7 +102,7 @@ def test_a_chat_template_that_cannot_show_a_message(
 ) -> None:
     folder = make_base(template=template)
     error = fails(student=folder)
-    assert error.startswith(f"error: tokenizer of {folder}: its chat template {problem}")
+    assert error.startswith(f"error: models.student: tokenizer of {folder}: its chat template {problem}")
     assert error.count("\n") == 1
 
 

@@ -1,11 +1,27 @@
+from __future__ import annotations
+
+import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tutelage.plugin_info import Finding, RunNeeds
+from tutelage.records import Dpo, Lora, Sft
+from tutelage_transformers import checking
 from tutelage_transformers.checking import check
+from tutelage_transformers.devices.capacity import Capacity, capacity_of
+from tutelage_transformers.models.loading import LoadedModel
+from tutelage_transformers.models.weights import WeightShapes, read_shapes
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training import fitting
+from tutelage_transformers.training.arguments import LOSS_TYPES
 
 
-def findings_of(name: str, settings: TransformersSettings | None = None) -> dict[str, tuple[bool, str]]:
+def findings_of(name: str, settings: TransformersSettings | None = None) -> dict[str, tuple[bool | None, str]]:
     return {finding.what: (finding.ok, finding.detail) for finding in check(settings, name)}
 
 
@@ -37,3 +53,152 @@ def test_weights_that_may_not_be_downloaded_are_a_finding() -> None:
     ok, detail = findings_of("nobody/nothing", TransformersSettings(local_files_only=True))["model"]
     assert not ok
     assert "local_files_only is set" in detail
+
+
+# Before a run
+
+GIB = 2**30
+SHAPES = WeightShapes({"embed_tokens.weight": (1000, 10**6), "layer.weight": (1000, 10**6), "norm.weight": (10,)})
+"""Two billion weights, half of them in a linear layer."""
+
+
+def needs(*trainings: Sft | Dpo, **changes: Any) -> RunNeeds:
+    hooks = frozenset({"train_step", "generate_candidates"})
+    return RunNeeds(**{"hooks": hooks, "trainings": trainings, **changes})
+
+
+def memory(settings: TransformersSettings, capacity: Capacity, *trainings: Sft | Dpo) -> list[str]:
+    found = checking.memory_findings("big", SHAPES, settings, needs(*trainings), capacity)
+    return [finding.detail for finding in found]
+
+
+def test_a_model_without_problems_has_no_findings(base: Path, tmp_path: Path) -> None:
+    assert list(checking.check_run(None, str(base), needs(Sft(), Dpo(), directory=tmp_path / "run"))) == []
+
+
+def test_a_model_on_the_hub_is_not_checked_without_downloads() -> None:
+    [finding] = checking.check_run(None, "nobody/nothing", needs(Sft(), download=False))
+    assert (finding.what, finding.ok) == ("model", None)
+    assert "model nobody/nothing: it is not on this machine" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("training", "gib"),
+    [
+        (None, 3.7),  # bfloat16
+        (Sft(), 33.5),  # float32 weights, gradients and two moments, and the copies of autocast
+        (Sft(lora=Lora(r=64)), 4.7),  # the adapter has 64 million weights
+    ],
+)
+def test_the_memory_is_that_of_weights_and_optimizer(training: Sft | None, gib: float) -> None:
+    trainings = [training] if training else []
+    settings = TransformersSettings()
+    assert memory(settings, Capacity(int((gib + 0.1) * GIB), "the GPU", True), *trainings) == []
+    [detail] = memory(settings, Capacity(int((gib - 0.1) * GIB), "the GPU", True), *trainings)
+    assert detail.startswith(f"model big: it needs at least {gib} GiB, and the GPU has {gib - 0.1:.1f} GiB; ")
+    assert ("set lora" in detail) is (training == Sft())
+
+
+def test_weights_in_four_bits_need_a_quarter_of_the_memory_in_training() -> None:
+    settings = TransformersSettings(quantization="4bit", dtype="bfloat16")
+    assert memory(settings, Capacity(4 * GIB, "the GPU", True), Sft(lora=Lora(r=8))) == []
+
+
+def test_the_memory_on_a_processor_is_that_of_float32() -> None:
+    [detail] = memory(TransformersSettings(), Capacity(7 * GIB, "this machine", False))
+    assert detail.startswith("model big: it needs at least 7.5 GiB, and this machine has 7.0 GiB")
+    assert memory(TransformersSettings(dtype="bfloat16"), Capacity(7 * GIB, "this machine", False)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "trainings", "gib"),
+    [
+        (TransformersSettings(checkpoint_minutes=None), [Sft(), Dpo()], 2 * 3.73),
+        (TransformersSettings(), [Sft(), Dpo()], 2 * 3.725 + 22.35),  # and one training checkpoint
+        (TransformersSettings(), [Sft(lora=Lora(r=64))], 3.73 + 4 * 0.24),
+        (TransformersSettings(dtype="float32", checkpoint_minutes=None), [Sft()], 7.45),
+    ],
+)
+def test_the_disk_must_hold_every_checkpoint(
+    settings: TransformersSettings, trainings: list[Sft | Dpo], gib: float, tmp_path: Path
+) -> None:
+    def found(free: float) -> list[Finding]:
+        return list(checking.disk_findings(SHAPES, settings, needs(*trainings), tmp_path, int(free * GIB), True))
+
+    assert found(gib + 0.1) == []
+    [finding] = found(gib - 0.1)
+    assert finding.detail.startswith(f"folder {tmp_path}: {len(trainings)} checkpoints need about {gib:.1f} GiB, and ")
+
+
+def test_the_shapes_in_the_headers_are_those_of_the_model(base: Path, loaded: LoadedModel) -> None:
+    shapes = read_shapes(base)
+    assert shapes.parameters == loaded.model.num_parameters()
+    assert shapes.adapter_size(4) == fitting.adapter_size(loaded.model, 4)
+
+
+def test_the_shapes_of_a_model_in_shards_are_those_of_one_file(base: Path, tmp_path: Path) -> None:
+    from transformers import PhiForCausalLM
+
+    PhiForCausalLM.from_pretrained(base).save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert read_shapes(tmp_path).shapes == read_shapes(base).shapes
+
+
+def test_the_memory_of_the_smallest_visible_gpu_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 24576\necho 8192\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert capacity_of(TransformersSettings()) == Capacity(8 * GIB, "the GPU", True)
+    assert capacity_of(TransformersSettings(device="cuda")) == Capacity(8 * GIB, "the GPU", True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = capacity_of(TransformersSettings())
+    assert found is not None and found.name == "this machine" and found.total > GIB / 4
+    assert capacity_of(TransformersSettings(device="cuda")) is None
+
+
+# Objectives
+
+
+@pytest.mark.parametrize(
+    ("objective", "problem"),
+    [
+        (Dpo(loss_type="sigmiod"), "loss_type: 'sigmiod' is unknown; did you mean 'sigmoid'?"),
+        (Dpo(loss_type={}), "loss_type: no loss is named; leave it out for sigmoid"),
+        (Dpo(loss_type={"sft": math.inf}), "loss_type: the weight of 'sft' is inf; give one above 0, or leave the"),
+        (Dpo(beta=0.0), "beta: 0.0; it must be a number above 0"),
+        (Dpo(beta=math.nan), "beta: nan; it must be a number above 0"),
+        (Sft(learning_rate=math.inf), "learning_rate: inf; it must be a number above 0"),
+        (Sft(epochs=-1), "epochs: -1; it must be a number above 0"),
+        (Sft(max_length=0), "max_length: 0; it must be at least 1"),
+        (Sft(warmup_ratio=1.0), "warmup_ratio: 1.0; it is a share of the steps"),
+        (Sft(micro_batch_size=3), "micro_batch_size: 3; the batch_size 16 must be a multiple"),
+        (Sft(lora=Lora(r=0)), "lora.r: 0; it must be at least 1"),
+        (Sft(lora=Lora(alpha=-1)), "lora.alpha: -1; it must be at least 1"),
+        (Sft(lora=Lora(dropout=1.0)), "lora.dropout: 1.0; it is a probability"),
+    ],
+)
+def test_a_problem_of_an_objective_begins_with_its_key(objective: Sft | Dpo, problem: str) -> None:
+    [found] = checking.check_objective(None, objective)
+    assert found.startswith(problem)
+
+
+def test_an_objective_must_agree_with_the_settings() -> None:
+    assert list(checking.check_objective(TransformersSettings(processes=3), Sft(batch_size=16))) == [
+        "batch_size: 16; settings.processes 3 cannot share it equally: choose a multiple, or other processes"
+    ]
+    four_bits = TransformersSettings(quantization="4bit")
+    assert [line.partition(":")[0] for line in checking.check_objective(four_bits, Dpo())] == ["lora"]
+    assert list(checking.check_objective(four_bits, Dpo(lora=Lora()))) == []
+
+
+def test_the_known_losses_are_those_of_trl_that_need_only_pairs_and_beta() -> None:
+    """It keeps away a list that a new release of TRL has made incomplete or wrong."""
+    from trl.trainer import dpo_trainer
+
+    source = Path(dpo_trainer.__file__).read_text(encoding="utf-8")
+    of_trl = set(re.findall(r'(?:el)?if loss_type == "(\w+)"', source))
+    assert len(of_trl) > 10
+    assert of_trl - set(LOSS_TYPES) == {"exo_pair"}  # it needs label smoothing
+    assert set(LOSS_TYPES) - of_trl == set()

@@ -171,17 +171,17 @@ def test_small_micro_batches_learn_the_same(base: Path, sft_file: Path, dpo_file
 
 
 def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="micro_batch_size 3: the batch_size 4 must be a multiple"):
+    with pytest.raises(InputError, match="micro_batch_size: 3; the batch_size 4 must be a multiple"):
         run(base, None, evolve(SFT, micro_batch_size=3), sft_file, tmp_path / "M1")
 
 
 def test_a_warmup_that_is_not_a_share_is_refused(base: Path, sft_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="warmup_ratio 10: it is a share"):
+    with pytest.raises(InputError, match="warmup_ratio: 10; it is a share"):
         run(base, None, evolve(SFT, warmup_ratio=10), sft_file, tmp_path / "M1")
 
 
 def test_an_unknown_loss_is_refused_before_anything_is_read(dpo_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"loss_type 'sigmiod': unknown; did you mean 'sigmoid'"):
+    with pytest.raises(InputError, match=r"loss_type: 'sigmiod' is unknown; did you mean 'sigmoid'"):
         run(tmp_path / "no-model", None, evolve(DPO, loss_type="sigmiod"), dpo_file, tmp_path / "M2")
 
 
@@ -189,8 +189,8 @@ def test_an_unknown_loss_is_refused_before_anything_is_read(dpo_file: Path, tmp_
     ("losses", "message"),
     [
         ({}, "no loss is named"),
-        ({"sigmoid": 1.0, "stf": 0.2}, "loss_type 'stf': unknown; did you mean 'sft'"),
-        ({"sigmoid": 0.0}, "loss_type 'sigmoid': its weight is 0.0; give one above 0"),
+        ({"sigmoid": 1.0, "stf": 0.2}, "loss_type: 'stf' is unknown; did you mean 'sft'"),
+        ({"sigmoid": 0.0}, "loss_type: the weight of 'sigmoid' is 0.0; give one above 0"),
     ],
 )
 def test_a_sum_of_losses_is_checked_before_anything_is_read(

@@ -1,0 +1,167 @@
+"""The checks of the bound models before a run: environment, files or service, by the helper callables of their plugins.
+
+Each distinct model is checked once, also if it has several roles. A service gets at most one request per distinct
+endpoint, which is free of charge.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from tutelage.planning.pipelines import roles_needed
+from tutelage.planning.problem_list import Problems
+from tutelage.planning.roles import bound_model
+from tutelage.planning.sources import Sources
+from tutelage.planning.steps import Plan, Train
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
+from tutelage.records import Model, Objective
+from tutelage.services.ledger import Ledger
+from tutelage.services.time_limit import TimeUp, within
+
+CHECK_SECONDS = 30.0
+"""Time limit for the check of a service."""
+
+
+@frozen
+class _Bound:
+    """A model with the roles that it fills."""
+
+    model: Model
+    settings: Any
+    info: PluginInfo
+    roles: tuple[str, ...]
+    hooks: frozenset[str]
+
+    @property
+    def key(self) -> str:
+        """The recipe's keys of the roles."""
+        return ", ".join(f"models.{role}" for role in self.roles)
+
+
+@frozen
+class ModelFindings:
+    """The result of ``check_models``, besides the problems."""
+
+    notices: tuple[str, ...]
+    """A line for each check that could not be made."""
+    missing: frozenset[str]
+    """Roles whose model does not exist, or is not on this machine."""
+    of_services: frozenset[str]
+    """The problems that concern services: keys, addresses and names of API models."""
+
+
+def check_models(
+    sources: Sources,
+    roles: Iterable[str],
+    plan: Plan | None,
+    problems: Problems,
+    directory: Path | None = None,
+    download: bool = True,
+) -> ModelFindings:
+    """Check the model of each of ``roles``, whose bindings are right, and add what is wrong to ``problems``.
+
+    ``plan`` has the steps that are left; ``directory`` is the run's folder. With ``download``, a service that cannot be
+    reached is a problem.
+    """
+    notices: list[str] = []
+    missing: set[str] = set()
+    of_services: set[str] = set()
+    models = _bound(sources, roles)
+    if any(bound.info.endpoint is not None for bound in models):
+        problems.attempt("", Ledger)  # every paid answer is stored there
+    for bound in models:
+        before = len(problems.lines)
+        for variable in bound.info.environment:
+            if variable.required and not os.environ.get(variable.name):
+                problems.add(
+                    f"{bound.key}: the environment variable {variable.name} is not set; the plugin "
+                    f"{bound.model.plugin!r} needs it ({variable.help})"
+                )
+        needs = _needs(sources, bound, plan, directory, download)
+        for finding in problems.attempt(bound.key, partial(_findings, bound, needs)) or ():
+            if finding.ok is None and not (download and bound.info.endpoint is not None):
+                notices.append(f"not checked: {bound.key}: {finding.detail}")
+            elif not finding.ok:
+                problems.add_all(finding.detail.splitlines(), bound.key)
+            if not finding.ok and finding.what == "model":
+                missing.update(bound.roles)
+        if bound.info.endpoint is not None:
+            of_services.update(problems.lines[before:])
+    return ModelFindings(tuple(notices), frozenset(missing), frozenset(of_services))
+
+
+def _bound(sources: Sources, roles: Iterable[str]) -> list[_Bound]:
+    """Return the distinct models of the roles. Two models of one service are equal if their endpoints are equal."""
+    hooks = roles_needed(sources.recipe)
+    found: dict[object, _Bound] = {}
+    for role in roles:
+        model = bound_model(sources.recipe, role, sources.registry)
+        info, settings = _described(model, role, sources.registry)
+        if info.endpoint is not None:
+            identity: object = (model.plugin, info.endpoint(settings, model.name))
+        else:
+            identity = (model.plugin, model.name, repr(settings))
+        if (same := found.get(identity)) is not None:
+            found[identity] = evolve(same, roles=(*same.roles, role), hooks=same.hooks | hooks[role])
+        else:
+            found[identity] = _Bound(model, settings, info, (role,), frozenset(hooks[role]))
+    return list(found.values())
+
+
+def _described(model: Model, role: str, registry: Registry) -> tuple[PluginInfo, Any]:
+    settings = registry.settings(model.plugin, model.settings, f"models.{role}.settings")
+    return registry.info(model.plugin), settings
+
+
+def _findings(bound: _Bound, needs: RunNeeds) -> list[Finding]:
+    info, name = bound.info, bound.model.name
+    if info.check_run is not None and info.endpoint is None:
+        return list(info.check_run(bound.settings, name, needs))
+    if (check := info.check) is None:
+        return []
+    try:
+        return within(CHECK_SECONDS, lambda: list(check(bound.settings, name)))
+    except TimeUp:
+        detail = f"plugin {bound.model.plugin!r}: its check gave no answer within {CHECK_SECONDS:g} s; try again later"
+        return [Finding("endpoint", None, detail)]
+
+
+def _needs(sources: Sources, bound: _Bound, plan: Plan | None, directory: Path | None, download: bool) -> RunNeeds:
+    trainings: tuple[Objective, ...] = ()
+    if "student" in bound.roles and plan is not None:
+        trainings = tuple(step.objective for step in plan.steps if isinstance(step, Train))
+    conversations = _conversations(sources)
+    is_judge = bool(bound.hooks & {"judge", "evaluate"})
+    return RunNeeds(
+        hooks=bound.hooks,
+        trainings=trainings,
+        system=any(roles[0] == "system" for roles in conversations) or (is_judge and _has_system_rubric(sources)),
+        several_turns=any(roles.count("user") > 1 for roles in conversations),
+        directory=directory,
+        download=download,
+    )
+
+
+def _conversations(sources: Sources) -> set[tuple[str, ...]]:
+    """The roles of the messages of each conversation in the data. Empty if the data has a problem, which is reported
+    by its own key."""
+    try:
+        return set(sources.conversations(sources.recipe.seeds[0]))
+    except Exception:  # a set of a plugin may raise any error
+        return set()
+
+
+def _has_system_rubric(sources: Sources) -> bool:
+    recipe = sources.recipe
+    names = {recipe.judging.rubric, *(recipe.for_pipeline(name).judging.rubric for name in recipe.pipelines)}
+    if recipe.evaluation is not None:
+        names |= {recipe.evaluation.rubric, recipe.evaluation.comparison_rubric}
+    offered = sources.registry.offered("rubrics")
+    return any(name in offered and offered[name].system for name in names)

@@ -1,0 +1,177 @@
+"""Keys of a recipe that differ from their defaults and cannot take effect: each is a notice of ``plan`` and ``run``.
+
+Keys that contradict each other are problems instead, see ``recipe.problems`` and ``checks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from tutelage.planning.pipelines import PIPELINES, roles_needed
+from tutelage.preferences.pairing import RULES
+from tutelage.recipe.schema import OWN_PREFERENCES, Control, Pairs, Recipe
+
+_SCORED_RULES = ("best-worst", "all-ordered", "length-controlled", "similar-length", "demonstration-vs-worst")
+"""Built-in rules that compare scores, so that a margin may have an effect."""
+
+
+def unused_keys(recipe: Recipe) -> Iterator[str]:
+    """Yield a line for each key that has no effect in this recipe, with the reason."""
+    yield from _unused_roles(recipe)
+    yield from _unused_data(recipe)
+    yield from _unused_sections(recipe)
+    yield from _unused_overrides(recipe)
+    yield from _unused_rounds(recipe)
+    yield from _unused_evaluation(recipe)
+
+
+def _line(key: str, reason: str) -> str:
+    return f"{key}: has no effect, because {reason}"
+
+
+def _samples(recipe: Recipe) -> bool:
+    return any(PIPELINES[name].samples for name in recipe.pipelines)
+
+
+def _unused_roles(recipe: Recipe) -> Iterator[str]:
+    """The judge, which has one use. A teacher or an evaluator may be bound for other pipelines of the same file."""
+    if recipe.models.judge is not None and "judge" not in roles_needed(recipe):
+        yield _line("models.judge", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
+
+
+def _unused_data(recipe: Recipe) -> Iterator[str]:
+    if recipe.data.prompts is not None and not _samples(recipe):
+        yield _line("data.prompts", f"the pipeline {OWN_PREFERENCES} samples no answers")
+    decontaminate = recipe.data.decontaminate
+    if decontaminate is not None and recipe.evaluation is None and not decontaminate.against:
+        yield from _changed("data.decontaminate", decontaminate, "there are no evaluation prompts to remove")
+
+
+def _unused_sections(recipe: Recipe) -> Iterator[str]:
+    """The top-level sections that no step uses."""
+    if not _samples(recipe):
+        yield from _changed("generation", recipe.generation, "no pipeline of this recipe samples answers")
+    is_sft = recipe.data.has_seed_examples or any(
+        name == "sft-on-chosen" and recipe.for_control(name).sft == recipe.sft for name in recipe.controls
+    )
+    if not is_sft:
+        yield from _changed("sft", recipe.sft, "nothing is trained by SFT (without data.ift and data.eft)")
+    if not _top_judging_used(recipe):
+        yield from _changed("judging", recipe.judging, "nothing in this recipe is judged by it")
+    members: list[tuple[Pairs, set[str]]] = [
+        (pairs, _pair_keys(name, pairs)) for name in recipe.pipelines for pairs in [recipe.for_pipeline(name).pairs]
+    ]
+    members += [(recipe.for_control(name).pairs, _control_pair_keys(name)) for name in recipe.controls]
+    for key in _changed_keys(recipe.pairs):
+        value = getattr(recipe.pairs, key)
+        if not any(key in used and getattr(pairs, key) == value for pairs, used in members):
+            yield _line(f"pairs.{key}", "no pipeline or control of this recipe uses it with its pair rule")
+
+
+def _top_judging_used(recipe: Recipe) -> bool:
+    """Whether the top-level ``judging`` has an effect: on a pipeline, the EFT examples, or the models' own judging."""
+    judged = any(
+        PIPELINES[name].scored_by and recipe.for_pipeline(name).judging == recipe.judging for name in recipe.pipelines
+    )
+    return judged or recipe.data.eft is not None or _measures_judging(recipe)
+
+
+def _measures_judging(recipe: Recipe) -> bool:
+    evaluation = recipe.evaluation
+    return evaluation is not None and evaluation.sampled > 1 and evaluation.agreement_prompts > 0
+
+
+def _unused_overrides(recipe: Recipe) -> Iterator[str]:
+    """The overrides of pipelines and controls that they do not use."""
+    for name, settings in recipe.pipelines.items():
+        pipeline = PIPELINES[name]
+        if not pipeline.scored_by and pipeline.samples:
+            where = f"pipelines.{name}.judging"
+            yield from _overridden(where, settings.judging, (), f"the pipeline {name} judges nothing")
+        if pipeline.samples:
+            used = _pair_keys(name, recipe.for_pipeline(name).pairs)
+            rule = recipe.for_pipeline(name).pairs.rule or pipeline.rule
+            reason = f"the pair rule {rule} does not use it"
+            yield from _overridden(f"pipelines.{name}.pairs", settings.pairs, used, reason)
+    for name, control in recipe.controls.items():
+        yield from _unused_in_control(recipe, name, control)
+
+
+def _unused_in_control(recipe: Recipe, name: str, control: Control) -> Iterator[str]:
+    reason = f"the control {name} does not use it"
+    where = f"controls.{name}"
+    yield from _overridden(f"{where}.pairs", control.pairs, _control_pair_keys(name), reason)
+    if name == "random-pairs":
+        yield from _overridden(f"{where}.sft", control.sft, (), reason)
+    else:
+        yield from _overridden(f"{where}.dpo", control.dpo, (), reason)
+
+
+def _pair_keys(name: str, pairs: Pairs) -> set[str]:
+    """The keys of ``pairs`` that have an effect in a pipeline. A rule of a plugin may use every key."""
+    pipeline = PIPELINES[name]
+    if pipeline.rule is None:
+        return set()
+    rule = pairs.rule or pipeline.rule
+    used = {"rule", "keep_cut"}
+    if rule not in RULES:
+        return {field.name for field in attrs.fields(Pairs)}
+    if rule in _SCORED_RULES and pipeline.scored_by:
+        used.add("margin")
+    if rule == "length-controlled":
+        used.add("near_best")
+    if rule == "similar-length":
+        used.add("length_ratio")
+    return used
+
+
+def _control_pair_keys(name: str) -> set[str]:
+    return {"keep_cut"} if name == "random-pairs" else set()
+
+
+def _unused_rounds(recipe: Recipe) -> Iterator[str]:
+    if recipe.iterations > 1:
+        return
+    reason = "there is one preference round"
+    if recipe.start == "M1":
+        yield _line("start", f"{reason}, which starts from M1 in any case")
+    if recipe.reference == "M1":
+        yield _line("reference", f"{reason}, whose previous model is M1 in any case")
+    if recipe.preferences == "all":
+        yield _line("preferences", reason)
+
+
+def _unused_evaluation(recipe: Recipe) -> Iterator[str]:
+    evaluation = recipe.evaluation
+    if evaluation is None:
+        return
+    if evaluation.agreement_prompts > 0 and evaluation.sampled < 2:
+        yield _line(
+            "evaluation.agreement_prompts",
+            f"evaluation.sampled is {evaluation.sampled}, and own judging is compared on at least 2 sampled answers",
+        )
+    if evaluation.sampled == 0:
+        for key, default in (("temperature", 1.0), ("top_p", 1.0)):
+            if getattr(evaluation, key) != default:
+                yield _line(f"evaluation.{key}", "evaluation.sampled is 0")
+
+
+def _changed_keys(section: Any) -> list[str]:
+    """The keys of a section whose values are not the defaults."""
+    default = type(section)()
+    return [f.name for f in attrs.fields(type(section)) if getattr(section, f.name) != getattr(default, f.name)]
+
+
+def _changed(key: str, section: Any, reason: str) -> Iterator[str]:
+    for name in _changed_keys(section):
+        yield _line(f"{key}.{name}", reason)
+
+
+def _overridden(key: str, own: Iterable[str], used: Iterable[str], reason: str) -> Iterator[str]:
+    """The keys that a member overrides, without those that it uses."""
+    for name in own:
+        if name not in used:
+            yield _line(f"{key}.{name}", reason)

@@ -1,0 +1,64 @@
+"""The memory of the device that a model will use, without importing torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+
+from tutelage_transformers.settings import TransformersSettings
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Limit of a container on its memory (cgroup v2)."""
+_SMI_SECONDS = 10.0
+
+
+@frozen
+class Capacity:
+    """The memory of one device."""
+
+    total: int
+    """Bytes."""
+    name: str
+    """The device in words."""
+    is_gpu: bool
+
+
+def capacity_of(settings: TransformersSettings) -> Capacity | None:
+    """Return the memory of the device; None if it is not known, as for several machines or Apple's GPU."""
+    if settings.accelerate_config is not None:
+        return None
+    if settings.device == "cpu":
+        return _of_machine()
+    if settings.device != "auto" and not settings.device.startswith("cuda"):
+        return None
+    gpus = _gpus()
+    if gpus:
+        return Capacity(min(gpus), "the GPU", True)
+    return _of_machine() if settings.device == "auto" else None
+
+
+def _of_machine() -> Capacity | None:
+    with suppress(OSError, ValueError, AttributeError):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with suppress(OSError, ValueError):
+            total = min(total, int(_CGROUP_LIMIT.read_text(encoding="utf-8")))
+        return Capacity(total, "this machine", False)
+    return None
+
+
+def _gpus() -> list[int]:
+    """The bytes of each visible NVIDIA GPU; empty if there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
+        return []
+    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
+        return [int(line) * 2**20 for line in done.stdout.split()]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []

@@ -1,0 +1,354 @@
+"""All checks before a run are one list; each model is checked once; counts are those of the sources."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tutelage.errors import InputError, PluginError
+from tutelage.hookspecs import hookimpl
+from tutelage.planning import model_checks
+from tutelage.planning.checks import checked_plan
+from tutelage.planning.pipelines import make_plan
+from tutelage.planning.preflight import preflight
+from tutelage.planning.steps import BuildExamples, Compare, Judge, Plan, SelectPrompts, Step, Train
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import EnvironmentVariable, Finding, NamedSet, PluginInfo, RunNeeds
+from tutelage.recipe.schema import Recipe
+from tutelage.records import Demonstration, Judgement, Sft, Verdict
+from tutelage.services.requests import Endpoint
+
+Make = Callable[..., Recipe]
+
+
+@frozen
+class Settings:
+    url: str = "https://one.invalid"
+    slow: bool = False
+
+
+class Service:
+    """A teacher, judge and evaluator behind an API that finds what its list says, and counts the questions."""
+
+    def __init__(self, **info: Any) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.findings = [Finding("endpoint", True, "there")]
+        self.info = PluginInfo(
+            "A service.", settings=Settings, endpoint=self.endpoint, check=self.check, check_run=self.never, **info
+        )
+
+    def endpoint(self, settings: Settings, model: str) -> Endpoint:
+        return Endpoint("service", settings.url, model or "default")
+
+    def check(self, settings: Settings, model: str) -> Iterator[Finding]:
+        self.asked.append((settings.url, model))
+        if settings.slow:
+            time.sleep(5)
+        yield from self.findings
+
+    def never(self, settings: Settings, model: str, needs: RunNeeds) -> Iterator[Finding]:
+        raise AssertionError("check_run is for local models")
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return self.info
+
+    @hookimpl
+    def judge(self) -> Iterator[Judgement]:
+        return iter(())
+
+    @hookimpl
+    def demonstrate(self) -> Iterator[Demonstration]:
+        return iter(())
+
+    @hookimpl
+    def evaluate(self) -> Iterator[Verdict]:
+        return iter(())
+
+
+class Local:
+    """A student on this machine that records what it is asked."""
+
+    def __init__(self) -> None:
+        self.needs: list[RunNeeds] = []
+        self.findings: list[Finding] = []
+
+    def check_run(self, settings: None, name: str, needs: RunNeeds) -> list[Finding]:
+        self.needs.append(needs)
+        return self.findings
+
+    def check_objective(self, settings: None, objective: Any) -> Iterator[str]:
+        if objective.max_length < 10:
+            yield "max_length: too short"
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Local.", check_run=self.check_run, check_objective=self.check_objective)
+
+    @hookimpl
+    def train_step(self) -> None: ...
+
+    @hookimpl
+    def generate_candidates(self) -> None: ...
+
+    @hookimpl
+    def judge(self) -> None: ...
+
+
+@pytest.fixture
+def service(numbers_registry: Registry) -> Service:
+    service = Service()
+    numbers_registry.register(service, "service")
+    return service
+
+
+@pytest.fixture
+def local(numbers_registry: Registry) -> Local:
+    local = Local()
+    numbers_registry.register(local, "local")
+    return local
+
+
+def bound(**roles: Any) -> dict[str, Any]:
+    models = {"student": {"plugin": "numbers", "model": "numbers/novice"}, "teacher": {"plugin": "numbers"}}
+    return {"models": {**models, "evaluator": {"plugin": "numbers"}, **roles}}
+
+
+def count(plan: Plan | None, kind: type[Step]) -> int:
+    assert plan is not None
+    return next(step.count for step in plan.steps if isinstance(step, kind))
+
+
+def test_a_right_recipe_has_a_plan_and_neither_problems_nor_notices(
+    make_recipe: Make, numbers_registry: Registry
+) -> None:
+    found = preflight(make_recipe(), numbers_registry)
+    assert (found.problems, found.notices) == ((), ())
+    assert found.passed() == found.planned == checked_plan(make_recipe(), numbers_registry)
+
+
+def test_problems_of_every_kind_are_one_list_with_their_keys(
+    make_recipe: Make, numbers_registry: Registry, service: Service, local: Local
+) -> None:
+    service.findings = [Finding("key", False, "no key")]
+    local.findings = [Finding("weights", False, "no weights")]
+    recipe = make_recipe(
+        **bound(student={"plugin": "local"}, teacher={"plugin": "service"}, judge={"plugin": "numbres"}),
+        pipelines={"self-reward": {"dpo": {"max_length": 9}}, "teacher-reward": None, "teacher-demonstration": None},
+        judging={"rubric": "numbers/nubmers"},
+        pairs={"rule": "best-wurst"},
+        data={"ift": {"source": "nowhere.jsonl"}, "prompts": {"source": "numbers/train", "count": 4000}},
+    )
+    found = preflight(recipe, numbers_registry)
+    assert found.plan is None
+    assert [line.partition(": ")[0] for line in found.problems] == [
+        "models.judge.plugin",
+        "judging.rubric",
+        "data.prompts",
+        "data.ift",
+        "pairs.rule",
+        "pipelines.self-reward.dpo.max_length",
+        "models.student",
+        "models.teacher",
+    ]
+    with pytest.raises(InputError) as caught:
+        found.passed()
+    assert str(caught.value).splitlines() == list(found.problems)
+
+
+def test_if_only_plugins_are_wrong_the_error_is_one_of_plugins(make_recipe: Make, numbers_registry: Registry) -> None:
+    recipe = make_recipe(**bound(student={"plugin": "echoless"}))
+    with pytest.raises(InputError, match=r"models\.student\.plugin: no plugin 'echoless'"):
+        preflight(recipe, numbers_registry).passed()
+    numbers_registry.register(Service(), "service")
+    recipe = make_recipe(**bound(student={"plugin": "service"}))
+    with pytest.raises(PluginError) as caught:
+        preflight(recipe, numbers_registry).passed()
+    assert [line.partition("does not implement")[2][:14] for line in str(caught.value).splitlines()] == [
+        " 'generate_can",
+        " 'train_step';",
+    ]
+
+
+def test_each_distinct_endpoint_is_asked_once(make_recipe: Make, numbers_registry: Registry, service: Service) -> None:
+    def recipe(**evaluator: Any) -> Recipe:
+        teacher = {"plugin": "service", "model": "m"}
+        return make_recipe(**bound(teacher=teacher, evaluator={**teacher, **evaluator}))
+
+    preflight(recipe(), numbers_registry)
+    assert service.asked == [("https://one.invalid", "m")]
+    preflight(recipe(model="n"), numbers_registry)
+    assert service.asked[1:] == [("https://one.invalid", "m"), ("https://one.invalid", "n")]
+    preflight(recipe(settings={"url": "https://two.invalid"}), numbers_registry)
+    assert service.asked[3:] == [("https://one.invalid", "m"), ("https://two.invalid", "m")]
+
+
+def test_a_problem_of_a_model_with_several_roles_names_them(
+    make_recipe: Make, numbers_registry: Registry, service: Service
+) -> None:
+    service.findings = [Finding("key", False, "no key; set one")]
+    recipe = make_recipe(**bound(teacher={"plugin": "service"}, evaluator={"plugin": "service"}))
+    found = preflight(recipe, numbers_registry)
+    assert found.problems == ("models.judge, models.teacher, models.evaluator: no key; set one",)
+    assert found.planned == make_plan(recipe)
+
+
+def test_a_service_that_is_not_reached_stops_a_run_and_is_a_notice_of_a_plan(
+    make_recipe: Make, numbers_registry: Registry, service: Service
+) -> None:
+    service.findings = [Finding("endpoint", None, "https://one.invalid: no connection")]
+    recipe = make_recipe(**bound(teacher={"plugin": "service"}))
+    found = preflight(recipe, numbers_registry, download=False)
+    assert found.problems == ()
+    assert found.notices == ("not checked: models.judge, models.teacher: https://one.invalid: no connection",)
+    assert preflight(recipe, numbers_registry).problems == (
+        "models.judge, models.teacher: https://one.invalid: no connection",
+    )
+
+
+def test_a_service_that_never_answers_is_not_waited_for(
+    make_recipe: Make, numbers_registry: Registry, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_checks, "CHECK_SECONDS", 0.2)
+    recipe = make_recipe(**bound(teacher={"plugin": "service", "settings": {"slow": True}}))
+    begun = time.monotonic()
+    found = preflight(recipe, numbers_registry)
+    assert time.monotonic() - begun < 4
+    assert found.problems == (
+        "models.judge, models.teacher: plugin 'service': its check gave no answer within 0.2 s; try again later",
+    )
+
+
+def test_a_missing_environment_variable_is_a_problem_for_the_roles_of_its_plugin(
+    make_recipe: Make, numbers_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = (EnvironmentVariable("NEEDED", "Opens it."), EnvironmentVariable("OTHER", "A help.", required=False))
+    numbers_registry.register(Service(environment=variables), "service")
+    monkeypatch.delenv("NEEDED", raising=False)
+    recipe = make_recipe(**bound(evaluator={"plugin": "service"}))
+    assert preflight(recipe, numbers_registry).problems == (
+        "models.evaluator: the environment variable NEEDED is not set; the plugin 'service' needs it (Opens it.)",
+    )
+    monkeypatch.setenv("NEEDED", "x")
+    assert preflight(recipe, numbers_registry).problems == ()
+
+
+def test_a_local_model_gets_what_the_run_needs_of_it(
+    make_recipe: Make, numbers_registry: Registry, local: Local, tmp_path: Path
+) -> None:
+    recipe = make_recipe(**bound(student={"plugin": "local"}), iterations=1)
+    plan = preflight(recipe, numbers_registry, tmp_path, download=False).passed()
+    [needs] = local.needs
+    assert needs.hooks == {"train_step", "generate_candidates", "judge"}
+    assert len(needs.trainings) == sum(isinstance(step, Train) for step in plan.steps)
+    assert isinstance(needs.trainings[0], Sft)
+    assert (needs.system, needs.several_turns, needs.directory, needs.download) == (False, False, tmp_path, False)
+
+
+def test_the_kinds_of_conversations_in_the_data_reach_the_check(
+    make_recipe: Make, numbers_registry: Registry, local: Local, tmp_path: Path
+) -> None:
+    turns = (("system", "please"), ("user", "say 1"), ("assistant", "1"), ("user", "say 2"))
+    chat = {"messages": [{"role": role, "content": text} for role, text in turns], "answer": "2"}
+    source = tmp_path / "ift.jsonl"
+    source.write_text(json.dumps({"prompt": "say 3", "answer": "3"}) + "\n" + json.dumps(chat) + "\n")
+    data = {"ift": {"source": str(source)}, "prompts": {"source": "numbers/train", "count": 4}}
+    preflight(make_recipe(**bound(student={"plugin": "local"}), data=data), numbers_registry)
+    assert (local.needs[0].system, local.needs[0].several_turns) == (True, True)
+
+
+def test_a_step_that_is_done_needs_no_check_of_its_model(
+    make_recipe: Make, numbers_registry: Registry, service: Service, local: Local, tmp_path: Path
+) -> None:
+    recipe = make_recipe(**bound(student={"plugin": "local"}, teacher={"plugin": "service"}), iterations=1)
+    plan = preflight(recipe, numbers_registry, tmp_path).passed()
+    service.asked.clear()
+    local.needs.clear()
+    for step in plan.steps:
+        if getattr(getattr(step, "worker", None), "role", "") in ("teacher", "judge"):
+            (tmp_path / step.output).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / step.output).touch()
+    preflight(recipe, numbers_registry, tmp_path)
+    assert service.asked == []
+    assert len(local.needs) == 1
+    preflight(recipe, numbers_registry, left=lambda plan, _: [one for one in plan.steps if isinstance(one, Compare)])
+    assert len(local.needs) == 1
+    preflight(recipe, numbers_registry, left=lambda plan, _: [])
+    assert len(local.needs) == 1
+
+
+def test_an_error_of_a_plugins_check_is_a_problem_and_not_the_end_of_the_checks(
+    make_recipe: Make, numbers_registry: Registry, service: Service, local: Local
+) -> None:
+    service.findings = [Finding("key", False, "no key")]
+    local.check_run = lambda *_: [][1]  # type: ignore[method-assign]
+    numbers_registry.unregister("local")
+    numbers_registry.register(local, "local")
+    recipe = make_recipe(**bound(student={"plugin": "local"}, evaluator={"plugin": "service"}))
+    assert preflight(recipe, numbers_registry).problems == (
+        "models.student: the check failed: IndexError: list index out of range",
+        "models.evaluator: no key",
+    )
+
+
+def test_an_error_of_a_plugins_set_is_a_problem_of_its_key(make_recipe: Make, numbers_registry: Registry) -> None:
+    def load(count: int, seed: int) -> list[str]:
+        raise KeyError("colour")
+
+    class Sets:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            return PluginInfo("Sets.", prompt_sets={"broken": NamedSet(load, size=10)})
+
+    numbers_registry.register(Sets(), "sets")
+    data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": {"source": "sets/broken", "count": 4}}
+    found = preflight(make_recipe(data=data), numbers_registry)
+    assert found.problems == ("data.prompts: the check failed: KeyError: 'colour'",)
+
+
+# Counts
+
+
+def rows(folder: Path, name: str, number: int, **more: Any) -> dict[str, str]:
+    path = folder / f"{name}.jsonl"
+    lines = [{"prompt": f"say {name} {n}", "answer": f"{n}", **more} for n in range(number)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"source": str(path)}
+
+
+def test_a_source_without_count_is_counted_by_its_rows(
+    make_recipe: Make, numbers_registry: Registry, tmp_path: Path
+) -> None:
+    data = {
+        "ift": {"source": "numbers/ift", "count": 400},
+        "eft": rows(tmp_path, "eft", 250, score=3),
+        "prompts": {"source": "numbers/train", "count": 40},
+    }
+    recipe = make_recipe(data=data, sft={"epochs": 2})
+    plan = preflight(recipe, numbers_registry).passed()
+    assert count(plan, BuildExamples) == 650
+    assert count(plan, Train) == 1300
+    assert plan == checked_plan(recipe, numbers_registry)
+    assert count(make_plan(recipe), BuildExamples) == 400
+
+
+def test_held_out_prompts_without_count_are_counted_in_every_step_of_the_evaluation(
+    make_recipe: Make, numbers_registry: Registry, tmp_path: Path
+) -> None:
+    evaluation = {"prompts": rows(tmp_path, "held", 30), "sampled": 4, "agreement_prompts": 100}
+    plan = preflight(make_recipe(evaluation=evaluation, judging={"samples": 2}), numbers_registry).passed()
+    models = len(plan.models_of(0))
+    assert [
+        step.count for step in plan.steps if isinstance(step, SelectPrompts) and step.output.startswith("eval")
+    ] == [30]
+    assert count(plan, Compare) == 2 * 30 * models * (models - 1) // 2
+    own = [
+        step.count for step in plan.steps if isinstance(step, Judge) and step.output.endswith("judgements-own.jsonl")
+    ]
+    assert own == [30 * 4 * 2] * models
