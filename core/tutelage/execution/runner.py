@@ -31,6 +31,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, to_yaml
 from tutelage.recipe.schema import Binding, Recipe, Roles
 from tutelage.records import Model
+from tutelage.results.run_warnings import warnings_of_step
 from tutelage.results.summarise import write_summary
 from tutelage.results.summary import Summary, read_summary
 from tutelage.runs.durable import STOPPED
@@ -217,6 +218,8 @@ class Runner:
         self._intact.add(step.output)
         self.run.store.drop_scratch(step.output)
         self.reporter.finished(step, seconds, artifact.counts)
+        for warning in warnings_of_step(self.run, step, artifact.counts):
+            self.reporter.note(f"warning: {warning}")
 
     def _make(self, step: Step, step_context: StepContext) -> Artifact:
         if isinstance(step, Summarise):
