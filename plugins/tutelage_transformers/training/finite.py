@@ -121,8 +121,14 @@ def _is_checked(name: str) -> bool:
 
 
 def _was_skipped(trainer: Any) -> bool:
+    """Return whether the loss scaling skipped the step, and the scale is not below 1 yet.
+
+    A skipped step sets the number of steps since the last change of the scale to 0. accelerate's
+    ``optimizer_step_was_skipped`` is no help: it is false for a fused optimizer, which skips the step itself.
+    """
     scaler = trainer.accelerator.scaler
-    return scaler is not None and trainer.accelerator.optimizer_step_was_skipped and scaler.get_scale() >= 1
+    state = {} if scaler is None else scaler.state_dict()
+    return bool(state) and state["_growth_tracker"] == 0 and state["scale"] >= 1
 
 
 def check_weights(trainer: Any) -> None:
