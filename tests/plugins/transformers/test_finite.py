@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 from ranks import train_together
+from safetensors.torch import load_file
 
 from tutelage.context import Context
 from tutelage.errors import StageError
+from tutelage.execution.runner import run
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.files.trl_format import message, supervised_row
+from tutelage.recipe.loading import find_recipe, load_recipe
 from tutelage.records import Dpo, JudgeItem, Lora, Model, Objective, Prompt, Rubric, Sampling, Sft
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.generation.judging import judgements
@@ -103,8 +107,6 @@ class Training:
 
     def assert_finite(self) -> None:
         """Assert that metrics, checkpoints and training checkpoints hold finite numbers only."""
-        from safetensors.torch import load_file
-
         json.dumps(self.rows, allow_nan=False)
         for file in (*self.scratch.rglob("*.safetensors"), *self.output.rglob("*.safetensors")):
             assert weights_not_finite(load_file(file).items()) == [], file
@@ -126,6 +128,9 @@ def test_a_learning_rate_that_overflows_stops_the_training_and_a_lower_one_train
     assert f"{examples}, lines " in error and len(error.split("lines ")[1].split(". ")[0].split(",")) == 4
     kind = "sft" if isinstance(objective, Sft) else "dpo"
     assert f"lower {kind}.learning_rate (now 1e+30); raise {kind}.warmup_ratio (now 0.5)" in error
+    assert [row["step"] for row in training.rows] == [1, 2]
+    assert [path.name for path in training.scratch.glob("training-*/checkpoint-*")] == ["checkpoint-2"]
+    assert training.stop(evolve(objective, learning_rate=1e30), examples, settings) == error, "not repeated in silence"
     assert [row["step"] for row in training.rows] == [1, 2]
 
     training.run(objective, examples, settings)
@@ -182,6 +187,36 @@ def test_two_processes_stop_together_and_name_the_examples_of_both(
     assert len(error.split("lines ")[1].split(". ")[0].split(",")) == 4
     assert [row["step"] for row in rows] == [1, 2]
     assert not list((tmp_path / "output").iterdir())
+
+
+def test_a_run_stops_at_the_step_keeps_what_was_made_and_trains_with_another_learning_rate(tmp_path: Path) -> None:
+    """The embedded student. M1 is trained; the preference training overflows in the third of its steps."""
+    changes = {"data.preferences.count": 64, "evaluation": None, "dpo.epochs": 1, "dpo.batch_size": 16}
+    recipe = load_recipe(find_recipe("own-preferences"), {**changes, "dpo.learning_rate": 1e30})
+    with pytest.raises(StageError) as stopped:
+        run(recipe, tmp_path / "run")
+    pairs = tmp_path / "run/seed-0/own-preferences/M2/preferences.jsonl"
+    error = str(stopped.value)
+    assert "training stopped at step 3 of 4: the loss is nan" in error
+    assert f"{pairs}, lines " in error
+    assert "lower dpo.learning_rate (now 1e+30)" in error
+    m2 = pairs.parent
+    assert sorted(path.name for path in m2.iterdir() if not path.name.startswith(".")) == [
+        "preferences-dropped.jsonl",
+        "preferences.jsonl",
+    ]
+    # The same run continues with the same step and ends the same way; the next one has another learning rate.
+    with pytest.raises(StageError, match="training stopped at step 3 of 4"):
+        run(recipe, tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "changed")
+    text = (tmp_path / "changed/recipe.yaml").read_text().replace("learning_rate: 1.0e+30", "learning_rate: 0.0001")
+    (tmp_path / "changed/recipe.yaml").write_text(text)
+    run(load_recipe(find_recipe("own-preferences"), {**changes, "dpo.learning_rate": 1e-4}), tmp_path / "changed")
+    for file in (tmp_path / "changed").rglob("*.safetensors"):
+        assert weights_not_finite(load_file(file).items()) == []
+    rows = [row for _, row in read_rows(tmp_path / "changed/seed-0/own-preferences/M2/metrics.jsonl")]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(math.isfinite(row["loss"]) for row in rows)
 
 
 def test_weights_that_overflow_in_the_last_step_are_not_saved(base: Path, sft_file: Path, tmp_path: Path) -> None:
