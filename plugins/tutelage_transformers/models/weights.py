@@ -9,7 +9,7 @@ from typing import Any
 from tutelage.errors import StageError
 
 SHOWN = 20
-"""Maximum number of weights, or of examples, that an error names."""
+"""Maximum number of weights that an error names."""
 
 
 def weights_not_finite(named: Iterable[tuple[str, Any]]) -> list[str]:

@@ -16,10 +16,12 @@ from attrs import define, field
 from tutelage.errors import StageError
 from tutelage.files.jsonl import read_rows
 from tutelage.records import Sft
-from tutelage_transformers.devices.selection import dtype_of
-from tutelage_transformers.models.weights import SHOWN, listed, weights_not_finite
+from tutelage_transformers.devices.selection import device_of, dtype_of
+from tutelage_transformers.models.weights import listed, weights_not_finite
 from tutelage_transformers.training.request import TrainingRequest
 
+_SHOWN = 64
+"""Maximum number of examples that an error names."""
 _CHECKED = ("loss", "grad_norm")
 _CHECKED_PREFIXES = ("rewards/", "logps/")
 """Other metrics, such as the mean of the logits, do not enter the loss and may be infinite in a sound training."""
@@ -31,7 +33,13 @@ class NotFiniteError(Exception):
     """A number of a training is not finite. ``step.train`` turns it into a ``StageError``."""
 
     def __init__(
-        self, step: int, steps: int, found: Sequence[str], rows: Sequence[int] = (), causes: Sequence[int] = ()
+        self,
+        step: int,
+        steps: int,
+        found: Sequence[str],
+        rows: Sequence[int] = (),
+        causes: Sequence[int] = (),
+        updated: bool = False,
     ) -> None:
         super().__init__(step, found)
         self.step, self.steps = step, steps
@@ -41,6 +49,8 @@ class NotFiniteError(Exception):
         """Indices of the examples of the step."""
         self.causes = causes
         """Those of them whose micro-batch has a loss that is not finite."""
+        self.updated = updated
+        """Whether the weights had been changed before."""
 
 
 @define
@@ -106,7 +116,7 @@ def check_step(trainer: Any, logs: dict[str, Any]) -> None:
     elif bad:
         rows, causes = trainer.step_batch.rows(trainer.train_dataset)
         found = [f"{_NAMES.get(name, name)} is {value}" for name, value in sorted(bad.items(), key=_order)]
-        raise _error(trainer, found, rows, causes)
+        raise _error(trainer, found, rows, causes, updated=trainer.state.global_step > 1)
 
 
 _NAMES = {"loss": "the loss", "grad_norm": "the gradient norm"}
@@ -141,7 +151,8 @@ def check_weights(trainer: Any) -> None:
     count = torch.tensor([len(bad)], device=trainer.args.device)
     if int(trainer.accelerator.reduce(count, "sum")):
         rows, _ = trainer.step_batch.rows(trainer.train_dataset)
-        raise _error(trainer, [f"these weights are not finite: {listed(sorted(set(_gathered(trainer, bad))))}"], rows)
+        names = sorted(set(_gathered(trainer, bad)))
+        raise _error(trainer, [f"these weights are not finite: {listed(names)}"], rows, updated=True)
 
 
 def or_none(value: Any) -> Any:
@@ -165,21 +176,23 @@ def stopped(error: NotFiniteError, request: TrainingRequest) -> StageError:
     where = f"at step {error.step} of {error.steps}" if error.step else "before the first step"
     causes = error.causes if 0 < len(error.causes) < len(error.rows) else ()
     lines = (
-        f"examples of the step: {_places(request.examples, error.rows)}"
+        f"examples{' of the step' if error.step else ''}: {_places(request.examples, error.rows)}"
         + (f"; the loss is not finite in {_places(request.examples, causes, with_file=False)}" if causes else "")
         if error.rows
         else f"examples: {request.examples}"
     )
     return StageError(
         f"training stopped {where}: {', '.join(error.found)}. No checkpoint was written with it. {lines}. "
-        f"With the same settings it would stop there again. {_advice(error.step, request)}"
+        f"With the same settings it would stop there again. {_advice(error, request)}"
     )
 
 
-def _error(trainer: Any, found: Sequence[str], rows: Sequence[int], causes: Sequence[int] = ()) -> NotFiniteError:
+def _error(
+    trainer: Any, found: Sequence[str], rows: Sequence[int], causes: Sequence[int] = (), updated: bool = False
+) -> NotFiniteError:
     state = trainer.state
     every, bad = (sorted(set(_gathered(trainer, one))) for one in (rows, causes))
-    return NotFiniteError(state.global_step, state.max_steps, found, every, bad)
+    return NotFiniteError(state.global_step, state.max_steps, found, every, bad, updated)
 
 
 def _gathered(trainer: Any, items: Sequence[Any]) -> list[Any]:
@@ -195,26 +208,33 @@ def _gathered(trainer: Any, items: Sequence[Any]) -> list[Any]:
 def _places(file: Path, rows: Sequence[int], with_file: bool = True) -> str:
     """Return the lines of the examples, each with the id of its prompt if it has one."""
     lines = list(read_rows(file))
-    shown = [lines[row] for row in rows[:SHOWN]]
+    shown = [lines[row] for row in rows[:_SHOWN]]
     texts = [f"{line} ({row['prompt_id']})" if row.get("prompt_id") else str(line) for line, row in shown]
-    more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
+    more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
     return f"{f'{file}, ' if with_file else ''}line{'s' * (len(rows) > 1)} {', '.join(texts)}{more}"
 
 
-def _advice(step: int, request: TrainingRequest) -> str:
+def _advice(error: NotFiniteError, request: TrainingRequest) -> str:
     """Return what to change. Before the first update, the learning rate cannot be the reason."""
     settings, objective = request.settings, request.objective
     kind = "sft" if isinstance(objective, Sft) else "dpo"
     dtype = str(dtype_of(settings)).removeprefix("torch.")
     wider = {"float16": "bfloat16 or float32", "bfloat16": "float32"}.get(dtype)
-    advice = [] if step < 2 else [f"lower {kind}.learning_rate (now {objective.learning_rate:g})"]
-    advice += [] if step < 2 else [f"raise {kind}.warmup_ratio (now {objective.warmup_ratio:g})"]
+    advice = [
+        f"lower {kind}.learning_rate (now {objective.learning_rate:g})",
+        f"raise {kind}.warmup_ratio (now {objective.warmup_ratio:g})",
+    ]
+    advice = advice if error.updated else []
     advice += [f"set models.student.settings.dtype to {wider} (now {dtype})"] if wider else []
-    advice += ["set models.student.settings.attention to eager"] if settings.attention != "eager" else []
+    on_gpu = device_of(settings).type != "cpu"
+    is_eager = settings.attention == "eager" or (settings.attention == "auto" and not on_gpu)
+    advice += [] if is_eager else ["set models.student.settings.attention to eager"]
+    may_pack = settings.packing or (settings.packing is None and on_gpu)
+    advice += ["set models.student.settings.packing to false"] if may_pack else []
     advice += ["look at the examples above, and leave out those that are damaged"]
     start = (
         f"The model has not been updated before: check that the weights of {request.model.name} are whole. "
-        if step < 2
+        if not error.updated
         else ""
     )
     return f"{start}Change one of these: {'; '.join(advice)}"

@@ -149,7 +149,8 @@ def test_an_example_that_overflows_is_named_by_its_line_and_training_continues_w
     if isinstance(objective, Dpo):  # the reference, which is computed first, overflows
         error = training.stop(alone, examples)
         assert "training stopped before the first step: the reference model's log-probability" in error
-        assert f"examples of the step: {examples}, line 6 (p-planted). " in error
+        assert f"examples: {examples}, line 6 (p-planted). " in error
+        assert f"check that the weights of {poisoned} are whole" in error and "learning_rate" not in error
     else:
         error = training.stop(alone, examples)
         assert "the loss is not finite in line 6. " in error
@@ -223,7 +224,7 @@ def test_weights_that_overflow_in_the_last_step_are_not_saved(base: Path, sft_fi
     once = Sft(epochs=1, learning_rate=1e39, batch_size=16, warmup_ratio=0.0)
     error = Training(base, tmp_path).stop(once, sft_file)
     assert "training stopped at step 1 of 1: these weights are not finite: " in error
-    assert "lm_head" in error
+    assert "lm_head" in error and "lower sft.learning_rate (now 1e+39)" in error
 
 
 def test_a_reference_that_overflows_is_named_before_training(
