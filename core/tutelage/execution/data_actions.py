@@ -28,7 +28,7 @@ from tutelage.plugin import stages
 from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
 from tutelage.recipe.schema import SelfInstruct
 from tutelage.records import Candidate, Prompt
-from tutelage.results.nothing_left import no_prompt
+from tutelage.results.nothing_left import no_prompt, no_row
 from tutelage.runs.durable import Unit, derive_seed
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal
@@ -76,7 +76,7 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
 
 
 def build_examples(step: BuildExamples, at: StepContext) -> Artifact:
-    """Build the examples of M1, shuffled."""
+    """Build the examples of M1, shuffled. Raises StageError if none is left."""
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
@@ -86,6 +86,8 @@ def build_examples(step: BuildExamples, at: StepContext) -> Artifact:
         else:
             rows.append(row)
             counts[kind] += 1
+    if not rows:
+        raise StageError(no_row(step, at.recipe, len(dropped)))
     random.Random(step.seed).shuffle(rows)
     return _with_dropped(step, at, counts, rows, dropped)
 
@@ -100,7 +102,7 @@ def select_preferences(step: SelectPreferences, at: StepContext) -> Artifact:
         else:
             rows.append(preference_row(preference))
     if not rows:
-        raise StageError(f"{step.output}: every pair of {step.source} contains an evaluation prompt")
+        raise StageError(no_row(step, at.recipe, len(dropped)))
     return _with_dropped(step, at, {"pairs": len(rows)}, rows, dropped)
 
 

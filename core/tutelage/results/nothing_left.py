@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from tutelage.planning.steps import MakePairs, WritePrompts
+from tutelage.planning.steps import BuildExamples, MakePairs, SelectPreferences, SelectPrompts, WritePrompts
 from tutelage.preferences.pairing import NO_DEMONSTRATION, UNSCORED
 from tutelage.recipe.schema import Recipe, SelfInstruct
 from tutelage.records import Outcome
@@ -104,6 +104,24 @@ def no_pair(step: MakePairs, recipe: Recipe, causes: Mapping[str, int], prompts:
             *parts,
             f"`{show}` shows the answers and the scores",
         ]
+    )
+
+
+def no_row(step: BuildExamples | SelectPrompts | SelectPreferences, recipe: Recipe, dropped: int) -> str:
+    """Return the message for a step of whose sources no row is left; ``dropped`` contained an evaluation prompt."""
+    if isinstance(step, BuildExamples):
+        keys = "data.ift and data.eft"
+    elif isinstance(step, SelectPreferences):
+        keys = f"data.preferences ({step.source})"
+    else:
+        keys = f"{'data.prompts' if step.decontaminate else 'evaluation.prompts'} ({step.source})"
+    settings = recipe.data.decontaminate
+    if not dropped or settings is None:
+        return f"{step.output}: no {step.unit} are left: the sources have none; check {keys}"
+    return (
+        f"{step.output}: no {step.unit} are left: all {dropped:,} {step.unit} of the sources contain an evaluation "
+        f"prompt; check {keys}, which should not be the evaluation set (evaluation.prompts), or raise "
+        f"data.decontaminate.share (now {settings.share:g}) or data.decontaminate.n (now {settings.n})"
     )
 
 

@@ -261,3 +261,21 @@ def test_seed_examples_that_contain_an_evaluation_prompt_are_dropped_and_counted
     counts = Store(tmp_path / "run").finished_steps()["seed-0/M1/examples.jsonl"].counts
     assert counts == {"ift": 2, "holds an evaluation prompt": 1}
     assert [row["text"] for row in rows(tmp_path / "run/seed-0/M1/examples-dropped.jsonl")] == [held[0]]
+
+
+def test_seed_examples_that_all_contain_an_evaluation_prompt_end_the_run_with_the_keys_to_change(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    held, _ = file_recipe(make_recipe, tmp_path)
+    (tmp_path / "ift.jsonl").write_text(
+        "".join(json.dumps({"prompt": text, "answer": "yes"}) + "\n" for text in held[:3])
+    )
+    data = {"ift": {"source": str(tmp_path / "ift.jsonl")}, "prompts": {"source": "numbers/train", "count": 40}}
+    recipe = make_recipe(data=data, pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    with pytest.raises(StageError) as error:
+        run(recipe, tmp_path / "run", numbers_registry)
+    assert str(error.value) == (
+        "seed-0/M1/examples.jsonl: no examples are left: all 3 examples of the sources contain an evaluation prompt; "
+        "check data.ift and data.eft, which should not be the evaluation set (evaluation.prompts), or raise "
+        "data.decontaminate.share (now 0.6) or data.decontaminate.n (now 3)"
+    )
