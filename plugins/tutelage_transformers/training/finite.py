@@ -134,7 +134,7 @@ def _was_skipped(trainer: Any) -> bool:
     """Return whether the loss scaling skipped the step, and the scale is not below 1 yet.
 
     A skipped step sets the number of steps since the last change of the scale to 0. accelerate's
-    ``optimizer_step_was_skipped`` is no help: it is false for a fused optimizer, which skips the step itself.
+    ``optimizer_step_was_skipped`` cannot be used: it is false for a fused optimizer, which skips the step itself.
     """
     scaler = trainer.accelerator.scaler
     state = {} if scaler is None else scaler.state_dict()
