@@ -200,8 +200,9 @@ def train_step(  # type: ignore[empty-body]
     weights, and the tokenizer with its chat template and a pad token that differs from the end token.
 
     Raise ``InputError`` for an objective or examples that the plugin cannot train on. If ``context.cancelled()`` is
-    true, stop and raise an exception: an incomplete checkpoint must not be returned. tutelage raises ``PluginError`` if
-    the result is not a ``Model`` named ``output``, or if ``output`` is empty.
+    true, stop and raise an exception: an incomplete checkpoint must not be returned. ``context.log`` raises
+    ``StageError`` for a metric that is NaN or infinite; do not catch it. tutelage raises ``PluginError`` if the result
+    is not a ``Model`` named ``output``, or if ``output`` is empty.
     """
 
 

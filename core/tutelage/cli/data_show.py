@@ -19,6 +19,7 @@ from tutelage.results.training_data import (
     PromptData,
     ScoredCandidate,
     data_statistics,
+    missing_data,
     pair_counts,
     read_training_data,
 )
@@ -90,10 +91,12 @@ def show_command(
     """Show the prompts, answers, scores and pairs that MODEL was trained on.
 
     MODEL is the model's name in the run, such as M2/self-reward. Each answer is shown with its score; + marks the
-    chosen side of a pair and - the rejected side.
+    chosen side of a pair and - the rejected side. Of an unfinished run, or of one that ended because no pair was left,
+    the answers and scores are shown that have been made so far.
     """
     prompt_filter = PromptFilter(text, min_score, max_score, outcome, paired)
-    found = [row for row in read_training_data(RunModels.open(run, seed), model) if prompt_filter.matches(row)]
+    models = RunModels.open(run, seed)
+    found = [row for row in read_training_data(models, model) if prompt_filter.matches(row)]
     if sort:
         found.sort(key=SORTS[sort])
     if reverse:
@@ -106,6 +109,8 @@ def show_command(
             print_line(line)
         print_line()
     print_status(f"{min(limit, len(found)):,} of {len(found):,} prompts" + (" (--limit)" if len(found) > limit else ""))
+    for path in missing_data(models, model):
+        print_status(f"not finished yet: {models.store.path(path)}")
 
 
 @click.command("statistics")

@@ -15,6 +15,12 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 
+LN_2 = math.log(2)
+"""The sigmoid loss of DPO before the first update, when the policy equals the reference."""
+_FIRST_UPDATES = 2
+"""Number of first rows without a meaning for the accuracy: with warm-up, the policy still equals the reference."""
+_FEWEST_ROWS = 3
+"""Smallest number of rows from which a training is judged to be stuck, or to have been too easy."""
 SHARE = 0.1
 """Share of the rows over which the first and the last value of a quantity are averaged."""
 
@@ -45,6 +51,10 @@ class HealthLimits:
     """Length of answers in words up to which the limits are not scaled."""
     length_ratio: float = 1.5
     """Largest factor by which the mean length of answers may grow or shrink."""
+    stuck: float = 0.01
+    """Smallest distance of the last loss from ln 2, the sigmoid loss of a policy that equals its reference."""
+    accuracy: float = 0.99
+    """Accuracy from which all pairs count as told apart."""
 
 
 DEFAULT_LIMITS = HealthLimits()
@@ -86,6 +96,7 @@ def training_health(
     words_before: float | None = None,
     words_after: float | None = None,
     limits: HealthLimits = DEFAULT_LIMITS,
+    loss_type: object = None,
 ) -> TrainingHealth:
     """Compute the health of a training run from its metric rows.
 
@@ -93,7 +104,8 @@ def training_health(
     None for SFT: TRL's rewards are beta times the change of log-probability (Rafailov et al., 2023, section 4), so
     dividing by beta gives nats. ``words_before`` and ``words_after`` are the mean lengths of the answers of the parent
     model and of the trained model. A change of length is a warning for DPO only: SFT of a base model is meant to change
-    the length. Raises ``InputError`` if rows have rewards and beta is missing or not positive.
+    the length. ``loss_type`` is the objective's: only the loss ``sigmoid`` has a known value for a policy that learned
+    nothing. Raises ``InputError`` if rows have rewards and beta is missing or not positive.
     """
     rows = list(rows)
     has_rewards = any("rewards/chosen" in row for row in rows)
@@ -119,6 +131,8 @@ def training_health(
             *_probability_warning("chosen", chosen_change.last, length_factor * limits.chosen_change),
             *_probability_warning("rejected", rejected_change.last, length_factor * limits.rejected_change),
             *(_length_warning(words_before, words_after, limits.length_ratio) if has_rewards else ()),
+            *(_stuck_warning(rows, limits.stuck) if loss_type == "sigmoid" else ()),
+            *_easy_warning(rows, limits.accuracy),
         ),
     )
 
@@ -155,6 +169,28 @@ def _probability_warning(side: str, change: float | None, limit: float) -> Itera
         yield (
             f"{side} answers lost {-change:.1f} nats against the reference (limit {-limit:g}): the model may have "
             "collapsed; lower the learning rate, train for fewer steps or raise beta"
+        )
+
+
+def _stuck_warning(rows: Sequence[Mapping[str, Any]], distance: float) -> Iterator[str]:
+    last = _first_last(rows, "loss").last
+    if len(rows) >= _FEWEST_ROWS and last is not None and abs(last - LN_2) < distance:
+        yield (
+            f"the loss stayed at {last:.3f}; {LN_2:.3f} is that of a model that equals the reference, so nothing was "
+            "learned: raise dpo.learning_rate or dpo.epochs, and look at the pairs (`tutelage data show`): the two "
+            "sides may not differ"
+        )
+
+
+def _easy_warning(rows: Sequence[Mapping[str, Any]], accuracy: float) -> Iterator[str]:
+    """Warn if all pairs are told apart as soon as the model has changed."""
+    values = [row["rewards/accuracies"] for row in rows if _is_number(row.get("rewards/accuracies"))]
+    first = values[_FIRST_UPDATES : _FIRST_UPDATES + max(_FEWEST_ROWS, round(SHARE * len(values)))]
+    if len(first) >= _FEWEST_ROWS and min(first) >= accuracy:
+        yield (
+            "all pairs were told apart after two updates: the sides may differ in something simple, such as length, "
+            "format or language; look at the pairs (`tutelage data show`), set pairs.rule similar-length, or lower "
+            "dpo.learning_rate"
         )
 
 

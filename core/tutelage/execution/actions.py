@@ -7,6 +7,7 @@ runner records the counts before it writes the artifact, so that no artifact is 
 from __future__ import annotations
 
 import random
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -48,6 +49,7 @@ from tutelage.records import (
     Prompt,
     Verdict,
 )
+from tutelage.results.nothing_left import no_pair
 from tutelage.runs.durable import Result, Stage, Unit, derive_seed
 from tutelage.runs.failures import unless_all_failed
 
@@ -114,25 +116,23 @@ def judge(step: Judge, at: StepContext) -> Artifact:
 def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
     """Make pairs of scored candidates, or of demonstrations and candidates, with the step's rule.
 
-    Raises StageError if there is no pair.
+    Raises StageError with the causes, counted in prompts, if there is no pair.
     """
     scores = average(at.store.read(step.judgements, Judgement)) if step.judgements else {}
     demonstrations = at.store.read(step.demonstrations, Demonstration) if step.demonstrations else []
     only = {pair.prompt_id for pair in read_preferences(at.store.complete(step.like))} if step.like else None
+    prompts = {prompt.id: prompt for prompt in at.prompts(step.prompts) if only is None or prompt.id in only}
     pairing = pair(
         at.registry.get("pair_rules", step.rule),
-        {prompt.id: prompt for prompt in at.prompts(step.prompts) if only is None or prompt.id in only},
+        prompts,
         (c for c in at.store.read(step.candidates, Candidate) if only is None or c.prompt_id in only),
         scores={item: averaged.score for item, averaged in scores.items()},
         demonstrations={demonstration.prompt_id: demonstration for demonstration in demonstrations},
         options=PairOptions(step.seed, step.margin, step.near_best, step.length_ratio, step.keep_cut),
     )
     if not pairing.preferences:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in pairing.dropped.items()) or "there was no prompt"
-        raise StageError(
-            f"{step.output}: no pair was left to train on ({reasons}); use more prompts or candidates, a higher "
-            "temperature or a lower margin, or inspect the judgements"
-        )
+        show = f"tutelage data show {shlex.quote(str(at.store.root))} {at.run.plan.model_of(step.output)}"
+        raise StageError(no_pair(step, at.recipe, pairing.causes, len(prompts), show))
     counts = {"pairs": len(pairing.preferences), **pairing.dropped}
     rows = [preference_row(pair) for pair in pairing.preferences]
     return Artifact(counts, lambda: at.store.write(step.output, rows), rows=len(rows))

@@ -26,6 +26,7 @@ from tutelage.plugin import stages
 from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
 from tutelage.recipe.schema import SelfInstruct
 from tutelage.records import Candidate, Prompt
+from tutelage.results.nothing_left import no_prompt, no_row
 from tutelage.runs.durable import Unit, derive_seed
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal
@@ -38,9 +39,7 @@ def from_sources(step: BuildExamples | SelectPrompts | SelectPreferences, at: St
     """
     found = rows_of(step, at.sources)
     if not found.rows:
-        raise StageError(
-            f"{step.output}: nothing is left, because all texts contain an evaluation prompt; see data.decontaminate"
-        )
+        raise StageError(no_row(step, at.recipe, len(found.dropped or ())))
     if found.dropped is None:
         return Artifact(found.counts, lambda: at.store.write(step.output, found.rows), rows=len(found.rows))
     return _with_dropped(step, at, found.counts, found.rows, found.dropped)
@@ -66,9 +65,9 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
             break
     counts = {"prompts": len(intake.kept), "requests": requests, **dict(sorted(intake.reasons.items()))}
     if not intake.kept:
-        raise StageError(
-            f"{step.output}: no prompt could be kept ({counts}); check the settings in data.prompts.self_instruct"
-        )
+        held = sum(one.reason == HOLDS for one in intake.dropped)
+        dropped = {**intake.reasons, **({HOLDS: held} if held else {})}
+        raise StageError(no_prompt(step, settings, requests, dropped))
     if missing := step.count - len(intake.kept):
         counts["missing when max_requests was reached"] = missing
     return _with_dropped(step, at, counts, intake.kept, intake.dropped, journal)

@@ -35,6 +35,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import load_recipe, override, to_yaml
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
+from tutelage.results.run_warnings import warnings_of_step
 from tutelage.results.summarise import write_summary
 from tutelage.results.summary import Summary, read_summary
 from tutelage.runs.changes import Changes, RunComparison
@@ -229,6 +230,8 @@ class Runner:
         for cache in self.caches:
             cache.put(store, step.output)
         self.reporter.finished(step, seconds, artifact.counts)
+        for warning in warnings_of_step(self.run, step, artifact.counts):
+            self.reporter.note(f"warning: {warning}")
 
     def _begin(self, step: Step) -> Timer:
         """Return the timer of a step. What an earlier process kept for another result is deleted."""

@@ -36,6 +36,10 @@ class ModelArtifacts:
     evaluation: str
     """Folder of the evaluator's judgements of the model, for example ``evaluation/seed-0/M2/self-reward``."""
 
+    def has(self, path: str) -> bool:
+        """Return whether a path is that of one of these artifacts."""
+        return path.startswith((f"{self.folder}/", f"{self.evaluation}/"))
+
     @property
     def checkpoint(self) -> str:
         """The folder of the model's weights."""

@@ -307,6 +307,14 @@ class Plan:
         """Return the models of one seed, M0 first."""
         return tuple(model for model in self.models if model.seed == seed)
 
+    def model_of(self, output: str) -> str:
+        """Return the id of the model that an artifact is a part of; empty for one that models share.
+
+        Pairs, and the judgements and demonstrations they are made from, are a part of the model that is trained on
+        them; answers of the model that wrote them; gold scores of the model whose answers were scored.
+        """
+        return next((model.id for model in self.models if model.files.has(output)), "")
+
     def model(self, seed: int, id: str) -> PlannedModel:
         """Return one model. Raises KeyError if the plan has no model with this id and seed."""
         for model in self.models:

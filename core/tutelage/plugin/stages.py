@@ -11,13 +11,14 @@ the caller iterates. If the caller stops early, the plugin's generator is closed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 
 from tutelage.context import Context
-from tutelage.errors import InputError, PluginError
+from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import Questions, ResultT, check_result, plugin_errors
@@ -115,9 +116,10 @@ def train_step(
     """Train a model on a file of examples and write the checkpoint to the folder ``output``.
 
     ``examples`` is a file of JSON lines in TRL's conversational format (see the hook). ``output`` is created if it does
-    not exist, and must be empty. Returns the trained model.
+    not exist, and must be empty. Returns the trained model. Raises ``StageError``, which stops the training, if the
+    plugin logs a metric that is NaN or infinite.
     """
-    bound = _bind(registry, model, "train_step", context)
+    bound = _bind(registry, model, "train_step", _with_checked_log(context or Context(), model.plugin))
     if not examples.is_file():
         raise InputError(f"{examples}: no such file of training examples")
     with writing(output):
@@ -133,6 +135,22 @@ def train_step(
     if not any(output.iterdir()):
         raise PluginError(f"{bound.label} returned, but wrote no checkpoint to {output}")
     return trained
+
+
+def _with_checked_log(context: Context, plugin: str) -> Context:
+    """Return a context that raises for a row of metrics that is not finite: no artifact may contain it."""
+
+    def log(row: Mapping[str, Any]) -> None:
+        bad = [f"{name} is {value}" for name, value in row.items() if isinstance(value, float) and not isfinite(value)]
+        if bad:
+            raise StageError(
+                f"training by the plugin {plugin!r} was stopped at step {row.get('step', '?')}: {', '.join(bad)}. No "
+                "checkpoint was written. Lower the learning rate, set a wider type of the weights, or look at the "
+                "examples"
+            )
+        context.log(row)
+
+    return evolve(context, log=log)
 
 
 def release(registry: Registry, model: Model) -> None:

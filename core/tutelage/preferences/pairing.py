@@ -65,6 +65,13 @@ class PairOptions:
     """Whether answers that reached their length limit may be sides of a pair."""
 
 
+NO_DEMONSTRATION = "no demonstration"
+UNSCORED = "answer without a score"
+"""Cause of a prompt without a pair: its answers could be sides of a pair, but too few of them have a score."""
+
+_PROBLEMS = frozenset({"empty text", "same text", "tied", "chosen scored lower than rejected", "margin too small"})
+"""The reasons for which two proposed sides are not a valid pair."""
+
 Proposal: TypeAlias = tuple[ScoredAnswer, ScoredAnswer] | str
 """A pair (chosen, rejected), or the reason why the prompt has no pair."""
 
@@ -81,6 +88,10 @@ class Pairing:
     dropped: Mapping[str, int] = field(factory=dict)
     """Counts by reason. The reasons "answer ..." and "demonstration ..." count texts that the rule did not get; all
     other reasons count proposed pairs, or prompts without a pair."""
+    causes: Mapping[str, int] = field(factory=dict, eq=False)
+    """Number of prompts without a pair by cause; each of them is counted once. A cause is a reason of ``dropped`` or
+    ``UNSCORED``. If too few usable texts were left for the rule, the cause is the most frequent reason why texts were
+    not usable."""
 
 
 def pair(
@@ -98,13 +109,27 @@ def pair(
     twice.
     """
     options = options or PairOptions()
-    dropped: Counter[str] = Counter()
+    unusable: dict[str, Counter[str]] = {prompt_id: Counter() for prompt_id in prompts}
+    reasons: Counter[str] = Counter()
+    causes: Counter[str] = Counter()
     preferences: list[Preference] = []
-    answers = _usable_answers(prompts, candidates, scores or {}, options, dropped)
+    answers = _usable_answers(prompts, candidates, scores or {}, options, unusable)
     for prompt_id, prompt in sorted(prompts.items()):
-        demonstration = _usable_demonstration((demonstrations or {}).get(prompt_id), options, dropped)
-        preferences += _pairs_of(rule, Group(prompt, answers[prompt_id], demonstration), options, dropped)
-    return Pairing(tuple(sorted(preferences, key=lambda p: (p.prompt_id, p.id))), dict(sorted(dropped.items())))
+        lost = unusable[prompt_id]
+        demonstration = _usable_demonstration((demonstrations or {}).get(prompt_id), options, lost)
+        group = Group(prompt, answers[prompt_id], demonstration)
+        dropped: Counter[str] = Counter()
+        found = _pairs_of(rule, group, options, dropped)
+        preferences += found
+        reasons += dropped
+        if not found:
+            causes[_cause(group, dropped, lost)] += 1
+    reasons += sum(unusable.values(), Counter())
+    return Pairing(
+        tuple(sorted(preferences, key=lambda p: (p.prompt_id, p.id))),
+        dict(sorted(reasons.items())),
+        dict(sorted(causes.items())),
+    )
 
 
 def best_worst(group: Group, options: PairOptions) -> Iterator[Proposal]:
@@ -133,7 +158,7 @@ def random_pairs(group: Group, options: PairOptions) -> Iterator[Proposal]:
 def demonstration_vs_own(group: Group, options: PairOptions) -> Iterator[Proposal]:
     """The teacher's answer against one of the student's answers, drawn by seed."""
     if group.demonstration is None:
-        yield "no demonstration"
+        yield NO_DEMONSTRATION
     elif not group.answers:
         yield "no usable answer"
     else:
@@ -143,7 +168,7 @@ def demonstration_vs_own(group: Group, options: PairOptions) -> Iterator[Proposa
 def demonstration_vs_worst(group: Group, options: PairOptions) -> Iterator[Proposal]:
     """The teacher's answer against the student's answer with the lowest score."""
     if group.demonstration is None:
-        yield "no demonstration"
+        yield NO_DEMONSTRATION
     elif not group.scored:
         yield "no scored answer"
     else:
@@ -198,8 +223,9 @@ def _usable_answers(
     candidates: Iterable[Candidate],
     scores: Mapping[str, float | None],
     options: PairOptions,
-    dropped: Counter[str],
+    unusable: Mapping[str, Counter[str]],
 ) -> dict[str, tuple[ScoredAnswer, ...]]:
+    """The usable answers by prompt id. The others are counted in ``unusable``, by prompt id and reason."""
     usable: dict[str, list[ScoredAnswer]] = {prompt_id: [] for prompt_id in prompts}
     seen: set[str] = set()
     for candidate in candidates:
@@ -211,7 +237,7 @@ def _usable_answers(
             raise InputError(f"candidate {candidate.id} occurs twice; give each candidate once")
         seen.add(candidate.id)
         if reason := _unusable(candidate.outcome, candidate.text, options):
-            dropped[f"answer {reason}"] += 1
+            unusable[candidate.prompt_id][f"answer {reason}"] += 1
         else:
             usable[candidate.prompt_id].append(ScoredAnswer(candidate.id, candidate.text, scores.get(candidate.id)))
     return {prompt_id: tuple(sorted(found, key=lambda a: a.id)) for prompt_id, found in usable.items()}
@@ -250,6 +276,18 @@ def _pairs_of(rule: PairRule, group: Group, options: PairOptions, dropped: Count
     if not proposals:
         dropped["the rule proposed nothing"] += 1
     return list(pairs.values())
+
+
+def _cause(group: Group, dropped: Counter[str], unusable: Counter[str]) -> str:
+    """The cause why a prompt has no pair, of the reasons of its proposals and those of its unusable texts."""
+    reason = max(sorted(dropped), key=dropped.__getitem__)
+    lost = [one for one in sorted(unusable) if one.startswith("demonstration ") == (reason == NO_DEMONSTRATION)]
+    if reason in _PROBLEMS:
+        return reason
+    if lost and (reason == NO_DEMONSTRATION or len(group.answers) < 2):
+        return max(lost, key=unusable.__getitem__)
+    lacks_scores = "scored" in reason and len(group.scored) < min(2, len(group.answers))
+    return UNSCORED if lacks_scores else reason
 
 
 def _problem(chosen: ScoredAnswer, rejected: ScoredAnswer, options: PairOptions) -> str:

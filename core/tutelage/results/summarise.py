@@ -13,16 +13,16 @@ from attrs import evolve, field, frozen
 from tutelage.evaluation.agreement import Rating, agreement, ratings
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
-from tutelage.evaluation.health import TrainingHealth, training_health
+from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
 from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
-from tutelage.files.jsonl import read_rows
 from tutelage.files.whole import write_whole
-from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, metrics_beside, table
+from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, table
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.steps import PlannedModel, Summarise, Train
 from tutelage.preferences.judging import average
-from tutelage.records import Candidate, Dpo, Judgement, Prompt, Verdict
+from tutelage.records import Candidate, Judgement, Prompt, Verdict
+from tutelage.results.run_warnings import health_of, warnings_of_results, warnings_of_step
 from tutelage.results.summary import (
     SCHEMA,
     AgreementResult,
@@ -66,19 +66,20 @@ def summarise(run: Run) -> Summary:
     reader, recipe = Reader(run), run.recipe
     scopes: list[int | None] = [*recipe.seeds, *([None] if len(recipe.seeds) > 1 else [])]
     training = tuple(reader.training())
+    differences = tuple(result for scope in scopes for result in reader.differences(scope))
     overall = reader.head_to_head(scopes[-1])
     return Summary(
         schema=SCHEMA,
         recipe=recipe.name,
         seeds=recipe.seeds,
         models=tuple(result for scope in scopes for result in reader.models(scope)),
-        differences=tuple(result for scope in scopes for result in reader.differences(scope)),
+        differences=differences,
         comparisons=tuple(result for scope in scopes for result in reader.comparisons(scope)),
         agreement=tuple(result for scope in scopes for result in reader.agreement(scope)),
         training=training,
         evaluator=Evaluator(overall.position_bias, overall.inconsistent),
         steps=tuple(StepResult(step.output, step.counts) for step in _in_plan_order(run)),
-        warnings=tuple(_warnings(training)),
+        warnings=tuple(_warnings(reader, training, differences)),
     )
 
 
@@ -183,11 +184,15 @@ class Reader:
                 yield TrainingResult(step.model, step.seed, self._health(step))
 
     def _health(self, step: Train) -> TrainingHealth:
-        self.run.store.complete(step.output)  # its metrics too
-        rows = [row for _, row in read_rows(self.run.store.path(metrics_beside(step.output)))]
-        beta = step.objective.beta if isinstance(step.objective, Dpo) else None
         before, after = (self._mean_words(step.seed, model) for model in (step.start.id, step.model))
-        return training_health(rows, beta, before, after)
+        return health_of(self.run, step, before, after)
+
+    def gold_scores(self, seed: int) -> list[float]:
+        """Return all scores that the evaluator gave to the models' answers of one seed."""
+        answers = (
+            answer for by_decoding in self.graded(seed).values() for found in by_decoding.values() for answer in found
+        )
+        return [answer.gold for answer in answers if answer.gold is not None]
 
     def _mean_words(self, seed: int, model: str) -> float | None:
         counts = [answer.words for answer in self.graded(seed)[model]["greedy"] if answer.words is not None]
@@ -271,10 +276,17 @@ def _in_plan_order(run: Run) -> Iterator[FinishedStep]:
     return (finished[step.output] for step in steps if step.output in finished)
 
 
-def _warnings(training: Iterable[TrainingResult]) -> Iterator[str]:
+def _warnings(reader: Reader, training: Sequence[TrainingResult], differences: Sequence[Difference]) -> Iterator[str]:
+    run = reader.run
     for result in training:
         for warning in result.health.warnings:
             yield f"{result.model}, seed {result.seed}: {warning}"
+    finished = run.store.finished_steps()
+    for step in run.plan.steps:
+        if step.output in finished and not isinstance(step, Train):
+            yield from warnings_of_step(run, step, finished[step.output].counts)
+    gold = {seed: reader.gold_scores(seed) for seed in run.recipe.seeds}
+    yield from warnings_of_results(run, training, differences, gold)
 
 
 def _metric_rows(results: Iterable[Any]) -> Iterator[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -15,6 +16,8 @@ from tutelage.planning.steps import MakePairs, SelectPreferences
 from tutelage.preferences.judging import average
 from tutelage.records import Candidate, Demonstration, Judgement, Message, Outcome, Preference, Prompt
 from tutelage.runs.run import RunModels
+
+T = TypeVar("T")
 
 
 @frozen
@@ -83,34 +86,54 @@ class DataStatistics:
 def read_training_data(models: RunModels, id: str) -> list[PromptData]:
     """Read the training data of the model ``id``, by prompt.
 
-    Raises ``InputError`` if the model was not trained on pairs, or if its pairs have not been made yet.
+    In an unfinished run, and in one that ended because no pair was left, these are the candidates, judgements and
+    demonstrations that have been made so far. Raises ``InputError`` if the model is not trained on pairs, or if nothing
+    of its data has been made yet.
     """
     step, store = _pairs_step(models, id), models.store
-    if not store.has(step.output):
-        raise InputError(
-            f"{store.path(step.output)}: not made yet; `tutelage status {store.root}` shows the progress of the run"
-        )
+    missing = missing_data(models, id)
     if isinstance(step, SelectPreferences):
+        if missing:
+            raise _not_made(models, step.output)
         return list(_given_data(read_preferences(store.path(step.output)), step.source))
-    judgements = store.read(step.judgements, Judgement) if step.judgements else []
+    if step.prompts in missing:
+        raise _not_made(models, step.prompts)
+    judgements = _made_so_far(models, step.judgements, Judgement)
     scores, reasons = average(judgements), defaultdict(list)
     for judgement in judgements:
         reasons[judgement.item_id].append(judgement.reason or judgement.detail)
     candidates: dict[str, list[ScoredCandidate]] = defaultdict(list)
-    for candidate in store.read(step.candidates, Candidate):
+    for candidate in _made_so_far(models, step.candidates, Candidate):
         averaged = scores.get(candidate.id)
         scored = ScoredCandidate(candidate, averaged.score if averaged else None, tuple(reasons[candidate.id]))
         candidates[candidate.prompt_id].append(scored)
-    demonstrations = (
-        {one.prompt_id: one for one in store.read(step.demonstrations, Demonstration)} if step.demonstrations else {}
-    )
+    demonstrations = {one.prompt_id: one for one in _made_so_far(models, step.demonstrations, Demonstration)}
     pairs: dict[str, list[Preference]] = defaultdict(list)
-    for pair in read_preferences(store.complete(step.output)):
+    for pair in [] if step.output in missing else read_preferences(store.complete(step.output)):
         pairs[pair.prompt_id].append(pair)
     return [
         PromptData(prompt, tuple(candidates[prompt.id]), demonstrations.get(prompt.id), tuple(pairs[prompt.id]))
         for prompt in store.read(step.prompts, Prompt)
     ]
+
+
+def missing_data(models: RunModels, id: str) -> list[str]:
+    """Return the artifacts of a model's training data that are not finished, in the order in which they are made."""
+    step = _pairs_step(models, id)
+    return [path for path in (*step.inputs, step.output) if not models.store.has(path)]
+
+
+def _made_so_far(models: RunModels, path: str, cls: type[T]) -> list[T]:
+    """Return the rows of an artifact, or, if it is not finished, those in its journal; empty without a path."""
+    if not path:
+        return []
+    store = models.store
+    return store.read(path, cls) if store.has(path) else list(store.journal(path, cls))
+
+
+def _not_made(models: RunModels, path: str) -> InputError:
+    store = models.store
+    return InputError(f"{store.path(path)}: not made yet; `tutelage status {store.root}` shows the progress of the run")
 
 
 def data_statistics(data: Sequence[PromptData], dropped: Mapping[str, int] | None = None) -> DataStatistics:
@@ -143,9 +166,11 @@ def pair_counts(models: RunModels, id: str) -> dict[str, int]:
 
 
 def preferences_of(models: RunModels, id: str) -> list[Preference]:
-    """Read the pairs of a model's own round. Raises ``InputError`` as ``read_training_data`` does."""
+    """Read the pairs of a model's own round. Raises ``InputError`` if they have not been made yet."""
     step, store = _pairs_step(models, id), models.store
-    if isinstance(step, SelectPreferences) and store.has(step.output):
+    if not store.has(step.output):
+        raise _not_made(models, step.output)
+    if isinstance(step, SelectPreferences):
         return read_preferences(store.path(step.output))
     return [pair for row in read_training_data(models, id) for pair in row.pairs]
 

@@ -7,11 +7,12 @@ from itertools import islice
 from typing import TypeVar
 
 from tutelage.context import Context
+from tutelage.errors import StageError
 from tutelage.files.trl_format import message_rows
 from tutelage.records import Candidate, Demonstration, Message, Model, Outcome, Prompt, Sampling
 from tutelage_transformers.generation.dispatch import completer_for
 from tutelage_transformers.generation.engine import Completion
-from tutelage_transformers.settings import settings_of
+from tutelage_transformers.settings import TransformersSettings, settings_of
 
 T = TypeVar("T")
 
@@ -45,17 +46,31 @@ def completions(
 ) -> Iterator[tuple[T, Completion]]:
     """Complete each (key, messages) n times and yield (key, completion) as batches finish.
 
-    Stops early if the user cancels. Raises ``InputError`` if the model cannot be loaded.
+    Stops early if the user cancels. Raises ``InputError`` if the model cannot be loaded, and ``StageError`` if it gives
+    logits that are not finite, of which no completion can be made.
     """
     settings = settings_of(context)
     complete = completer_for(model, settings)
     remaining = iter(prompts)
     while window := list(islice(remaining, WINDOW)):
         for batch in complete([message_rows(messages) for _, messages in window], n, sampling):
+            for completion in batch:
+                if not completion.is_finite:
+                    raise _not_finite(model, window[completion.prompt][0], completion, settings)
             context.advance(len(batch))
             yield from ((window[completion.prompt][0], completion) for completion in batch)
             if context.cancelled():
                 return
+
+
+def _not_finite(model: Model, key: object, completion: Completion, settings: TransformersSettings) -> StageError:
+    item = key.id if isinstance(key, Prompt) else key
+    attention = "" if settings.attention == "eager" else ", settings.attention eager"
+    return StageError(
+        f"plugin transformers, model {model.name}: its logits are NaN or infinite after {completion.tokens} new tokens "
+        f"for {item} (sample {completion.sample}), so there is no answer. Check that its weights are finite and whole; "
+        f"try settings.dtype float32{attention}"
+    )
 
 
 def outcome_of(completion: Completion) -> tuple[Outcome, str]:

@@ -17,7 +17,7 @@ from tutelage.preferences.thinking import is_mark, opened_block
 from tutelage.records import Sampling
 from tutelage_transformers.generation import padded, paged
 from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest
-from tutelage_transformers.generation.sampling import uniforms
+from tutelage_transformers.generation.sampling import NOT_FINITE, uniforms
 from tutelage_transformers.models.chat import encode
 from tutelage_transformers.models.loading import LoadedModel, context_length
 
@@ -39,6 +39,8 @@ class Completion:
     """False if the limit of new tokens was reached before a stop token."""
     fits: bool = True
     """False if the prompt leaves no room in the model's context: nothing was generated."""
+    is_finite: bool = True
+    """False if the model gave logits that are NaN or infinite: the text is not an answer."""
 
 
 def generate(
@@ -86,12 +88,16 @@ def _is_paged(loaded: LoadedModel, engine: str) -> bool:
 
 def _completions(loaded: LoadedModel, n: int, generated: Sequence[GeneratedTokens]) -> list[Completion]:
     stops = stop_tokens(loaded)
+    finite = [one.tokens[-1:] != [NOT_FINITE] for one in generated]
     ended = [bool(one.tokens) and one.tokens[-1] in stops for one in generated]
-    tokens = [one.tokens[:-1] if stopped else one.tokens for one, stopped in zip(generated, ended, strict=True)]
+    tokens = [
+        one.tokens[:-1] if stopped or not is_finite else one.tokens
+        for one, stopped, is_finite in zip(generated, ended, finite, strict=True)
+    ]
     texts = _decode(loaded.tokenizer, tokens)
     return [
-        Completion(*divmod(one.index, n), text.strip(), len(kept), stopped)
-        for one, text, kept, stopped in zip(generated, texts, tokens, ended, strict=True)
+        Completion(*divmod(one.index, n), text.strip(), len(kept), stopped, is_finite=is_finite)
+        for one, text, kept, stopped, is_finite in zip(generated, texts, tokens, ended, finite, strict=True)
     ]
 
 

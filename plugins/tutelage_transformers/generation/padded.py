@@ -12,7 +12,7 @@ from typing import Any
 from tutelage.records import Sampling
 from tutelage_transformers.generation.memory import sequences_that_fit
 from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, stack_padded
-from tutelage_transformers.generation.sampling import sample_tokens
+from tutelage_transformers.generation.sampling import mark_not_finite, sample_tokens
 from tutelage_transformers.models.loading import LoadedModel
 
 _KEEP_SHARE = 0.8
@@ -66,14 +66,15 @@ def _generate(
         generated = torch.full(uniforms.shape, _NOT_GENERATED, device=device)
         for step in range(uniforms.shape[1]):
             tokens = sample_tokens(batch.logits, sampling, uniforms[batch.indices, step])
+            tokens = mark_not_finite(tokens, batch.logits)
             generated[batch.indices[batch.running], step] = tokens[batch.running]
-            batch.running &= ~torch.isin(tokens, stops) & (step + 1 < limits[batch.indices])
+            batch.running &= ~torch.isin(tokens, stops) & (tokens >= 0) & (step + 1 < limits[batch.indices])
             left = int(batch.running.sum())
             if left == 0:
                 break
             if left <= _KEEP_SHARE * len(batch.indices):
                 tokens = batch.drop_finished(tokens)
-            batch.decode(tokens)
+            batch.decode(tokens.clamp(min=0))
         return [[token for token in row if token != _NOT_GENERATED] for row in generated.tolist()]
 
 

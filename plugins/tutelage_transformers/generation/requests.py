@@ -27,7 +27,8 @@ class GeneratedTokens:
     index: int
     """That of the request."""
     tokens: list[int]
-    """Token ids up to and including the stop token, or up to the limit."""
+    """Token ids up to and including the stop token, or up to the limit. The last one is ``sampling.NOT_FINITE`` if the
+    model gave logits that are not finite."""
 
 
 def stack_padded(rows: Sequence[Any]) -> Any:

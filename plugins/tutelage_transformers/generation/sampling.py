@@ -11,6 +11,9 @@ from typing import Any
 
 from tutelage.records import Sampling
 
+NOT_FINITE = -2
+"""In place of a token: the logits were NaN or infinite, so that no token can be chosen. It ends the sequence."""
+
 
 def uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
     """Return the random numbers of one sequence: (steps,) float64 in [0, 1).
@@ -23,6 +26,16 @@ def uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
     generator = torch.Generator()
     generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True))
     return torch.rand(steps, dtype=torch.float64, generator=generator)
+
+
+def mark_not_finite(tokens: Any, logits: Any) -> Any:
+    """Return ``tokens`` (sequences,) with ``NOT_FINITE`` for each sequence that has no finite highest logit.
+
+    A logit of minus infinity, which masks a token, is allowed. The device is not waited for.
+    """
+    import torch
+
+    return torch.where(logits.amax(-1).isfinite(), tokens, NOT_FINITE)
 
 
 def sample_tokens(logits: Any, sampling: Sampling, uniform: Any) -> Any:
@@ -42,5 +55,5 @@ def sample_tokens(logits: Any, sampling: Sampling, uniform: Any) -> Any:
     inside = cumulative - ordered < sampling.top_p
     total = torch.where(inside, cumulative, 0.0).amax(-1)
     position = (cumulative <= (uniform * total)[:, None]).sum(-1, keepdim=True)
-    last = inside.sum(-1, keepdim=True) - 1
+    last = (inside.sum(-1, keepdim=True) - 1).clamp(min=0)  # none is inside if the logits are NaN
     return tokens.gather(-1, torch.minimum(position, last)).squeeze(-1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from tutelage.errors import StageError
 from tutelage.exporting.model_card import hub_name
+from tutelage_transformers.models.finite import check_trained
 
 ADAPTER_FOLDER = "adapter"
 
@@ -15,12 +18,19 @@ def save(model: Any, tokenizer: Any, output: Path, dtype: Any, start: str) -> No
 
     The adapter of a PEFT model is saved in ``adapter/`` and merged into the weights: the next training starts from
     them, with an adapter of its own. The weights are stored as ``dtype``, whichever type they were trained in.
-    ``start`` is the folder or hub name that training started from.
+    ``start`` is the folder or hub name that training started from. Raises ``StageError``, and leaves nothing, if a
+    weight is not finite.
     """
     merged = _merged(model, output, start) if hasattr(model, "peft_config") else model
     merged.config.use_cache = True
     _set_stop_tokens(merged.generation_config, tokenizer)
-    merged.to(dtype).save_pretrained(output)
+    merged.to(dtype)
+    try:
+        check_trained(merged)
+    except StageError:
+        shutil.rmtree(output / ADAPTER_FOLDER, ignore_errors=True)
+        raise
+    merged.save_pretrained(output)
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(output)
 

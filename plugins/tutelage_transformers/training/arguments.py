@@ -115,6 +115,7 @@ def trainer_arguments(
         "gradient_checkpointing": division.checkpointing,
         "logging_steps": 1,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # it would log a mean of other steps in place of a loss that is NaN
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,

@@ -98,7 +98,7 @@ def training_folder(request: TrainingRequest) -> TrainingFolder:
     changed, the losses would change. A run may be moved between a kill and its continuation.
     """
     training = {
-        "schema": 1,
+        "schema": 2,  # 2: only finite weights are saved
         "output": os.path.relpath(request.output.resolve(), request.scratch.resolve()),
         "model": _fingerprint(request.model),
         "reference": _fingerprint(request.reference) if request.reference else None,

@@ -22,7 +22,7 @@ from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
-from tutelage_transformers.training import adapters, launching, packing, trainers
+from tutelage_transformers.training import adapters, finite, launching, packing, trainers
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
@@ -65,10 +65,14 @@ def train(
 def train_here(request: TrainingRequest, context: Context) -> None:
     """Do a training in this process, which may be one of ``settings.processes`` that train together.
 
-    Of ``context`` only progress, metrics and cancellation are used.
+    Of ``context`` only progress, metrics and cancellation are used. Raises ``StageError`` at the first step that gives
+    a number that is not finite; the training checkpoints that remain are those of earlier, finite steps.
     """
     with quiet(), _light_garbage_collection():
-        _train(request, context)
+        try:
+            _train(request, context)
+        except finite.NotFiniteError as error:
+            raise finite.stopped(error, request) from error
 
 
 def _train(request: TrainingRequest, context: Context) -> None:
@@ -190,6 +194,7 @@ def _run(trainer: Any, folder: TrainingFolder, settings: TransformersSettings, c
     if last is not None:
         trainer._total_train_tokens = int(logged_rows(last)[-1]["num_tokens"])  # TRL would count from 0 again
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    finite.check_weights(trainer)
     state = trainer.state
     if state.global_step < state.max_steps:
         kept = _last_checkpoint(trainer, folder)

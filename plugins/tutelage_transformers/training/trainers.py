@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from tutelage_transformers.devices.parallel import broadcast
-from tutelage_transformers.training import packing
+from tutelage_transformers.training import finite, packing
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
 from tutelage_transformers.training.sharing import batches_of_rank, shared_loader
 
@@ -18,6 +18,28 @@ REFERENCE_TOKENS = 32_768
 
 class _TrainerChanges:
     """The changes that both trainers need."""
+
+    @cached_property
+    def step_batch(self) -> finite.StepBatch:
+        """The examples of the current optimizer step."""
+        return finite.StepBatch()
+
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        """Do TRL's step, and keep the examples and the loss for the error if the loss is not finite."""
+        loss = super().training_step(model, inputs, *arguments, **options)  # type: ignore[misc]
+        self.step_batch.add(self.state.global_step, inputs, loss)  # type: ignore[attr-defined]
+        return loss
+
+    def log(self, logs: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        """Stop the training if a number of the step is not finite. Nothing is logged or saved before."""
+        if "loss" in logs:
+            finite.check_step(self, logs)
+        super().log(logs, *arguments, **options)  # type: ignore[misc]
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        """Save a training checkpoint, unless a weight is not finite: a training continues from finite weights only."""
+        finite.check_weights(self)
+        super()._save_checkpoint(*arguments, **options)  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """Send nothing: TRL's telemetry is off."""
@@ -119,8 +141,9 @@ def add_reference_logps(trainer: Any, dataset: Any, batch_size: int) -> Any:
         if is_mine:
             chosen[indices], rejected[indices] = (side.float().cpu() for side in sides)
     model.train(training)
-    both = trainer.accelerator.reduce(torch.stack([chosen, rejected]).to(trainer.args.device), "sum")
-    columns = dict(zip(("ref_chosen_logps", "ref_rejected_logps"), both.tolist(), strict=True))
+    both = trainer.accelerator.reduce(torch.stack([chosen, rejected]).to(trainer.args.device), "sum").tolist()
+    finite.check_reference(both)
+    columns = dict(zip(("ref_chosen_logps", "ref_rejected_logps"), both, strict=True))
     for name, column in columns.items():
         dataset = dataset.add_column(name, column)
     return dataset
@@ -158,9 +181,7 @@ def progress_callback() -> type[Any]:
             self._log(state.global_step, logs)
 
         def _log(self, step: int, row: dict[str, Any]) -> None:
-            if "loss" in row:
-                self.context.log(
-                    {"step": step, **dict(sorted(row.items()))}
-                )  # in the order in which transformers stores its rows
+            if "loss" in row:  # in the order in which transformers stores its rows
+                self.context.log({"step": step, **{name: finite.or_none(row[name]) for name in sorted(row)}})
 
     return Progress

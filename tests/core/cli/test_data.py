@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import oasst_trees
 import pytest
@@ -12,7 +13,7 @@ from click.testing import Result
 
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import read_preferences
-from tutelage.records import Candidate
+from tutelage.records import Candidate, Judgement
 from tutelage.runs.store import Store
 
 Invoke = Callable[..., Result]
@@ -167,3 +168,52 @@ def test_a_model_without_pairs_names_those_that_have_some(invoke: Invoke, golden
         result = invoke("data", "show", golden, model)
         assert result.exit_code == 2
         assert f"{message}; models with pairs: M2/self-reward, M2/random-pairs" in result.stderr
+
+
+def test_the_data_of_a_run_that_ended_without_pairs_is_shown_with_its_scores(
+    invoke: Invoke, recipe_file: Callable[..., Path], small: dict[str, Any], tmp_path: Path
+) -> None:
+    small["pairs"] = {"margin": 100}
+    ended = invoke("run", recipe_file(**small), "--run", tmp_path / "run")
+    assert ended.exit_code == 6, ended.output
+    assert "lower pairs.margin (now 100)" in ended.stderr
+    assert f"`tutelage data show {tmp_path / 'run'} M2/self-reward` shows the answers" in ended.stderr
+    shown = invoke("data", "show", tmp_path / "run", "M2/self-reward", "--limit", "50")
+    assert shown.exit_code == 0, shown.output
+    pairs = tmp_path / "run/seed-0/self-reward/M2/preferences.jsonl"
+    assert shown.stderr == f"40 of 40 prompts\nnot finished yet: {pairs}\n"
+    assert shown.stdout.count("score 5.00") > 0
+    assert "+ answer" not in shown.stdout
+    found = json.loads(invoke("data", "statistics", tmp_path / "run", "M2/self-reward", "--json").stdout)
+    assert (found["prompts"], found["candidates"], found["pairs"]) == (40, 160, 0)
+    assert sum(found["scores"].values()) > 0
+    exported = invoke("data", "export", tmp_path / "run", "M2/self-reward", tmp_path / "pairs.jsonl")
+    assert exported.exit_code == 2
+    assert f"{pairs}: not made yet" in exported.stderr
+
+
+def test_the_data_of_an_unfinished_run_is_shown_as_far_as_it_was_made(invoke: Invoke, golden: Path) -> None:
+    def shown() -> list[Any]:
+        result = invoke("data", "show", golden, "M2/self-reward", "--json")
+        assert result.exit_code == 0, result.output
+        found: list[Any] = json.loads(result.stdout)
+        return found
+
+    whole, store = shown(), Store(golden)
+    (golden / "seed-0/self-reward/M2/preferences.jsonl").unlink()
+    assert [{**row, "pairs": []} for row in whole] == shown()
+    path = "seed-0/self-reward/M2/judgements.jsonl"
+    judgements = store.read(path, Judgement)
+    (golden / path).unlink()
+    journal = store.journal(path, Judgement)
+    journal.append(judgements[:3])
+    journal.close()
+    scored = [one["reasons"] for row in shown() for one in row["candidates"] if one["reasons"]]
+    assert sum(map(len, scored)) == 3
+    assert len(list(store.journal(path, Judgement))) == 3
+    (golden / "seed-0/M1/samples/candidates.jsonl").unlink()
+    assert [row["candidates"] for row in shown()] == [[]] * len(whole)
+    (golden / "seed-0/M1/samples/prompts.jsonl").unlink()
+    nothing = invoke("data", "show", golden, "M2/self-reward")
+    assert nothing.exit_code == 2
+    assert "samples/prompts.jsonl: not made yet; `tutelage status" in nothing.stderr

@@ -40,7 +40,10 @@ def test_without_a_terminal_each_step_is_one_line_on_stderr(invoke: Invoke, reci
     result = invoke("run", recipe_file(**small), "--run", "here")
     steps = len(json.loads(invoke("plan", recipe_file(**small), "--json").stdout)["steps"])
     lines = result.stderr.splitlines()
-    assert len(lines) == steps
+    warnings = [number for number, line in enumerate(lines) if line.startswith("warning: ")]
+    assert len(lines) == steps + len(warnings)
+    assert [lines[number - 1].split()[2] for number in warnings] == ["pair:"]
+    assert "M2/self-reward, seed 0: it is trained on 32 pairs only" in lines[warnings[0]]
     assert lines[0].startswith(f"[ 1/{steps}] examples: ")
     [judged] = [line for line in lines if "self-reward/M2/judgements.jsonl" in line]
     assert "judge M1: 320 judgements (7 unparsed) in " in judged

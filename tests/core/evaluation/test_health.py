@@ -83,3 +83,50 @@ def test_supervised_training_has_a_loss_and_no_changes() -> None:
 def test_rewards_without_their_beta_are_an_error(beta: float | None) -> None:
     with pytest.raises(InputError, match="beta"):
         training_health(dpo(1.0, -1.0), beta=beta)
+
+
+def stuck(loss: float, rows: int = 20) -> list[dict[str, float]]:
+    return [{**row, "loss": loss} for row in dpo(0.0, 0.0, steps=rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "loss_type", "warned"),
+    [
+        (stuck(0.6931), "sigmoid", True),
+        (stuck(0.6852), "sigmoid", True),
+        (stuck(0.70), "sigmoid", True),
+        (stuck(0.68), "sigmoid", False),
+        (stuck(0.71), "sigmoid", False),
+        (stuck(0.6931), "ipo", False),
+        (stuck(0.6931), {"sigmoid": 1.0, "sft": 0.2}, False),
+        (stuck(0.6931), None, False),
+        (stuck(0.6931, rows=2), "sigmoid", False),
+        ([*stuck(0.6931, 5), *stuck(0.5, 5)], "sigmoid", False),
+        ([*stuck(0.5, 15), *stuck(0.6931, 5)], "sigmoid", True),
+    ],
+)
+def test_a_sigmoid_loss_that_ends_at_ln_2_is_reported(
+    rows: list[dict[str, float]], loss_type: object, warned: bool
+) -> None:
+    """Before the first update the loss is ln 2 in any training, so a training of two steps says nothing."""
+    warnings = training_health(rows, beta=0.1, loss_type=loss_type).warnings
+    assert any("nothing was learned: raise dpo.learning_rate" in warning for warning in warnings) is warned
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "warned"),
+    [
+        ([0, 0, 1, 1, 1], True),
+        ([0, 0.5, 1, 1, 0.99, 0.2, 0.2], True),
+        ([0, 0, 1, 1, 0.98], False),
+        ([0, 0, 1, 1], False),
+        ([1, 1, 0.5, 1, 1, 1], False),
+        ([0, 0, *[1.0] * 4, 0.9, *[1.0] * 43], False),
+        ([0, 0, *[1.0] * 5, *[0.9] * 43], True),
+    ],
+)
+def test_pairs_that_are_told_apart_at_once_are_reported(accuracies: list[float], warned: bool) -> None:
+    """With warm-up the policy equals the reference for two steps. After them, a tenth of the steps counts, or three."""
+    rows = [{**dpo(1.0, -1.0, steps=1)[0], "rewards/accuracies": accuracy} for accuracy in accuracies]
+    warnings = training_health(rows, beta=0.1).warnings
+    assert any("all pairs were told apart after two updates" in warning for warning in warnings) is warned

@@ -141,8 +141,26 @@ def test_a_writer_without_usable_prompts_ends_the_run_with_the_reasons(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
     scribe(lambda prompt, seed: Candidate(prompt.id, 0, "I would rather not.", Outcome.REFUSED, "safety"))
-    with pytest.raises(StageError, match=r"no prompt could be kept.*reply refused': 5"):
+    with pytest.raises(StageError) as error:
         run(recipe_of(max_requests=5), tmp_path / "run", numbers_registry)
+    assert str(error.value).splitlines() == [
+        "seed-0/M1/samples/prompts.jsonl: no prompt could be kept after 5 requests (at most 5).",
+        "replies that were not used, 5:",
+        "  5 refused: set another data.prompts.self_instruct.writer (now student) or data.prompts.source",
+    ]
+
+
+def test_dropped_written_prompts_are_counted_apart_from_replies(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
+    """Replies and written prompts are counted separately, because a reply may hold several prompts."""
+    scribe(lambda prompt, seed: Candidate(prompt.id, 0, "<task>a</task><task>bb</task>"))
+    with pytest.raises(StageError) as error:
+        run(recipe_of(max_requests=3), tmp_path / "run", numbers_registry)
+    assert str(error.value).splitlines()[1:] == [
+        "written prompts that were not used, 6:",
+        "  6 too short: lower data.prompts.self_instruct.min_characters (now 5)",
+    ]
 
 
 def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_prompts(
@@ -243,3 +261,21 @@ def test_seed_examples_that_contain_an_evaluation_prompt_are_dropped_and_counted
     counts = Store(tmp_path / "run").finished_steps()["seed-0/M1/examples.jsonl"].counts
     assert counts == {"ift": 2, "holds an evaluation prompt": 1}
     assert [row["text"] for row in rows(tmp_path / "run/seed-0/M1/examples-dropped.jsonl")] == [held[0]]
+
+
+def test_seed_examples_that_all_contain_an_evaluation_prompt_end_the_run_with_the_keys_to_change(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    held, _ = file_recipe(make_recipe, tmp_path)
+    (tmp_path / "ift.jsonl").write_text(
+        "".join(json.dumps({"prompt": text, "answer": "yes"}) + "\n" for text in held[:3])
+    )
+    data = {"ift": {"source": str(tmp_path / "ift.jsonl")}, "prompts": {"source": "numbers/train", "count": 40}}
+    recipe = make_recipe(data=data, pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    with pytest.raises(StageError) as error:
+        run(recipe, tmp_path / "run", numbers_registry)
+    assert str(error.value) == (
+        "seed-0/M1/examples.jsonl: no examples are left: all 3 examples of the sources contain an evaluation prompt; "
+        "check data.ift and data.eft, which should not be the evaluation set (evaluation.prompts), or raise "
+        "data.decontaminate.share (now 0.6) or data.decontaminate.n (now 3)"
+    )

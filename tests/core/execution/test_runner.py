@@ -375,8 +375,17 @@ def test_a_judge_with_equal_scores_for_all_answers_ends_the_run_with_the_reason(
     numbers_registry.register(Indifferent(), "indifferent")
     models = {**numbers_recipe()["models"], "judge": {"plugin": "indifferent"}}
     recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1)
-    with pytest.raises(StageError, match=r"no pair was left to train on \(.*tied"):
+    with pytest.raises(StageError) as error:
         run(recipe, tmp_path / "run", numbers_registry)
+    message, *causes, shown = str(error.value).splitlines()
+    assert message == (
+        "seed-0/teacher-reward/M2/preferences.jsonl: no pair was left to train on. The prompts without a pair "
+        "(40 of 40), and what would change it:"
+    )
+    assert sum(int(cause.split()[0]) for cause in causes) == 40
+    tied = next(cause for cause in causes if "because the best and the worst answer have the same score: " in cause)
+    assert "judging.rubric" in tied and "generation.temperature" in tied
+    assert shown == f"`tutelage data show {tmp_path / 'run'} M2/teacher-reward` shows the answers and the scores"
 
 
 def test_several_seeds_are_summarised_separately_and_together(

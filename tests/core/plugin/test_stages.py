@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -462,3 +462,20 @@ def test_release_does_nothing_for_a_plugin_without_the_hook() -> None:
 def test_a_stage_that_the_plugin_does_not_implement_is_refused_immediately() -> None:
     with pytest.raises(PluginError, match="does not implement 'judge'"):
         stages.judge(registry_of(Trainer()), MODEL, [ITEM], RUBRIC, 1, Sampling(), Context())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_metric_that_is_not_finite_stops_the_training_of_any_plugin(value: float, tmp_path: Path) -> None:
+    class Overflowing:
+        @hookimpl
+        def train_step(self, model: Model, output: Path, context: Context) -> object:
+            context.log({"step": 1, "loss": 0.5, "note": None, "tokens": 10})
+            context.log({"step": 2, "loss": value})
+            raise AssertionError("the plugin went on")
+
+    rows: list[Mapping[str, Any]] = []
+    (tmp_path / "examples.jsonl").write_text("{}\n")
+    registry, output = registry_of(Overflowing()), tmp_path / "checkpoint"
+    with pytest.raises(StageError, match=rf"was stopped at step 2: loss is {value}\. No checkpoint was written"):
+        stages.train_step(registry, MODEL, MODEL, Dpo(), tmp_path / "examples.jsonl", output, Context(log=rows.append))
+    assert [row["step"] for row in rows] == [1]

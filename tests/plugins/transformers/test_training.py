@@ -11,6 +11,7 @@ from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
+from tutelage.evaluation.health import training_health
 from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
@@ -281,3 +282,14 @@ def test_an_example_longer_than_the_models_context_is_an_error(base: Path, tmp_p
     )
     with pytest.raises(InputError, match="line 1: prompt and completion are 134 tokens, but only 128 fit"):
         run(base, None, evolve(SFT, max_length=10_000), file, tmp_path / "M1")
+
+
+def test_a_training_that_learns_nothing_is_warned_about(base: Path, dpo_file: Path, tmp_path: Path) -> None:
+    """The metrics are TRL's own, so the warning fits the value that its loss has without learning."""
+    found = {}
+    for rate in (1e-12, 1e-2):
+        objective = evolve(DPO, learning_rate=rate)
+        rows = run(base, base, objective, dpo_file, tmp_path / str(rate))
+        warnings = training_health(rows, objective.beta, loss_type=objective.loss_type).warnings
+        found[rate] = [one for one in warnings if "so nothing was learned: raise dpo.learning_rate" in one]
+    assert (len(found[1e-12]), found[1e-2]) == (1, [])

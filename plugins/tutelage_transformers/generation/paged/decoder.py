@@ -17,7 +17,7 @@ from tutelage_transformers.generation.paged.attention import BLOCK_SIZE, Cache, 
 from tutelage_transformers.generation.paged.blocks import NULL_BLOCK, Allocation
 from tutelage_transformers.generation.paged.state import State
 from tutelage_transformers.generation.requests import stack_padded
-from tutelage_transformers.generation.sampling import sample_tokens
+from tutelage_transformers.generation.sampling import mark_not_finite, sample_tokens
 
 _PREFILL_TOKENS = 16384
 """Maximum number of prompt tokens that are computed in one pass."""
@@ -126,7 +126,7 @@ class Decoder:
         state.length[at] = torch.tensor(prefill.whole, device=device)
         state.limit[at] = limit
         state.count[at] = 1
-        state.last_token[at] = tokens
+        state.last_token[at] = tokens.clamp(min=0)
         state.running[at] = ~self._is_stop(tokens) & (limit > 1)
 
     def capture(self, size: int) -> None:
@@ -165,7 +165,7 @@ class Decoder:
 
         column = state.count.clamp(max=state.width - 1)[:, None]
         tokens = self._sample(logits, state.uniforms.gather(1, column).squeeze(1))
-        state.last_token.copy_(torch.where(state.running, tokens, state.last_token))
+        state.last_token.copy_(torch.where(state.running, tokens.clamp(min=0), state.last_token))
         before = state.generated.gather(1, column)
         state.generated.scatter_(1, column, torch.where(state.running[:, None], tokens[:, None], before))
         state.count.add_(state.running)
@@ -173,6 +173,10 @@ class Decoder:
         state.running.logical_and_(~self._is_stop(tokens) & (state.count < state.limit))
 
     def _sample(self, logits: Any, uniform: Any) -> Any:
+        """Return the next token of each sequence, or ``NOT_FINITE``."""
+        return mark_not_finite(self._sampled(logits, uniform), logits)
+
+    def _sampled(self, logits: Any, uniform: Any) -> Any:
         if self.greedy:
             return logits.argmax(-1)
         if logits.is_cuda:
@@ -182,7 +186,7 @@ class Decoder:
         return sample_tokens(logits, Sampling(self.temperature.item(), self.top_p.item()), uniform)
 
     def _is_stop(self, tokens: Any) -> Any:
-        return (tokens[:, None] == self.stop_tokens).any(1)
+        return (tokens[:, None] == self.stop_tokens).any(1) | (tokens < 0)
 
     def _graph(self, size: int) -> Any:
         """Return the captured step. The warm-up steps change no sequence, because none runs while they are done."""
