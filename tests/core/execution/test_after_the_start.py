@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from tutelage.errors import InputError, StageError
 from tutelage.execution.reporter import Silent
 from tutelage.execution.runner import run
-from tutelage.planning.steps import Step
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
 
@@ -25,7 +24,7 @@ class Deleting(Silent):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def planned(self, steps: Sequence[Step]) -> None:
+    def planned(self, *_: Any, **__: Any) -> None:
         self.path.unlink()
 
 
@@ -64,7 +63,7 @@ def test_notices_reach_the_reporter_before_the_first_step(
         def note(self, text: str) -> None:
             reports.append(text)
 
-        def planned(self, steps: Sequence[Step]) -> None:
+        def planned(self, *_: Any, **__: Any) -> None:
             reports.append("planned")
 
     recipe = make_recipe(iterations=1, preferences="all", evaluation=None)
