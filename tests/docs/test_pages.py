@@ -61,8 +61,8 @@ def test_the_recipes_for_preference_pairs_of_your_own_are_planned(
     Path("beside.yaml").write_text(yaml.safe_dump({"extends": "embedded", **beside}))
     for arguments, printed in (
         (shlex.split(command), ""),
-        (["plan", "own.yaml", "--student", "transformers:tiny/student"], "800 pairs"),
-        (["plan", "beside.yaml", "--set", "data.decontaminate=null"], "1,312 pairs"),
+        (["plan", "own.yaml", "--steps", "--student", "transformers:tiny/student"], "800 pairs"),
+        (["plan", "beside.yaml", "--steps", "--set", "data.decontaminate=null"], "1,312 pairs"),
     ):
         result = CliRunner().invoke(cli, arguments)
         assert result.exit_code == 0, result.output

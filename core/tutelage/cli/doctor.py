@@ -46,4 +46,5 @@ def _models(recipe: Recipe, registry: Registry) -> list[Model]:
 
 def _row(diagnosis: Diagnosis) -> tuple[str, str, str, str, str]:
     finding = diagnosis.finding
-    return diagnosis.plugin, diagnosis.role, finding.what, "yes" if finding.ok else "no", finding.detail
+    found = "not known" if finding.ok is None else "yes" if finding.ok else "no"
+    return diagnosis.plugin, diagnosis.role, finding.what, found, finding.detail

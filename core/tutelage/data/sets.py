@@ -11,7 +11,8 @@ from attrs import evolve, frozen
 
 from tutelage.data.conversations import conversation_of, is_conversation, messages_of
 from tutelage.data.preference_rows import check_preference, parse_preference
-from tutelage.errors import InputError
+from tutelage.errors import InputError, PluginError, TutelageError
+from tutelage.files.disk_errors import error_text
 from tutelage.files.jsonl import read_rows
 from tutelage.plugin_info import NamedSet
 from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text, user_texts
@@ -207,7 +208,12 @@ def _load(
     if named is not None:
         if count is None and named.size is None:
             raise InputError(f"{source}: the size of this set is not known; set `count`")
-        found = list(named.load(named.size or 0 if count is None else count, seed))
+        try:
+            found = list(named.load(named.size or 0 if count is None else count, seed))
+        except TutelageError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{source}: its plugin failed to load it: {error_text(error)}") from error
         for number, row in enumerate(found, 1):
             _checked(f"{source}, example {number}", check, row)
         return found

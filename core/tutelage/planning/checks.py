@@ -50,9 +50,10 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     if recipe != sources.recipe:
         sources = Sources(recipe, registry)
     roles = frozenset(_check_roles(recipe, registry, problems))
-    _check_rubrics(recipe, registry, problems)
+    _check_rubrics(recipe, registry, roles, problems)
     _check_data(sources, problems)
     _check_pair_rules(recipe, registry, problems)
+    problems.add_all(_generation_problems(recipe))
     if "student" in roles:
         _check_objectives(recipe, registry, problems)
     if recipe.budget is not None:
@@ -100,6 +101,15 @@ def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
             )
 
 
+def _generation_problems(recipe: Recipe) -> Iterator[str]:
+    """A pair of two candidates of one model needs two different ones."""
+    if recipe.generation.temperature == 0 and any(PIPELINES[name].scored_by for name in recipe.pipelines):
+        yield (
+            f"generation.temperature: 0; the {recipe.generation.n} candidates of a prompt would be equal, so no pair "
+            "could be made of them; set it above 0"
+        )
+
+
 def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iterator[str]:
     """Yield the roles whose binding is right."""
     for role, hooks in roles_needed(recipe).items():
@@ -140,20 +150,30 @@ def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], pro
             )
 
 
-def _check_rubrics(recipe: Recipe, registry: Registry, problems: Problems) -> None:
-    def check(key: str, name: str, is_comparison: bool = False) -> None:
+def _check_rubrics(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
+    def check(key: str, name: str, judges: set[str | None], is_comparison: bool = False) -> None:
         rubric = problems.attempt(key, lambda: registry.get("rubrics", name))
         if rubric is not None:
-            problems.add_all(rubric_problems(rubric, is_comparison), key)
+            of_text = {role for role in judges if role in roles and _reads_text(recipe, str(role), registry)}
+            if key == "judging.rubric" and recipe.data.eft is not None:
+                of_text.add("data.eft")
+            problems.add_all(rubric_problems(rubric, is_comparison, ", ".join(sorted(of_text))), key)
 
-    check("judging.rubric", recipe.judging.rubric)
-    for name in recipe.pipelines:
-        rubric = recipe.for_pipeline(name).judging.rubric
+    rubrics = {name: recipe.for_pipeline(name).judging.rubric for name in recipe.pipelines}
+    shared = {PIPELINES[name].scored_by for name, rubric in rubrics.items() if rubric == recipe.judging.rubric}
+    check("judging.rubric", recipe.judging.rubric, shared)
+    for name, rubric in rubrics.items():
         if rubric != recipe.judging.rubric:
-            check(f"pipelines.{name}.judging.rubric", rubric)
+            check(f"pipelines.{name}.judging.rubric", rubric, {PIPELINES[name].scored_by})
     if (evaluation := recipe.evaluation) is not None:
-        check("evaluation.rubric", evaluation.rubric)
-        check("evaluation.comparison_rubric", evaluation.comparison_rubric, is_comparison=True)
+        check("evaluation.rubric", evaluation.rubric, {"evaluator"})
+        check("evaluation.comparison_rubric", evaluation.comparison_rubric, {"evaluator"}, is_comparison=True)
+
+
+def _reads_text(recipe: Recipe, role: str, registry: Registry) -> bool:
+    """Whether the plugin of a role runs a language model, which judges by the rubric's template."""
+    info = registry.info(bound_model(recipe, role, registry).plugin)
+    return info.endpoint is not None or info.count_tokens is not None
 
 
 def _check_pair_rules(recipe: Recipe, registry: Registry, problems: Problems) -> None:

@@ -26,10 +26,11 @@ _BY_CORE = ("empty text", "same text", "tied", "chosen scored lower than rejecte
 """Reasons for which core drops the pair that a rule proposed."""
 
 
-def rubric_problems(rubric: Rubric, is_comparison: bool = False) -> Iterator[str]:
+def rubric_problems(rubric: Rubric, is_comparison: bool = False, readers: str = "") -> Iterator[str]:
     """Yield each problem of a rubric: its scale, its template, the score that is read from a reply.
 
-    A rubric without a template is for judges that are programs; only its scale is checked.
+    A rubric without a template is for judges that are programs. ``readers`` names what needs the template: the roles of
+    language models, or ``data.eft``.
     """
     if not (math.isfinite(rubric.lowest) and math.isfinite(rubric.highest) and rubric.lowest < rubric.highest):
         yield (
@@ -40,6 +41,8 @@ def rubric_problems(rubric: Rubric, is_comparison: bool = False) -> Iterator[str
     if rubric.tokens is not None and (not all(rubric.tokens) or rubric.tokens[0] == rubric.tokens[1]):
         yield f"rubric {rubric.name!r}: tokens are {rubric.tokens!r}; they must be two different texts"
     if not rubric.template:
+        if readers:
+            yield f"rubric {rubric.name!r} has no template, and {readers} needs one; use another rubric"
         return
     texts = {"prompt": _PROMPT.text, **({"first": _ANSWER, "second": _OTHER} if is_comparison else {"answer": _ANSWER})}
     if is_comparison:

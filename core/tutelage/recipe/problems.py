@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from attrs import fields_dict
 
 from tutelage.errors import nearest
-from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Recipe
+from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Evaluation, Generation, Judging, Recipe, SelfInstruct
 
 
 def recipe_problems(recipe: Recipe) -> Iterator[str]:
@@ -33,6 +34,7 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
     yield from _first_model_problems(recipe)
     yield from _preference_problems(recipe)
     yield from _objective_problems(recipe)
+    yield from _number_problems(recipe)
 
 
 def _objective_problems(recipe: Recipe) -> Iterator[str]:
@@ -40,11 +42,38 @@ def _objective_problems(recipe: Recipe) -> Iterator[str]:
         if objective.seed and "seed" in own:
             yield f"{key}.seed: the seed is set by `seeds`; leave this key out"
         sizes = {"batch_size", "epochs", "learning_rate"}
-        if min(getattr(objective, size) for size in sizes) <= 0 and sizes & set(own):
+        if not min(getattr(objective, size) for size in sizes) > 0 and sizes & set(own):
             yield f"{key}: batch_size, epochs and learning_rate must be positive"
-    for key, judging, own in _sections(recipe, ("judging",)):
-        if judging.samples < 1 and "samples" in own:
-            yield f"{key}.samples: {judging.samples}; must be at least 1"
+
+
+def _number_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield the numbers outside their range: of sampling, of rows, of answers."""
+    sampled: dict[str, Generation | Judging | SelfInstruct | Evaluation] = {"generation": recipe.generation}
+    sampled |= {key: judging for key, judging, own in _sections(recipe, ("judging",)) if own}
+    if recipe.data.self_instruct is not None:
+        sampled["data.prompts.self_instruct"] = recipe.data.self_instruct
+    if recipe.evaluation is not None:
+        sampled["evaluation"] = recipe.evaluation
+    for key, section in sampled.items():
+        if not (section.temperature >= 0 and math.isfinite(section.temperature)):
+            yield f"{key}.temperature: {section.temperature:g}; must be a number of at least 0"
+        if not 0 < section.top_p <= 1:
+            yield f"{key}.top_p: {section.top_p:g}; must be above 0 and at most 1"
+        if section.max_new_tokens < 1:
+            yield f"{key}.max_new_tokens: {section.max_new_tokens}; must be at least 1"
+        if isinstance(section, Judging) and section.samples < 1:
+            yield f"{key}.samples: {section.samples}; must be at least 1"
+    if (evaluation := recipe.evaluation) is not None:
+        for key, least in (("sampled", 0), ("agreement_prompts", 0), ("judgement_tokens", 1)):
+            if getattr(evaluation, key) < least:
+                yield f"evaluation.{key}: {getattr(evaluation, key)}; must be at least {least}"
+    data = recipe.data
+    sources = {"ift": data.ift, "eft": data.eft, "prompts": data.prompts, "preferences": data.preferences}
+    counted = {f"data.{key}": source for key, source in sources.items()}
+    counted["evaluation.prompts"] = evaluation.prompts if evaluation is not None else None
+    for key, source in counted.items():
+        if source is not None and source.count is not None and source.count < 1:
+            yield f"{key}.count: {source.count}; must be at least 1, or left out to use all rows"
 
 
 def _sections(recipe: Recipe, names: Iterable[str]) -> Iterator[tuple[str, Any, Collection[str]]]:

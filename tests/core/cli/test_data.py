@@ -173,10 +173,10 @@ def test_a_model_without_pairs_names_those_that_have_some(invoke: Invoke, golden
 def test_the_data_of_a_run_that_ended_without_pairs_is_shown_with_its_scores(
     invoke: Invoke, recipe_file: Callable[..., Path], small: dict[str, Any], tmp_path: Path
 ) -> None:
-    small["pairs"] = {"margin": 100}
+    small["pairs"] = {"margin": 5}
     ended = invoke("run", recipe_file(**small), "--run", tmp_path / "run")
     assert ended.exit_code == 6, ended.output
-    assert "lower pairs.margin (now 100)" in ended.stderr
+    assert "lower pairs.margin (now 5)" in ended.stderr
     assert f"`tutelage data show {tmp_path / 'run'} M2/self-reward` shows the answers" in ended.stderr
     shown = invoke("data", "show", tmp_path / "run", "M2/self-reward", "--limit", "50")
     assert shown.exit_code == 0, shown.output

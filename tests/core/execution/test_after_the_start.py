@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import echoing_world
 import pytest
 
 from tutelage.errors import InputError, StageError
 from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.execution.runner import run
+from tutelage.hookspecs import hookimpl
 from tutelage.planning.steps import Step
 from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import EnvironmentVariable, PluginInfo
 from tutelage.recipe.schema import Recipe
+from tutelage.records import Judgement, Model, Rubric, Sampling, Verdict
 
 Make = Callable[..., Recipe]
 
@@ -67,6 +71,39 @@ def test_the_same_source_that_is_missing_before_the_run_is_an_input_error_and_no
     assert not directory.exists()
 
 
+class Guarded:
+    """The evaluator of the echoing world, which needs an environment variable."""
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Guarded.", environment=(EnvironmentVariable("GUARD", "Opens it."),))
+
+    @hookimpl
+    def judge(self, model: Model, items: Any, rubric: Rubric, samples: int, sampling: Sampling) -> Iterator[Judgement]:
+        yield from echoing_world.judge(model, items, rubric, samples, sampling)
+
+    @hookimpl
+    def evaluate(self, comparisons: Any) -> Iterator[Verdict]:
+        yield from echoing_world.evaluate(comparisons)
+
+
+def test_a_finished_run_needs_no_check_of_its_models(
+    make_recipe: Make, numbers_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers_registry.register(Guarded(), "guarded")
+    student = {"plugin": "numbers", "model": "numbers/novice"}
+    models = {"student": student, "teacher": {"plugin": "numbers"}, "evaluator": {"plugin": "guarded"}}
+    recipe, directory = make_recipe(models=models, iterations=1), tmp_path / "run"
+    monkeypatch.delenv("GUARD", raising=False)
+    with pytest.raises(InputError, match=r"models\.evaluator: the environment variable GUARD is not set"):
+        run(recipe, directory, numbers_registry)
+    assert not directory.exists()
+    monkeypatch.setenv("GUARD", "x")
+    summary = run(recipe, directory, numbers_registry)
+    monkeypatch.delenv("GUARD")
+    assert run(recipe, directory, numbers_registry) == summary
+
+
 def test_notices_reach_the_reporter_before_the_first_step(
     make_recipe: Make, numbers_registry: Registry, tmp_path: Path
 ) -> None:
@@ -81,4 +118,4 @@ def test_notices_reach_the_reporter_before_the_first_step(
 
     recipe = make_recipe(iterations=1, preferences="all", evaluation=None)
     run(recipe, tmp_path / "run", numbers_registry, Noting())
-    assert reports == ["preferences: has no effect, because there is one preference round", "planned"]
+    assert reports[:2] == ["preferences: has no effect, because there is one preference round", "planned"]

@@ -21,7 +21,7 @@ from tutelage.planning.steps import BuildExamples, Compare, Judge, Plan, SelectP
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, Finding, NamedSet, PluginInfo, RunNeeds
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Demonstration, Judgement, Sft, Verdict
+from tutelage.records import Demonstration, Judgement, Rubric, Sft, Verdict
 from tutelage.services.requests import Endpoint
 
 Make = Callable[..., Recipe]
@@ -309,7 +309,39 @@ def test_an_error_of_a_plugins_set_is_a_problem_of_its_key(make_recipe: Make, nu
     numbers_registry.register(Sets(), "sets")
     data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": {"source": "sets/broken", "count": 4}}
     found = preflight(make_recipe(data=data), numbers_registry)
-    assert found.problems == ("data.prompts: the check failed: KeyError: 'colour'",)
+    assert found.problems == ("data.prompts: sets/broken: its plugin failed to load it: KeyError: 'colour'",)
+
+
+def test_equal_candidates_are_a_problem_where_they_are_compared(make_recipe: Make, numbers_registry: Registry) -> None:
+    recipe = make_recipe(generation={"temperature": 0.0})
+    [problem] = preflight(recipe, numbers_registry).problems
+    assert problem.startswith("generation.temperature: 0; the 4 candidates of a prompt would be equal")
+    recipe = make_recipe(
+        generation={"temperature": 0.0}, pipelines={"teacher-demonstration": None}, controls={}, iterations=1
+    )
+    assert preflight(recipe, numbers_registry).problems == ()
+
+
+def test_a_rubric_without_a_template_is_for_programs_only(
+    make_recipe: Make, numbers_registry: Registry, service: Service
+) -> None:
+    class Rubrics:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            return PluginInfo("Rubrics.", rubrics={"bare": Rubric("bare")})
+
+    numbers_registry.register(Rubrics(), "rubrics")
+    prompts = {"source": "numbers/train", "count": 4}
+    data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": prompts}
+    changes = {"judging": {"rubric": "rubrics/bare"}, "evaluation": None}
+    assert preflight(make_recipe(**changes, data=data), numbers_registry).problems == ()
+    assert preflight(make_recipe(**changes), numbers_registry).problems == (
+        "judging.rubric: rubric 'bare' has no template, and data.eft needs one; use another rubric",
+    )
+    recipe = make_recipe(**changes, data=data, **bound(judge={"plugin": "service"}))
+    assert preflight(recipe, numbers_registry).problems == (
+        "judging.rubric: rubric 'bare' has no template, and judge needs one; use another rubric",
+    )
 
 
 # Counts

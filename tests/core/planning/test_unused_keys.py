@@ -17,7 +17,12 @@ VALUES = numbers_recipe()
 DATA = VALUES["data"]
 EVALUATION = VALUES["evaluation"]
 PAIRS = {"source": "numbers/pairs", "count": 30}
-DEMONSTRATION = {"pipelines": {"teacher-demonstration": None}, "controls": {}, "evaluation": None}
+DEMONSTRATION = {
+    "pipelines": {"teacher-demonstration": None},
+    "controls": {},
+    "evaluation": None,
+    "judging": {"rubric": "numbers/numbers"},  # of the EFT examples
+}
 ONE_ROUND = {"iterations": 1}
 
 

@@ -75,6 +75,21 @@ def test_a_recipe_takes_a_sum_of_losses_and_still_writes_a_single_loss_as_text()
         ({"dpo": {"seed": 3}}, "dpo.seed: the seed is set by `seeds`; leave this key out"),
         ({"dpo": {"learning_rate": 0.0}}, "dpo: batch_size, epochs and learning_rate must be positive"),
         ({"judging": {"samples": 0}}, "judging.samples: 0; must be at least 1"),
+        (
+            {"pipelines": {"self-reward": {"judging": {"samples": 0}}}, "controls": {}},
+            "pipelines.self-reward.judging.samples: 0; must be at least 1",
+        ),
+        (
+            {"pipelines": {"self-reward": {"dpo": {"epochs": 0}}}, "controls": {}},
+            "pipelines.self-reward.dpo: batch_size, epochs and learning_rate must be positive",
+        ),
+        (
+            {"controls": {"sft-on-chosen": {"mirrors": "self-reward", "sft": {"seed": 3}}}},
+            "controls.sft-on-chosen.sft.seed: the seed is set by `seeds`; leave this key out",
+        ),
+        ({"generation": {"temperature": -1.0}}, "generation.temperature: -1; must be a number of at least 0"),
+        ({"generation": {"top_p": 0.0}}, "generation.top_p: 0; must be above 0 and at most 1"),
+        ({"judging": {"max_new_tokens": 0}}, "judging.max_new_tokens: 0; must be at least 1"),
         ({"dpo": {"loss_type": {"sft": "much"}}}, "dpo.loss_type.sft: expected a number, got text 'much'"),
         ({"dpo": {"loss_type": ["sigmoid", "sft"]}}, "dpo.loss_type: expected text or a mapping, got a list"),
         (

@@ -408,15 +408,6 @@ def test_a_missing_key_does_not_hide_the_plan_and_its_cost(world: World) -> None
     assert world.call("plan").stdout == ""
 
 
-def test_models_of_finished_steps_only_are_not_checked(world: World) -> None:
-    for path in ("M1/checkpoint", "M1/samples/prompts.jsonl", "M1/samples/candidates.jsonl"):
-        (world.folder / "runs/whole/seed-0" / path).mkdir(parents=True)
-    (world.folder / "runs/whole/seed-0/teacher-reward/M2/judgements.jsonl").mkdir(parents=True)
-    world.teacher("openai", "gpt-test")
-    result = world.call("plan")
-    assert (result.exit_code, result.stderr) == (0, "")
-
-
 HEAVY = {"torch", "transformers", "tokenizers"}
 PLAN = """
 import sys

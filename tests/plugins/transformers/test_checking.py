@@ -3,11 +3,14 @@ from __future__ import annotations
 import math
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import running_hub
 
 from tutelage.plugin_info import Finding, RunNeeds
 from tutelage.records import Dpo, Lora, Sft
@@ -202,3 +205,31 @@ def test_the_known_losses_are_those_of_trl_that_need_only_pairs_and_beta() -> No
     assert len(of_trl) > 10
     assert of_trl - set(LOSS_TYPES) == {"exo_pair"}  # it needs label smoothing
     assert set(LOSS_TYPES) - of_trl == set()
+
+
+# The hub
+
+ASK = """
+import sys
+from tutelage.errors import TutelageError
+from tutelage_transformers.models.finding import is_local
+try:
+    print(is_local(sys.argv[1], False))
+except TutelageError as error:
+    print(error)
+"""
+
+
+def test_a_model_of_the_hub_without_safetensors_is_refused_before_it_is_downloaded(tmp_path: Path) -> None:
+    def answer(*files: str) -> str:
+        with running_hub() as hub:
+            hub.siblings = list(files)
+            addressed = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+            command = [sys.executable, "-c", ASK, "owner/name"]
+            environment = {**os.environ, **addressed, "NO_PROXY": "127.0.0.1"}
+            return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert answer("config.json", "model.safetensors") == "False\n"
+    assert answer("config.json", "pytorch_model.bin") == (
+        "model owner/name: the hub has it without safetensors; use a model, or a revision, that has them\n"
+    )
