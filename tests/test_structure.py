@@ -104,6 +104,8 @@ COVERED_BY = {
     "tutelage.results.changes_words": "cli/test_run.py",
     "tutelage.runs.changes": "execution/test_changes.py",
     "tutelage.runs.speeds": "cli/test_run.py",
+    "tutelage.execution.prepared": "execution/test_variants.py",
+    "tutelage.results.variants": "execution/test_variants.py",
 }
 """Modules without a test module of their own name, each with the test that exercises it, relative to tests/core."""
 

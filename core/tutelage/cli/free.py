@@ -8,9 +8,12 @@ import click
 
 from tutelage.cli.options import run_argument
 from tutelage.cli.output import Table, print_line, print_table
+from tutelage.files.moving import size_of
 from tutelage.planning.artifacts import REPLACED, VARIANTS
+from tutelage.recipe.variants import variants_of
+from tutelage.runs.run import Run
 from tutelage.runs.shelf import Shelf, Shelved
-from tutelage.runs.store import Store, is_run, open_run
+from tutelage.runs.store import Store, is_run
 
 _MIB = 2**20
 
@@ -21,25 +24,32 @@ _MIB = 2**20
 def command(run: Path, dry_run: bool) -> None:
     """Delete the artifacts that a run has set aside.
 
-    When a recipe is changed, the artifacts that it replaces are kept until this command deletes them. Paid answers are
-    in the ledger, too, and are not deleted.
+    When a recipe is changed, the artifacts that it replaces are kept until this command deletes them, and so are
+    variants that the recipe no longer has. Paid answers are in the ledger, too, and are not deleted.
     """
-    store = open_run(run)
-    stores = [store, *(Store(folder) for folder in sorted(store.path(VARIANTS).glob("*")) if is_run(folder))]
+    opened = Run.open(run)
+    store, used = opened.store, {variant.name for variant in variants_of(opened.recipe)}
+    folders = [folder for folder in sorted(store.path(VARIANTS).glob("*")) if is_run(folder)]
+    unused = [folder for folder in folders if folder.name not in used]
+    stores = [store, *(Store(folder) for folder in folders if folder.name in used)]
     found = [(one, shelved) for one in stores for shelved in Shelf(one.path(REPLACED)).contents()]
-    if not found:
+    if not found and not unused:
         print_line(f"{run}: nothing was set aside")
         return
-    rows = [(_path(one, store, shelved), shelved.fingerprint[:8], _size(shelved.bytes)) for one, shelved in found]
-    print_table(Table(("artifact", "fingerprint", "size"), rows, left=frozenset({"fingerprint"})))
-    total = _size(sum(shelved.bytes for _, shelved in found))
+    rows = [(_path(one, store, shelved), shelved.fingerprint[:8], shelved.bytes) for one, shelved in found]
+    rows += [(f"{folder.relative_to(run)}/", "", size_of(folder)) for folder in unused]
+    shown = [(path, fingerprint, _size(size)) for path, fingerprint, size in rows]
+    print_table(Table(("artifact", "fingerprint", "size"), shown, left=frozenset({"fingerprint"})))
+    total = _size(sum(size for _, _, size in rows))
     if dry_run:
-        print_line(f"{len(found)} artifacts use {total}")
+        print_line(f"{len(rows)} artifacts use at most {total}: links to shared files free nothing")
         return
     with store.lock():
         for one in stores:
             Shelf(one.path(REPLACED)).clear()
-    print_line(f"deleted {len(found)} artifacts, {total}")
+        for folder in unused:
+            Shelf(folder).clear()
+    print_line(f"deleted {len(rows)} artifacts, at most {total}")
 
 
 def _path(one: Store, base: Store, shelved: Shelved) -> str:

@@ -9,20 +9,28 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.errors import InputError, PluginError
+from tutelage.planning.artifacts import VARIANTS
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.suggestions import plugin_hint
 from tutelage.recipe.loading import parse_override
+from tutelage.recipe.variants import BASE
 from tutelage.records import Model
 from tutelage.runs.run import RunModels
 from tutelage.runs.store import is_run
 
 
 def split_run(text: str) -> tuple[Path, str]:
-    """Split ``RUN[:MODEL]`` into the run's folder and the model's name. The name is empty if it is left out."""
+    """Split ``RUN[:MODEL[@VARIANT]]`` into the run's folder and the model's name.
+
+    The name is empty if it is left out. The folder is that of the variant if one is named, ``base`` is the run itself.
+    """
     if _is_run(text):
         return Path(text), ""
     folder, colon, model = text.rpartition(":")
-    return (Path(folder), model) if colon else (Path(text), "")
+    if not colon:
+        return Path(text), ""
+    model, _, variant = model.partition("@")
+    return (Path(folder, VARIANTS, variant) if variant not in ("", BASE) else Path(folder)), model
 
 
 def find_model(text: str, registry: Registry, seed: int | None = None, settings: Sequence[str] = ()) -> Model:

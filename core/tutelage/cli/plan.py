@@ -14,12 +14,12 @@ from attrs import asdict, evolve
 
 from tutelage.cli.options import RecipeOptions, as_json, recipe_options
 from tutelage.cli.output import Table, print_line, print_status, print_table
+from tutelage.execution.prepared import prepare, raise_problems, unshared
 from tutelage.planning.estimate import Estimate, estimates
-from tutelage.planning.preflight import preflight
 from tutelage.planning.steps import Plan, Step
 from tutelage.results.changes_words import changes_words
 from tutelage.results.wording import seconds_words, worker
-from tutelage.runs.changes import Changes, RunComparison
+from tutelage.runs.changes import Changes
 from tutelage.runs.speeds import TimeEstimate, estimate
 from tutelage.runs.store import Store, is_run
 
@@ -36,16 +36,18 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     may drop answers, which later steps then do not receive. Makes the checks of `tutelage run`, except those that need
     the hub. If only services are not available, the plan is printed before the problems.
     """
-    comparison = RunComparison(Store(options.directory))
-    checked = preflight(options.recipe, options.registry, options.directory, download=False, left=comparison)
-    for notice in checked.notices:
+    prepared = prepare(options.recipe, options.registry, Store(options.directory), download=False)
+    for notice in dict.fromkeys(notice for one in prepared for notice in one.preflight.notices):
         print_status(notice)
-    plan, found = checked.planned, comparison.changes
-    remaining = evolve(plan, steps=tuple(found.remaining))
+    base, *variants = prepared
+    plan, found = base.plan, base.changes
+    remaining = evolve(plan, steps=tuple(unshared(one for one in prepared if one.plan)))
     expected = estimates(remaining, options.recipe, options.registry)
     if as_json:
-        print_line(json.dumps(plan_values(options.recipe.name, plan, expected, found), indent=2))
-        checked.passed()
+        values = plan_values(options.recipe.name, plan, expected, found)
+        shared = [plan_values(one.name, one.plan, (), one.changes) for one in variants]
+        print_line(json.dumps({**values, **({"variants": shared} if shared else {})}, indent=2))
+        raise_problems(prepared)
         return
     models = f"{len(plan.models)} models"
     print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {models}, in {options.directory}")
@@ -53,16 +55,19 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
         print_line(line)
     if show_steps:
         _print_steps(plan, found)
+    if variants:
+        own = len(remaining.steps) - len(found.remaining)
+        print_line(f"{len(variants)} variants with {own} steps of their own: {', '.join(one.name for one in variants)}")
     print_line()
     print_table(_totals_table(remaining))
     if expected:
         print_line()
         print_table(_cost_table(expected))
     print_line()
-    print_line(_time_words(estimate(found, options.recipe)))
+    print_line(_time_words(estimate(remaining.steps, found, options.recipe)))
     if not show_steps:
         print_line("`--steps` lists every step with its inputs and output.")
-    checked.passed()
+    raise_problems(prepared)
 
 
 def _print_steps(plan: Plan, found: Changes) -> None:

@@ -17,6 +17,8 @@ def result_tables(summary: Summary) -> Iterator[Table]:
     yield answers_table(models)
     yield gains_table(summary)
     yield rivals_table(summary, models)
+    if summary.variants:
+        yield variants_table(summary)
 
 
 def answers_table(models: tuple[ModelResult, ...]) -> Table:
@@ -68,6 +70,22 @@ def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:
         )
     columns = ("model", "won / tied / lost", "own judging: pairwise %", "Spearman")
     return Table(columns, rows, "Against its parent, and as a judge of its own answers")
+
+
+def variants_table(summary: Summary) -> Table:
+    """Return the ranked table of the recipe's variants, each model compared with that of the recipe itself."""
+    rows = [
+        (
+            result.name,
+            metric_words(result.metrics.get("gold_score")),
+            metric_words(result.difference, sign=True),
+            "-" if result.p_value_adjusted is None else f"{result.p_value_adjusted:.3f}",
+            metric_words(result.metrics.get("answer_words"), decimals=1),
+        )
+        for result in summary.variants
+    ]
+    columns = ("model@variant", "gold score", "against base", "p (adjusted)", "words")
+    return Table(columns, rows, "Variants, ranked; differences paired by prompt, p-values adjusted by Holm")
 
 
 def _scope(summary: Summary) -> int | None:

@@ -47,6 +47,8 @@ def _show(status: RunStatus, everything: bool) -> None:
         print_line()
     counts = ", ".join(f"{status.count(state)} {state}" for state in ("done", "in progress", "to come"))
     print_line(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
+    for variant in status.variants:
+        print_line(f"  variant {variant.root.name}: {variant.count('done')} of {len(variant.steps)} steps done")
     print_line(_next_step_text(status))
 
 
@@ -69,6 +71,7 @@ def status_values(status: RunStatus) -> dict[str, object]:
             }
             for step in status.steps
         ],
+        "variants": {variant.root.name: status_values(variant) for variant in status.variants},
     }
 
 

@@ -20,13 +20,13 @@ from attrs import evolve, field, frozen
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.actions import ACTIONS
+from tutelage.execution.prepared import Prepared, prepare, raise_problems, unshared
 from tutelage.execution.reconciling import apply
 from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
 from tutelage.planning.made_from import MadeFrom
-from tutelage.planning.preflight import preflight
 from tutelage.planning.roles import endpoint_of
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Step, Summarise, Train, Worker
@@ -38,7 +38,8 @@ from tutelage.records import Model
 from tutelage.results.run_warnings import warnings_of_step
 from tutelage.results.summarise import write_summary
 from tutelage.results.summary import Summary, read_summary
-from tutelage.runs.changes import Changes, RunComparison
+from tutelage.results.variants import variant_results
+from tutelage.runs.changes import Changes, changes
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
 from tutelage.runs.shelf import Shelf, checked_shelf
@@ -88,23 +89,53 @@ def run(
     registry = registry or Registry.discover()
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
-    elsewhere = (checked_shelf(Path(cache)),) if cache else ()
-    comparison = RunComparison(store, elsewhere)
-    before = preflight(checked, registry, store.root, left=comparison)
-    plan, found = before.passed(), comparison.changes
-    for notice in before.notices:
+    caches = (checked_shelf(Path(cache)),) if cache else ()
+    prepared = prepare(checked, registry, store, caches)
+    raise_problems(prepared)
+    for notice in dict.fromkeys(notice for one in prepared for notice in one.preflight.notices):
         (reporter or Silent()).note(notice)
-    _open_ledger(found.remaining, checked, registry, context.caller)
-    if approve is not None and not approve(found):
+    _open_ledger(list(unshared(prepared)), checked, registry, context.caller)
+    if approve is not None and not all(approve(one.changes) for one in prepared):
         raise Interrupted("nothing was changed")
     with store.lock(), _after_the_start():
-        apply(found, elsewhere)
-        _describe_run(store, checked, registry)
-        made_from = {change.step.output: change.made_from for change in found.steps}
-        Runner(
-            Run(store, checked, plan), registry, reporter or Silent(), context, made_from, comparison.sources, elsewhere
-        ).walk()
+        _do_all(prepared, registry, reporter or Silent(), context, caches)
         return read_summary(store.path(SUMMARY)) if checked.evaluation else None
+
+
+def _do_all(
+    prepared: Sequence[Prepared], registry: Registry, reporter: Reporter, context: Context, caches: Sequence[Shelf]
+) -> None:
+    """Do the steps of a recipe, then those of its variants, then the summary that compares them."""
+    base, *variants = prepared
+    runner = _started(base, registry, reporter, context, caches, base.changes)
+    runner = evolve(runner, variants={one.name: one.run for one in variants})
+    if not variants:
+        runner.walk(base.plan.steps)
+        return
+    runner.walk([step for step in base.plan.steps if not isinstance(step, Summarise)])
+    for number, one in enumerate(variants, 1):
+        reporter.note(f"variant {number} of {len(variants)}: {one.name}")
+        elsewhere: list[Shelf | Store] = [*caches, *(other.store for other in prepared if other is not one)]
+        with one.store.lock():
+            found = changes(one.store, one.plan, one.sources, elsewhere)
+            _started(one, registry, reporter, context, caches, found, elsewhere).walk(one.plan.steps)
+    runner.walk(base.plan.steps)
+
+
+def _started(
+    prepared: Prepared,
+    registry: Registry,
+    reporter: Reporter,
+    context: Context,
+    caches: Sequence[Shelf],
+    found: Changes,
+    elsewhere: Sequence[Shelf | Store] | None = None,
+) -> Runner:
+    """Apply the changes of a recipe to its folder. Returns the runner that does what is left."""
+    apply(found, caches if elsewhere is None else elsewhere)
+    _describe_run(prepared.store, prepared.recipe, registry)
+    made_from = {change.step.output: change.made_from for change in found.steps}
+    return Runner(prepared.run, registry, reporter, context, made_from, prepared.sources, caches)
 
 
 @contextmanager
@@ -147,17 +178,19 @@ class Runner:
     """The data of the recipe."""
     caches: Sequence[Shelf] = ()
     """Shelves that finished artifacts are added to."""
+    variants: Mapping[str, Run] = field(factory=dict)
+    """The runs of the recipe's variants, which the summary compares."""
     _intact: set[str] = field(factory=set, init=False)
     """Checkpoints that this process has written, or compared with their checksums."""
 
-    def walk(self) -> None:
-        """Do every step that is not done, in the plan's order.
+    def walk(self, steps: Sequence[Step]) -> None:
+        """Do every one of these steps of the plan that is not done, in their order.
 
         After the first step, also one of an earlier process, an ``InputError`` is raised as ``StageError``: its exit
         code would mean that nothing was run.
         """
         remaining = []
-        for step in self.run.plan.steps:
+        for step in steps:
             if self.run.store.has(step.output):
                 self.run.store.drop_journal(step.output)
                 self.run.store.drop_scratch(step.output)
@@ -177,6 +210,8 @@ class Runner:
                     raise StageError(str(error)) from error
                 raise
             work_began = True
+        if loaded is not None:
+            stages.release(self.registry, loaded)
         self.run.store.drop_scratch()
 
     def _check_checkpoints(self, step: Step) -> None:
@@ -246,7 +281,7 @@ class Runner:
 
     def _make(self, step: Step, step_context: StepContext) -> Artifact:
         if isinstance(step, Summarise):
-            return Artifact({}, lambda: write_summary(self.run))
+            return Artifact({}, lambda: write_summary(self.run, variant_results(self.run, self.variants)))
         try:
             return ACTIONS[type(step)](step, step_context)
         except StageError:

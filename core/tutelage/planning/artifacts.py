@@ -157,7 +157,7 @@ def table(name: str) -> str:
     return f"evaluation/{name}.csv"
 
 
-TABLES = ("models", "differences", "agreement", "comparisons")
+TABLES = ("models", "differences", "agreement", "comparisons", "variants")
 """The names of the CSV tables of results."""
 
 

@@ -70,18 +70,21 @@ Known = Callable[[str], MadeFrom | None]
 """Returns what an artifact in place was made from, by its path; None if there is none."""
 
 
-def made_from(plan: Plan, sources: Sources, known: Known) -> dict[str, MadeFrom]:
+def made_from(
+    plan: Plan, sources: Sources, known: Known, summaries: Mapping[str, str] | None = None
+) -> dict[str, MadeFrom]:
     """Return what every step of the plan of ``sources.recipe`` depends on, by the path of its artifact.
 
     ``known`` saves reading sources again: if an artifact in place was made from the same unchanged sources, its content
-    is taken from its record. Raises InputError if a source or a model on this machine cannot be read.
+    is taken from its record. ``summaries`` are the fingerprints of the summaries of the recipe's variants, by path: the
+    summary of the recipe compares them. Raises InputError if a source or a model on this machine cannot be read.
     """
     maker = _Maker(sources, known)
     found: dict[str, MadeFrom] = {}
     for step in plan.steps:
         inputs = {path: found[path].identity for path in step.inputs}
         if isinstance(step, Summarise):
-            inputs = {path: made.fingerprint for path, made in found.items()}
+            inputs = {path: made.fingerprint for path, made in found.items()} | dict(summaries or {})
         found[step.output] = maker.make(step, inputs)
     return found
 

@@ -64,15 +64,17 @@ def preflight(
     directory: Path | None = None,
     download: bool = True,
     left: Callable[[Plan, Sources], Sequence[Step]] | None = None,
+    sources: Sources | None = None,
 ) -> Preflight:
     """Check the recipe, its models, services and data, and the machine. Nothing is run or written.
 
     ``directory`` is the folder of the run. ``left`` returns the steps of the plan that are not done; by default those
     whose artifact does not exist in ``directory``. Models that only finished steps use are not checked. Without
     ``download``, the hub is not asked, and a model or service that cannot be reached is a notice, not a problem.
+    ``sources`` is the data of the recipe, if the caller has read a part of it.
     """
     problems = Problems()
-    sources = Sources(recipe, registry)
+    sources = sources or Sources(recipe, registry)
     roles = check_recipe(sources, problems)
     plan = None if problems else make_plan(recipe, sources.counts())
     choose = left or partial(_missing, directory)

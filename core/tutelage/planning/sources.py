@@ -41,7 +41,15 @@ class Sources:
 
     recipe: Recipe
     registry: Registry
-    _kept: dict[tuple[str, int], Any] = field(factory=dict, init=False)
+    _kept: dict[tuple[str, int], Any] = field(factory=dict)
+
+    def like(self, recipe: Recipe) -> Sources:
+        """Return the data of another recipe. It is read once for both if the keys that select it are equal."""
+        keys = ("data", "iterations")
+        same = all(getattr(recipe, key) == getattr(self.recipe, key) for key in keys)
+        same = same and recipe.judging.rubric == self.recipe.judging.rubric
+        prompts = [one.evaluation and one.evaluation.prompts for one in (recipe, self.recipe)]
+        return Sources(recipe, self.registry, self._kept if same and prompts[0] == prompts[1] else {})
 
     @property
     def sets(self) -> Sets:

@@ -332,6 +332,12 @@ class Recipe:
     budget: float | None = None
     """Maximum that the run may spend on services, in US dollars. The run stops before it exceeds the budget. If left
     out, there is no limit."""
+    variants: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    """Variants of the recipe by name, each with other values for some dotted keys: `{hot: {judging.temperature: 1.0}}`.
+    A variant shares every artifact that it does not change with the recipe itself and with the other variants."""
+    grid: Mapping[str, tuple[Any, ...]] = field(factory=dict)
+    """Several values for some dotted keys: `{dpo.beta: [0.1, 0.3], dpo.loss_type: [sigmoid, ipo]}`. Every combination
+    is a variant."""
     chunk: int = 512
     """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
     together. A chunk that a kill interrupts is computed again."""

@@ -33,6 +33,7 @@ from tutelage.results.summary import (
     StepResult,
     Summary,
     TrainingResult,
+    VariantResult,
 )
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
@@ -51,13 +52,15 @@ AGREEMENT_METRICS = (
 )
 
 
-def write_summary(run: Run) -> None:
+def write_summary(run: Run, variants: tuple[VariantResult, ...] = ()) -> None:
     """Write the CSV tables under ``evaluation/``, and then ``summary.json``."""
-    summary, store = summarise(run), run.store
+    summary, store = evolve(summarise(run), variants=variants), run.store
     rows = {"models": summary.models, "differences": summary.differences, "agreement": summary.agreement}
     for name, results in rows.items():
         _write_table(store.path(table(name)), list(_metric_rows(results)))
     _write_table(store.path(table("comparisons")), list(_comparison_rows(summary.comparisons)))
+    if variants:
+        _write_table(store.path(table("variants")), list(_variant_rows(variants)))
     store.write_json(SUMMARY, summary)
 
 
@@ -302,6 +305,18 @@ def _comparison_rows(results: Iterable[ComparisonResult]) -> Iterator[Mapping[st
         about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key != "win_rate"}
         rate = result.win_rate
         yield {**about, "win_rate": rate.value, "win_rate_low": rate.low, "win_rate_high": rate.high}
+
+
+def _variant_rows(results: Iterable[VariantResult]) -> Iterator[Mapping[str, Any]]:
+    for result in results:
+        gold, difference = result.metrics["gold_score"], result.difference or Metric(None, None, None, 0)
+        yield {
+            "variant": result.variant,
+            "model": result.model,
+            **{f"gold_score_{key}": getattr(gold, key) for key in ("value", "low", "high")},
+            **{f"difference_{key}": getattr(difference, key) for key in ("value", "low", "high")},
+            "p_value_adjusted": result.p_value_adjusted,
+        }
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -113,6 +113,28 @@ class StepResult:
 
 
 @frozen
+class VariantResult:
+    """The last model of a pipeline in one variant of the recipe, over all seeds."""
+
+    variant: str
+    """Name of the variant; ``base`` for the recipe itself."""
+    model: str
+    """Id of the model in its run."""
+    metrics: dict[str, Metric]
+    """Its metrics, as in ``ModelResult``."""
+    difference: Metric | None = None
+    """Gold score minus that of the same model of the recipe itself, paired by prompt and seed; None for the recipe
+    itself, and for a model that it does not train."""
+    p_value_adjusted: float | None = None
+    """Two-sided p-value of the difference, adjusted for the number of compared models (Holm, 1979)."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model among all variants: ``M2/self-reward@dpo.beta=0.3``."""
+        return f"{self.model}@{self.variant}"
+
+
+@frozen
 class Summary:
     """All results of a run."""
 
@@ -127,6 +149,8 @@ class Summary:
     evaluator: Evaluator | None
     steps: tuple[StepResult, ...]
     warnings: tuple[str, ...]
+    variants: tuple[VariantResult, ...] = ()
+    """The models of the recipe and of its variants, the best one first. Not written if the recipe has no variants."""
 
     def model(self, id: str, seed: int | None = None) -> ModelResult:
         """Return the results of one model for ``seed``; by default over all seeds, or for the only seed of the run.

@@ -82,16 +82,19 @@ class Changes:
 class RunComparison:
     """The steps that a preflight asks for: those that a run's folder lacks, after a comparison with ``changes``."""
 
-    def __init__(self, store: Store, elsewhere: Sequence[Shelf | Store] = ()) -> None:
+    def __init__(
+        self, store: Store, elsewhere: Sequence[Shelf | Store] = (), summaries: Mapping[str, str] | None = None
+    ) -> None:
         self._store = store
         self._elsewhere = elsewhere
+        self._summaries = summaries
         self._changes: Changes | None = None
         self._sources: Sources | None = None
 
     def __call__(self, plan: Plan, sources: Sources) -> list[Step]:
         """Compare the run's folder with the recipe, and return the steps that are left."""
         self._sources = sources
-        self._changes = changes(self._store, plan, sources, self._elsewhere)
+        self._changes = changes(self._store, plan, sources, self._elsewhere, self._summaries)
         return self._changes.remaining
 
     @property
@@ -107,11 +110,18 @@ class RunComparison:
         return self._sources
 
 
-def changes(store: Store, plan: Plan, sources: Sources, elsewhere: Sequence[Shelf | Store] = ()) -> Changes:
+def changes(
+    store: Store,
+    plan: Plan,
+    sources: Sources,
+    elsewhere: Sequence[Shelf | Store] = (),
+    summaries: Mapping[str, str] | None = None,
+) -> Changes:
     """Compare the artifacts in a run's folder with those that the recipe of ``sources`` makes. Nothing is written.
 
-    ``elsewhere`` are other places that artifacts can be taken from. Raises InputError if a source of the recipe cannot
-    be read, or if the artifacts of an earlier version cannot be compared, because their recipe cannot be read.
+    ``elsewhere`` are other places that artifacts can be taken from; ``summaries`` as in ``made_from``. Raises
+    InputError if a source of the recipe cannot be read, or if the artifacts of an earlier version cannot be compared,
+    because their recipe cannot be read.
     """
     stored = store.path(RECIPE)
     before = load_recipe(stored) if stored.exists() else None
@@ -123,7 +133,7 @@ def changes(store: Store, plan: Plan, sources: Sources, elsewhere: Sequence[Shel
     def known(artifact: str) -> MadeFrom | None:
         return store.made_from(artifact) or adopted.get(artifact)
 
-    wanted = made_from(plan, sources, known)
+    wanted = made_from(plan, sources, known, summaries)
     finished = store.finished_steps()
     steps = tuple(
         _change(store, step, wanted[step.output], _in_place(store, step, known), finished.get(step.output), elsewhere)

@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError, nearest
-from tutelage.planning.artifacts import RECIPE, SUMMARY
+from tutelage.planning.artifacts import RECIPE, SUMMARY, VARIANTS
 from tutelage.planning.evaluation_plan import EvaluationPlan
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.roles import bound_model
@@ -111,6 +111,10 @@ class RunModels:
     def planned(self, id: str) -> PlannedModel:
         """Return a model that can be used. Raises InputError if the id is unknown, or the model is not trained yet."""
         known = {model.id: model for model in self.models}
+        model, _, variant = id.partition("@")
+        if variant and model in known:
+            folder = self.store.path(f"{VARIANTS}/{variant}")
+            raise InputError(f"{self.run.root}: {id} is the model {model} of the run in {folder}; name that folder")
         if id not in known:
             raise InputError(f"{self.run.root}: no model {id!r}{nearest(id, known)}")
         if not self.run.has(known[id]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,15 +52,16 @@ def note_speed(step: Step, recipe: Recipe, seconds: float) -> None:
         temporary.replace(_path())
 
 
-def estimate(changes: Changes, recipe: Recipe) -> TimeEstimate:
-    """Return the expected duration of the steps that a run has to do.
+def estimate(steps: Iterable[Step], changes: Changes, recipe: Recipe) -> TimeEstimate:
+    """Return the expected duration of steps.
 
-    The speed of each kind of work is that of the run's own steps, or that of earlier runs with the same models.
+    The speed of each kind of work is that of the finished steps of the run that ``changes`` describes, or that of
+    earlier runs with the same models.
     """
     own = ((change.step, change.finished.seconds) for change in changes.steps if change.finished)
     measured = {kind_of(step, recipe): seconds / step.count for step, seconds in own if seconds and step.count}
     speeds, seconds, unknown = {**_speeds(), **measured}, 0.0, 0
-    for step in changes.remaining:
+    for step in steps:
         speed = speeds.get(kind_of(step, recipe))
         unknown += speed is None
         seconds += step.count * (speed or 0.0)

@@ -10,11 +10,11 @@ from attrs import field, frozen
 
 from tutelage.files.locking import lock_holder
 from tutelage.files.whole import temporary_beside
-from tutelage.planning.artifacts import LOCK
+from tutelage.planning.artifacts import LOCK, VARIANTS
 from tutelage.planning.steps import Step
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
-from tutelage.runs.store import Store
+from tutelage.runs.store import Store, is_run
 
 State = Literal["done", "in progress", "to come"]
 
@@ -40,6 +40,8 @@ class RunStatus:
     steps: tuple[StepStatus, ...]
     process: int | None
     """Id of the process that works on the run; None if none does, 0 if its id is unknown."""
+    variants: tuple[RunStatus, ...] = ()
+    """The progress of the recipe's variants that are begun."""
 
     def count(self, state: State) -> int:
         """Return the number of steps in a state."""
@@ -51,13 +53,16 @@ def run_status(root: Path) -> RunStatus:
     run = Run.open(root)
     notes = run.store.finished_steps()
     steps = tuple(_step_status(run.store, step, notes.get(step.output)) for step in run.plan.steps)
-    return RunStatus(root, run.recipe.name, steps, lock_holder(run.store.path(LOCK)))
+    folders = sorted(path for path in run.store.path(VARIANTS).glob("*") if is_run(path))
+    variants = tuple(run_status(folder) for folder in folders)
+    return RunStatus(root, run.recipe.name, steps, lock_holder(run.store.path(LOCK)), variants)
 
 
 def damaged_artifacts(status: RunStatus) -> list[str]:
     """Return what is wrong with the finished artifacts of a run, and how to make them again. Reads all of them."""
     store = Store(status.root)
-    return [problem for step in status.steps for problem in store.problems(step.step.output, checksums=True)]
+    found = [problem for step in status.steps for problem in store.problems(step.step.output, checksums=True)]
+    return found + [problem for variant in status.variants for problem in damaged_artifacts(variant)]
 
 
 def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepStatus:
