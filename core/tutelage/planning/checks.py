@@ -42,10 +42,17 @@ def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
 
 
 def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
-    """Add every problem of the recipe to ``problems``. Returns the roles whose binding is right."""
+    """Add every problem of the recipe to ``problems``. Returns the roles whose binding is right.
+
+    A recipe with wrong values is not checked further.
+    """
     registry = sources.registry
-    problems.add_all(recipe_problems(sources.recipe))  # a Recipe that was changed in Python has not been checked yet
     problems.add_all(_pipeline_problems(sources.recipe))
+    # A Recipe that was made or changed in Python has not been checked yet.
+    found = problems.attempt("", lambda: list(recipe_problems(sources.recipe)))
+    if found is None or found:
+        problems.add_all(found or ())
+        return frozenset()
     recipe = without_unknown(sources.recipe)
     if recipe != sources.recipe:
         sources = Sources(recipe, registry)

@@ -76,6 +76,8 @@ def preflight(
     problems = Problems()
     sources = sources or Sources(recipe, registry)
     roles = check_recipe(sources, problems)
+    if problems and not roles:
+        return Preflight(None, (), problems)
     plan = None if problems else make_plan(recipe, sources.counts())
     choose = left or partial(_missing, directory)
     remaining = None if plan is None else evolve(plan, steps=tuple(choose(plan, sources)))

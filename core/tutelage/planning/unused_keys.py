@@ -5,14 +5,14 @@ Keys that contradict each other are problems instead, see ``recipe.problems`` an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from tutelage.planning.pipelines import PIPELINES, roles_needed
 from tutelage.preferences.pairing import RULES
-from tutelage.recipe.schema import OWN_PREFERENCES, Control, Pairs, Recipe
+from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
 
 _SCORED_RULES = ("best-worst", "all-ordered", "length-controlled", "similar-length", "demonstration-vs-worst")
 """Built-in rules that compare scores, so that a margin may have an effect."""
@@ -51,32 +51,23 @@ def _unused_data(recipe: Recipe) -> Iterator[str]:
 
 
 def _unused_sections(recipe: Recipe) -> Iterator[str]:
-    """The top-level sections that no step uses."""
+    """The keys of top-level sections that no step uses."""
     if not _samples(recipe):
         yield from _changed("generation", recipe.generation, "no pipeline of this recipe samples answers")
-    is_sft = recipe.data.has_seed_examples or any(
-        name == "sft-on-chosen" and recipe.for_control(name).sft == recipe.sft for name in recipe.controls
-    )
-    if not is_sft:
-        yield from _changed("sft", recipe.sft, "nothing is trained by SFT (without data.ift and data.eft)")
-    if not _top_judging_used(recipe):
-        yield from _changed("judging", recipe.judging, "nothing in this recipe is judged by it")
-    members: list[tuple[Pairs, set[str]]] = [
-        (pairs, _pair_keys(name, pairs)) for name in recipe.pipelines for pairs in [recipe.for_pipeline(name).pairs]
-    ]
-    members += [(recipe.for_control(name).pairs, _control_pair_keys(name)) for name in recipe.controls]
+    sft_users = [control.sft for name, control in recipe.controls.items() if name == "sft-on-chosen"]
+    for key in _changed_keys(recipe.sft):
+        if not recipe.data.has_seed_examples and all(key in own for own in sft_users):
+            yield _line(f"sft.{key}", "nothing is trained by SFT with it (without data.ift and data.eft)")
+    scored = [settings.judging for name, settings in recipe.pipelines.items() if PIPELINES[name].scored_by]
+    for key in _changed_keys(recipe.judging):
+        of_eft = key == "rubric" and recipe.data.eft is not None
+        if not of_eft and not _measures_judging(recipe) and all(key in own for own in scored):
+            yield _line(f"judging.{key}", "nothing in this recipe is judged by it")
+    users = [(settings.pairs, _pair_keys(recipe, name)) for name, settings in recipe.pipelines.items()]
+    users += [(control.pairs, _control_pair_keys(name)) for name, control in recipe.controls.items()]
     for key in _changed_keys(recipe.pairs):
-        value = getattr(recipe.pairs, key)
-        if not any(key in used and getattr(pairs, key) == value for pairs, used in members):
+        if not any(key in used and key not in own for own, used in users):
             yield _line(f"pairs.{key}", "no pipeline or control of this recipe uses it with its pair rule")
-
-
-def _top_judging_used(recipe: Recipe) -> bool:
-    """Whether the top-level ``judging`` has an effect: on a pipeline, the EFT examples, or the models' own judging."""
-    judged = any(
-        PIPELINES[name].scored_by and recipe.for_pipeline(name).judging == recipe.judging for name in recipe.pipelines
-    )
-    return judged or recipe.data.eft is not None or _measures_judging(recipe)
 
 
 def _measures_judging(recipe: Recipe) -> bool:
@@ -88,34 +79,25 @@ def _unused_overrides(recipe: Recipe) -> Iterator[str]:
     """The overrides of pipelines and controls that they do not use."""
     for name, settings in recipe.pipelines.items():
         pipeline = PIPELINES[name]
-        if not pipeline.scored_by and pipeline.samples:
-            where = f"pipelines.{name}.judging"
-            yield from _overridden(where, settings.judging, (), f"the pipeline {name} judges nothing")
-        if pipeline.samples:
-            used = _pair_keys(name, recipe.for_pipeline(name).pairs)
-            rule = recipe.for_pipeline(name).pairs.rule or pipeline.rule
-            reason = f"the pair rule {rule} does not use it"
-            yield from _overridden(f"pipelines.{name}.pairs", settings.pairs, used, reason)
+        if not pipeline.samples:
+            continue  # its overrides are problems
+        if not pipeline.scored_by:
+            yield from _overridden(f"pipelines.{name}.judging", settings.judging, (), f"{name} judges nothing")
+        reason = f"the pair rule {recipe.for_pipeline(name).pairs.rule or pipeline.rule} does not use it"
+        yield from _overridden(f"pipelines.{name}.pairs", settings.pairs, _pair_keys(recipe, name), reason)
     for name, control in recipe.controls.items():
-        yield from _unused_in_control(recipe, name, control)
+        reason = f"the control {name} does not use it"
+        yield from _overridden(f"controls.{name}.pairs", control.pairs, _control_pair_keys(name), reason)
+        unused = "sft" if name == "random-pairs" else "dpo"
+        yield from _overridden(f"controls.{name}.{unused}", getattr(control, unused), (), reason)
 
 
-def _unused_in_control(recipe: Recipe, name: str, control: Control) -> Iterator[str]:
-    reason = f"the control {name} does not use it"
-    where = f"controls.{name}"
-    yield from _overridden(f"{where}.pairs", control.pairs, _control_pair_keys(name), reason)
-    if name == "random-pairs":
-        yield from _overridden(f"{where}.sft", control.sft, (), reason)
-    else:
-        yield from _overridden(f"{where}.dpo", control.dpo, (), reason)
-
-
-def _pair_keys(name: str, pairs: Pairs) -> set[str]:
+def _pair_keys(recipe: Recipe, name: str) -> set[str]:
     """The keys of ``pairs`` that have an effect in a pipeline. A rule of a plugin may use every key."""
     pipeline = PIPELINES[name]
     if pipeline.rule is None:
         return set()
-    rule = pairs.rule or pipeline.rule
+    rule = recipe.for_pipeline(name).pairs.rule or pipeline.rule
     used = {"rule", "keep_cut"}
     if rule not in RULES:
         return {field.name for field in attrs.fields(Pairs)}
@@ -170,8 +152,8 @@ def _changed(key: str, section: Any, reason: str) -> Iterator[str]:
         yield _line(f"{key}.{name}", reason)
 
 
-def _overridden(key: str, own: Iterable[str], used: Iterable[str], reason: str) -> Iterator[str]:
-    """The keys that a member overrides, without those that it uses."""
+def _overridden(key: str, own: Mapping[str, object], used: Collection[str], reason: str) -> Iterator[str]:
+    """The overrides of a member, without those that it uses."""
     for name in own:
         if name not in used:
             yield _line(f"{key}.{name}", reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
@@ -20,7 +20,7 @@ from tutelage.planning.preflight import preflight
 from tutelage.planning.steps import BuildExamples, Compare, Judge, Plan, SelectPrompts, Step, Train
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, Finding, NamedSet, PluginInfo, RunNeeds
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import PipelineSettings, Recipe
 from tutelage.records import Demonstration, Judgement, Rubric, Sft, Verdict
 from tutelage.services.requests import Endpoint
 
@@ -310,6 +310,23 @@ def test_an_error_of_a_plugins_set_is_a_problem_of_its_key(make_recipe: Make, nu
     data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": {"source": "sets/broken", "count": 4}}
     found = preflight(make_recipe(data=data), numbers_registry)
     assert found.problems == ("data.prompts: sets/broken: its plugin failed to load it: KeyError: 'colour'",)
+
+
+def test_wrong_values_of_a_recipe_that_was_changed_in_python_are_one_list(
+    make_recipe: Make, numbers_registry: Registry
+) -> None:
+    recipe = evolve(make_recipe(), seeds=(), iterations=0, pipelines={"self-rewards": PipelineSettings()})
+    assert [line.partition(":")[0] for line in preflight(recipe, numbers_registry).problems] == [
+        "pipelines",
+        "controls.random-pairs.mirrors",
+        "controls.sft-on-chosen.mirrors",
+        "iterations",
+        "seeds",
+    ]
+    wrong = PipelineSettings(dpo={"bta": 1})
+    recipe = evolve(make_recipe(), pipelines={"self-reward": wrong}, controls={})
+    [line] = preflight(recipe, numbers_registry).problems
+    assert line.startswith("pipelines.self-reward.dpo: bta: unknown key; did you mean 'beta'?")
 
 
 def test_equal_candidates_are_a_problem_where_they_are_compared(make_recipe: Make, numbers_registry: Registry) -> None:

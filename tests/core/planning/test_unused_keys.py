@@ -45,6 +45,11 @@ def alone(**changes: Any) -> dict[str, Any]:
         ),
         ({**DEMONSTRATION, "data": {**DATA, "eft": None}, "judging": {"samples": 3}}, "judging.samples"),
         ({**DEMONSTRATION, "pairs": {"margin": 1.0}}, "pairs.margin"),
+        ({**DEMONSTRATION, "judging": {"rubric": "numbers/numbers", "samples": 3}}, "judging.samples"),
+        (
+            {"pairs": {"margin": 1.0}, "pipelines": {"self-reward": {"pairs": {"margin": 2.0}}}, "controls": {}},
+            "pairs.margin",
+        ),
         ({"pairs": {"near_best": 1.0}}, "pairs.near_best"),
         ({"pairs": {"length_ratio": 2.0}}, "pairs.length_ratio"),
         (

@@ -49,10 +49,10 @@ def test_another_model_on_the_command_line_keeps_the_settings_whichever_name_is_
     tmp_path: Path, written: str, given: str
 ) -> None:
     text = output_of("recipes", "show", "embedded")
-    before = "{plugin: transformers, model: tiny/student}"
+    before = "plugin: transformers\n    model: tiny/student\n    settings: {}\n"
     assert text.count(before) == 1
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(text.replace(before, f"{{plugin: {written}, settings: {{threats: 1}}}}"), encoding="utf-8")
+    recipe.write_text(text.replace(before, f"plugin: {written}\n    settings: {{threats: 1}}\n"), encoding="utf-8")
     planned = CliRunner().invoke(cli, ["plan", str(recipe), "--student", f"{given}:other"])
     assert planned.exit_code == 2
     assert "did you mean 'threads'?" in planned.output
