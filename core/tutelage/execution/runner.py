@@ -36,7 +36,7 @@ from tutelage.recipe.loading import load_recipe, override, to_yaml
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.results.run_warnings import warnings_of_step
-from tutelage.results.summarise import write_summary
+from tutelage.results.summarise import summarise, write_summary
 from tutelage.results.summary import Summary, read_summary
 from tutelage.results.variants import variant_results
 from tutelage.runs.changes import Changes, changes
@@ -281,7 +281,8 @@ class Runner:
 
     def _make(self, step: Step, step_context: StepContext) -> Artifact:
         if isinstance(step, Summarise):
-            return Artifact({}, lambda: write_summary(self.run, variant_results(self.run, self.variants)))
+            summary = evolve(summarise(self.run), variants=variant_results(self.run, self.variants))
+            return Artifact({}, lambda: write_summary(summary, self.run.store))
         try:
             return ACTIONS[type(step)](step, step_context)
         except StageError:

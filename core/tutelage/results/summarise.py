@@ -37,6 +37,7 @@ from tutelage.results.summary import (
 )
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
+from tutelage.runs.store import Store
 
 Graded = dict[str, dict[str, list[GradedAnswer]]]
 """Graded answers by model id and decoding (``greedy`` or ``sampled``)."""
@@ -52,15 +53,14 @@ AGREEMENT_METRICS = (
 )
 
 
-def write_summary(run: Run, variants: tuple[VariantResult, ...] = ()) -> None:
+def write_summary(summary: Summary, store: Store) -> None:
     """Write the CSV tables under ``evaluation/``, and then ``summary.json``."""
-    summary, store = evolve(summarise(run), variants=variants), run.store
     rows = {"models": summary.models, "differences": summary.differences, "agreement": summary.agreement}
     for name, results in rows.items():
         _write_table(store.path(table(name)), list(_metric_rows(results)))
     _write_table(store.path(table("comparisons")), list(_comparison_rows(summary.comparisons)))
-    if variants:
-        _write_table(store.path(table("variants")), list(_variant_rows(variants)))
+    if summary.variants:
+        _write_table(store.path(table("variants")), list(_variant_rows(summary.variants)))
     store.write_json(SUMMARY, summary)
 
 
