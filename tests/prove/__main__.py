@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.prove import alpaca_eval, embedded, full_disk, kills, services, startup, stops
+from tests.prove import alpaca_eval, changes, embedded, full_disk, kills, services, startup, stops, sweep
 
 MEASUREMENTS = {
     "startup": startup.prove,
@@ -22,6 +22,8 @@ MEASUREMENTS = {
     "kills": kills.prove,
     "stops": stops.prove,
     "full-disk": full_disk.prove,
+    "changes": changes.prove,
+    "sweep": sweep.prove,
     "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,
     "service-hostile": services.prove_hostile,

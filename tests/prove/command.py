@@ -8,6 +8,13 @@ from pathlib import Path
 
 from attrs import frozen
 
+SHORT = (
+    "embedded",
+    *("--set", "data.prompts.count=128"),
+    *("--set", "evaluation.prompts.count=60"),
+    *("--set", "sft.epochs=1"),
+)
+"""The embedded recipe with fewer items: every kind of step in a third of the time, for runs that are made 40 times."""
 TUTELAGE = str(Path(sys.executable).with_name("tutelage"))
 
 

@@ -1,4 +1,4 @@
-"""Let the disk become full at random writes of embedded runs, and continue them.
+"""Let the disk become full at random writes of short embedded runs, and continue them.
 
 Each run must end with one error and exit code 6 (2 before its first step), and the continued run with the artifacts of
 a run that was not disturbed, byte for byte.
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from full_disk import PROBLEM
 from interrupted_runs import artifacts_of
-from tests.prove.command import measure
+from tests.prove.command import SHORT, measure
 
 WRITES = 40
 PROGRAM = Path(__file__).parents[1] / "fixtures/full_disk.py"
@@ -40,7 +40,7 @@ def prove(writes: int = WRITES, seed: int = 0) -> dict[str, Any]:
         if code not in (2, 6) or len(told) != 1 or PROBLEM not in told[0]:
             sys.exit(f"full after {after} of {every} writes: exit code {code}\n{errors}")
         codes[code] += 1
-        measure("run", "embedded", "--run", str(folder))
+        measure("run", *SHORT, "--run", str(folder))
         equal = artifacts_of(folder) == expected
         same += equal
         print(
@@ -59,6 +59,6 @@ def prove(writes: int = WRITES, seed: int = 0) -> dict[str, Any]:
 
 def _run(root: Path, folder: Path, after: str) -> tuple[int, str]:
     program = [sys.executable, str(PROGRAM), "--weights", str(folder), after, str(root / "count")]
-    command = [*program, "run", "embedded", "--run", str(folder)]
+    command = [*program, "run", *SHORT, "--run", str(folder)]
     found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     return found.returncode, found.stderr

@@ -1,4 +1,4 @@
-"""Stop embedded runs by SIGTERM and SIGHUP at random moments and continue them.
+"""Stop short embedded runs by SIGTERM and SIGHUP at random moments and continue them.
 
 All artifacts must equal those of a run that was not stopped, byte for byte.
 """
@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from interrupted_runs import artifacts_of, continue_command
-from tests.prove.command import TUTELAGE, measure
+from tests.prove.command import SHORT, TUTELAGE, measure
 
 STOPS = 20
 SIGNALS = ("SIGTERM", "SIGHUP")
@@ -24,7 +24,7 @@ SIGNALS = ("SIGTERM", "SIGHUP")
 
 def prove(stops: int = STOPS, seed: int = 0) -> dict[str, Any]:
     root = Path(tempfile.mkdtemp())
-    undisturbed = measure("run", "embedded", "--run", str(root / "undisturbed"))
+    undisturbed = measure("run", *SHORT, "--run", str(root / "undisturbed"))
     expected = artifacts_of(root / "undisturbed")
     found = {
         name.lower(): _stopped_by(
@@ -50,7 +50,7 @@ def _stopped_by(
             stopped += 1
             # before the run has begun, the message names no command
             _, *arguments = (
-                continue_command(errors) if "continue with" in errors else ["", "run", "embedded", "--run", str(folder)]
+                continue_command(errors) if "continue with" in errors else ["", "run", *SHORT, "--run", str(folder)]
             )
             measure(*arguments)
         equal = artifacts_of(folder) == expected
@@ -65,7 +65,7 @@ def _stopped_by(
 
 def _run_and_stop(folder: Path, moment: float, number: signal.Signals) -> tuple[int, str, float]:
     """Start a run and send it a signal. Returns its exit code, its error output and how long it still worked."""
-    command = [TUTELAGE, "run", "embedded", "--run", str(folder)]
+    command = [TUTELAGE, "run", *SHORT, "--run", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     time.sleep(moment)
     sent = time.monotonic()
