@@ -1,4 +1,4 @@
-"""A sweep of four losses and two betas: its time is that of the shared steps once and of the other steps eight times."""
+"""A sweep of four losses and two betas: the shared steps are done once, the other steps eight times."""
 
 import json
 import shutil
