@@ -20,7 +20,7 @@ CHANGES = {
     "pair rule": ("pipelines.self-reward.pairs.rule=all-ordered",),
     "one more seed": ("seeds=[0,1]",),
     "one more pipeline": ("pipelines.teacher-reward={}",),
-    "three iterations": ("iterations=3",),
+    "one more iteration": ("iterations=2",),
     "evaluation set": ("evaluation.prompts.count=80",),
     "neutral setting": ("models.student.settings.batch_size=64",),
 }
