@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -179,6 +183,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
 
 
 def changed_recipe(changed: dict[str, Any]) -> Recipe:
+    """The small recipe with nested changes. ``...`` as the value of a pipeline or control removes it."""
     values = _merged(_merged(numbers_recipe(), SMALL), changed)
     for section in ("pipelines", "controls"):
         values[section] = {name: value for name, value in values[section].items() if value is not ...}
@@ -364,6 +369,32 @@ def test_random_chains_of_changes_each_with_a_crash_end_as_a_fresh_run_of_the_la
             run(changed_recipe(values), tmp_path / "run", registry)
         except Exception as error:
             assert "the power is gone" in str(error)
+    run(changed_recipe(values), tmp_path / "run", world())
+    run(changed_recipe(values), tmp_path / "fresh", world())
+    assert made(tmp_path / "run") == made(tmp_path / "fresh")
+
+
+PROGRAM = """
+import json, sys
+sys.path[:0] = ["tests/fixtures", "tests/core/execution"]
+import test_changes
+test_changes.run(test_changes.changed_recipe(json.loads(sys.argv[1])), sys.argv[2], test_changes.world())
+"""
+
+
+def test_a_chain_of_changes_each_with_a_kill_ends_as_a_fresh_run(tmp_path: Path) -> None:
+    draw, kills, log = random.Random(3), 0, tmp_path / "run/steps.jsonl"
+    values: dict[str, Any] = {"iterations": 1}
+    for change in ({}, {"dpo": {"beta": 0.05}}, {"seeds": [0, 3]}, {"judging": {"temperature": 0.5}}):
+        values = _merged(values, change)
+        before = log.read_bytes().count(b"\n") if log.exists() else 0
+        wanted = before + draw.randint(5, 30)
+        with subprocess.Popen([sys.executable, "-c", PROGRAM, json.dumps(values), str(tmp_path / "run")]) as process:
+            while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < wanted):
+                time.sleep(0.001)
+            process.kill()
+        kills += process.returncode < 0
+    assert kills >= 3
     run(changed_recipe(values), tmp_path / "run", world())
     run(changed_recipe(values), tmp_path / "fresh", world())
     assert made(tmp_path / "run") == made(tmp_path / "fresh")
