@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,6 +36,17 @@ def printable(text: str) -> str:
 
 def _is_printable(letter: str) -> bool:
     return unicodedata.category(letter) not in _UNPRINTABLE and letter not in _BIDIRECTIONAL
+
+
+WIDTH = 100
+"""Number of columns of messages that are broken into lines."""
+
+
+def wrapped(text: str) -> str:
+    """Return a message in lines of at most ``WIDTH`` columns; the further lines are indented."""
+    indent = len(text) - len(text.lstrip())
+    further = " " * (indent + 2)
+    return textwrap.fill(text, WIDTH, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
 
 
 def print_line(text: str = "") -> None:

@@ -13,7 +13,7 @@ import click
 from attrs import asdict, evolve
 
 from tutelage.cli.options import RecipeOptions, as_json, recipe_options
-from tutelage.cli.output import Table, print_line, print_status, print_table
+from tutelage.cli.output import Table, print_line, print_status, print_table, wrapped
 from tutelage.execution.prepared import prepare, raise_problems, unshared
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.planning.steps import Plan, Step
@@ -22,6 +22,9 @@ from tutelage.results.wording import seconds_words, worker
 from tutelage.runs.changes import Changes
 from tutelage.runs.speeds import TimeEstimate, estimate
 from tutelage.runs.store import Store, is_run
+
+_MOST_NAMES = 3
+"""Number of variants that are named."""
 
 
 @click.command("plan")
@@ -52,19 +55,21 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     models = f"{len(plan.models)} models"
     print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {models}, in {options.directory}")
     for line in changes_words(found) if is_run(options.directory) else ():
-        print_line(line)
+        print_line(wrapped(line))
     if show_steps:
         _print_steps(plan, found)
     if variants:
         own = len(remaining.steps) - len(found.remaining)
-        print_line(f"{len(variants)} variants with {own} steps of their own: {', '.join(one.name for one in variants)}")
+        names = ", ".join(one.name for one in variants[:_MOST_NAMES])
+        more = f" and {len(variants) - _MOST_NAMES} more" if len(variants) > _MOST_NAMES else ""
+        print_line(wrapped(f"{len(variants)} variants with {own} steps of their own: {names}{more}"))
     print_line()
     print_table(_totals_table(remaining))
     if expected:
         print_line()
         print_table(_cost_table(expected))
     print_line()
-    print_line(_time_words(estimate(remaining.steps, found, options.recipe)))
+    print_line(wrapped(_time_words(estimate(remaining.steps, found, options.recipe))))
     if not show_steps:
         print_line("`--steps` lists every step with its inputs and output.")
     raise_problems(prepared)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tutelage.cli.options import PATH, RecipeOptions, recipe_options
-from tutelage.cli.output import print_line, print_status, print_table
+from tutelage.cli.output import print_line, print_status, print_table, wrapped
 from tutelage.cli.progress import reporting
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import stop_on_interrupt
@@ -82,7 +82,7 @@ def command(
 def _approve(changes: Changes, yes: bool) -> bool:
     """Show what a changed recipe keeps and makes again; ask if paid or long work would be replaced."""
     for line in changes_words(changes):
-        print_status(line)
+        print_status(wrapped(line))
     is_long = changes.replaced_seconds >= _LONG_SECONDS
     if yes or not (changes.replaced_cost or is_long):
         return True

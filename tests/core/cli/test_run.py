@@ -192,7 +192,7 @@ def test_a_plan_shows_on_its_first_screen_what_is_left_and_what_is_kept(
     assert any(line.startswith("kept: M1; ") for line in shown)
     assert any(re.match("time: about [0-9.]+ s, by the speed of earlier runs", line) for line in shown)
     assert len(shown) <= 30
-    assert max(map(len, shown)) <= 120
+    assert max(map(len, shown)) <= 100
     every = invoke("plan", recipe_file(**small), "--run", "here", "--steps").stdout
     assert re.search("train +M1 +checkpoint +\\d+ examples seen +kept +examples.jsonl", every)
 
