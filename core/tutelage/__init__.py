@@ -87,8 +87,10 @@ if TYPE_CHECKING:
         ModelResult,
         Summary,
         TrainingResult,
+        VariantResult,
         read_summary,
     )
+    from tutelage.runs.changes import Changes, StepChange
     from tutelage.runs.run import RunModels
     from tutelage.runs.status import RunStatus, run_status
     from tutelage.runs.store import Store, open_run
@@ -125,7 +127,10 @@ _MODULES = {
         "Candidate Comparison Demonstration Dpo Example JudgeItem Judgement Lora Message Model Objective Outcome "
         "Preference Prompt RatedExample Rubric Sampling Sft Verdict content_id"
     ),
-    "results.summary": "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult read_summary",
+    "results.summary": (
+        "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult VariantResult read_summary"
+    ),
+    "runs.changes": "Changes StepChange",
     "runs.run": "RunModels",
     "runs.status": "RunStatus run_status",
     "runs.store": "Store open_run",
@@ -148,6 +153,7 @@ __all__ = [
     "CallError",
     "Caller",
     "Candidate",
+    "Changes",
     "Comparison",
     "ComparisonResult",
     "Context",
@@ -202,6 +208,7 @@ __all__ = [
     "Sft",
     "StageError",
     "Step",
+    "StepChange",
     "Store",
     "Summary",
     "Tally",
@@ -211,6 +218,7 @@ __all__ = [
     "TutelageError",
     "Unreadable",
     "Unusable",
+    "VariantResult",
     "Verdict",
     "average",
     "checked_plan",

@@ -80,6 +80,9 @@ def run(
     returns false, nothing is done. ``cache`` is a folder of finished artifacts that several runs share: artifacts that
     it has are taken from it, and those that the run makes are added to it.
 
+    If the recipe has variants, they are run after the recipe itself, each in a folder below ``directory``. ``approve``
+    is called for each of them, and the summary compares them.
+
     Returns the summary of the run; None if the recipe has no evaluation. Raises InputError, before anything is written,
     if the recipe is wrong; PluginError if a plugin is missing; RunLockedError if another process works on the run;
     StageError if a plugin failed during the run; and Interrupted if ``cancelled`` returned true or ``approve`` false.
