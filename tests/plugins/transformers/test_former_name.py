@@ -34,7 +34,7 @@ def embedded_steps() -> Any:
 @pytest.fixture
 def old_recipe(tmp_path: Path) -> Path:
     """The embedded recipe as it was written when the plugin was called ``phi2``."""
-    text = output_of("recipes", "show", "--source", "embedded")
+    text = output_of("recipes", "show", "embedded")
     assert text.count("plugin: transformers") == 1
     path = tmp_path / "recipe.yaml"
     path.write_text(text.replace("plugin: transformers", "plugin: phi2"), encoding="utf-8")
@@ -54,7 +54,7 @@ def test_phi_2_is_named_on_the_command_line_by_either_name(student: str, embedde
 def test_another_model_on_the_command_line_keeps_the_settings_whichever_name_is_used(
     tmp_path: Path, written: str, given: str
 ) -> None:
-    text = output_of("recipes", "show", "--source", "embedded")
+    text = output_of("recipes", "show", "embedded")
     before = "{plugin: transformers, model: tiny/student}"
     assert text.count(before) == 1
     recipe = tmp_path / "recipe.yaml"
