@@ -1,15 +1,21 @@
 # Each target creates what it needs, so that it also works on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+# Python compiles the modules that are used when they are first imported; compiling all of them takes longer.
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+# Each of the two processes of pytest-xdist runs whole files. One thread each, so that they do not compete for the cores.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint prove docs clean
+.PHONY: demo test test-slow lint prove docs clean
 
 demo: .venv/demo  ## Align a tiny model with all three pipelines and show the results.
 	$(BIN)/tutelage run embedded --run runs/demo
 
-test: .venv/test lint  ## Run the linters, the type checker, the import rules and the tests.
-	$(BIN)/python -m pytest
+test: .venv/test lint  ## Run the linters, the type checker, the import rules and the tests, except for those marked slow.
+	$(TEST)
+
+test-slow: .venv/test  ## Run the tests marked slow: further cases of a behaviour of which `make test` runs one.
+	$(TEST) -m slow
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,12 @@ settings.register_profile("tutelage", deadline=None, suppress_health_check=[Heal
 settings.load_profile("tutelage")
 
 
+def pytest_configure() -> None:
+    """Receive SIGINT also as a background job of a shell, which ignores it: processes that tests start inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test touches the user's ledger."""
@@ -26,9 +33,10 @@ def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def cache_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the user's cache."""
-    path = tmp_path_factory.mktemp("cache")
+    path = tmp_path.with_name(f"{tmp_path.name}-cache")
+    path.mkdir()
     monkeypatch.setenv("TUTELAGE_CACHE", str(path))
     return path
 

@@ -57,7 +57,9 @@ def one_percent(name: str, gemini: str, openai: str) -> Recipe:
     return load_recipe(built_in()[name], changes)
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "paper/all" else pytest.mark.slow) for name in PAPER]
+)
 def test_a_recipe_of_the_paper_runs_whole_at_a_hundredth_of_its_size(
     name: str, tmp_path: Path, services: tuple[str, str]
 ) -> None:

@@ -300,7 +300,12 @@ def command(folder: Path, name: str, base_url: str, *more: str) -> subprocess.Co
     return subprocess.run([sys.executable, "-m", "tutelage", *arguments, *settings], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("kind", ["moderated", "content-null", "redirect-308", "no-credit", "echo-repr", "too-long"])
+MORE_KINDS = ("content-null", "redirect-308", "no-credit", "too-long")
+
+
+@pytest.mark.parametrize(
+    "kind", ["moderated", "echo-repr", *(pytest.param(kind, marks=pytest.mark.slow) for kind in MORE_KINDS)]
+)
 def test_a_command_with_one_item_writes_its_outcome_or_ends_with_an_error(
     name: str, server: ApiServer, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,14 +328,23 @@ def test_a_command_with_a_closed_port_ends_within_seconds(name: str, tmp_path: P
     assert time.monotonic() - started < 60  # 3 seconds of waits, and the imports on a busy machine
 
 
-def test_a_key_in_curly_quotes_is_refused_by_the_doctor_and_a_command_without_being_shown(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def curly_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.setenv(variable, REFUSED_KEYS["curly quotes"])
+
+
+@pytest.mark.usefixtures("curly_quotes")
+def test_a_key_in_curly_quotes_is_refused_by_a_command_without_being_shown(name: str, tmp_path: Path) -> None:
     done = command(tmp_path, name, "https://no-such-host.invalid/v1")
     assert done.returncode == 2
     assert "contains the character U+201C, which no key contains" in done.stderr
+    assert not leaks(done.stdout + done.stderr + written(tmp_path))
+
+
+@pytest.mark.usefixtures("curly_quotes")
+def test_keys_in_curly_quotes_are_refused_by_the_doctor_without_being_shown(tmp_path: Path) -> None:
     doctor = subprocess.run([sys.executable, "-m", "tutelage", "doctor"], capture_output=True, text=True)
-    assert "contains the character U+201C" in doctor.stdout + doctor.stderr
-    assert not leaks(done.stdout + done.stderr + doctor.stdout + doctor.stderr + written(tmp_path))
+    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+        assert f"{variable} contains the character U+201C" in doctor.stdout + doctor.stderr
+    assert not leaks(doctor.stdout + doctor.stderr + written(tmp_path))

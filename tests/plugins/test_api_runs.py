@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from api_runs import IN_FLIGHT, api_recipe, api_registry, kill_and_continue
-from api_servers import running
+from api_runs import IN_FLIGHT, Undisturbed, api_recipe, api_registry, kill_and_continue, undisturbed_run
+from api_servers import ApiServer, running
 from attrs import evolve
 
 from tutelage.errors import BudgetError, InputError, StageError
@@ -157,21 +157,31 @@ def test_prompts_that_no_request_of_the_teacher_writes_are_an_error(registry: Re
         assert len(broken.asked()) == 32
 
 
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A server that answers after 50 ms, so that a signal finds requests in flight."""
+    with running("openai", tmp_path_factory.mktemp("slow-server") / "log.jsonl", "--latency", "0.05") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slow_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return undisturbed_run("openai", slow_server, tmp_path_factory.mktemp("undisturbed") / "run")
+
+
 def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_in_flight(
-    start_server: StartServer, tmp_path: Path
+    slow_server: ApiServer, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    server = start_server("openai", "--latency", "0.05")
-    (killed,) = kill_and_continue("openai", server, tmp_path, kills=1)
+    (killed,) = kill_and_continue("openai", slow_server, tmp_path, undisturbed, kills=1)
     assert killed.same
     assert 0 <= killed.repeated <= IN_FLIGHT
 
 
 @pytest.mark.parametrize("by", ["SIGTERM", "SIGHUP"])
 def test_a_stopped_run_waits_for_the_answers_in_flight_and_repeats_no_request(
-    start_server: StartServer, tmp_path: Path, by: str
+    slow_server: ApiServer, undisturbed: Undisturbed, tmp_path: Path, by: str
 ) -> None:
-    server = start_server("openai", "--latency", "0.05")
-    (stopped,) = kill_and_continue("openai", server, tmp_path, kills=1, by=by)
+    (stopped,) = kill_and_continue("openai", slow_server, tmp_path, undisturbed, kills=1, by=by)
     assert stopped.same
     assert stopped.repeated == 0
 

@@ -13,7 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
-from api_runs import IN_FLIGHT, MODELS, kill_and_continue
+from api_runs import IN_FLIGHT, MODELS, kill_and_continue, undisturbed_run
 from api_servers import ApiServer, running
 from bench_calling import measure
 
@@ -42,7 +42,8 @@ def prove_kills(kills: int = 20) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.jsonl"
         with running("openai", log, "--latency", "0.05") as server:
-            found = kill_and_continue("openai", server, Path(folder), kills)
+            undisturbed = undisturbed_run("openai", server, Path(folder) / "undisturbed")
+            found = kill_and_continue("openai", server, Path(folder), undisturbed, kills)
     return {
         "kills": kills,
         "same_artifacts": sum(killed.same for killed in found),
@@ -78,7 +79,8 @@ def _prove_stops_by(name: str, stops: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.jsonl"
         with running("openai", log, "--latency", "0.05") as server:
-            found = kill_and_continue("openai", server, Path(folder), stops, by=name)
+            undisturbed = undisturbed_run("openai", server, Path(folder) / "undisturbed")
+            found = kill_and_continue("openai", server, Path(folder), undisturbed, stops, by=name)
     return {
         "stops": stops,
         "same_artifacts": sum(stopped.same for stopped in found),

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from recipes import numbers_recipe
 
 Real = Callable[..., "subprocess.CompletedProcess[str]"]
+Invoke = Callable[..., Result]
 
 BOUND = numbers_recipe()["models"]
 DATA = numbers_recipe()["data"]
@@ -47,14 +49,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_recipe_is_one_error_with_its_place(
-    case: str, real: Real, recipe_file: Callable[..., Path], tmp_path: Path
+    case: str, invoke: Invoke, recipe_file: Callable[..., Path], tmp_path: Path
 ) -> None:
     changes, message = WRONG[case]
     lines = [json.dumps({"prompt": f"say {number}"}) for number in range(9)]
     lines[6] = '{"prompt": "say 6"'
     (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
-    found = real("run", recipe_file(**changes))
-    assert found.returncode == 2
+    found = invoke("run", recipe_file(**changes))
+    assert found.exit_code == 2
     assert found.stdout == ""
     assert found.stderr.startswith("error: ")
     assert message in found.stderr
@@ -63,9 +65,22 @@ def test_a_wrong_recipe_is_one_error_with_its_place(
     assert not (tmp_path / "runs").exists()
 
 
-def test_all_problems_of_a_recipe_are_named_at_once(real: Real, recipe_file: Callable[..., Path]) -> None:
-    found = real("plan", recipe_file(iterations=0, generation={"n": 1}, seeds=[]))
-    assert found.returncode == 2
+def test_a_wrong_recipe_ends_the_process_with_one_error(
+    real: Real, recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    changes, message = WRONG["an unknown key"]
+    found = real("run", recipe_file(**changes))
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: ")
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert found.stderr.count("error") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_all_problems_of_a_recipe_are_named_at_once(invoke: Invoke, recipe_file: Callable[..., Path]) -> None:
+    found = invoke("plan", recipe_file(iterations=0, generation={"n": 1}, seeds=[]))
+    assert found.exit_code == 2
     assert [line.partition(".yaml: ")[2].partition(":")[0] for line in found.stderr.splitlines()] == [
         "iterations",
         "generation.n",
@@ -73,12 +88,12 @@ def test_all_problems_of_a_recipe_are_named_at_once(real: Real, recipe_file: Cal
     ]
 
 
-def test_a_wrong_set_is_named_as_it_was_given(real: Real, recipe_file: Callable[..., Path]) -> None:
-    found = real("run", recipe_file(), "--set", "dpo.bta=1")
-    assert found.returncode == 2
+def test_a_wrong_set_is_named_as_it_was_given(invoke: Invoke, recipe_file: Callable[..., Path]) -> None:
+    found = invoke("run", recipe_file(), "--set", "dpo.bta=1")
+    assert found.exit_code == 2
     assert "dpo.bta: unknown key; did you mean 'beta'?" in found.stderr
-    found = real("run", recipe_file(), "--set", "dpo")
-    assert found.returncode == 2
+    found = invoke("run", recipe_file(), "--set", "dpo")
+    assert found.exit_code == 2
     assert "--set dpo: expected KEY=VALUE" in found.stderr
 
 

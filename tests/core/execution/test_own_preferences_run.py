@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import echoing_world
 import pytest
 from known import known
+from recipes import numbers_recipe
 
 from tutelage.cli.results import result_tables
 from tutelage.errors import InputError
@@ -16,9 +18,10 @@ from tutelage.execution.runner import run
 from tutelage.exporting.card import Published, whole_card
 from tutelage.files.trl_format import preference_row, read_preferences
 from tutelage.plugin.registry import Registry
+from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Preference
-from tutelage.results.summary import Summary
+from tutelage.results.summary import Summary, read_summary
 from tutelage.results.training_data import data_statistics, pair_counts, preferences_of, read_training_data
 from tutelage.runs.run import RunModels
 from tutelage.runs.status import run_status
@@ -32,21 +35,24 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.fixture
-def pairs_file(tmp_path: Path) -> Path:
+def write_pairs(folder: Path) -> Path:
     """Twenty pairs with ids of the user; the prompt of the first one is an evaluation prompt."""
     pairs = [Preference("mine-0", "say 5007", "5007", "no", "mine-0/0", "mine-0/1")]
     for number in range(1, 20):
         id = f"mine-{number}"
         pairs.append(Preference(id, f"say {number}", f"{number}", f"{number} or so", f"{id}/0", f"{id}/1", 4.0, 2.0))
-    path = tmp_path / "pairs.jsonl"
+    path = folder / "pairs.jsonl"
     path.write_text("".join(json.dumps(preference_row(pair)) + "\n" for pair in pairs))
     return path
 
 
 @pytest.fixture
-def make_alone(make_recipe: Make, pairs_file: Path) -> Make:
-    """Make a recipe that trains on the user's pairs alone; all 1,000 held-out prompts are evaluation prompts."""
+def pairs_file(tmp_path: Path) -> Path:
+    return write_pairs(tmp_path)
+
+
+def recipe_of_pairs_alone(pairs_file: Path) -> Recipe:
+    """A recipe that trains on the user's pairs alone; all 1,000 held-out prompts are evaluation prompts."""
     values: dict[str, Any] = {
         "data": {"preferences": {"source": str(pairs_file), "count": 20}},
         "pipelines": {"own-preferences": None},
@@ -59,12 +65,22 @@ def make_alone(make_recipe: Make, pairs_file: Path) -> Make:
             "rubric": "numbers/numbers",
         },
     }
-    return lambda **changes: make_recipe(**{**values, **changes})
+    return from_values(numbers_recipe(**values))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the user's pairs alone; the file of pairs is beside it. No test changes them."""
+    registry = Registry.empty()
+    registry.register(echoing_world, "numbers")
+    folder = tmp_path_factory.mktemp("own-preferences")
+    assert run(recipe_of_pairs_alone(write_pairs(folder)), folder / "run", registry)
+    return folder / "run"
 
 
 @pytest.fixture
-def summary(tmp_path: Path, make_alone: Make, numbers_registry: Registry) -> Summary:
-    return known(run(make_alone(), tmp_path / "run", numbers_registry))
+def summary(finished: Path) -> Summary:
+    return read_summary(finished / "summary.json")
 
 
 def test_plain_dpo_on_given_pairs_improves_the_base_model(summary: Summary) -> None:
@@ -78,20 +94,20 @@ def test_plain_dpo_on_given_pairs_improves_the_base_model(summary: Summary) -> N
     }
 
 
-def test_a_pair_with_an_evaluation_prompt_is_dropped_counted_and_listed(summary: Summary, tmp_path: Path) -> None:
-    store = Store(tmp_path / "run")
+def test_a_pair_with_an_evaluation_prompt_is_dropped_counted_and_listed(finished: Path) -> None:
+    store = Store(finished)
     assert store.finished_steps()[PAIRS].counts == {"pairs": 19, "holds an evaluation prompt": 1}
     [dropped] = rows(store.path("seed-0/own-preferences/M2/preferences-dropped.jsonl"))
     assert (dropped["text"], dropped["like"], dropped["source"]) == ("say 5007", "say 5007", "numbers/held-out")
     assert "say 5007" not in {pair.prompt for pair in read_preferences(store.path(PAIRS))}
 
 
-def test_the_pairs_keep_the_ids_of_the_user(summary: Summary, tmp_path: Path, pairs_file: Path) -> None:
-    given = {pair.id: pair for pair in read_preferences(pairs_file)}
-    kept = read_preferences(tmp_path / "run" / PAIRS)
+def test_the_pairs_keep_the_ids_of_the_user(finished: Path) -> None:
+    given = {pair.id: pair for pair in read_preferences(finished.parent / "pairs.jsonl")}
+    kept = read_preferences(finished / PAIRS)
     assert len(kept) == 19
     assert all(given[pair.id] == pair for pair in kept)
-    assert preferences_of(RunModels.open(tmp_path / "run"), "M2/own-preferences") == kept
+    assert preferences_of(RunModels.open(finished), "M2/own-preferences") == kept
 
 
 def test_the_gain_is_shown_over_the_base_model_if_there_is_no_m1(summary: Summary) -> None:
@@ -100,8 +116,8 @@ def test_the_gain_is_shown_over_the_base_model_if_there_is_no_m1(summary: Summar
     assert [row[0] for row in gains.rows] == ["M2/own-preferences", "M2/sft-on-chosen"]
 
 
-def test_the_given_pairs_are_shown_as_two_answers_with_their_sides(summary: Summary, tmp_path: Path) -> None:
-    models = RunModels.open(tmp_path / "run")
+def test_the_given_pairs_are_shown_as_two_answers_with_their_sides(finished: Path) -> None:
+    models = RunModels.open(finished)
     data = read_training_data(models, "M2/own-preferences")
     assert len(data) == 19
     for row in data:
@@ -115,13 +131,13 @@ def test_the_given_pairs_are_shown_as_two_answers_with_their_sides(summary: Summ
     assert (found.prompts, found.candidates, found.pairs, found.margin) == (19, 38, 19, 2.0)
 
 
-def test_the_card_and_the_status_know_the_pairs(summary: Summary, tmp_path: Path) -> None:
-    models = RunModels.open(tmp_path / "run")
+def test_the_card_and_the_status_know_the_pairs(finished: Path) -> None:
+    models = RunModels.open(finished)
     text = whole_card(models, models.planned("M2/own-preferences"), Published("me/mine"))
     assert "aligned by `own-preferences` (DPO on the pairs of `data.preferences`, without sampling or judging)" in text
     assert "| M2/own-preferences | M0 | DPO, reference M0 | 19 pairs | 19 |" in text
     assert f"| preferences | 19 pairs (1 holds an evaluation prompt) | {PAIRS} |" in text
-    assert all(step.state == "done" for step in run_status(tmp_path / "run").steps)
+    assert all(step.state == "done" for step in run_status(finished).steps)
     assert models.last() == "M2/own-preferences"
 
 
@@ -148,10 +164,10 @@ def test_the_users_pairs_and_those_of_the_round_are_trained_on_together(
 
 
 def test_a_row_that_became_wrong_stops_before_the_first_step(
-    tmp_path: Path, make_alone: Make, numbers_registry: Registry, pairs_file: Path
+    tmp_path: Path, numbers_registry: Registry, pairs_file: Path
 ) -> None:
     with pairs_file.open("a") as file:
         file.write(json.dumps({"prompt": [], "chosen": [], "rejected": []}) + "\n")
     with pytest.raises(InputError, match=r"pairs\.jsonl, line 21: `prompt` must be a list of messages"):
-        run(make_alone(), tmp_path / "run", numbers_registry)
+        run(recipe_of_pairs_alone(pairs_file), tmp_path / "run", numbers_registry)
     assert not (tmp_path / "run").exists()

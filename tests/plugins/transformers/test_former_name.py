@@ -25,6 +25,12 @@ def plan(*arguments: object) -> Any:
     return json.loads(output_of("plan", *arguments, "--json"))
 
 
+@pytest.fixture(scope="module")
+def embedded_steps() -> Any:
+    """The planned steps of the embedded recipe."""
+    return plan("embedded")["steps"]
+
+
 @pytest.fixture
 def old_recipe(tmp_path: Path) -> Path:
     """The embedded recipe as it was written when the plugin was called ``phi2``."""
@@ -35,13 +41,13 @@ def old_recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_old_recipe_plans_the_same_steps(old_recipe: Path) -> None:
-    assert plan(old_recipe)["steps"] == plan("embedded")["steps"]
+def test_an_old_recipe_plans_the_same_steps(old_recipe: Path, embedded_steps: Any) -> None:
+    assert plan(old_recipe)["steps"] == embedded_steps
 
 
 @pytest.mark.parametrize("student", ["phi2", "phi2:phi2/phi-2", "transformers:phi2/phi-2", "transformers"])
-def test_phi_2_is_named_on_the_command_line_by_either_name(student: str) -> None:
-    assert plan("embedded", "--student", student)["steps"] == plan("embedded")["steps"]
+def test_phi_2_is_named_on_the_command_line_by_either_name(student: str, embedded_steps: Any) -> None:
+    assert plan("embedded", "--student", student)["steps"] == embedded_steps
 
 
 @pytest.mark.parametrize(("written", "given"), [("phi2", "transformers"), ("transformers", "phi2")])
