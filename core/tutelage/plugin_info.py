@@ -129,7 +129,8 @@ class PluginInfo:
     with another value of them keeps all of its artifacts. Any other changed setting makes again what depends on it."""
     result_version: int = 1
     """Version of the plugin's results. Raise it in a release that gives other results for the same settings, or that
-    changes the default of a setting: runs that continue make their artifacts again."""
+    changes the default of a setting: runs that continue make their artifacts again. A plugin that wraps a hook counts
+    for every step that calls the hook; 0 is for one that changes no result, for example because it only counts."""
     environment: tuple[EnvironmentVariable, ...] = ()
     """Environment variables that the plugin reads."""
     item_by_item: bool = False

@@ -7,10 +7,16 @@ back. A process that is killed here leaves a folder that the next one continues 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
+from attrs import evolve
+
+from tutelage.errors import InputError, RunLockedError
+from tutelage.files.jsonl import read_json
 from tutelage.files.moving import drop_empty_parents
-from tutelage.planning.artifacts import REPLACED, VARIANTS
+from tutelage.planning.artifacts import MADE, REPLACED, VARIANTS, beside
 from tutelage.runs.changes import Changes, StepChange, holds
 from tutelage.runs.shelf import Shelf, place
 from tutelage.runs.started import Started, write_started
@@ -18,8 +24,12 @@ from tutelage.runs.store import Store
 
 
 def apply(changes: Changes, elsewhere: Sequence[Shelf | Store] = ()) -> None:
-    """Set aside what the recipe does not use, and take what exists elsewhere. Raises StageError if the disk is full."""
+    """Set aside what the recipe does not use, and take what exists elsewhere. The caller holds the lock of the run.
+
+    Raises RunLockedError if another process changed the run after the comparison, and StageError if the disk is full.
+    """
     store, shelf = changes.store, Shelf(changes.store.path(REPLACED))
+    _check_unchanged(changes)
     for artifact, made_from in changes.adopted.items():
         if store.has(artifact):
             store.write_made_from(artifact, made_from)
@@ -39,22 +49,67 @@ def apply(changes: Changes, elsewhere: Sequence[Shelf | Store] = ()) -> None:
         if change.fate == "taken":
             _take(change, store, shelf, elsewhere)
     _drop_unplanned_work(store, {change.step.output for change in changes.steps})
+    _drop_remains(store)
+
+
+def _check_unchanged(changes: Changes) -> None:
+    for change in changes.steps:
+        made_from = changes.store.made_from(change.step.output) or changes.adopted.get(change.step.output)
+        in_place = made_from.fingerprint if made_from and changes.store.has(change.step.output) else None
+        if in_place != change.in_place:
+            raise RunLockedError(
+                f"{changes.store.root}: another process changed {change.step.output} of this run in the meantime; "
+                "nothing was changed by this command; run it again"
+            )
 
 
 def _take(change: StepChange, store: Store, shelf: Shelf, elsewhere: Sequence[Shelf | Store]) -> None:
-    artifact, fingerprint = change.step.output, change.made_from.fingerprint
-    source = next(one for one in (shelf, *elsewhere) if holds(one, artifact, fingerprint))
-    if isinstance(source, Shelf):
-        source.fetch(store, artifact, fingerprint, keep=source != shelf)
-    else:
-        place(source.root, store, artifact, source.finished_steps()[artifact], change.made_from)
+    """Take an artifact from the first place that has it undamaged. If none has, the run makes it."""
+    artifact, made_from = change.step.output, change.made_from
+    for source in (shelf, *elsewhere):
+        if isinstance(source, Shelf):
+            if source.fetch(store, artifact, made_from, keep=source != shelf):
+                return
+        elif holds(source, artifact, made_from.fingerprint):
+            step = evolve(source.finished_steps()[artifact], seconds=0.0, cost=0.0)
+            place(source.root, store, artifact, step, made_from)
+            return
 
 
 def _drop_unplanned_work(store: Store, planned: set[str]) -> None:
     """Delete the journals of unfinished steps that the plan does not have."""
-    for journal in sorted(store.root.rglob(".*.journal")):
+    for journal in _own_files(store, ".*.journal"):
         relative = journal.relative_to(store.root)
         artifact = relative.with_name(relative.name.removeprefix(".").removesuffix(".journal")).as_posix()
-        if artifact not in planned and relative.parts[0] != VARIANTS:
+        if artifact not in planned:
             journal.unlink(missing_ok=True)
             drop_empty_parents(journal, store.root)
+
+
+def _drop_remains(store: Store) -> None:
+    """Delete what killed processes have left: incomplete files and folders, records and files without an artifact."""
+    for temporary in _own_files(store, ".*.tmp"):
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        drop_empty_parents(temporary, store.root)
+    for record in sorted(store.path(MADE).rglob("*.json")):
+        artifact = _artifact_of(record)
+        if not artifact or not store.has(artifact):
+            for path in (*map(store.path, beside(artifact) if artifact else ()), record):
+                path.unlink(missing_ok=True)
+                drop_empty_parents(path, store.root)
+
+
+def _artifact_of(record: Path) -> str:
+    """The path of the artifact of a record; empty if the record is damaged."""
+    try:
+        return str(read_json(record)["artifact"])
+    except (InputError, KeyError, TypeError):
+        return ""
+
+
+def _own_files(store: Store, pattern: str) -> list[Path]:
+    """The files and folders in a run with a name like ``pattern``, without those of the recipe's variants."""
+    return [path for path in sorted(store.root.rglob(pattern)) if path.relative_to(store.root).parts[0] != VARIANTS]

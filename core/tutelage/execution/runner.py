@@ -197,6 +197,7 @@ class Runner:
             if self.run.store.has(step.output):
                 self.run.store.drop_journal(step.output)
                 self.run.store.drop_scratch(step.output)
+                self._share(step)
             else:
                 remaining.append(step)
         self.reporter.planned(remaining, earlier_steps(self.run, remaining))
@@ -265,11 +266,14 @@ class Runner:
         store.drop_scratch(step.output)
         drop_started(store, step.output)
         note_speed(step, self.run.recipe, seconds)
-        for cache in self.caches:
-            cache.put(store, step.output)
+        self._share(step)
         self.reporter.finished(step, seconds, artifact.counts)
         for warning in warnings_of_step(self.run, step, artifact.counts):
             self.reporter.note(f"warning: {warning}")
+
+    def _share(self, step: Step) -> None:
+        for cache in self.caches:
+            cache.put(self.run.store, step.output)
 
     def _begin(self, step: Step) -> Timer:
         """Return the timer of a step. What an earlier process kept for another result is deleted."""

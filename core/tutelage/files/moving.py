@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tutelage.files.disk_errors import writing
-from tutelage.files.whole import temporary_beside
+from tutelage.files.whole import make_durable, temporary_beside
 
 
 def move(source: Path, target: Path) -> None:
@@ -62,5 +62,6 @@ def _link_or_copy_file(source: str | Path, target: str | Path) -> object:
     try:
         os.link(source, target)
     except OSError:  # another disk, or a file system without links
-        return shutil.copyfile(source, target)
+        shutil.copyfile(source, target)
+        make_durable(Path(target))
     return target

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
 from tutelage.files.jsonl import converter
@@ -34,10 +34,21 @@ from tutelage.planning.steps import (
     WritePrompts,
 )
 from tutelage.plugin.registry import Registry
+from tutelage.preferences.pairing import unused_options
 from tutelage.recipe.schema import Recipe
+from tutelage.records import Prompt
 
-_NOT_VALUES = {"count", "unit", "worker", "start", "reference", "objective", "examples"}
+_NOT_VALUES = {"count", "unit", "worker", "start", "reference", "objective", "examples", "source"}
 """Attributes of steps that do not change results, that are inputs, or that are resolved below."""
+_HOOKS: Mapping[type[Step], str] = {
+    Train: "train_step",
+    Sample: "generate_candidates",
+    WritePrompts: "generate_candidates",
+    Judge: "judge",
+    Demonstrate: "demonstrate",
+    Compare: "evaluate",
+}
+"""The hook that does a step."""
 _NEUTRAL_OBJECTIVE = {"micro_batch_size", "seed"}
 """``seed`` is the seed of the step, which counts as such."""
 
@@ -70,14 +81,23 @@ Known = Callable[[str], MadeFrom | None]
 """Returns what an artifact in place was made from, by its path; None if there is none."""
 
 
+def _as_made(artifact: str, made_from: MadeFrom) -> MadeFrom:
+    return made_from
+
+
 def made_from(
-    plan: Plan, sources: Sources, known: Known, summaries: Mapping[str, str] | None = None
+    plan: Plan,
+    sources: Sources,
+    known: Known,
+    summaries: Mapping[str, str] | None = None,
+    found_in_place: Callable[[str, MadeFrom], MadeFrom] = _as_made,
 ) -> dict[str, MadeFrom]:
     """Return what every step of the plan of ``sources.recipe`` depends on, by the path of its artifact.
 
     ``known`` saves reading sources again: if an artifact in place was made from the same unchanged sources, its content
     is taken from its record. ``summaries`` are the fingerprints of the summaries of the recipe's variants, by path: the
-    summary of the recipe compares them. Raises InputError if a source or a model on this machine cannot be read.
+    summary of the recipe compares them. ``found_in_place`` may return another origin of an artifact, on which the later
+    steps then depend. Raises InputError if a source or a model on this machine cannot be read.
     """
     maker = _Maker(sources, known)
     found: dict[str, MadeFrom] = {}
@@ -85,7 +105,7 @@ def made_from(
         inputs = {path: found[path].identity for path in step.inputs}
         if isinstance(step, Summarise):
             inputs = {path: made.fingerprint for path, made in found.items()} | dict(summaries or {})
-        found[step.output] = maker.make(step, inputs)
+        found[step.output] = found_in_place(step.output, maker.make(step, inputs))
     return found
 
 
@@ -115,7 +135,8 @@ class _Maker:
         if before is not None and before.sources == sources:
             return before
         found = rows_of(step, self.sources)
-        values = {**_names(step), "content": rows_digest(found.rows)}
+        whole, content = rows_digest(found.rows), rows_digest(map(_without_path, found.rows))
+        values = {**_names(step), "content": content, **({"rows": whole} if whole != content else {})}
         if found.dropped is not None:
             values["dropped"] = rows_digest(found.dropped)
         return MadeFrom(values, {}, sources)
@@ -135,11 +156,11 @@ class _Maker:
             yield "count", step.count
             yield "iterations", self.recipe.iterations
         if getattr(step, "decontaminate", True):
-            yield from self._decontamination()
+            yield from self._decontamination(self._source)
 
     def _values(self, step: Step) -> Iterator[tuple[str, Any]]:
         yield from _names(step).items()
-        yield from _plain(step, _NOT_VALUES)
+        yield from _plain(step, _NOT_VALUES | (unused_options(step.rule) if isinstance(step, MakePairs) else set()))
         if isinstance(step, Train):
             yield "objective", type(step.objective).__name__
             yield from _flat("", converter().unstructure(step.objective), _NEUTRAL_OBJECTIVE)
@@ -147,7 +168,9 @@ class _Maker:
             yield "reference", step.reference.id if step.reference else None
             yield from self._model("student", any(not one.checkpoint for one in (step.start, step.reference) if one))
         if isinstance(step, Sample | Demonstrate | Judge | Compare | WritePrompts):
-            yield from self._worker(step.worker)
+            yield from self._worker(step.worker, has_chunks=not isinstance(step, WritePrompts))
+        if type(step) in _HOOKS:
+            yield from self._wrappers(_HOOKS[type(step)])
         if isinstance(step, Judge | Compare):
             yield "rubric.content", self._rubric(step.rubric)
         if isinstance(step, MakePairs):
@@ -155,17 +178,23 @@ class _Maker:
         if isinstance(step, WritePrompts):
             yield "count", step.count
             yield from _flat("self_instruct", converter().unstructure(self.recipe.data.self_instruct), set())
-            yield from self._source("data.prompts", step.source)
-            yield from self._decontamination()
+            yield from self._content("data.prompts", step.source)
+            yield from self._decontamination(self._content)
         if isinstance(step, Summarise):
             yield from self._results()
 
-    def _worker(self, worker: Worker) -> Iterator[tuple[str, Any]]:
+    def _worker(self, worker: Worker, has_chunks: bool) -> Iterator[tuple[str, Any]]:
+        """The model of a worker; ``has_chunks``: whether the recipe sets the size of its chunks."""
         yield "model", worker.id
         yield from self._model(worker.role, not worker.checkpoint)
         bound = binding(self.recipe, worker.role)
-        if bound is not None and not self.registry.info(bound.plugin).item_by_item:
+        if has_chunks and bound is not None and not self.registry.info(bound.plugin).item_by_item:
             yield "chunk", self.recipe.chunk  # it decides which items share a batch and a seed
+
+    def _wrappers(self, hook: str) -> Iterator[tuple[str, Any]]:
+        """The plugins that wrap a hook, without those that change no result."""
+        versions = {name: self.registry.info(name).result_version for name in self.registry.wrappers(hook)}
+        yield from ((f"{hook}.wrapped_by.{name}", version) for name, version in versions.items() if version)
 
     def _model(self, role: str, as_bound: bool) -> Iterator[tuple[str, Any]]:
         """The plugin of a role and its settings; ``as_bound``: whether it runs the model that the recipe binds."""
@@ -196,23 +225,28 @@ class _Maker:
     def _rubric(self, name: str) -> str:
         return value_digest(self.registry.get("rubrics", name))
 
-    def _decontamination(self) -> Iterator[tuple[str, Any]]:
+    def _decontamination(self, source: Callable[[str, str], Iterator[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
         settings, evaluation = self.recipe.data.decontaminate, self.recipe.evaluation
         if settings is None:
             return
-        yield from _flat("data.decontaminate", converter().unstructure(settings), set())
-        for name in settings.against:
-            yield from self._source(f"data.decontaminate.against.{name}", name)
+        yield from _flat("data.decontaminate", converter().unstructure(settings), {"against"})
+        for number, name in enumerate(settings.against):
+            yield from source(f"data.decontaminate.against.{number}", name)
         if evaluation is not None:
-            yield from self._source("evaluation.prompts", evaluation.prompts.source)
+            yield from source("evaluation.prompts", evaluation.prompts.source)
             yield "evaluation.prompts.count", evaluation.prompts.count
 
     def _source(self, key: str, name: str) -> Iterator[tuple[str, Any]]:
         """The name of a source, and the content of its file or the version of its plugin."""
         yield key, name
+        yield from self._content(key, name)
+
+    def _content(self, key: str, name: str) -> Iterator[tuple[str, Any]]:
+        """The content of a source's file, which may have any path, or the name and the version of a plugin's set."""
         if Path(name).is_file():
             yield f"{key}.content", file_digest(Path(name))
         else:
+            yield key, name
             yield from ((f"{key}.{what}", value) for what, value in self._plugin_version(name))
 
     def _plugin_version(self, name: str) -> Iterator[tuple[str, Any]]:
@@ -231,6 +265,12 @@ class _Maker:
         yield "pipelines", list(recipe.pipelines)
         yield "controls", {name: control.mirrors for name, control in recipe.controls.items()}
         yield from _flat("evaluation", converter().unstructure(recipe.evaluation), set())
+        yield from _flat("judging", converter().unstructure(recipe.judging), set())  # warnings name its values
+
+
+def _without_path(row: Any) -> Any:
+    """A row without the path of its file, which no later step uses."""
+    return evolve(row, source="") if isinstance(row, Prompt) and Path(row.source).is_file() else row
 
 
 def _names(step: Step) -> dict[str, Any]:

@@ -216,6 +216,13 @@ RULES: Mapping[str, PairRule] = {
     "similar-length": similar_length,
 }
 """The built-in rules, by the names that a recipe uses."""
+_OWN_OPTIONS = {"near_best": "length-controlled", "length_ratio": "similar-length"}
+"""Options that only one built-in rule uses."""
+
+
+def unused_options(rule: str) -> set[str]:
+    """Return the names of the options that a built-in rule does not use. The rule of a plugin may use all of them."""
+    return {option for option, user in _OWN_OPTIONS.items() if rule in RULES and rule != user}
 
 
 def _usable_answers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -28,12 +29,11 @@ def changes_words(changes: Changes) -> Iterator[str]:
         yield f"taken from where they are already: {_artifacts(taken)}"
     if changes.remaining:
         yield f"to make: {steps_words(changes.remaining)}"
-    if again or changes.leftover:
-        number = len(again) + len(changes.leftover)
+    if number := changes.replaced:
         cost = f" and cost ${changes.replaced_cost:,.2f}" if changes.replaced_cost else ""
         yield (
             f"set aside: {number} artifact{'s' * (number != 1)} that took {seconds_words(changes.replaced_seconds)}"
-            f"{cost}; `tutelage free {changes.store.root}` deletes them"
+            f"{cost}; `tutelage free {shlex.quote(str(changes.store.root))}` deletes {'it' if number == 1 else 'them'}"
         )
 
 
@@ -56,9 +56,9 @@ def _artifacts(changes: list[StepChange]) -> str:
     counts: Counter[str] = Counter()
     for change in changes:
         if not isinstance(change.step, Train):
-            rows = change.finished.expected_rows if change.finished else None
+            rows = change.finished.expected_rows if change.finished and change.fate == "kept" else None
             counts[change.step.unit] += change.step.count if rows is None else rows
-    cost = sum(change.finished.cost for change in changes if change.finished)
+    cost = sum(change.finished.cost for change in changes if change.finished and change.fate == "kept")
     names = ", ".join(models) if len(models) <= _MOST_NAMES else f"{len(models)} models"
     paid = f" (${cost:,.2f} were paid)" if cost else ""
     return "; ".join(filter(None, (names, _counts_words(counts)))) + paid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,9 @@ class StepChange:
     why: tuple[str, ...] = ()
     """For ``again``: what differs, as ``name: before -> now``."""
     finished: FinishedStep | None = None
-    """The record of the artifact that is in place."""
+    """The row of the artifact that is in place in the log of steps."""
+    in_place: str | None = None
+    """The fingerprint of the artifact that is in place; None if there is none."""
 
 
 @frozen
@@ -64,6 +67,11 @@ class Changes:
         return [change.step for change in self.steps if change.fate in ("again", "new")]
 
     @property
+    def replaced(self) -> int:
+        """Number of artifacts that are set aside."""
+        return len(self.leftover) + sum(change.in_place is not None for change in self._set_aside())
+
+    @property
     def replaced_cost(self) -> float:
         """US dollars that were paid for the artifacts that are set aside."""
         return sum(finished.cost for finished in self._replaced())
@@ -75,8 +83,11 @@ class Changes:
 
     def _replaced(self) -> Iterator[FinishedStep]:
         finished = self.store.finished_steps()
-        yield from (change.finished for change in self.of("again") if change.finished)
+        yield from (change.finished for change in self._set_aside() if change.finished)
         yield from (finished[artifact] for artifact in self.leftover if artifact in finished)
+
+    def _set_aside(self) -> Iterator[StepChange]:
+        return (change for change in self.steps if change.fate in ("again", "taken"))
 
 
 class RunComparison:
@@ -127,14 +138,14 @@ def changes(
     before = load_recipe(stored) if stored.exists() else None
     old_plan = make_plan(before) if before is not None else Plan((), ())
     adopted = _adopted(store, old_plan, Sources(before, sources.registry)) if before is not None else {}
-    unknown = (step.output for step in plan.steps if step.output not in adopted)
-    adopted |= {output: _unrecorded(output) for output in unknown if _lacks_record(store, output)}
+    finished = store.finished_steps()
+    outputs = {*(step.output for step in plan.steps), *finished} - adopted.keys()
+    adopted |= {output: _unrecorded(output) for output in sorted(outputs) if _lacks_record(store, output)}
 
     def known(artifact: str) -> MadeFrom | None:
         return store.made_from(artifact) or adopted.get(artifact)
 
     wanted = made_from(plan, sources, known, summaries)
-    finished = store.finished_steps()
     steps = tuple(
         _change(store, step, wanted[step.output], _in_place(store, step, known), finished.get(step.output), elsewhere)
         for step in plan.steps
@@ -153,13 +164,14 @@ def _change(
     finished: FinishedStep | None,
     elsewhere: Sequence[Shelf | Store],
 ) -> StepChange:
-    if before is not None and before.fingerprint == wanted.fingerprint:
-        return StepChange(step, wanted, "kept", (), finished)
+    in_place = before.fingerprint if before is not None else None
+    if in_place == wanted.fingerprint:
+        return StepChange(step, wanted, "kept", (), finished, in_place)
     places = (Shelf(store.path(REPLACED)), *elsewhere)
     if any(holds(place, step.output, wanted.fingerprint) for place in places):
-        return StepChange(step, wanted, "taken", (), finished)
+        return StepChange(step, wanted, "taken", (), finished, in_place)
     if before is not None:
-        return StepChange(step, wanted, "again", tuple(reasons(before, wanted)), finished)
+        return StepChange(step, wanted, "again", tuple(reasons(before, wanted)), finished, in_place)
     return StepChange(step, wanted, "new")
 
 
@@ -212,13 +224,13 @@ def _adopted(store: Store, plan: Plan, sources: Sources) -> dict[str, MadeFrom]:
     if not without:
         return {}
     try:
-        made = made_from(plan, sources, store.made_from)
+        made = made_from(plan, sources, store.made_from, found_in_place=partial(_as_in_place, store))
     except (InputError, PluginError) as error:
         raise InputError(
             f"{store.root}: this run was made by an earlier version, and its artifacts cannot be compared with the "
             f"recipe, because {store.path(RECIPE)} cannot be checked: {error}"
         ) from error
-    return {artifact: _as_in_place(store, artifact, made[artifact]) for artifact in without}
+    return {artifact: made[artifact] for artifact in without}
 
 
 def _lacks_note(store: Store, step: Step) -> bool:
@@ -228,9 +240,12 @@ def _lacks_note(store: Store, step: Step) -> bool:
 
 
 def _as_in_place(store: Store, artifact: str, made: MadeFrom) -> MadeFrom:
+    """The origin of an artifact, with the content that it has in the folder."""
     if "content" not in made.values or not store.has(artifact):
         return made
-    values = {**made.values, "content": file_digest(store.path(artifact))}
+    values, digest = dict(made.values), file_digest(store.path(artifact))
+    if digest != values.get("rows", values["content"]):
+        values["content"] = digest
     if "dropped" in values and store.path(dropped_beside(artifact)).exists():
         values["dropped"] = file_digest(store.path(dropped_beside(artifact)))
     same = values == made.values

@@ -56,6 +56,20 @@ def records_of(folder: Path) -> dict[str, FileRecord]:
     return {file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, _sha256(file)) for file in files}
 
 
+def artifact_problems(path: Path, metrics: Path, step: FinishedStep, checksums: bool) -> list[str]:
+    """Return what is wrong with an artifact, according to its row in the log of steps.
+
+    ``metrics`` is the path of the metrics of a checkpoint. With ``checksums``, the contents of a folder are compared.
+    """
+    try:
+        if path.is_dir():
+            found = list(file_problems(path, step.files, checksums))
+            return found + list(row_problems(metrics, step.counts.get("steps")))
+        return list(row_problems(path, step.expected_rows))
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"]
+
+
 def row_problems(path: Path, expected: int | None) -> Iterator[str]:
     """Yield what is wrong with the number of rows of a JSON-lines file. Raises ``OSError`` if it cannot be read."""
     if expected is not None and (rows := _rows_in(path)) != expected:

@@ -14,19 +14,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from attrs import evolve, frozen
+from cattrs import BaseValidationError
 
 from tutelage.errors import InputError
-from tutelage.files.disk_errors import writing
+from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.jsonl import converter, read_json, write_json
 from tutelage.files.moving import drop_empty_parents, link_or_copy, size_of
 from tutelage.files.moving import move as move_file
-from tutelage.planning.artifacts import beside, record_of
+from tutelage.planning.artifacts import beside, metrics_beside, record_of
 from tutelage.planning.made_from import MadeFrom
-from tutelage.runs.integrity import FinishedStep
+from tutelage.runs.integrity import FinishedStep, artifact_problems
 from tutelage.runs.store import Store
 
 _STEP = "step.json"
 """The row of the log of steps."""
+_MADE_FROM = "made_from.json"
+"""What the artifact was made from, for readers of the folder."""
 
 
 @frozen
@@ -46,8 +49,8 @@ class Shelf:
     root: Path
 
     def has(self, fingerprint: str, artifact: str) -> bool:
-        """Return whether the shelf has the artifact with this fingerprint."""
-        return (self.root / fingerprint / artifact).exists()
+        """Return whether the shelf has the artifact with this fingerprint, and its row of the log of steps."""
+        return (self.root / fingerprint / artifact).exists() and self._step(fingerprint) is not None
 
     def set_aside(self, store: Store, artifact: str) -> None:
         """Move an artifact with its record from a run to the shelf. After a kill, calling it again continues."""
@@ -55,39 +58,53 @@ class Shelf:
         if made_from is None:
             raise ValueError(f"{artifact} has no record")
         folder = self.root / made_from.fingerprint
-        if self.has(made_from.fingerprint, artifact):
+        if (folder / artifact).exists():
             with writing(folder):
                 shutil.rmtree(folder)
         self._write_notes(folder, store, artifact)
         for path in (*beside(artifact), artifact):
             move_file(store.path(path), folder / path)
-        store.path(record_of(artifact)).unlink(missing_ok=True)
-        drop_empty_parents(store.path(artifact), store.root)
+        for path in (artifact, record_of(artifact)):
+            store.path(path).unlink(missing_ok=True)
+            drop_empty_parents(store.path(path), store.root)
 
     def put(self, store: Store, artifact: str) -> None:
         """Add an artifact of a run to the shelf, as links to the same files or as a copy. The run keeps it.
 
-        Several processes may add the same artifact at the same time.
+        Several processes may add the same artifact at the same time. An incomplete entry is replaced.
         """
         made_from = store.made_from(artifact)
         if made_from is None or self.has(made_from.fingerprint, artifact):
             return
-        temporary = self.root / f".{made_from.fingerprint}.{os.getpid()}"
+        folder, temporary = self.root / made_from.fingerprint, self.root / f".{made_from.fingerprint}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
-        self._write_notes(temporary, store, artifact)
-        for path in (*beside(artifact), artifact):
-            link_or_copy(store.path(path), temporary / path)
         try:
-            temporary.rename(self.root / made_from.fingerprint)
-        except OSError:  # another process was faster
+            self._write_notes(temporary, store, artifact)
+            for path in (*beside(artifact), artifact):
+                link_or_copy(store.path(path), temporary / path)
+            if not self.has(made_from.fingerprint, artifact):
+                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another process was faster
+                temporary.rename(folder)
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def fetch(self, store: Store, artifact: str, fingerprint: str, keep: bool) -> None:
-        """Write an artifact of the shelf, which must exist, to its path in a run. ``keep``: the shelf keeps it, too."""
-        folder = self.root / fingerprint
-        place(folder, store, artifact, self._step(fingerprint), self._made_from(fingerprint), move=not keep)
-        if not keep:
+    def fetch(self, store: Store, artifact: str, made_from: MadeFrom, keep: bool) -> bool:
+        """Write an artifact of the shelf to its path in a run. ``keep``: the shelf keeps it, too.
+
+        Returns false if the shelf does not have it, or if it is damaged: then it is deleted from the shelf.
+        """
+        folder = self.root / made_from.fingerprint
+        step = self._step(made_from.fingerprint)
+        if step is None or not (folder / artifact).exists():
+            return False
+        is_intact = not artifact_problems(folder / artifact, folder / metrics_beside(artifact), step, checksums=True)
+        if is_intact:
+            # Linked and not moved: after a kill, the shelf still has all files of the artifact.
+            place(folder, store, artifact, evolve(step, seconds=0.0, cost=0.0) if keep else step, made_from)
+        if not (keep and is_intact):
             shutil.rmtree(folder, ignore_errors=True)
+        return is_intact
 
     def give_back(self, store: Store, artifact: str, fingerprint: str) -> None:
         """Undo ``set_aside`` for an artifact of which only the files beside it were moved before a kill."""
@@ -101,8 +118,8 @@ class Shelf:
         """Yield the artifacts on the shelf."""
         folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
         for folder in folders:
-            artifact = str(read_json(folder / _STEP)["output"]) if (folder / _STEP).exists() else ""
-            yield Shelved(folder.name, artifact, size_of(folder))
+            step = self._step(folder.name)
+            yield Shelved(folder.name, step.output if step else "", size_of(folder))
 
     def clear(self) -> None:
         """Delete everything on the shelf."""
@@ -111,29 +128,26 @@ class Shelf:
 
     def _write_notes(self, folder: Path, store: Store, artifact: str) -> None:
         step = store.finished_steps().get(artifact) or FinishedStep(artifact, 0.0, {})
-        made_from = store.made_from(artifact)
         write_json(folder / _STEP, step)
-        write_json(folder / "made_from.json", made_from)
+        write_json(folder / _MADE_FROM, store.made_from(artifact))
 
-    def _step(self, fingerprint: str) -> FinishedStep:
-        return converter().structure(read_json(self.root / fingerprint / _STEP), FinishedStep)
+    def _step(self, fingerprint: str) -> FinishedStep | None:
+        """The row of the log of steps; None if it is missing or damaged."""
+        try:
+            return converter().structure(read_json(self.root / fingerprint / _STEP), FinishedStep)
+        except (InputError, BaseValidationError):
+            return None
 
-    def _made_from(self, fingerprint: str) -> MadeFrom:
-        return converter().structure(read_json(self.root / fingerprint / "made_from.json"), MadeFrom)
 
+def place(source: Path, store: Store, artifact: str, step: FinishedStep, made_from: MadeFrom) -> None:
+    """Link or copy an artifact from the same path in another folder to a run; the artifact itself comes last.
 
-def place(
-    source: Path, store: Store, artifact: str, step: FinishedStep, made_from: MadeFrom, move: bool = False
-) -> None:
-    """Write an artifact from the same path in another folder to a run, with its record; the artifact itself last.
-
-    With ``move``, the files are moved; otherwise they are linked or copied. The cost counts once, where it was paid.
+    ``step`` is its row for the log of steps, ``made_from`` its record.
     """
     store.write_made_from(artifact, made_from)
-    store.log(step if move else evolve(step, seconds=0.0, cost=0.0))
-    transfer = move_file if move else link_or_copy
+    store.log(step)
     for path in (*beside(artifact), artifact):
-        transfer(source / path, store.path(path))
+        link_or_copy(source / path, store.path(path))
 
 
 def checked_shelf(folder: Path) -> Shelf:
@@ -143,4 +157,5 @@ def checked_shelf(folder: Path) -> Shelf:
     """
     with writing(folder, InputError):
         folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder / _STEP)
     return Shelf(folder)

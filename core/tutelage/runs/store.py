@@ -27,7 +27,7 @@ from tutelage.files.locking import LockHeldError, hold_lock
 from tutelage.files.whole import commit_folder, fresh_folder
 from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG, metrics_beside, record_of
 from tutelage.planning.made_from import MadeFrom
-from tutelage.runs.integrity import FinishedStep, file_problems, records_of, row_problems
+from tutelage.runs.integrity import FinishedStep, artifact_problems, records_of
 
 T = TypeVar("T")
 
@@ -68,15 +68,7 @@ class Store:
         path, step = self.path(relative), self._records().get(relative)
         if step is None or not path.exists():
             return []
-        try:
-            if path.is_dir():
-                metrics = self.path(metrics_beside(relative))
-                found = list(file_problems(path, step.files, checksums))
-                found += row_problems(metrics, step.counts.get("steps"))
-            else:
-                found = list(row_problems(path, step.expected_rows))
-        except OSError as error:
-            found = [f"{path}: cannot be read ({error.strerror})"]
+        found = artifact_problems(path, self.path(metrics_beside(relative)), step, checksums)
         kind = "folder" if path.is_dir() else "file"
         return [
             f"{problem}, so it was truncated or changed; delete the {kind} {path}, and "
@@ -103,10 +95,10 @@ class Store:
             return None
         try:
             return converter().structure(read_json(path)["made_from"], MadeFrom)
-        except (KeyError, TypeError, BaseValidationError) as error:
+        except (InputError, KeyError, TypeError, BaseValidationError) as error:
             raise InputError(
-                f"{path}: not a record of an artifact; delete this file, and `tutelage run --run {self.root}` "
-                "makes the artifact again"
+                f"{path}: not a record of an artifact; delete this file, and {relative} counts as made from "
+                f"{self.path(RECIPE)}, or delete {relative}, too, and `tutelage run --run {self.root}` makes it again"
             ) from error
 
     def write_made_from(self, relative: str, made_from: MadeFrom) -> None:

@@ -25,9 +25,10 @@ from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
-from tutelage.recipe.loading import from_values
+from tutelage.recipe.loading import from_values, to_yaml
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate, Prompt
+from tutelage.results.changes_words import changes_words
 from tutelage.runs.changes import Changes, changes
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
@@ -305,7 +306,41 @@ def test_an_adopted_artifact_that_is_not_what_its_source_gives_is_made_again(tmp
     lines = examples.read_text().splitlines(keepends=True)
     examples.write_text("".join(reversed(lines)))
     found = changes(Store(folder), *_plan_and_sources(folder, registry))
-    assert "seed-0/M1/examples.jsonl" in {change.step.output for change in found.of("again")}
+    again = {change.step.output for change in found.of("again")}
+    assert again >= M1, "the model was trained on the other rows"
+    assert "evaluation/seed-0/prompts.jsonl" in {change.step.output for change in found.of("kept")}
+    run(Run.open(folder).recipe, folder, registry)
+    assert not changes(Store(folder), *_plan_and_sources(folder, registry)).remaining
+
+
+def test_an_artifact_that_the_plan_does_not_have_is_set_aside_without_its_record_too(folder: Path) -> None:
+    shutil.rmtree(folder / "made")
+    (folder / "recipe.yaml").write_text(to_yaml(recipe(iterations=1)))  # the folder has M3, its recipe has not
+    run(recipe(iterations=1), folder, world())
+    assert not (folder / "seed-0/self-reward/M3").exists()
+    assert list((folder / ".replaced").rglob("seed-0/self-reward/M3/checkpoint"))
+
+
+def test_a_damaged_record_is_named_with_what_to_do(folder: Path) -> None:
+    record = folder / "made/seed-0/M1/checkpoint.json"
+    record.write_text("{")
+    with pytest.raises(InputError, match=r"M1/checkpoint\.json: not a record of an artifact; delete this file, and"):
+        run(recipe(), folder, world())
+    record.unlink()
+    before = made(folder)
+    run(recipe(), folder, world(), approve=lambda found: not found.remaining)
+    assert made(folder).items() > before.items()
+
+
+def test_what_is_replaced_is_counted_also_if_the_other_artifact_exists_already(folder: Path) -> None:
+    run(recipe(dpo={"beta": 0.05}), folder, world())
+    announced = Announced()
+    run(recipe(), folder, world(), approve=announced)
+    [back] = announced.changes
+    assert not back.of("again")
+    assert back.replaced == len(back.of("taken")) > 0
+    assert back.replaced_seconds > 0
+    assert f"set aside: {back.replaced} artifacts" in "\n".join(changes_words(back))
 
 
 class Breaking:
@@ -316,7 +351,7 @@ class Breaking:
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo(help="Breaks.")
+        return PluginInfo(help="Breaks.", result_version=0)
 
     @hookimpl(wrapper=True)
     def generate_candidates(self) -> Any:
@@ -419,6 +454,33 @@ def test_a_cache_that_cannot_be_written_is_found_before_anything_is_done(tmp_pat
     with pytest.raises(InputError, match="file"):
         run(recipe(), tmp_path / "run", world(), cache=tmp_path / "file")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_adds_its_artifacts_to_a_cache(folder: Path, tmp_path: Path) -> None:
+    run(recipe(), folder, world(), cache=tmp_path / "cache")
+    run(recipe(), tmp_path / "second", world(), cache=tmp_path / "cache", approve=lambda found: not found.remaining)
+    assert made(tmp_path / "second") == made(folder)
+
+
+def test_a_damaged_artifact_in_a_cache_is_made_again(folder: Path, tmp_path: Path) -> None:
+    run(recipe(), folder, world(), cache=tmp_path / "cache")
+    [weights] = (tmp_path / "cache").glob("*/seed-0/M1/checkpoint/weights.json")
+    weights.unlink()
+    weights.write_text('{"skill": 0.7}')
+    run(recipe(), tmp_path / "second", world(), cache=tmp_path / "cache")
+    assert made(tmp_path / "second") == made(folder)
+
+
+def test_another_process_that_changed_the_run_while_the_user_was_asked_is_found(folder: Path) -> None:
+    def approve(found: Changes) -> bool:
+        run(recipe(dpo={"beta": 0.3}), folder, world())
+        return True
+
+    with pytest.raises(RunLockedError, match=r"another process changed .* run it again"):
+        run(recipe(dpo={"beta": 0.05}), folder, world(), approve=approve)
+    before = made(folder)
+    run(recipe(dpo={"beta": 0.3}), folder, world(), approve=lambda found: not found.remaining)
+    assert made(folder) == before
 
 
 def test_another_process_on_the_run_is_found_before_anything_is_set_aside(folder: Path) -> None:

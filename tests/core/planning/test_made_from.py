@@ -81,6 +81,90 @@ def test_the_content_of_a_rubric_counts_and_not_its_name_alone(numbers_registry:
     assert of(recipe, other)[output].fingerprint != of(recipe, numbers_registry)[output].fingerprint
 
 
+class Wrapper:
+    """Wraps the judge; ``result_version`` 0 says that it changes no result."""
+
+    def __init__(self, result_version: int) -> None:
+        self.result_version = result_version
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo(help="Wraps.", result_version=self.result_version)
+
+    @hookimpl(wrapper=True)
+    def judge(self) -> Any:
+        return (yield)
+
+
+@pytest.mark.parametrize(("result_version", "counts"), [(1, True), (2, True), (0, False)])
+def test_a_plugin_that_wraps_a_stage_counts_for_the_steps_of_this_stage(
+    numbers_registry: Registry, result_version: int, counts: bool
+) -> None:
+    recipe = from_values(numbers_recipe())
+    before = of(recipe, numbers_registry)
+    numbers_registry.register(Wrapper(result_version), "wrapper")
+    after = of(recipe, numbers_registry)
+    changed = {path for path in before if before[path].fingerprint != after[path].fingerprint}
+    assert ("seed-0/self-reward/M2/judgements.jsonl" in changed) is counts
+    assert not {CHECKPOINT, "seed-0/M1/samples/candidates.jsonl"} & changed
+
+
+WRITTEN = "seed-0/M1/samples/prompts.jsonl"
+
+
+def self_instruct(source: str) -> dict[str, Any]:
+    values = numbers_recipe()
+    values["data"]["prompts"] |= {"source": source, "self_instruct": {"writer": "teacher"}}
+    return values
+
+
+def test_written_prompts_do_not_depend_on_the_chunk_of_other_steps(numbers_registry: Registry) -> None:
+    values = self_instruct("numbers/train")
+    before, after = (of(from_values({**values, "chunk": chunk}), numbers_registry) for chunk in (16, 8))
+    assert before[WRITTEN].fingerprint == after[WRITTEN].fingerprint
+    candidates = "seed-0/M1/samples/candidates.jsonl"
+    assert before[candidates].fingerprint != after[candidates].fingerprint
+
+
+def test_a_file_of_seed_prompts_counts_by_its_content_and_not_by_its_path(
+    tmp_path: Path, numbers_registry: Registry
+) -> None:
+    files = [tmp_path / name for name in ("one.jsonl", "two.jsonl")]
+    for file in files:
+        file.write_text('{"prompt": "say 1"}\n')
+
+    def written() -> list[str]:
+        made = [of(from_values(self_instruct(str(file))), numbers_registry) for file in files]
+        return [one[WRITTEN].fingerprint for one in made]
+
+    assert len(set(written())) == 1
+    files[1].write_text('{"prompt": "say 2"}\n')
+    assert len(set(written())) == 2
+
+
+def test_an_option_that_a_built_in_pair_rule_does_not_use_changes_nothing(numbers_registry: Registry) -> None:
+    pairs = "seed-0/self-reward/M2/preferences.jsonl"
+    unused = changed_by(numbers_registry, pairs={"near_best": 0.1, "length_ratio": 2.0})
+    assert unused == set()
+    values = [numbers_recipe(pairs={"rule": "length-controlled", "near_best": near}) for near in (0.1, 0.2)]
+    first, second = (of(from_values(one), numbers_registry)[pairs] for one in values)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_another_path_of_a_file_of_prompts_changes_its_copy_in_the_run_and_nothing_that_is_made_from_it(
+    tmp_path: Path, numbers_registry: Registry
+) -> None:
+    made = []
+    for name in ("one.jsonl", "two.jsonl"):
+        (tmp_path / name).write_text("".join(f'{{"prompt": "say {n}"}}\n' for n in range(5000, 5050)))
+        values = self_instruct("numbers/train")
+        values["data"]["decontaminate"] = {"against": [str(tmp_path / name)]}
+        values["evaluation"]["prompts"]["source"] = str(tmp_path / name)
+        made.append(of(from_values(values), numbers_registry))
+    changed = {path for path in made[0] if made[0][path].fingerprint != made[1][path].fingerprint}
+    assert changed == {"evaluation/seed-0/prompts.jsonl", "summary.json"}
+
+
 def test_a_folder_of_weights_counts_by_its_content(tmp_path: Path) -> None:
     registry = Registry.discover()
     tiny = registry.get("models", "tiny/student").location

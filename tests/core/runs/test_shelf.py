@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from full_disk import PROBLEM, FullDisk
 
+from tutelage.errors import InputError, StageError
 from tutelage.planning.artifacts import beside
 from tutelage.planning.made_from import MadeFrom
-from tutelage.runs.shelf import Shelf
+from tutelage.runs.shelf import Shelf, checked_shelf
 from tutelage.runs.store import Store
 
 CHECKPOINT = "seed-0/M1/checkpoint"
@@ -37,7 +42,8 @@ def test_an_artifact_is_set_aside_and_fetched_with_everything_that_is_known_abou
     assert not store.has("seed-0"), "an empty folder is left"
     assert store.made_from(CHECKPOINT) is None
     assert [(one.artifact, one.fingerprint) for one in shelf.contents()] == [(CHECKPOINT, MADE.fingerprint)]
-    shelf.fetch(store, CHECKPOINT, MADE.fingerprint, keep=False)
+    assert not store.has("made"), "an empty folder is left"
+    assert shelf.fetch(store, CHECKPOINT, MADE, keep=False)
     assert store.made_from(CHECKPOINT) == MADE
     assert store.path(METRICS).exists()
     assert store.problems(CHECKPOINT, checksums=True) == []
@@ -73,19 +79,71 @@ def test_a_move_that_was_killed_is_continued_or_undone(
     else:
         assert moved == 2
     assert shelf.has(MADE.fingerprint, CHECKPOINT)
-    shelf.fetch(store, CHECKPOINT, MADE.fingerprint, keep=False)
+    assert shelf.fetch(store, CHECKPOINT, MADE, keep=False)
     assert store.problems(CHECKPOINT, checksums=True) == []
 
 
 def test_an_artifact_on_a_shared_shelf_is_on_the_disk_once_and_paid_once(tmp_path: Path) -> None:
     first, second, cache = finished_run(tmp_path / "first"), Store(tmp_path / "second"), Shelf(tmp_path / "cache")
     cache.put(first, CHECKPOINT)
-    cache.fetch(second, CHECKPOINT, MADE.fingerprint, keep=True)
+    assert cache.fetch(second, CHECKPOINT, MADE, keep=True)
     files = [root / CHECKPOINT / "weights" for root in (first.root, second.root)]
     assert files[0].stat().st_ino == files[1].stat().st_ino
     assert second.finished_steps()[CHECKPOINT].cost == 0
     assert cache.has(MADE.fingerprint, CHECKPOINT)
     assert {path for path in beside(CHECKPOINT) if second.has(path)} == {METRICS}
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Replace a file and not the other links to it."""
+    path.unlink()
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "other content": lambda entry: _overwrite(entry / CHECKPOINT / "weights", b"54321"),
+    "missing file": lambda entry: (entry / CHECKPOINT / "weights").unlink(),
+    "missing metrics": lambda entry: (entry / METRICS).unlink(),
+    "damaged notes": lambda entry: (entry / "step.json").write_text("{"),
+    "missing notes": lambda entry: (entry / "step.json").unlink(),
+    "missing artifact": lambda entry: shutil.rmtree(entry / CHECKPOINT),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_artifact_is_not_taken_and_the_next_run_replaces_it(tmp_path: Path, damage: str) -> None:
+    first, second, cache = finished_run(tmp_path / "first"), Store(tmp_path / "second"), Shelf(tmp_path / "cache")
+    cache.put(first, CHECKPOINT)
+    DAMAGES[damage](tmp_path / "cache" / MADE.fingerprint)
+    assert [one.fingerprint for one in cache.contents()] == [MADE.fingerprint]
+    assert not cache.fetch(second, CHECKPOINT, MADE, keep=True)
+    assert not second.has(CHECKPOINT)
+    cache.put(first, CHECKPOINT)
+    assert cache.fetch(second, CHECKPOINT, MADE, keep=True)
+    assert second.problems(CHECKPOINT, checksums=True) == []
+
+
+def test_a_damaged_artifact_that_was_set_aside_is_replaced_by_the_next_one(tmp_path: Path) -> None:
+    store, shelf = finished_run(tmp_path / "run"), Shelf(tmp_path / "run/.replaced")
+    shelf.set_aside(store, CHECKPOINT)
+    (tmp_path / "run/.replaced" / MADE.fingerprint / "step.json").unlink()
+    shelf.set_aside(finished_run(tmp_path / "run"), CHECKPOINT)
+    assert shelf.fetch(store, CHECKPOINT, MADE, keep=False)
+
+
+def test_a_cache_whose_disk_is_full_has_no_half_entry(tmp_path: Path) -> None:
+    store, cache = finished_run(tmp_path / "run"), Shelf(tmp_path / "cache")
+    with FullDisk(tmp_path / "cache", 2).installed(), pytest.raises(StageError, match=PROBLEM):
+        cache.put(store, CHECKPOINT)
+    assert list(cache.contents()) == []
+    cache.put(store, CHECKPOINT)
+    assert cache.has(MADE.fingerprint, CHECKPOINT)
+
+
+def test_a_cache_that_is_read_only_is_an_error_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(InputError, match=f"{tmp_path} is read-only"):
+        checked_shelf(tmp_path)
 
 
 def _put(root: Path, cache: Path) -> None:
