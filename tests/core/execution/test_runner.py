@@ -230,7 +230,7 @@ class Interrupting:
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo(help="Breaks.")
+        return PluginInfo(help="Breaks.", result_version=0)
 
 
 @pytest.mark.parametrize("after", [1, 100, 700, 1900, 4000])
