@@ -99,7 +99,6 @@ COVERED_BY = {
     "tutelage.testing.subject": "testing/test_kit.py",
     "tutelage.cli.explain": "cli/test_run.py",
     "tutelage.cli.free": "cli/test_run.py",
-    "tutelage.execution.reconciling": "execution/test_changes.py",
     "tutelage.planning.source_rows": "planning/test_made_from.py",
     "tutelage.results.changes_words": "cli/test_run.py",
     "tutelage.runs.changes": "execution/test_changes.py",

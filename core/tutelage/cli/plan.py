@@ -54,6 +54,9 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     if show_steps:
         _print_steps(plan, found)
     print_line()
+    if not remaining.steps:
+        print_line("nothing to do: every artifact is in place")
+        return
     print_table(_totals_table(remaining))
     if expected:
         print_line()
