@@ -12,12 +12,14 @@ from api_runs import IN_FLIGHT, Undisturbed, api_recipe, api_registry, kill_and_
 from api_servers import ApiServer, running
 from attrs import evolve
 
-from tutelage.errors import BudgetError, InputError, StageError
+from tutelage.errors import BudgetError, InputError, Interrupted, StageError
 from tutelage.execution.runner import run
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.plugin.registry import Registry
-from tutelage.recipe.schema import SelfInstruct
+from tutelage.recipe.schema import Recipe, SelfInstruct
+from tutelage.records import Judgement
+from tutelage.runs.store import Store
 from tutelage.services.ledger import Entry, Ledger
 from tutelage.services.prices import Price
 
@@ -48,6 +50,51 @@ def test_teacher_pipelines_run_whole_and_a_repeated_run_asks_nothing(
     names = ["summary.json", "seed-0/teacher-demonstration/M2/preferences.jsonl"]
     for name in names:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_a_change_of_dpo_asks_no_paid_question_again_and_a_changed_judge_asks_what_is_new_alone(
+    registry: Registry, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server("openai")
+    first = api_recipe("openai", server.url)
+    run(first, tmp_path / "run", registry)
+    before = Counter(row["question"] for row in server.asked())
+
+    def asked_by(changed: Recipe, name: str) -> Counter[str]:
+        """What a change asks without the help of the ledger."""
+        nonlocal before
+        monkeypatch.setenv("TUTELAGE_LEDGER", str(tmp_path / f"{name}.db"))
+        run(changed, tmp_path / "run", registry)
+        now = Counter(row["question"] for row in server.asked())
+        new, before = now - before, now
+        return new
+
+    training_only = evolve(first, evaluation=None, dpo=evolve(first.dpo, beta=0.3))
+    assert not asked_by(training_only, "dpo")
+    assert not asked_by(first, "back"), "the measured artifacts were set aside and are taken again"
+    judged = Store(tmp_path / "run").read("seed-0/teacher-reward/M2/judgements.jsonl", Judgement)
+    warmer = evolve(training_only, judging=evolve(first.judging, temperature=0.5))
+    found = asked_by(warmer, "judge")
+    assert 0 < found.total() <= len(judged), "demonstrations are not asked again"
+
+
+def test_an_interrupted_change_of_the_judge_keeps_its_paid_answers(
+    registry: Registry, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server("openai")
+    first = evolve(api_recipe("openai", server.url), evaluation=None)
+    warmer = evolve(first, judging=evolve(first.judging, temperature=0.5))
+    run(first, tmp_path / "run", registry)
+    before = len(server.asked())
+    with pytest.raises(Interrupted):
+        run(warmer, tmp_path / "run", registry, cancelled=lambda: len(server.asked()) > before + IN_FLIGHT)
+    run(warmer, tmp_path / "run", registry)
+    asked = Counter(row["question"] for row in server.asked()[before:])
+    assert asked
+    assert set(asked.values()) == {1}
+    monkeypatch.setenv("TUTELAGE_LEDGER", str(tmp_path / "other.db"))
+    run(first, tmp_path / "run", registry)
+    assert sum(asked.values()) == len(server.asked()) - before, "the answers of the first judge are taken again"
 
 
 def test_a_refusal_is_kept_until_ask_refused_again_is_set(registry: Registry, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, parse_override
+from tutelage.results.changes_words import brief
 from tutelage.runs.changes import Changes, StepChange, changes
 from tutelage.runs.store import open_run
 
@@ -51,7 +52,8 @@ def command(
 
 
 def _change_of(found: Changes, artifact: str, run: Path) -> StepChange:
-    name = artifact.rstrip("/").removeprefix(f"{run.as_posix().rstrip('/')}/")
+    path, root = Path(artifact).absolute(), run.absolute()
+    name = (path.relative_to(root) if path.is_relative_to(root) else Path(artifact)).as_posix()
     by_output = {change.step.output: change for change in found.steps}
     if name not in by_output:
         raise InputError(f"{run}: the recipe makes no artifact {name!r}{nearest(name, by_output)}")
@@ -62,7 +64,7 @@ def _print_all(found: Changes, as_json: bool) -> None:
     if as_json:
         print_line(json.dumps([_values(change) for change in found.steps], indent=2))
         return
-    rows = [(change.step.output, change.fate, "; ".join(change.why)) for change in found.steps]
+    rows = [(change.step.output, change.fate, brief(change.why)) for change in found.steps]
     print_table(Table(("artifact", "state", "why"), rows, left=frozenset({"state", "why"})))
 
 

@@ -64,6 +64,10 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
         more = f" and {len(variants) - _MOST_NAMES} more" if len(variants) > _MOST_NAMES else ""
         print_line(wrapped(f"{len(variants)} variants with {own} steps of their own: {names}{more}"))
     print_line()
+    if not remaining.steps:
+        print_line("nothing to do: every artifact is in place")
+        raise_problems(prepared)
+        return
     print_table(_totals_table(remaining))
     if expected:
         print_line()

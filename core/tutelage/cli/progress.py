@@ -49,8 +49,11 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
     if quiet:
         yield Silent()
     elif sys.stderr.isatty():
-        with _bars() as progress:
+        progress = _bars()
+        try:
             yield Bars(progress)
+        finally:
+            progress.stop()
     else:
         yield Lines()
 
@@ -101,7 +104,7 @@ class Bars:
         self._started = self._drawn = time.monotonic()
 
     def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
-        """Start the bar of the whole run."""
+        """Start the bar of the whole run. Nothing is drawn before: a question to the user would be erased."""
         self.steps = list(steps)
         self.done, self.total = len(earlier), len(earlier) + len(steps)
         for one in earlier:
@@ -109,6 +112,7 @@ class Bars:
                 self.forecast.earlier(one.step, one.seconds)
         amount = f"{self.done}/{self.total} steps"
         self.progress.update(self.whole, total=self.total, completed=self.done, amount=amount)
+        self.progress.start()
 
     def started(self, step: Step) -> None:
         """Start the bar of a step."""
@@ -176,8 +180,7 @@ def _left_text(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds_words(seconds)} left"
 
 
-@contextmanager
-def _bars() -> Iterator[Progress]:
+def _bars() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -189,5 +192,4 @@ def _bars() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield progress
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -12,7 +12,7 @@ from tutelage.cli.options import PATH, RecipeOptions, recipe_options
 from tutelage.cli.output import print_line, print_status, print_table, wrapped
 from tutelage.cli.progress import reporting
 from tutelage.cli.results import NOTE, result_tables
-from tutelage.cli.stopping import stop_on_interrupt
+from tutelage.cli.stopping import interrupt_immediately, stop_on_interrupt
 from tutelage.errors import InputError, Interrupted
 from tutelage.execution.runner import run
 from tutelage.planning.artifacts import SUMMARY
@@ -91,7 +91,12 @@ def _approve(changes: Changes, yes: bool) -> bool:
             f"{changes.store.root}: the changed recipe replaces artifacts that {_worth(changes)}; add --yes to replace "
             "them, or name another folder with --run"
         )
-    return click.confirm(f"Replace artifacts that {_worth(changes)}?", err=True)
+    try:
+        with interrupt_immediately():
+            return click.confirm(f"Replace artifacts that {_worth(changes)}?", err=True)
+    except click.Abort:  # Ctrl-C, or the end of the input
+        print_status("")
+        return False
 
 
 def _worth(changes: Changes) -> str:

@@ -42,6 +42,13 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
+def interrupt_immediately() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` at the first Ctrl-C: for a question to the user within ``stop_on_interrupt``."""
+    with _handled(signal.default_int_handler, "SIGINT"):
+        yield
+
+
+@contextmanager
 def interrupt_on_termination() -> Iterator[None]:
     """Raise ``KeyboardInterrupt`` at the first SIGTERM or SIGHUP. Later ones do not disturb the cleaning up."""
     came = False
@@ -59,7 +66,7 @@ def interrupt_on_termination() -> Iterator[None]:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None], *names: str) -> Iterator[None]:
+def _handled(handler: Callable[[int, FrameType | None], object], *names: str) -> Iterator[None]:
     """Handle the signals of these names that exist and are not ignored. Only the main thread can do that."""
     before = {}
     if threading.current_thread() is threading.main_thread():

@@ -113,8 +113,8 @@ def made_from(
 class _Maker:
     sources: Sources
     known: Known
-    _weights: dict[str, str] = field(factory=dict, init=False)
-    """Digests of folders of weights, by path."""
+    _weights: dict[Path, str] = field(factory=dict, init=False)
+    """Digests of folders and files of weights, by path."""
 
     @property
     def recipe(self) -> Recipe:
@@ -212,15 +212,15 @@ class _Maker:
         if endpoint is not None:
             yield f"{role}.model", endpoint.model
             yield f"{role}.address", endpoint.base_url
-        elif bound.name and Path(bound.name).is_dir():
-            yield f"{role}.model.content", self._weights_digest(bound.name)
+        elif bound.name and Path(bound.name).exists():
+            yield f"{role}.model.content", self._weights_digest(Path(bound.name))
         else:
             yield f"{role}.model", bound.name
 
-    def _weights_digest(self, folder: str) -> str:
-        if folder not in self._weights:
-            self._weights[folder] = folder_digest(Path(folder))
-        return self._weights[folder]
+    def _weights_digest(self, path: Path) -> str:
+        if path not in self._weights:
+            self._weights[path] = folder_digest(path) if path.is_dir() else file_digest(path)
+        return self._weights[path]
 
     def _rubric(self, name: str) -> str:
         return value_digest(self.registry.get("rubrics", name))

@@ -1,7 +1,7 @@
 """The steps of a plan, as plain data. Each step writes one artifact, whose path is the step's name.
 
-Paths are relative to the run's folder. A step is done if its artifact exists. The runner does the other steps in the
-plan's order.
+Paths are relative to the run's folder. A step is done if its artifact is in place and was made from what the recipe
+says. The runner does the other steps in the plan's order.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
 
 from tutelage.planning.steps import Step, Train
 from tutelage.results.wording import seconds_words
@@ -12,18 +13,28 @@ from tutelage.runs.changes import Changes, StepChange
 
 _MOST_NAMES = 4
 _MOST_REASONS = 6
+_MOST_KEYS = 12
+_WIDTH = 100
 
 
 def changes_words(changes: Changes) -> Iterator[str]:
     """Yield lines about what a run keeps and makes again. Nothing is yielded for a run that only continues."""
+    for line in _sentences(changes):
+        indent = "    " if line.startswith(" ") else "  "
+        yield from wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _sentences(changes: Changes) -> Iterator[str]:
     again = changes.of("again")
     if not (again or changes.leftover or changes.recipe or changes.of("taken")):
         return
-    for line in changes.recipe:
+    for line in changes.recipe[:_MOST_KEYS]:
         yield f"  {line}"
+    if more := len(changes.recipe[_MOST_KEYS:]):
+        yield f"  and {more} more key{'s' * (more != 1)}"
     if again and not changes.recipe:
         for change in again[:_MOST_REASONS]:
-            yield from (f"  {change.step.output}: {reason}" for reason in change.why)
+            yield f"  {change.step.output}: {brief(change.why)}"
     yield f"kept: {_artifacts(changes.of('kept'))}"
     if taken := changes.of("taken"):
         yield f"taken from where they are already: {_artifacts(taken)}"
@@ -35,6 +46,12 @@ def changes_words(changes: Changes) -> Iterator[str]:
             f"set aside: {number} artifact{'s' * (number != 1)} that took {seconds_words(changes.replaced_seconds)}"
             f"{cost}; `tutelage free {shlex.quote(str(changes.store.root))}` deletes {'it' if number == 1 else 'them'}"
         )
+
+
+def brief(why: Sequence[str]) -> str:
+    """Return the first reason why an artifact would be made again, and the number of the others."""
+    others = len(why) - 1
+    return f"{why[0]} (and {others} more)" if others > 0 else "".join(why)
 
 
 def steps_words(steps: Iterable[Step]) -> str:

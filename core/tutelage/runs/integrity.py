@@ -29,11 +29,11 @@ class FinishedStep:
 
     output: str
     seconds: float
-    """Time that the step took in the process that finished it."""
+    """Time that all processes together worked on the step."""
     counts: dict[str, int]
     """Number of items, by outcome or by the reason for which they were dropped."""
     cost: float = 0.0
-    """US dollars spent by the process that finished the step. Requests without a known price are not included."""
+    """US dollars that all processes together spent on the step. Requests without a known price are not included."""
     rows: int | None = None
     """Number of rows of the artifact, if it is a JSON-lines file. Earlier versions do not record it."""
     files: dict[str, FileRecord] = field(factory=dict)

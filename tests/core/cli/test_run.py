@@ -193,6 +193,8 @@ def test_a_plan_shows_on_its_first_screen_what_is_left_and_what_is_kept(
     assert any(re.match("time: about [0-9.]+ s, by the speed of earlier runs", line) for line in shown)
     assert len(shown) <= 30
     assert max(map(len, shown)) <= 100
+    finished = invoke("plan", recipe_file(**small), "--run", "here").stdout.splitlines()
+    assert finished[1:] == ["", "nothing to do: every artifact is in place"]
     every = invoke("plan", recipe_file(**small), "--run", "here", "--steps").stdout
     assert re.search("train +M1 +checkpoint +\\d+ examples seen +kept +examples.jsonl", every)
 
@@ -214,6 +216,10 @@ def test_explain_shows_what_an_artifact_was_made_from_and_why_it_would_be_made_a
     states = {row["artifact"]: row["state"] for row in all_of_them}
     assert (states["seed-0/M1/examples.jsonl"], states["seed-0/M1/checkpoint"]) == ("kept", "again")
     assert states["summary.json"] == "again"
+    for path in (f"./{artifact}", Path(artifact).absolute(), artifact.removeprefix("here/")):
+        assert invoke("explain", "here", path).stdout == made.stdout
+    listed = invoke("explain", "here", "--set", "dpo.beta=0.3").stdout
+    assert re.search(r"summary\.json +again +\S+ changes \(and \d+ more\)", listed)
     unknown = invoke("explain", "here", "seed-0/M1/checkpoin")
     assert unknown.exit_code == 2
     assert "did you mean 'seed-0/M1/checkpoint'?" in unknown.stderr
@@ -299,6 +305,29 @@ def test_on_a_terminal_bars_show_the_step_and_the_whole(
     assert re.search(r"(\d+)/\1 steps", shown)
     assert " s left" in shown
     assert "\x1b[1mGain over M1" in shown
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 130), (b"\x03", 130)], ids=str)
+def test_the_question_before_long_work_is_replaced_is_shown_alone_and_can_be_interrupted(
+    numbers_distribution: Path, recipe_file: Write, small: Small, tmp_path: Path, answer: bytes, code: int
+) -> None:
+    script = str(Path(sys.executable).with_name("tutelage"))
+    command = [script, "run", str(recipe_file(**small)), "--run", "here"]
+    environment = {**os.environ, "PYTHONPATH": str(numbers_distribution), "TERM": "xterm"}
+    subprocess.run([*command, "--quiet"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    Store(tmp_path / "here").note_step("seed-0/self-reward/M2/checkpoint", 7200.0, {"steps": 4})
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        os.execve(script, [*command, "--set", "dpo.beta=0.3"], environment)
+    shown = b""
+    while b"[y/N]: " not in shown:
+        shown += os.read(terminal, 65536)
+    assert "whole run" not in shown.decode(), "bars would erase the question"
+    os.write(terminal, answer)
+    shown += _read_all(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == code, shown.decode()
+    assert ("nothing was changed" in shown.decode()) is (code == 130)
 
 
 def _read_all(descriptor: int) -> bytes:

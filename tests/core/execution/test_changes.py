@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 from interrupted_runs import artifacts_of
 from recipes import numbers_recipe
 
-from tutelage.errors import InputError, Interrupted, RunLockedError
+from tutelage.errors import InputError, Interrupted, RunLockedError, StageError
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.pipelines import make_plan
@@ -367,6 +367,31 @@ class Breaking:
             if self.left < 0:
                 raise RuntimeError("the power is gone")
             yield result
+
+
+@pytest.mark.parametrize(
+    ("changed", "reused"),
+    [({}, 64 + 32), ({"judging": {"temperature": 0.1}}, 64), ({"generation": {"temperature": 0.1}}, 0)],
+    ids=str,
+)
+def test_an_unfinished_run_of_an_earlier_version_continues_with_its_journal_if_the_step_is_the_same(
+    tmp_path: Path, changed: dict[str, Any], reused: int
+) -> None:
+    folder, registry = tmp_path / "run", world()
+    registry.register(Breaking(64 + 40), "breaking")  # the candidates, and more than a chunk of their judgements
+    with pytest.raises(StageError, match="the power is gone"):
+        run(recipe(), folder, registry)
+    assert len((folder / "seed-0/self-reward/M2/.judgements.jsonl.journal").read_bytes().splitlines()) == 32
+    for name in ("made", ".scratch"):  # earlier versions have neither records nor notes
+        shutil.rmtree(folder / name)
+    needed = {}
+    for name in ("run", "fresh"):
+        counter, registry = Breaking(10**6), world()
+        registry.register(counter, "counter")
+        run(recipe(**changed), tmp_path / name, registry)
+        needed[name] = 10**6 - counter.left
+    assert made(folder) == made(tmp_path / "fresh")
+    assert needed["fresh"] - needed["run"] == reused
 
 
 STEPS: list[dict[str, Any]] = [

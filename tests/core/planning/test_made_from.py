@@ -81,6 +81,23 @@ def test_the_content_of_a_rubric_counts_and_not_its_name_alone(numbers_registry:
     assert of(recipe, other)[output].fingerprint != of(recipe, numbers_registry)[output].fingerprint
 
 
+def test_a_file_of_weights_counts_by_its_content(tmp_path: Path, numbers_registry: Registry) -> None:
+    files = [tmp_path / name for name in ("one.gguf", "two.gguf")]
+
+    def fingerprints() -> set[str]:
+        bound = [numbers_recipe(models={**numbers_recipe()["models"], "student": student(file)}) for file in files]
+        return {of(from_values(values), numbers_registry)[CHECKPOINT].fingerprint for values in bound}
+
+    def student(file: Path) -> dict[str, str]:
+        return {"plugin": "numbers", "model": str(file)}
+
+    for file in files:
+        file.write_bytes(b"weights")
+    assert len(fingerprints()) == 1
+    files[1].write_bytes(b"other")
+    assert len(fingerprints()) == 2
+
+
 class Wrapper:
     """Wraps the judge; ``result_version`` 0 says that it changes no result."""
 
