@@ -1,7 +1,9 @@
 # Each target creates what it needs, so that it also works on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-# Python compiles the modules that are used when they are first imported; compiling all of them takes longer.
+# Modules are compiled when they are first imported, which takes less time than compiling all of them. The compiled files
+# must be kept: without them, each process that a test starts would compile its libraries again.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Each of the two processes of pytest-xdist runs whole files. One thread each, so that they do not compete for the cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -224,7 +224,7 @@ def test_a_killed_run_continues_to_the_same_artifacts_and_repeats_only_what_was_
     assert 0 <= killed.repeated <= IN_FLIGHT
 
 
-@pytest.mark.parametrize("by", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("by", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
 def test_a_stopped_run_waits_for_the_answers_in_flight_and_repeats_no_request(
     slow_server: ApiServer, undisturbed: Undisturbed, tmp_path: Path, by: str
 ) -> None:

@@ -174,7 +174,7 @@ def _wait_for_steps(log: Path, count: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_run_that_is_terminated_at_random_steps_ends_with_the_same_artifacts(
     started: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
 ) -> None:

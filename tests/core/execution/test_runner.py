@@ -233,7 +233,9 @@ class Interrupting:
         return PluginInfo(help="Breaks.", result_version=0)
 
 
-@pytest.mark.parametrize("after", [1, 100, 700, 1900, 4000])
+@pytest.mark.parametrize(
+    "after", [1, 700, 4000, *(pytest.param(after, marks=pytest.mark.slow) for after in (100, 1900))]
+)
 def test_a_run_that_broke_continues_and_ends_with_the_same_artifacts(
     tmp_path: Path, undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe], after: int
 ) -> None:

@@ -1,4 +1,7 @@
-"""The plugin ``openai`` with a real OpenAI-compatible server: ``transformers serve`` with a small random Phi."""
+"""The plugin ``openai`` with a real OpenAI-compatible server: ``transformers serve`` with a small random Phi.
+
+By default, ``test_api_pipelines`` alone starts this server: whole runs call it, and their checks before work do.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import JudgeItem, Model, Outcome, Prompt, Sampling
 from tutelage.services.requests import Limits
 from tutelage_openai.settings import OpenAiSettings
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
