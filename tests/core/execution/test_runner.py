@@ -209,6 +209,10 @@ class Interrupting:
     def __init__(self, after: int) -> None:
         self.left = after
 
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo(help="Interrupts.", result_version=0)
+
     def _counted(self, results: Iterable[T]) -> Iterator[T]:
         for result in results:
             if self.left == 0:
