@@ -209,10 +209,6 @@ class Interrupting:
     def __init__(self, after: int) -> None:
         self.left = after
 
-    @hookimpl
-    def describe(self) -> PluginInfo:
-        return PluginInfo(help="Interrupts.", result_version=0)
-
     def _counted(self, results: Iterable[T]) -> Iterator[T]:
         for result in results:
             if self.left == 0:
@@ -234,7 +230,7 @@ class Interrupting:
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo(help="Breaks.")
+        return PluginInfo(help="Breaks.", result_version=0)
 
 
 @pytest.mark.parametrize("after", [1, 100, 700, 1900, 4000])
