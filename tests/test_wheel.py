@@ -37,14 +37,18 @@ def test_every_plugin_that_ships_is_found_without_any_of_the_heavy_libraries(ins
     assert all(plugin["distribution"] == "tutelage" for plugin in plugins)
 
 
-def test_the_recipes_are_in_the_wheel_and_a_plan_names_the_libraries_that_are_missing(installed: Path) -> None:
+def test_the_recipes_and_the_embedded_plan_are_in_the_wheel(installed: Path) -> None:
+    """A plan needs no heavy library: it says that the student is not checked. A run ends before its first step."""
     assert "embedded" in output_of(installed, "tutelage", "recipes")
-    command = [str(installed / "tutelage"), "plan", "embedded"]
-    planned = subprocess.run(command, check=False, capture_output=True, text=True, cwd=installed)
-    assert planned.returncode == 2
-    *_, problem = planned.stderr.splitlines()
-    assert problem.startswith("error: models.student: plugin transformers: torch, transformers, trl, peft, ")
-    assert problem.endswith(" not installed; run: pip install 'tutelage[transformers]'")
+    missing = "torch, transformers, trl, peft, "
+    for action, code in (("plan", 0), ("run", 2)):
+        command = [str(installed / "tutelage"), action, "embedded", "--run", str(installed.parent / "run")]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=installed)
+        assert done.returncode == code, done.stderr
+        assert missing in done.stderr
+        assert "pip install 'tutelage[transformers]'" in done.stderr
+        assert ("embedded: 96 steps, 10 models" in done.stdout) is (action == "plan")
+    assert not (installed.parent / "run").exists()
 
 
 def test_the_embedded_weights_are_in_the_wheel(installed: Path) -> None:

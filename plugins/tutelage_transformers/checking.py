@@ -79,7 +79,10 @@ def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds)
     """Yield each problem of a model on this machine that would stop a run: files, tokenizer, device, memory, disk."""
     settings = settings or TransformersSettings()
     location = loading.location(Model("transformers", name))
-    yield from _problem("libraries", lambda: finding.require(*_PACKAGES))
+    if lacking := list(_problem("libraries", lambda: finding.require(*_PACKAGES))):
+        detail = f"{lacking[0].detail}; models.student is not checked here"
+        yield lacking[0] if needs.download else Finding("libraries", None, detail)
+        return
     yield from _devices(settings, needs)
     if not needs.download and not is_readable(location):
         detail = f"model {location}: it is not on this machine; `tutelage run` asks the hub for it and checks it"
