@@ -32,6 +32,7 @@ PAGES = (
     "docs/evaluation.md",
     "docs/embedded.md",
     "docs/data.md",
+    "docs/runs.md",
     "docs/architecture.md",
     "docs/services.md",
     "docs/speed.md",
@@ -96,10 +97,44 @@ def robustness(proof: dict[str, Any]) -> str:
             f"- {kills['kills']} runs were killed with `kill -9` at random moments and continued. "
             f"{kills['same_summary']} of them wrote the same `summary.json`, byte for byte, as a run without a kill."
         )
+    if stops := proof.get("stops"):
+        each, same = stops["stops_by_each"], [stops[name]["same_artifacts"] for name in ("sigterm", "sighup")]
+        lines.append(
+            f"- {each} runs were stopped by SIGTERM and {each} by SIGHUP at random moments and continued. {same[0]} and "
+            f"{same[1]} of them ended with the same artifacts, byte for byte, as a run that was not stopped."
+        )
+    if disk := proof.get("full-disk"):
+        lines.append(
+            f"- The disk became full at {disk['failed_writes']} random writes of a run. {disk['same_artifacts']} of the "
+            "continued runs ended with the same artifacts."
+        )
     if startup := proof.get("startup"):
         help_ = startup["help_cpu_seconds"]
         lines.append(f"- `tutelage --help` takes {help_['median']} s of processor time (median of {help_['runs']}).")
     return "\n".join(lines) + "\n"
+
+
+def changes(proof: dict[str, Any]) -> str:
+    """Return what changed recipes kept, compared with fresh runs."""
+    lines = ["| change | artifacts kept | equal to a fresh run | seconds | fresh run |", "|---|---|---|---|---|"]
+    for name, found in proof["changes"].items():
+        if isinstance(found, dict):
+            kept = f"{found['artifacts_kept']} of {found['artifacts_before']}"
+            equal = "yes" if found["equal_to_a_fresh_run"] else "NO"
+            lines.append(f"| {name} | {kept} | {equal} | {found['seconds']['changed']} | {found['seconds']['fresh']} |")
+    return "\n".join(lines) + "\n"
+
+
+def sweep(proof: dict[str, Any]) -> str:
+    """Return the table of a sweep, and its time compared with one run."""
+    whole, one = proof["sweep"]["whole"], proof["sweep"]["one_pipeline"]
+    return (
+        f"```text\n{one['table'].strip()}\n```\n\n"
+        f"On the whole embedded recipe, {whole['variants']} variants trained M1 {whole['trainings_of_m1']} time. All steps "
+        f"took {whole['seconds_of_all_steps']} s: {whole['ratio_to_shared_and_eight_times_the_others']} times the "
+        f"{whole['steps_shared']} shared steps once and the {whole['steps_of_each']} others {whole['variants']} times. With "
+        f"one round and one pipeline, the sweep took {one['ratio_to_one_run']} times as long as one run.\n"
+    )
 
 
 def services(proof: dict[str, Any]) -> str:
@@ -231,6 +266,8 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
 
 
 BLOCKS = {
+    "changes": changes,
+    "sweep": sweep,
     "gpu-generation": gpu_generation,
     "gpu-training": gpu_training,
     "gpu-memory": gpu_memory,

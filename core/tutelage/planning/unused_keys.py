@@ -11,11 +11,8 @@ from typing import Any
 import attrs
 
 from tutelage.planning.pipelines import PIPELINES, roles_needed
-from tutelage.preferences.pairing import RULES
+from tutelage.preferences.pairing import RULES, unused_options
 from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
-
-_SCORED_RULES = ("best-worst", "all-ordered", "length-controlled", "similar-length", "demonstration-vs-worst")
-"""Built-in rules that compare scores, so that a margin may have an effect."""
 
 
 def unused_keys(recipe: Recipe) -> Iterator[str]:
@@ -98,15 +95,9 @@ def _pair_keys(recipe: Recipe, name: str) -> set[str]:
     if pipeline.rule is None:
         return set()
     rule = recipe.for_pipeline(name).pairs.rule or pipeline.rule
-    used = {"rule", "keep_cut"}
-    if rule not in RULES:
-        return {field.name for field in attrs.fields(Pairs)}
-    if rule in _SCORED_RULES and pipeline.scored_by:
-        used.add("margin")
-    if rule == "length-controlled":
-        used.add("near_best")
-    if rule == "similar-length":
-        used.add("length_ratio")
+    used = {field.name for field in attrs.fields(Pairs)} - unused_options(rule)
+    if rule in RULES and not pipeline.scored_by:
+        used.discard("margin")
     return used
 
 
