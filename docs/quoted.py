@@ -117,7 +117,7 @@ def robustness(proof: dict[str, Any]) -> str:
 def changes(proof: dict[str, Any]) -> str:
     """Return what changed recipes kept, compared with fresh runs."""
     lines = ["| change | artifacts kept | equal to a fresh run | seconds | fresh run |", "|---|---|---|---|---|"]
-    for name, found in proof["changes"].items():
+    for name, found in proof.get("changes", {}).items():
         if isinstance(found, dict):
             kept = f"{found['artifacts_kept']} of {found['artifacts_before']}"
             equal = "yes" if found["equal_to_a_fresh_run"] else "NO"
@@ -127,6 +127,8 @@ def changes(proof: dict[str, Any]) -> str:
 
 def sweep(proof: dict[str, Any]) -> str:
     """Return the table of a sweep, and its time compared with one run."""
+    if "sweep" not in proof:
+        return ""
     whole, one = proof["sweep"]["whole"], proof["sweep"]["one_pipeline"]
     return (
         f"```text\n{one['table'].strip()}\n```\n\n"
