@@ -100,13 +100,13 @@ def robustness(proof: dict[str, Any]) -> str:
     if stops := proof.get("stops"):
         each, same = stops["stops_by_each"], [stops[name]["same_artifacts"] for name in ("sigterm", "sighup")]
         lines.append(
-            f"- {each} runs were stopped by SIGTERM and {each} by SIGHUP at random moments and continued. {same[0]} and "
-            f"{same[1]} of them ended with the same artifacts, byte for byte, as a run that was not stopped."
+            f"- {each} runs were stopped by SIGTERM and {each} by SIGHUP at random moments and continued. "
+            f"{same[0]} and {same[1]} of them ended with the same artifacts, byte for byte, as a run that was not stopped."
         )
     if disk := proof.get("full-disk"):
         lines.append(
-            f"- The disk became full at {disk['failed_writes']} random writes of a run. {disk['same_artifacts']} of the "
-            "continued runs ended with the same artifacts."
+            f"- The disk became full at {disk['failed_writes']} random writes of a run. "
+            f"{disk['same_artifacts']} of the continued runs ended with the same artifacts."
         )
     if startup := proof.get("startup"):
         help_ = startup["help_cpu_seconds"]
@@ -130,12 +130,13 @@ def sweep(proof: dict[str, Any]) -> str:
     if "sweep" not in proof:
         return ""
     whole, one = proof["sweep"]["whole"], proof["sweep"]["one_pipeline"]
+    ratio = whole["ratio_to_shared_and_eight_times_the_others"]
     return (
         f"```text\n{one['table'].strip()}\n```\n\n"
-        f"On the whole embedded recipe, {whole['variants']} variants trained M1 {whole['trainings_of_m1']} time. All steps "
-        f"took {whole['seconds_of_all_steps']} s: {whole['ratio_to_shared_and_eight_times_the_others']} times the "
-        f"{whole['steps_shared']} shared steps once and the {whole['steps_of_each']} others {whole['variants']} times. With "
-        f"one round and one pipeline, the sweep took {one['ratio_to_one_run']} times as long as one run.\n"
+        f"On the whole embedded recipe, {whole['variants']} variants trained M1 {whole['trainings_of_m1']} time. "
+        f"All steps took {whole['seconds_of_all_steps']} s: {ratio} times the {whole['steps_shared']} shared steps once "
+        f"and the {whole['steps_of_each']} others {whole['variants']} times. With one round and one pipeline, the sweep "
+        f"took {one['ratio_to_one_run']} times as long as one run.\n"
     )
 
 
