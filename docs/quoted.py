@@ -100,8 +100,8 @@ def robustness(proof: dict[str, Any]) -> str:
     if stops := proof.get("stops"):
         each, same = stops["stops_by_each"], [stops[name]["same_artifacts"] for name in ("sigterm", "sighup")]
         lines.append(
-            f"- {each} runs were stopped by SIGTERM and {each} by SIGHUP at random moments and continued. "
-            f"{same[0]} and {same[1]} of them ended with the same artifacts, byte for byte, as a run that was not stopped."
+            f"- {each} runs were stopped by SIGTERM and {each} by SIGHUP at random moments and continued. {same[0]} "
+            f"and {same[1]} of them ended with the same artifacts, byte for byte, as a run that was not stopped."
         )
     if disk := proof.get("full-disk"):
         lines.append(
@@ -134,9 +134,9 @@ def sweep(proof: dict[str, Any]) -> str:
     return (
         f"```text\n{one['table'].strip()}\n```\n\n"
         f"On the whole embedded recipe, {whole['variants']} variants trained M1 {whole['trainings_of_m1']} time. "
-        f"All steps took {whole['seconds_of_all_steps']} s: {ratio} times the {whole['steps_shared']} shared steps once "
-        f"and the {whole['steps_of_each']} others {whole['variants']} times. With one round and one pipeline, the sweep "
-        f"took {one['ratio_to_one_run']} times as long as one run.\n"
+        f"All steps took {whole['seconds_of_all_steps']} s: {ratio} times the {whole['steps_shared']} shared steps "
+        f"once and the {whole['steps_of_each']} others {whole['variants']} times. With one round and one pipeline, "
+        f"the sweep took {one['ratio_to_one_run']} times as long as one run.\n"
     )
 
 
