@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
-from interrupted_runs import artifacts_of, continue_command
+from interrupted_runs import artifacts_of, continue_command, default_signals
 from tests.prove.command import SHORT, TUTELAGE, measure
 
 STOPS = 20
@@ -67,7 +67,9 @@ def _stopped_by(
 def _run_and_stop(folder: Path, moment: float, number: signal.Signals) -> tuple[int, str, float]:
     """Start a run and send it a signal. Returns its exit code, its error output and how long it still worked."""
     command = [TUTELAGE, "run", *SHORT, "--run", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals
+    )
     time.sleep(moment)
     sent = time.monotonic()
     process.send_signal(number)
