@@ -28,20 +28,24 @@ T = TypeVar("T")
 def converter() -> cattrs.Converter:
     """Return the converter between records and plain JSON values. It refuses unknown keys.
 
-    ``messages`` is only written for a conversation, so a prompt of one message has the same row as in older versions.
+    ``messages`` is only written for a conversation, so a prompt of one message has the same row as in older versions;
+    ``variants`` of a summary is only written if there are some.
     """
     made = make_converter(forbid_extra_keys=True)
 
-    def without_empty_messages(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
-        return make_dict_unstructure_fn(cls, made, messages=override(omit_if_default=True))
+    def without_empty(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
+        omitted: dict[str, Any] = {name: override(omit_if_default=True) for name in _omitted_if_empty(cls)}
+        return make_dict_unstructure_fn(cls, made, **omitted)
 
-    made.register_unstructure_hook_factory(_has_messages, without_empty_messages)
+    made.register_unstructure_hook_factory(lambda cls: bool(_omitted_if_empty(cls)), without_empty)
     made.register_unstructure_hook_func(is_overrides, lambda given: {k: made.unstructure(v) for k, v in given.items()})
     return made
 
 
-def _has_messages(cls: Any) -> bool:
-    return attrs.has(cls) and any(field.name == "messages" and field.default == () for field in attrs.fields(cls))
+def _omitted_if_empty(cls: Any) -> list[str]:
+    """The fields of a class that are only written if they are not empty."""
+    fields = attrs.fields(cls) if attrs.has(cls) else ()
+    return [field.name for field in fields if field.name in ("messages", "variants") and field.default == ()]
 
 
 def dump(row: Any) -> str:

@@ -131,6 +131,11 @@ def test_random_pairs_have_the_prompts_of_the_mirrored_pipelines_pairs(undisturb
     assert {pair.id for pair in control} != {pair.id for pair in mirrored}
 
 
+def test_a_summary_names_variants_only_if_the_recipe_has_some(undisturbed: Path) -> None:
+    """The summary of the embedded run was not byte-equal to that of the version before."""
+    assert "variants" not in json.loads((undisturbed / "summary.json").read_text())
+
+
 def test_a_finished_run_is_not_run_again(
     undisturbed: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
