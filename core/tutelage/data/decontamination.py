@@ -70,17 +70,6 @@ def without_held(
         yield item, held_in(texts_of(item), known)
 
 
-def fresh_slice(
-    load: Callable[[int | None], list[Prompt]], skip: int, take: int | None, known: EvaluationPrompts | None
-) -> tuple[list[Prompt], list[Dropped]]:
-    """Select the prompts ``skip`` to ``skip + take`` among those that contain no evaluation prompt in a user message.
-
-    ``load`` and the errors are those of ``fresh_rows``. With ``take`` None, all prompts from ``skip`` are selected.
-    Returns the selected prompts, and the prompts that were dropped between them.
-    """
-    return slice_of(fresh_rows(load, None if take is None else skip + take, known), skip, take)
-
-
 def fresh_rows(
     load: Callable[[int | None], list[Prompt]], wanted: int | None, known: EvaluationPrompts | None
 ) -> list[tuple[Prompt, Dropped | None]]:

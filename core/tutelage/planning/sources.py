@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
 from attrs import evolve, field, frozen
@@ -146,17 +146,6 @@ def without_decontamination(sources: Sources) -> Sources:
     return Sources(evolve(recipe, data=evolve(recipe.data, decontaminate=None)), sources.registry)
 
 
-def seed_examples(recipe: Recipe, registry: Registry, seed: int) -> Sequence[SeedExample]:
-    """Return the examples of M1, IFT before EFT; see ``Sources.ift`` and ``Sources.eft``."""
-    sources = Sources(recipe, registry)
-    return [*sources.ift(seed), *sources.eft(seed)]
-
-
 def _texts(example: Example | RatedExample) -> tuple[str, ...]:
     """The texts of an example that must not contain an evaluation prompt: its user messages and the answer."""
     return (*user_texts(example.turns), example.answer)
-
-
-def own_preferences(recipe: Recipe, registry: Registry, seed: int) -> Sequence[tuple[Preference, Dropped | None]]:
-    """Return the user's pairs of one seed; see ``Sources.preferences``."""
-    return Sources(recipe, registry).preferences(seed)
