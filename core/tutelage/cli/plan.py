@@ -14,7 +14,7 @@ from attrs import asdict, evolve
 
 from tutelage.cli.options import RecipeOptions, as_json, recipe_options
 from tutelage.cli.output import Table, print_line, print_status, print_table, wrapped
-from tutelage.execution.prepared import prepare, raise_problems, unshared
+from tutelage.execution.prepared import notices_of, prepare, raise_problems, unshared
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.planning.steps import Plan, Step
 from tutelage.results.changes_words import changes_words
@@ -40,7 +40,7 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     the hub. If only services are not available, the plan is printed before the problems.
     """
     prepared = prepare(options.recipe, options.registry, Store(options.directory), download=False)
-    for notice in dict.fromkeys(notice for one in prepared for notice in one.preflight.notices):
+    for notice in notices_of(prepared):
         print_status(notice)
     base, *variants = prepared
     plan, found = base.plan, base.changes

@@ -80,6 +80,11 @@ def raise_problems(prepared: Sequence[Prepared]) -> None:
     base.preflight.passed()
 
 
+def notices_of(prepared: Iterable[Prepared]) -> list[str]:
+    """Return the notices of the recipe and of its variants, each once."""
+    return list(dict.fromkeys(notice for one in prepared for notice in one.preflight.notices))
+
+
 def unshared(prepared: Iterable[Prepared]) -> Iterator[Step]:
     """Yield the steps to do, each artifact that several variants share once."""
     seen: set[tuple[str, str]] = set()

@@ -1,4 +1,4 @@
-"""The runner: does the steps of a plan. No other module writes to a run.
+"""The runner: does the steps of a plan. Only this room writes to a run.
 
 A step is done if its artifact is in place and was made from what the recipe says. A run may stop at any moment, by a
 signal, an error or a power cut. Starting it again does the remaining steps and ends with the same artifacts. If the
@@ -20,7 +20,7 @@ from attrs import evolve, field, frozen
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.actions import ACTIONS
-from tutelage.execution.prepared import Prepared, prepare, raise_problems, unshared
+from tutelage.execution.prepared import Prepared, notices_of, prepare, raise_problems, unshared
 from tutelage.execution.reconciling import apply
 from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
@@ -93,15 +93,16 @@ def run(
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
     caches = (checked_shelf(Path(cache)),) if cache else ()
+    reporter = reporter or Silent()
     prepared = prepare(checked, registry, store, caches)
     raise_problems(prepared)
-    for notice in dict.fromkeys(notice for one in prepared for notice in one.preflight.notices):
-        (reporter or Silent()).note(notice)
+    for notice in notices_of(prepared):
+        reporter.note(notice)
     _open_ledger(list(unshared(prepared)), checked, registry, context.caller)
     if approve is not None and not all(approve(one.changes) for one in prepared):
         raise Interrupted("nothing was changed")
     with store.lock(), _after_the_start():
-        _do_all(prepared, registry, reporter or Silent(), context, caches)
+        _do_all(prepared, registry, reporter, context, caches)
         return read_summary(store.path(SUMMARY)) if checked.evaluation else None
 
 
@@ -187,11 +188,7 @@ class Runner:
     """Checkpoints that this process has written, or compared with their checksums."""
 
     def walk(self, steps: Sequence[Step]) -> None:
-        """Do every one of these steps of the plan that is not done, in their order.
-
-        After the first step, also one of an earlier process, an ``InputError`` is raised as ``StageError``: its exit
-        code would mean that nothing was run.
-        """
+        """Do every one of these steps of the plan that is not done, in their order."""
         remaining = []
         for step in steps:
             if self.run.store.has(step.output):
@@ -201,19 +198,12 @@ class Runner:
             else:
                 remaining.append(step)
         self.reporter.planned(remaining, earlier_steps(self.run, remaining))
-        work_began = len(remaining) < len(self.run.plan.steps)
         loaded: Model | None = None
         for step in remaining:
             self._stop_if_cancelled()
-            try:
-                self._check_checkpoints(step)
-                loaded = self._release_before(step, loaded)
-                self._do(step)
-            except InputError as error:
-                if work_began:
-                    raise StageError(str(error)) from error
-                raise
-            work_began = True
+            self._check_checkpoints(step)
+            loaded = self._release_before(step, loaded)
+            self._do(step)
         if loaded is not None:
             stages.release(self.registry, loaded)
         self.run.store.drop_scratch()
