@@ -111,10 +111,8 @@ def _prepare(
     download: bool,
     summaries: Mapping[str, str],
 ) -> Prepared:
-    comparison = RunComparison(store, elsewhere, summaries)
-    checked = preflight(
-        sources.recipe, sources.registry, store.root, download=download, left=comparison, sources=sources
-    )
+    comparison = RunComparison(store, sources, elsewhere, summaries)
+    checked = preflight(sources, store.root, download, comparison)
     return Prepared(name, sources.recipe, store, checked, comparison)
 
 

@@ -15,7 +15,6 @@ from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.files.trl_format import message_rows, supervised_row
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import Sources
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import TokenCounts
 from tutelage.recipe.schema import OWN_PREFERENCES, Recipe
 
@@ -36,27 +35,23 @@ class _Limit:
     """Number of tokens to reserve for an answer that is not written yet."""
 
 
-def check_lengths(
-    recipe: Recipe, registry: Registry, download: bool = True, sources: Sources | None = None
-) -> bool | None:
+def check_lengths(sources: Sources, download: bool = True) -> bool | None:
     """Check the lengths of seed examples, preference pairs and prompts, counted in tokens by the student's plugin.
 
     Prompts that a model will write are not checked, because they do not exist yet. If ``download`` is false, nothing is
-    downloaded, and a student that is not on this machine is not checked. ``sources`` is the data of the recipe, if it
-    is loaded already.
+    downloaded, and a student that is not on this machine is not checked.
 
     Returns True if the lengths were checked, False if they could not be, and None if the plugin counts no tokens.
     Raises InputError if the student does not exist, or with every source that has a text that is too long. Raises
     PluginError if the plugin miscounts.
     """
-    student = bound_model(recipe, "student", registry)
+    registry = sources.registry
+    student = bound_model(sources.recipe, "student", registry)
     info = registry.info(student.plugin)
     if info.count_tokens is None:
         return None
     settings = registry.settings(student.plugin, student.settings, "models.student.settings")
-    texts = [
-        (limit, row) for limit, rows in _sources(sources or Sources(recipe, registry)).items() for row in rows.values()
-    ]
+    texts = [(limit, row) for limit, rows in _sources(sources).items() for row in rows.values()]
     try:
         counts = info.count_tokens(settings, student.name, [row for _, row in texts], download)
     except TutelageError as error:

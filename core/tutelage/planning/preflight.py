@@ -20,8 +20,6 @@ from tutelage.planning.problem_list import Problems
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Step, Train
 from tutelage.planning.unused_keys import unused_keys
-from tutelage.plugin.registry import Registry
-from tutelage.recipe.schema import Recipe
 
 
 @frozen
@@ -59,30 +57,26 @@ class Preflight:
 
 
 def preflight(
-    recipe: Recipe,
-    registry: Registry,
+    sources: Sources,
     directory: Path | None = None,
     download: bool = True,
-    left: Callable[[Plan, Sources], Sequence[Step]] | None = None,
-    sources: Sources | None = None,
+    left: Callable[[Plan], Sequence[Step]] | None = None,
 ) -> Preflight:
-    """Check the recipe, its models, services and data, and the machine. Nothing is run or written.
+    """Check the recipe of ``sources``, its models, services and data, and the machine. Nothing is run or written.
 
     ``directory`` is the folder of the run. ``left`` returns the steps of the plan that are not done; by default those
     whose artifact does not exist in ``directory``. Models that only finished steps use are not checked. Without
     ``download``, the hub is not asked, and a model or service that cannot be reached is a notice, not a problem.
-    ``sources`` is the data of the recipe, if the caller has read a part of it.
     """
-    problems = Problems()
-    sources = sources or Sources(recipe, registry)
+    problems, recipe = Problems(), sources.recipe
     roles = check_recipe(sources, problems)
     if problems and not roles:
         return Preflight(None, (), problems)
     plan = None if problems else make_plan(recipe, sources.counts())
     choose = left or partial(_missing, directory)
-    remaining = None if plan is None else evolve(plan, steps=tuple(choose(plan, sources)))
+    remaining = None if plan is None else evolve(plan, steps=tuple(choose(plan)))
     known = without_unknown(recipe)
-    usable = sources if known == recipe else Sources(known, registry)
+    usable = sources if known == recipe else Sources(known, sources.registry)
     asked = [
         role
         for role in roles_needed(known)
@@ -95,7 +89,7 @@ def preflight(
     return Preflight(plan, tuple(dict.fromkeys(notices)), problems, models.of_services)
 
 
-def _missing(directory: Path | None, plan: Plan, _: Sources) -> list[Step]:
+def _missing(directory: Path | None, plan: Plan) -> list[Step]:
     """Return the steps whose artifact does not exist in the run's folder."""
     return [step for step in plan.steps if directory is None or not (directory / step.output).exists()]
 
@@ -115,7 +109,7 @@ def _length_notices(sources: Sources, problems: Problems, download: bool) -> lis
         list(sources.conversations(sources.recipe.seeds[0]))
     except Exception:  # a set of a plugin may raise any error
         return []  # the data has a problem, which is reported by its own key
-    checked = problems.attempt("", lambda: check_lengths(sources.recipe, sources.registry, download, sources))
+    checked = problems.attempt("", lambda: check_lengths(sources, download))
     if checked is False:
         return ["not checked: the lengths of the training data in tokens, because the student is not on this machine"]
     return []

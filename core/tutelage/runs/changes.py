@@ -91,21 +91,25 @@ class Changes:
 
 
 class RunComparison:
-    """The steps that a preflight asks for: those that a run's folder lacks, after a comparison with ``changes``."""
+    """Compares a run's folder with a recipe when the plan is known, for ``preflight``, and keeps the result."""
 
     def __init__(
-        self, store: Store, elsewhere: Sequence[Shelf | Store] = (), summaries: Mapping[str, str] | None = None
+        self,
+        store: Store,
+        sources: Sources,
+        elsewhere: Sequence[Shelf | Store] = (),
+        summaries: Mapping[str, str] | None = None,
     ) -> None:
+        self.sources = sources
+        """The data of the recipe."""
         self._store = store
         self._elsewhere = elsewhere
         self._summaries = summaries
         self._changes: Changes | None = None
-        self._sources: Sources | None = None
 
-    def __call__(self, plan: Plan, sources: Sources) -> list[Step]:
-        """Compare the run's folder with the recipe, and return the steps that are left."""
-        self._sources = sources
-        self._changes = changes(self._store, plan, sources, self._elsewhere, self._summaries)
+    def __call__(self, plan: Plan) -> list[Step]:
+        """Compare the run's folder with the plan, and return the steps that are left."""
+        self._changes = changes(self._store, plan, self.sources, self._elsewhere, self._summaries)
         return self._changes.remaining
 
     @property
@@ -113,12 +117,6 @@ class RunComparison:
         """The result of the comparison, which must have been made."""
         assert self._changes is not None, "the recipe was not compared"
         return self._changes
-
-    @property
-    def sources(self) -> Sources:
-        """The data of the recipe, as it was read for the comparison."""
-        assert self._sources is not None, "the recipe was not compared"
-        return self._sources
 
 
 def changes(

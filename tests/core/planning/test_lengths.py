@@ -13,6 +13,7 @@ from attrs import evolve
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.lengths import check_lengths
+from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo, TokenCounts
 from tutelage.recipe.schema import PipelineSettings, Recipe
@@ -64,19 +65,19 @@ def make(make_recipe: Make) -> Make:
 
 
 def test_data_that_fits_passes(make: Make, registry: Registry, counter: WordCounter) -> None:
-    check_lengths(make(), registry)
+    check_lengths(Sources(make(), registry))
     assert counter.asked == [(None, "here", 8 + 8 + 2 * 40, True)]
 
 
 def test_the_examples_of_every_seed_are_counted_once_each(make: Make, registry: Registry, counter: WordCounter) -> None:
-    check_lengths(make(seeds=[0, 1]), registry)
+    check_lengths(Sources(make(seeds=[0, 1]), registry))
     [(_, _, rows, _)] = counter.asked
     assert 8 + 8 + 2 * 40 < rows <= 8 + 8 + 4 * 40
 
 
 def test_the_error_for_an_example_longer_than_sft_max_length_quotes_it(make: Make, registry: Registry) -> None:
     with pytest.raises(InputError) as caught:
-        check_lengths(make(sft={"max_length": 4}), registry)
+        check_lengths(Sources(make(sft={"max_length": 4}), registry))
     assert str(caught.value) == (
         "data.eft (numbers/eft): 8 too long to train on: the longest has 8 tokens, and the maximum is "
         "sft.max_length 4; it begins 'Rate 7 to say 7'. Leave them out, raise sft.max_length"
@@ -88,13 +89,13 @@ def test_the_models_context_is_a_limit_that_cannot_be_raised(
 ) -> None:
     counter.context = 4
     with pytest.raises(InputError, match=r"the maximum is the model's context 4; it begins '[^']+'\. Leave them out$"):
-        check_lengths(make(generation={"max_new_tokens": 1}), registry)
+        check_lengths(Sources(make(generation={"max_new_tokens": 1}), registry))
 
 
 def test_a_prompt_must_leave_room_for_the_longest_answer(make: Make, registry: Registry) -> None:
     recipe = make(pipelines={"self-reward": {"dpo": {"max_length": 257}}}, controls={}, iterations=1)
     with pytest.raises(InputError) as caught:
-        check_lengths(recipe, registry)
+        check_lengths(Sources(recipe, registry))
     assert str(caught.value).startswith(
         "data.prompts (numbers/train): 40 too long to train on with an answer of generation.max_new_tokens 256: "
         "the longest has 2 tokens, and the maximum is pipelines.self-reward.dpo.max_length 257; it begins 'say "
@@ -105,14 +106,14 @@ def test_a_prompt_must_leave_room_for_the_longest_answer(make: Make, registry: R
 def test_prompts_that_a_model_will_write_are_not_checked(make: Make, registry: Registry, counter: WordCounter) -> None:
     prompts = {"source": "numbers/train", "count": 40, "self_instruct": {}}
     data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": prompts}
-    check_lengths(make(data=data), registry)
+    check_lengths(Sources(make(data=data), registry))
     assert counter.asked[0][2] == 8
 
 
 def test_without_download_a_student_that_is_not_on_this_machine_is_not_checked(
     make: Make, registry: Registry, counter: WordCounter
 ) -> None:
-    check_lengths(make("elsewhere", sft={"max_length": 1}), registry, download=False)
+    check_lengths(Sources(make("elsewhere", sft={"max_length": 1}), registry), download=False)
     assert counter.asked[0][3] is False
 
 
@@ -121,9 +122,9 @@ def test_a_plugin_that_does_not_count_tokens_is_not_checked(
 ) -> None:
     too_short = {"max_length": 1}
     with pytest.raises(InputError, match=r"the maximum is sft\.max_length 1;"):
-        check_lengths(make(sft=too_short), registry)
+        check_lengths(Sources(make(sft=too_short), registry))
     counter.asked.clear()
-    check_lengths(make_recipe(sft=too_short), registry)
+    check_lengths(Sources(make_recipe(sft=too_short), registry))
     assert counter.asked == []
 
 
@@ -134,7 +135,7 @@ def test_the_error_for_a_plugin_that_miscounts_names_the_plugin(
     counter.count = lambda *_: TokenCounts((1,), 10)  # type: ignore[method-assign]
     registry.register(counter, "counter")
     with pytest.raises(PluginError, match=r"plugin 'counter' .*count_tokens must return one number per row"):
-        check_lengths(make(), registry)
+        check_lengths(Sources(make(), registry))
 
 
 PAIRS = {"source": "numbers/pairs", "count": 30}
@@ -146,10 +147,10 @@ def alone(**changes: Any) -> dict[str, Any]:
 
 
 def test_both_sides_of_the_users_pairs_are_measured(make: Make, registry: Registry, counter: WordCounter) -> None:
-    check_lengths(make(**alone(controls={}), dpo={"max_length": 5}), registry)
+    check_lengths(Sources(make(**alone(controls={}), dpo={"max_length": 5}), registry))
     assert counter.asked == [(None, "here", 2 * 30, True)]
     with pytest.raises(InputError) as caught:
-        check_lengths(make(**alone(controls={}), dpo={"max_length": 4}), registry)
+        check_lengths(Sources(make(**alone(controls={}), dpo={"max_length": 4}), registry))
     assert str(caught.value) == (
         "data.preferences (numbers/pairs): 30 too long to train on: the longest has 5 tokens, and the maximum is "
         "dpo.max_length 4; it begins 'say 129'. Leave them out, raise dpo.max_length"
@@ -164,26 +165,25 @@ def test_pairs_that_join_must_fit_the_shortest_training_that_uses_them(make: Mak
     }
     short = {"dpo": {"max_length": 4}}
     generation = {"max_new_tokens": 1}
-    check_lengths(
-        make(data=data, pipelines={"self-reward": None, "teacher-reward": short}, generation=generation), registry
-    )
+    pipelines = {"self-reward": None, "teacher-reward": short}
+    check_lengths(Sources(make(data=data, pipelines=pipelines, generation=generation), registry))
     for changes, key in (
         ({"pipelines": {"self-reward": short, "teacher-reward": None}}, "pipelines.self-reward"),
         ({"controls": {"random-pairs": {"mirrors": "self-reward", **short}}}, "controls.random-pairs"),
     ):
         with pytest.raises(InputError, match=rf"data\.preferences .* the maximum is {key}\.dpo\.max_length 4"):
-            check_lengths(make(data=data, generation=generation, **changes), registry)
+            check_lengths(Sources(make(data=data, generation=generation, **changes), registry))
 
 
 def test_a_control_that_trains_on_the_chosen_sides_measures_these_alone(make: Make, registry: Registry) -> None:
     def control(max_length: int) -> dict[str, Any]:
         return {"sft-on-chosen": {"mirrors": "own-preferences", "sft": {"max_length": max_length}}}
 
-    check_lengths(make(**alone(controls=control(3))), registry)
+    check_lengths(Sources(make(**alone(controls=control(3))), registry))
     with pytest.raises(
         InputError, match=r"the longest has 3 tokens, and .* controls\.sft-on-chosen\.sft\.max_length 2"
     ):
-        check_lengths(make(**alone(controls=control(2))), registry)
+        check_lengths(Sources(make(**alone(controls=control(2))), registry))
 
 
 def test_a_pair_that_decontamination_drops_is_not_measured(
@@ -200,5 +200,7 @@ def test_a_pair_that_decontamination_drops_is_not_measured(
     recipe = make(
         **alone(controls={}, evaluation=evaluation, data={"preferences": {"source": str(source), "count": 2}})
     )
-    check_lengths(evolve(recipe, pipelines={"own-preferences": PipelineSettings(dpo=Dpo(max_length=3))}), registry)
+    check_lengths(
+        Sources(evolve(recipe, pipelines={"own-preferences": PipelineSettings(dpo=Dpo(max_length=3))}), registry)
+    )
     assert counter.asked[0][2] == 2

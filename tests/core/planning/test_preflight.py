@@ -17,6 +17,7 @@ from tutelage.planning import model_checks
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.preflight import preflight
+from tutelage.planning.sources import Sources
 from tutelage.planning.steps import BuildExamples, Compare, Judge, Plan, SelectPrompts, Step, Train
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, Finding, NamedSet, PluginInfo, RunNeeds
@@ -128,7 +129,7 @@ def count(plan: Plan | None, kind: type[Step]) -> int:
 def test_a_right_recipe_has_a_plan_and_neither_problems_nor_notices(
     make_recipe: Make, numbers_registry: Registry
 ) -> None:
-    found = preflight(make_recipe(), numbers_registry)
+    found = preflight(Sources(make_recipe(), numbers_registry))
     assert (found.problems, found.notices) == ((), ())
     assert found.passed() == found.planned == checked_plan(make_recipe(), numbers_registry)
 
@@ -145,7 +146,7 @@ def test_problems_of_every_kind_are_one_list_with_their_keys(
         pairs={"rule": "best-wurst"},
         data={"ift": {"source": "nowhere.jsonl"}, "prompts": {"source": "numbers/train", "count": 4000}},
     )
-    found = preflight(recipe, numbers_registry)
+    found = preflight(Sources(recipe, numbers_registry))
     assert found.plan is None
     assert [line.partition(": ")[0] for line in found.problems] == [
         "models.judge.plugin",
@@ -165,11 +166,11 @@ def test_problems_of_every_kind_are_one_list_with_their_keys(
 def test_if_only_plugins_are_wrong_the_error_is_one_of_plugins(make_recipe: Make, numbers_registry: Registry) -> None:
     recipe = make_recipe(**bound(student={"plugin": "echoless"}))
     with pytest.raises(InputError, match=r"models\.student\.plugin: no plugin 'echoless'"):
-        preflight(recipe, numbers_registry).passed()
+        preflight(Sources(recipe, numbers_registry)).passed()
     numbers_registry.register(Service(), "service")
     recipe = make_recipe(**bound(student={"plugin": "service"}))
     with pytest.raises(PluginError) as caught:
-        preflight(recipe, numbers_registry).passed()
+        preflight(Sources(recipe, numbers_registry)).passed()
     assert [line.partition("does not implement")[2][:14] for line in str(caught.value).splitlines()] == [
         " 'generate_can",
         " 'train_step';",
@@ -181,11 +182,11 @@ def test_each_distinct_endpoint_is_asked_once(make_recipe: Make, numbers_registr
         teacher = {"plugin": "service", "model": "m"}
         return make_recipe(**bound(teacher=teacher, evaluator={**teacher, **evaluator}))
 
-    preflight(recipe(), numbers_registry)
+    preflight(Sources(recipe(), numbers_registry))
     assert service.asked == [("https://one.invalid", "m")]
-    preflight(recipe(model="n"), numbers_registry)
+    preflight(Sources(recipe(model="n"), numbers_registry))
     assert service.asked[1:] == [("https://one.invalid", "m"), ("https://one.invalid", "n")]
-    preflight(recipe(settings={"url": "https://two.invalid"}), numbers_registry)
+    preflight(Sources(recipe(settings={"url": "https://two.invalid"}), numbers_registry))
     assert service.asked[3:] == [("https://one.invalid", "m"), ("https://two.invalid", "m")]
 
 
@@ -194,7 +195,7 @@ def test_a_problem_of_a_model_with_several_roles_names_them(
 ) -> None:
     service.findings = [Finding("key", False, "no key; set one")]
     recipe = make_recipe(**bound(teacher={"plugin": "service"}, evaluator={"plugin": "service"}))
-    found = preflight(recipe, numbers_registry)
+    found = preflight(Sources(recipe, numbers_registry))
     assert found.problems == ("models.judge, models.teacher, models.evaluator: no key; set one",)
     assert found.planned == make_plan(recipe)
 
@@ -204,10 +205,10 @@ def test_a_service_that_is_not_reached_stops_a_run_and_is_a_notice_of_a_plan(
 ) -> None:
     service.findings = [Finding("endpoint", None, "https://one.invalid: no connection")]
     recipe = make_recipe(**bound(teacher={"plugin": "service"}))
-    found = preflight(recipe, numbers_registry, download=False)
+    found = preflight(Sources(recipe, numbers_registry), download=False)
     assert found.problems == ()
     assert found.notices == ("not checked: models.judge, models.teacher: https://one.invalid: no connection",)
-    assert preflight(recipe, numbers_registry).problems == (
+    assert preflight(Sources(recipe, numbers_registry)).problems == (
         "models.judge, models.teacher: https://one.invalid: no connection",
     )
 
@@ -218,7 +219,7 @@ def test_a_service_that_never_answers_is_not_waited_for(
     monkeypatch.setattr(model_checks, "CHECK_SECONDS", 0.2)
     recipe = make_recipe(**bound(teacher={"plugin": "service", "settings": {"slow": True}}))
     begun = time.monotonic()
-    found = preflight(recipe, numbers_registry)
+    found = preflight(Sources(recipe, numbers_registry))
     assert time.monotonic() - begun < 4
     assert found.problems == (
         "models.judge, models.teacher: plugin 'service': its check gave no answer within 0.2 s; try again later",
@@ -232,18 +233,18 @@ def test_a_missing_environment_variable_is_a_problem_for_the_roles_of_its_plugin
     numbers_registry.register(Service(environment=variables), "service")
     monkeypatch.delenv("NEEDED", raising=False)
     recipe = make_recipe(**bound(evaluator={"plugin": "service"}))
-    assert preflight(recipe, numbers_registry).problems == (
+    assert preflight(Sources(recipe, numbers_registry)).problems == (
         "models.evaluator: the environment variable NEEDED is not set; the plugin 'service' needs it (Opens it.)",
     )
     monkeypatch.setenv("NEEDED", "x")
-    assert preflight(recipe, numbers_registry).problems == ()
+    assert preflight(Sources(recipe, numbers_registry)).problems == ()
 
 
 def test_a_local_model_gets_what_the_run_needs_of_it(
     make_recipe: Make, numbers_registry: Registry, local: Local, tmp_path: Path
 ) -> None:
     recipe = make_recipe(**bound(student={"plugin": "local"}), iterations=1)
-    plan = preflight(recipe, numbers_registry, tmp_path, download=False).passed()
+    plan = preflight(Sources(recipe, numbers_registry), tmp_path, download=False).passed()
     [needs] = local.needs
     assert needs.hooks == {"train_step", "generate_candidates", "judge"}
     assert len(needs.trainings) == sum(isinstance(step, Train) for step in plan.steps)
@@ -259,7 +260,7 @@ def test_the_kinds_of_conversations_in_the_data_reach_the_check(
     source = tmp_path / "ift.jsonl"
     source.write_text(json.dumps({"prompt": "say 3", "answer": "3"}) + "\n" + json.dumps(chat) + "\n")
     data = {"ift": {"source": str(source)}, "prompts": {"source": "numbers/train", "count": 4}}
-    preflight(make_recipe(**bound(student={"plugin": "local"}), data=data), numbers_registry)
+    preflight(Sources(make_recipe(**bound(student={"plugin": "local"}), data=data), numbers_registry))
     assert (local.needs[0].system, local.needs[0].several_turns) == (True, True)
 
 
@@ -267,19 +268,21 @@ def test_a_step_that_is_done_needs_no_check_of_its_model(
     make_recipe: Make, numbers_registry: Registry, service: Service, local: Local, tmp_path: Path
 ) -> None:
     recipe = make_recipe(**bound(student={"plugin": "local"}, teacher={"plugin": "service"}), iterations=1)
-    plan = preflight(recipe, numbers_registry, tmp_path).passed()
+    plan = preflight(Sources(recipe, numbers_registry), tmp_path).passed()
     service.asked.clear()
     local.needs.clear()
     for step in plan.steps:
         if getattr(getattr(step, "worker", None), "role", "") in ("teacher", "judge"):
             (tmp_path / step.output).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / step.output).touch()
-    preflight(recipe, numbers_registry, tmp_path)
+    preflight(Sources(recipe, numbers_registry), tmp_path)
     assert service.asked == []
     assert len(local.needs) == 1
-    preflight(recipe, numbers_registry, left=lambda plan, _: [one for one in plan.steps if isinstance(one, Compare)])
+    preflight(
+        Sources(recipe, numbers_registry), left=lambda plan: [one for one in plan.steps if isinstance(one, Compare)]
+    )
     assert len(local.needs) == 1
-    preflight(recipe, numbers_registry, left=lambda plan, _: [])
+    preflight(Sources(recipe, numbers_registry), left=lambda plan: [])
     assert len(local.needs) == 1
 
 
@@ -291,7 +294,7 @@ def test_an_error_of_a_plugins_check_is_a_problem_and_not_the_end_of_the_checks(
     numbers_registry.unregister("local")
     numbers_registry.register(local, "local")
     recipe = make_recipe(**bound(student={"plugin": "local"}, evaluator={"plugin": "service"}))
-    assert preflight(recipe, numbers_registry).problems == (
+    assert preflight(Sources(recipe, numbers_registry)).problems == (
         "models.student: the check failed: IndexError: list index out of range",
         "models.evaluator: no key",
     )
@@ -308,7 +311,7 @@ def test_an_error_of_a_plugins_set_is_a_problem_of_its_key(make_recipe: Make, nu
 
     numbers_registry.register(Sets(), "sets")
     data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": {"source": "sets/broken", "count": 4}}
-    found = preflight(make_recipe(data=data), numbers_registry)
+    found = preflight(Sources(make_recipe(data=data), numbers_registry))
     assert found.problems == ("data.prompts: sets/broken: its plugin failed to load it: KeyError: 'colour'",)
 
 
@@ -316,7 +319,7 @@ def test_wrong_values_of_a_recipe_that_was_changed_in_python_are_one_list(
     make_recipe: Make, numbers_registry: Registry
 ) -> None:
     recipe = evolve(make_recipe(), seeds=(), iterations=0, pipelines={"self-rewards": PipelineSettings()})
-    assert [line.partition(":")[0] for line in preflight(recipe, numbers_registry).problems] == [
+    assert [line.partition(":")[0] for line in preflight(Sources(recipe, numbers_registry)).problems] == [
         "pipelines",
         "controls.random-pairs.mirrors",
         "controls.sft-on-chosen.mirrors",
@@ -325,18 +328,18 @@ def test_wrong_values_of_a_recipe_that_was_changed_in_python_are_one_list(
     ]
     wrong = PipelineSettings(dpo={"bta": 1})
     recipe = evolve(make_recipe(), pipelines={"self-reward": wrong}, controls={})
-    [line] = preflight(recipe, numbers_registry).problems
+    [line] = preflight(Sources(recipe, numbers_registry)).problems
     assert line.startswith("pipelines.self-reward.dpo: bta: unknown key; did you mean 'beta'?")
 
 
 def test_equal_candidates_are_a_problem_where_they_are_compared(make_recipe: Make, numbers_registry: Registry) -> None:
     recipe = make_recipe(generation={"temperature": 0.0})
-    [problem] = preflight(recipe, numbers_registry).problems
+    [problem] = preflight(Sources(recipe, numbers_registry)).problems
     assert problem.startswith("generation.temperature: 0; the 4 candidates of a prompt would be equal")
     recipe = make_recipe(
         generation={"temperature": 0.0}, pipelines={"teacher-demonstration": None}, controls={}, iterations=1
     )
-    assert preflight(recipe, numbers_registry).problems == ()
+    assert preflight(Sources(recipe, numbers_registry)).problems == ()
 
 
 def test_a_rubric_without_a_template_is_for_programs_only(
@@ -351,12 +354,12 @@ def test_a_rubric_without_a_template_is_for_programs_only(
     prompts = {"source": "numbers/train", "count": 4}
     data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": prompts}
     changes = {"judging": {"rubric": "rubrics/bare"}, "evaluation": None}
-    assert preflight(make_recipe(**changes, data=data), numbers_registry).problems == ()
-    assert preflight(make_recipe(**changes), numbers_registry).problems == (
+    assert preflight(Sources(make_recipe(**changes, data=data), numbers_registry)).problems == ()
+    assert preflight(Sources(make_recipe(**changes), numbers_registry)).problems == (
         "judging.rubric: rubric 'bare' has no template, and data.eft needs one; use another rubric",
     )
     recipe = make_recipe(**changes, data=data, **bound(judge={"plugin": "service"}))
-    assert preflight(recipe, numbers_registry).problems == (
+    assert preflight(Sources(recipe, numbers_registry)).problems == (
         "judging.rubric: rubric 'bare' has no template, and judge needs one; use another rubric",
     )
 
@@ -380,7 +383,7 @@ def test_a_source_without_count_is_counted_by_its_rows(
         "prompts": {"source": "numbers/train", "count": 40},
     }
     recipe = make_recipe(data=data, sft={"epochs": 2})
-    plan = preflight(recipe, numbers_registry).passed()
+    plan = preflight(Sources(recipe, numbers_registry)).passed()
     assert count(plan, BuildExamples) == 650
     assert count(plan, Train) == 1300
     assert plan == checked_plan(recipe, numbers_registry)
@@ -391,7 +394,7 @@ def test_held_out_prompts_without_count_are_counted_in_every_step_of_the_evaluat
     make_recipe: Make, numbers_registry: Registry, tmp_path: Path
 ) -> None:
     evaluation = {"prompts": rows(tmp_path, "held", 30), "sampled": 4, "agreement_prompts": 100}
-    plan = preflight(make_recipe(evaluation=evaluation, judging={"samples": 2}), numbers_registry).passed()
+    plan = preflight(Sources(make_recipe(evaluation=evaluation, judging={"samples": 2}), numbers_registry)).passed()
     models = len(plan.models_of(0))
     assert [
         step.count for step in plan.steps if isinstance(step, SelectPrompts) and step.output.startswith("eval")
