@@ -58,6 +58,11 @@ def folder_digest(path: Path) -> str:
     return value_digest({file.as_posix(): file_digest(path / file) for file in visible})
 
 
-def _read_digest(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, read now. Raises ``OSError`` if it cannot be read."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_digest(path: Path) -> str:
+    return sha256_of(path)[:DIGITS]

@@ -9,13 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from tutelage.errors import TutelageError
-from tutelage.files.whole import write_whole
 
 
 def cache_folder() -> Path:
@@ -31,18 +28,33 @@ def cached(kind: str, inputs: object, compute: Callable[[], Any]) -> Any:
     ``inputs`` is a JSON value that contains everything that the result depends on, versions of libraries included.
     ``kind`` names the folder of the results. An exception of ``compute`` is raised and not stored.
     """
-    text = json.dumps(inputs, sort_keys=True, ensure_ascii=False)
-    name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    path = cache_folder() / kind / f"{name}.json"
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        return json.loads(path.read_text(encoding="utf-8"))["result"]
-    result = compute()
-    stored = json.dumps({"result": result})
-    with suppress(OSError, TutelageError):
-        write_whole(path, lambda temporary: temporary.write_text(stored, encoding="utf-8"))
+    result = read_cached(kind, inputs)
+    if result is None:
+        result = compute()
+        write_cached(kind, inputs, result)
     return result
 
 
-def digest_of_files(files: Iterable[Path]) -> dict[str, str]:
-    """Return the SHA-256 of the content of each file, by name, for ``inputs`` of ``cached``."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+def read_cached(kind: str, inputs: object) -> Any:
+    """Return what was stored for these inputs; None if there is nothing, or if it cannot be read."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return json.loads(_path(kind, inputs).read_text(encoding="utf-8"))["result"]
+    return None
+
+
+def write_cached(kind: str, inputs: object, result: Any) -> None:
+    """Store a plain JSON value for these inputs, in place of an earlier one. A cache that cannot be written is ignored.
+
+    The file is complete or does not exist, but it is not made durable: a cache may be lost.
+    """
+    path = _path(kind, inputs)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"result": result}), encoding="utf-8")
+        temporary.replace(path)
+
+
+def _path(kind: str, inputs: object) -> Path:
+    text = json.dumps(inputs, sort_keys=True, ensure_ascii=False)
+    return cache_folder() / kind / f"{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}.json"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attrs import field, frozen
 
+from tutelage.files.digests import sha256_of
 from tutelage.records import Outcome
 
 _OUTCOMES = {str(outcome) for outcome in Outcome}
@@ -53,7 +53,7 @@ class FinishedStep:
 def records_of(folder: Path) -> dict[str, FileRecord]:
     """Return the size and the checksum of every file in a folder."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, _sha256(file)) for file in files}
+    return {file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, sha256_of(file)) for file in files}
 
 
 def artifact_problems(path: Path, metrics: Path, step: FinishedStep, checksums: bool) -> list[str]:
@@ -93,10 +93,5 @@ def file_problems(folder: Path, files: Mapping[str, FileRecord], checksums: bool
             yield f"{file} is missing"
         elif (size := file.stat().st_size) != record.bytes:
             yield f"{file} has {size:,} bytes, but {record.bytes:,} were written"
-        elif checksums and _sha256(file) != record.sha256:
+        elif checksums and sha256_of(file) != record.sha256:
             yield f"{file} has another checksum (SHA-256) than the file that was written"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

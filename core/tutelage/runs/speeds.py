@@ -5,21 +5,17 @@ The user's cache folder has the seconds per item of each kind of work: a stage, 
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable
 
 from attrs import frozen
 
-from tutelage.errors import TutelageError
-from tutelage.files.jsonl import read_json
-from tutelage.files.user_cache import cache_folder
+from tutelage.files.user_cache import read_cached, write_cached
 from tutelage.planning.roles import binding
 from tutelage.planning.steps import Step, Train
 from tutelage.recipe.schema import Recipe
 from tutelage.runs.changes import Changes
+
+_KIND = "speeds"
 
 
 @frozen
@@ -41,15 +37,9 @@ def kind_of(step: Step, recipe: Recipe) -> str:
 
 
 def note_speed(step: Step, recipe: Recipe, seconds: float) -> None:
-    """Remember how long a step took. A cache that cannot be written is no error."""
-    if not step.count:
-        return
-    speeds = {**_speeds(), kind_of(step, recipe): seconds / step.count}
-    temporary = _path().with_suffix(f".{os.getpid()}")
-    with suppress(OSError):
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(speeds, indent=2), encoding="utf-8")
-        temporary.replace(_path())
+    """Remember how long a step took."""
+    if step.count:
+        write_cached(_KIND, kind_of(step, recipe), seconds / step.count)
 
 
 def estimate(steps: Iterable[Step], changes: Changes, recipe: Recipe) -> TimeEstimate:
@@ -59,23 +49,20 @@ def estimate(steps: Iterable[Step], changes: Changes, recipe: Recipe) -> TimeEst
     earlier runs with the same models.
     """
     own = ((change.step, change.finished.seconds) for change in changes.steps if change.finished)
-    measured = {kind_of(step, recipe): seconds / step.count for step, seconds in own if seconds and step.count}
-    speeds, seconds, unknown = {**_speeds(), **measured}, 0.0, 0
+    speeds: dict[str, float | None] = {
+        kind_of(step, recipe): seconds / step.count for step, seconds in own if seconds and step.count
+    }
+    total, unknown = 0.0, 0
     for step in steps:
-        speed = speeds.get(kind_of(step, recipe))
+        kind = kind_of(step, recipe)
+        if kind not in speeds:
+            speeds[kind] = _earlier_speed(kind)
+        speed = speeds[kind]
         unknown += speed is None
-        seconds += step.count * (speed or 0.0)
-    return TimeEstimate(seconds, unknown)
+        total += step.count * (speed or 0.0)
+    return TimeEstimate(total, unknown)
 
 
-def _speeds() -> Mapping[str, float]:
-    try:
-        found = read_json(_path())
-    except TutelageError:
-        return {}
-    pairs = found.items() if isinstance(found, dict) else ()
-    return {kind: float(speed) for kind, speed in pairs if isinstance(speed, int | float)}
-
-
-def _path() -> Path:
-    return cache_folder() / "speeds.json"
+def _earlier_speed(kind: str) -> float | None:
+    stored = read_cached(_KIND, kind)
+    return float(stored) if isinstance(stored, int | float) else None

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError, TutelageError
-from tutelage.files.user_cache import cached, digest_of_files
+from tutelage.files.digests import file_digest
+from tutelage.files.user_cache import cached
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.chat import answer_text, encode, prompt_text
 from tutelage_transformers.models.finding import explain_read_errors
@@ -31,7 +32,7 @@ def fingerprint(location: str, folder: Path) -> dict[str, Any]:
     files = {file for kind in _SMALL_FILES for file in folder.glob(kind) if file.is_file()}
     return {
         "location": location,
-        "files": digest_of_files(files),
+        "files": {file.relative_to(folder).as_posix(): file_digest(file) for file in sorted(files)},
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
 

@@ -17,6 +17,7 @@ from tutelage.records import Dpo, Lora, Sft
 from tutelage_transformers import checking
 from tutelage_transformers.checking import check
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
+from tutelage_transformers.models import trial
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.weights import WeightShapes, read_shapes
 from tutelage_transformers.settings import TransformersSettings
@@ -233,3 +234,14 @@ def test_a_model_of_the_hub_without_safetensors_is_refused_before_it_is_download
     assert answer("config.json", "pytorch_model.bin") == (
         "model owner/name: the hub has it without safetensors; use a model, or a revision, that has them\n"
     )
+
+
+def test_the_trial_depends_on_the_names_and_contents_of_the_small_files(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.json", tmp_path / "b.json"
+    one.write_text("x")
+    other.write_text("x")
+    before = trial.fingerprint("model", tmp_path)["files"]
+    assert list(before) == ["a.json", "b.json"]
+    assert before["a.json"] == before["b.json"]
+    one.write_text("y")
+    assert trial.fingerprint("model", tmp_path)["files"]["a.json"] != before["a.json"]
