@@ -17,9 +17,8 @@ from tutelage.errors import InputError, Interrupted
 from tutelage.execution.runner import run
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.records import Outcome
-from tutelage.results.changes_words import changes_words
+from tutelage.results.changes_words import changes_words, worth_words
 from tutelage.results.summary import Summary
-from tutelage.results.wording import seconds_words
 from tutelage.runs.changes import Changes
 from tutelage.runs.store import Store, is_run
 
@@ -88,20 +87,15 @@ def _approve(changes: Changes, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise InputError(
-            f"{changes.store.root}: the changed recipe replaces artifacts that {_worth(changes)}; add --yes to replace "
-            "them, or name another folder with --run"
+            f"{changes.store.root}: the changed recipe replaces artifacts that {worth_words(changes)}; add --yes to "
+            "replace them, or name another folder with --run"
         )
     try:
         with interrupt_immediately():
-            return click.confirm(f"Replace artifacts that {_worth(changes)}?", err=True)
+            return click.confirm(f"Replace artifacts that {worth_words(changes)}?", err=True)
     except click.Abort:  # Ctrl-C, or the end of the input
         print_status("")
         return False
-
-
-def _worth(changes: Changes) -> str:
-    cost = f" and cost ${changes.replaced_cost:,.2f}" if changes.replaced_cost else ""
-    return f"took {seconds_words(changes.replaced_seconds)}{cost}"
 
 
 def _print_remaining_refusals(directory: Path) -> None:

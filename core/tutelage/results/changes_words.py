@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from textwrap import wrap
 
 from tutelage.planning.steps import Step, Train
 from tutelage.results.wording import seconds_words
@@ -14,17 +13,10 @@ from tutelage.runs.changes import Changes, StepChange
 _MOST_NAMES = 4
 _MOST_REASONS = 6
 _MOST_KEYS = 12
-_WIDTH = 100
 
 
 def changes_words(changes: Changes) -> Iterator[str]:
-    """Yield lines about what a run keeps and makes again. Nothing is yielded for a run that only continues."""
-    for line in _sentences(changes):
-        indent = "    " if line.startswith(" ") else "  "
-        yield from wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _sentences(changes: Changes) -> Iterator[str]:
+    """Yield sentences about what a run keeps and makes again. Nothing is yielded for a run that only continues."""
     again = changes.of("again")
     if not (again or changes.leftover or changes.recipe or changes.of("taken")):
         return
@@ -37,15 +29,21 @@ def _sentences(changes: Changes) -> Iterator[str]:
             yield f"  {change.step.output}: {brief(change.why)}"
     yield f"kept: {_artifacts(changes.of('kept'))}"
     if taken := changes.of("taken"):
-        yield f"taken from where they are already: {_artifacts(taken)}"
+        yield f"reused from elsewhere: {_artifacts(taken)}"
     if changes.remaining:
         yield f"to make: {steps_words(changes.remaining)}"
     if number := changes.replaced:
-        cost = f" and cost ${changes.replaced_cost:,.2f}" if changes.replaced_cost else ""
+        folder = shlex.quote(str(changes.store.root))
         yield (
-            f"set aside: {number} artifact{'s' * (number != 1)} that took {seconds_words(changes.replaced_seconds)}"
-            f"{cost}; `tutelage free {shlex.quote(str(changes.store.root))}` deletes {'it' if number == 1 else 'them'}"
+            f"set aside: {number} artifact{'s' * (number != 1)} that {worth_words(changes)}; "
+            f"`tutelage free {folder}` deletes {'it' if number == 1 else 'them'}"
         )
+
+
+def worth_words(changes: Changes) -> str:
+    """Return the time and the money that the replaced artifacts took as text: ``took 2 h 5 min and cost $3.20``."""
+    cost = f" and cost ${changes.replaced_cost:,.2f}" if changes.replaced_cost else ""
+    return f"took {seconds_words(changes.replaced_seconds)}{cost}"
 
 
 def brief(why: Sequence[str]) -> str:

@@ -164,9 +164,7 @@ def test_a_changed_recipe_says_what_is_kept_and_what_is_made_again(
     assert re.fullmatch(r"set aside: \d+ artifacts that took [\d.]+ s; `tutelage free here` deletes them", lines[3])
     back = invoke("run", recipe_file(**small), "--run", "here")
     assert back.stderr.splitlines()[0] == "  dpo.beta: 0.3 -> 0.1"
-    assert any(
-        line.startswith("taken from where they are already: M2/self-reward; ") for line in back.stderr.splitlines()
-    )
+    assert any(line.startswith("reused from elsewhere: M2/self-reward; ") for line in back.stderr.splitlines())
     assert not any(line.startswith("[") for line in back.stderr.splitlines()), "a step was done again"
 
 
@@ -241,7 +239,7 @@ def test_runs_share_a_cache(invoke: Invoke, recipe_file: Write, small: Small) ->
     invoke("run", recipe_file(**small), "--run", "one", "--cache", "cache", "--quiet")
     shared = invoke("run", recipe_file(**small), "--run", "two", "--cache", "cache")
     assert shared.exit_code == 0, shared.output
-    assert shared.stderr.startswith("kept: nothing\ntaken from where they are already: M1, M2/self-reward; ")
+    assert shared.stderr.startswith("kept: nothing\nreused from elsewhere: M1, M2/self-reward; ")
     assert Path("one/summary.json").read_bytes() == Path("two/summary.json").read_bytes()
 
 
