@@ -4,9 +4,9 @@ Each kind of work (stage and role) has a line ``seconds = a + b * count``, fitte
 time per step, for example to load a model. A kind without a finished step has the line of its family: training, the
 student's answers and judgements, or those of other models.
 
-An earlier process may have run on another machine. Its steps count as weights only: a family that this process has not
-measured takes as much longer or shorter as the kinds that both processes have measured. A family that no process has
-measured has no estimate, and then there is none for the whole.
+An earlier process may have run on another machine. Its durations are scaled before they are used: by the ratio of the
+speeds of both processes, for the kinds that both have measured. A family that no process has measured has no estimate,
+and then the whole run has none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIRST = 0.1
 MEASURED = 0.05
 """Finished share of the current step from which its pace counts as a measurement of its kind."""
 
-BELIEVED = 0.25
+PACE_ALONE = 0.25
 """Finished share of the current step from which only its own pace counts, and not the steps before it."""
 
 Family = Literal["training", "student", "others", "files"]
@@ -82,7 +82,7 @@ class Forecast:
         self._current = _Measured(step, whole) if whole is not None and share >= MEASURED else None
         if whole is None:
             return None if line is None else max(0.0, line.seconds(step) - elapsed)
-        weight = 1.0 if line is None else min(1.0, share / BELIEVED)
+        weight = 1.0 if line is None else min(1.0, share / PACE_ALONE)
         expected = whole if line is None else weight * whole + (1 - weight) * line.seconds(step)
         return (1 - share) * expected
 
@@ -143,7 +143,7 @@ def _line(measured: Sequence[_Measured]) -> _Line | None:
         return _Line(mean_seconds, 0.0)
     proportional = mean_seconds / mean_count
     variance = _mean([(count - mean_count) ** 2 for count in counts], weights)
-    if variance < (0.01 * mean_count) ** 2:  # steps of one size do not tell the time per step from that per item
+    if variance < (0.01 * mean_count) ** 2:  # the time per step and the time per item cannot be separated
         return _Line(0.0, proportional)
     products = [(count - mean_count) * (each - mean_seconds) for count, each in zip(counts, seconds, strict=True)]
     per_item = min(max(_mean(products, weights) / variance, 0.0), proportional)

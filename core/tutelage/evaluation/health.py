@@ -54,7 +54,7 @@ class HealthLimits:
     stuck: float = 0.01
     """Smallest distance of the last loss from ln 2, the sigmoid loss of a policy that equals its reference."""
     accuracy: float = 0.99
-    """Accuracy from which all pairs count as told apart."""
+    """Preference accuracy from which the pairs count as too easy."""
 
 
 DEFAULT_LIMITS = HealthLimits()
@@ -183,12 +183,12 @@ def _stuck_warning(rows: Sequence[Mapping[str, Any]], distance: float) -> Iterat
 
 
 def _easy_warning(rows: Sequence[Mapping[str, Any]], accuracy: float) -> Iterator[str]:
-    """Warn if all pairs are told apart as soon as the model has changed."""
+    """Warn if the preference accuracy is 1 as soon as the model has changed."""
     values = [row["rewards/accuracies"] for row in rows if _is_number(row.get("rewards/accuracies"))]
     first = values[_FIRST_UPDATES : _FIRST_UPDATES + max(_FEWEST_ROWS, round(SHARE * len(values)))]
     if len(first) >= _FEWEST_ROWS and min(first) >= accuracy:
         yield (
-            "all pairs were told apart after two updates: the sides may differ in something simple, such as length, "
+            "accuracy is about 1 after two updates: the sides may differ in something simple, such as length, "
             "format or language; look at the pairs (`tutelage data show`), set pairs.rule similar-length, or lower "
             "dpo.learning_rate"
         )

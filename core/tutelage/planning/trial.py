@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from tutelage.errors import TutelageError, nearest
 from tutelage.files.disk_errors import error_text
 from tutelage.preferences.judging import render, render_comparison, reply
-from tutelage.preferences.pairing import RULES, PairOptions, PairRule, pair
+from tutelage.preferences.pairing import INVALID_SIDES, RULES, PairOptions, PairRule, pair
 from tutelage.preferences.score_parsing import parse_score
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Prompt, Rubric, content_id
@@ -22,8 +22,6 @@ _PROMPT = Prompt("Name a colour of the rainbow, and say in one sentence where el
 _ANSWER = "Blue: it is the colour of a clear sky."
 _OTHER = "Red: it is the colour of a ripe cherry."
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_BY_CORE = ("empty text", "same text", "tied", "chosen scored lower than rejected", "margin too small")
-"""Reasons for which core drops the pair that a rule proposed."""
 
 
 def rubric_problems(rubric: Rubric, is_comparison: bool = False, readers: str = "") -> Iterator[str]:
@@ -101,9 +99,9 @@ def pair_rule_problems(
     if set(found.dropped) == {"margin too small"} and rubric is not None:
         yield (
             f"margin: {settings.margin:g}; no two scores on the scale {rubric.lowest:g} to {rubric.highest:g} of "
-            f"rubric {rubric.name!r} differ by so much, so no pair could be made; lower it"
+            f"rubric {rubric.name!r} have this difference, so no pair could be made; lower it"
         )
-    elif RULES.get(name) is rule or set(found.dropped) <= set(_BY_CORE):
+    elif RULES.get(name) is rule or set(found.dropped) <= INVALID_SIDES:
         yield (
             f"rule: {name!r} would make no pair in the pipeline {pipeline} ({reasons} for a made-up prompt with {n} "
             "different answers); use another rule, or other options of pairs"

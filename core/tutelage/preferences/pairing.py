@@ -69,7 +69,7 @@ NO_DEMONSTRATION = "no demonstration"
 UNSCORED = "answer without a score"
 """Cause of a prompt without a pair: its answers could be sides of a pair, but too few of them have a score."""
 
-_PROBLEMS = frozenset({"empty text", "same text", "tied", "chosen scored lower than rejected", "margin too small"})
+INVALID_SIDES = frozenset({"empty text", "same text", "tied", "chosen scored lower than rejected", "margin too small"})
 """The reasons for which two proposed sides are not a valid pair."""
 
 Proposal: TypeAlias = tuple[ScoredAnswer, ScoredAnswer] | str
@@ -289,7 +289,7 @@ def _cause(group: Group, dropped: Counter[str], unusable: Counter[str]) -> str:
     """The cause why a prompt has no pair, of the reasons of its proposals and those of its unusable texts."""
     reason = max(sorted(dropped), key=dropped.__getitem__)
     lost = [one for one in sorted(unusable) if one.startswith("demonstration ") == (reason == NO_DEMONSTRATION)]
-    if reason in _PROBLEMS:
+    if reason in INVALID_SIDES:
         return reason
     if lost and (reason == NO_DEMONSTRATION or len(group.answers) < 2):
         return max(lost, key=unusable.__getitem__)

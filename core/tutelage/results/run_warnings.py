@@ -85,8 +85,8 @@ def warnings_of_results(
     for seed, scores in gold.items():
         if one := only_score(scores):
             yield (
-                f"evaluation, seed {seed}: the evaluator gave the score {one[0]:g} to all {one[1]:,} answers, so no "
-                "model can be told from another; set another evaluation.rubric or bind another evaluator (models)"
+                f"evaluation, seed {seed}: the evaluator gave the score {one[0]:g} to all {one[1]:,} answers, so the "
+                "models cannot be compared; set another evaluation.rubric or bind another evaluator (models)"
             )
 
 

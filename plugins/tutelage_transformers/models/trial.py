@@ -134,7 +134,7 @@ def _config_problems(location: str, local_only: bool) -> Iterator[str]:
     except OSError:
         generation = GenerationConfig.from_model_config(config)
     except Exception as error:
-        yield f"model {location}: its generation_config.json cannot be read: {error}; mend or delete it"
+        yield f"model {location}: its generation_config.json cannot be read: {error}; correct or delete it"
         return
     try:
         generation.validate(strict=True)

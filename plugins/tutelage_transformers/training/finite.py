@@ -62,7 +62,7 @@ class StepBatch:
     """The token ids and the attention mask of each micro-batch, and its loss; they stay on the device."""
 
     def add(self, step: int, inputs: Mapping[str, Any], loss: Any) -> None:
-        """Add a micro-batch of the optimizer step ``step``; those of an earlier step are forgotten."""
+        """Add a micro-batch of the optimizer step ``step``; those of an earlier step are dropped."""
         if step != self._step:
             self._step, self._parts = step, []
         self._parts.append(({key: inputs[key] for key in ("input_ids", "attention_mask")}, loss))

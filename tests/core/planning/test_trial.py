@@ -76,7 +76,7 @@ def test_a_built_in_rule_without_scores_or_demonstrations_would_make_no_pair(
 @pytest.mark.parametrize(
     ("pairs", "problem"),
     [
-        ({"margin": 5.5}, "margin: 5.5; no two scores on the scale 0 to 5 of rubric 'additive' differ by so much"),
+        ({"margin": 5.5}, "margin: 5.5; no two scores on the scale 0 to 5 of rubric 'additive' have this difference"),
         ({"rule": "length-controlled", "near_best": -1.0}, "rule: 'length-controlled' fails on a made-up prompt"),
         ({"rule": "similar-length", "length_ratio": 0.5}, "rule: 'similar-length' would make no pair"),
     ],

@@ -175,7 +175,7 @@ def test_an_evaluator_with_one_score_is_a_warning(warned: Callable[..., tuple[No
 
     _, warnings = warned(Evaluator(score=lambda usual: evolve(usual, score=4.0)), role="evaluator")
     assert warnings == [
-        "evaluation, seed 0: the evaluator gave the score 4 to all 450 answers, so no model can be told from another; "
+        "evaluation, seed 0: the evaluator gave the score 4 to all 450 answers, so the models cannot be compared; "
         "set another evaluation.rubric or bind another evaluator (models)"
     ]
 
@@ -227,7 +227,10 @@ def rewards(loss: float, accuracy: float, chosen: float) -> dict[str, float]:
     ("metrics", "start"),
     [
         (lambda step: rewards(0.6928, 0.5, 0.0), "the loss stayed at 0.693; 0.693 is that of a model that equals"),
-        (lambda step: rewards(0.5 - step / 50, float(step > 1), 0.1), "all pairs were told apart after two updates"),
+        (
+            lambda step: rewards(0.5 - step / 50, float(step > 1), 0.1),
+            "accuracy is about 1 after two updates",
+        ),
         (lambda step: rewards(0.5, 0.8, -0.2 * step), "chosen answers lost "),
     ],
     ids=["stuck", "too easy", "collapsed"],

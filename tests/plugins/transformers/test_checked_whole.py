@@ -317,7 +317,7 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "a margin that no two scores have": (
         lambda w: w.set("pairs", {"margin": 6.0}),
-        "pairs.margin: 6; no two scores on the scale 0 to 5 of rubric 'additive' differ by so much",
+        "pairs.margin: 6; no two scores on the scale 0 to 5 of rubric 'additive' have this difference",
     ),
     "a judging example outside the scale": (
         eft_outside,
