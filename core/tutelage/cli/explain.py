@@ -20,7 +20,7 @@ from tutelage.results.changes_words import brief
 from tutelage.runs.changes import Changes, StepChange, changes
 from tutelage.runs.store import open_run
 
-_WORDS = {"kept": "is up to date", "taken": "would be taken from where it is already", "new": "is not made yet"}
+_WORDS = {"kept": "is up to date", "reused": "would be reused from elsewhere", "new": "is not made yet"}
 
 
 @click.command("explain")
@@ -64,7 +64,7 @@ def _print_all(found: Changes, as_json: bool) -> None:
     if as_json:
         print_line(json.dumps([_values(change) for change in found.steps], indent=2))
         return
-    rows = [(change.step.output, change.fate, brief(change.why)) for change in found.steps]
+    rows = [(change.step.output, change.state, brief(change.why)) for change in found.steps]
     print_table(Table(("artifact", "state", "why"), rows, left=frozenset({"state", "why"})))
 
 
@@ -82,18 +82,18 @@ def _print_one(change: StepChange, found: Changes, as_json: bool) -> None:
             print_line(f"  {key}: {value}")
     for path, identity in shown.inputs.items():
         print_line(f"  {path} ({identity})")
-    if change.fate == "again":
+    if change.state == "again":
         print_line("would be made again, because of:")
         for reason in change.why:
             print_line(f"  {reason}")
     else:
-        print_line(_WORDS[change.fate])
+        print_line(_WORDS[change.state])
 
 
 def _values(change: StepChange) -> dict[str, object]:
     return {
         "artifact": change.step.output,
-        "state": change.fate,
+        "state": change.state,
         "why": list(change.why),
         "fingerprint": change.made_from.fingerprint,
         "made_from": converter().unstructure(change.made_from),

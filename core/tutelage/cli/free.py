@@ -11,8 +11,8 @@ from tutelage.cli.output import Table, print_line, print_table
 from tutelage.files.moving import size_of
 from tutelage.planning.artifacts import REPLACED, VARIANTS
 from tutelage.recipe.variants import variants_of
+from tutelage.runs.artifact_cache import ArtifactCache, CachedArtifact
 from tutelage.runs.run import Run
-from tutelage.runs.shelf import Shelf, Shelved
 from tutelage.runs.store import Store, is_run
 
 _MIB = 2**20
@@ -32,11 +32,11 @@ def command(run: Path, dry_run: bool) -> None:
     folders = [folder for folder in sorted(store.path(VARIANTS).glob("*")) if is_run(folder)]
     unused = [folder for folder in folders if folder.name not in used]
     stores = [store, *(Store(folder) for folder in folders if folder.name in used)]
-    found = [(one, shelved) for one in stores for shelved in Shelf(one.path(REPLACED)).contents()]
+    found = [(one, cached) for one in stores for cached in ArtifactCache(one.path(REPLACED)).contents()]
     if not found and not unused:
         print_line(f"{run}: nothing was set aside")
         return
-    rows = [(_path(one, store, shelved), shelved.fingerprint[:8], shelved.bytes) for one, shelved in found]
+    rows = [(_path(one, store, cached), cached.fingerprint[:8], cached.bytes) for one, cached in found]
     rows += [(f"{folder.relative_to(run)}/", "", size_of(folder)) for folder in unused]
     shown = [(path, fingerprint, _size(size)) for path, fingerprint, size in rows]
     print_table(Table(("artifact", "fingerprint", "size"), shown, left=frozenset({"fingerprint"})))
@@ -46,14 +46,14 @@ def command(run: Path, dry_run: bool) -> None:
         return
     with store.lock():
         for one in stores:
-            Shelf(one.path(REPLACED)).clear()
+            ArtifactCache(one.path(REPLACED)).clear()
         for folder in unused:
-            Shelf(folder).clear()
+            ArtifactCache(folder).clear()
     print_line(f"deleted {len(rows)} artifacts, at most {total}")
 
 
-def _path(one: Store, base: Store, shelved: Shelved) -> str:
-    artifact = shelved.artifact or "(incomplete)"
+def _path(one: Store, base: Store, cached: CachedArtifact) -> str:
+    artifact = cached.artifact or "(incomplete)"
     return artifact if one == base else f"{one.root.relative_to(base.root)}/{artifact}"
 
 

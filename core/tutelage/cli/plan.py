@@ -80,7 +80,7 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
 
 
 def _print_steps(plan: Plan, found: Changes) -> None:
-    states = {change.step.output: change.fate for change in found.steps}
+    states = {change.step.output: change.state for change in found.steps}
     for folder, steps in groupby(plan.steps, key=_folder):
         print_line()
         print_table(_steps_table(folder, list(steps), states))
@@ -98,7 +98,7 @@ def plan_values(
     recipe: str, plan: Plan, expected: Sequence[Estimate] = (), found: Changes | None = None
 ) -> dict[str, Any]:
     """Return a plan, its expected API usage and what a run keeps as values for JSON."""
-    states = {change.step.output: change.fate for change in found.steps} if found else {}
+    states = {change.step.output: change.state for change in found.steps} if found else {}
     return {
         "recipe": recipe,
         "models": [model.id for model in plan.models],

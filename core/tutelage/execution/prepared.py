@@ -14,9 +14,8 @@ from tutelage.planning.steps import Plan, Step, Summarise
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.recipe.variants import BASE, Variant, variants_of
-from tutelage.runs.changes import Changes, RunComparison
+from tutelage.runs.changes import Changes, Place, RunComparison
 from tutelage.runs.run import Run
-from tutelage.runs.shelf import Shelf
 from tutelage.runs.store import Store
 
 
@@ -53,7 +52,11 @@ class Prepared:
 
 
 def prepare(
-    recipe: Recipe, registry: Registry, store: Store, elsewhere: Sequence[Shelf | Store] = (), download: bool = True
+    recipe: Recipe,
+    registry: Registry,
+    store: Store,
+    elsewhere: Sequence[Place] = (),
+    download: bool = True,
 ) -> list[Prepared]:
     """Check a recipe and its variants, and compare them with the folder of their run. The recipe itself comes first.
 
@@ -91,13 +94,13 @@ def unshared(prepared: Iterable[Prepared]) -> Iterator[Step]:
     for one in prepared:
         for change in one.changes.steps:
             key = change.step.output, change.made_from.fingerprint
-            if key not in seen and change.fate in ("again", "new"):
+            if key not in seen and change.state in ("again", "new"):
                 yield change.step
             seen.add(key)
 
 
 def _prepare_variant(
-    variant: Variant, base: Sources, store: Store, elsewhere: Sequence[Shelf | Store], download: bool
+    variant: Variant, base: Sources, store: Store, elsewhere: Sequence[Place], download: bool
 ) -> Prepared:
     folder = Store(store.path(f"{VARIANTS}/{variant.name}"))
     return _prepare(variant.name, base.like(variant.recipe), folder, elsewhere, download, {})
@@ -107,7 +110,7 @@ def _prepare(
     name: str,
     sources: Sources,
     store: Store,
-    elsewhere: Sequence[Shelf | Store],
+    elsewhere: Sequence[Place],
     download: bool,
     summaries: Mapping[str, str],
 ) -> Prepared:

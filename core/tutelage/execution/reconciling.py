@@ -1,8 +1,8 @@
 """Applies the changes of a recipe to a run's folder, before its steps are done.
 
 Afterwards an artifact is in place if and only if it is the one that the recipe makes. Nothing is deleted: artifacts
-that the recipe does not use are set aside on the run's shelf, from which they are taken again if the recipe changes
-back. A process that is killed here leaves a folder that the next one continues with.
+that the recipe does not use are set aside in a cache of the run, from which they are reused if the recipe changes back.
+A process that is killed here leaves a folder that the next one continues with.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tutelage.errors import InputError, RunLockedError
 from tutelage.files.jsonl import read_json
 from tutelage.files.moving import drop_empty_parents
 from tutelage.planning.artifacts import MADE, REPLACED, VARIANTS, beside
-from tutelage.runs.changes import Changes, StepChange, holds
-from tutelage.runs.shelf import Shelf, place
+from tutelage.runs.artifact_cache import ArtifactCache, place
+from tutelage.runs.changes import Changes, Place, StepChange, holds
 from tutelage.runs.started import Started, write_started
 from tutelage.runs.store import Store
 
 
-def apply(changes: Changes, elsewhere: Sequence[Shelf | Store] = ()) -> None:
+def apply(changes: Changes, elsewhere: Sequence[Place] = ()) -> None:
     """Set aside what the recipe does not use, and take what exists elsewhere. The caller holds the lock of the run.
 
     Raises RunLockedError if another process changed the run after the comparison, and StageError if the disk is full.
     """
-    store, shelf = changes.store, Shelf(changes.store.path(REPLACED))
+    store, replaced = changes.store, ArtifactCache(changes.store.path(REPLACED))
     _check_unchanged(changes)
     for artifact, made_from in changes.adopted.items():
         if store.has(artifact):
@@ -36,18 +36,18 @@ def apply(changes: Changes, elsewhere: Sequence[Shelf | Store] = ()) -> None:
         else:
             write_started(store, artifact, Started(made_from.fingerprint))
     for artifact in changes.leftover:
-        shelf.set_aside(store, artifact)
+        replaced.set_aside(store, artifact)
     for change in changes.steps:
         artifact, fingerprint = change.step.output, change.made_from.fingerprint
-        if change.fate == "kept":
-            shelf.give_back(store, artifact, fingerprint)
+        if change.state == "kept":
+            replaced.give_back(store, artifact, fingerprint)
             if store.made_from(artifact) != change.made_from:  # from other sources with the same content
                 store.write_made_from(artifact, change.made_from)
             continue
         if store.has(artifact):
-            shelf.set_aside(store, artifact)
-        if change.fate == "taken":
-            _take(change, store, shelf, elsewhere)
+            replaced.set_aside(store, artifact)
+        if change.state == "reused":
+            _take(change, store, replaced, elsewhere)
     _drop_unplanned_work(store, {change.step.output for change in changes.steps})
     _drop_remains(store)
 
@@ -63,12 +63,12 @@ def _check_unchanged(changes: Changes) -> None:
             )
 
 
-def _take(change: StepChange, store: Store, shelf: Shelf, elsewhere: Sequence[Shelf | Store]) -> None:
+def _take(change: StepChange, store: Store, replaced: ArtifactCache, elsewhere: Sequence[Place]) -> None:
     """Take an artifact from the first place that has it undamaged. If none has, the run makes it."""
     artifact, made_from = change.step.output, change.made_from
-    for source in (shelf, *elsewhere):
-        if isinstance(source, Shelf):
-            if source.fetch(store, artifact, made_from, keep=source != shelf):
+    for source in (replaced, *elsewhere):
+        if isinstance(source, ArtifactCache):
+            if source.fetch(store, artifact, made_from, keep=source != replaced):
                 return
         elif holds(source, artifact, made_from.fingerprint):
             step = evolve(source.finished_steps()[artifact], seconds=0.0, cost=0.0)

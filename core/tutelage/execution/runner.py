@@ -39,10 +39,10 @@ from tutelage.results.run_warnings import warnings_of_step
 from tutelage.results.summarise import summarise, write_summary
 from tutelage.results.summary import Summary, read_summary
 from tutelage.results.variants import variant_results
-from tutelage.runs.changes import Changes, changes
+from tutelage.runs.artifact_cache import ArtifactCache, checked_cache
+from tutelage.runs.changes import Changes, Place, changes
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
-from tutelage.runs.shelf import Shelf, checked_shelf
 from tutelage.runs.speeds import note_speed
 from tutelage.runs.started import Started, Timer, drop_started, read_started, write_started
 from tutelage.runs.store import Store
@@ -92,7 +92,7 @@ def run(
     registry = registry or Registry.discover()
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
     context = _context(store, checked, cancelled, ask_refused_again)
-    caches = (checked_shelf(Path(cache)),) if cache else ()
+    caches = (checked_cache(Path(cache)),) if cache else ()
     reporter = reporter or Silent()
     prepared = prepare(checked, registry, store, caches)
     raise_problems(prepared)
@@ -107,7 +107,11 @@ def run(
 
 
 def _do_all(
-    prepared: Sequence[Prepared], registry: Registry, reporter: Reporter, context: Context, caches: Sequence[Shelf]
+    prepared: Sequence[Prepared],
+    registry: Registry,
+    reporter: Reporter,
+    context: Context,
+    caches: Sequence[ArtifactCache],
 ) -> None:
     """Do the steps of a recipe, then those of its variants, then the summary that compares them."""
     base, *variants = prepared
@@ -119,7 +123,7 @@ def _do_all(
     runner.walk([step for step in base.plan.steps if not isinstance(step, Summarise)])
     for number, one in enumerate(variants, 1):
         reporter.note(f"variant {number} of {len(variants)}: {one.name}")
-        elsewhere: list[Shelf | Store] = [*caches, *(other.store for other in prepared if other is not one)]
+        elsewhere: list[Place] = [*caches, *(other.store for other in prepared if other is not one)]
         with one.store.lock():
             found = changes(one.store, one.plan, one.sources, elsewhere)
             _started(one, registry, reporter, context, caches, found, elsewhere).walk(one.plan.steps)
@@ -131,9 +135,9 @@ def _started(
     registry: Registry,
     reporter: Reporter,
     context: Context,
-    caches: Sequence[Shelf],
+    caches: Sequence[ArtifactCache],
     found: Changes,
-    elsewhere: Sequence[Shelf | Store] | None = None,
+    elsewhere: Sequence[Place] | None = None,
 ) -> Runner:
     """Apply the changes of a recipe to its folder. Returns the runner that does what is left."""
     apply(found, caches if elsewhere is None else elsewhere)
@@ -180,8 +184,8 @@ class Runner:
     """What the result of every step depends on, by the path of its artifact."""
     sources: Sources
     """The data of the recipe."""
-    caches: Sequence[Shelf] = ()
-    """Shelves that finished artifacts are added to."""
+    caches: Sequence[ArtifactCache] = ()
+    """Caches that finished artifacts are added to."""
     variants: Mapping[str, Run] = field(factory=dict)
     """The runs of the recipe's variants, which the summary compares."""
     _intact: set[str] = field(factory=set, init=False)

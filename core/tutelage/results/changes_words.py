@@ -18,7 +18,7 @@ _MOST_KEYS = 12
 def changes_words(changes: Changes) -> Iterator[str]:
     """Yield sentences about what a run keeps and makes again. Nothing is yielded for a run that only continues."""
     again = changes.of("again")
-    if not (again or changes.leftover or changes.recipe or changes.of("taken")):
+    if not (again or changes.leftover or changes.recipe or changes.of("reused")):
         return
     for line in changes.recipe[:_MOST_KEYS]:
         yield f"  {line}"
@@ -28,8 +28,8 @@ def changes_words(changes: Changes) -> Iterator[str]:
         for change in again[:_MOST_REASONS]:
             yield f"  {change.step.output}: {brief(change.why)}"
     yield f"kept: {_artifacts(changes.of('kept'))}"
-    if taken := changes.of("taken"):
-        yield f"reused from elsewhere: {_artifacts(taken)}"
+    if reused := changes.of("reused"):
+        yield f"reused from elsewhere: {_artifacts(reused)}"
     if changes.remaining:
         yield f"to make: {steps_words(changes.remaining)}"
     if number := changes.replaced:
@@ -71,9 +71,9 @@ def _artifacts(changes: list[StepChange]) -> str:
     counts: Counter[str] = Counter()
     for change in changes:
         if not isinstance(change.step, Train):
-            rows = change.finished.expected_rows if change.finished and change.fate == "kept" else None
+            rows = change.finished.expected_rows if change.finished and change.state == "kept" else None
             counts[change.step.unit] += change.step.count if rows is None else rows
-    cost = sum(change.finished.cost for change in changes if change.finished and change.fate == "kept")
+    cost = sum(change.finished.cost for change in changes if change.finished and change.state == "kept")
     names = ", ".join(models) if len(models) <= _MOST_NAMES else f"{len(models)} models"
     paid = f" (${cost:,.2f} were paid)" if cost else ""
     return "; ".join(filter(None, (names, _counts_words(counts)))) + paid

@@ -1,11 +1,11 @@
-"""What a recipe would change in a run: the artifacts that are kept, taken from elsewhere, made again, or set aside."""
+"""What a recipe would change in a run: the artifacts that are kept, reused, made again, or set aside."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from attrs import evolve, field, frozen
 
@@ -18,12 +18,14 @@ from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Step
 from tutelage.recipe.differences import differences
 from tutelage.recipe.loading import load_recipe
+from tutelage.runs.artifact_cache import ArtifactCache
 from tutelage.runs.integrity import FinishedStep
-from tutelage.runs.shelf import Shelf
 from tutelage.runs.started import read_started
 from tutelage.runs.store import Store
 
-Fate = Literal["kept", "taken", "again", "new"]
+ChangeState = Literal["kept", "reused", "again", "new"]
+Place: TypeAlias = ArtifactCache | Store
+"""A cache or another run, from which artifacts can be reused."""
 
 
 @frozen
@@ -32,9 +34,9 @@ class StepChange:
 
     step: Step
     made_from: MadeFrom
-    fate: Fate
-    """``kept``: it is in place. ``taken``: it exists elsewhere and is taken from there. ``again``: another one is in
-    place, which is set aside. ``new``: it is missing."""
+    state: ChangeState
+    """``kept``: it is in place. ``reused``: it exists elsewhere, and is linked or copied from there. ``again``: another
+    one is in place, which is set aside. ``new``: it is missing."""
     why: tuple[str, ...] = ()
     """For ``again``: what differs, as ``name: before -> now``."""
     finished: FinishedStep | None = None
@@ -57,14 +59,14 @@ class Changes:
     """What the artifacts were made from that an earlier version made, which recorded nothing. Also what its unfinished
     steps make."""
 
-    def of(self, fate: Fate) -> list[StepChange]:
+    def of(self, state: ChangeState) -> list[StepChange]:
         """Return the changes of one kind."""
-        return [change for change in self.steps if change.fate == fate]
+        return [change for change in self.steps if change.state == state]
 
     @property
     def remaining(self) -> list[Step]:
         """The steps that will be done."""
-        return [change.step for change in self.steps if change.fate in ("again", "new")]
+        return [change.step for change in self.steps if change.state in ("again", "new")]
 
     @property
     def replaced(self) -> int:
@@ -87,7 +89,7 @@ class Changes:
         yield from (finished[artifact] for artifact in self.leftover if artifact in finished)
 
     def _set_aside(self) -> Iterator[StepChange]:
-        return (change for change in self.steps if change.fate in ("again", "taken"))
+        return (change for change in self.steps if change.state in ("again", "reused"))
 
 
 class RunComparison:
@@ -97,7 +99,7 @@ class RunComparison:
         self,
         store: Store,
         sources: Sources,
-        elsewhere: Sequence[Shelf | Store] = (),
+        elsewhere: Sequence[Place] = (),
         summaries: Mapping[str, str] | None = None,
     ) -> None:
         self.sources = sources
@@ -123,7 +125,7 @@ def changes(
     store: Store,
     plan: Plan,
     sources: Sources,
-    elsewhere: Sequence[Shelf | Store] = (),
+    elsewhere: Sequence[Place] = (),
     summaries: Mapping[str, str] | None = None,
 ) -> Changes:
     """Compare the artifacts in a run's folder with those that the recipe of ``sources`` makes. Nothing is written.
@@ -160,22 +162,22 @@ def _change(
     wanted: MadeFrom,
     before: MadeFrom | None,
     finished: FinishedStep | None,
-    elsewhere: Sequence[Shelf | Store],
+    elsewhere: Sequence[Place],
 ) -> StepChange:
     in_place = before.fingerprint if before is not None else None
     if in_place == wanted.fingerprint:
         return StepChange(step, wanted, "kept", (), finished, in_place)
-    places = (Shelf(store.path(REPLACED)), *elsewhere)
+    places = (ArtifactCache(store.path(REPLACED)), *elsewhere)
     if any(holds(place, step.output, wanted.fingerprint) for place in places):
-        return StepChange(step, wanted, "taken", (), finished, in_place)
+        return StepChange(step, wanted, "reused", (), finished, in_place)
     if before is not None:
         return StepChange(step, wanted, "again", tuple(reasons(before, wanted)), finished, in_place)
     return StepChange(step, wanted, "new")
 
 
-def holds(place: Shelf | Store, artifact: str, fingerprint: str) -> bool:
-    """Return whether a shelf or another run has an artifact with this fingerprint."""
-    if isinstance(place, Shelf):
+def holds(place: Place, artifact: str, fingerprint: str) -> bool:
+    """Return whether a cache or another run has an artifact with this fingerprint."""
+    if isinstance(place, ArtifactCache):
         return place.has(fingerprint, artifact)
     made = place.made_from(artifact)
     return made is not None and made.fingerprint == fingerprint

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -323,15 +324,21 @@ def test_the_question_before_long_work_is_replaced_is_shown_alone_and_can_be_int
         shown += os.read(terminal, 65536)
     assert "whole run" not in shown.decode(), "bars would erase the question"
     os.write(terminal, answer)
-    shown += _read_all(terminal)
+    shown += _read_all(terminal, again=answer)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == code, shown.decode()
     assert ("nothing was changed" in shown.decode()) is (code == 130)
 
 
-def _read_all(descriptor: int) -> bytes:
+def _read_all(descriptor: int, again: bytes = b"") -> bytes:
+    """Read to the end. ``again`` is written whenever nothing came for a while.
+
+    Python misses a Ctrl-C that arrives just before it starts to wait for a line. A person presses it once more.
+    """
     parts = []
     while True:
         try:
+            while again and not select.select([descriptor], [], [], 5.0)[0]:
+                os.write(descriptor, again)
             part = os.read(descriptor, 65536)
         except OSError:  # on Linux, reading from a closed terminal raises an error
             break

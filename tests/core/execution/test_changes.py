@@ -344,7 +344,7 @@ def test_what_is_replaced_is_counted_also_if_the_other_artifact_exists_already(f
     run(recipe(), folder, world(), approve=announced)
     [back] = announced.changes
     assert not back.of("again")
-    assert back.replaced == len(back.of("taken")) > 0
+    assert back.replaced == len(back.of("reused")) > 0
     assert back.replaced_seconds > 0
     assert f"set aside: {back.replaced} artifacts" in "\n".join(changes_words(back))
 
@@ -472,7 +472,7 @@ def test_runs_in_different_folders_share_a_cache(tmp_path: Path) -> None:
     announced = Announced()
     changed = recipe(dpo={"beta": 0.05})
     run(changed, tmp_path / "second", world(), cache=cache, approve=announced)
-    taken = {change.step.output for change in announced.changes[0].of("taken")}
+    taken = {change.step.output for change in announced.changes[0].of("reused")}
     assert taken >= M1 | ROUND_1 | JUDGED | DEMONSTRATED | PAIRS
     weights = [tmp_path / name / "seed-0/M1/checkpoint/weights.json" for name in ("first", "second")]
     assert weights[0].stat().st_ino == weights[1].stat().st_ino  # on the disk once

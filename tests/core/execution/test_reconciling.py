@@ -23,8 +23,8 @@ from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
+from tutelage.runs.artifact_cache import ArtifactCache
 from tutelage.runs.changes import changes
-from tutelage.runs.shelf import Shelf
 from tutelage.runs.store import Store
 
 MOMENTS = 10
@@ -74,7 +74,7 @@ FIRST = small()
 SECOND = small(dpo={"beta": 0.05}, generation={"n": 3}, seeds=[0, 1])
 
 
-def change(folder: Path, recipe: Recipe, registry: Registry, elsewhere: tuple[Shelf, ...] = ()) -> None:
+def change(folder: Path, recipe: Recipe, registry: Registry, elsewhere: tuple[ArtifactCache, ...] = ()) -> None:
     sources = Sources(recipe, registry)
     apply(changes(Store(folder), make_plan(recipe), sources, elsewhere), elsewhere)
 
@@ -94,13 +94,13 @@ def test_a_change_that_is_stopped_at_any_write_is_continued_or_undone(
 ) -> None:
     base, folder = tmp_path / "base", tmp_path / "run"
     run(FIRST, base, numbers_registry)
-    elsewhere: tuple[Shelf, ...] = ()
+    elsewhere: tuple[ArtifactCache, ...] = ()
     if start == "taken back":
         run(SECOND, base, numbers_registry)
         run(FIRST, base, numbers_registry)
     elif start == "taken from a cache":
         run(SECOND, tmp_path / "other", numbers_registry, cache=tmp_path / "cache")
-        elsewhere = (Shelf(tmp_path / "cache"),)
+        elsewhere = (ArtifactCache(tmp_path / "cache"),)
 
     def disturbed(after: int | None) -> Kill | FullDisk:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Shelves of finished artifacts: nothing is lost at any moment of a move."""
+"""Caches of finished artifacts: nothing is lost at any moment of a move."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from full_disk import PROBLEM, FullDisk
 from tutelage.errors import InputError, StageError
 from tutelage.planning.artifacts import beside
 from tutelage.planning.made_from import MadeFrom
-from tutelage.runs.shelf import Shelf, checked_shelf
+from tutelage.runs.artifact_cache import ArtifactCache, checked_cache
 from tutelage.runs.store import Store
 
 CHECKPOINT = "seed-0/M1/checkpoint"
@@ -36,26 +36,26 @@ def finished_run(root: Path) -> Store:
 
 
 def test_an_artifact_is_set_aside_and_fetched_with_everything_that_is_known_about_it(tmp_path: Path) -> None:
-    store, shelf = finished_run(tmp_path / "run"), Shelf(tmp_path / "run/.replaced")
-    shelf.set_aside(store, CHECKPOINT)
+    store, cache = finished_run(tmp_path / "run"), ArtifactCache(tmp_path / "run/.replaced")
+    cache.set_aside(store, CHECKPOINT)
     assert not store.has(CHECKPOINT)
     assert not store.has("seed-0"), "an empty folder is left"
     assert store.made_from(CHECKPOINT) is None
-    assert [(one.artifact, one.fingerprint) for one in shelf.contents()] == [(CHECKPOINT, MADE.fingerprint)]
+    assert [(one.artifact, one.fingerprint) for one in cache.contents()] == [(CHECKPOINT, MADE.fingerprint)]
     assert not store.has("made"), "an empty folder is left"
-    assert shelf.fetch(store, CHECKPOINT, MADE, keep=False)
+    assert cache.fetch(store, CHECKPOINT, MADE, keep=False)
     assert store.made_from(CHECKPOINT) == MADE
     assert store.path(METRICS).exists()
     assert store.problems(CHECKPOINT, checksums=True) == []
     assert store.finished_steps()[CHECKPOINT].seconds == 12.0
-    assert list(shelf.contents()) == []
+    assert list(cache.contents()) == []
 
 
 @pytest.mark.parametrize("moved", range(3))
 def test_a_move_that_was_killed_is_continued_or_undone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
 ) -> None:
-    store, shelf = finished_run(tmp_path / "run"), Shelf(tmp_path / "run/.replaced")
+    store, cache = finished_run(tmp_path / "run"), ArtifactCache(tmp_path / "run/.replaced")
     left = iter(range(moved))
     original = Path.rename
 
@@ -70,21 +70,25 @@ def test_a_move_that_was_killed_is_continued_or_undone(
     with monkeypatch.context() as patched, suppress(Killed):
         patched.setattr(Path, "rename", dying)
         patched.setattr(Path, "replace", dying)
-        shelf.set_aside(store, CHECKPOINT)
+        cache.set_aside(store, CHECKPOINT)
     if store.has(CHECKPOINT):
-        shelf.give_back(store, CHECKPOINT, MADE.fingerprint)
+        cache.give_back(store, CHECKPOINT, MADE.fingerprint)
         assert store.path(METRICS).exists()
         assert store.problems(CHECKPOINT, checksums=True) == []
-        shelf.set_aside(store, CHECKPOINT)
+        cache.set_aside(store, CHECKPOINT)
     else:
         assert moved == 2
-    assert shelf.has(MADE.fingerprint, CHECKPOINT)
-    assert shelf.fetch(store, CHECKPOINT, MADE, keep=False)
+    assert cache.has(MADE.fingerprint, CHECKPOINT)
+    assert cache.fetch(store, CHECKPOINT, MADE, keep=False)
     assert store.problems(CHECKPOINT, checksums=True) == []
 
 
-def test_an_artifact_on_a_shared_shelf_is_on_the_disk_once_and_paid_once(tmp_path: Path) -> None:
-    first, second, cache = finished_run(tmp_path / "first"), Store(tmp_path / "second"), Shelf(tmp_path / "cache")
+def test_an_artifact_on_a_shared_cache_is_on_the_disk_once_and_paid_once(tmp_path: Path) -> None:
+    first, second, cache = (
+        finished_run(tmp_path / "first"),
+        Store(tmp_path / "second"),
+        ArtifactCache(tmp_path / "cache"),
+    )
     cache.put(first, CHECKPOINT)
     assert cache.fetch(second, CHECKPOINT, MADE, keep=True)
     files = [root / CHECKPOINT / "weights" for root in (first.root, second.root)]
@@ -112,7 +116,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_artifact_is_not_taken_and_the_next_run_replaces_it(tmp_path: Path, damage: str) -> None:
-    first, second, cache = finished_run(tmp_path / "first"), Store(tmp_path / "second"), Shelf(tmp_path / "cache")
+    first, second, cache = (
+        finished_run(tmp_path / "first"),
+        Store(tmp_path / "second"),
+        ArtifactCache(tmp_path / "cache"),
+    )
     cache.put(first, CHECKPOINT)
     DAMAGES[damage](tmp_path / "cache" / MADE.fingerprint)
     assert [one.fingerprint for one in cache.contents()] == [MADE.fingerprint]
@@ -124,15 +132,15 @@ def test_a_damaged_artifact_is_not_taken_and_the_next_run_replaces_it(tmp_path: 
 
 
 def test_a_damaged_artifact_that_was_set_aside_is_replaced_by_the_next_one(tmp_path: Path) -> None:
-    store, shelf = finished_run(tmp_path / "run"), Shelf(tmp_path / "run/.replaced")
-    shelf.set_aside(store, CHECKPOINT)
+    store, cache = finished_run(tmp_path / "run"), ArtifactCache(tmp_path / "run/.replaced")
+    cache.set_aside(store, CHECKPOINT)
     (tmp_path / "run/.replaced" / MADE.fingerprint / "step.json").unlink()
-    shelf.set_aside(finished_run(tmp_path / "run"), CHECKPOINT)
-    assert shelf.fetch(store, CHECKPOINT, MADE, keep=False)
+    cache.set_aside(finished_run(tmp_path / "run"), CHECKPOINT)
+    assert cache.fetch(store, CHECKPOINT, MADE, keep=False)
 
 
 def test_a_cache_whose_disk_is_full_has_no_half_entry(tmp_path: Path) -> None:
-    store, cache = finished_run(tmp_path / "run"), Shelf(tmp_path / "cache")
+    store, cache = finished_run(tmp_path / "run"), ArtifactCache(tmp_path / "cache")
     with FullDisk(tmp_path / "cache", 2).installed(), pytest.raises(StageError, match=PROBLEM):
         cache.put(store, CHECKPOINT)
     assert list(cache.contents()) == []
@@ -143,12 +151,12 @@ def test_a_cache_whose_disk_is_full_has_no_half_entry(tmp_path: Path) -> None:
 def test_a_cache_that_is_read_only_is_an_error_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(InputError, match=f"{tmp_path} is read-only"):
-        checked_shelf(tmp_path)
+        checked_cache(tmp_path)
 
 
 def _put(root: Path, cache: Path) -> None:
     for _ in range(30):
-        Shelf(cache).put(Store(root), CHECKPOINT)
+        ArtifactCache(cache).put(Store(root), CHECKPOINT)
 
 
 def test_two_processes_add_the_same_artifact_at_the_same_time(tmp_path: Path) -> None:
@@ -163,9 +171,9 @@ def test_two_processes_add_the_same_artifact_at_the_same_time(tmp_path: Path) ->
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [MADE.fingerprint]
 
 
-def test_clearing_a_shelf_twice_is_no_error(tmp_path: Path) -> None:
-    store, shelf = finished_run(tmp_path / "run"), Shelf(tmp_path / "run/.replaced")
-    shelf.set_aside(store, CHECKPOINT)
-    shelf.clear()
-    shelf.clear()
-    assert list(shelf.contents()) == []
+def test_clearing_a_cache_twice_is_no_error(tmp_path: Path) -> None:
+    store, cache = finished_run(tmp_path / "run"), ArtifactCache(tmp_path / "run/.replaced")
+    cache.set_aside(store, CHECKPOINT)
+    cache.clear()
+    cache.clear()
+    assert list(cache.contents()) == []

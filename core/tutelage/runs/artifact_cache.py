@@ -1,7 +1,7 @@
-"""A shelf: a folder with finished artifacts by fingerprint.
+"""A folder with finished artifacts by fingerprint, as build systems keep one.
 
 A run has one for the artifacts that a changed recipe does not use any more. Several runs can share another one as their
-cache. An artifact on a shelf is a folder named by its fingerprint, which contains the artifact at the path that it has
+cache. An artifact in a cache is a folder named by its fingerprint, which contains the artifact at the path that it has
 in a run, what was recorded about it, and, in last place, the artifact itself: without it, the rest does not count.
 """
 
@@ -33,8 +33,8 @@ _MADE_FROM = "made_from.json"
 
 
 @frozen
-class Shelved:
-    """One artifact on a shelf."""
+class CachedArtifact:
+    """One artifact in a cache."""
 
     fingerprint: str
     artifact: str
@@ -43,17 +43,17 @@ class Shelved:
 
 
 @frozen
-class Shelf:
+class ArtifactCache:
     """A folder with finished artifacts by fingerprint."""
 
     root: Path
 
     def has(self, fingerprint: str, artifact: str) -> bool:
-        """Return whether the shelf has the artifact with this fingerprint, and its row of the log of steps."""
+        """Return whether the cache has the artifact with this fingerprint, and its row of the log of steps."""
         return (self.root / fingerprint / artifact).exists() and self._step(fingerprint) is not None
 
     def set_aside(self, store: Store, artifact: str) -> None:
-        """Move an artifact with its record from a run to the shelf. After a kill, calling it again continues."""
+        """Move an artifact with its record from a run to the cache. After a kill, calling it again continues."""
         made_from = store.made_from(artifact)
         if made_from is None:
             raise ValueError(f"{artifact} has no record")
@@ -69,7 +69,7 @@ class Shelf:
             drop_empty_parents(store.path(path), store.root)
 
     def put(self, store: Store, artifact: str) -> None:
-        """Add an artifact of a run to the shelf, as links to the same files or as a copy. The run keeps it.
+        """Add an artifact of a run to the cache, as links to the same files or as a copy. The run keeps it.
 
         Several processes may add the same artifact at the same time. An incomplete entry is replaced.
         """
@@ -90,9 +90,9 @@ class Shelf:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def fetch(self, store: Store, artifact: str, made_from: MadeFrom, keep: bool) -> bool:
-        """Write an artifact of the shelf to its path in a run. ``keep``: the shelf keeps it, too.
+        """Write an artifact of the cache to its path in a run. ``keep``: the cache keeps it, too.
 
-        Returns false if the shelf does not have it, or if it is damaged: then it is deleted from the shelf.
+        Returns false if the cache does not have it, or if it is damaged: then it is deleted from the cache.
         """
         folder = self.root / made_from.fingerprint
         step = self._step(made_from.fingerprint)
@@ -100,7 +100,7 @@ class Shelf:
             return False
         is_intact = not artifact_problems(folder / artifact, folder / metrics_beside(artifact), step, checksums=True)
         if is_intact:
-            # Linked and not moved: after a kill, the shelf still has all files of the artifact.
+            # Linked and not moved: after a kill, the cache still has all files of the artifact.
             place(folder, store, artifact, evolve(step, seconds=0.0, cost=0.0) if keep else step, made_from)
         if not (keep and is_intact):
             shutil.rmtree(folder, ignore_errors=True)
@@ -114,15 +114,15 @@ class Shelf:
                 move_file(folder / path, store.path(path))
             shutil.rmtree(folder, ignore_errors=True)
 
-    def contents(self) -> Iterator[Shelved]:
-        """Yield the artifacts on the shelf."""
+    def contents(self) -> Iterator[CachedArtifact]:
+        """Yield the artifacts in the cache."""
         folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
         for folder in folders:
             step = self._step(folder.name)
-            yield Shelved(folder.name, step.output if step else "", size_of(folder))
+            yield CachedArtifact(folder.name, step.output if step else "", size_of(folder))
 
     def clear(self) -> None:
-        """Delete everything on the shelf."""
+        """Delete everything in the cache."""
         with writing(self.root), suppress(FileNotFoundError):
             shutil.rmtree(self.root)
 
@@ -150,12 +150,12 @@ def place(source: Path, store: Store, artifact: str, step: FinishedStep, made_fr
         link_or_copy(source / path, store.path(path))
 
 
-def checked_shelf(folder: Path) -> Shelf:
-    """Return the shelf in a folder that the user names, which is made if it does not exist.
+def checked_cache(folder: Path) -> ArtifactCache:
+    """Return the cache in a folder that the user names, which is made if it does not exist.
 
     Raises InputError if it cannot be written to.
     """
     with writing(folder, InputError):
         folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder / _STEP)
-    return Shelf(folder)
+    return ArtifactCache(folder)
