@@ -28,29 +28,23 @@ def attend(
     *,
     packing: Mapping[str, Any],
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Any, None]:
     """Implement transformers' attention interface; ``packing`` is the result of ``packing.plan``.
 
     ``query`` is (1, heads, tokens, size). ``key`` and ``value`` have as many heads or a divisor of that number. Returns
-    (1, tokens, heads, size). No mask is needed: the starts of the sequences define it.
+    (1, tokens, heads, size). No mask is needed: the starts of the sequences and the layer's window define it.
     """
     queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
     if "keys" in packing:
         keys, values = (with_prefixes(states, packing) for states in (keys, values))
     # a float32 rotation turns autocast's half precision into float32; values are not rotated and keep their type
     queries, keys = queries.to(values.dtype), keys.to(values.dtype)
-    attended = segments.attend(
-        queries,
-        keys,
-        values,
-        packing["starts"],
-        packing["key_starts"],
-        packing["longest"],
-        packing["longest_keys"],
-        queries.shape[-1] ** -0.5 if scaling is None else scaling,
-    )
-    return attended[None], None
+    places = segments.Segments(packing["starts"], packing["key_starts"], packing["longest"], packing["longest_keys"])
+    scores = segments.scores_of(queries.shape[-1], scaling, sliding_window, softcap)
+    return segments.attend(queries, keys, values, places, scores)[None], None
 
 
 def with_prefixes(states: Any, packing: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Causal attention over concatenated sequences, each of which attends to itself alone.
 
-On a GPU of compute capability 8 or higher, in half precision, it is ``torch.nn.attention.varlen``. Elsewhere it is
-torch's ``scaled_dot_product_attention``, sequence by sequence.
+On a GPU of compute capability 8 or higher, in half precision, it is ``torch.nn.attention.varlen``. Elsewhere, and for
+models that cap their attention scores, it is computed sequence by sequence.
 """
 
 from __future__ import annotations
@@ -10,90 +10,148 @@ import inspect
 from functools import cache
 from typing import Any
 
+from attrs import frozen
 
-def attend(
-    queries: Any, keys: Any, values: Any, starts: Any, key_starts: Any, longest: int, longest_keys: int, scale: float
-) -> Any:
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+"""Kinds of layers that ``attend`` computes, by transformers' names."""
+
+
+@frozen(eq=False)
+class Segments:
+    """Where the sequences are. The last query of a sequence has the position of its last key."""
+
+    starts: Any
+    """(sequences + 1,) int32: the start of each sequence among the queries, and the end of the last."""
+    key_starts: Any
+    """As ``starts``, among the keys."""
+    longest: int
+    """Number of queries of the longest sequence."""
+    longest_keys: int
+    """As ``longest``, of keys."""
+
+
+@frozen
+class Scores:
+    """How the score of a query and a key is computed, which may differ from layer to layer."""
+
+    scale: float
+    """Factor of the dot product."""
+    window: int | None = None
+    """A query attends to at most this number of keys: the last ones up to its own. None: to all up to its own."""
+    cap: float | None = None
+    """Scores are limited to this absolute value by ``cap * tanh(score / cap)`` (Gemma 2 report, section 2)."""
+
+
+def scores_of(
+    head_size: int, scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None
+) -> Scores:
+    """Return the scores of a layer by the arguments that transformers passes to its attention."""
+    return Scores(head_size**-0.5 if scaling is None else scaling, sliding_window or None, softcap or None)
+
+
+def attend(queries: Any, keys: Any, values: Any, segments: Segments, scores: Scores) -> Any:
     """Attend with ``queries`` (tokens, heads, size) over ``keys`` and ``values`` (all tokens, kv_heads, size).
 
-    ``kv_heads`` is ``heads`` or a divisor of it. ``starts`` and ``key_starts`` (sequences + 1,) int32 are the starts of
-    the sequences among queries and keys, and the end of the last. The last query of a sequence has the position of its
-    last key. ``longest`` and ``longest_keys`` are the lengths of the longest sequence. Returns the shape of
-    ``queries``.
+    ``kv_heads`` is ``heads`` or a divisor of it. Returns the shape of ``queries``.
     """
-    group = queries.shape[1] // keys.shape[1]
-    if group > 1:
-        keys, values = (states.repeat_interleave(group, dim=1) for states in (keys, values))
-    if _has_kernel(values):
-        return _by_kernel(queries, keys, values, starts, key_starts, longest, longest_keys, scale)
-    return _by_sequence(queries, keys, values, starts, key_starts, scale)
+    if _has_kernel(values, scores):
+        return _by_kernel(queries, keys, values, segments, scores)
+    keys, values = (repeat_heads(states, queries.shape[1]) for states in (keys, values))
+    return _by_sequence(queries, keys, values, segments, scores)
+
+
+def repeat_heads(states: Any, heads: int) -> Any:
+    """Return keys or values (tokens, kv_heads, size) with each head repeated for its group of ``heads`` queries."""
+    group = heads // states.shape[1]
+    return states.repeat_interleave(group, dim=1) if group > 1 else states
 
 
 def unsupported_reason(model: Any) -> str | None:
     """Return why ``attend`` cannot replace this model's attention, or None if it computes the same."""
     config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if not model._supports_attention_backend:
         return "transformers runs it with attention of its own"
-    if kinds != {"full_attention"} or (getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")):
-        return "not all of its layers attend to the whole sequence"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "it caps its attention scores"
+    if other := sorted(set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES):
+        return f"it has layers of the type {other[0]}"
+    if getattr(config, "use_bidirectional_attention", None):
+        return "its tokens attend to later ones"
+    if getattr(config, "num_kv_shared_layers", None):
+        return "its layers share keys and values"
     return None
 
 
-def _has_kernel(values: Any) -> bool:
-    """Return whether torch's kernel, which is flash attention, supports the type and the GPU of these values."""
+def caps_scores(model: Any) -> bool:
+    """Return whether the model caps its attention scores, which neither torch's kernels nor transformers' sdpa do."""
+    return bool(getattr(model.config.get_text_config(), "attn_logit_softcapping", None))
+
+
+def _has_kernel(values: Any, scores: Scores) -> bool:
+    """Return whether torch's kernel, which is flash attention, supports type and size of these values, and the GPU."""
     import torch
 
-    return bool(
-        values.is_cuda and values.dtype.itemsize == 2 and torch.cuda.get_device_capability(values.device) >= (8, 0)
-    )
+    if scores.cap is not None or not values.is_cuda or values.dtype.itemsize != 2 or torch.version.hip:
+        return False
+    if scores.window is not None and "window_size" not in _parameters():
+        return False
+    return bool(values.shape[-1] <= 256 and torch.cuda.get_device_capability(values.device) >= (8, 0))
 
 
-def _by_kernel(
-    queries: Any, keys: Any, values: Any, starts: Any, key_starts: Any, longest: int, longest_keys: int, scale: float
-) -> Any:
+def _by_kernel(queries: Any, keys: Any, values: Any, segments: Segments, scores: Scores) -> Any:
     from torch.nn.attention.varlen import varlen_attn
 
+    options: dict[str, Any] = {}
     usual = queries.shape[-1] ** -0.5
-    if abs(scale - usual) > 1e-9:  # not every version of torch has a scale argument
-        queries = queries * (scale / usual)
+    if "scale" in _parameters():
+        options["scale"] = scores.scale
+    elif abs(scores.scale - usual) > 1e-9:
+        queries = queries * (scores.scale / usual)
+    if "enable_gqa" in _parameters():
+        options["enable_gqa"] = keys.shape[1] != queries.shape[1]
+    else:
+        keys, values = (repeat_heads(states, queries.shape[1]) for states in (keys, values))
+    if "window_size" in _parameters():
+        options["window_size"] = (-1 if scores.window is None else scores.window - 1, 0)
+    else:
+        options["is_causal"] = True
     return varlen_attn(
         queries.contiguous(),
         keys.contiguous(),
         values.contiguous(),
-        starts,
-        key_starts,
-        longest,
-        longest_keys,
-        **_causal(),
+        segments.starts,
+        segments.key_starts,
+        segments.longest,
+        segments.longest_keys,
+        **options,
     )
 
 
 @cache
-def _causal() -> dict[str, Any]:
-    """Return the arguments that make attention causal in this version of torch."""
+def _parameters() -> frozenset[str]:
+    """Return the names of the kernel's arguments, which differ among versions of torch."""
     from torch.nn.attention.varlen import varlen_attn
 
-    if "window_size" in inspect.signature(varlen_attn).parameters:
-        return {"window_size": (-1, 0)}
-    return {"is_causal": True}
+    return frozenset(inspect.signature(varlen_attn).parameters)
 
 
-def _by_sequence(queries: Any, keys: Any, values: Any, starts: Any, key_starts: Any, scale: float) -> Any:
+def _by_sequence(queries: Any, keys: Any, values: Any, segments: Segments, scores: Scores) -> Any:
     import torch
 
-    lengths, key_lengths = (places.diff().tolist() for places in (starts, key_starts))
+    lengths, key_lengths = (places.diff().tolist() for places in (segments.starts, segments.key_starts))
     parts = queries.split(lengths), keys.split(key_lengths), values.split(key_lengths)
-    return torch.cat([attend_one(*sequence, scale) for sequence in zip(*parts, strict=True)])
+    return torch.cat([attend_one(*sequence, scores) for sequence in zip(*parts, strict=True)])
 
 
-def attend_one(query: Any, key: Any, value: Any, scale: float) -> Any:
+def attend_one(query: Any, key: Any, value: Any, scores: Scores) -> Any:
     """Attend within one sequence: ``query`` (tokens, heads, size) over keys and values (all tokens, heads, size)."""
     import torch
 
     mask = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device).tril(len(key) - len(query))
+    if scores.window is not None:
+        mask = mask.triu(len(key) - len(query) - scores.window + 1)
     query, key, value = (states.transpose(0, 1) for states in (query, key, value))
-    attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    return attended.transpose(0, 1)
+    if scores.cap is None:
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(query, key, value, attn_mask=mask, scale=scores.scale).transpose(0, 1)
+    capped = scores.cap * torch.tanh(query @ key.transpose(1, 2) * scores.scale / scores.cap)
+    weights = torch.softmax(capped.masked_fill(~mask, -torch.inf).float(), -1).to(value.dtype)
+    return (weights @ value).transpose(0, 1)

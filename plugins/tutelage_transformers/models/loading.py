@@ -79,7 +79,9 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
     device = device_of(settings)
     with explain_read_errors(name), quiet():
         tokenizer = read_tokenizer(name, local_only)
-        options = {"dtype": dtype or dtype_of(settings), "attn_implementation": _attention(settings, device)}
+        options = {"dtype": dtype or dtype_of(settings)}
+        if (attention := _attention(settings, device)) is not None:
+            options["attn_implementation"] = attention
         if quantization is not None:
             options |= {"quantization_config": quantization, "device_map": {"": device}}
         with _explain_out_of_memory(name, device):
@@ -165,7 +167,8 @@ def _add_special_tokens(weights: Any, tokenizer: Any) -> None:
             config.eos_token_id = tokenizer.eos_token_id
 
 
-def _attention(settings: TransformersSettings, device: Any) -> str:
+def _attention(settings: TransformersSettings, device: Any) -> str | None:
+    """Return the attention to load a model with. None: transformers' choice, which is sdpa if the model supports it."""
     if settings.attention == "auto":
-        return "eager" if device.type == "cpu" else "sdpa"
+        return "eager" if device.type == "cpu" else None
     return settings.attention

@@ -38,6 +38,8 @@ def is_wanted(model: Any, settings: TransformersSettings) -> bool:
 def _unsupported_reason(model: Any) -> str | None:
     if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
         return "it drops attention weights in training"
+    if model.device.type == "cuda" and segments.caps_scores(model):
+        return "it caps its attention scores, which no kernel for packed batches does"
     return segments.unsupported_reason(model)
 
 
@@ -49,7 +51,13 @@ def pack(model: Any) -> None:
     padded_forward = backbone.forward
 
     def forward(
-        self: Any, input_ids: Any, attention_mask: Any = None, *, packing: dict[str, Any], **kwargs: Any
+        self: Any,
+        input_ids: Any,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        *,
+        packing: dict[str, Any],
+        **kwargs: Any,
     ) -> Any:
         tokens = packing["tokens"]
         output = padded_forward(

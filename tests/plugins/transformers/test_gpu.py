@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 from tutelage.records import Model, Sampling  # noqa: E402
+from tutelage_transformers.attention import segments  # noqa: E402
+from tutelage_transformers.attention.segments import Scores  # noqa: E402
 from tutelage_transformers.generation import paged  # noqa: E402
 from tutelage_transformers.generation.engine import Completion, generate, stop_tokens  # noqa: E402
 from tutelage_transformers.generation.requests import GenerationRequest  # noqa: E402
@@ -50,29 +52,60 @@ def complete(
     return sorted(chain(*batches), key=lambda completion: (completion.prompt, completion.sample))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_the_attention_kernel_computes_attention(dtype: Any, tolerance: float) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
+@pytest.mark.parametrize("dim", [16, 64, 80, 128, 256])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(8, 8), (8, 4), (4, 1), (40, 2)])
+@pytest.mark.parametrize(("window", "cap"), [(None, None), (20, None), (64, 5.0)])
+def test_the_attention_kernel_computes_attention(
+    dtype: Any, tolerance: float, dim: int, heads: int, kv_heads: int, window: int | None, cap: float | None
+) -> None:
     from tutelage_transformers.generation.paged.attention import decode_attention_in_torch
     from tutelage_transformers.generation.paged.kernels import decode_attention
 
     torch.manual_seed(0)
-    sequences, heads, kv_heads, dim, size, blocks = 7, 8, 4, 80, 16, 64
+    sequences, size, blocks = 7, 16, 64
     query = torch.randn(sequences, heads, dim, device="cuda", dtype=dtype)
     keys, values = torch.randn(2, blocks, kv_heads, size, dim, device="cuda", dtype=dtype)
     table = torch.stack([torch.randperm(blocks)[:20] for _ in range(sequences)]).int().cuda()
     lengths = torch.tensor([1, 0, 16, 17, 33, 200, 320], device="cuda")
-    got = decode_attention(query, keys, values, table, lengths, dim**-0.5)
-    expected = decode_attention_in_torch(query.float(), keys.float(), values.float(), table, lengths, dim**-0.5)
+    scores = Scores(dim**-0.5, window, cap)
+    got = decode_attention(query, keys, values, table, lengths, scores)
+    expected = decode_attention_in_torch(query.float(), keys.float(), values.float(), table, lengths, scores)
     assert (got.float() - expected).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dim", [64, 256])
+@pytest.mark.parametrize("window", [None, 20])
+def test_packed_attention_on_a_gpu_is_that_of_each_sequence_alone(dtype: Any, dim: int, window: int | None) -> None:
+    torch.manual_seed(0)
+    lengths, keys_of = [5, 70, 1, 33], [9, 70, 40, 35]
+    queries = torch.randn(sum(lengths), 4, dim, device="cuda", dtype=dtype, requires_grad=True)
+    keys, values = (torch.randn(sum(keys_of), 2, dim, device="cuda", dtype=dtype, requires_grad=True) for _ in range(2))
+    starts, key_starts = (
+        torch.tensor([0, *accumulate(counts)], device="cuda", dtype=torch.int32) for counts in (lengths, keys_of)
+    )
+    places = segments.Segments(starts, key_starts, max(lengths), max(keys_of))
+    scores = Scores(dim**-0.5, window)
+    weight = torch.randn_like(queries)
+    got = segments.attend(queries, keys, values, places, scores)
+    gradients = torch.autograd.grad((got * weight).sum(), (queries, keys, values))
+    wide = [states.detach().float().requires_grad_() for states in (queries, keys, values)]
+    repeated = [wide[0], *(segments.repeat_heads(states, 4) for states in wide[1:])]
+    expected = segments._by_sequence(repeated[0], repeated[1], repeated[2], places, scores)
+    wanted = torch.autograd.grad((expected * weight.float()).sum(), wide)
+    for one, other in zip((got, *gradients), (expected, *wanted), strict=True):
+        assert (one.float() - other).abs().max() < 3e-2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("spread", [0.5, 4.0])
-def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float) -> None:
+@pytest.mark.parametrize("vocabulary", [1_000, 51_200, 262_144])
+def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float, vocabulary: int) -> None:
     from tutelage_transformers.generation.paged.kernels import sample_from_nucleus
 
     torch.manual_seed(0)
-    count, vocabulary, temperature, top_p = 20_000, 51_200, 0.7, 0.9
+    count, temperature, top_p = 20_000, 0.7, 0.9
     logits = (torch.randn(1, vocabulary, device="cuda") * spread).to(dtype)
     probabilities = torch.softmax(logits.float() / temperature, -1)[0].double()
     ordered = probabilities.sort(descending=True).values
@@ -82,7 +115,7 @@ def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float) -
     tokens = sample_from_nucleus(
         logits.expand(count, -1), torch.full((1,), temperature).cuda(), torch.full((1,), top_p).cuda(), uniform
     )
-    expected = (nucleus.cumsum(0)[None, :] <= (uniform * nucleus.sum())[:1000, None]).sum(1)
+    expected = torch.searchsorted(nucleus.cumsum(0), uniform[:1000] * nucleus.sum(), right=True)
     assert (tokens[:1000] == expected).double().mean() > 0.99  # rounding may move the limit of an interval by a token
     assert bool((nucleus[tokens] > 0).all())
 

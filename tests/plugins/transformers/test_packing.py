@@ -186,8 +186,8 @@ def test_packing_is_off_on_a_cpu_unless_requested(loaded: LoadedModel) -> None:
     ("setting", "value", "reason"),
     [
         ("attention_dropout", 0.1, "it drops attention weights"),
-        ("sliding_window", 64, "not all of its layers attend to the whole sequence"),
-        ("layer_types", ["full_attention", "linear_attention"], "not all of its layers attend to the whole sequence"),
+        ("use_bidirectional_attention", True, "its tokens attend to later ones"),
+        ("layer_types", ["full_attention", "linear_attention"], "it has layers of the type linear_attention"),
     ],
 )
 def test_a_model_that_cannot_be_packed_is_refused_if_packing_is_requested(

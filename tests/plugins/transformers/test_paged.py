@@ -190,10 +190,10 @@ def test_a_decoder_grows_with_its_requests(loaded: LoadedModel) -> None:
     assert complete(loaded, prompts, 3, "paged") == padded
 
 
-def test_a_model_with_sliding_window_attention_is_not_paged(loaded: LoadedModel) -> None:
-    loaded.model.config.sliding_window = 64
+def test_a_model_with_layers_of_another_kind_is_not_paged(loaded: LoadedModel) -> None:
+    loaded.model.config.layer_types = ["full_attention", "linear_attention"]
     try:
-        with pytest.raises(InputError, match=r"settings\.engine: this model cannot be paged"):
+        with pytest.raises(InputError, match=r"this model cannot be paged: it has layers of the type linear_attention"):
             complete(loaded, prompts_of(loaded, 1), 1, "paged")
     finally:
-        del loaded.model.config.sliding_window
+        del loaded.model.config.layer_types

@@ -1,4 +1,4 @@
-"""Keys and values in blocks, and attention over them, below any transformers model with full attention.
+"""Keys and values in blocks, and attention over them, below any transformers model whose layers see all or a window.
 
 The tokens of all sequences are concatenated into one packed row, so no token is padding. A model whose attention is
 ``NAME`` passes its queries, keys and values to ``attend``, with the pass that ``forward`` was called with.
@@ -13,6 +13,7 @@ from attrs import define, frozen
 
 from tutelage_transformers.attention import segments
 from tutelage_transformers.attention.activations import fuse_activations
+from tutelage_transformers.attention.segments import Scores
 from tutelage_transformers.generation.memory import kv_shape
 
 NAME = "tutelage_paged"
@@ -60,19 +61,30 @@ class ForwardPass(Protocol):
     offset: Any
     """(tokens,): their position in the block."""
 
-    def attend(self, query: Any, keys: Any, values: Any, scaling: float) -> Any:
+    def attend(self, query: Any, keys: Any, values: Any, scores: Scores) -> Any:
         """Attend with ``query`` (tokens, heads, head_dim) over one layer's blocks; returns the same shape."""
 
 
 def attend(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, paged: ForwardPass, **_: Any
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    paged: ForwardPass,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
 ) -> tuple[Any, None]:
     """Implement transformers' attention interface: ``query`` (1, heads, tokens, head_dim) gives (1, tokens, heads,
     head_dim).
     """
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     keys, values = paged.cache.write(module.layer_idx, paged.block, paged.offset, key, value)
-    return paged.attend(query, keys, values, scaling)[None], None
+    scores = segments.scores_of(query.shape[-1], scaling, sliding_window, softcap)
+    return paged.attend(query, keys, values, scores)[None], None
 
 
 @frozen(eq=False)
@@ -87,17 +99,17 @@ class DecodePass:
     lengths: Any
     """(sequences,): number of tokens including the new one; 0 for a sequence that has ended."""
 
-    def attend(self, query: Any, keys: Any, values: Any, scaling: float) -> Any:
+    def attend(self, query: Any, keys: Any, values: Any, scores: Scores) -> Any:
         """See ``ForwardPass``."""
         if query.is_cuda:
             from tutelage_transformers.generation.paged.kernels import decode_attention
 
-            return decode_attention(query, keys, values, self.block_table, self.lengths, scaling)
-        return decode_attention_in_torch(query, keys, values, self.block_table, self.lengths, scaling)
+            return decode_attention(query, keys, values, self.block_table, self.lengths, scores)
+        return decode_attention_in_torch(query, keys, values, self.block_table, self.lengths, scores)
 
 
 def decode_attention_in_torch(
-    query: Any, keys: Any, values: Any, block_table: Any, lengths: Any, scaling: float
+    query: Any, keys: Any, values: Any, block_table: Any, lengths: Any, scores: Scores
 ) -> Any:
     """Compute the same as ``kernels.decode_attention``, in torch."""
     import torch
@@ -106,9 +118,8 @@ def decode_attention_in_torch(
     for sequence, length in enumerate(lengths.tolist()):
         if length:
             key, value = (_tokens(states[block_table[sequence].long()], length) for states in (keys, values))
-            group = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-            result[sequence] = segments.attend_one(query[sequence : sequence + 1], key, value, scaling)[0]
+            key, value = (segments.repeat_heads(states, query.shape[1]) for states in (key, value))
+            result[sequence] = segments.attend_one(query[sequence : sequence + 1], key, value, scores)[0]
     return result
 
 
@@ -137,18 +148,18 @@ class PrefillPass:
     whole_starts: Any
     """(sequences + 1,) int32: the same for all tokens."""
 
-    def attend(self, query: Any, keys: Any, values: Any, scaling: float) -> Any:
+    def attend(self, query: Any, keys: Any, values: Any, scores: Scores) -> Any:
         """See ``ForwardPass``. Every token attends to its own sequence up to itself."""
         key, value = (states[self.key_block, :, self.key_offset] for states in (keys, values))
-        longest, longest_whole = max(self.new), max(self.whole)
-        return segments.attend(query, key, value, self.new_starts, self.whole_starts, longest, longest_whole, scaling)
+        places = segments.Segments(self.new_starts, self.whole_starts, max(self.new), max(self.whole))
+        return segments.attend(query, key, value, places, scores)
 
 
 def unsupported_reason(model: Any) -> str | None:
     """Return why ``attend`` cannot replace this model's attention, or None if it can."""
     _, _, size = kv_shape(model)
-    if size < 16 or size % 8:
-        return f"its head dimension is {size}, and the kernels need a multiple of 8, at least 16"
+    if not 16 <= size <= 256 or size % 8:
+        return f"its head dimension is {size}, and the kernels need a multiple of 8, from 16 to 256"
     return segments.unsupported_reason(model)
 
 

@@ -8,12 +8,20 @@ import torch
 import triton
 import triton.language as tl
 
-_BISECTIONS = 24
-"""Halvings of the range that contains the smallest logit of the nucleus: down to a few float32 steps."""
+from tutelage_transformers.attention.segments import Scores
+
+_QUERIES = 16
+"""Queries of one program: the smallest number that matrix units take."""
+_SPLITS = 8
+"""Thresholds whose masses are summed in one pass."""
+_ROUNDS = 8
+"""Passes that narrow the range which contains the smallest logit of the nucleus: down to a few float32 steps."""
 _VOCABULARY_BLOCK = 4096
+_NARROW_BLOCK = 2048
+"""Tokens at once in a pass that sums the masses of several thresholds, which need registers each."""
 
 
-def decode_attention(query: Any, keys: Any, values: Any, block_table: Any, lengths: Any, scaling: float) -> Any:
+def decode_attention(query: Any, keys: Any, values: Any, block_table: Any, lengths: Any, scores: Scores) -> Any:
     """Compute the attention of one new token per sequence over its keys and values in blocks.
 
     ``query`` is (sequences, heads, head_dim), ``keys`` and ``values`` are (blocks, kv_heads, block_size, head_dim),
@@ -24,59 +32,67 @@ def decode_attention(query: Any, keys: Any, values: Any, block_table: Any, lengt
     _, kv_heads, block_size, _ = keys.shape
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     main = 1 << (head_dim.bit_length() - 1)
-    _decode_attention[(heads, sequences)](
-        query, keys, values, block_table, lengths, out, scaling,
-        query.stride(0), query.stride(1), block_table.stride(0), kv_heads, heads // kv_heads,
-        block_size, head_dim, main, max(16, triton.next_power_of_2(head_dim - main)) if head_dim > main else 0,
-        num_warps=1,
+    group = heads // kv_heads
+    tiles = triton.cdiv(group, _QUERIES)
+    _decode_attention[(kv_heads * tiles, sequences)](
+        query, keys, values, block_table, lengths, out, scores.scale, scores.window or 0, scores.cap or 0.0,
+        query.stride(0), query.stride(1), block_table.stride(0), kv_heads, group,
+        tiles, _QUERIES, block_size, head_dim, main,
+        max(16, triton.next_power_of_2(head_dim - main)) if head_dim > main else 0, scores.cap is not None,
+        num_warps=1 if head_dim <= 128 else 4,
     )  # fmt: skip
     return out
 
 
 @triton.jit
 def _decode_attention(
-    query, keys, values, block_table, lengths, out, scaling,
+    query, keys, values, block_table, lengths, out, scaling, window, cap,
     row_stride, head_stride, table_stride, kv_heads, group,
-    BLOCK: tl.constexpr, DIM: tl.constexpr, MAIN: tl.constexpr, REST: tl.constexpr,
+    TILES: tl.constexpr, QUERIES: tl.constexpr, BLOCK: tl.constexpr, DIM: tl.constexpr, MAIN: tl.constexpr,
+    REST: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
-    """One warp for each head of each sequence, one block at a time, with a running softmax.
+    """One program for each key-value head of each sequence, one block at a time, with a running softmax.
 
-    The running softmax is that of Milakov and Gimelshein (2018). Matrix units take at least sixteen queries, of which
-    fifteen are zero. This costs nothing, because reading the keys and values takes the time. A head of 80 is read as
-    64 and 16: padded to 128, fewer warps would fit.
+    The running softmax is that of Milakov and Gimelshein (2018). Matrix units take at least sixteen queries. These are
+    the heads that share keys and values, which are so read once; the other rows are zero. This costs nothing, because
+    reading the keys and values takes the time. A head of 80 is read as 64 and 16: padded to 128, fewer warps would fit.
     """
-    head = tl.program_id(0)
+    kv_head = tl.program_id(0) // TILES
     row = tl.program_id(1)
     length = tl.load(lengths + row)
-    first = (tl.arange(0, 16) == 0)[:, None]
-    start_of_query = query + row * row_stride + head * head_stride
+    member = tl.program_id(0) % TILES * QUERIES + tl.arange(0, QUERIES)
+    real = (member < group)[:, None]
+    head = kv_head * group + member
+    start_of_query = query + row * row_stride + head[:, None] * head_stride
     dims = tl.arange(0, MAIN)
-    vector = tl.load(start_of_query + dims)
-    queries = tl.where(first, vector[None, :], 0.0).to(vector.dtype)
-    weighted = tl.zeros([16, MAIN], dtype=tl.float32)
+    queries = tl.load(start_of_query + dims[None, :], mask=real, other=0.0)
+    weighted = tl.zeros([QUERIES, MAIN], dtype=tl.float32)
     if REST:
         more = MAIN + tl.arange(0, REST)
-        vector = tl.load(start_of_query + more, mask=more < DIM, other=0.0)
-        queries_more = tl.where(first, vector[None, :], 0.0).to(vector.dtype)
-        weighted_more = tl.zeros([16, REST], dtype=tl.float32)
-    highest = tl.full([16], -1e30, dtype=tl.float32)
-    total = tl.zeros([16], dtype=tl.float32)
+        queries_more = tl.load(start_of_query + more[None, :], mask=real & (more < DIM)[None, :], other=0.0)
+        weighted_more = tl.zeros([QUERIES, REST], dtype=tl.float32)
+    highest = tl.full([QUERIES], -1e30, dtype=tl.float32)
+    total = tl.zeros([QUERIES], dtype=tl.float32)
     offsets = tl.arange(0, BLOCK)
-    for start in tl.range(0, length, BLOCK, num_stages=2):
-        valid = start + offsets < length
+    earliest = tl.where(window > 0, tl.maximum(length - window, 0), 0)
+    for start in tl.range(earliest // BLOCK * BLOCK, length, BLOCK, num_stages=2):
+        valid = (start + offsets < length) & (start + offsets >= earliest)
         block = tl.load(block_table + row * table_stride + start // BLOCK).to(tl.int64)
-        address = ((block * kv_heads + head // group) * BLOCK + offsets[:, None]) * DIM
+        address = ((block * kv_heads + kv_head) * BLOCK + offsets[:, None]) * DIM
         key = tl.load(keys + address + dims[None, :], mask=valid[:, None], other=0.0)
         value = tl.load(values + address + dims[None, :], mask=valid[:, None], other=0.0)
-        scores = tl.dot(queries, tl.trans(key), input_precision="ieee")
+        score = tl.dot(queries, tl.trans(key), input_precision="ieee")
         if REST:
             valid_more = valid[:, None] & (more < DIM)[None, :]
             key_more = tl.load(keys + address + more[None, :], mask=valid_more, other=0.0)
             value_more = tl.load(values + address + more[None, :], mask=valid_more, other=0.0)
-            scores += tl.dot(queries_more, tl.trans(key_more), input_precision="ieee")
-        scores = tl.where(valid[None, :], scores * scaling, -1e30)
-        new_highest = tl.maximum(highest, tl.max(scores, 1))
-        weights = tl.exp(scores - new_highest[:, None])
+            score += tl.dot(queries_more, tl.trans(key_more), input_precision="ieee")
+        score = score * scaling
+        if CAPPED:
+            score = cap * (2.0 / (1.0 + tl.exp(-2.0 * score / cap)) - 1.0)  # the hyperbolic tangent
+        score = tl.where(valid[None, :], score, -1e30)
+        new_highest = tl.maximum(highest, tl.max(score, 1))
+        weights = tl.exp(score - new_highest[:, None])
         rescaling = tl.exp(highest - new_highest)
         rounded = weights.to(value.dtype)
         weighted = weighted * rescaling[:, None] + tl.dot(rounded, value, input_precision="ieee")
@@ -85,12 +101,11 @@ def _decode_attention(
         total = total * rescaling + tl.sum(weights, 1)
         highest = new_highest
     total = tl.where(total > 0, total, 1.0)[:, None]
-    start_of_out = out + (row * tl.num_programs(0) + head) * DIM
-    result = tl.sum(tl.where(first, weighted / total, 0.0), 0)
-    tl.store(start_of_out + dims, result.to(out.dtype.element_ty))
+    start_of_out = out + (row * (kv_heads * group) + head[:, None]) * DIM
+    tl.store(start_of_out + dims[None, :], (weighted / total).to(out.dtype.element_ty), mask=real)
     if REST:
-        result = tl.sum(tl.where(first, weighted_more / total, 0.0), 0)
-        tl.store(start_of_out + more, result.to(out.dtype.element_ty), mask=more < DIM)
+        result = (weighted_more / total).to(out.dtype.element_ty)
+        tl.store(start_of_out + more[None, :], result, mask=real & (more < DIM)[None, :])
 
 
 def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, uniform: Any) -> Any:
@@ -105,51 +120,56 @@ def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, uniform: Any)
     chosen = torch.empty(sequences, dtype=torch.int64, device=logits.device)
     _sample_from_nucleus[(sequences,)](
         logits, temperature, top_p, uniform.contiguous(), chosen, logits.stride(0), vocabulary,
-        _VOCABULARY_BLOCK, _BISECTIONS, num_warps=8,
+        _VOCABULARY_BLOCK, _NARROW_BLOCK, _SPLITS, _ROUNDS, num_warps=8,
     )  # fmt: skip
     return chosen
 
 
 @triton.jit
-def _mass_from(row, vocabulary, inverse_temperature, highest, lowest, BLOCK: tl.constexpr):
-    """Sum exp((logit - highest) * inverse_temperature) over the tokens whose exponent is at least ``lowest``."""
+def _sample_from_nucleus(
+    logits, temperature, top_p, uniform, chosen, row_stride, vocabulary,
+    BLOCK: tl.constexpr, NARROW_BLOCK: tl.constexpr, SPLITS: tl.constexpr, ROUNDS: tl.constexpr,
+):  # fmt: skip
+    """One program per sequence: find the smallest exponent of the nucleus, then the token in one more pass.
+
+    An exponent is (logit - highest logit) / temperature. Each round divides the range that contains the smallest one
+    by ``SPLITS`` thresholds, whose masses are summed in one pass over the row. A large vocabulary does not fit into the
+    caches, so the number of passes is the time.
+    """
+    number = tl.program_id(0)
+    row = logits + number.to(tl.int64) * row_stride
+    inverse_temperature = 1.0 / tl.load(temperature)
+    maxima = tl.full([BLOCK], -1e30, dtype=tl.float32)
     sums = tl.zeros([BLOCK], dtype=tl.float32)
     for start in range(0, vocabulary, BLOCK):
         ids = start + tl.arange(0, BLOCK)
         logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
-        exponent = (logit - highest) * inverse_temperature
-        sums += tl.where(exponent >= lowest, tl.exp(exponent), 0.0)
-    return tl.sum(sums, 0)
-
-
-@triton.jit
-def _sample_from_nucleus(
-    logits, temperature, top_p, uniform, chosen, row_stride, vocabulary,
-    BLOCK: tl.constexpr, BISECTIONS: tl.constexpr,
-):  # fmt: skip
-    """One program per sequence: bisect the smallest exponent of the nucleus, then find the token in one more pass."""
-    number = tl.program_id(0)
-    row = logits + number.to(tl.int64) * row_stride
-    inverse_temperature = 1.0 / tl.load(temperature)
-    maxima = tl.full([BLOCK], -float("inf"), dtype=tl.float32)
-    for start in range(0, vocabulary, BLOCK):
-        ids = start + tl.arange(0, BLOCK)
-        maxima = tl.maximum(maxima, tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32))
+        higher = tl.maximum(maxima, logit)
+        sums = sums * tl.exp((maxima - higher) * inverse_temperature) + tl.exp((logit - higher) * inverse_temperature)
+        maxima = higher
     highest = tl.max(maxima, 0)
+    total = tl.sum(sums * tl.exp((maxima - highest) * inverse_temperature), 0)
+    wanted = tl.load(top_p) * total
     # in float32, exponents below -80 vanish beside the 1 of the most probable token
     low = -80.0
-    total = _mass_from(row, vocabulary, inverse_temperature, highest, low, BLOCK)
-    wanted = tl.load(top_p) * total
-    high = 0.0
-    if _mass_from(row, vocabulary, inverse_temperature, highest, high, BLOCK) >= wanted:
-        low = high
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        if _mass_from(row, vocabulary, inverse_temperature, highest, middle, BLOCK) >= wanted:
-            low = middle
-        else:
-            high = middle
-    target = tl.load(uniform + number) * _mass_from(row, vocabulary, inverse_temperature, highest, low, BLOCK)
+    step = 80.0 / (SPLITS + 1)
+    mass = total
+    splits = tl.arange(0, SPLITS)
+    for _ in range(ROUNDS):
+        thresholds = low + step * (splits + 1).to(tl.float32)
+        inside_masses = tl.zeros([SPLITS, NARROW_BLOCK], dtype=tl.float32)
+        for start in range(0, vocabulary, NARROW_BLOCK):
+            ids = start + tl.arange(0, NARROW_BLOCK)
+            logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
+            exponent = (logit - highest) * inverse_temperature
+            probability = tl.exp(exponent)
+            inside_masses += tl.where(exponent[None, :] >= thresholds[:, None], probability[None, :], 0.0)
+        masses = tl.sum(inside_masses, 1)
+        reached = tl.sum((masses >= wanted).to(tl.int32), 0)
+        mass = tl.where(reached > 0, tl.sum(tl.where(splits == reached - 1, masses, 0.0), 0), mass)
+        low = low + step * reached.to(tl.float32)
+        step = step / (SPLITS + 1)
+    target = tl.load(uniform + number) * mass
     before = 0.0
     token = 0
     found = 0
@@ -160,8 +180,8 @@ def _sample_from_nucleus(
         inside = exponent >= low
         masses = tl.where(inside, tl.exp(exponent), 0.0)
         cumulative = before + tl.cumsum(masses, 0)
-        reached = inside & (cumulative > target)
-        first = tl.min(tl.where(reached, ids, vocabulary), 0)
+        reached_here = inside & (cumulative > target)
+        first = tl.min(tl.where(reached_here, ids, vocabulary), 0)
         last = tl.max(tl.where(inside, ids, -1), 0)
         # until the target is reached, take the last token inside: rounding may keep the target from being reached
         token = tl.where(found == 1, token, tl.where(first < vocabulary, first, tl.where(last >= 0, last, token)))
