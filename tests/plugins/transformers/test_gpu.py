@@ -16,12 +16,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm  # noqa: E402
+from transformers.models.llama.modeling_llama import LlamaRMSNorm  # noqa: E402
+
 from tutelage.records import Model, Sampling  # noqa: E402
 from tutelage_transformers.attention import segments  # noqa: E402
+from tutelage_transformers.attention.norms import fuse_norms  # noqa: E402
 from tutelage_transformers.attention.segments import Scores  # noqa: E402
 from tutelage_transformers.generation import paged  # noqa: E402
 from tutelage_transformers.generation.engine import Completion, generate, stop_tokens  # noqa: E402
 from tutelage_transformers.generation.requests import GenerationRequest  # noqa: E402
+from tutelage_transformers.generation.sampling import NOT_FINITE  # noqa: E402
 from tutelage_transformers.models.chat import encode, user_prompt  # noqa: E402
 from tutelage_transformers.models.loading import LoadedModel, read, release_all  # noqa: E402
 from tutelage_transformers.settings import TransformersSettings  # noqa: E402
@@ -118,6 +123,36 @@ def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float, v
     expected = torch.searchsorted(nucleus.cumsum(0), uniform[:1000] * nucleus.sum(), right=True)
     assert (tokens[:1000] == expected).double().mean() > 0.99  # rounding may move the limit of an interval by a token
     assert bool((nucleus[tokens] > 0).all())
+
+
+@pytest.mark.parametrize("spoiled", [float("nan"), float("inf"), -float("inf")])
+def test_the_sampling_kernel_marks_logits_that_are_not_finite(spoiled: float) -> None:
+    from tutelage_transformers.generation.paged.kernels import sample_from_nucleus
+
+    logits = torch.zeros(3, 5_000, device="cuda")
+    logits[1, 4_321] = spoiled
+    if spoiled < 0:
+        logits[1] = spoiled  # a single masked token is allowed
+    ones = torch.ones(1, device="cuda")
+    tokens = sample_from_nucleus(logits, ones, ones, torch.full((3,), 0.5, device="cuda", dtype=torch.float64))
+    assert tokens[1] == NOT_FINITE
+    assert (tokens[[0, 2]] >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", [LlamaRMSNorm, Gemma3RMSNorm])
+@pytest.mark.parametrize("size", [48, 640])
+def test_the_norm_kernel_computes_the_norms_of_transformers(dtype: Any, family: Any, size: int) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.ModuleList([family(size, eps=1e-6)]).cuda()
+    torch.nn.init.normal_(model[0].weight, 20.0, 4.0)
+    model.to(dtype)
+    states = torch.randn(1, 7, 5, size, device="cuda", dtype=dtype).transpose(1, 2)
+    expected = model[0](states)
+    assert fuse_norms(model) == 1
+    got = model[0](states)
+    assert torch.allclose(got.float(), expected.float(), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5)
+    assert got.shape == expected.shape
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64])

@@ -13,7 +13,7 @@ import transformers
 
 from tutelage.errors import InputError
 from tutelage.records import Model, Sampling
-from tutelage_transformers.attention import packed, segments
+from tutelage_transformers.attention import norms, packed, segments
 from tutelage_transformers.generation.engine import generate
 from tutelage_transformers.models.chat import encode, user_prompt
 from tutelage_transformers.models.loading import LoadedModel, read
@@ -116,3 +116,15 @@ def test_packed_training_gives_the_gradients_of_padded_training(folder: Path) ->
         ((logits * logits.detach().cos()) * mask[..., None]).sum().backward()
     for (name, one), other in zip(loaded.model.named_parameters(), plain.model.parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, atol=1e-3 * float(other.grad.abs().max())), name
+
+
+def test_the_form_of_every_norm_is_found(folder: Path) -> None:
+    """Gemma's norms add 1 to the weight, which large weights must not hide."""
+    model = load(folder).model
+    modules = [module for module in model.modules() if type(module).__name__.endswith("RMSNorm")]
+    assert modules
+    for module in modules:
+        torch.nn.init.normal_(module.weight, 50.0, 5.0)
+        form = norms.form_of(module)
+        assert form is not None
+        assert form.offset == (1.0 if "Gemma" in type(module).__name__ else 0.0)

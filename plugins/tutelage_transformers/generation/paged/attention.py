@@ -13,6 +13,7 @@ from attrs import define, frozen
 
 from tutelage_transformers.attention import segments
 from tutelage_transformers.attention.activations import fuse_activations
+from tutelage_transformers.attention.norms import fuse_norms
 from tutelage_transformers.attention.segments import Scores
 from tutelage_transformers.generation.memory import kv_shape
 
@@ -164,10 +165,11 @@ def unsupported_reason(model: Any) -> str | None:
 
 
 def install(model: Any) -> None:
-    """Make ``attend`` the attention of this model; on a GPU, fuse its activations too."""
+    """Make ``attend`` the attention of this model; on a GPU, fuse its activations and norms too."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
     model.set_attn_implementation(NAME)
     if model.device.type == "cuda":
         fuse_activations(model)
+        fuse_norms(model)

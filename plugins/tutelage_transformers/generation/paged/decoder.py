@@ -174,16 +174,12 @@ class Decoder:
 
     def _sample(self, logits: Any, uniform: Any) -> Any:
         """Return the next token of each sequence, or ``NOT_FINITE``."""
-        return mark_not_finite(self._sampled(logits, uniform), logits)
-
-    def _sampled(self, logits: Any, uniform: Any) -> Any:
-        if self.greedy:
-            return logits.argmax(-1)
-        if logits.is_cuda:
+        if logits.is_cuda and not self.greedy:
             from tutelage_transformers.generation.paged.kernels import sample_from_nucleus
 
             return sample_from_nucleus(logits, self.temperature, self.top_p, uniform)
-        return sample_tokens(logits, Sampling(self.temperature.item(), self.top_p.item()), uniform)
+        sampling = Sampling(0.0) if self.greedy else Sampling(self.temperature.item(), self.top_p.item())
+        return mark_not_finite(sample_tokens(logits, sampling, uniform), logits)
 
     def _is_stop(self, tokens: Any) -> Any:
         return (tokens[:, None] == self.stop_tokens).any(1) | (tokens < 0)

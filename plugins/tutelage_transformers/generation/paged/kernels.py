@@ -9,16 +9,17 @@ import triton
 import triton.language as tl
 
 from tutelage_transformers.attention.segments import Scores
+from tutelage_transformers.generation.sampling import NOT_FINITE
 
 _QUERIES = 16
 """Queries of one program: the smallest number that matrix units take."""
 _SPLITS = 8
 """Thresholds whose masses are summed in one pass."""
 _ROUNDS = 8
-"""Passes that narrow the range which contains the smallest logit of the nucleus: down to a few float32 steps."""
-_VOCABULARY_BLOCK = 4096
-_NARROW_BLOCK = 2048
-"""Tokens at once in a pass that sums the masses of several thresholds, which need registers each."""
+"""Maximum number of passes that narrow the range which contains the smallest logit of the nucleus: down to a few
+float32 steps."""
+_VOCABULARY_BLOCK = 2048
+"""Tokens at once. The masses of several thresholds need registers for each."""
 
 
 def decode_attention(query: Any, keys: Any, values: Any, block_table: Any, lengths: Any, scores: Scores) -> Any:
@@ -114,77 +115,89 @@ def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, uniform: Any)
     ``logits`` is (sequences, vocabulary), ``uniform`` (sequences,) float32. ``temperature`` and ``top_p`` are (1,)
     float32, so that one captured graph serves all settings. The nucleus is that of ``sampling.sample_tokens``, plus
     tokens that are as probable as its last one. The uniform number selects a token in the order of the vocabulary,
-    which needs no sorting.
+    which needs no sorting. A sequence whose logits are not finite gets ``NOT_FINITE``.
     """
     sequences, vocabulary = logits.shape
     chosen = torch.empty(sequences, dtype=torch.int64, device=logits.device)
+    blocks = triton.cdiv(vocabulary, _VOCABULARY_BLOCK)
+    peaks = torch.empty(sequences, blocks, dtype=torch.float32, device=logits.device)
     _sample_from_nucleus[(sequences,)](
-        logits, temperature, top_p, uniform.contiguous(), chosen, logits.stride(0), vocabulary,
-        _VOCABULARY_BLOCK, _NARROW_BLOCK, _SPLITS, _ROUNDS, num_warps=8,
+        logits, temperature, top_p, uniform.contiguous(), peaks, chosen, logits.stride(0), vocabulary, blocks,
+        _VOCABULARY_BLOCK, _SPLITS, _ROUNDS, NOT_FINITE, num_warps=8,
     )  # fmt: skip
     return chosen
 
 
 @triton.jit
 def _sample_from_nucleus(
-    logits, temperature, top_p, uniform, chosen, row_stride, vocabulary,
-    BLOCK: tl.constexpr, NARROW_BLOCK: tl.constexpr, SPLITS: tl.constexpr, ROUNDS: tl.constexpr,
+    logits, temperature, top_p, uniform, peaks, chosen, row_stride, vocabulary, blocks,
+    BLOCK: tl.constexpr, SPLITS: tl.constexpr, ROUNDS: tl.constexpr, BAD: tl.constexpr,
 ):  # fmt: skip
     """One program per sequence: find the smallest exponent of the nucleus, then the token in one more pass.
 
     An exponent is (logit - highest logit) / temperature. Each round divides the range that contains the smallest one
-    by ``SPLITS`` thresholds, whose masses are summed in one pass over the row. A large vocabulary does not fit into the
-    caches, so the number of passes is the time.
+    by ``SPLITS`` thresholds, whose masses are summed in one pass over the row. The rounds end when no token is left
+    between two thresholds. A large vocabulary does not fit into the caches, so reading it takes the time: blocks whose
+    highest logit is below the range, nearly all of a trained model, are not read again.
     """
     number = tl.program_id(0)
     row = logits + number.to(tl.int64) * row_stride
+    row_peaks = peaks + number * blocks
     inverse_temperature = 1.0 / tl.load(temperature)
-    maxima = tl.full([BLOCK], -1e30, dtype=tl.float32)
-    sums = tl.zeros([BLOCK], dtype=tl.float32)
-    for start in range(0, vocabulary, BLOCK):
-        ids = start + tl.arange(0, BLOCK)
+    highest = -1e30
+    total = 0.0
+    for block in range(0, blocks):
+        ids = block * BLOCK + tl.arange(0, BLOCK)
         logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
-        higher = tl.maximum(maxima, logit)
-        sums = sums * tl.exp((maxima - higher) * inverse_temperature) + tl.exp((logit - higher) * inverse_temperature)
-        maxima = higher
-    highest = tl.max(maxima, 0)
-    total = tl.sum(sums * tl.exp((maxima - highest) * inverse_temperature), 0)
+        peak = tl.max(logit, 0)
+        tl.store(row_peaks + block, peak)
+        higher = tl.maximum(highest, peak)
+        here = tl.sum(tl.exp((logit - higher) * inverse_temperature), 0)
+        total = total * tl.exp((highest - higher) * inverse_temperature) + here
+        highest = higher
+    tl.debug_barrier()  # the peaks are read by all threads
     wanted = tl.load(top_p) * total
     # in float32, exponents below -80 vanish beside the 1 of the most probable token
     low = -80.0
     step = 80.0 / (SPLITS + 1)
     mass = total
+    mass_above = 0.0
     splits = tl.arange(0, SPLITS)
-    for _ in range(ROUNDS):
+    rounds = 0
+    while (rounds < ROUNDS) & (mass > mass_above):
         thresholds = low + step * (splits + 1).to(tl.float32)
-        inside_masses = tl.zeros([SPLITS, NARROW_BLOCK], dtype=tl.float32)
-        for start in range(0, vocabulary, NARROW_BLOCK):
-            ids = start + tl.arange(0, NARROW_BLOCK)
-            logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
-            exponent = (logit - highest) * inverse_temperature
-            probability = tl.exp(exponent)
-            inside_masses += tl.where(exponent[None, :] >= thresholds[:, None], probability[None, :], 0.0)
-        masses = tl.sum(inside_masses, 1)
+        sums = tl.zeros([SPLITS, BLOCK], dtype=tl.float32)
+        for block in range(0, blocks):
+            if (tl.load(row_peaks + block) - highest) * inverse_temperature >= low:
+                ids = block * BLOCK + tl.arange(0, BLOCK)
+                logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
+                exponent = (logit - highest) * inverse_temperature
+                probability = tl.exp(exponent)
+                sums += tl.where(exponent[None, :] >= thresholds[:, None], probability[None, :], 0.0)
+        masses = tl.sum(sums, 1)
         reached = tl.sum((masses >= wanted).to(tl.int32), 0)
         mass = tl.where(reached > 0, tl.sum(tl.where(splits == reached - 1, masses, 0.0), 0), mass)
+        mass_above = tl.where(reached < SPLITS, tl.sum(tl.where(splits == reached, masses, 0.0), 0), mass_above)
         low = low + step * reached.to(tl.float32)
         step = step / (SPLITS + 1)
+        rounds += 1
     target = tl.load(uniform + number) * mass
     before = 0.0
     token = 0
     found = 0
-    for start in range(0, vocabulary, BLOCK):
-        ids = start + tl.arange(0, BLOCK)
-        logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
-        exponent = (logit - highest) * inverse_temperature
-        inside = exponent >= low
-        masses = tl.where(inside, tl.exp(exponent), 0.0)
-        cumulative = before + tl.cumsum(masses, 0)
-        reached_here = inside & (cumulative > target)
-        first = tl.min(tl.where(reached_here, ids, vocabulary), 0)
-        last = tl.max(tl.where(inside, ids, -1), 0)
-        # until the target is reached, take the last token inside: rounding may keep the target from being reached
-        token = tl.where(found == 1, token, tl.where(first < vocabulary, first, tl.where(last >= 0, last, token)))
-        found = tl.where(first < vocabulary, 1, found)
-        before += tl.sum(masses, 0)
-    tl.store(chosen + number, token.to(tl.int64))
+    for block in range(0, blocks):
+        if (found == 0) & ((tl.load(row_peaks + block) - highest) * inverse_temperature >= low):
+            ids = block * BLOCK + tl.arange(0, BLOCK)
+            logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
+            exponent = (logit - highest) * inverse_temperature
+            inside = exponent >= low
+            masses = tl.where(inside, tl.exp(exponent), 0.0)
+            cumulative = before + tl.cumsum(masses, 0)
+            first = tl.min(tl.where(inside & (cumulative > target), ids, vocabulary), 0)
+            last = tl.max(tl.where(inside, ids, -1), 0)
+            # until the target is reached, take the last token inside: rounding may keep the target from being reached
+            token = tl.where(first < vocabulary, first, tl.where(last >= 0, last, token))
+            found = tl.where(first < vocabulary, 1, 0)
+            before += tl.sum(masses, 0)
+    is_finite = (total == total) & (highest > -1e30)
+    tl.store(chosen + number, tl.where(is_finite, token, BAD).to(tl.int64))
