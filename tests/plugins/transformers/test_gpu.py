@@ -120,9 +120,31 @@ def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float, v
     tokens = sample_from_nucleus(
         logits.expand(count, -1), torch.full((1,), temperature).cuda(), torch.full((1,), top_p).cuda(), uniform
     )
-    expected = torch.searchsorted(nucleus.cumsum(0), uniform[:1000] * nucleus.sum(), right=True)
-    assert (tokens[:1000] == expected).double().mean() > 0.99  # rounding may move the limit of an interval by a token
+    drawn = torch.searchsorted(probabilities.cumsum(0), uniform * probabilities.sum(), right=True)
+    is_inside = nucleus[drawn] > 0
+    # rounding may move the limit of an interval by a token
+    assert (tokens[is_inside] == drawn[is_inside]).double().mean() > 0.99
     assert bool((nucleus[tokens] > 0).all())
+    # tokens that are drawn again have the distribution of the nucleus, too: by the mean position in its cumulative mass
+    position = nucleus.cumsum(0)[tokens[~is_inside]] / nucleus.sum() - nucleus[tokens[~is_inside]] / nucleus.sum() / 2
+    assert len(position) > 1_000
+    assert abs(float(position.mean()) - 0.5) < 5 * (1 / 12 / len(position)) ** 0.5
+
+
+@pytest.mark.parametrize("top_p", [0.001, 0.1, 0.5, 1.0])
+def test_the_sampling_kernel_takes_any_nucleus(top_p: float) -> None:
+    from tutelage_transformers.generation.paged.kernels import sample_from_nucleus
+
+    torch.manual_seed(0)
+    logits = torch.randn(2_000, 5_000, device="cuda")
+    probabilities = torch.softmax(logits.double(), -1)
+    tokens = sample_from_nucleus(
+        logits, torch.ones(1).cuda(), torch.full((1,), top_p).cuda(), torch.rand(2_000, device="cuda").double()
+    )
+    own = probabilities.gather(1, tokens[:, None])
+    above = torch.where(probabilities > own, probabilities, 0.0).sum(1)
+    assert bool((above < top_p + 1e-5).all())
+    assert len(tokens.unique()) > (1_500 if top_p >= 0.1 else 100)
 
 
 @pytest.mark.parametrize("spoiled", [float("nan"), float("inf"), -float("inf")])

@@ -13,13 +13,11 @@ from tutelage_transformers.generation.sampling import NOT_FINITE
 
 _QUERIES = 16
 """Queries of one program: the smallest number that matrix units take."""
-_SPLITS = 8
-"""Thresholds whose masses are summed in one pass."""
-_ROUNDS = 8
-"""Maximum number of passes that narrow the range which contains the smallest logit of the nucleus: down to a few
-float32 steps."""
+_DRAWS = 64
+"""Maximum number of tokens that are drawn before one is taken: each leaves at most the more probable ones to the next,
+so more than a few are needed for a small nucleus of a flat distribution only."""
 _VOCABULARY_BLOCK = 2048
-"""Tokens at once. The masses of several thresholds need registers for each."""
+"""Tokens at once."""
 
 
 def decode_attention(query: Any, keys: Any, values: Any, block_table: Any, lengths: Any, scores: Scores) -> Any:
@@ -112,92 +110,91 @@ def _decode_attention(
 def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, uniform: Any) -> Any:
     """Sample a token from the nucleus of each sequence; returns token ids (sequences,).
 
-    ``logits`` is (sequences, vocabulary), ``uniform`` (sequences,) float32. ``temperature`` and ``top_p`` are (1,)
+    ``logits`` is (sequences, vocabulary), ``uniform`` (sequences,) in [0, 1). ``temperature`` and ``top_p`` are (1,)
     float32, so that one captured graph serves all settings. The nucleus is that of ``sampling.sample_tokens``, plus
-    tokens that are as probable as its last one. The uniform number selects a token in the order of the vocabulary,
-    which needs no sorting. A sequence whose logits are not finite gets ``NOT_FINITE``.
+    tokens that are as probable as its last one. A token is drawn from the whole distribution, in the order of the
+    vocabulary, which needs no sorting. If the more probable tokens have a mass of ``top_p``, it is outside the nucleus,
+    and another one is drawn from those: rejection sampling without sorting, as in FlashInfer.
+    The first draw uses the uniform number, further ones use numbers that are derived from it. A sequence whose logits
+    are not finite gets ``NOT_FINITE``.
     """
     sequences, vocabulary = logits.shape
     chosen = torch.empty(sequences, dtype=torch.int64, device=logits.device)
     blocks = triton.cdiv(vocabulary, _VOCABULARY_BLOCK)
-    peaks = torch.empty(sequences, blocks, dtype=torch.float32, device=logits.device)
+    peaks, masses = torch.empty(2, sequences, blocks, dtype=torch.float32, device=logits.device)
     _sample_from_nucleus[(sequences,)](
-        logits, temperature, top_p, uniform.contiguous(), peaks, chosen, logits.stride(0), vocabulary, blocks,
-        _VOCABULARY_BLOCK, _SPLITS, _ROUNDS, NOT_FINITE, num_warps=8,
+        logits, temperature, top_p, uniform.contiguous(), peaks, masses, chosen, logits.stride(0), vocabulary, blocks,
+        _VOCABULARY_BLOCK, triton.next_power_of_2(blocks), _DRAWS, NOT_FINITE, num_warps=8,
     )  # fmt: skip
     return chosen
 
 
 @triton.jit
 def _sample_from_nucleus(
-    logits, temperature, top_p, uniform, peaks, chosen, row_stride, vocabulary, blocks,
-    BLOCK: tl.constexpr, SPLITS: tl.constexpr, ROUNDS: tl.constexpr, BAD: tl.constexpr,
+    logits, temperature, top_p, uniform, peaks, masses, chosen, row_stride, vocabulary, blocks,
+    BLOCK: tl.constexpr, BLOCKS: tl.constexpr, DRAWS: tl.constexpr, BAD: tl.constexpr,
 ):  # fmt: skip
-    """One program per sequence: find the smallest exponent of the nucleus, then the token in one more pass.
+    """One program per sequence. Reading a large vocabulary takes the time: twice for nearly all sequences.
 
-    An exponent is (logit - highest logit) / temperature. Each round divides the range that contains the smallest one
-    by ``SPLITS`` thresholds, whose masses are summed in one pass over the row. The rounds end when no token is left
-    between two thresholds. A large vocabulary does not fit into the caches, so reading it takes the time: blocks whose
-    highest logit is below the range, nearly all of a trained model, are not read again.
+    The highest logit and the mass of each block of the vocabulary are kept. So a draw reads one block, and the mass of
+    more probable tokens is read in blocks that have one: in a trained model these are few.
     """
     number = tl.program_id(0)
     row = logits + number.to(tl.int64) * row_stride
-    row_peaks = peaks + number * blocks
+    row_peaks = peaks + number.to(tl.int64) * blocks
+    row_masses = masses + number.to(tl.int64) * blocks
     inverse_temperature = 1.0 / tl.load(temperature)
     highest = -1e30
-    total = 0.0
     for block in range(0, blocks):
         ids = block * BLOCK + tl.arange(0, BLOCK)
         logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
-        peak = tl.max(logit, 0)
+        peak = tl.maximum(tl.max(logit, 0), -1e30)
         tl.store(row_peaks + block, peak)
-        higher = tl.maximum(highest, peak)
-        here = tl.sum(tl.exp((logit - higher) * inverse_temperature), 0)
-        total = total * tl.exp((highest - higher) * inverse_temperature) + here
-        highest = higher
-    tl.debug_barrier()  # the peaks are read by all threads
+        tl.store(row_masses + block, tl.sum(tl.exp((logit - peak) * inverse_temperature), 0))
+        highest = tl.maximum(highest, peak)
+    tl.debug_barrier()  # what one thread stores, all threads load
+    numbers = tl.arange(0, BLOCKS)
+    peak_exponents = (tl.load(row_peaks + numbers, mask=numbers < blocks, other=-1e30) - highest) * inverse_temperature
+    block_masses = tl.load(row_masses + numbers, mask=numbers < blocks, other=0.0) * tl.exp(peak_exponents)
+    total = tl.sum(block_masses, 0)
+    is_finite = (total == total) & (highest > -1e30) & (highest < float("inf"))
     wanted = tl.load(top_p) * total
-    # in float32, exponents below -80 vanish beside the 1 of the most probable token
-    low = -80.0
-    step = 80.0 / (SPLITS + 1)
-    mass = total
-    mass_above = 0.0
-    splits = tl.arange(0, SPLITS)
-    rounds = 0
-    while (rounds < ROUNDS) & (mass > mass_above):
-        thresholds = low + step * (splits + 1).to(tl.float32)
-        sums = tl.zeros([SPLITS, BLOCK], dtype=tl.float32)
-        for block in range(0, blocks):
-            if (tl.load(row_peaks + block) - highest) * inverse_temperature >= low:
-                ids = block * BLOCK + tl.arange(0, BLOCK)
+    first_uniform = tl.load(uniform + number)
+    seed = (first_uniform * 2147483647.0).to(tl.int32)
+    random = first_uniform.to(tl.float32)
+    pivot = -float("inf")
+    token = 0
+    draws = 0
+    while (draws < DRAWS) & is_finite:
+        mass = tl.sum(block_masses, 0)
+        target = random * mass
+        reached = (tl.cumsum(block_masses, 0) > target) & (block_masses > 0)
+        # rounding may keep the target from being reached: take the last block, and the last token, that has a mass
+        last_block = tl.max(tl.where(block_masses > 0, numbers, 0), 0)
+        block = tl.minimum(tl.min(tl.where(reached, numbers, BLOCKS), 0), last_block)
+        before = tl.sum(tl.where(numbers < block, block_masses, 0.0), 0)
+        ids = block * BLOCK + tl.arange(0, BLOCK)
+        logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
+        exponent = (logit - highest) * inverse_temperature
+        inside = (exponent > pivot) & (ids < vocabulary)
+        cumulative = before + tl.cumsum(tl.where(inside, tl.exp(exponent), 0.0), 0)
+        first = tl.min(tl.where(inside & (cumulative > target), ids, vocabulary), 0)
+        last = tl.max(tl.where(inside, ids, 0), 0)
+        token = tl.where(first < vocabulary, first, last)
+        pivot = tl.max(tl.where(ids == token, exponent, -float("inf")), 0)
+        for other in range(0, blocks):
+            mass_above = 0.0
+            if (tl.load(row_peaks + other) - highest) * inverse_temperature > pivot:
+                ids = other * BLOCK + tl.arange(0, BLOCK)
                 logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
                 exponent = (logit - highest) * inverse_temperature
-                probability = tl.exp(exponent)
-                sums += tl.where(exponent[None, :] >= thresholds[:, None], probability[None, :], 0.0)
-        masses = tl.sum(sums, 1)
-        reached = tl.sum((masses >= wanted).to(tl.int32), 0)
-        mass = tl.where(reached > 0, tl.sum(tl.where(splits == reached - 1, masses, 0.0), 0), mass)
-        mass_above = tl.where(reached < SPLITS, tl.sum(tl.where(splits == reached, masses, 0.0), 0), mass_above)
-        low = low + step * reached.to(tl.float32)
-        step = step / (SPLITS + 1)
-        rounds += 1
-    target = tl.load(uniform + number) * mass
-    before = 0.0
-    token = 0
-    found = 0
-    for block in range(0, blocks):
-        if (found == 0) & ((tl.load(row_peaks + block) - highest) * inverse_temperature >= low):
-            ids = block * BLOCK + tl.arange(0, BLOCK)
-            logit = tl.load(row + ids, mask=ids < vocabulary, other=-float("inf")).to(tl.float32)
-            exponent = (logit - highest) * inverse_temperature
-            inside = exponent >= low
-            masses = tl.where(inside, tl.exp(exponent), 0.0)
-            cumulative = before + tl.cumsum(masses, 0)
-            first = tl.min(tl.where(inside & (cumulative > target), ids, vocabulary), 0)
-            last = tl.max(tl.where(inside, ids, -1), 0)
-            # until the target is reached, take the last token inside: rounding may keep the target from being reached
-            token = tl.where(first < vocabulary, first, tl.where(last >= 0, last, token))
-            found = tl.where(first < vocabulary, 1, 0)
-            before += tl.sum(masses, 0)
-    is_finite = (total == total) & (highest > -1e30)
+                mass_above = tl.sum(tl.where(exponent > pivot, tl.exp(exponent), 0.0), 0)
+            tl.store(row_masses + other, mass_above)
+        tl.debug_barrier()
+        block_masses = tl.load(row_masses + numbers, mask=numbers < blocks, other=0.0)
+        draws += 1
+        if tl.sum(block_masses, 0) < wanted:
+            draws = DRAWS
+        random = tl.rand(seed, draws)
+        tl.debug_barrier()
     tl.store(chosen + number, tl.where(is_finite, token, BAD).to(tl.int64))
