@@ -55,6 +55,8 @@ def _tokenizer(settings: TransformersSettings | None, name: str) -> Iterator[Fin
 def _device() -> Finding:
     import torch
 
+    if not torch.cuda.is_available() and torch.backends.mps.is_available():
+        return Finding("GPU", True, "Apple's, through Metal (MPS)")
     if not torch.cuda.is_available():
         return Finding("GPU", True, f"none; {torch.get_num_threads()} processor threads, enough for small models")
     properties = torch.cuda.get_device_properties(0)

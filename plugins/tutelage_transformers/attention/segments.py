@@ -10,6 +10,8 @@ import inspect
 from functools import cache
 from typing import Any
 
+from tutelage_transformers.devices.selection import is_nvidia
+
 
 def attend(
     queries: Any, keys: Any, values: Any, starts: Any, key_starts: Any, longest: int, longest_keys: int, scale: float
@@ -47,7 +49,9 @@ def _has_kernel(values: Any) -> bool:
     import torch
 
     return bool(
-        values.is_cuda and values.dtype.itemsize == 2 and torch.cuda.get_device_capability(values.device) >= (8, 0)
+        is_nvidia(values.device)
+        and values.dtype.itemsize == 2
+        and torch.cuda.get_device_capability(values.device) >= (8, 0)
     )
 
 

@@ -75,15 +75,17 @@ def generate(
         prompt, sample = divmod(sequence, n)
         return uniforms(sampling.seed, prompts[prompt], sample, min(sampling.max_new_tokens, room[prompt]))
 
-    run = paged.generate if _is_paged(loaded, engine) else padded.generate
+    run = paged.generate if _is_paged(loaded, engine, sampling) else padded.generate
     for generated in run(loaded, requests, sampling, stop_tokens(loaded), uniforms_of, batch_size):
         yield [_opened(completion, prompts) for completion in _completions(loaded, n, generated)]
 
 
-def _is_paged(loaded: LoadedModel, engine: str) -> bool:
+def _is_paged(loaded: LoadedModel, engine: str, sampling: Sampling) -> bool:
+    if engine == "auto":
+        return paged.is_preferred(loaded, sampling)
     if engine == "paged":
-        paged.check(loaded)
-    return engine == "paged" or (engine == "auto" and paged.is_preferred(loaded))
+        paged.check(loaded, sampling)
+    return engine == "paged"
 
 
 def _completions(loaded: LoadedModel, n: int, generated: Sequence[GeneratedTokens]) -> list[Completion]:

@@ -38,12 +38,12 @@ LOSS_TYPES = [
     "sigmoid_norm",
 ]
 """TRL's losses; all of them need only pairs."""
-_SMOOTHED = {"robust": 0.1, "exo_pair": 0.001}
+SMOOTHED = {"robust": 0.1, "exo_pair": 0.001}
 """The losses that need label smoothing, with the value of their papers. Without it, ``robust`` is ``sigmoid``."""
 OF_REWARD_DIFFERENCES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"}
 """The losses that TRL's trainer computes with another divergence than ``reverse_kl``."""
-_UNPAIRED = {"aot", "aot_unpaired"}
-"""The losses that sort the answers of a batch, so that a weight of a pair has no meaning."""
+_NOT_WEIGHTED = {"aot", "aot_unpaired", "sft", "hinge"}
+"""The losses whose pairs TRL cannot weight: those of a whole batch, and ``hinge``, whose gradient then fails."""
 
 
 def check(objective: Objective) -> None:
@@ -100,9 +100,9 @@ def _dpo_problems(objective: Dpo) -> Iterator[str]:
     losses = losses_of(objective)
     if not 0 <= objective.label_smoothing < 0.5:
         yield f"label_smoothing: {objective.label_smoothing}; it is a share of the pairs, from 0 to below 0.5"
-    for name in losses.keys() & _SMOOTHED.keys() if objective.label_smoothing == 0 else ():
+    for name in losses.keys() & SMOOTHED.keys() if objective.label_smoothing == 0 else ():
         other = "; without it the loss is sigmoid" if name == "robust" else ""
-        yield f"label_smoothing: missing; the loss {name} needs it{other}: set it, for example to {_SMOOTHED[name]:g}"
+        yield f"label_smoothing: missing; the loss {name} needs it{other}: set it, for example to {SMOOTHED[name]:g}"
     yield from _choice_problems("f_divergence_type", objective.f_divergence_type, get_args(DIVERGENCES))
     others = sorted(losses.keys() - OF_REWARD_DIFFERENCES)
     if objective.f_divergence_type != "reverse_kl" and others:
@@ -116,11 +116,11 @@ def _dpo_problems(objective: Dpo) -> Iterator[str]:
         yield f"discopop_tau: {objective.discopop_tau}; it must be a number above 0"
     if objective.ld_alpha is not None and not 0 <= objective.ld_alpha <= 1:
         yield f"ld_alpha: {objective.ld_alpha}; it must be from 0 to 1"
-    unpaired = sorted(losses.keys() & _UNPAIRED)
-    if objective.use_weighting and unpaired:
+    unweighted = sorted(losses.keys() & _NOT_WEIGHTED)
+    if objective.use_weighting and unweighted:
         yield (
-            f"use_weighting: true; the loss {', '.join(unpaired)} sorts the answers of a batch, so pairs cannot be "
-            "weighted: leave it out, or choose another loss_type"
+            f"use_weighting: true; TRL cannot weight the pairs of the loss {', '.join(unweighted)}: "
+            "leave it out, or choose another loss_type"
         )
 
 

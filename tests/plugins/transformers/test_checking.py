@@ -197,7 +197,11 @@ def test_the_memory_of_the_smallest_visible_gpu_counts(tmp_path: Path, monkeypat
         (Dpo(f_alpha_divergence_coef=1.5), "f_alpha_divergence_coef: 1.5; it must be from 0 to 1"),
         (Dpo(discopop_tau=0.0), "discopop_tau: 0.0; it must be a number above 0"),
         (Dpo(ld_alpha=-0.5), "ld_alpha: -0.5; it must be from 0 to 1"),
-        (Dpo(loss_type="aot", use_weighting=True), "use_weighting: true; the loss aot sorts the answers of a batch"),
+        (Dpo(loss_type="aot", use_weighting=True), "use_weighting: true; TRL cannot weight the pairs of the loss aot"),
+        (
+            Dpo(loss_type={"sigmoid": 1.0, "sft": 0.1}, use_weighting=True),
+            "use_weighting: true; TRL cannot weight the pairs of the loss sft",
+        ),
     ],
 )
 def test_a_problem_of_an_objective_begins_with_its_key(objective: Sft | Dpo, problem: str) -> None:

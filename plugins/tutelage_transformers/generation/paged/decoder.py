@@ -50,6 +50,8 @@ class Decoder:
     """(1,) float32, on the device, so that one captured graph serves every setting."""
     top_p: Any
     """As ``temperature``."""
+    sampling: Sampling = Sampling()
+    """Used without the kernel; frozen, so safe to share."""
     greedy: bool = False
     prefill_tokens: int = _PREFILL_TOKENS
     _graphs: dict[tuple[int, bool], Any] = field(init=False, factory=dict)
@@ -74,6 +76,7 @@ class Decoder:
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Set how tokens are sampled from now on."""
+        self.sampling = sampling
         self.greedy = sampling.temperature == 0
         self.temperature.fill_(sampling.temperature or 1.0)
         self.top_p.fill_(sampling.top_p)
@@ -183,7 +186,7 @@ class Decoder:
             from tutelage_transformers.generation.paged.kernels import sample_from_nucleus
 
             return sample_from_nucleus(logits, self.temperature, self.top_p, uniform)
-        return sample_tokens(logits, Sampling(self.temperature.item(), self.top_p.item()), uniform)
+        return sample_tokens(logits, self.sampling, uniform)
 
     def _is_stop(self, tokens: Any) -> Any:
         return (tokens[:, None] == self.stop_tokens).any(1) | (tokens < 0)

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
-from tutelage_transformers.devices.selection import empty_cache
+from tutelage_transformers.devices.selection import empty_cache, is_nvidia
 from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_for_blocks, bytes_per_token
 from tutelage_transformers.generation.paged import attention
 from tutelage_transformers.generation.paged.attention import BLOCK_SIZE
@@ -21,6 +21,7 @@ from tutelage_transformers.generation.paged.decoder import Decoder
 from tutelage_transformers.generation.paged.scheduler import Scheduler, batch_size_for
 from tutelage_transformers.generation.paged.state import State
 from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest
+from tutelage_transformers.generation.sampling import is_plain_nucleus
 from tutelage_transformers.models.loading import LoadedModel
 
 _MIN_WIDTH = 256
@@ -38,22 +39,28 @@ _kept: WeakKeyDictionary[LoadedModel, _Kept] = WeakKeyDictionary()
 """The decoder of each loaded model: its blocks and its captured graphs are used by many calls."""
 
 
-def is_preferred(loaded: LoadedModel) -> bool:
-    """Return whether this engine is the faster one: on an NVIDIA GPU, for a model that it supports."""
-    return loaded.model.device.type == "cuda" and _unsupported_reason(loaded) is None
+def is_preferred(loaded: LoadedModel, sampling: Sampling) -> bool:
+    """Return whether this engine is the faster one: on an NVIDIA GPU, for a model and a sampling that it supports."""
+    return is_nvidia(loaded.model.device) and _unsupported_reason(loaded, sampling) is None
 
 
-def check(loaded: LoadedModel) -> None:
-    """Raise ``InputError`` if this engine does not support the model."""
-    if reason := _unsupported_reason(loaded):
+def check(loaded: LoadedModel, sampling: Sampling) -> None:
+    """Raise ``InputError`` if this engine does not support the model or the sampling."""
+    if reason := _unsupported_reason(loaded, sampling):
         raise InputError(
             f"plugin transformers, settings.engine: this model cannot be paged: {reason}; leave engine out"
         )
 
 
-def _unsupported_reason(loaded: LoadedModel) -> str | None:
-    if loaded.model.device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        return "triton is not installed"
+def _unsupported_reason(loaded: LoadedModel, sampling: Sampling) -> str | None:
+    device = loaded.model.device
+    if device.type != "cpu" and not is_nvidia(device):
+        return f"its kernels are for NVIDIA GPUs, and {device} is another one"
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        if not is_plain_nucleus(sampling):
+            return "its kernel samples without top_k and min_p"
     return None if loaded in _kept else attention.unsupported_reason(loaded.model)
 
 
