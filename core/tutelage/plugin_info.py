@@ -131,6 +131,9 @@ class PluginInfo:
     """Version of the plugin's results. Raise it in a release that gives other results for the same settings, or that
     changes the default of a setting: runs that continue make their artifacts again. A plugin that wraps a hook counts
     for every step that calls the hook; 0 is for one that changes no result, for example because it only counts."""
+    sampling: tuple[str, ...] = ()
+    """Which of the keys ``top_k`` and ``min_p`` of ``Sampling`` the plugin's models apply. It is an error, found before
+    the run, if a recipe sets one that is not named for a hook of the plugin that takes ``sampling``."""
     environment: tuple[EnvironmentVariable, ...] = ()
     """Environment variables that the plugin reads."""
     item_by_item: bool = False

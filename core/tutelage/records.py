@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from attrs import field, frozen, validators
 
@@ -38,6 +38,19 @@ def content_id(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
 
+def added_key(default: Any) -> Any:
+    """Return an attrs field that was added to a class whose values are part of fingerprints.
+
+    At its default it is left out of a fingerprint, so that the artifacts that were made without the key stay valid. The
+    default must be the behaviour of the time before the key existed.
+    """
+    return field(default=default, metadata={ADDED_KEY: True})
+
+
+ADDED_KEY = "added_key"
+"""Mark of such a field in its metadata."""
+
+
 @frozen
 class Sampling:
     """Sampling parameters of a model."""
@@ -53,6 +66,11 @@ class Sampling:
     keep_thinking: bool = False
     """Whether candidates and demonstrations keep their thinking blocks (``<think>``). Core removes them from the
     results of a stage, so a plugin does not read this."""
+    top_k: int | None = added_key(None)
+    """Number of most probable tokens to sample from; None for all. It is applied before ``top_p``."""
+    min_p: float = added_key(0.0)
+    """Minimum probability of a token, as a share of the probability of the most probable token; 0 for none. A plugin
+    gets ``top_k`` and ``min_p`` only if it names them in ``PluginInfo.sampling``."""
 
 
 @frozen
@@ -323,6 +341,17 @@ class Lora:
     """LoRA scaling numerator: the adapter's output is multiplied by alpha / r."""
     dropout: float = 0.05
     """Dropout probability on the adapter's input."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = added_key("all-linear")
+    """Layers with an adapter: `all-linear` is every linear layer except the head; or a list of names of linear layers,
+    for example [q_proj, v_proj]. A name stands for every layer whose path ends with it."""
+
+
+SCHEDULERS = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
+"""The schedules of transformers that need no further arguments."""
+DIVERGENCES = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
+"""The divergences of f-DPO that TRL's trainer knows."""
 
 
 @frozen
@@ -347,6 +376,14 @@ class Sft:
     """LoRA adapter to train; full fine-tuning if left out."""
     seed: int = 0
     """Random seed of the training. In a run it is replaced by the current one of `seeds`."""
+    lr_scheduler_type: SCHEDULERS = added_key("linear")
+    """Learning rate after the warm-up, one of transformers' schedules: `linear`, `cosine` and `polynomial` fall to 0
+    (or nearly 0), `inverse_sqrt` falls more slowly, `constant_with_warmup` stays at the peak, and `constant` is always
+    at the peak, without a warm-up."""
+    weight_decay: float = added_key(0.0)
+    """Weight decay of AdamW (Loshchilov and Hutter, 2019), of all weights except biases and norms."""
+    max_grad_norm: float = added_key(1.0)
+    """Maximum norm of the gradient of a step; a larger gradient is scaled down to it. 0 turns clipping off."""
 
 
 @frozen
@@ -377,6 +414,30 @@ class Dpo:
     """LoRA adapter to train; full fine-tuning if left out."""
     seed: int = 0
     """Random seed of the training. In a run it is replaced by the current one of `seeds`."""
+    lr_scheduler_type: SCHEDULERS = added_key("linear")
+    """Learning rate after the warm-up, one of transformers' schedules: `linear`, `cosine` and `polynomial` fall to 0
+    (or nearly 0), `inverse_sqrt` falls more slowly, `constant_with_warmup` stays at the peak, and `constant` is always
+    at the peak, without a warm-up."""
+    weight_decay: float = added_key(0.0)
+    """Weight decay of AdamW (Loshchilov and Hutter, 2019), of all weights except biases and norms."""
+    max_grad_norm: float = added_key(1.0)
+    """Maximum norm of the gradient of a step; a larger gradient is scaled down to it. 0 turns clipping off."""
+    label_smoothing: float = added_key(0.0)
+    """Assumed share of pairs whose preference is wrong, for the losses `robust` (Chowdhury et al., 2024), `exo_pair`
+    (Ji et al., 2024), `aot` and `aot_unpaired`; at least 0 and below 0.5. `robust` and `exo_pair` need it: their papers
+    use 0.1 and 0.001."""
+    f_divergence_type: DIVERGENCES = added_key("reverse_kl")
+    """Divergence that keeps the policy close to the reference (Wang et al., 2024, f-DPO). Losses that are not functions
+    of the difference of the two rewards, such as `apo_zero`, know `reverse_kl` only."""
+    f_alpha_divergence_coef: float = added_key(0.5)
+    """Coefficient of `f_divergence_type: alpha_divergence`, from 0 (`forward_kl`) to 1 (`reverse_kl`)."""
+    discopop_tau: float = added_key(0.05)
+    """Temperature of the loss `discopop` (Lu et al., 2024, eq. 5)."""
+    ld_alpha: float | None = added_key(None)
+    """Weight of the tokens of the longer answer beyond the length of the shorter one (Liu et al., 2024, LD-DPO), from 0
+    to 1. If left out, all tokens count alike, as with 1."""
+    use_weighting: bool = added_key(False)
+    """Whether each pair is weighted by the policy's own probability of its answers (Zhou et al., 2024, WPO, eq. 2)."""
 
 
 Objective = Sft | Dpo

@@ -25,6 +25,7 @@ def describe() -> PluginInfo:
         help="Google's Gemini models: judge, demonstrate, evaluate, generate.",
         settings=GeminiSettings,
         neutral_settings=("key_variable", "price", "limits"),
+        sampling=("top_k",),
         environment=(
             EnvironmentVariable(KEY_VARIABLE, "API key.", required=False),
             EnvironmentVariable(OTHER_KEY_VARIABLE, "API key, under Google's older variable name.", required=False),

@@ -46,6 +46,8 @@ def request_body(settings: GeminiSettings, model: str, question: Question) -> di
         "max_output_tokens": question.max_tokens,
         "candidate_count": 1,
     }
+    if question.sampling.top_k is not None:
+        generation["top_k"] = question.sampling.top_k
     if question.log_probabilities:
         generation |= {"response_logprobs": True, "logprobs": _TOP_LOG_PROBABILITIES}
     threshold = f"BLOCK_{settings.block.upper()}"

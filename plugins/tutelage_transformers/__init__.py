@@ -52,6 +52,7 @@ def describe() -> PluginInfo:
         aliases=("phi2",),
         settings=TransformersSettings,
         neutral_settings=NEUTRAL_SETTINGS,
+        sampling=("top_k", "min_p"),
         environment=(
             EnvironmentVariable("HF_HOME", "Where downloaded weights are kept.", required=False),
             EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),

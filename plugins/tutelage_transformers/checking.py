@@ -55,6 +55,8 @@ def _tokenizer(settings: TransformersSettings | None, name: str) -> Iterator[Fin
 def _device() -> Finding:
     import torch
 
+    if not torch.cuda.is_available() and torch.backends.mps.is_available():
+        return Finding("GPU", True, "Apple's, through Metal (MPS)")
     if not torch.cuda.is_available():
         return Finding("GPU", True, f"none; {torch.get_num_threads()} processor threads, enough for small models")
     properties = torch.cuda.get_device_properties(0)
@@ -102,6 +104,10 @@ def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds)
     except BadWeights as error:
         yield Finding("weights", False, str(error))
         return
+    adapters = {objective.lora: type(objective) for objective in needs.trainings if objective.lora is not None}
+    for lora, kind in adapters.items():
+        for problem in shapes.target_problems(lora):
+            yield Finding("adapter", False, f"{kind.__name__.lower()}.{problem}")
     capacity = capacity_of(settings)
     if capacity is not None:
         yield from memory_findings(location, shapes, settings, needs, capacity)
@@ -122,7 +128,7 @@ def memory_findings(
     needed = shapes.parameters * _bytes_of_weight(settings, capacity.is_gpu)
     advice = "use a smaller model, or settings.dtype bfloat16"
     for objective in needs.trainings:
-        adapter = 0 if objective.lora is None else shapes.adapter_size(objective.lora.r)
+        adapter = 0 if objective.lora is None else shapes.adapter_size(objective.lora)
         state = state_bytes(objective, _trained_bytes(shapes, settings, objective, capacity.is_gpu), adapter)
         if state > needed:
             needed = state
@@ -142,7 +148,7 @@ def disk_findings(
     """Yield a finding if the checkpoints of all trainings, and one training checkpoint, do not fit on the disk."""
     needed = training_state = 0
     for objective in needs.trainings:
-        adapter = 4 * shapes.adapter_size(objective.lora.r) if objective.lora else 0
+        adapter = 4 * shapes.adapter_size(objective.lora) if objective.lora else 0
         needed += shapes.parameters * _bytes_of_weight(settings, on_gpu) + adapter
         full = 12 * shapes.parameters  # float32 weights, and Adam's two moments
         training_state = max(training_state, 3 * adapter if objective.lora else full)

@@ -35,14 +35,15 @@ class TransformersSettings:
     """How the model is loaded and run. Sampling and the objective are keys of the recipe itself."""
 
     device: str = "auto"
-    """Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1, mps."""
+    """Device of the model: auto (a GPU if there is one, also Apple's), cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the weights: auto is float32 on a CPU and bfloat16 on a GPU."""
+    """Type of the weights: auto is bfloat16 on a GPU (float16 on one before NVIDIA's Ampere), and float32 on a CPU and
+    on Apple's GPU."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention of transformers: auto is eager on a CPU, where it decodes fastest, and sdpa on a GPU."""
     engine: Literal["auto", "paged", "padded"] = "auto"
     """How completions are generated: auto is paged (a batch that stays full) on an NVIDIA GPU if all of the model's
-    layers attend to the whole sequence, and padded batches otherwise."""
+    layers attend to the whole sequence and neither top_k nor min_p is set, and padded batches otherwise."""
     batch_size: int | None = field(default=None, validator=_at_least_one)
     """Maximum number of sequences that are generated at once; if left out, as many as fit into memory, at most 512."""
     local_files_only: bool = False
@@ -52,9 +53,10 @@ class TransformersSettings:
     gradient_checkpointing: bool | None = None
     """Save memory in training for a third more time; if left out, only if the GPU is too small without it."""
     packing: bool | None = None
-    """Train without padding, on fused layers; if left out, on a GPU if the model supports it."""
+    """Train without padding, on fused layers; if left out, on an NVIDIA GPU if the model supports it."""
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of an adapter's weights in training: auto is float32, and bfloat16 on a 4-bit base."""
+    """Type of an adapter's weights in training: auto is float32, and bfloat16 on a 4-bit base if the GPU
+    computes in it."""
     quantization: Literal["none", "4bit"] = "none"
     """Type of the weights below an adapter in training: 4bit (QLoRA, with tutelage[transformers-4bit]) saves memory."""
     checkpoint_minutes: float | None = field(default=10.0, validator=_not_negative)

@@ -63,7 +63,7 @@ def command(
     model = find_model(name, registry, seed)
     generation, judging = (recipe.generation, recipe.judging) if recipe else (Generation(), Judging())
     length = max_new_tokens or generation.max_new_tokens
-    sampling = Sampling(temperature, generation.top_p, length, keep_thinking=generation.keep_thinking)
+    sampling = evolve(generation.sampling(), temperature=temperature, max_new_tokens=length)
     session = ChatSession(registry, model, sampling, judging, judge)
     for text in [prompt] if prompt is not None else _prompts(model.id):
         session.answer(text)

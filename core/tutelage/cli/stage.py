@@ -99,11 +99,13 @@ def sampling_options(temperature: float, top_p: float) -> Callable[[Command], Co
             top_p: float,
             max_new_tokens: int,
             seed: int,
+            top_k: int | None,
+            min_p: float,
             **others: Any,
         ) -> Any:
             if objective_settings:
                 raise InputError(f"--set {objective_settings[0]}: this setting belongs to `tutelage stage train`")
-            sampling = Sampling(temperature, top_p, max_new_tokens, seed)
+            sampling = Sampling(temperature, top_p, max_new_tokens, seed, top_k=top_k, min_p=min_p)
             return command(options=StageOptions(registry, model, sampling, out), **others)
 
         decorated = model_options(with_sampling)
@@ -115,6 +117,18 @@ def sampling_options(temperature: float, top_p: float) -> Callable[[Command], Co
                 default=256,
                 show_default=True,
                 help="Maximum length of a reply in tokens.",
+            ),
+            click.option(
+                "--min-p",
+                type=click.FloatRange(0, 1),
+                default=0.0,
+                show_default=True,
+                help="Minimum probability of a token, as a share of that of the most probable one.",
+            ),
+            click.option(
+                "--top-k",
+                type=click.IntRange(min=1),
+                help="Number of most probable tokens to sample from; default all.",
             ),
             click.option(
                 "--top-p",

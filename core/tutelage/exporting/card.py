@@ -152,10 +152,13 @@ class _Sections:
             "python",
         )
         sampling = self.recipe.generation
+        more = (f", top-k {sampling.top_k}" if sampling.top_k else "") + (
+            f", min-p {sampling.min_p:g}" if sampling.min_p else ""
+        )
         yield (
             "The tokenizer has the chat template that was used for training, sampling and judging. By default, answers "
             f"are sampled with the parameters of the training candidates (temperature {sampling.temperature:g}, top-p "
-            f"{sampling.top_p:g}), which are set in `generation_config.json`. For the greedy results below, set "
+            f"{sampling.top_p:g}{more}), which are set in `generation_config.json`. For the greedy results below, set "
             "`do_sample=False` (temperature 0)."
         )
 

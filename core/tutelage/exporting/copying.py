@@ -90,5 +90,7 @@ def _set_sampling(path: Path, generation: Generation) -> None:
         return
     values = read_json(path)
     greedy = generation.temperature == 0
-    sampling = {"temperature": generation.temperature, "top_p": generation.top_p}
+    sampling: dict[str, float] = {"temperature": generation.temperature, "top_p": generation.top_p}
+    sampling |= {"top_k": generation.top_k} if generation.top_k is not None else {}
+    sampling |= {"min_p": generation.min_p} if generation.min_p else {}
     write_json(path, {**values, "do_sample": not greedy, **({} if greedy else sampling)})

@@ -21,11 +21,12 @@ from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
 from tutelage.plugin.registry import Registry
+from tutelage.plugin.stage_checks import sampling_problems
 from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.problems import recipe_problems
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Objective
+from tutelage.records import Objective, Sampling
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
@@ -61,6 +62,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     _check_data(sources, problems)
     _check_pair_rules(recipe, registry, problems)
     problems.add_all(_generation_problems(recipe))
+    _check_sampling(recipe, registry, roles, problems)
     if "student" in roles:
         _check_objectives(recipe, registry, problems)
     if recipe.budget is not None:
@@ -115,6 +117,36 @@ def _generation_problems(recipe: Recipe) -> Iterator[str]:
             f"generation.temperature: 0; the {recipe.generation.n} candidates of a prompt would be equal, so no pair "
             "could be made of them; set it above 0"
         )
+
+
+def _check_sampling(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
+    """The sampling keys that not every plugin knows, for the plugin that samples with them."""
+    for key, sampling, role, hook in _sampling_uses(recipe):
+        if role in roles:
+            plugin = bound_model(recipe, role, registry).plugin
+            problems.add_all(f"{key}.{line}" for line in sampling_problems(registry, plugin, hook, sampling))
+
+
+def _sampling_uses(recipe: Recipe) -> Iterator[tuple[str, Sampling, str, str]]:
+    """Yield the section, its parameters, the role and the hook of everything that the recipe samples."""
+    pipelines = {name: PIPELINES[name] for name in recipe.pipelines}
+    evaluation, self_instruct = recipe.evaluation, recipe.data.self_instruct
+    if any(pipeline.samples for pipeline in pipelines.values()):
+        yield "generation", recipe.generation.sampling(), "student", "generate_candidates"
+        if self_instruct is not None:
+            key = "data.prompts.self_instruct"
+            yield key, self_instruct.sampling(), self_instruct.writer, "generate_candidates"
+    for role in sorted({pipeline.demonstrated_by for pipeline in pipelines.values() if pipeline.demonstrated_by}):
+        yield "generation", recipe.generation.sampling(), role, "demonstrate"
+    for name, pipeline in pipelines.items():
+        if pipeline.scored_by:
+            judging = recipe.for_pipeline(name).judging
+            key = "judging" if judging == recipe.judging else f"pipelines.{name}.judging"
+            yield key, judging.sampling(), pipeline.scored_by, "judge"
+    if evaluation is not None and evaluation.sampled:
+        yield "evaluation", evaluation.sampling(), "student", "generate_candidates"
+        if evaluation.agreement_prompts and evaluation.sampled > 1:
+            yield "judging", recipe.judging.sampling(), "student", "judge"
 
 
 def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iterator[str]:

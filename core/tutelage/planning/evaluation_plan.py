@@ -71,8 +71,7 @@ class EvaluationPlan:
         """Yield the name, the number of answers per prompt and the sampling parameters of each decoding."""
         yield "greedy", 1, Sampling(0.0, 1.0, evaluation.max_new_tokens)
         if evaluation.sampled:
-            sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens)
-            yield "sampled", evaluation.sampled, sampling
+            yield "sampled", evaluation.sampled, evaluation.sampling()
 
     def answers(self, evaluation: Evaluation, model: PlannedModel) -> Iterator[Step]:
         """Yield the steps in which a model answers, and judges its own sampled answers."""

@@ -36,7 +36,7 @@ from tutelage.planning.steps import (
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.pairing import unused_options
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Prompt
+from tutelage.records import ADDED_KEY, Prompt
 
 _NOT_VALUES = {"count", "unit", "worker", "start", "reference", "objective", "examples", "source"}
 """Attributes of steps that do not change results, that are inputs, or that are resolved below."""
@@ -163,7 +163,7 @@ class _Maker:
         yield from _plain(step, _NOT_VALUES | (unused_options(step.rule) if isinstance(step, MakePairs) else set()))
         if isinstance(step, Train):
             yield "objective", type(step.objective).__name__
-            yield from _flat("", converter().unstructure(step.objective), _NEUTRAL_OBJECTIVE)
+            yield from _flat("", _plain_values(step.objective), _NEUTRAL_OBJECTIVE)
             yield "start", step.start.id
             yield "reference", step.reference.id if step.reference else None
             yield from self._model("student", any(not one.checkpoint for one in (step.start, step.reference) if one))
@@ -177,7 +177,7 @@ class _Maker:
             yield from self._plugin_version(step.rule)
         if isinstance(step, WritePrompts):
             yield "count", step.count
-            yield from _flat("self_instruct", converter().unstructure(self.recipe.data.self_instruct), set())
+            yield from _flat("self_instruct", _plain_values(self.recipe.data.self_instruct), set())
             yield from self._content("data.prompts", step.source)
             yield from self._decontamination(self._content)
         if isinstance(step, Summarise):
@@ -264,8 +264,8 @@ class _Maker:
         yield "iterations", recipe.iterations
         yield "pipelines", list(recipe.pipelines)
         yield "controls", {name: control.mirrors for name, control in recipe.controls.items()}
-        yield from _flat("evaluation", converter().unstructure(recipe.evaluation), set())
-        yield from _flat("judging", converter().unstructure(recipe.judging), set())  # warnings name its values
+        yield from _flat("evaluation", _plain_values(recipe.evaluation), set())
+        yield from _flat("judging", _plain_values(recipe.judging), set())  # warnings name its values
 
 
 def _without_path(row: Any) -> Any:
@@ -282,7 +282,20 @@ def _plain(step: Step, without: set[str]) -> Iterator[tuple[str, Any]]:
     """The attributes of a step as flat values."""
     for attribute in attrs.fields(type(step)):
         if attribute.name not in without:
-            yield from _flat(attribute.name, converter().unstructure(getattr(step, attribute.name)), set())
+            yield from _flat(attribute.name, _plain_values(getattr(step, attribute.name)), set())
+
+
+def _plain_values(value: Any) -> Any:
+    """Unstructure a value, without the keys that were added later and have their defaults (``records.added_key``)."""
+    plain = converter().unstructure(value)
+    if not attrs.has(type(value)):
+        return plain
+    kept = {}
+    for attribute in attrs.fields(type(value)):
+        own = getattr(value, attribute.name)
+        if attribute.name in plain and not (attribute.metadata.get(ADDED_KEY) and own == attribute.default):
+            kept[attribute.name] = _plain_values(own) if attrs.has(type(own)) else plain[attribute.name]
+    return kept
 
 
 def _flat(key: str, value: Any, without: set[str]) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ import attrs
 from tutelage.planning.pipelines import PIPELINES, roles_needed
 from tutelage.preferences.pairing import RULES, unused_options
 from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
+from tutelage.records import Dpo
 
 
 def unused_keys(recipe: Recipe) -> Iterator[str]:
@@ -20,6 +21,7 @@ def unused_keys(recipe: Recipe) -> Iterator[str]:
     yield from _unused_roles(recipe)
     yield from _unused_data(recipe)
     yield from _unused_sections(recipe)
+    yield from _unused_objective_keys(recipe)
     yield from _unused_overrides(recipe)
     yield from _unused_rounds(recipe)
     yield from _unused_evaluation(recipe)
@@ -65,6 +67,30 @@ def _unused_sections(recipe: Recipe) -> Iterator[str]:
     for key in _changed_keys(recipe.pairs):
         if not any(key in used and key not in own for own, used in users):
             yield _line(f"pairs.{key}", "no pipeline or control of this recipe uses it with its pair rule")
+
+
+_KEYS_OF_LOSSES = {
+    "label_smoothing": {"robust", "exo_pair", "aot", "aot_unpaired"},
+    "discopop_tau": {"discopop"},
+}
+"""The keys of ``dpo`` that only some losses use."""
+
+
+def _unused_objective_keys(recipe: Recipe) -> Iterator[str]:
+    """The keys of objectives that their other keys make ineffective."""
+    sections: dict[str, Dpo] = {"dpo": recipe.dpo}
+    sections |= {f"pipelines.{name}.dpo": recipe.for_pipeline(name).dpo for name in recipe.pipelines}
+    sections |= {f"controls.{name}.dpo": recipe.for_control(name).dpo for name in recipe.controls}
+    for where, dpo in sections.items():
+        if where != "dpo" and dpo == recipe.dpo:
+            continue
+        changed = _changed_keys(dpo)
+        losses = {dpo.loss_type} if isinstance(dpo.loss_type, str) else set(dpo.loss_type)
+        for key, users in _KEYS_OF_LOSSES.items():
+            if key in changed and not losses & users:
+                yield _line(f"{where}.{key}", f"loss_type is {', '.join(sorted(losses))}")
+        if "f_alpha_divergence_coef" in changed and dpo.f_divergence_type != "alpha_divergence":
+            yield _line(f"{where}.f_alpha_divergence_coef", f"f_divergence_type is {dpo.f_divergence_type}")
 
 
 def _measures_judging(recipe: Recipe) -> bool:
@@ -127,8 +153,8 @@ def _unused_evaluation(recipe: Recipe) -> Iterator[str]:
             f"evaluation.sampled is {evaluation.sampled}, and own judging is compared on at least 2 sampled answers",
         )
     if evaluation.sampled == 0:
-        for key, default in (("temperature", 1.0), ("top_p", 1.0)):
-            if getattr(evaluation, key) != default:
+        for key in ("temperature", "top_p", "top_k", "min_p"):
+            if getattr(evaluation, key) != attrs.fields_dict(type(evaluation))[key].default:
                 yield _line(f"evaluation.{key}", "evaluation.sampled is 0")
 
 

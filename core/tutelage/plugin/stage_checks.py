@@ -14,7 +14,8 @@ from typing import Generic, Protocol, TypeVar
 
 from tutelage.errors import InputError, PluginError, StageError, TutelageError
 from tutelage.files.disk_errors import error_text
-from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubric, Verdict
+from tutelage.plugin.registry import Registry
+from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubric, Sampling, Verdict
 
 SHOWN = 3
 """Maximum number of missing ids that an error names."""
@@ -156,3 +157,19 @@ def _number_problem(name: str, number: object, outcome: Outcome, low: float, hig
     if isinstance(number, bool) or not isinstance(number, int | float):
         return f"the {name} is {number!r}, of type {type(number).__name__}: it must be a plain number"
     return None if low <= number <= high else f"the {name} is {number}, outside {low:g} to {high:g}"
+
+
+def sampling_problems(registry: Registry, plugin: str, hook: str, sampling: Sampling) -> Iterator[str]:
+    """Yield each key of ``sampling`` that the plugin would ignore in a hook, as ``KEY: problem and remedy``.
+
+    These are the keys that not every plugin knows (see ``PluginInfo.sampling``), if they are set. A hook that does not
+    take ``sampling`` samples nothing, so it ignores none.
+    """
+    supported = registry.info(plugin).sampling
+    implementations = registry.caller(plugin, hook).get_hookimpls()  # type: ignore[attr-defined]
+    if not any("sampling" in one.argnames for one in implementations if not (one.wrapper or one.hookwrapper)):
+        return
+    for key in ("top_k", "min_p"):
+        value = getattr(sampling, key)
+        if value != getattr(Sampling(), key) and key not in supported:
+            yield f"{key}: {value}; {registry.label(plugin)} cannot apply it in {hook}: leave it out"

@@ -21,7 +21,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import Questions, ResultT, check_result, plugin_errors
+from tutelage.plugin.stage_checks import Questions, ResultT, check_result, plugin_errors, sampling_problems
 from tutelage.preferences.thinking import without_thinking
 from tutelage.records import (
     Candidate,
@@ -54,7 +54,7 @@ def generate_candidates(
 
     Thinking blocks are removed unless ``sampling.keep_thinking`` is set.
     """
-    bound = _bind(registry, model, "generate_candidates", context)
+    bound = _bind(registry, model, "generate_candidates", context, sampling)
     questions = Questions(prompts, _positive("n", n))
     arguments = {"prompts": questions, "n": n, "sampling": sampling}
     return _stream(bound, Candidate, questions, None, arguments, _unchanged if sampling.keep_thinking else _candidate)
@@ -70,7 +70,7 @@ def judge(
     context: Context | None = None,
 ) -> Iterator[Judgement]:
     """Let a judge score each item ``samples`` times on the rubric's scale. Yields the judgements in any order."""
-    bound = _bind(registry, model, "judge", context)
+    bound = _bind(registry, model, "judge", context, sampling)
     questions = Questions(items, _positive("samples", samples))
     arguments = {"items": questions, "rubric": rubric, "samples": samples, "sampling": sampling}
     return _stream(bound, Judgement, questions, rubric, arguments)
@@ -83,7 +83,7 @@ def demonstrate(
 
     Thinking blocks are removed unless ``sampling.keep_thinking`` is set.
     """
-    bound = _bind(registry, model, "demonstrate", context)
+    bound = _bind(registry, model, "demonstrate", context, sampling)
     questions = Questions(prompts)
     arguments = {"prompts": questions, "sampling": sampling}
     return _stream(bound, Demonstration, questions, None, arguments, _unchanged if sampling.keep_thinking else _answer)
@@ -98,7 +98,7 @@ def evaluate(
     context: Context | None = None,
 ) -> Iterator[Verdict]:
     """Let an evaluator estimate the probability that the first answer is better. Yields one verdict per comparison."""
-    bound = _bind(registry, model, "evaluate", context)
+    bound = _bind(registry, model, "evaluate", context, sampling)
     questions = Questions(comparisons)
     arguments = {"comparisons": questions, "rubric": rubric, "sampling": sampling}
     return _stream(bound, Verdict, questions, rubric, arguments)
@@ -172,8 +172,12 @@ class _Bound:
     context: Context
 
 
-def _bind(registry: Registry, model: Model, hook: str, context: Context | None) -> _Bound:
+def _bind(
+    registry: Registry, model: Model, hook: str, context: Context | None, sampling: Sampling | None = None
+) -> _Bound:
     caller = registry.caller(model.plugin, hook)
+    if sampling is not None and (problems := list(sampling_problems(registry, model.plugin, hook, sampling))):
+        raise InputError("\n".join(problems))
     where = f"settings of {model.id or 'the model'} for {registry.label(model.plugin)}"
     bound = evolve(context or Context(), settings=registry.settings(model.plugin, model.settings, where))
 

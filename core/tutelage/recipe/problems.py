@@ -59,6 +59,10 @@ def _number_problems(recipe: Recipe) -> Iterator[str]:
             yield f"{key}.temperature: {section.temperature:g}; must be a number of at least 0"
         if not 0 < section.top_p <= 1:
             yield f"{key}.top_p: {section.top_p:g}; must be above 0 and at most 1"
+        if section.top_k is not None and section.top_k < 1:
+            yield f"{key}.top_k: {section.top_k}; must be at least 1, or left out for all tokens"
+        if not 0 <= section.min_p <= 1:
+            yield f"{key}.min_p: {section.min_p:g}; must be from 0 to 1"
         if section.max_new_tokens < 1:
             yield f"{key}.max_new_tokens: {section.max_new_tokens}; must be at least 1"
         if isinstance(section, Judging) and section.samples < 1:

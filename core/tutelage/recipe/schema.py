@@ -17,7 +17,7 @@ from attrs import evolve, field, fields_dict, frozen
 from tutelage.errors import InputError
 from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
-from tutelage.records import Dpo, Sampling, Sft
+from tutelage.records import Dpo, Sampling, Sft, added_key
 
 SCHEMA = 1
 """Version of the recipe format."""
@@ -95,10 +95,14 @@ class SelfInstruct:
     """Minimum number of characters of a prompt. Shorter prompts are dropped."""
     max_characters: int = 2000
     """Maximum number of characters of a prompt. Longer prompts are dropped."""
+    top_k: int | None = added_key(None)
+    """Number of most probable tokens to sample from. If left out, all tokens."""
+    min_p: float = added_key(0.0)
+    """Minimum probability of a token, as a share of the probability of the most probable token; 0 for none."""
 
     def sampling(self) -> Sampling:
         """Return the sampling parameters for the stages. The runner sets the seed."""
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens, top_k=self.top_k, min_p=self.min_p)
 
 
 @frozen
@@ -184,10 +188,21 @@ class Generation:
     keep_thinking: bool = False
     """Whether candidates and demonstrations keep their thinking blocks (`<think>`). If false, the blocks are removed
     before answers are judged and trained on."""
+    top_k: int | None = added_key(None)
+    """Number of most probable tokens to sample from. If left out, all tokens."""
+    min_p: float = added_key(0.0)
+    """Minimum probability of a token, as a share of the probability of the most probable token; 0 for none."""
 
     def sampling(self) -> Sampling:
         """Return the sampling parameters for the stages. The runner sets the seed."""
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens, keep_thinking=self.keep_thinking)
+        return Sampling(
+            self.temperature,
+            self.top_p,
+            self.max_new_tokens,
+            keep_thinking=self.keep_thinking,
+            top_k=self.top_k,
+            min_p=self.min_p,
+        )
 
 
 @frozen
@@ -204,10 +219,14 @@ class Judging:
     """Probability mass of nucleus sampling; 1 samples from the whole distribution."""
     max_new_tokens: int = 256
     """Maximum number of tokens of a judgement."""
+    top_k: int | None = added_key(None)
+    """Number of most probable tokens to sample from. If left out, all tokens."""
+    min_p: float = added_key(0.0)
+    """Minimum probability of a token, as a share of the probability of the most probable token; 0 for none."""
 
     def sampling(self) -> Sampling:
         """Return the sampling parameters for the stages. The runner sets the seed."""
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens, top_k=self.top_k, min_p=self.min_p)
 
 
 @frozen
@@ -288,6 +307,15 @@ class Evaluation:
     """Name of the rubric of the comparisons: one that a plugin offers, or `pairwise`, which is built in."""
     judgement_tokens: int = 256
     """Maximum number of tokens of a judgement or verdict of the evaluator."""
+    top_k: int | None = added_key(None)
+    """Number of most probable tokens that the sampled answers are sampled from. If left out, all tokens."""
+    min_p: float = added_key(0.0)
+    """Minimum probability of a token of the sampled answers, as a share of the probability of the most probable token;
+    0 for none."""
+
+    def sampling(self) -> Sampling:
+        """Return the sampling parameters of the sampled answers. The runner sets the seed."""
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens, top_k=self.top_k, min_p=self.min_p)
 
 
 @frozen

@@ -12,6 +12,8 @@ from typing import Any
 
 from attrs import frozen
 
+from tutelage_transformers.devices.selection import is_nvidia
+
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 """Kinds of layers that ``attend`` computes, by transformers' names."""
 
@@ -89,7 +91,7 @@ def _has_kernel(values: Any, scores: Scores) -> bool:
     """Return whether torch's kernel, which is flash attention, supports type and size of these values, and the GPU."""
     import torch
 
-    if scores.cap is not None or not values.is_cuda or values.dtype.itemsize != 2 or torch.version.hip:
+    if scores.cap is not None or values.dtype.itemsize != 2 or not is_nvidia(values.device):
         return False
     if scores.window is not None and "window_size" not in _parameters():
         return False

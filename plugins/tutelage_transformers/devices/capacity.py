@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tutelage_transformers.settings import TransformersSettings
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Limit of a container on its memory (cgroup v2)."""
+_AMD_DRIVER = Path("/dev/kfd")
 _SMI_SECONDS = 10.0
 
 
@@ -29,7 +32,7 @@ class Capacity:
 
 
 def capacity_of(settings: TransformersSettings) -> Capacity | None:
-    """Return the memory of the device; None if it is not known, as for several machines or Apple's GPU."""
+    """Return the memory of the device; None if it is not known, as for several machines, Apple's GPU or AMD's."""
     if settings.accelerate_config is not None:
         return None
     if settings.device == "cpu":
@@ -39,7 +42,13 @@ def capacity_of(settings: TransformersSettings) -> Capacity | None:
     gpus = _gpus()
     if gpus:
         return Capacity(min(gpus), "the GPU", True)
-    return _of_machine() if settings.device == "auto" else None
+    return _of_machine() if settings.device == "auto" and not _has_other_gpu() else None
+
+
+def _has_other_gpu() -> bool:
+    """Whether there is a GPU whose memory is not known here: Apple's, or AMD's with its driver."""
+    is_apple = (sys.platform, platform.machine()) == ("darwin", "arm64")
+    return is_apple or _AMD_DRIVER.exists()
 
 
 def _of_machine() -> Capacity | None:

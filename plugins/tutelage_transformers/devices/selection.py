@@ -13,7 +13,7 @@ def device_of(settings: TransformersSettings) -> Any:
     import torch
 
     if settings.device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return torch.device(_best_device())
     try:
         device = torch.device(settings.device)
         torch.empty(0, device=device)
@@ -25,13 +25,46 @@ def device_of(settings: TransformersSettings) -> Any:
     return device
 
 
-def dtype_of(settings: TransformersSettings) -> Any:
-    """Return the torch type of the weights for generation."""
+def _best_device() -> str:
+    """Return the first GPU of NVIDIA or AMD, else Apple's GPU, else the CPU."""
     import torch
 
-    if settings.dtype == "auto":
-        return torch.float32 if device_of(settings).type == "cpu" else torch.bfloat16
-    return getattr(torch, settings.dtype)
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def is_nvidia(device: Any) -> bool:
+    """Return whether a torch device is an NVIDIA GPU. torch calls AMD's GPUs ``cuda``, too."""
+    import torch
+
+    return bool(device.type == "cuda" and torch.version.hip is None)
+
+
+def dtype_of(settings: TransformersSettings) -> Any:
+    """Return the torch type of the weights for generation.
+
+    ``auto`` is bfloat16 on a GPU that computes in it, and float16 on an older one (before NVIDIA's Ampere). On Apple's
+    GPU it is float32: bfloat16 needs macOS 14 and is emulated on the first chips, and float16 overflows in training.
+    """
+    import torch
+
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype)
+    device = device_of(settings)
+    if device.type != "cuda":
+        return torch.float32
+    return half_dtype(device)
+
+
+def half_dtype(device: Any) -> Any:
+    """Return the torch type of 16 bits in which a device computes: float16 on a GPU without bfloat16."""
+    import torch
+
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16
 
 
 def empty_cache() -> None:
@@ -40,3 +73,5 @@ def empty_cache() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

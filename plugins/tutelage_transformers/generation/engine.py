@@ -81,9 +81,11 @@ def generate(
 
 
 def _is_paged(loaded: LoadedModel, engine: str) -> bool:
+    if engine == "auto":
+        return paged.is_preferred(loaded)
     if engine == "paged":
         paged.check(loaded)
-    return engine == "paged" or (engine == "auto" and paged.is_preferred(loaded))
+    return engine == "paged"
 
 
 def _completions(loaded: LoadedModel, n: int, generated: Sequence[GeneratedTokens]) -> list[Completion]:

@@ -12,7 +12,7 @@ from typing import Any
 from tutelage.records import Sampling
 from tutelage_transformers.generation.memory import sequences_that_fit
 from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, stack_padded
-from tutelage_transformers.generation.sampling import mark_not_finite, sample_tokens
+from tutelage_transformers.generation.sampling import device_of_sampling, mark_not_finite, sample_tokens
 from tutelage_transformers.models.loading import LoadedModel
 
 _KEEP_SHARE = 0.8
@@ -61,11 +61,13 @@ def _generate(
         batch = _Batch.prefill(loaded, [list(group[0].prompt) for group in prompts], len(prompts[0]))
         device = batch.logits.device
         stops = torch.tensor(sorted(stop_tokens), device=device)
-        uniforms = uniforms.to(device)
+        home = device_of_sampling(device)
+        uniforms = uniforms.to(home)
         limits = torch.tensor([request.max_new_tokens for request in requests], device=device)
         generated = torch.full(uniforms.shape, _NOT_GENERATED, device=device)
         for step in range(uniforms.shape[1]):
-            tokens = sample_tokens(batch.logits, sampling, uniforms[batch.indices, step])
+            drawn = uniforms[batch.indices.to(home), step]
+            tokens = sample_tokens(batch.logits.to(home), sampling, drawn).to(device)
             tokens = mark_not_finite(tokens, batch.logits)
             generated[batch.indices[batch.running], step] = tokens[batch.running]
             batch.running &= ~torch.isin(tokens, stops) & (tokens >= 0) & (step + 1 < limits[batch.indices])

@@ -14,6 +14,13 @@ from tutelage.records import Sampling
 NOT_FINITE = -2
 """In place of a token: the logits were NaN or infinite, so that no token can be chosen. It ends the sequence."""
 
+_SORTED_WHOLE = 16_384
+"""Vocabularies up to this size are sorted whole."""
+_CANDIDATES = 1024
+"""Number of most probable tokens of a larger vocabulary that are sorted first; they are nearly always enough."""
+_ROUNDING = 1e-9
+"""Bound on the relative error of a sum of probabilities in float64, generously."""
+
 
 def uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
     """Return the random numbers of one sequence: (steps,) float64 in [0, 1).
@@ -26,6 +33,21 @@ def uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
     generator = torch.Generator()
     generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True))
     return torch.rand(steps, dtype=torch.float64, generator=generator)
+
+
+def device_of_sampling(device: Any) -> Any:
+    """Return where tokens of a model on ``device`` are sampled: there, or on the CPU if it has no float64 (Apple's)."""
+    import torch
+
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def mask_beyond(logits: Any, count: int) -> Any:
+    """Return ``logits`` (sequences, vocabulary) with minus infinity for all tokens less probable than the first
+    ``count``.
+    """
+    last = logits.topk(min(count, logits.shape[-1]), dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < last, float("-inf"))
 
 
 def mark_not_finite(tokens: Any, logits: Any) -> Any:
@@ -41,19 +63,91 @@ def mark_not_finite(tokens: Any, logits: Any) -> Any:
 def sample_tokens(logits: Any, sampling: Sampling, uniform: Any) -> Any:
     """Return the next token ids (sequences,), given ``logits`` (sequences, vocabulary) and ``uniform`` (sequences,).
 
-    Temperature 0 is greedy. Otherwise the token is sampled from the nucleus: the most probable tokens whose
-    probabilities sum to ``top_p`` or just above (Holtzman et al., 2020, section 3.1). The uniform number selects the
-    token whose interval of the cumulative probability contains it.
+    Temperature 0 is greedy. Otherwise the token is sampled from the nucleus: of the ``top_k`` most probable tokens, the
+    most probable ones whose share of the probability sums to ``top_p`` or just above (Holtzman et al., 2020, section
+    3.1), without those less probable than ``min_p`` times the most probable one. Of equally probable tokens, the one
+    with the lower id comes first. The uniform number selects the token whose interval of the cumulative probability
+    contains it.
     """
     import torch
 
     if sampling.temperature == 0:
         return logits.argmax(-1)
     probabilities = torch.softmax(logits.float() / sampling.temperature, -1)
+    vocabulary = probabilities.shape[-1]
+    count = max(_CANDIDATES, (sampling.top_k or 0) + 1)
+    if vocabulary <= _SORTED_WHOLE or count > vocabulary // 2:
+        return _of_all(probabilities, sampling, uniform)
+    tokens, is_decided = _of_candidates(probabilities, sampling, uniform, count)
+    if not is_decided.all():
+        rows = (~is_decided).nonzero().squeeze(-1)
+        tokens[rows] = _of_all(probabilities[rows], sampling, uniform[rows])
+    return tokens
+
+
+def _of_all(probabilities: Any, sampling: Sampling, uniform: Any) -> Any:
+    """Return the sampled tokens, by sorting the whole vocabulary of each sequence."""
+    import torch
+
     ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
     cumulative = ordered.double().cumsum(-1)
-    inside = cumulative - ordered < sampling.top_p
+    inside = _inside(ordered, cumulative, sampling)
     total = torch.where(inside, cumulative, 0.0).amax(-1)
     position = (cumulative <= (uniform * total)[:, None]).sum(-1, keepdim=True)
     last = (inside.sum(-1, keepdim=True) - 1).clamp(min=0)  # none is inside if the logits are NaN
     return tokens.gather(-1, torch.minimum(position, last)).squeeze(-1)
+
+
+def _of_candidates(probabilities: Any, sampling: Sampling, uniform: Any, count: int) -> tuple[Any, Any]:
+    """Return the tokens that ``_of_all`` samples, and for which sequences this is certain from ``count`` candidates.
+
+    The candidates are the most probable tokens. Those that are more probable than the last candidate are in the order
+    of ``_of_all``. If one of them is outside of the nucleus, the nucleus is known. Otherwise its probability is known
+    within bounds, and the token is certain if both bounds select the same one.
+    """
+    import torch
+
+    candidates = probabilities.topk(count, dim=-1, sorted=False).indices.sort(-1).values  # equal ones in order of ids
+    ordered, order = probabilities.gather(-1, candidates).sort(dim=-1, descending=True, stable=True)
+    tokens = candidates.gather(-1, order)
+    cumulative = ordered.double().cumsum(-1)
+    is_known = ordered > ordered[:, -1:]
+    known = is_known.sum(-1, keepdim=True)
+    inside = _inside(ordered, cumulative, sampling)
+    is_whole = (is_known & ~_inside(ordered, cumulative, sampling, _ROUNDING)).any(-1, keepdim=True)
+    nucleus = torch.where(inside, cumulative, 0.0).amax(-1, keepdim=True)
+
+    last_known = (known - 1).clamp(min=0)
+    everything = probabilities.sum(-1, keepdim=True, dtype=torch.float64)
+    limit = _limit(cumulative, sampling)
+    has_other_limits = sampling.top_k is not None or sampling.min_p > 0
+    low = cumulative.gather(-1, last_known) if has_other_limits else everything.clamp(max=limit)
+    high = torch.minimum(everything, limit + ordered.gather(-1, last_known).double())
+    low, high = (torch.where(is_whole, nucleus, bound) for bound in (low * (1 - _ROUNDING), high * (1 + _ROUNDING)))
+    first, second = ((cumulative <= uniform[:, None] * bound).sum(-1, keepdim=True) for bound in (low, high))
+    is_decided = is_whole | ((first == second) & (second < known))
+    last = torch.where(is_whole, inside.sum(-1, keepdim=True) - 1, last_known).clamp(min=0)
+    return tokens.gather(-1, torch.minimum(first, last)).squeeze(-1), is_decided.squeeze(-1)
+
+
+def _inside(ordered: Any, cumulative: Any, sampling: Sampling, tolerance: float = 0.0) -> Any:
+    """Return which of the tokens, given by descending probability, are in the nucleus; (sequences, tokens).
+
+    A token that exceeds ``top_p`` by less than ``tolerance`` counts as inside.
+    """
+    import torch
+
+    inside = cumulative - ordered < _limit(cumulative, sampling) + tolerance
+    if sampling.top_k is not None:
+        inside &= torch.arange(ordered.shape[-1], device=ordered.device) < sampling.top_k
+    if sampling.min_p > 0:
+        inside &= ordered >= sampling.min_p * ordered[:, :1]
+    return inside
+
+
+def _limit(cumulative: Any, sampling: Sampling) -> Any:
+    """Return the probability that the nucleus has to reach: ``top_p``, or its share of the first ``top_k`` tokens."""
+    if sampling.top_k is None:
+        return sampling.top_p
+    last = min(sampling.top_k, cumulative.shape[-1]) - 1
+    return sampling.top_p * cumulative[:, last : last + 1]

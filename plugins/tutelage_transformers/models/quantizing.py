@@ -38,19 +38,18 @@ def check(objective: Objective, settings: TransformersSettings) -> None:
 
 def read(model: Model, settings: TransformersSettings, dtype: Any) -> LoadedModel:
     """Read the model for training, its linear layers in 4 bits if the settings say so. Raises as ``loading.read``."""
-    return loading.read(model, settings, dtype, None if settings.quantization == "none" else four_bit_config())
+    return loading.read(model, settings, dtype, None if settings.quantization == "none" else four_bit_config(settings))
 
 
-def four_bit_config() -> Any:
+def four_bit_config(settings: TransformersSettings) -> Any:
     """Return the paper's ``transformers.BitsAndBytesConfig``: 4-bit NormalFloat with quantised scales (section 3)."""
-    import torch
     from transformers.utils.quantization_config import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=selection.half_dtype(selection.device_of(settings)),
     )
 
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
+
+from tutelage.errors import nearest
+from tutelage.records import Lora
 
 INDEX = "model.safetensors.index.json"
+ALL_LINEAR = "all-linear"
+"""The value of ``Lora.target_modules`` for every linear layer except the head."""
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000
 """The maximum of the format, in bytes."""
@@ -38,10 +43,34 @@ class WeightShapes:
         """The number of weights."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
-    def adapter_size(self, rank: int) -> int:
-        """Return the number of weights of a LoRA adapter of this rank on all linear layers except the head."""
-        linear = (s for name, s in self.shapes.items() if len(s) == 2 and not any(part in name for part in _NOT_LINEAR))
-        return sum(rank * sum(shape) for shape in linear)
+    def adapter_size(self, lora: Lora) -> int:
+        """Return the number of weights of a LoRA adapter on the layers that it names."""
+        return sum(lora.r * sum(shape) for layer, shape in self._linear() if is_target(lora, layer))
+
+    def target_problems(self, lora: Lora) -> Iterator[str]:
+        """Yield each name of the adapter's layers that matches no matrix of the model, as ``KEY: problem``."""
+        yield from target_problems(lora, [layer for layer, _ in self._linear()])
+
+    def _linear(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The path and the shape of each linear layer except the head."""
+        for name, shape in self.shapes.items():
+            if len(shape) == 2 and not any(part in name for part in _NOT_LINEAR):
+                yield name.removesuffix(".weight"), shape
+
+
+def is_target(lora: Lora, layer: str) -> bool:
+    """Return whether an adapter is put on a linear layer: it has all, or the last parts of its path are a name."""
+    return lora.target_modules == ALL_LINEAR or any(f".{layer}".endswith(f".{name}") for name in lora.target_modules)
+
+
+def target_problems(lora: Lora, layers: Sequence[str]) -> Iterator[str]:
+    """Yield each name of ``target_modules`` that matches none of the linear ``layers``, which are given by path."""
+    if lora.target_modules == ALL_LINEAR:
+        return
+    names = sorted({layer.rpartition(".")[2] for layer in layers})
+    for target in lora.target_modules:
+        if not any(is_target(evolve(lora, target_modules=(target,)), layer) for layer in layers):
+            yield f"lora.target_modules: {target!r} is no linear layer of the model{nearest(target, names)}"
 
 
 def read_shapes(folder: Path) -> WeightShapes:

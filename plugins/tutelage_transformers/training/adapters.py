@@ -11,6 +11,7 @@ from functools import cache
 from types import MethodType
 from typing import Any
 
+from tutelage_transformers.devices.selection import device_of, half_dtype
 from tutelage_transformers.settings import TransformersSettings
 
 
@@ -29,7 +30,8 @@ def adapter_dtype(settings: TransformersSettings) -> Any:
     import torch
 
     if settings.adapter_dtype == "auto":
-        return torch.float32 if settings.quantization == "none" else torch.bfloat16
+        is_bfloat16 = settings.quantization != "none" and half_dtype(device_of(settings)) == torch.bfloat16
+        return torch.bfloat16 if is_bfloat16 else torch.float32  # float16 would need scaled gradients of its own type
     return getattr(torch, settings.adapter_dtype)
 
 

@@ -1,19 +1,20 @@
 """TRL's configuration for an objective of a recipe.
 
-What the recipe does not set keeps TRL's default (linear decay, no weight decay, gradients clipped at 1), with one
-difference: DPO disables the model's own dropout, as TRL does, but not the adapter's, which the recipe sets.
+What the recipe cannot set keeps TRL's default, with one difference: DPO disables the model's own dropout, as TRL does,
+but not the adapter's, which the recipe sets.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tutelage.errors import InputError, nearest
-from tutelage.records import Dpo, Lora, Objective, Sft
+from tutelage.records import DIVERGENCES, SCHEDULERS, Dpo, Lora, Objective, Sft
 from tutelage_transformers.devices.selection import dtype_of
+from tutelage_transformers.models.weights import ALL_LINEAR, target_problems
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.fitting import StepDivision
 
@@ -23,6 +24,7 @@ LOSS_TYPES = [
     "sigmoid",
     "hinge",
     "ipo",
+    "exo_pair",
     "nca_pair",
     "robust",
     "bco_pair",
@@ -35,7 +37,13 @@ LOSS_TYPES = [
     "sft",
     "sigmoid_norm",
 ]
-"""TRL's losses that need only pairs and beta (``exo_pair`` needs label smoothing)."""
+"""TRL's losses; all of them need only pairs."""
+SMOOTHED = {"robust": 0.1, "exo_pair": 0.001}
+"""The losses that need label smoothing, with the value of their papers. Without it, ``robust`` is ``sigmoid``."""
+OF_REWARD_DIFFERENCES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"}
+"""The losses that TRL's trainer computes with another divergence than ``reverse_kl``."""
+_NOT_WEIGHTED = {"aot", "aot_unpaired", "sft", "hinge"}
+"""The losses whose pairs TRL cannot weight: those of a whole batch, and ``hinge``, whose gradient then fails."""
 
 
 def check(objective: Objective) -> None:
@@ -61,16 +69,59 @@ def objective_problems(objective: Objective) -> Iterator[str]:
     for key in ("batch_size", "max_length"):
         if getattr(objective, key) < 1:
             yield f"{key}: {getattr(objective, key)}; it must be at least 1"
+    if not (objective.weight_decay >= 0 and math.isfinite(objective.weight_decay)):
+        yield f"weight_decay: {objective.weight_decay}; it must be a number of at least 0"
+    if not (objective.max_grad_norm >= 0 and math.isfinite(objective.max_grad_norm)):
+        yield f"max_grad_norm: {objective.max_grad_norm}; it must be a number above 0, or 0 for no clipping"
+    yield from _choice_problems("lr_scheduler_type", objective.lr_scheduler_type, get_args(SCHEDULERS))
     if (lora := objective.lora) is not None:
         for key in ("r", "alpha"):
             if getattr(lora, key) < 1:
                 yield f"lora.{key}: {getattr(lora, key)}; it must be at least 1"
         if not 0 <= lora.dropout < 1:
             yield f"lora.dropout: {lora.dropout}; it is a probability, from 0 to below 1"
+        if not lora.target_modules or (isinstance(lora.target_modules, str) and lora.target_modules != ALL_LINEAR):
+            yield f"lora.target_modules: {lora.target_modules!r}; name linear layers in a list, or use {ALL_LINEAR}"
     if isinstance(objective, Dpo):
         if not (objective.beta > 0 and math.isfinite(objective.beta)):
             yield f"beta: {objective.beta}; it must be a number above 0"
         yield from _loss_problems(losses_of(objective))
+        yield from _dpo_problems(objective)
+
+
+def _choice_problems(key: str, value: str, choices: Collection[str]) -> Iterator[str]:
+    """A value that is not one of the choices, which an objective that was made in Python may have."""
+    if value not in choices:
+        yield f"{key}: {value!r} is unknown{nearest(value, choices)}"
+
+
+def _dpo_problems(objective: Dpo) -> Iterator[str]:
+    """The settings of losses: their ranges, and what TRL's trainer cannot combine."""
+    losses = losses_of(objective)
+    if not 0 <= objective.label_smoothing < 0.5:
+        yield f"label_smoothing: {objective.label_smoothing}; it is a share of the pairs, from 0 to below 0.5"
+    for name in losses.keys() & SMOOTHED.keys() if objective.label_smoothing == 0 else ():
+        other = "; without it the loss is sigmoid" if name == "robust" else ""
+        yield f"label_smoothing: missing; the loss {name} needs it{other}: set it, for example to {SMOOTHED[name]:g}"
+    yield from _choice_problems("f_divergence_type", objective.f_divergence_type, get_args(DIVERGENCES))
+    others = sorted(losses.keys() - OF_REWARD_DIFFERENCES)
+    if objective.f_divergence_type != "reverse_kl" and others:
+        yield (
+            f"f_divergence_type: {objective.f_divergence_type}; the loss {', '.join(others)} knows reverse_kl only: "
+            "leave it out, or choose another loss_type"
+        )
+    if not 0 <= objective.f_alpha_divergence_coef <= 1:
+        yield f"f_alpha_divergence_coef: {objective.f_alpha_divergence_coef}; it must be from 0 to 1"
+    if not (objective.discopop_tau > 0 and math.isfinite(objective.discopop_tau)):
+        yield f"discopop_tau: {objective.discopop_tau}; it must be a number above 0"
+    if objective.ld_alpha is not None and not 0 <= objective.ld_alpha <= 1:
+        yield f"ld_alpha: {objective.ld_alpha}; it must be from 0 to 1"
+    unweighted = sorted(losses.keys() & _NOT_WEIGHTED)
+    if objective.use_weighting and unweighted:
+        yield (
+            f"use_weighting: true; TRL cannot weight the pairs of the loss {', '.join(unweighted)}: "
+            "leave it out, or choose another loss_type"
+        )
 
 
 def losses_of(objective: Dpo) -> dict[str, float]:
@@ -104,6 +155,9 @@ def trainer_arguments(
         "output_dir": str(output),
         "num_train_epochs": objective.epochs,
         "learning_rate": objective.learning_rate,
+        "lr_scheduler_type": objective.lr_scheduler_type,
+        "weight_decay": objective.weight_decay,
+        "max_grad_norm": objective.max_grad_norm,
         "per_device_train_batch_size": division.rows,
         "gradient_accumulation_steps": objective.batch_size // (division.rows * (settings.processes or 1)),
         "ddp_find_unused_parameters": False,
@@ -134,21 +188,41 @@ def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> An
         beta=objective.beta,
         loss_type=list(losses),
         loss_weights=list(losses.values()),
+        label_smoothing=objective.label_smoothing,
+        f_divergence_type=objective.f_divergence_type,
+        f_alpha_divergence_coef=objective.f_alpha_divergence_coef,
+        discopop_tau=objective.discopop_tau,
+        ld_alpha=objective.ld_alpha,
+        use_weighting=objective.use_weighting,
         precompute_ref_log_probs=True,
         disable_dropout=False,  # done before the adapter is added, whose dropout is the recipe's
     )
 
 
 def lora_config(lora: Lora | None, model: Any) -> Any:
-    """Return a ``peft.LoraConfig`` for all linear layers except the head, or None for full fine-tuning."""
+    """Return a ``peft.LoraConfig`` for the layers that the recipe names, or None for full fine-tuning.
+
+    Raises ``InputError`` for a name that matches no linear layer of the model.
+    """
     if lora is None:
         return None
+    import torch
     from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
 
+    head = model.get_output_embeddings()
+    layers = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    ]
+    if problems := list(target_problems(lora, layers)):
+        raise InputError("\n".join(problems))
+    every = list(_PHI_LAYERS) if model.config.model_type == "phi" else ALL_LINEAR
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(_PHI_LAYERS) if model.config.model_type == "phi" else "all-linear",
+        target_modules=every if lora.target_modules == ALL_LINEAR else list(lora.target_modules),
         task_type="CAUSAL_LM",
     )

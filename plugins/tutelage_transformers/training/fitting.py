@@ -14,7 +14,8 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.records import Objective, Sft
+from tutelage.records import Lora, Objective, Sft
+from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
 
 _BUSY_TOKENS = 4096
@@ -152,7 +153,7 @@ def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, 
 
 
 def _state_bytes(objective: Objective, model: Any) -> int:
-    adapter = 0 if objective.lora is None else adapter_size(model, objective.lora.r)
+    adapter = 0 if objective.lora is None else adapter_size(model, objective.lora)
     return state_bytes(objective, int(model.get_memory_footprint()), adapter)
 
 
@@ -187,12 +188,12 @@ def _inner_size(config: Any) -> int:
     return int(inner) * (2 if gated else 1)
 
 
-def adapter_size(model: Any, rank: int) -> int:
-    """Return the number of weights of a LoRA adapter of this rank on all linear layers except the head."""
+def adapter_size(model: Any, lora: Lora) -> int:
+    """Return the number of weights of a LoRA adapter on the linear layers that it names, without the head."""
     head = model.get_output_embeddings()
     shapes = (
         (module.in_features, module.out_features)
-        for module in model.modules()
-        if hasattr(module, "in_features") and module is not head
+        for name, module in model.named_modules()
+        if hasattr(module, "in_features") and module is not head and is_target(lora, name)
     )
-    return sum(rank * (inputs + outputs) for inputs, outputs in shapes)
+    return sum(lora.r * (inputs + outputs) for inputs, outputs in shapes)

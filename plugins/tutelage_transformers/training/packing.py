@@ -18,16 +18,17 @@ from typing import Any
 
 from tutelage.errors import InputError
 from tutelage_transformers.attention import packed, segments
+from tutelage_transformers.devices.selection import is_nvidia
 from tutelage_transformers.settings import TransformersSettings
 
 
 def is_wanted(model: Any, settings: TransformersSettings) -> bool:
-    """Return whether to train ``model`` packed: as the setting says; if left open, on a GPU if the model supports it.
+    """Return whether to train ``model`` packed: as the setting says; if left open, on an NVIDIA GPU if it is supported.
 
     Raises ``InputError`` if the setting asks for it and the model does not support it.
     """
     if settings.packing is None:
-        return model.device.type == "cuda" and _unsupported_reason(model) is None
+        return is_nvidia(model.device) and _unsupported_reason(model) is None
     if settings.packing and (reason := _unsupported_reason(model)):
         raise InputError(
             f"plugin transformers, settings.packing: this model cannot be packed: {reason}; leave packing out"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 from recipes import numbers_recipe
 
 from tutelage.hookspecs import hookimpl
@@ -18,10 +18,11 @@ from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.loading import find_recipe, from_values, load_recipe
-from tutelage.recipe.schema import Recipe
-from tutelage.records import Rubric
+from tutelage.recipe.schema import Evaluation, Generation, Judging, Recipe, SelfInstruct
+from tutelage.records import ADDED_KEY, Dpo, Lora, Rubric, Sampling, Sft
 
 CHECKPOINT = "seed-0/M1/checkpoint"
+JUDGEMENTS = "seed-0/self-reward/M2/judgements.jsonl"
 
 
 def of(recipe: Recipe, registry: Registry) -> dict[str, MadeFrom]:
@@ -50,6 +51,39 @@ def test_settings_without_influence_change_nothing(numbers_registry: Registry, c
 
 def test_the_name_of_a_run_is_in_its_summary_alone(numbers_registry: Registry) -> None:
     assert changed_by(numbers_registry, name="other") == {"summary.json"}
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded-seeds"])
+def test_keys_that_were_added_later_are_in_no_fingerprint_at_their_defaults(name: str) -> None:
+    """It keeps away an upgrade after which every finished run is made again."""
+    registry = Registry.discover()
+    recipe = load_recipe(name)
+    classes = (Sampling, Sft, Dpo, Lora, Generation, Judging, Evaluation, SelfInstruct)
+    added = {field.name for one in classes for field in fields(one) if field.metadata.get(ADDED_KEY)}
+    assert {"top_k", "min_p", "weight_decay", "label_smoothing", "target_modules"} <= added
+    made = of(recipe, registry).values()
+    leaves = {key.rpartition(".")[2] for one in made for key in (*one.values, *one.sources)}
+    assert {"temperature", "beta", "warmup_ratio"} <= leaves
+    assert added & leaves == set()
+
+
+@pytest.mark.parametrize(
+    ("changed", "artifact", "key"),
+    [
+        ({"sft": {"weight_decay": 0.1}}, CHECKPOINT, "weight_decay"),
+        ({"sft": {"lora": {"target_modules": ["q_proj"]}}}, CHECKPOINT, "lora.target_modules"),
+        ({"dpo": {"ld_alpha": 0.5}}, "seed-0/self-reward/M2/checkpoint", "ld_alpha"),
+        ({"generation": {"top_k": 5}}, "seed-0/M1/samples/candidates.jsonl", "sampling.top_k"),
+        ({"judging": {**numbers_recipe()["judging"], "min_p": 0.1}}, JUDGEMENTS, "sampling.min_p"),
+    ],
+    ids=str,
+)
+def test_a_key_that_was_added_later_counts_once_it_is_set(
+    numbers_registry: Registry, changed: Mapping[str, Any], artifact: str, key: str
+) -> None:
+    before, after = (of(from_values(numbers_recipe(**one)), numbers_registry)[artifact] for one in ({}, changed))
+    assert key not in before.values and key in after.values
+    assert before.fingerprint != after.fingerprint
 
 
 def test_a_change_reaches_everything_after_it_and_nothing_before_it(numbers_registry: Registry) -> None:

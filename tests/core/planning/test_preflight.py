@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
+from recipes import numbers_recipe
 
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
@@ -21,6 +22,7 @@ from tutelage.planning.sources import Sources
 from tutelage.planning.steps import BuildExamples, Compare, Judge, Plan, SelectPrompts, Step, Train
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, Finding, NamedSet, PluginInfo, RunNeeds
+from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import PipelineSettings, Recipe
 from tutelage.records import Demonstration, Judgement, Rubric, Sft, Verdict
 from tutelage.services.requests import Endpoint
@@ -404,3 +406,34 @@ def test_held_out_prompts_without_count_are_counted_in_every_step_of_the_evaluat
         step.count for step in plan.steps if isinstance(step, Judge) and step.output.endswith("judgements-own.jsonl")
     ]
     assert own == [30 * 4 * 2] * models
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({"generation": {"top_k": 40}}, ["generation.top_k: 40"]),
+        ({"judging": {"rubric": "numbers/numbers", "min_p": 0.1}}, ["judging.min_p: 0.1"]),
+        (
+            {"evaluation": {**numbers_recipe()["evaluation"], "top_k": 4, "min_p": 0.5}},
+            ["evaluation.top_k: 4", "evaluation.min_p: 0.5"],
+        ),
+        (
+            {
+                "data": {
+                    **numbers_recipe()["data"],
+                    "prompts": {"source": "numbers/train", "count": 4, "self_instruct": {"top_k": 3}},
+                }
+            },
+            ["data.prompts.self_instruct.top_k: 3"],
+        ),
+    ],
+    ids=str,
+)
+def test_a_sampling_key_that_a_plugin_cannot_apply_is_found_before_the_run(
+    changes: dict[str, Any], problems: list[str], numbers_registry: Registry
+) -> None:
+    with pytest.raises(InputError) as error:
+        checked_plan(from_values(numbers_recipe(**changes)), numbers_registry)
+    lines = [line.strip() for line in str(error.value).splitlines()]
+    found = [line.partition(";")[0] for line in lines if "cannot apply it in" in line]
+    assert sorted(set(found)) == sorted(problems)

@@ -43,6 +43,21 @@ def alone(**changes: Any) -> dict[str, Any]:
             {"evaluation": {**EVALUATION, "sampled": 0, "agreement_prompts": 0, "top_p": 0.3}},
             "evaluation.top_p",
         ),
+        (
+            {"evaluation": {**EVALUATION, "sampled": 0, "agreement_prompts": 0, "min_p": 0.3}},
+            "evaluation.min_p",
+        ),
+        ({"dpo": {"label_smoothing": 0.1}}, "dpo.label_smoothing"),
+        ({"dpo": {"loss_type": {"ipo": 1.0, "sft": 0.1}, "discopop_tau": 0.1}}, "dpo.discopop_tau"),
+        ({"dpo": {"f_alpha_divergence_coef": 0.1}}, "dpo.f_alpha_divergence_coef"),
+        (
+            {
+                "dpo": {"loss_type": "robust", "label_smoothing": 0.1},
+                "pipelines": {"self-reward": {"dpo": {"loss_type": "ipo"}}},
+                "controls": {},
+            },
+            "pipelines.self-reward.dpo.label_smoothing",
+        ),
         ({**DEMONSTRATION, "data": {**DATA, "eft": None}, "judging": {"samples": 3}}, "judging.samples"),
         ({**DEMONSTRATION, "pairs": {"margin": 1.0}}, "pairs.margin"),
         ({**DEMONSTRATION, "judging": {"rubric": "numbers/numbers", "samples": 3}}, "judging.samples"),

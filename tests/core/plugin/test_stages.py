@@ -14,6 +14,7 @@ from tutelage.errors import BudgetError, InputError, PluginError, StageError
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
+from tutelage.plugin.stage_checks import sampling_problems
 from tutelage.plugin_info import PluginInfo
 from tutelage.records import (
     Candidate,
@@ -479,3 +480,51 @@ def test_a_metric_that_is_not_finite_stops_the_training_of_any_plugin(value: flo
     with pytest.raises(StageError, match=rf"was stopped at step 2: loss is {value}\. No checkpoint was written"):
         stages.train_step(registry, MODEL, MODEL, Dpo(), tmp_path / "examples.jsonl", output, Context(log=rows.append))
     assert [row["step"] for row in rows] == [1]
+
+
+class Sampler:
+    """Reads ``sampling`` in one hook, and not in the other; its models apply the keys that it names."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Samples.", sampling=self.keys)
+
+    @hookimpl
+    def generate_candidates(self, prompts: Iterable[Prompt], sampling: Sampling) -> Iterator[Candidate]:
+        return answers(prompts)
+
+    @hookimpl
+    def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+        return (Demonstration(prompt.id, "yes") for prompt in prompts)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sampling", "refused"),
+    [
+        ((), Sampling(), []),
+        ((), Sampling(top_k=40, min_p=0.1), ["top_k: 40", "min_p: 0.1"]),
+        (("top_k",), Sampling(top_k=40), []),
+        (("top_k",), Sampling(top_k=40, min_p=0.1), ["min_p: 0.1"]),
+        (("top_k", "min_p"), Sampling(top_k=40, min_p=0.1), []),
+    ],
+)
+def test_a_sampling_key_that_the_plugin_would_ignore_is_refused_by_name(
+    keys: tuple[str, ...], sampling: Sampling, refused: list[str]
+) -> None:
+    registry = registry_of(Sampler(*keys))
+    found = list(sampling_problems(registry, "plugin", "generate_candidates", sampling))
+    assert [line.partition(";")[0] for line in found] == refused
+    assert all("cannot apply it in generate_candidates: leave it out" in line for line in found)
+    if refused:
+        with pytest.raises(InputError, match=f"{refused[0]}; plugin 'plugin' .* cannot apply it"):
+            stages.generate_candidates(registry, MODEL, PROMPTS, 1, sampling)
+    else:
+        assert len(list(stages.generate_candidates(registry, MODEL, PROMPTS, 1, sampling))) == len(PROMPTS)
+
+
+def test_a_hook_that_samples_nothing_ignores_no_sampling_key() -> None:
+    found = stages.demonstrate(registry_of(Sampler()), MODEL, PROMPTS, Sampling(top_k=40, min_p=0.1))
+    assert len(list(found)) == len(PROMPTS)

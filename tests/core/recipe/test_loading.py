@@ -19,7 +19,7 @@ from tutelage.recipe.loading import (
     to_yaml,
 )
 from tutelage.recipe.schema import Judging, Pairs, PipelineSettings
-from tutelage.records import Dpo, Lora
+from tutelage.records import Dpo, Lora, Sft
 
 DATA = numbers_recipe()["data"]
 
@@ -89,6 +89,9 @@ def test_a_recipe_takes_a_sum_of_losses_and_still_writes_a_single_loss_as_text()
         ),
         ({"generation": {"temperature": -1.0}}, "generation.temperature: -1; must be a number of at least 0"),
         ({"generation": {"top_p": 0.0}}, "generation.top_p: 0; must be above 0 and at most 1"),
+        ({"generation": {"top_k": 0}}, "generation.top_k: 0; must be at least 1, or left out for all tokens"),
+        ({"judging": {"min_p": 1.5}}, "judging.min_p: 1.5; must be from 0 to 1"),
+        ({"data": with_writing(top_k=-1)}, "self_instruct.top_k: -1; must be at least 1"),
         ({"judging": {"max_new_tokens": 0}}, "judging.max_new_tokens: 0; must be at least 1"),
         ({"dpo": {"loss_type": {"sft": "much"}}}, "dpo.loss_type.sft: expected a number, got text 'much'"),
         ({"dpo": {"loss_type": ["sigmoid", "sft"]}}, "dpo.loss_type: expected text or a mapping, got a list"),
@@ -387,11 +390,17 @@ OLD_RUN = Path(__file__).parents[2] / "fixtures/golden-run/recipe.yaml"
 def test_the_recipe_of_an_old_run_means_the_same_and_its_copies_follow_a_changed_section() -> None:
     values = yaml.safe_load(OLD_RUN.read_text())
     recipe = load_recipe(OLD_RUN)
-    for name, member in values["pipelines"].items():
-        written = to_values(recipe, resolved=True)["pipelines"][name]
-        assert {key: written[key] for key in member} == member
-    for name, member in values["controls"].items():
-        assert to_values(recipe, resolved=True)["controls"][name] == member
+    defaults = {"judging": Judging(), "pairs": Pairs(), "dpo": Dpo(), "sft": Sft()}
+    for group in ("pipelines", "controls"):
+        for name, member in values[group].items():
+            written = to_values(recipe, resolved=True)[group][name]
+            assert written.keys() == member.keys()
+            for key, section in member.items():
+                if isinstance(section, dict):
+                    added = {one: getattr(defaults[key], one) for one in written[key].keys() - section.keys()}
+                    assert written[key] == section | added, "keys that were added later have their defaults"
+                else:
+                    assert written[key] == section
     changed = load_recipe(OLD_RUN, {"dpo.beta": 0.3})
     assert changed.for_pipeline("self-reward").dpo.beta == changed.for_control("random-pairs").dpo.beta == 0.3
 

@@ -51,11 +51,18 @@ def test_a_request_says_model_question_length_sampling_and_what_to_block() -> No
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_top_k_is_sent_if_it_is_set() -> None:
+    bodies = [request_body(GeminiSettings(), "m", Question("Why?", Sampling(top_k=top_k))) for top_k in (None, 40)]
+    assert [body["generation_config"].get("top_k") for body in bodies] == [None, 40]
+
+
 def test_every_request_body_is_valid_in_the_protocol() -> None:
     import google.generativeai as genai
 
     for block in ("none", "only_high", "medium_and_above", "low_and_above"):
-        body = request_body(GeminiSettings(block=block), "m", Question("Why?", Sampling(), log_probabilities=True))
+        body = request_body(
+            GeminiSettings(block=block), "m", Question("Why?", Sampling(top_k=4), log_probabilities=True)
+        )
         assert genai.protos.GenerateContentRequest(body).safety_settings[0].threshold.name == f"BLOCK_{block.upper()}"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import math
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hub_server import running_hub
 
 from tutelage.plugin_info import Finding, RunNeeds
@@ -22,7 +24,7 @@ from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.weights import WeightShapes, read_shapes
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import fitting
-from tutelage_transformers.training.arguments import LOSS_TYPES
+from tutelage_transformers.training.arguments import LOSS_TYPES, OF_REWARD_DIFFERENCES
 
 
 def findings_of(name: str, settings: TransformersSettings | None = None) -> dict[str, tuple[bool | None, str]]:
@@ -137,7 +139,8 @@ def test_the_disk_must_hold_every_checkpoint(
 def test_the_shapes_in_the_headers_are_those_of_the_model(base: Path, loaded: LoadedModel) -> None:
     shapes = read_shapes(base)
     assert shapes.parameters == loaded.model.num_parameters()
-    assert shapes.adapter_size(4) == fitting.adapter_size(loaded.model, 4)
+    for lora in (Lora(r=4), Lora(r=4, target_modules=("q_proj", "fc1"))):
+        assert shapes.adapter_size(lora) == fitting.adapter_size(loaded.model, lora) > 0
 
 
 def test_the_shapes_of_a_model_in_shards_are_those_of_one_file(base: Path, tmp_path: Path) -> None:
@@ -181,6 +184,24 @@ def test_the_memory_of_the_smallest_visible_gpu_counts(tmp_path: Path, monkeypat
         (Sft(lora=Lora(r=0)), "lora.r: 0; it must be at least 1"),
         (Sft(lora=Lora(alpha=-1)), "lora.alpha: -1; it must be at least 1"),
         (Sft(lora=Lora(dropout=1.0)), "lora.dropout: 1.0; it is a probability"),
+        (Sft(lora=Lora(target_modules=())), "lora.target_modules: (); name linear layers in a list, or use all-linear"),
+        (Sft(lr_scheduler_type="cosin"), "lr_scheduler_type: 'cosin' is unknown; did you mean 'cosine'?"),  # type: ignore[arg-type]
+        (Sft(weight_decay=-0.1), "weight_decay: -0.1; it must be a number of at least 0"),
+        (Dpo(weight_decay=math.inf), "weight_decay: inf; it must be a number of at least 0"),
+        (Sft(max_grad_norm=-1.0), "max_grad_norm: -1.0; it must be a number above 0, or 0 for no clipping"),
+        (Dpo(loss_type="robust"), "label_smoothing: missing; the loss robust needs it; without it the loss is sigmoid"),
+        (Dpo(loss_type={"exo_pair": 1.0}), "label_smoothing: missing; the loss exo_pair needs it: set it, for example"),
+        (Dpo(loss_type="robust", label_smoothing=0.5), "label_smoothing: 0.5; it is a share of the pairs"),
+        (Dpo(f_divergence_type="js"), "f_divergence_type: 'js' is unknown"),  # type: ignore[arg-type]
+        (Dpo(loss_type="apo_zero", f_divergence_type="forward_kl"), "f_divergence_type: forward_kl; the loss apo_zero"),
+        (Dpo(f_alpha_divergence_coef=1.5), "f_alpha_divergence_coef: 1.5; it must be from 0 to 1"),
+        (Dpo(discopop_tau=0.0), "discopop_tau: 0.0; it must be a number above 0"),
+        (Dpo(ld_alpha=-0.5), "ld_alpha: -0.5; it must be from 0 to 1"),
+        (Dpo(loss_type="aot", use_weighting=True), "use_weighting: true; TRL cannot weight the pairs of the loss aot"),
+        (
+            Dpo(loss_type={"sigmoid": 1.0, "sft": 0.1}, use_weighting=True),
+            "use_weighting: true; TRL cannot weight the pairs of the loss sft",
+        ),
     ],
 )
 def test_a_problem_of_an_objective_begins_with_its_key(objective: Sft | Dpo, problem: str) -> None:
@@ -197,15 +218,54 @@ def test_an_objective_must_agree_with_the_settings() -> None:
     assert list(checking.check_objective(four_bits, Dpo(lora=Lora()))) == []
 
 
-def test_the_known_losses_are_those_of_trl_that_need_only_pairs_and_beta() -> None:
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Dpo(loss_type="robust", label_smoothing=0.1),
+        Dpo(loss_type={"exo_pair": 1.0, "sft": 0.1}, label_smoothing=0.001, f_divergence_type="js_divergence"),
+        Dpo(loss_type="discopop", discopop_tau=0.1, ld_alpha=0.0, use_weighting=True),
+        Dpo(f_divergence_type="alpha_divergence", f_alpha_divergence_coef=1.0),
+        Sft(lr_scheduler_type="constant_with_warmup", weight_decay=0.1, max_grad_norm=0.0),
+        Sft(lora=Lora(target_modules=("q_proj", "fc1"))),
+    ],
+)
+def test_valid_values_of_the_keys_of_an_objective_are_no_problem(objective: Sft | Dpo) -> None:
+    assert list(checking.check_objective(None, objective)) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "problems"),
+    [
+        (("q_proj", "mlp.fc1"), []),
+        (("q_porj",), ["sft.lora.target_modules: 'q_porj' is no linear layer of the model; did you mean 'q_proj'?"]),
+        (("proj",), ["sft.lora.target_modules: 'proj' is no linear layer"]),
+        (("v_proj", "lm_head"), ["sft.lora.target_modules: 'lm_head' is no linear layer of the model; known: dense, "]),
+        (
+            ("embed_tokens",),
+            ["sft.lora.target_modules: 'embed_tokens' is no linear layer of the model; known: dense, "],
+        ),
+    ],
+)
+def test_names_of_layers_that_the_model_lacks_are_found_before_the_run(
+    names: tuple[str, ...], problems: list[str], base: Path
+) -> None:
+    run_needs = evolve(needs(Sft(lora=Lora(target_modules=names))), download=False)
+    found = [one.detail for one in checking.check_run(None, str(base), run_needs) if one.what == "adapter"]
+    assert len(found) == len(problems)
+    assert all(one.startswith(problem) for one, problem in zip(found, problems, strict=True)), found
+
+
+def test_the_known_losses_are_those_of_trl() -> None:
     """It keeps away a list that a new release of TRL has made incomplete or wrong."""
     from trl.trainer import dpo_trainer
 
     source = Path(dpo_trainer.__file__).read_text(encoding="utf-8")
     of_trl = set(re.findall(r'(?:el)?if loss_type == "(\w+)"', source))
     assert len(of_trl) > 10
-    assert of_trl - set(LOSS_TYPES) == {"exo_pair"}  # it needs label smoothing
-    assert set(LOSS_TYPES) - of_trl == set()
+    assert set(LOSS_TYPES) == of_trl
+    of_differences = re.search(r"f_divergence_loss_types = (\{.*\})", source)
+    assert of_differences is not None
+    assert ast.literal_eval(of_differences[1]) == OF_REWARD_DIFFERENCES
 
 
 # The hub

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.engine import Completion, _completions, generate
@@ -118,6 +118,16 @@ def test_the_samples_of_a_prompt_differ_and_follow_the_seed(loaded: Student) -> 
     texts = {seed: [r.text for r in complete(loaded, prompts, 4, Sampling(1.0, 1.0, 12, seed), 64)] for seed in (0, 1)}
     assert len(set(texts[0])) > 12
     assert texts[0] != texts[1]
+
+
+def test_top_k_and_min_p_reach_the_sampler(loaded: Student) -> None:
+    prompts = prompts_of(loaded, 6)
+    free = complete(loaded, prompts, 2, SAMPLED, 64)
+    greedy = [one.text for one in complete(loaded, prompts, 2, GREEDY, 64)]
+    for one in (evolve(SAMPLED, top_k=1), evolve(SAMPLED, min_p=1.0)):
+        assert [found.text for found in complete(loaded, prompts, 2, one, 64)] == greedy
+    few = complete(loaded, prompts, 2, evolve(SAMPLED, top_k=3), 64)
+    assert [one.text for one in few] not in (greedy, [one.text for one in free])
 
 
 def test_a_completion_that_reaches_the_limit_has_not_ended(loaded: Student) -> None:

@@ -68,7 +68,7 @@ def test_on_a_cpu_the_batch_is_divided_only_on_request(loaded: LoadedModel) -> N
 
 def test_an_adapters_size_is_that_of_pefts_adapter() -> None:
     model = wide_model(2)
-    expected = fitting.adapter_size(model, 4)
+    expected = fitting.adapter_size(model, Lora(r=4))
     adapted = with_adapter(model)
     assert sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad) == expected
 

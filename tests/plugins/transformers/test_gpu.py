@@ -118,7 +118,11 @@ def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float, v
     nucleus = torch.where(probabilities >= smallest * (1 - 1e-5), probabilities, 0.0)
     uniform = (torch.arange(count, device="cuda", dtype=torch.float64) + 0.5) / count
     tokens = sample_from_nucleus(
-        logits.expand(count, -1), torch.full((1,), temperature).cuda(), torch.full((1,), top_p).cuda(), uniform
+        logits.expand(count, -1),
+        torch.full((1,), temperature).cuda(),
+        torch.full((1,), top_p).cuda(),
+        torch.zeros(1).cuda(),
+        uniform,
     )
     drawn = torch.searchsorted(probabilities.cumsum(0), uniform * probabilities.sum(), right=True)
     is_inside = nucleus[drawn] > 0
@@ -131,19 +135,20 @@ def test_the_sampling_kernel_draws_from_the_nucleus(dtype: Any, spread: float, v
     assert abs(float(position.mean()) - 0.5) < 5 * (1 / 12 / len(position)) ** 0.5
 
 
-@pytest.mark.parametrize("top_p", [0.001, 0.1, 0.5, 1.0])
-def test_the_sampling_kernel_takes_any_nucleus(top_p: float) -> None:
+@pytest.mark.parametrize(("top_p", "min_p"), [(0.001, 0.0), (0.1, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.2), (0.3, 0.4)])
+def test_the_sampling_kernel_takes_any_nucleus(top_p: float, min_p: float) -> None:
     from tutelage_transformers.generation.paged.kernels import sample_from_nucleus
 
     torch.manual_seed(0)
     logits = torch.randn(2_000, 5_000, device="cuda")
     probabilities = torch.softmax(logits.double(), -1)
-    tokens = sample_from_nucleus(
-        logits, torch.ones(1).cuda(), torch.full((1,), top_p).cuda(), torch.rand(2_000, device="cuda").double()
-    )
+    settings = [torch.full((1,), value, device="cuda") for value in (1.0, top_p, min_p)]
+    uniform = torch.rand(2_000, device="cuda", dtype=torch.float64)
+    tokens = sample_from_nucleus(logits, settings[0], settings[1], settings[2], uniform)
     own = probabilities.gather(1, tokens[:, None])
     above = torch.where(probabilities > own, probabilities, 0.0).sum(1)
     assert bool((above < top_p + 1e-5).all())
+    assert bool((own[:, 0] >= min_p * probabilities.amax(1) * (1 - 1e-5)).all())
     assert len(tokens.unique()) > (1_500 if top_p >= 0.1 else 100)
 
 
@@ -156,7 +161,9 @@ def test_the_sampling_kernel_marks_logits_that_are_not_finite(spoiled: float) ->
     if spoiled < 0:
         logits[1] = spoiled  # a single masked token is allowed
     ones = torch.ones(1, device="cuda")
-    tokens = sample_from_nucleus(logits, ones, ones, torch.full((3,), 0.5, device="cuda", dtype=torch.float64))
+    tokens = sample_from_nucleus(
+        logits, ones, ones, ones * 0, torch.full((3,), 0.5, device="cuda", dtype=torch.float64)
+    )
     assert tokens[1] == NOT_FINITE
     assert (tokens[[0, 2]] >= 0).all()
 
@@ -216,3 +223,19 @@ def test_sampled_completions_do_not_depend_on_the_batch_in_float32(base: Path) -
     loaded = read(Model("transformers", str(base)), TransformersSettings(dtype="float32"))
     prompts, sampling = prompts_of(loaded, 30), Sampling(1.0, 0.9, 24, 3)
     assert complete(loaded, prompts, 4, sampling, 128) == complete(loaded, prompts, 4, sampling, 8)
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 2}, {"min_p": 0.3}, {"top_k": 5, "top_p": 0.5}])
+def test_the_paged_engine_samples_within_top_k_and_min_p(base: Path, settings: dict[str, Any]) -> None:
+    """A kept model has the attention of the paged engine, so no request may need the padded one."""
+    float32 = TransformersSettings(dtype="float32")
+    loaded, plain = (read(Model("transformers", str(base)), float32) for _ in range(2))
+    prompts = prompts_of(loaded, 20)
+    sampling = Sampling(1.0, max_new_tokens=1, seed=1, **settings)
+    for completion in complete(loaded, prompts, 32, sampling, None):
+        for token in encode(plain.tokenizer, [completion.text])[0]:  # none if it is a special token
+            ids = torch.tensor(encode(plain.tokenizer, [prompts[completion.prompt]]), device="cuda")
+            probabilities = plain.model(input_ids=ids).logits[0, -1].softmax(-1)
+            above = probabilities[probabilities > probabilities[token] * (1 + 1e-4)]
+            assert len(above) < settings.get("top_k", 99)
+            assert probabilities[token] >= settings.get("min_p", 0.0) * probabilities.max() * (1 - 1e-4)

@@ -17,7 +17,7 @@ from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import packing
-from tutelage_transformers.training.arguments import LOSS_TYPES
+from tutelage_transformers.training.arguments import LOSS_TYPES, SMOOTHED
 
 SFT = Sft(epochs=1, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
 DPO = Dpo(epochs=1, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)
@@ -67,7 +67,25 @@ def assert_same(pair: Pair, rows: slice = slice(0, 6)) -> None:
 def test_every_dpo_loss_equals_trls(
     base: Path, other_base: Path, ragged_dpo: Path, tmp_path: Path, loss_type: str
 ) -> None:
-    assert_same(Pair(base, other_base, evolve(DPO, loss_type=loss_type), ragged_dpo, tmp_path))
+    objective = evolve(DPO, loss_type=loss_type, label_smoothing=SMOOTHED.get(loss_type, 0.0))
+    assert_same(Pair(base, other_base, objective, ragged_dpo, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"f_divergence_type": "forward_kl"},
+        {"f_divergence_type": "js_divergence"},
+        {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.3},
+        {"ld_alpha": 0.2},
+        {"use_weighting": True, "loss_type": {"sigmoid": 1.0, "apo_zero": 0.5}},
+    ],
+    ids=str,
+)
+def test_every_setting_of_the_loss_equals_trls(
+    base: Path, other_base: Path, ragged_dpo: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    assert_same(Pair(base, other_base, evolve(DPO, **changes), ragged_dpo, tmp_path))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

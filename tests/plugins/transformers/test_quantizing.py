@@ -48,7 +48,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.M
 
 
 def test_the_4_bit_configuration_is_that_of_the_paper() -> None:
-    four_bit = quantizing.four_bit_config()
+    four_bit = quantizing.four_bit_config(TransformersSettings(device="cpu"))
     assert four_bit.load_in_4bit and four_bit.bnb_4bit_use_double_quant
     assert four_bit.bnb_4bit_quant_type == "nf4"
 

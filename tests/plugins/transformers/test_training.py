@@ -16,7 +16,7 @@ from tutelage.records import Dpo, Lora, Model, Objective, Sft
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.arguments import LOSS_TYPES
+from tutelage_transformers.training.arguments import LOSS_TYPES, SMOOTHED, objective_problems
 from tutelage_transformers.training.step import train
 from tutelage_transformers.training.trainers import bucket_sampler
 
@@ -212,7 +212,24 @@ def test_a_sum_of_losses_equals_trls(base: Path, dpo_file: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_every_loss_that_may_be_named_trains(base: Path, dpo_file: Path, tmp_path: Path, loss_type: str) -> None:
-    rows = run(base, None, evolve(DPO, loss_type=loss_type, epochs=0.25), dpo_file, tmp_path / "M2")
+    objective = evolve(DPO, loss_type=loss_type, epochs=0.25, label_smoothing=SMOOTHED.get(loss_type, 0.0))
+    rows = run(base, None, objective, dpo_file, tmp_path / "M2")
+    assert len(rows) == 1 and math.isfinite(rows[0]["loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_every_loss_trains_with_all_settings_that_are_accepted_for_it(
+    base: Path, dpo_file: Path, tmp_path: Path, loss_type: str
+) -> None:
+    """It keeps away a combination that TRL refuses, or cannot compute, after the run has started."""
+    objective = evolve(DPO, loss_type=loss_type, epochs=0.25, label_smoothing=0.1)
+    settings: dict[str, Any] = {"use_weighting": True, "ld_alpha": 0.5, "f_divergence_type": "js_divergence"}
+    for key, value in settings.items():
+        changed = evolve(objective, **{key: value})
+        objective = objective if list(objective_problems(changed)) else changed
+    assert objective.ld_alpha == 0.5
+    rows = run(base, None, objective, dpo_file, tmp_path / "M2")
     assert len(rows) == 1 and math.isfinite(rows[0]["loss"])
 
 

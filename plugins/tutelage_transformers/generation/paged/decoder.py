@@ -17,7 +17,7 @@ from tutelage_transformers.generation.paged.attention import BLOCK_SIZE, Cache, 
 from tutelage_transformers.generation.paged.blocks import NULL_BLOCK, Allocation
 from tutelage_transformers.generation.paged.state import State
 from tutelage_transformers.generation.requests import stack_padded
-from tutelage_transformers.generation.sampling import mark_not_finite, sample_tokens
+from tutelage_transformers.generation.sampling import mark_not_finite, mask_beyond, sample_tokens
 
 _PREFILL_TOKENS = 16384
 """Maximum number of prompt tokens that are computed in one pass."""
@@ -50,9 +50,12 @@ class Decoder:
     """(1,) float32, on the device, so that one captured graph serves every setting."""
     top_p: Any
     """As ``temperature``."""
-    greedy: bool = False
+    min_p: Any
+    """As ``temperature``."""
+    sampling: Sampling = Sampling()
+    """How tokens are sampled."""
     prefill_tokens: int = _PREFILL_TOKENS
-    _graphs: dict[tuple[int, bool], Any] = field(init=False, factory=dict)
+    _graphs: dict[tuple[int, bool, int | None], Any] = field(init=False, factory=dict)
     _memory: Any = field(init=False, default=None)
 
     @classmethod
@@ -70,13 +73,20 @@ class Decoder:
             torch.tensor(sorted(stop_tokens), device=device),
             temperature=torch.ones(1, device=device),
             top_p=torch.ones(1, device=device),
+            min_p=torch.zeros(1, device=device),
         )
+
+    @property
+    def greedy(self) -> bool:
+        """Whether each token is the most probable one."""
+        return self.sampling.temperature == 0
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Set how tokens are sampled from now on."""
-        self.greedy = sampling.temperature == 0
+        self.sampling = sampling
         self.temperature.fill_(sampling.temperature or 1.0)
         self.top_p.fill_(sampling.top_p)
+        self.min_p.fill_(sampling.min_p)
 
     def prefill(self, slots: Sequence[int], sequences: Sequence[ActiveSequence]) -> None:
         """Compute the sequences' prompts, in these slots, and sample the first token of each.
@@ -177,9 +187,10 @@ class Decoder:
         if logits.is_cuda and not self.greedy:
             from tutelage_transformers.generation.paged.kernels import sample_from_nucleus
 
-            return sample_from_nucleus(logits, self.temperature, self.top_p, uniform)
-        sampling = Sampling(0.0) if self.greedy else Sampling(self.temperature.item(), self.top_p.item())
-        return mark_not_finite(sample_tokens(logits, sampling, uniform), logits)
+            if self.sampling.top_k is not None:
+                logits = mask_beyond(logits, self.sampling.top_k)
+            return sample_from_nucleus(logits, self.temperature, self.top_p, self.min_p, uniform)
+        return mark_not_finite(sample_tokens(logits, self.sampling, uniform), logits)
 
     def _is_stop(self, tokens: Any) -> Any:
         return (tokens[:, None] == self.stop_tokens).any(1) | (tokens < 0)
@@ -188,7 +199,7 @@ class Decoder:
         """Return the captured step. The warm-up steps change no sequence, because none runs while they are done."""
         import torch
 
-        key = (size, self.greedy)
+        key = (size, self.greedy, self.sampling.top_k)
         if key not in self._graphs:
             state = self.state.first(size)
             running = self.state.running.clone()

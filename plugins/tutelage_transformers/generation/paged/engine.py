@@ -12,7 +12,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
-from tutelage_transformers.devices.selection import empty_cache
+from tutelage_transformers.devices.selection import empty_cache, is_nvidia
 from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_for_blocks, bytes_per_token
 from tutelage_transformers.generation.paged import attention
 from tutelage_transformers.generation.paged.attention import BLOCK_SIZE
@@ -40,7 +40,7 @@ _kept: WeakKeyDictionary[LoadedModel, _Kept] = WeakKeyDictionary()
 
 def is_preferred(loaded: LoadedModel) -> bool:
     """Return whether this engine is the faster one: on an NVIDIA GPU, for a model that it supports."""
-    return loaded.model.device.type == "cuda" and _unsupported_reason(loaded) is None
+    return is_nvidia(loaded.model.device) and _unsupported_reason(loaded) is None
 
 
 def check(loaded: LoadedModel) -> None:
@@ -52,7 +52,10 @@ def check(loaded: LoadedModel) -> None:
 
 
 def _unsupported_reason(loaded: LoadedModel) -> str | None:
-    if loaded.model.device.type == "cuda" and importlib.util.find_spec("triton") is None:
+    device = loaded.model.device
+    if device.type != "cpu" and not is_nvidia(device):
+        return f"its kernels are for NVIDIA GPUs, and {device} is another one"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     return None if loaded in _kept else attention.unsupported_reason(loaded.model)
 

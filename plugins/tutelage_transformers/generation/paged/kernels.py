@@ -107,14 +107,14 @@ def _decode_attention(
         tl.store(start_of_out + more[None, :], result, mask=real & (more < DIM)[None, :])
 
 
-def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, uniform: Any) -> Any:
+def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, min_p: Any, uniform: Any) -> Any:
     """Sample a token from the nucleus of each sequence; returns token ids (sequences,).
 
-    ``logits`` is (sequences, vocabulary), ``uniform`` (sequences,) in [0, 1). ``temperature`` and ``top_p`` are (1,)
-    float32, so that one captured graph serves all settings. The nucleus is that of ``sampling.sample_tokens``, plus
-    tokens that are as probable as its last one. A token is drawn from the whole distribution, in the order of the
-    vocabulary, which needs no sorting. If the more probable tokens have a mass of ``top_p``, it is outside the nucleus,
-    and another one is drawn from those: rejection sampling without sorting, as in FlashInfer.
+    ``logits`` is (sequences, vocabulary), ``uniform`` (sequences,) in [0, 1). ``temperature``, ``top_p`` and ``min_p``
+    are (1,) float32, so that one captured graph serves all settings. The nucleus is that of ``sampling.sample_tokens``,
+    plus tokens that are as probable as its last one. A token is drawn from the whole distribution, in the order of the
+    vocabulary, which needs no sorting. It is outside the nucleus if the more probable tokens have a mass of ``top_p``,
+    or if it is too improbable for ``min_p``; then another one is drawn from the more probable tokens, as in FlashInfer.
     The first draw uses the uniform number, further ones use numbers that are derived from it. A sequence whose logits
     are not finite gets ``NOT_FINITE``.
     """
@@ -123,7 +123,8 @@ def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, uniform: Any)
     blocks = triton.cdiv(vocabulary, _VOCABULARY_BLOCK)
     peaks, masses = torch.empty(2, sequences, blocks, dtype=torch.float32, device=logits.device)
     _sample_from_nucleus[(sequences,)](
-        logits, temperature, top_p, uniform.contiguous(), peaks, masses, chosen, logits.stride(0), vocabulary, blocks,
+        logits, temperature, top_p, min_p, uniform.contiguous(), peaks, masses, chosen,
+        logits.stride(0), vocabulary, blocks,
         _VOCABULARY_BLOCK, triton.next_power_of_2(blocks), _DRAWS, NOT_FINITE, num_warps=8,
     )  # fmt: skip
     return chosen
@@ -131,7 +132,7 @@ def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, uniform: Any)
 
 @triton.jit
 def _sample_from_nucleus(
-    logits, temperature, top_p, uniform, peaks, masses, chosen, row_stride, vocabulary, blocks,
+    logits, temperature, top_p, min_p, uniform, peaks, masses, chosen, row_stride, vocabulary, blocks,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr, DRAWS: tl.constexpr, BAD: tl.constexpr,
 ):  # fmt: skip
     """One program per sequence. Reading a large vocabulary takes the time: twice for nearly all sequences.
@@ -159,6 +160,7 @@ def _sample_from_nucleus(
     total = tl.sum(block_masses, 0)
     is_finite = (total == total) & (highest > -1e30) & (highest < float("inf"))
     wanted = tl.load(top_p) * total
+    lowest = tl.log(tl.load(min_p))
     first_uniform = tl.load(uniform + number)
     seed = (first_uniform * 2147483647.0).to(tl.int32)
     random = first_uniform.to(tl.float32)
@@ -193,7 +195,7 @@ def _sample_from_nucleus(
         tl.debug_barrier()
         block_masses = tl.load(row_masses + numbers, mask=numbers < blocks, other=0.0)
         draws += 1
-        if tl.sum(block_masses, 0) < wanted:
+        if (tl.sum(block_masses, 0) < wanted) & (pivot >= lowest):
             draws = DRAWS
         random = tl.rand(seed, draws)
         tl.debug_barrier()

@@ -1,0 +1,159 @@
+"""Every key of an objective reaches the argument of TRL's trainer, or of PEFT, that it is named after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve, fields
+
+from tutelage.context import Context
+from tutelage.errors import InputError
+from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage_transformers.models.loading import LoadedModel
+from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.arguments import lora_config, trainer_arguments
+from tutelage_transformers.training.fitting import divide_step
+from tutelage_transformers.training.step import train
+
+LOADED_KEYS = {"lora": "lora_config below", "max_length": "examples are checked against it, and nothing is truncated"}
+"""Keys that are no argument of the trainer, and where they are used."""
+
+COMMON: dict[str, tuple[Any, dict[str, Any]]] = {
+    "epochs": (2.5, {"num_train_epochs": 2.5}),
+    "learning_rate": (3e-3, {"learning_rate": 3e-3}),
+    "batch_size": (12, {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1}),
+    "micro_batch_size": (4, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}),
+    "warmup_ratio": (0.3, {"warmup_steps": 0.3}),
+    "seed": (7, {"seed": 7}),
+    "lr_scheduler_type": ("cosine", {"lr_scheduler_type": "cosine"}),
+    "weight_decay": (0.2, {"weight_decay": 0.2}),
+    "max_grad_norm": (0.5, {"max_grad_norm": 0.5}),
+}
+OF_DPO: dict[str, tuple[Any, dict[str, Any]]] = {
+    "beta": (0.7, {"beta": 0.7}),
+    "loss_type": ({"ipo": 0.5, "sft": 2.0}, {"loss_type": ["ipo", "sft"], "loss_weights": [0.5, 2.0]}),
+    "label_smoothing": (0.2, {"label_smoothing": 0.2}),
+    "f_divergence_type": ("js_divergence", {"f_divergence_type": "js_divergence"}),
+    "f_alpha_divergence_coef": (0.3, {"f_alpha_divergence_coef": 0.3}),
+    "discopop_tau": (0.2, {"discopop_tau": 0.2}),
+    "ld_alpha": (0.4, {"ld_alpha": 0.4}),
+    "use_weighting": (True, {"use_weighting": True}),
+}
+CASES: list[tuple[Objective, str, Any, dict[str, Any]]] = [(Sft(), key, *case) for key, case in COMMON.items()]
+CASES += [(Dpo(), key, *case) for key, case in (COMMON | OF_DPO).items()]
+SETTINGS = TransformersSettings(device="cpu", gradient_checkpointing=False)
+Make = Callable[[Objective], Any]
+
+
+@pytest.fixture
+def arguments_of(loaded: LoadedModel, tmp_path: Path) -> Make:
+    def make(objective: Objective) -> Any:
+        division = divide_step(objective, loaded.model, [10] * 64, False, SETTINGS)
+        with quiet():
+            return trainer_arguments(objective, loaded.model, tmp_path, SETTINGS, False, division)
+
+    return make
+
+
+@pytest.mark.parametrize(("cls", "keys"), [(Sft, COMMON), (Dpo, COMMON | OF_DPO)])
+def test_every_key_of_an_objective_has_a_case(cls: type, keys: dict[str, Any]) -> None:
+    """It keeps away a key that the trainer's arguments ignore, as `beta` and `warmup_ratio` once could have been."""
+    assert {field.name for field in fields(cls)} == keys.keys() | LOADED_KEYS.keys()
+
+
+@pytest.mark.parametrize(("objective", "key", "value", "expected"), CASES, ids=lambda one: str(one)[:24])
+def test_a_key_reaches_the_arguments_of_the_trainer_and_changes_no_other(
+    objective: Objective, key: str, value: Any, expected: dict[str, Any], arguments_of: Make
+) -> None:
+    before, after = (arguments_of(one).to_dict() for one in (objective, evolve(objective, **{key: value})))
+    assert {name: after[name] for name in expected} == expected
+    assert {name for name in after if after[name] != before[name]} - {"logging_dir"} <= expected.keys()
+    assert any(before[name] != after[name] for name in expected)
+
+
+def test_without_the_keys_the_arguments_are_those_of_trl(arguments_of: Make) -> None:
+    """The keys of this test were added later: without them, trainings are those of earlier versions."""
+    from trl.trainer.dpo_config import DPOConfig
+
+    with quiet():
+        stock = DPOConfig(output_dir="unused", use_cpu=True, bf16=False).to_dict()
+    own = arguments_of(Dpo()).to_dict()
+    added = [field.name for field in fields(Dpo) if field.metadata]
+    assert len(added) == 9
+    assert {name: own[name] for name in added} == {name: stock[name] for name in added}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("r", 3, {"r": 3}),
+        ("alpha", 5, {"lora_alpha": 5}),
+        ("dropout", 0.25, {"lora_dropout": 0.25}),
+        ("target_modules", ("q_proj", "mlp.fc1"), {"target_modules": {"q_proj", "mlp.fc1"}}),
+    ],
+)
+def test_every_key_of_an_adapter_reaches_peft(
+    key: str, value: Any, expected: dict[str, Any], loaded: LoadedModel
+) -> None:
+    config = lora_config(evolve(Lora(), **{key: value}), loaded.model).to_dict()
+    assert {name: config[name] for name in expected} == expected
+    assert key in {field.name for field in fields(Lora)} and len(fields(Lora)) == 4
+
+
+@pytest.mark.parametrize("name", ["q_porj", "lm_head", "embed_tokens"])
+def test_a_layer_that_gets_no_adapter_is_refused_before_training(
+    name: str, base: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    objective = Sft(lora=Lora(target_modules=("q_proj", name)))
+    with pytest.raises(InputError, match=f"lora.target_modules: '{name}' is no linear layer of the model"):
+        train(Model("transformers", str(base)), None, objective, sft_file, tmp_path, Context(settings=SETTINGS))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss_type": "robust", "label_smoothing": 0.2},
+        {"loss_type": "exo_pair", "label_smoothing": 0.01},
+        {"f_divergence_type": "js_divergence"},
+        {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.2},
+        {"ld_alpha": 0.0},
+        {"use_weighting": True},
+        {"lr_scheduler_type": "constant"},
+        {"weight_decay": 0.5},
+        {"max_grad_norm": 0.01},
+        {"lora": Lora(r=4, target_modules=("q_proj",))},
+    ],
+    ids=str,
+)
+def test_a_key_changes_the_training(changes: dict[str, Any], base: Path, dpo_file: Path, tmp_path: Path) -> None:
+    """The losses of the second epoch differ from those of the same training without the key."""
+
+    def losses(name: str, objective: Dpo) -> list[float]:
+        rows: list[Any] = []
+        (tmp_path / name).mkdir()
+        context = Context(settings=SETTINGS, log=rows.append)
+        train(Model("transformers", str(base)), None, objective, dpo_file, tmp_path / name, context)
+        return [row["loss"] for row in rows]
+
+    plain = Dpo(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
+    if "lora" in changes:
+        plain = evolve(plain, lora=Lora(r=4))
+    before, after = losses("before", plain), losses("after", evolve(plain, **changes))
+    assert len(before) == len(after) > 2
+    assert before != after
+
+
+@pytest.mark.parametrize("names", [("q_proj", "fc1"), ("mlp.fc2",)])
+def test_only_the_named_layers_change(names: tuple[str, ...], base: Path, sft_file: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    objective = Sft(epochs=1, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0, lora=Lora(r=4, target_modules=names))
+    train(Model("transformers", str(base)), None, objective, sft_file, tmp_path, Context(settings=SETTINGS))
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path))
+    changed = {name for name in before if not before[name].equal(after[name])}
+    wanted = {name for name in before if name.endswith(tuple(f".{target}.weight" for target in names))}
+    assert changed == wanted != set()

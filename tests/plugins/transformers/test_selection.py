@@ -1,0 +1,125 @@
+"""The device and the type of the weights that ``auto`` chooses, and which GPUs get the kernels.
+
+No machine of the tests has an Apple, AMD or older NVIDIA GPU: what torch would report there is set.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tutelage_transformers.attention import segments
+from tutelage_transformers.devices import capacity, selection
+from tutelage_transformers.devices.selection import device_of, dtype_of, half_dtype, is_nvidia
+from tutelage_transformers.generation.sampling import device_of_sampling
+from tutelage_transformers.models.quantizing import four_bit_config
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.adapters import adapter_dtype
+
+AUTO = TransformersSettings()
+QLORA = TransformersSettings(quantization="4bit", device="cuda:0")
+
+
+class Gpu:
+    """What torch reports of a machine."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
+
+    def cuda(self, bfloat16: bool, hip: str | None = None, capability: tuple[int, int] = (8, 0)) -> None:
+        def is_bf16_supported(including_emulation: bool = True) -> bool:
+            return bfloat16 or including_emulation
+
+        self.patch.setattr(torch.cuda, "is_available", lambda: True)
+        self.patch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+        self.patch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        self.patch.setattr(torch.version, "hip", hip)
+        self.patch.setattr(torch.cuda, "device", lambda device: torch.device("cpu"))  # a context manager, too
+        self.patch.setattr(selection, "device_of", lambda settings: torch.device("cuda:0"))
+
+    def apple(self) -> None:
+        self.patch.setattr(torch.cuda, "is_available", lambda: False)
+        self.patch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return Gpu(monkeypatch)
+
+
+def test_without_a_gpu_auto_is_the_cpu_in_float32() -> None:
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("this machine has a GPU")
+    assert (device_of(AUTO), dtype_of(AUTO)) == (torch.device("cpu"), torch.float32)
+
+
+def test_apples_gpu_is_chosen_and_computes_in_float32(gpu: Gpu) -> None:
+    gpu.apple()
+    assert device_of(AUTO) == torch.device("mps")
+    assert dtype_of(AUTO) == torch.float32
+    assert not is_nvidia(device_of(AUTO))
+
+
+def test_on_apples_gpu_tokens_are_sampled_on_the_cpu_because_it_has_no_float64() -> None:
+    assert device_of_sampling(torch.device("mps")) == torch.device("cpu")
+    assert device_of_sampling(torch.device("cuda:1")) == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_without_bfloat16_computes_in_float16(gpu: Gpu, bfloat16: bool, dtype: Any) -> None:
+    gpu.cuda(bfloat16=bfloat16)
+    assert dtype_of(AUTO) == dtype
+    assert half_dtype(torch.device("cuda:0")) == dtype
+    assert dtype_of(TransformersSettings(dtype="bfloat16")) == torch.bfloat16
+    assert dtype_of(TransformersSettings(dtype="float32")) == torch.float32
+
+
+def test_amds_gpus_are_no_nvidia_gpus_and_get_no_kernel_of_theirs(gpu: Gpu) -> None:
+    device = torch.device("cuda:0")
+
+    class Values:
+        """A tensor on a GPU, as far as the choice of the kernel looks at it."""
+
+        def __init__(self) -> None:
+            self.device, self.dtype, self.shape = device, torch.bfloat16, (1, 1, 64)
+
+    gpu.cuda(bfloat16=True)
+    assert is_nvidia(device)
+    assert segments._has_kernel(Values(), segments.Scores(1.0))
+    gpu.cuda(bfloat16=True, hip="6.4", capability=(9, 4))
+    assert not is_nvidia(device)
+    assert not segments._has_kernel(Values(), segments.Scores(1.0))
+    assert dtype_of(AUTO) == torch.bfloat16
+
+
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_an_adapter_on_4_bits_is_in_float32_where_the_gpu_has_no_bfloat16(
+    gpu: Gpu, bfloat16: bool, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu.cuda(bfloat16=bfloat16)
+    monkeypatch.setattr("tutelage_transformers.training.adapters.device_of", selection.device_of)
+    assert adapter_dtype(QLORA) == dtype
+    compute = four_bit_config(QLORA).bnb_4bit_compute_dtype
+    assert compute == (torch.bfloat16 if bfloat16 else torch.float16)
+
+
+@pytest.mark.parametrize("kind", ["apple", "amd"])
+def test_the_memory_of_a_gpu_that_is_not_nvidias_is_not_known(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps away an estimate for a GPU that takes the memory of the machine for that of the GPU."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi
+    monkeypatch.setattr(capacity, "_AMD_DRIVER", tmp_path / "kfd")
+    assert capacity.capacity_of(AUTO) is not None
+    if kind == "apple":
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    else:
+        (tmp_path / "kfd").touch()
+    assert capacity.capacity_of(AUTO) is None
+    assert capacity.capacity_of(TransformersSettings(device="cpu")) is not None
