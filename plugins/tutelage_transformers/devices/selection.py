@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tutelage.errors import InputError
@@ -22,6 +23,22 @@ def device_of(settings: TransformersSettings) -> Any:
         raise InputError(
             f"plugin transformers, settings.device: {settings.device!r} cannot be used here: {reason}"
         ) from error
+    return device
+
+
+def device_of_rank(settings: TransformersSettings) -> str:
+    """Return the device of this process, one of several that train together: the GPU of its ``LOCAL_RANK``.
+
+    It becomes the default GPU of this process, for code that names none. Each process of accelerate's launcher sees
+    all GPUs, so ``auto`` and ``cuda`` would be the first GPU in each of them.
+    """
+    import torch
+
+    kind = str(device_of(settings).type)
+    if kind != "cuda":
+        return kind
+    device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
+    torch.cuda.set_device(device)
     return device
 
 
