@@ -151,7 +151,7 @@ def test_another_model_replaces_the_one_before_in_the_same_processes(
     ids=["an error of tutelage first", "with the log of the process", "a death before its consequences"],
 )
 def test_several_failures_are_one_error_and_end_all_processes(failing: dict[int, str], message: str) -> None:
-    pool = WorkerPool(["cpu", "cpu"])
+    pool = WorkerPool(["cpu", "cpu"], "bare_worker")
     processes = pool.process_ids
     with pytest.raises(TutelageError, match=message) as raised:
         list(pool.run("worker_probe:fail", failing, "probing"))
