@@ -25,7 +25,8 @@ def answer(arguments: Any, request: Request) -> None:
     """Complete conversations and send the completions of each batch as they are finished."""
     loaded, settings = _loaded(arguments)
     sampling = converter().structure(arguments["sampling"], Sampling)
-    for completions in complete(loaded, settings, arguments["conversations"], arguments["n"], sampling):
+    conversations, seeds = arguments["conversations"], arguments["seeds"]
+    for completions in complete(loaded, settings, conversations, arguments["n"], sampling, seeds):
         if request.cancelled():
             return
         request.send(completions)

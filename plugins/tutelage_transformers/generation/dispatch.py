@@ -15,8 +15,9 @@ from tutelage_transformers.models.chat import Conversation, prompt_text
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 
-Complete = Callable[[Sequence[Conversation], int, Sampling], Iterator[list[Completion]]]
-"""Completes each of the conversations n times; yields completions, which refer to their conversation by its index."""
+Complete = Callable[[Sequence[Conversation], int, Sampling, Sequence[int]], Iterator[list[Completion]]]
+"""Completes each of the conversations n times; yields completions, which refer to their conversation by its index. The
+last argument is the seed of each conversation, in place of that of the sampling."""
 
 _shared: list[str] = []
 """Name of the one model that the kept processes hold, or nothing."""
@@ -44,10 +45,11 @@ def complete(
     conversations: Sequence[Conversation],
     n: int,
     sampling: Sampling,
+    seeds: Sequence[int],
 ) -> Iterator[list[Completion]]:
     """Complete conversations by a model that is loaded in this process, through its chat template."""
     prompts = [prompt_text(loaded.tokenizer, messages) for messages in conversations]
-    return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine)
+    return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine, seeds)
 
 
 def release(model: Model) -> None:

@@ -51,8 +51,10 @@ class SharedModel:
         """Start the processes if none run, and make each load the model. Does not wait for them."""
         self._processes().post(LOAD, {number: self._named(number) for number in range(len(self.devices))})
 
-    def complete(self, conversations: Sequence[Conversation], n: int, sampling: Sampling) -> Iterator[list[Completion]]:
-        """Complete each of the conversations n times, each process its share.
+    def complete(
+        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> Iterator[list[Completion]]:
+        """Complete each of the conversations n times, each process its share. Each conversation has its own seed.
 
         Raises the error of a process if it is one of ``tutelage.errors``, and ``StageError`` if a process dies. If the
         iterator is closed early, the request is cancelled, and completions that still arrive are ignored.
@@ -63,6 +65,7 @@ class SharedModel:
             number: {
                 **self._named(number),
                 "conversations": [conversations[index] for index in share],
+                "seeds": [seeds[index] for index in share],
                 "n": n,
                 "sampling": sampling,
             }

@@ -7,14 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tutelage_transformers
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
+from tutelage.plugin.registry import Registry
+from tutelage.plugin.stages import generate_candidates
 from tutelage.records import Candidate, Model, Prompt, Sampling
+from tutelage.runs.durable import DurableStage, Unit
+from tutelage.runs.store import Store
 from tutelage_transformers.generation import dispatch
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.generation.pool import split_evenly
@@ -70,6 +76,29 @@ def test_two_processes_give_the_candidates_of_one_and_stay_for_the_next_call(
     assert answers(base, TWO, DRAWN) == by_one[DRAWN]
     dispatch.release(Model("transformers", "another"))
     assert workers() == processes
+
+
+def test_two_devices_get_two_chunks_at_once_and_draw_what_one_device_draws_for_each(base: Path, tmp_path: Path) -> None:
+    registry = Registry.empty()
+    registry.register(tutelage_transformers, "transformers")
+    found: list[list[Candidate]] = []
+    handed: list[int] = []
+    for settings in (ONE, TWO):
+        model = Model("transformers", str(base), {"device": "cpu", "processes": settings.processes})
+
+        def stage(registry: Registry, model: Model, items: Sequence[Prompt], **given: Any) -> Iterator[Candidate]:
+            handed.append(len(items))
+            return generate_candidates(registry, model, items, 2, **given)
+
+        units = [Unit(prompt, (f"{prompt.id}/0", f"{prompt.id}/1")) for prompt in PROMPTS]
+        journal = Store(tmp_path).journal(f"by-{settings.processes}", Candidate)
+        durable = DurableStage(registry, model, Context(), chunk=4)
+        results = durable.results(journal, units, stage, DRAWN, ("step",))
+        found.append(sorted(results, key=lambda candidate: candidate.id))
+    assert handed == [4, 4, 1, 8, 1]
+    assert found[0] == found[1]
+    same = {prompt.id: answers(base, ONE, DRAWN)[f"{prompt.id}/0"] for prompt in PROMPTS}
+    assert any(one.text != same[one.prompt_id].text for one in found[0] if one.index == 0), "each chunk has a seed"
 
 
 def test_completions_of_a_cancelled_call_are_not_given_to_the_next_call(
