@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import evolve, frozen
@@ -21,6 +23,7 @@ from tutelage.errors import Interrupted, StageError
 from tutelage.files.jsonl import read_records, write_rows
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Outcome, Sampling
+from tutelage.runs.ahead import one_ahead
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal, Store
 
@@ -109,23 +112,30 @@ class DurableStage:
         The seed of each chunk is derived from the names and numbers in ``seed``; None leaves ``sampling`` unchanged.
         Raises Interrupted if the user asked to stop, and the errors of the stage.
         """
-        advanced = 0
+        advanced, lock, stopped = 0, Lock(), Event()
 
         def advance(items: int) -> None:
             nonlocal advanced
-            advanced += items
-            self.context.advance(items)
+            with lock:
+                advanced += items
+                self.context.advance(items)
 
-        counting = evolve(self, context=evolve(self.context, advance=advance))
+        def cancelled() -> bool:
+            return stopped.is_set() or self.context.cancelled()
+
+        counting = evolve(self, context=evolve(self.context, advance=advance, cancelled=cancelled))
         ask: Ask[ItemT, ResultT] = counting._ask_function(journal, stage, sampling, seed, arguments)
         if self.item_by_item:
             results = one_by_one(units, ask, journal, refusals=not self.context.caller.ask_refused_again)
         else:
             results = in_chunks(units, self.chunk, ask, journal, self.chunks_at_once)
-        for yielded, result in enumerate(results, 1):
-            if yielded > advanced:  # an earlier process stored it
-                advance(1)
-            yield result
+        try:
+            for yielded, result in enumerate(results, 1):
+                if yielded > advanced:  # an earlier process stored it
+                    advance(1)
+                yield result
+        finally:
+            stopped.set()  # chunks that are computed ahead are not waited for
         self._stop_if_cancelled(journal)
 
     def rounds(
@@ -240,19 +250,33 @@ def in_chunks(
 def chunks(
     units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT], at_once: int = 1
 ) -> Iterator[list[ResultT]]:
-    """Do local work as ``in_chunks``; yield the results of each ``at_once`` chunks as one list."""
+    """Do local work as ``in_chunks``; yield the results of each ``at_once`` chunks as one list.
+
+    If ``at_once`` is more than 1, the next chunks are requested before these are finished: a device that has finished
+    its share does not wait for the others, nor for the journal.
+    """
     done = kept(journal)
-    for group in _batched(enumerate(_batched(units, size)), at_once):
-        stored = [number for number, chunk in group if all(id in done for unit in chunk for id in unit.results)]
-        results = [done[id] for number, chunk in group if number in stored for unit in chunk for id in unit.results]
-        missing = [(number, unit.item) for number, chunk in group if number not in stored for unit in chunk]
-        if missing:
-            numbers, items = [number for number, _ in missing], [item for _, item in missing]
-            asked = ask(items, numbers[0], numbers) if len(set(numbers)) > 1 else ask(items, numbers[0])
-            computed = list(asked)
+
+    def groups() -> Iterator[tuple[list[ResultT], Callable[[], list[ResultT]]]]:
+        """Yield the stored results of some chunks, and the function that computes the others."""
+        for group in _batched(enumerate(_batched(units, size)), at_once):
+            stored = [number for number, chunk in group if all(id in done for unit in chunk for id in unit.results)]
+            ids = [id for number, chunk in group if number in stored for unit in chunk for id in unit.results]
+            missing = [(number, unit.item) for number, chunk in group if number not in stored for unit in chunk]
+            yield [done[id] for id in ids], partial(_ask_all, ask, missing)
+
+    for stored, computed in one_ahead(groups()) if at_once > 1 else ((one, call()) for one, call in groups()):
+        if computed:
             journal.append(computed)
-            results += computed
-        yield results
+        yield [*stored, *computed]
+
+
+def _ask_all(ask: Ask[ItemT, ResultT], missing: Sequence[tuple[int, ItemT]]) -> list[ResultT]:
+    """Return the results of (chunk number, item) pairs."""
+    if not missing:
+        return []
+    numbers, items = [number for number, _ in missing], [item for _, item in missing]
+    return list(ask(items, numbers[0], numbers) if len(set(numbers)) > 1 else ask(items, numbers[0]))
 
 
 def _batched(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:

@@ -12,27 +12,29 @@ from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.dispatch import complete
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.loading import LoadedModel
-from tutelage_transformers.processes.serving import Request
+from tutelage_transformers.processes.serving import Job
 from tutelage_transformers.settings import TransformersSettings
 
 
-def load(arguments: Any, request: Request) -> None:
+def load(arguments: Any, job: Job) -> None:
     """Load a model, unless it is in memory. The model that was in memory is freed first."""
     _loaded(arguments)
 
 
-def answer(arguments: Any, request: Request) -> None:
+def answer(arguments: Any, job: Job) -> None:
     """Complete conversations and send the completions of each batch as they are finished."""
+    if job.cancelled():  # while it waited for the job before
+        return
     loaded, settings = _loaded(arguments)
     sampling = converter().structure(arguments["sampling"], Sampling)
     conversations, seeds = arguments["conversations"], arguments["seeds"]
     for completions in complete(loaded, settings, conversations, arguments["n"], sampling, seeds):
-        if request.cancelled():
+        if job.cancelled():
             return
-        request.send(completions)
+        job.send(completions)
 
 
-def release(arguments: Any, request: Request) -> None:
+def release(arguments: Any, job: Job) -> None:
     """Free the memory of the model, on the GPU too. The process stays."""
     loading.release_all()
 

@@ -24,8 +24,8 @@ from tutelage_transformers.processes.failure import Failure
 
 
 @frozen
-class Request:
-    """One request that this process works on, given to the function that it names."""
+class Job:
+    """A request that this process works on, given to the function that it names."""
 
     number: int
     """Counts up from 1."""
@@ -39,7 +39,7 @@ class Request:
 
     def cancelled(self) -> bool:
         """Return whether the parent has cancelled this request."""
-        return self.inbox.cancelled >= self.number
+        return self.number in self.inbox.cancelled
 
 
 class Inbox:
@@ -47,15 +47,15 @@ class Inbox:
 
     def __init__(self, lines: IO[str]) -> None:
         self.messages: SimpleQueue[Any] = SimpleQueue()
-        self.cancelled = 0
-        """Number of the last request that is cancelled; earlier ones are cancelled, too."""
+        self.cancelled: set[int] = set()
+        """Numbers of the requests that are cancelled."""
         Thread(target=self._read, args=(lines,), daemon=True).start()
 
     def _read(self, lines: IO[str]) -> None:
         for line in lines:
             message = json.loads(line)
             if "cancel" in message:
-                self.cancelled = message["cancel"]
+                self.cancelled.add(message["cancel"])
             else:
                 self.messages.put(message)
         os._exit(0)
@@ -78,14 +78,14 @@ def main(device: str) -> None:
         _prepare(device)
         while True:
             message = inbox.messages.get()
-            request = Request(message["request"], inbox, write)
+            job = Job(message["request"], inbox, write)
             try:
-                _function(message["function"])(message["arguments"], request)
+                _function(message["function"])(message["arguments"], job)
             except Exception as error:
                 traceback.print_exc()
-                write({"request": request.number, "failed": Failure.of(error)})
+                write({"request": job.number, "failed": Failure.of(error)})
                 os._exit(1)  # at once: other threads may wait for processes that are ended, too
-            write({"request": request.number, "done": True})
+            write({"request": job.number, "done": True})
 
 
 def _prepare(device: str) -> None:
@@ -97,9 +97,9 @@ def _prepare(device: str) -> None:
         torch.cuda.set_device(device)
 
 
-def _function(name: str) -> Callable[[Any, Request], None]:
+def _function(name: str) -> Callable[[Any, Job], None]:
     module, _, function = name.partition(":")
-    found: Callable[[Any, Request], None] = getattr(importlib.import_module(module), function)
+    found: Callable[[Any, Job], None] = getattr(importlib.import_module(module), function)
     return found
 
 
