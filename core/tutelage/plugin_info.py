@@ -140,6 +140,10 @@ class PluginInfo:
     """True for an API: each answer is stored as soon as it arrives. False for local work: answers are stored in whole
     chunks, and an interrupted chunk is computed again. A plugin with an ``endpoint`` need not set it: it is True then,
     because a paid answer must not be requested again."""
+    devices: Callable[[Any], int] | None = None
+    """For local work on several devices. Called with the settings or None; returns the number of devices that share
+    answers and judgements. The plugin then gets as many chunks at once, so that each device has as much to do as one
+    device alone. It must draw by ``Context.seeds``, so that results do not depend on the number of devices."""
     models: Mapping[str, NamedModel] = field(factory=dict)
     """Models by name."""
     prompt_sets: Mapping[str, NamedSet[str | Prompt]] = field(factory=dict)

@@ -58,12 +58,19 @@ def describe() -> PluginInfo:
             EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),
         ),
         models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
+        devices=_devices,
         check=_check,
         check_run=_check_run,
         check_objective=_check_objective,
         count_tokens=_count_tokens,
         convert=_convert,
     )
+
+
+def _devices(settings: TransformersSettings | None) -> int:
+    from tutelage_transformers.devices import parallel
+
+    return len(parallel.device_names(settings or TransformersSettings()))
 
 
 def _check(settings: TransformersSettings | None, name: str) -> Iterator[Finding]:

@@ -58,20 +58,25 @@ def write_inputs(folder: Path, options: argparse.Namespace) -> Path:
     ]
     write_rows(folder / "ift.jsonl", [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows[:32]])
     write_rows(folder / "eft.jsonl", rows[32:])
+    source = f"source: {folder / 'ift.jsonl'}, count: {options.prompts}, self_instruct: {{writer: student}}"
+    if options.prompts_from_file:
+        texts = random_student.texts(options.size, options.prompts, *PROMPT_WORDS, seed=2)
+        write_rows(folder / "prompts.jsonl", [{"prompt": text} for text in texts])
+        source = f"source: {folder / 'prompts.jsonl'}, count: {options.prompts}"
+    device = "cpu" if options.device == "cpu" else "auto"
+    processes = "null" if options.processes is None else options.processes
+    settings = f"adapter_dtype: {options.adapter_dtype}, processes: {processes}, device: {device}"
     recipe = folder / "recipe.yaml"
     recipe.write_text(f"""
 name: iteration
 seeds: [0]
 iterations: 1
 models:
-  student: {{plugin: transformers, model: {student}, settings: {{adapter_dtype: {options.adapter_dtype}}}}}
+  student: {{plugin: transformers, model: {student}, settings: {{{settings}}}}}
 data:
   ift: {{source: {folder / "ift.jsonl"}}}
   eft: {{source: {folder / "eft.jsonl"}}}
-  prompts:
-    source: {folder / "ift.jsonl"}
-    count: {options.prompts}
-    self_instruct: {{writer: student}}
+  prompts: {{{source}}}
 pipelines:
   self-reward:
 generation: {{n: 4, temperature: 0.7, top_p: 0.9, max_new_tokens: 256}}
@@ -79,7 +84,7 @@ judging: {{rubric: additive, samples: 1, temperature: 1.0, top_p: 1.0, max_new_t
 pairs: {{keep_cut: true}}
 sft: {{epochs: 1, batch_size: 16, max_length: 2048, lora: {{r: 64, alpha: 16, dropout: 0.05}}}}
 dpo: {{epochs: 1, batch_size: {options.batch_size}, max_length: 1536, lora: {{r: 16, alpha: 16, dropout: 0.05}}}}
-chunk: {options.prompts}
+chunk: {options.chunk or options.prompts}
 """)
     return recipe
 
@@ -96,6 +101,9 @@ def main() -> None:
     parser.add_argument("--judge-tokens", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=16, help="pairs per step")
     parser.add_argument("--adapter-dtype", default="bfloat16")
+    parser.add_argument("--processes", type=int, help="devices that share the work; all GPUs if left out")
+    parser.add_argument("--chunk", type=int, help="items per chunk; the number of prompts if left out")
+    parser.add_argument("--prompts-from-file", action="store_true", help="the student writes no prompts")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     recipe = write_inputs(options.folder, options)

@@ -3,14 +3,17 @@
 The answers of an API are stored one by one as they arrive. The results of local work are stored in chunks of a fixed
 size, and an unfinished chunk is computed again completely: a batch of other sequences is padded differently, which
 changes the last digits of the logits, so that a resumed run would end with other artifacts than an uninterrupted one.
+A model on several devices gets several chunks at once, so that each device has as much to do as one device alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import evolve, frozen
@@ -20,6 +23,7 @@ from tutelage.errors import Interrupted, StageError
 from tutelage.files.jsonl import read_records, write_rows
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Outcome, Sampling
+from tutelage.runs.ahead import one_ahead
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal, Store
 
@@ -42,6 +46,8 @@ class Result(Protocol):
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT", bound=Result)
+ItemT_contra = TypeVar("ItemT_contra", contravariant=True)
+ResultT_co = TypeVar("ResultT_co", bound=Result, covariant=True)
 
 
 @frozen
@@ -52,8 +58,18 @@ class Unit(Generic[ItemT]):
     results: tuple[str, ...]
 
 
-Ask = Callable[[Sequence[ItemT], int], Iterator[ResultT]]
-"""Yields the results of some items. The number is that of the chunk; the seed of the chunk is derived from it."""
+class Ask(Protocol[ItemT_contra, ResultT_co]):
+    """A function that yields the results of some items."""
+
+    def __call__(
+        self, items: Sequence[ItemT_contra], chunk: int, chunks: Sequence[int] = (), /
+    ) -> Iterator[ResultT_co]:
+        """Yield the results. The seed of the items is derived from ``chunk``, the number of their chunk.
+
+        If the items belong to several chunks, ``chunks`` has the number of each item's chunk.
+        """
+
+
 Stage = Callable[..., Iterator[Any]]
 """A stage of ``plugin.stages``: called with (registry, model, items, sampling=, context=) and its own arguments."""
 
@@ -73,6 +89,15 @@ class DurableStage:
         """Whether each result is stored separately. The plugin of an API asks for this."""
         return self.registry.info(self.model.plugin).item_by_item
 
+    @property
+    def chunks_at_once(self) -> int:
+        """Number of chunks that the plugin gets at once: the number of devices of the model. It changes no seed."""
+        devices = self.registry.info(self.model.plugin).devices
+        if devices is None:
+            return 1
+        where = f"settings of {self.model.id or 'the model'}"
+        return devices(self.registry.settings(self.model.plugin, self.model.settings, where))
+
     def results(
         self,
         journal: Journal[ResultT],
@@ -87,23 +112,30 @@ class DurableStage:
         The seed of each chunk is derived from the names and numbers in ``seed``; None leaves ``sampling`` unchanged.
         Raises Interrupted if the user asked to stop, and the errors of the stage.
         """
-        advanced = 0
+        advanced, lock, stopped = 0, Lock(), Event()
 
         def advance(items: int) -> None:
             nonlocal advanced
-            advanced += items
-            self.context.advance(items)
+            with lock:
+                advanced += items
+                self.context.advance(items)
 
-        counting = evolve(self, context=evolve(self.context, advance=advance))
+        def cancelled() -> bool:
+            return stopped.is_set() or self.context.cancelled()
+
+        counting = evolve(self, context=evolve(self.context, advance=advance, cancelled=cancelled))
         ask: Ask[ItemT, ResultT] = counting._ask_function(journal, stage, sampling, seed, arguments)
         if self.item_by_item:
             results = one_by_one(units, ask, journal, refusals=not self.context.caller.ask_refused_again)
         else:
-            results = in_chunks(units, self.chunk, ask, journal)
-        for yielded, result in enumerate(results, 1):
-            if yielded > advanced:  # an earlier process stored it
-                advance(1)
-            yield result
+            results = in_chunks(units, self.chunk, ask, journal, self.chunks_at_once)
+        try:
+            for yielded, result in enumerate(results, 1):
+                if yielded > advanced:  # an earlier process stored it
+                    advance(1)
+                yield result
+        finally:
+            stopped.set()  # chunks that are computed ahead are not waited for
         self._stop_if_cancelled(journal)
 
     def rounds(
@@ -137,10 +169,16 @@ class DurableStage:
         # The results are counted here, so the progress that the plugin reports is ignored.
         silent = evolve(self.context, advance=lambda _: None, expect=lambda _: None)
 
-        def ask(items: Sequence[ItemT], chunk: int) -> Iterator[ResultT]:
+        def ask(items: Sequence[Any], chunk: int, chunks: Sequence[int] = (), /) -> Iterator[ResultT]:
             self._stop_if_cancelled(journal)
-            seeded = sampling if seed is None else evolve(sampling, seed=derive_seed(*seed, chunk))
-            for result in stage(self.registry, self.model, items, sampling=seeded, context=silent, **arguments):
+            seeded, at = sampling, silent
+            if seed is not None:
+                seeded = evolve(sampling, seed=derive_seed(*seed, chunk))
+                if chunks:
+                    seeds = {number: derive_seed(*seed, number) for number in set(chunks)}
+                    own = {item.id: seeds[number] for item, number in zip(items, chunks, strict=True)}
+                    at = evolve(silent, seeds=own)
+            for result in stage(self.registry, self.model, items, sampling=seeded, context=at, **arguments):
                 if advance:
                     self.context.advance(1)
                 yield result
@@ -199,29 +237,51 @@ def kept(journal: Journal[ResultT], refusals: bool = True) -> dict[str, ResultT]
 
 
 def in_chunks(
-    units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT]
+    units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT], at_once: int = 1
 ) -> Iterator[ResultT]:
-    """Do local work in chunks of ``size`` items; yield the results of each finished chunk, including stored ones."""
-    for results in chunks(units, size, ask, journal):
+    """Do local work in chunks of ``size`` items; yield the results of each finished chunk, including stored ones.
+
+    ``at_once`` chunks are computed together, without those that are stored.
+    """
+    for results in chunks(units, size, ask, journal, at_once):
         yield from results
 
 
 def chunks(
-    units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT]
+    units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT], at_once: int = 1
 ) -> Iterator[list[ResultT]]:
-    """Do local work as ``in_chunks``; yield the results of each chunk as one list."""
+    """Do local work as ``in_chunks``; yield the results of each ``at_once`` chunks as one list.
+
+    If ``at_once`` is more than 1, the next chunks are requested before these are finished: a device that has finished
+    its share does not wait for the others, nor for the journal.
+    """
     done = kept(journal)
-    for number, chunk in enumerate(_batched(units, size)):
-        results = [done[id] for unit in chunk for id in unit.results if id in done]
-        if len(results) < sum(len(unit.results) for unit in chunk):
-            results = list(ask([unit.item for unit in chunk], number))
-            journal.append(results)
-        yield results
+
+    def groups() -> Iterator[tuple[list[ResultT], Callable[[], list[ResultT]]]]:
+        """Yield the stored results of some chunks, and the function that computes the others."""
+        for group in _batched(enumerate(_batched(units, size)), at_once):
+            stored = [number for number, chunk in group if all(id in done for unit in chunk for id in unit.results)]
+            ids = [id for number, chunk in group if number in stored for unit in chunk for id in unit.results]
+            missing = [(number, unit.item) for number, chunk in group if number not in stored for unit in chunk]
+            yield [done[id] for id in ids], partial(_ask_all, ask, missing)
+
+    for stored, computed in one_ahead(groups()) if at_once > 1 else ((one, call()) for one, call in groups()):
+        if computed:
+            journal.append(computed)
+        yield [*stored, *computed]
 
 
-def _batched(units: Iterable[Unit[ItemT]], size: int) -> Iterator[list[Unit[ItemT]]]:
-    """Yield consecutive lists of at most ``size`` units (``itertools.batched`` needs Python 3.12)."""
-    remaining = iter(units)
+def _ask_all(ask: Ask[ItemT, ResultT], missing: Sequence[tuple[int, ItemT]]) -> list[ResultT]:
+    """Return the results of (chunk number, item) pairs."""
+    if not missing:
+        return []
+    numbers, items = [number for number, _ in missing], [item for _, item in missing]
+    return list(ask(items, numbers[0], numbers) if len(set(numbers)) > 1 else ask(items, numbers[0]))
+
+
+def _batched(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
+    """Yield consecutive lists of at most ``size`` items (``itertools.batched`` needs Python 3.12)."""
+    remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch
 

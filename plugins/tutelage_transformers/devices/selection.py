@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tutelage.errors import InputError
@@ -32,6 +33,22 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda:0"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_of_rank(settings: TransformersSettings) -> str:
+    """Return the device of this process, one of several that train together: the GPU of its ``LOCAL_RANK``.
+
+    It becomes the default GPU of this process, for code that names none. Each process of accelerate's launcher sees
+    all GPUs, so ``auto`` and ``cuda`` would be the first GPU in each of them.
+    """
+    import torch
+
+    kind = str(device_of(settings).type)
+    if kind != "cuda":
+        return kind
+    device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
+    torch.cuda.set_device(device)
+    return device
 
 
 def is_nvidia(device: Any) -> bool:

@@ -1,93 +1,44 @@
-"""A child process of a ``pool``: reads requests from stdin and writes completions to stdout, both as JSON lines.
+"""The work of a kept process in generation: it loads a model, completes its share of conversations, frees the model.
 
-The first line names the model and its settings. Each further line is a request, or cancels the current request.
+``pool`` sends the requests, and ``processes.serving`` calls these functions.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Callable
-from queue import SimpleQueue
-from threading import Thread
-from typing import IO, Any
+from typing import Any
 
-from tutelage.errors import TutelageError
-from tutelage.files.jsonl import converter, dump
+from tutelage.files.jsonl import converter
 from tutelage.records import Model, Sampling
 from tutelage_transformers.generation.dispatch import complete
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.loading import LoadedModel
-from tutelage_transformers.processes.child import ignore_stop_signals
-from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.processes.serving import Job
 from tutelage_transformers.settings import TransformersSettings
 
 
-class Inbox:
-    """The requests that arrive. If their pipe is closed, the parent has ended, and this process ends at once."""
-
-    def __init__(self, lines: IO[str]) -> None:
-        self.messages: SimpleQueue[Any] = SimpleQueue()
-        self.cancelled = 0
-        """Number of the last request that is cancelled."""
-        Thread(target=self._read, args=(lines,), daemon=True).start()
-
-    def _read(self, lines: IO[str]) -> None:
-        for line in lines:
-            message = json.loads(line)
-            if "cancel" in message:
-                self.cancelled = message["cancel"]
-            else:
-                self.messages.put(message)
-        os._exit(0)
+def load(arguments: Any, job: Job) -> None:
+    """Load a model, unless it is in memory. The model that was in memory is freed first."""
+    _loaded(arguments)
 
 
-def main() -> None:
-    """Load the model, and answer requests until the parent process ends."""
-    ignore_stop_signals()
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like a message
-
-        def send(message: Any) -> None:
-            out.write(dump(message) + "\n")
-            out.flush()
-
-        inbox = Inbox(sys.stdin)
-        try:
-            _serve(inbox, send)
-        except TutelageError as error:
-            send({"failed": Failure.of(error)})
-
-
-def _serve(inbox: Inbox, send: Callable[[Any], None]) -> None:
-    first = inbox.messages.get()
-    settings = converter().structure(first["settings"], TransformersSettings)
-    _set_default_device(settings.device)
-    loaded = loading.read(converter().structure(first["model"], Model), settings)
-    while True:
-        request = inbox.messages.get()
-        _answer(loaded, settings, request, inbox, send)
-        send({"request": request["request"], "completions": None})
-
-
-def _answer(
-    loaded: LoadedModel, settings: TransformersSettings, request: Any, inbox: Inbox, send: Callable[[Any], None]
-) -> None:
-    sampling = converter().structure(request["sampling"], Sampling)
-    for completions in complete(loaded, settings, request["conversations"], request["n"], sampling):
-        if inbox.cancelled >= request["request"]:
+def answer(arguments: Any, job: Job) -> None:
+    """Complete conversations and send the completions of each batch as they are finished."""
+    if job.cancelled():  # while it waited for the job before
+        return
+    loaded, settings = _loaded(arguments)
+    sampling = converter().structure(arguments["sampling"], Sampling)
+    conversations, seeds = arguments["conversations"], arguments["seeds"]
+    for completions in complete(loaded, settings, conversations, arguments["n"], sampling, seeds):
+        if job.cancelled():
             return
-        send({"request": request["request"], "completions": completions})
+        job.send(completions)
 
 
-def _set_default_device(device: str) -> None:
-    """Make this process's own GPU the default for code that names none."""
-    import torch
-
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
+def release(arguments: Any, job: Job) -> None:
+    """Free the memory of the model, on the GPU too. The process stays."""
+    loading.release_all()
 
 
-if __name__ == "__main__":
-    main()
+def _loaded(arguments: Any) -> tuple[LoadedModel, TransformersSettings]:
+    settings = converter().structure(arguments["settings"], TransformersSettings)
+    return loading.load(converter().structure(arguments["model"], Model), settings), settings

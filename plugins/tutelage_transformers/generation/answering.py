@@ -10,6 +10,7 @@ from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.files.trl_format import message_rows
 from tutelage.records import Candidate, Demonstration, Message, Model, Outcome, Prompt, Sampling
+from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.dispatch import completer_for
 from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.settings import TransformersSettings, settings_of
@@ -17,7 +18,8 @@ from tutelage_transformers.settings import TransformersSettings, settings_of
 T = TypeVar("T")
 
 WINDOW = 4096
-"""Number of prompts that are read, and sorted by length, at once: enough for full batches, with little memory."""
+"""Number of prompts per device that are read, and sorted by length, at once: enough for full batches, with little
+memory."""
 
 
 def candidates(
@@ -52,8 +54,10 @@ def completions(
     settings = settings_of(context)
     complete = completer_for(model, settings)
     remaining = iter(prompts)
-    while window := list(islice(remaining, WINDOW)):
-        for batch in complete([message_rows(messages) for _, messages in window], n, sampling):
+    size = WINDOW * len(parallel.device_names(settings))
+    while window := list(islice(remaining, size)):
+        seeds = [context.seeds.get(_id_of(key), sampling.seed) for key, _ in window]
+        for batch in complete([message_rows(messages) for _, messages in window], n, sampling, seeds):
             for completion in batch:
                 if not completion.is_finite:
                     raise _not_finite(model, window[completion.prompt][0], completion, settings)
@@ -63,13 +67,17 @@ def completions(
                 return
 
 
+def _id_of(key: object) -> str:
+    """Return the id of the prompt, item or comparison that a completion is for."""
+    return key.id if isinstance(key, Prompt) else str(key)
+
+
 def _not_finite(model: Model, key: object, completion: Completion, settings: TransformersSettings) -> StageError:
-    item = key.id if isinstance(key, Prompt) else key
     attention = "" if settings.attention == "eager" else ", settings.attention eager"
     return StageError(
         f"plugin transformers, model {model.name}: its logits are NaN or infinite after {completion.tokens} new tokens "
-        f"for {item} (sample {completion.sample}), so there is no answer. Check that its weights are finite and whole; "
-        f"try settings.dtype float32{attention}"
+        f"for {_id_of(key)} (sample {completion.sample}), so there is no answer. Check that its weights are finite and "
+        f"whole; try settings.dtype float32{attention}"
     )
 
 

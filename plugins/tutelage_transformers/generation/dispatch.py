@@ -1,4 +1,4 @@
-"""Where prompts are completed: in this process, or in several child processes, one for each device."""
+"""Where prompts are completed: in this process, or in several kept worker processes, one for each device."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from functools import partial
 
 from tutelage.records import Model, Sampling
 from tutelage_transformers.devices import parallel
+from tutelage_transformers.generation import pool
 from tutelage_transformers.generation.engine import Completion, generate
-from tutelage_transformers.generation.pool import DevicePool
+from tutelage_transformers.generation.pool import SharedModel
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.chat import Conversation, prompt_text
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 
-Complete = Callable[[Sequence[Conversation], int, Sampling], Iterator[list[Completion]]]
-"""Completes each of the conversations n times; yields completions, which refer to their conversation by its index."""
+Complete = Callable[[Sequence[Conversation], int, Sampling, Sequence[int]], Iterator[list[Completion]]]
+"""Completes each of the conversations n times; yields completions, which refer to their conversation by its index. The
+last argument is the seed of each conversation, in place of that of the sampling."""
 
-_pools: dict[object, DevicePool] = {}
-"""The processes of the one model that is kept; the key is the model's name, its settings and its files."""
+_shared: list[str] = []
+"""Name of the one model that the kept processes hold, or nothing."""
 
 
 def completer_for(model: Model, settings: TransformersSettings) -> Complete:
@@ -28,13 +30,13 @@ def completer_for(model: Model, settings: TransformersSettings) -> Complete:
     """
     names = parallel.device_names(settings)
     if len(names) == 1:
-        _release_pools()
+        _release_shared()
         return partial(complete, loading.load(model, settings), settings)
-    key = (model.name, settings, loading.fingerprint(model))
-    if key not in _pools:
-        release_all()
-        _pools[key] = DevicePool(model, [parallel.settings_of_one_process(settings, name) for name in names])
-    return _pools[key].complete
+    loading.release_all()
+    shared = SharedModel(model, settings, tuple(names))
+    _shared[:] = [model.name]
+    shared.load()
+    return shared.complete
 
 
 def complete(
@@ -43,25 +45,27 @@ def complete(
     conversations: Sequence[Conversation],
     n: int,
     sampling: Sampling,
+    seeds: Sequence[int],
 ) -> Iterator[list[Completion]]:
     """Complete conversations by a model that is loaded in this process, through its chat template."""
     prompts = [prompt_text(loaded.tokenizer, messages) for messages in conversations]
-    return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine)
+    return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine, seeds)
 
 
 def release(model: Model) -> None:
-    """Free the memory of ``model``, in this process and in others, if it is the one that is kept."""
+    """Free the memory of ``model``, in this process and in the kept ones, if it is the one that is kept."""
     loading.release(model)
-    if any(isinstance(key, tuple) and key[0] == model.name for key in _pools):
-        _release_pools()
+    if model.name in _shared:
+        _release_shared()
 
 
 def release_all() -> None:
-    """Free the memory of every model that is kept."""
+    """Free the memory of every model that is kept. The kept processes stay."""
     loading.release_all()
-    _release_pools()
+    _release_shared()
 
 
-def _release_pools() -> None:
-    while _pools:
-        _pools.popitem()[1].close()
+def _release_shared() -> None:
+    if _shared:
+        _shared.clear()
+        pool.release()

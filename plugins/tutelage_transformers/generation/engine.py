@@ -50,14 +50,16 @@ def generate(
     sampling: Sampling,
     batch_size: int | None = None,
     engine: str = "auto",
+    seeds: Sequence[int] | None = None,
 ) -> Iterator[list[Completion]]:
     """Complete each of the templated prompts n times; yields completions in batches, in no fixed order.
 
     At most ``batch_size`` sequences run at once (None: as many as fit into memory); a padded batch always has all n of
     a prompt. ``engine`` is ``paged``, ``padded``, or ``auto``: paged if it supports the model. The same model, prompts
-    and sampling give the same completions. A completion ends at the end of the model's context at the latest; a prompt
-    that fills the context gives completions with ``fits`` False. Raises ``InputError`` if ``paged`` is asked for and
-    does not support the model, and if the GPU is too small for one sequence.
+    and sampling give the same completions. ``seeds`` has a seed for each prompt, in place of that of the sampling. A
+    completion ends at the end of the model's context at the latest; a prompt that fills the context gives completions
+    with ``fits`` False. Raises ``InputError`` if ``paged`` is asked for and does not support the model, and if the GPU
+    is too small for one sequence.
     """
     ids = encode(loaded.tokenizer, prompts)
     context = context_length(loaded.model.config)
@@ -73,7 +75,8 @@ def generate(
 
     def uniforms_of(sequence: int) -> Any:
         prompt, sample = divmod(sequence, n)
-        return uniforms(sampling.seed, prompts[prompt], sample, min(sampling.max_new_tokens, room[prompt]))
+        seed = sampling.seed if seeds is None else seeds[prompt]
+        return uniforms(seed, prompts[prompt], sample, min(sampling.max_new_tokens, room[prompt]))
 
     run = paged.generate if _is_paged(loaded, engine) else padded.generate
     for generated in run(loaded, requests, sampling, stop_tokens(loaded), uniforms_of, batch_size):

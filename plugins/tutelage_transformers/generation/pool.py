@@ -1,35 +1,28 @@
-"""A pool of child processes that generate, one per device: each loads the model once and runs until the pool is closed.
+"""One model in the kept worker processes, each of which completes its share of the conversations.
 
-They receive requests through a pipe, as JSON lines, and send completions through another. Which prompts a process gets
-depends on the prompts alone, never on which process is faster: another composition of a batch changes logits in the
-last digits, and a repeated run must give the same completions. No child outlives this process: it ends when its pipe
-of requests is closed.
+Which prompts a process gets depends on the prompts alone, never on which process is faster: another composition of a
+batch changes logits in the last digits, and a repeated run must give the same completions.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from tutelage.errors import StageError
-from tutelage.files.jsonl import converter, dump
+from tutelage.errors import TutelageError
+from tutelage.files.jsonl import converter
 from tutelage.records import Model, Sampling
+from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.models.chat import Conversation
-from tutelage_transformers.processes.child import environment, last_lines, own_session
-from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.processes import pool
 from tutelage_transformers.settings import TransformersSettings
 
-ANSWERER = "tutelage_transformers.generation.answerer"
+LOAD, ANSWER, RELEASE = (f"tutelage_transformers.generation.answerer:{name}" for name in ("load", "answer", "release"))
+_DOING = "generation"
 
 
 def split_evenly(lengths: Sequence[int], processes: int) -> list[list[int]]:
@@ -46,118 +39,59 @@ def split_evenly(lengths: Sequence[int], processes: int) -> list[list[int]]:
     return shares
 
 
-class DevicePool:
-    """The generating processes of one model. Each is started when it first has a conversation to complete."""
+@frozen
+class SharedModel:
+    """A model that the kept processes of several devices load. A process frees the model that it had before."""
 
-    def __init__(self, model: Model, settings: Sequence[TransformersSettings]) -> None:
-        self.model = model
-        self.settings = settings
-        """The settings of each process, with its device."""
-        self._messages: SimpleQueue[tuple[_Child, Any]] = SimpleQueue()
-        """(process, message), as they arrive; the message is None once the process has ended."""
-        self._children: dict[int, _Child] = {}
-        self._request = 0
-        """Number of the last request."""
+    model: Model
+    settings: TransformersSettings
+    devices: tuple[str, ...]
 
-    def complete(self, conversations: Sequence[Conversation], n: int, sampling: Sampling) -> Iterator[list[Completion]]:
-        """Complete each of the conversations n times, each process its share.
+    def load(self) -> None:
+        """Start the processes if none run, and make each load the model. Does not wait for them."""
+        self._processes().post(LOAD, {number: self._named(number) for number in range(len(self.devices))})
+
+    def complete(
+        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> Iterator[list[Completion]]:
+        """Complete each of the conversations n times, each process its share. Each conversation has its own seed.
 
         Raises the error of a process if it is one of ``tutelage.errors``, and ``StageError`` if a process dies. If the
         iterator is closed early, the request is cancelled, and completions that still arrive are ignored.
         """
-        self._request += 1
         lengths = [sum(len(message["content"]) for message in messages) for messages in conversations]
-        shares = split_evenly(lengths, len(self.settings))
-        busy = {number for number, share in enumerate(shares) if share}
-        for number in sorted(busy):
-            share = [conversations[index] for index in shares[number]]
-            request = {"request": self._request, "conversations": share, "n": n, "sampling": sampling}
-            self._child(number).send(request)
-        try:
-            while busy:
-                number, message = self._next_message()
-                if message["request"] != self._request:
-                    continue
-                if message["completions"] is None:
-                    busy.remove(number)
-                else:
-                    yield [_with_global_index(shares[number], one) for one in message["completions"]]
-        finally:
-            for number in busy & self._children.keys():
-                self._children[number].send({"cancel": self._request})
+        shares = split_evenly(lengths, len(self.devices))
+        arguments = {
+            number: {
+                **self._named(number),
+                "conversations": [conversations[index] for index in share],
+                "seeds": [seeds[index] for index in share],
+                "n": n,
+                "sampling": sampling,
+            }
+            for number, share in enumerate(shares)
+            if share
+        }
+        for number, completions in self._processes().run(ANSWER, arguments, _DOING):
+            yield [_with_global_index(shares[number], one) for one in completions]
 
-    def close(self) -> None:
-        """End the processes, and wait until they have ended and their memory is free."""
-        while self._children:
-            self._children.popitem()[1].end()
+    def _processes(self) -> pool.WorkerPool:
+        return pool.kept(self.devices)
 
-    def _child(self, number: int) -> _Child:
-        if number not in self._children:
-            self._children[number] = _Child(number, self.model, self.settings[number], self._messages)
-        return self._children[number]
-
-    def _next_message(self) -> tuple[int, Any]:
-        """Return the next message of a process that is open. Closes all processes and raises if one of them fails."""
-        child, message = self._messages.get()
-        while self._children.get(child.number) is not child:
-            child, message = self._messages.get()
-        if message is not None and "failed" not in message:
-            return child.number, message
-        log = self._children.pop(child.number).end()
-        self.close()
-        device = self.settings[child.number].device
-        if message is not None:
-            raise converter().structure(message["failed"], Failure).error(f"generation on {device}")
-        raise StageError("\n".join([f"the process that generates on {device} died; the last lines of its log:", *log]))
+    def _named(self, number: int) -> dict[str, Any]:
+        """Return the model and the settings of one process."""
+        return {
+            "model": self.model,
+            "settings": parallel.settings_of_one_process(self.settings, self.devices[number]),
+        }
 
 
-class _Child:
-    """One generating process, seen from the pool."""
-
-    def __init__(
-        self, number: int, model: Model, settings: TransformersSettings, messages: SimpleQueue[tuple[_Child, Any]]
-    ) -> None:
-        self.number = number
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by end
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", ANSWERER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment(),
-            text=True,
-            encoding="utf-8",
-            **own_session(),
-        )
-        self.send({"model": model, "settings": settings})
-        self._listener = Thread(target=self._listen, args=(messages,), daemon=True)
-        self._listener.start()
-
-    def send(self, message: Any) -> None:
-        """Send a message. That a process has ended is noticed by the thread that reads its messages, not here."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(dump(message) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return
-
-    def end(self) -> list[str]:
-        """End the process if it still runs; returns the last lines of its log."""
-        self._process.kill()
-        self._listener.join()
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # a message that the process did not read any more
-            self._process.stdin.close()
-        with self._log, self._process:  # closes the pipes, and waits
-            return last_lines(self._log)
-
-    def _listen(self, messages: SimpleQueue[tuple[_Child, Any]]) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.endswith("\n"):
-                messages.put((self, json.loads(line)))
-        messages.put((self, None))
+def release() -> None:
+    """Free the memory of the model in the kept processes, and wait until it is free. The processes stay."""
+    if processes := pool.current():
+        with suppress(TutelageError):  # then all are ended, which frees their memory as well
+            for _ in processes.run(RELEASE, dict.fromkeys(range(len(processes.devices))), _DOING):
+                pass
 
 
 def _with_global_index(share: Sequence[int], completion: Any) -> Completion:

@@ -83,7 +83,9 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
         if (attention := _attention(settings, device)) is not None:
             options["attn_implementation"] = attention
         if quantization is not None:
-            options |= {"quantization_config": quantization, "device_map": {"": device}}
+            options["quantization_config"] = quantization
+        if quantization is not None or _is_read_onto(device, name, tokenizer, local_only):
+            options["device_map"] = {"": device}
         with _explain_out_of_memory(name, device):
             weights = _read_weights(name, local_only, options)
             _add_special_tokens(weights, tokenizer)
@@ -152,6 +154,19 @@ def _read_weights(name: str, local_only: bool, options: dict[str, Any]) -> Any:
             f"model {name}: its file lacks {len(missing)} of the weights, such as {missing[0]}; copy it again"
         )
     return weights
+
+
+def _is_read_onto(device: Any, name: str, tokenizer: Any, local_only: bool) -> bool:
+    """Return whether the weights are read directly onto a GPU, without a copy in the memory of each process.
+
+    Embeddings of new tokens are drawn at random. They are drawn on the CPU, so that every device has the same ones.
+    """
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    if device.type != "cuda":
+        return False
+    config = AutoConfig.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    return len(tokenizer) <= int(config.get_text_config().vocab_size)
 
 
 def _add_special_tokens(weights: Any, tokenizer: Any) -> None:

@@ -1,4 +1,4 @@
-"""Training in several processes: described by a file, started by torchrun or by the user's accelerate config.
+"""Training by the user's accelerate config: described by a file, started by accelerate's launcher.
 
 The processes are started anew for each training. They report their steps in a file. Each waits for a lock that this
 process holds, so none outlives it.
@@ -19,22 +19,21 @@ from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
 from tutelage.files.locking import hold_lock
 from tutelage_transformers.processes.child import environment, last_lines, own_session
-from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.request import ALIVE, PROGRESS, STOP, TrainingRequest, failures, progress_of
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 30.0
-"""Time that the launcher has to end its processes before it is killed; torchrun gives them as long."""
+"""Time that the launcher has to end its processes before it is killed; it gives them as long."""
 WORKER = "tutelage_transformers.training.worker"
 
 
-def launch(request: TrainingRequest, processes: int, context: Context) -> None:
-    """Train in ``processes`` processes, or as many as the accelerate config of the settings names, and wait.
+def launch(request: TrainingRequest, config: str, context: Context) -> None:
+    """Train in the processes that the accelerate config names, and wait.
 
     Raises the error of a process if it is one of ``tutelage.errors``, and ``StageError`` with the last lines of the
     log for any other failure.
     """
-    command = _command(request.settings, processes)
+    command = accelerate(config)
     with tempfile.TemporaryDirectory(prefix="request-", dir=request.scratch) as name:
         folder = Path(name)
         request.write(folder)
@@ -42,12 +41,6 @@ def launch(request: TrainingRequest, processes: int, context: Context) -> None:
             status = _follow([*command, "-m", WORKER, str(folder)], folder, log, context)
             if status:
                 raise _error(folder, log, status)
-
-
-def _command(settings: TransformersSettings, processes: int) -> list[str]:
-    if settings.accelerate_config is None:
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return accelerate(settings.accelerate_config)
 
 
 def accelerate(config: str) -> list[str]:

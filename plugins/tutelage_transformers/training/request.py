@@ -1,6 +1,6 @@
-"""The record of one training, and the files by which child processes receive it and report back.
+"""The record of one training, and the files by which launched processes receive it and report back.
 
-A training in child processes has a folder of its own. Its files are:
+A training by processes of accelerate's launcher has a folder of its own. Its files are:
 
 request.json     the ``TrainingRequest``, written before the processes start
 alive            locked by the parent process: if the lock is free, the parent has ended
@@ -46,20 +46,29 @@ class TrainingRequest:
     """The folder for training checkpoints."""
     settings: TransformersSettings
 
-    def write(self, folder: Path) -> None:
-        """Write ``request.json`` with absolute paths: a process on another machine has another working directory."""
+    def as_json(self) -> Any:
+        """Return the request as JSON values, with absolute paths: a process may have another working directory."""
         absolute = evolve(
             self,
             examples=self.examples.resolve(),
             output=self.output.resolve(),
             scratch=self.scratch.resolve(),
         )
-        write_json(folder / REQUEST, _converter().unstructure(absolute))
+        return _converter().unstructure(absolute)
+
+    @classmethod
+    def from_json(cls, values: Any) -> TrainingRequest:
+        """Return the request that ``as_json`` described."""
+        return _converter().structure(values, cls)
+
+    def write(self, folder: Path) -> None:
+        """Write ``request.json``."""
+        write_json(folder / REQUEST, self.as_json())
 
     @classmethod
     def read(cls, folder: Path) -> TrainingRequest:
         """Return the request that was written into ``folder``."""
-        return _converter().structure(json.loads((folder / REQUEST).read_bytes()), cls)
+        return cls.from_json(json.loads((folder / REQUEST).read_bytes()))
 
 
 @cache

@@ -22,7 +22,7 @@ from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
-from tutelage_transformers.training import adapters, finite, launching, packing, trainers
+from tutelage_transformers.training import adapters, finite, launching, packing, together, trainers
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
@@ -54,8 +54,10 @@ def train(
     quantizing.check(objective, settings)
     dispatch.release_all()
     processes = parallel.training_processes(settings, objective.batch_size)
-    if processes > 1 or settings.accelerate_config is not None:
-        launching.launch(request, processes, context)
+    if settings.accelerate_config is not None:
+        launching.launch(request, settings.accelerate_config, context)
+    elif processes > 1:
+        together.train(request, parallel.device_names(settings), processes, context)
     else:
         single = parallel.settings_of_one_process(settings, str(device_of(settings)))
         train_here(evolve(request, settings=single), context)

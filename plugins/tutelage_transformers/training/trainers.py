@@ -80,7 +80,7 @@ def dpo_trainer() -> type[Any]:
 
     class StudentDpoTrainer(_TrainerChanges, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            with _no_fingerprint():
+            with _no_fingerprint(), _no_second_copy():
                 super().__init__(*arguments, **options)
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -109,6 +109,27 @@ def _no_fingerprint() -> Iterator[None]:
         yield
     finally:
         dpo_trainer.hash_module = fingerprint
+
+
+@contextmanager
+def _no_second_copy() -> Iterator[None]:
+    """Keep TRL from reading the reference again under FSDP, and from sharding a reference that is another model.
+
+    The log-probabilities of the reference are computed before the policy is sharded, when each process has the whole
+    model on its device. TRL reads its copy with ``device_map="auto"``, which is the first GPU in every process. A
+    reference that is another model is whole on each device, too, and is dropped after these log-probabilities.
+    """
+    from trl.trainer import dpo_trainer
+
+    changed = {"create_model_from_path": lambda *_, **__: None, "prepare_fsdp": lambda model, _: model.eval()}
+    originals = {name: getattr(dpo_trainer, name) for name in changed}
+    for name, function in changed.items():
+        setattr(dpo_trainer, name, function)
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(dpo_trainer, name, function)
 
 
 def bucket_sampler(trainer: Any) -> BucketSampler:

@@ -1,4 +1,4 @@
-"""One of several processes that train together, started by torchrun or accelerate: ``-m`` this module ``FOLDER``.
+"""One of several processes that train together, started by accelerate's launcher: ``-m`` this module ``FOLDER``.
 
 ``FOLDER`` is described in ``request``. Only the first process reports progress, and only it writes the checkpoint.
 """
@@ -19,8 +19,7 @@ from tutelage.context import Context
 from tutelage.errors import TutelageError
 from tutelage.files.jsonl import dump, write_json
 from tutelage.files.locking import wait_until_free
-from tutelage_transformers.devices import parallel
-from tutelage_transformers.devices.selection import device_of
+from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.training import step
 from tutelage_transformers.training.request import ALIVE, FAILED, PROGRESS, STOP, TrainingRequest
@@ -44,19 +43,25 @@ def main(folder: Path) -> int:
 
 
 def _train(request: TrainingRequest, folder: Path) -> None:
-    from accelerate import PartialState
-
-    local, processes = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    kind = device_of(request.settings).type
-    device = f"cuda:{local}" if kind == "cuda" else kind
-    parallel.check_even_shares(processes, request.objective.batch_size)
-    settings = parallel.settings_of_one_process(request.settings, device, processes)
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         context = Context(cancelled=(folder / STOP).exists)
         if _rank() == 0:
             writer = partial(_writer, file)
             context = evolve(context, expect=writer("expect"), advance=writer("advance"), log=writer("log"))
-        step.train_here(evolve(request, settings=settings), context)
+        train_as_member(request, int(os.environ.get("WORLD_SIZE", "1")), context)
+
+
+def train_as_member(request: TrainingRequest, processes: int, context: Context) -> None:
+    """Do one process's part of a training by ``processes`` processes, each on a device of its own, and wait for all.
+
+    The process group is that of torch's environment variables, or one that exists. It is destroyed at the end.
+    """
+    from accelerate import PartialState
+
+    device = selection.device_of_rank(request.settings)
+    parallel.check_even_shares(processes, request.objective.batch_size)
+    settings = parallel.settings_of_one_process(request.settings, device, processes)
+    step.train_here(evolve(request, settings=settings), context)
     state = PartialState()
     state.wait_for_everyone()  # the first process may still be writing the checkpoint
     state.destroy_process_group()

@@ -1,4 +1,4 @@
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,19 @@ class Worker:
         self, dies_after: int | None = None, fails: Collection[str] = (), outcome: Outcome = Outcome.FAILED
     ) -> None:
         self.asked: list[tuple[tuple[str, ...], int]] = []
+        self.numbers: list[tuple[int, ...]] = []
         self.left, self.fails, self.outcome = dies_after, fails, outcome
 
-    def __call__(self, items: Iterable[str], chunk: int) -> Iterator[Candidate]:
+    def __call__(self, items: Sequence[str], chunk: int, chunks: Sequence[int] = (), /) -> Iterator[Candidate]:
         self.asked.append((tuple(items), chunk))
-        for item in items:
+        self.numbers.append(tuple(chunks))
+        for item, number in zip(items, chunks or [chunk] * len(items), strict=True):
             for index in range(2):
                 if self.left == 0:
                     raise KeyboardInterrupt
                 self.left = None if self.left is None else self.left - 1
                 outcome = self.outcome if item in self.fails else Outcome.ANSWERED
-                yield Candidate(item, index, f"{item} in chunk {chunk}", outcome)
+                yield Candidate(item, index, f"{item} in chunk {number}", outcome)
 
 
 @pytest.fixture
@@ -44,6 +46,27 @@ def test_an_unfinished_chunk_is_computed_again_completely_and_a_finished_one_is_
     results = list(in_chunks(UNITS, 2, again, journal))
     assert again.asked == [(("p2", "p3"), 1), (("p4",), 2)]
     assert results == list(in_chunks(UNITS, 2, Worker(), Store(journal.path.parent).journal("other", Candidate)))
+
+
+def test_several_chunks_are_computed_at_once_with_the_results_of_single_ones(journal: Journal[Candidate]) -> None:
+    together = Worker()
+    results = list(in_chunks(UNITS, 2, together, journal, at_once=2))
+    assert together.asked == [(("p0", "p1", "p2", "p3"), 0), (("p4",), 2)]
+    assert together.numbers == [(0, 0, 1, 1), ()]
+    assert results == list(in_chunks(UNITS, 2, Worker(), Store(journal.path.parent).journal("other", Candidate)))
+    assert list(in_chunks(UNITS, 2, Worker(dies_after=0), journal)) == results, "all of them are stored"
+
+
+def test_work_that_was_stopped_with_other_devices_continues_with_the_chunks_that_are_not_stored(
+    journal: Journal[Candidate],
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(in_chunks(UNITS, 1, Worker(dies_after=3), journal))
+    again = Worker()
+    results = list(in_chunks(UNITS, 1, again, journal, at_once=3))
+    assert again.asked == [(("p1", "p2"), 1), (("p3", "p4"), 3)]
+    assert again.numbers == [(1, 2), (3, 4)]
+    assert [result.id for result in results] == [id for unit in UNITS for id in unit.results]
 
 
 def test_an_answer_that_arrived_before_a_kill_is_not_requested_again(journal: Journal[Candidate]) -> None:

@@ -1,4 +1,4 @@
-"""Candidates that two processes generate on a CPU, compared with those of one process."""
+"""Candidates that two kept processes generate on a CPU, compared with those of one process."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tutelage_transformers
 from tutelage.context import Context
-from tutelage.errors import InputError, StageError
+from tutelage.errors import InputError, StageError, TutelageError
+from tutelage.plugin.registry import Registry
+from tutelage.plugin.stages import generate_candidates
 from tutelage.records import Candidate, Model, Prompt, Sampling
+from tutelage.runs.durable import DurableStage, Unit
+from tutelage.runs.store import Store
 from tutelage_transformers.generation import dispatch
 from tutelage_transformers.generation.answering import candidates
-from tutelage_transformers.generation.pool import ANSWERER, split_evenly
+from tutelage_transformers.generation.pool import split_evenly
+from tutelage_transformers.processes.pool import WORKER, WorkerPool, current, end_all
 from tutelage_transformers.settings import TransformersSettings
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 ONE, TWO = TransformersSettings(device="cpu", processes=1), TransformersSettings(device="cpu", processes=2)
 GREEDY = Sampling(temperature=0.0, max_new_tokens=8)
 DRAWN = Sampling(temperature=1.0, max_new_tokens=8, seed=3)
@@ -28,8 +36,12 @@ PROMPTS = [Prompt(f"sort the words cat dog{' red' * (number % 5)}{' please' * nu
 
 @pytest.fixture(scope="module", autouse=True)
 def released() -> Iterator[None]:
-    yield
+    end_all()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(FIXTURES))
+        yield
     dispatch.release_all()
+    end_all()
 
 
 def answers(base: Path, settings: TransformersSettings, sampling: Sampling, n: int = 2) -> dict[str, Candidate]:
@@ -37,12 +49,12 @@ def answers(base: Path, settings: TransformersSettings, sampling: Sampling, n: i
     return {candidate.id: candidate for candidate in found}
 
 
-def answerers() -> set[int]:
-    """The process ids of the child processes that generate."""
+def workers() -> set[int]:
+    """The process ids of the kept processes."""
     me, found = str(os.getpid()), set()
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and ANSWERER.encode() in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and WORKER.encode() in (entry / "cmdline").read_bytes():
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
                 found |= {int(entry.name)} if parent == me else set()
         except OSError:
@@ -59,11 +71,34 @@ def test_two_processes_give_the_candidates_of_one_and_stay_for_the_next_call(
     base: Path, by_one: dict[Sampling, dict[str, Candidate]]
 ) -> None:
     assert answers(base, TWO, GREEDY) == by_one[GREEDY]
-    processes = answerers()
+    processes = workers()
     assert len(processes) == 2
     assert answers(base, TWO, DRAWN) == by_one[DRAWN]
     dispatch.release(Model("transformers", "another"))
-    assert answerers() == processes
+    assert workers() == processes
+
+
+def test_two_devices_get_two_chunks_at_once_and_draw_what_one_device_draws_for_each(base: Path, tmp_path: Path) -> None:
+    registry = Registry.empty()
+    registry.register(tutelage_transformers, "transformers")
+    found: list[list[Candidate]] = []
+    handed: list[int] = []
+    for settings in (ONE, TWO):
+        model = Model("transformers", str(base), {"device": "cpu", "processes": settings.processes})
+
+        def stage(registry: Registry, model: Model, items: Sequence[Prompt], **given: Any) -> Iterator[Candidate]:
+            handed.append(len(items))
+            return generate_candidates(registry, model, items, 2, **given)
+
+        units = [Unit(prompt, (f"{prompt.id}/0", f"{prompt.id}/1")) for prompt in PROMPTS]
+        journal = Store(tmp_path).journal(f"by-{settings.processes}", Candidate)
+        durable = DurableStage(registry, model, Context(), chunk=4)
+        results = durable.results(journal, units, stage, DRAWN, ("step",))
+        found.append(sorted(results, key=lambda candidate: candidate.id))
+    assert handed == [4, 4, 1, 8, 1]
+    assert found[0] == found[1]
+    same = {prompt.id: answers(base, ONE, DRAWN)[f"{prompt.id}/0"] for prompt in PROMPTS}
+    assert any(one.text != same[one.prompt_id].text for one in found[0] if one.index == 0), "each chunk has a seed"
 
 
 def test_completions_of_a_cancelled_call_are_not_given_to_the_next_call(
@@ -78,14 +113,14 @@ def test_completions_of_a_cancelled_call_are_not_given_to_the_next_call(
 def test_a_process_that_dies_is_one_error_and_the_next_call_succeeds(base: Path) -> None:
     stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
     next(stream)
-    for process in answerers():
+    for process in workers():
         os.kill(process, signal.SIGKILL)
     stream.close()  # type: ignore[attr-defined]
-    with pytest.raises(StageError, match="the process that generates on cpu died; the last lines of its log:"):
+    with pytest.raises(StageError, match="generation: the process that works on cpu died; the last lines of its log:"):
         answers(base, TWO, GREEDY)
-    assert answerers() == set()
-    list(candidates(Model("transformers", str(base)), iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
-    assert len(answerers()) == 1, "one prompt needs one process"
+    assert workers() == set()
+    assert len(answers(base, TWO, GREEDY)) == 2 * len(PROMPTS)
+    assert len(workers()) == 2
 
 
 def test_a_signal_that_stops_the_whole_job_does_not_end_the_work_in_progress(
@@ -95,26 +130,69 @@ def test_a_signal_that_stops_the_whole_job_does_not_end_the_work_in_progress(
     answers(base, TWO, DRAWN)  # both processes have started
     stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
     first = next(stream)
-    processes = answerers()
+    processes = workers()
     for process in processes:
         os.kill(process, signal.SIGTERM)
         os.kill(process, signal.SIGHUP)
     found = {candidate.id: candidate for candidate in (first, *stream)}
     assert found == by_one[GREEDY]
-    assert answerers() == processes
+    assert workers() == processes
 
 
-def test_releasing_the_model_ends_its_processes(base: Path) -> None:
-    list(candidates(Model("transformers", str(base)), iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
-    assert answerers()
-    dispatch.release(Model("transformers", str(base)))
-    assert answerers() == set()
+def held() -> list[list[str]]:
+    """The names of the models that each kept process has in memory, of those that it keeps and of all objects."""
+    pool = current()
+    assert pool is not None
+    found = dict(pool.run("worker_probe:models_in_memory", dict.fromkeys(range(2)), "probing"))
+    return [found[number] for number in range(2)]
+
+
+def test_releasing_the_model_frees_its_memory_and_keeps_the_processes(base: Path) -> None:
+    model = Model("transformers", str(base))
+    list(candidates(model, iter(PROMPTS[:1]), 2, GREEDY, Context(settings=TWO)))
+    processes = workers()
+    assert held() == [[str(base)]] * 2, "a process without a prompt loads the model as well"
+    dispatch.release(model)
+    assert held() == [[], []]
+    assert workers() == processes
+
+
+def test_another_model_replaces_the_one_before_in_the_same_processes(
+    base: Path, other_base: Path, by_one: dict[Sampling, dict[str, Candidate]]
+) -> None:
+    assert answers(base, TWO, GREEDY) == by_one[GREEDY]
+    processes = workers()
+    other = answers(other_base, TWO, GREEDY)
+    assert other != by_one[GREEDY] and other == answers(other_base, ONE, GREEDY)
+    assert answers(other_base, TWO, GREEDY) == other
+    assert held() == [[str(other_base)]] * 2
+    assert answers(base, TWO, GREEDY) == by_one[GREEDY]
+    assert workers() == processes
+
+
+@pytest.mark.parametrize(
+    ("failing", "message"),
+    [
+        ({0: "plain", 1: "other"}, "^a plain error$"),
+        ({0: "other", 1: "hang"}, "^probing on cpu failed: ValueError: another error; the last lines of its log:\n"),
+        ({0: "other", 1: "die"}, "^probing: the process that works on cpu died; the last lines of its log:\nwill die$"),
+    ],
+    ids=["an error of tutelage first", "with the log of the process", "a death before its consequences"],
+)
+def test_several_failures_are_one_error_and_end_all_processes(failing: dict[int, str], message: str) -> None:
+    pool = WorkerPool(["cpu", "cpu"], "bare_worker")
+    processes = pool.process_ids
+    with pytest.raises(TutelageError, match=message) as raised:
+        list(pool.run("worker_probe:fail", failing, "probing"))
+    assert ("Traceback" in str(raised.value)) == (failing[1] == "hang")
+    assert not pool.is_open
+    assert not any(Path("/proc", str(process)).exists() for process in processes)
 
 
 def test_a_missing_model_is_the_error_that_one_process_gives(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model .*/nowhere: there is no such folder"):
         answers(tmp_path / "nowhere", TWO, GREEDY)
-    assert answerers() == set()
+    assert workers() == set()
 
 
 def test_generating_processes_end_with_their_parent(base: Path) -> None:
@@ -136,7 +214,7 @@ input()
     ) as parent:
         assert parent.stdout is not None
         children = [Path("/proc", number) for number in parent.stdout.readline().split()]
-        assert len(children) == 1
+        assert len(children) == 2
         parent.kill()
     while any(child.exists() for child in children):  # a child that does not end keeps this test from ending
         time.sleep(0.05)

@@ -1,0 +1,135 @@
+"""Trainings in kept worker processes on a CPU, compared with those of processes that are started for one training."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from ranks import train_together
+
+from tutelage.context import Context
+from tutelage.errors import InputError, StageError
+from tutelage.records import Dpo, Lora, Model, Objective, Prompt, Sampling, Sft
+from tutelage_transformers.generation.answering import candidates
+from tutelage_transformers.processes import pool
+from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.step import train
+
+TWO = TransformersSettings(processes=2, device="cpu")
+SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, lora=Lora(r=4, alpha=8, dropout=0.2))
+DPO = Dpo(epochs=1, learning_rate=1e-3, batch_size=4)
+
+Training = Callable[..., tuple[list[Any], Path]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def probed_and_ended() -> Iterator[None]:
+    """New processes find the module ``worker_probe``."""
+    pool.end_all()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "fixtures"))
+        yield
+    pool.end_all()
+
+
+@pytest.fixture
+def trained(base: Path, tmp_path: Path) -> Training:
+    """Trains by kept processes: trained(objective, examples, output name, settings, cancelled=..., log=...)."""
+    (tmp_path / "scratch").mkdir()
+
+    def by_kept(
+        objective: Objective, examples: Path, name: str, settings: TransformersSettings = TWO, **given: Any
+    ) -> tuple[list[Any], Path]:
+        rows: list[Any] = []
+        output = tmp_path / name
+        output.mkdir(exist_ok=True)
+        context = Context(settings=settings, scratch=tmp_path / "scratch", **{"log": rows.append, **given})
+        train(Model("transformers", str(base)), None, objective, examples, output, context)
+        return rows, output
+
+    return by_kept
+
+
+def weights(output: Path) -> bytes:
+    return (output / "model.safetensors").read_bytes()
+
+
+def models_in_memory() -> dict[int, list[str]]:
+    kept = pool.current()
+    assert kept is not None
+    return dict(kept.run("worker_probe:models_in_memory", {0: None, 1: None}, "probing"))
+
+
+def process_ids() -> list[int]:
+    kept = pool.current()
+    return kept.process_ids if kept else []
+
+
+def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(
+    base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path, trained: Training
+) -> None:
+    """Nothing of a training, or of generation, remains in a process: neither random numbers nor accelerate's state."""
+    expected = {}
+    for name, objective, file in (("sft", SFT, sft_file), ("dpo", DPO, dpo_file)):
+        output = tmp_path / f"new-{name}"
+        output.mkdir()
+        request = TrainingRequest(Model("transformers", str(base)), None, objective, file, output, tmp_path, TWO)
+        statuses, rows = train_together(request, tmp_path / f"request-{name}")
+        assert statuses == [0, 0]
+        expected[name] = rows, weights(output)
+
+    first, sft = trained(SFT, sft_file, "first")
+    processes = process_ids()
+    prompts = [Prompt("sort the words cat dog"), Prompt("sort the words")]
+    sampled = candidates(Model("transformers", str(sft)), prompts, 2, Sampling(max_new_tokens=4), Context(settings=TWO))
+    assert len(list(sampled)) == 4
+    second, dpo = trained(DPO, dpo_file, "second")
+    assert models_in_memory() == {0: [], 1: []}, "neither the model that generated nor the trained one is in memory"
+    third, again = trained(SFT, sft_file, "third")
+    assert (first, weights(sft)) == (third, weights(again)) == expected["sft"]
+    assert (second, weights(dpo)) == expected["dpo"]
+    assert process_ids() == processes and len(processes) == 2
+
+
+def test_progress_is_reported_and_a_cancelled_training_continues(sft_file: Path, trained: Training) -> None:
+    kept = evolve(TWO, checkpoint_minutes=0)
+    reported: list[int] = []
+    expected, whole = trained(SFT, sft_file, "whole", kept, expect=reported.append, advance=reported.append)
+    assert reported == [8] + [1] * 8 and len(expected) == 8
+    rows: list[Any] = []
+    with pytest.raises(StageError, match=r"training was cancelled after \d of 8 steps; the same command continues"):
+        trained(SFT, sft_file, "stopped", kept, log=rows.append, cancelled=lambda: len(rows) > 0)
+    assert rows == expected[: len(rows)]
+    again, stopped = trained(SFT, sft_file, "stopped", kept)
+    assert again == expected
+    assert weights(stopped) == weights(whole)
+
+
+@pytest.mark.slow  # starts processes three times; test_pool.py has the error of a process that dies
+def test_after_a_training_that_fails_or_dies_a_new_one_succeeds(
+    sft_file: Path, tmp_path: Path, trained: Training
+) -> None:
+    expected, good = trained(SFT, sft_file, "good")
+    processes = process_ids()
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "text"}\n')
+    with pytest.raises(InputError, match=r"broken.jsonl, line 1: 'prompt' is not a list of messages"):
+        trained(SFT, broken, "bad")
+    assert process_ids() == []
+    assert not any(Path("/proc", str(process)).exists() for process in processes)
+
+    def kill_the_second(row: Any) -> None:
+        if row["step"] == 2:
+            os.kill(process_ids()[1], signal.SIGKILL)
+
+    with pytest.raises(StageError, match=r"^training in several processes: the process that works on cpu died;"):
+        trained(evolve(SFT, epochs=100), sft_file, "killed", log=kill_the_second)
+    assert process_ids() == []
+    rows, output = trained(SFT, sft_file, "after")
+    assert (rows, weights(output)) == (expected, weights(good))
