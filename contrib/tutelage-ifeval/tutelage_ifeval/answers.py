@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -120,7 +120,7 @@ def _highlighted(sentences: Sequence[str], count: int) -> list[str]:
     return found
 
 
-def _words(sentence: str) -> Collection[str]:
+def _words(sentence: str) -> set[str]:
     return {word.strip(".,!?:'\"").lower() for word in sentence.split()}
 
 
