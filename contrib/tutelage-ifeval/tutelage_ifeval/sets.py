@@ -67,6 +67,17 @@ def generate(split: Split, generator: random.Random) -> Iterator[Generated]:
             yield Generated(topic, instructions, Prompt(text, metadata=metadata))
 
 
+def composed(seed: str, ignored: float = 0.0) -> Iterator[tuple[Generated, str]]:
+    """Yield prompts of the split ``seed`` with composed answers, without end. No verifier has seen them.
+
+    An answer ignores each instruction with the probability ``ignored``.
+    """
+    generator = random.Random(seed)
+    for one in generate("seed", generator):
+        kept = [instruction for instruction in one.instructions if generator.random() >= ignored]
+        yield one, compose(generator, one.topic, kept)
+
+
 def prompts(split: Split, count: int, seed: int) -> list[Prompt]:
     """Return different prompts of a split. The seed determines them."""
     found: dict[str, Prompt] = {}
@@ -79,10 +90,8 @@ def prompts(split: Split, count: int, seed: int) -> list[Prompt]:
 
 def ift(count: int, seed: int) -> list[Example]:
     """Return prompts of the split ``seed`` with answers for which every verifier says yes."""
-    generator = random.Random(f"ift/{seed}")
     found: dict[str, Example] = {}
-    for one in islice(generate("seed", generator), _DRAWS * count):
-        answer = compose(generator, one.topic, one.instructions)
+    for one, answer in islice(composed(f"ift/{seed}"), _DRAWS * count):
         if one.prompt.id not in found and verify(one.prompt.text, answer, one.prompt.metadata).share == 1:
             found[one.prompt.id] = Example(one.prompt.text, answer)
             if len(found) == count:
@@ -96,12 +105,9 @@ def eft(count: int, seed: int) -> list[RatedExample]:
     Each instruction is left out of an answer with probability 1/2. A third of the examples has the lowest score, a
     third the highest one, and a third a score between them: unequal counts would bias a judge towards one score.
     """
-    generator = random.Random(f"eft/{seed}")
     missing = {kind: (count + 2 - number) // 3 for number, kind in enumerate(("none", "all", "some"))}
     found: dict[tuple[str, str], RatedExample] = {}
-    for one in islice(generate("seed", generator), _DRAWS * count):
-        kept = [instruction for instruction in one.instructions if generator.random() < 0.5]
-        answer = compose(generator, one.topic, kept)
+    for one, answer in islice(composed(f"eft/{seed}", ignored=0.5), _DRAWS * count):
         result = verify(one.prompt.text, answer, one.prompt.metadata)
         if (share := result.share) is None or (one.prompt.text, answer) in found:
             continue

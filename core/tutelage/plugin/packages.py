@@ -23,11 +23,17 @@ _LAST_LINES = 3
 
 def find_wheel(package: Package, folder: Path) -> Path | None:
     """Return the wheel in ``folder`` with the SHA-256 of the package; None if there is none."""
-    stem = re.sub(r"[-_.]+", "_", package.name).lower()  # as in the names of wheels (PEP 491)
     for wheel in folder.glob("*.whl"):
-        if wheel.name.lower().startswith(f"{stem}-{package.version}-") and sha256_of(wheel) == package.sha256:
+        name, version, *_ = wheel.name.split("-")
+        is_same = (_normalized(name), version) == (_normalized(package.name), package.version)
+        if is_same and sha256_of(wheel) == package.sha256:
             return wheel
     return None
+
+
+def _normalized(name: str) -> str:
+    """The name of a distribution as it is compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def fetch(package: Package, folder: Path) -> Path:
