@@ -19,6 +19,7 @@ import tutelage
 from tutelage import (
     Comparison,
     Context,
+    InputError,
     JudgeItem,
     Judgement,
     Model,
@@ -28,10 +29,14 @@ from tutelage import (
     Rubric,
     Sampling,
     StageError,
+    checked_plan,
+    load_recipe,
     parse_score,
     render,
     reply,
 )
+from tutelage.files.prepared import prepared_folder
+from tutelage.planning.preparations import preparations
 from tutelage.testing import check_plugin
 
 RUBRIC = Rubric("short", lowest=0, highest=5)
@@ -145,12 +150,9 @@ def test_the_language_of_a_short_text_is_always_the_same() -> None:
 
 def test_example_answers_follow_every_instruction() -> None:
     rows = sets.ift(150, 3)
-    drawn = {one.prompt.text: (answer, one.prompt) for one, answer in islice(sets.composed("ift/3"), 400)}
+    drawn = {(one.prompt.text, answer): one.prompt.metadata for one, answer in islice(sets.composed("ift/3"), 400)}
     assert len({row.prompt for row in rows}) == 150
-    for row in rows:
-        answer, prompt = drawn[row.prompt]
-        assert answer == row.answer
-        assert verify(prompt.text, answer, prompt.metadata).share == 1
+    assert {verify(row.prompt, row.answer, drawn[row.prompt, row.answer]).share for row in rows} == {1.0}
 
 
 def test_most_composed_answers_follow_their_instructions_at_once() -> None:
@@ -211,6 +213,25 @@ def test_of_ifevals_prompts_all_but_three_kinds_are_checked(monkeypatch: pytest.
         "change_case:capital_word_frequency": 25,
         "keywords:letter_frequency": 2,
     }
+
+
+@pytest.mark.parametrize("name", ["real/gemma-270m", "real/gemma-270m-cpu"])
+def test_the_recipes_can_be_planned_once_their_files_are_prepared(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path))
+    registry, recipe = Registry.discover(), load_recipe(name)
+    with pytest.raises(InputError) as raised:
+        checked_plan(recipe, registry)
+    missing = [line.split(": ")[1] for line in str(raised.value).splitlines() if "recipes prepare" in line]
+    assert missing == ["transformers/gemma-3-270m", "ifeval/ifeval"]
+    for one in preparations(recipe, registry).values():
+        prepared_folder(one.folder).mkdir(parents=True)
+    rows = [{"prompt": f"Write about {n}.", "instruction_id_list": [], "kwargs": []} for n in range(541)]
+    file = prepared_folder(sets.IFEVAL.folder) / "ifeval.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = checked_plan(recipe, registry)
+    assert {step.stage for step in plan.steps} >= {"train", "generate", "judge", "evaluate"}
 
 
 def _drawn(split: Split, seed: str, count: int) -> list[sets.Generated]:

@@ -10,7 +10,7 @@ import click
 from tutelage.cli.options import plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.cli.terms import ask_to_accept, print_terms
-from tutelage.errors import InputError
+from tutelage.errors import InputError, PluginError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.whole import write_whole
 from tutelage.planning.pipelines import CONTROLS, PIPELINES
@@ -80,7 +80,11 @@ def prepare_command(name: str, accept_license: bool, registry: Registry) -> None
     (TUTELAGE_CACHE, by default ~/.cache/tutelage). Nothing is installed. A licence is shown and has to be accepted.
     Files that are in place are not fetched again, and an interrupted call continues.
     """
-    needed = preparations(load_recipe(recipe_path(name)), registry)
+    path = recipe_path(name)
+    try:
+        needed = preparations(load_recipe(path), registry)
+    except (InputError, PluginError) as error:  # the first line of a recipe may name the package of a missing plugin
+        raise type(error)(f"{error}\n{name}: {summary_line(path) or 'see the file'}") from error
     if not needed:
         print_status(f"{name} needs no files that have to be prepared")
     accept = print_terms if accept_license else ask_to_accept

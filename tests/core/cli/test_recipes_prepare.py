@@ -54,6 +54,24 @@ def test_a_script_has_to_accept_the_licence_by_an_option(world: PreparedWorld) -
     assert not prepared_folder("weights").exists()
 
 
+def test_a_missing_plugin_is_named_with_the_first_line_of_the_recipe(world: PreparedWorld, tmp_path: Path) -> None:
+    models = {**numbers_recipe()["models"], "teacher": {"plugin": "verifier"}}
+    text = yaml.safe_dump(numbers_recipe(models=models))
+    (tmp_path / "mine.yaml").write_text(f"# Numbers; needs the package our-verifier.\n{text}")
+    result = prepare()
+    assert result.exit_code == 2
+    assert "models.teacher.plugin: no plugin 'verifier' is installed" in result.stderr
+    assert "mine.yaml: Numbers; needs the package our-verifier." in result.stderr
+
+
+def test_a_model_whose_files_are_missing_is_not_loaded_by_any_command(world: PreparedWorld, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "say 1"}\n')
+    options = ("--model", "numbers:prepared/novice", "--out", "out.jsonl")
+    result = CliRunner().invoke(cli, ["stage", "generate", "prompts.jsonl", *options])
+    assert result.exit_code == 2
+    assert "prepared/novice: its files are not on this machine" in result.stderr
+
+
 def test_a_recipe_that_needs_no_files_says_so(world: PreparedWorld, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(numbers_recipe()))
     result = prepare()
