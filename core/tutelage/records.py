@@ -135,6 +135,9 @@ class Prompt:
     """Origin of the prompt: the name of a prompt set, a file, or the model that wrote it."""
     messages: tuple[Message, ...] = field(default=(), kw_only=True)
     """All messages of a conversation, with the system message; empty for a single user message."""
+    metadata: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
+    """What a judge needs to know of the prompt besides its text, as plain JSON values: a reference answer, or the
+    instructions that a verifier checks. Judge items and comparisons carry it; no model reads it."""
     id: str = field()
     """By default the ``content_id`` of the text, or of all messages of a conversation."""
 
@@ -219,6 +222,8 @@ class JudgeItem:
     """Chosen by the caller; the judgement has it as ``item_id``."""
     prompt: str
     answer: str
+    metadata: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
+    """The metadata of the prompt, as in ``Prompt.metadata``."""
 
 
 @frozen
@@ -310,6 +315,8 @@ class Comparison:
     prompt: str
     first: str
     second: str
+    metadata: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
+    """The metadata of the prompt, as in ``Prompt.metadata``."""
 
 
 @frozen

@@ -46,7 +46,9 @@ from tutelage_transformers.settings import DEFAULT_MODEL, NEUTRAL_SETTINGS, Tran
 
 @hookimpl
 def describe() -> PluginInfo:
-    """Return the plugin's description: its alias, its settings, and Phi-2 as a named model."""
+    """Return the plugin's description: its alias, its settings, and its named models."""
+    from tutelage_transformers.models.gemma import gemma_270m
+
     return PluginInfo(
         help="A causal language model on this machine (default: Phi-2): samples, judges itself, learns by SFT and DPO.",
         aliases=("phi2",),
@@ -57,7 +59,10 @@ def describe() -> PluginInfo:
             EnvironmentVariable("HF_HOME", "Where downloaded weights are kept.", required=False),
             EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),
         ),
-        models={"phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model.")},
+        models={
+            "phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model."),
+            "gemma-3-270m": gemma_270m(),
+        },
         devices=_devices,
         check=_check,
         check_run=_check_run,

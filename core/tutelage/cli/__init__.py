@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": "Measure models and judges, from a run or from files.",
     "data": "Create, import, inspect and export training data.",
     "stage": "Run one stage on files, without a recipe.",
-    "recipes": "List, show and copy recipes.",
+    "recipes": "List, show and copy recipes, and fetch the files that they need.",
     "plugins": "List the installed plugins, or show one.",
     "ledger": "Show the cost of stored API answers; prune or export them.",
     "doctor": "Check what the plugins need: SDK, key, endpoint, model, GPU.",

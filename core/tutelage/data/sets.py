@@ -14,6 +14,7 @@ from tutelage.data.preference_rows import check_preference, parse_preference
 from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.files.disk_errors import error_text
 from tutelage.files.jsonl import read_rows
+from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin_info import NamedSet
 from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text, user_texts
 
@@ -106,10 +107,19 @@ def load_preferences(sets: Sets, source: str, count: int | None, seed: int) -> l
 def prompt_of(row: Mapping[str, Any]) -> Prompt:
     """Parse the prompt of a row: a text or a list of messages as ``prompt``, or a conversation as ``messages``.
 
-    An answer at the end of ``messages`` is not part of the prompt. Raises ``ValueError`` if there is no prompt, if the
-    messages are not in order, or if ``prompt`` is another text than the transcript of ``messages``.
+    An answer at the end of ``messages`` is not part of the prompt. The mapping ``metadata`` of a row is kept. Raises
+    ``ValueError`` if there is no prompt, if the messages are not in order, if ``prompt`` is another text than the
+    transcript of ``messages``, or if ``metadata`` is not a mapping.
     """
-    return _prompt_and_answer(row)[0]
+    return evolve(_prompt_and_answer(row)[0], metadata=metadata_of(row))
+
+
+def metadata_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the ``metadata`` of a row, empty if it has none. Raises ``ValueError`` if it is not a mapping."""
+    found = row.get("metadata")
+    if found is not None and not isinstance(found, Mapping):
+        raise ValueError(f"`metadata` must be a mapping, not {type(found).__name__}")
+    return found or {}
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
@@ -206,6 +216,7 @@ def _load(
 ) -> list[T]:
     """Load rows; ``read`` and ``check`` raise ``ValueError`` for a row that cannot be used, which gets its location."""
     if named is not None:
+        check_prepared(source, named.preparation)
         if count is None and named.size is None:
             raise InputError(f"{source}: the size of this set is not known; set `count`")
         try:

@@ -95,14 +95,14 @@ def demonstrate(step: Demonstrate, at: StepContext) -> Artifact:
 
 def judge(step: Judge, at: StepContext) -> Artifact:
     """Let a model score answers. Answers without text are not judged; equal answers to a prompt are judged once."""
-    prompts = {prompt.id: prompt.text for prompt in at.prompts(step.prompts, step.take)}
+    prompts = {prompt.id: prompt for prompt in at.prompts(step.prompts, step.take)}
     equal: dict[tuple[str, str], list[str]] = {}
     for answer in at.store.read(step.answers, Candidate):
         if answer.prompt_id in prompts and answer.outcome.has_text:
             equal.setdefault((answer.prompt_id, answer.text), []).append(answer.id)
     others = {ids[0]: ids[1:] for ids in equal.values()}
     units = [
-        Unit(JudgeItem(ids[0], prompts[prompt_id], text), tuple(f"{ids[0]}#{number}" for number in range(step.samples)))
+        Unit(_item(ids[0], prompts[prompt_id], text), tuple(f"{ids[0]}#{number}" for number in range(step.samples)))
         for (prompt_id, text), ids in equal.items()
     ]
 
@@ -111,6 +111,10 @@ def judge(step: Judge, at: StepContext) -> Artifact:
 
     arguments = {"rubric": at.registry.get("rubrics", step.rubric), "samples": step.samples}
     return _call_stage(step, at, Judgement, units, stages.judge, arguments, repeated=repeated)
+
+
+def _item(id: str, prompt: Prompt, answer: str) -> JudgeItem:
+    return JudgeItem(id, prompt.text, answer, metadata=prompt.metadata)
 
 
 def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
@@ -182,8 +186,9 @@ def _comparisons(step: Compare, at: StepContext) -> Iterator[Comparison]:
         for prompt in at.prompts(step.prompts):
             first, second = texts[left].get(prompt.id), texts[right].get(prompt.id)
             if first is not None and second is not None:
-                yield Comparison(comparison_id(left, right, prompt.id), prompt.text, first, second)
-                yield Comparison(comparison_id(right, left, prompt.id), prompt.text, second, first)
+                about = prompt.metadata
+                yield Comparison(comparison_id(left, right, prompt.id), prompt.text, first, second, metadata=about)
+                yield Comparison(comparison_id(right, left, prompt.id), prompt.text, second, first, metadata=about)
 
 
 def _draw(models: Sequence[str], step: MixAnswers, prompt: Prompt) -> list[str]:

@@ -29,7 +29,7 @@ def converter() -> cattrs.Converter:
     """Return the converter between records and plain JSON values. It refuses unknown keys.
 
     ``messages`` is only written for a conversation, so a prompt of one message has the same row as in older versions;
-    ``variants`` of a summary is only written if there are some.
+    ``metadata`` of a prompt and ``variants`` of a summary are only written if there are some.
     """
     made = make_converter(forbid_extra_keys=True)
 
@@ -45,7 +45,8 @@ def converter() -> cattrs.Converter:
 def _omitted_if_empty(cls: Any) -> list[str]:
     """The fields of a class that are only written if they are not empty."""
     fields = attrs.fields(cls) if attrs.has(cls) else ()
-    return [field.name for field in fields if field.name in ("messages", "variants") and field.default == ()]
+    names = ("messages", "metadata", "variants")
+    return [field.name for field in fields if field.name in names and field.default in ((), attrs.Factory(dict))]
 
 
 def dump(row: Any) -> str:

@@ -20,6 +20,7 @@ from tutelage.planning.roles import bound_model, endpoint_of, usable_binding
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
+from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
 from tutelage.preferences.pairing import PairRule
@@ -159,9 +160,15 @@ def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iter
                 problems.attempt("", partial(registry.require, bound.plugin, hook))
             where = f"models.{role}.settings (plugin {bound.plugin})"
             problems.attempt("", partial(registry.settings, bound.plugin, bound.settings, where))
-            problems.attempt(f"models.{role}.model", partial(registry.find, "models", bound.model))
+            problems.attempt(f"models.{role}.model", partial(_check_model, bound.model, registry))
         if len(problems.lines) == before:
             yield role
+
+
+def _check_model(name: str, registry: Registry) -> None:
+    """Raise InputError if a plugin has no model of this name, or if its files have to be prepared first."""
+    if (named := registry.find("models", name)) is not None:
+        check_prepared(name, named.preparation)
 
 
 def _check_objectives(recipe: Recipe, registry: Registry, problems: Problems) -> None:
