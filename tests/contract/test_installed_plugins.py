@@ -49,16 +49,27 @@ def test_every_plugin_that_ships_can_be_used() -> None:
     assert broken == []
 
 
-def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("project", "chosen"),
+    [
+        ("tutelage-echo", ()),
+        ("tutelage-vllm", ("-k", "greedy_answers or samples_differ or until_it_is_released or before_work")),
+        pytest.param("tutelage-vllm", (), marks=pytest.mark.slow),
+    ],
+    ids=["echo", "vllm, in part", "vllm"],
+)
+def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(
+    tmp_path: Path, project: str, chosen: tuple[str, ...]
+) -> None:
     import hatchling.build
 
-    project, site = ROOT / "contrib/tutelage-echo", tmp_path / "site"
-    with chdir(project):
+    folder, site = ROOT / "contrib" / project, tmp_path / "site"
+    with chdir(folder):
         wheel = hatchling.build.build_wheel(str(site))
     with zipfile.ZipFile(site / wheel) as archive:
         archive.extractall(site)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project / "tests")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder / "tests"), *chosen],
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
