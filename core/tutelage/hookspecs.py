@@ -233,7 +233,9 @@ def evaluate(  # type: ignore[empty-body]
 def release(model: Model) -> None:
     """Free the memory that ``model`` holds.
 
-    Called on the model's plugin before another student model is used, and before each training; not ``firstresult``.
+    Called on the model's plugin before another student model is used, before each training, and at the end of a run,
+    also of one that fails; not ``firstresult``. If the recipe has a generator (``models.student.generator``), also
+    between the student's models and those of other roles, because two plugins share the device.
     A plugin that holds nothing in memory does not need this hook. The hook must accept a model that is not loaded.
 
     Arguments:

@@ -51,19 +51,30 @@ def test_every_plugin_that_ships_can_be_used() -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize(("name", "library"), [("tutelage-echo", "attrs"), ("tutelage-ifeval", "if_verifiable")])
-def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(name: str, library: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("project", "library", "chosen"),
+    [
+        ("tutelage-echo", "attrs", ()),
+        ("tutelage-ifeval", "if_verifiable", ()),
+        ("tutelage-vllm", "torch", ("-k", "greedy_answers or samples_differ or until_it_is_released or before_work")),
+        pytest.param("tutelage-vllm", "torch", (), marks=pytest.mark.slow),
+    ],
+    ids=["echo", "ifeval", "vllm, in part", "vllm"],
+)
+def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(
+    tmp_path: Path, project: str, library: str, chosen: tuple[str, ...]
+) -> None:
     import hatchling.build
 
     if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{library} is not installed, which {name} requires; run: pip install 'tutelage[dev]'")
-    project, site = ROOT / "contrib" / name, tmp_path / "site"
-    with chdir(project):
+        pytest.skip(f"{library} is not installed, which {project} requires; run: pip install 'tutelage[dev]'")
+    folder, site = ROOT / "contrib" / project, tmp_path / "site"
+    with chdir(folder):
         wheel = hatchling.build.build_wheel(str(site))
     with zipfile.ZipFile(site / wheel) as archive:
         archive.extractall(site)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project / "tests")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder / "tests"), *chosen],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))},
         capture_output=True,
         text=True,

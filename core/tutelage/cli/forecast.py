@@ -16,6 +16,7 @@ from typing import Literal
 
 from attrs import frozen
 
+from tutelage.planning.roles import GENERATOR
 from tutelage.planning.steps import Step, Train
 
 DECAY = 0.8
@@ -165,4 +166,4 @@ def _family(step: Step) -> Family:
     worker = getattr(step, "worker", None)
     if worker is None:
         return "files"
-    return "student" if worker.role == "student" else "others"
+    return "student" if worker.role in ("student", GENERATOR) else "others"

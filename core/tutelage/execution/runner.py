@@ -27,7 +27,7 @@ from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
 from tutelage.planning.made_from import MadeFrom
-from tutelage.planning.roles import endpoint_of
+from tutelage.planning.roles import GENERATOR, endpoint_of
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Step, Summarise, Train, Worker
 from tutelage.plugin import stages
@@ -203,13 +203,15 @@ class Runner:
                 remaining.append(step)
         self.reporter.planned(remaining, earlier_steps(self.run, remaining))
         loaded: Model | None = None
-        for step in remaining:
-            self._stop_if_cancelled()
-            self._check_checkpoints(step)
-            loaded = self._release_before(step, loaded)
-            self._do(step)
-        if loaded is not None:
-            stages.release(self.registry, loaded)
+        try:
+            for step in remaining:
+                self._stop_if_cancelled()
+                self._check_checkpoints(step)
+                loaded = self._release_before(step, loaded)
+                self._do(step)
+        finally:  # a generator may have started a server
+            if loaded is not None:
+                stages.release(self.registry, loaded)
         self.run.store.drop_scratch()
 
     def _check_checkpoints(self, step: Step) -> None:
@@ -224,15 +226,22 @@ class Runner:
     def _release_before(self, step: Step, loaded: Model | None) -> Model | None:
         """Free the memory of the loaded student if the step uses another student or trains.
 
-        Returns the student that is loaded during the step.
+        With a generator, which is another plugin on the same device, this holds for every model that occupies memory.
+        Returns the model that is loaded during the step.
         """
         worker: Worker | None = step.start if isinstance(step, Train) else getattr(step, "worker", None)
-        if worker is None or worker.role != "student":
+        if worker is None:
             return loaded
         model = self._step_context(self.context).model(worker)
+        if worker.role not in ("student", GENERATOR) and not self._shares_device(model):
+            return loaded
         if loaded is not None and (loaded != model or isinstance(step, Train)):
             stages.release(self.registry, loaded)
         return model
+
+    def _shares_device(self, model: Model) -> bool:
+        """Whether a teacher, judge or evaluator takes memory that a generator needs: its plugin can release it."""
+        return self.run.recipe.models.student.generator is not None and "release" in self.registry.hooks(model.plugin)
 
     def _do(self, step: Step) -> None:
         self.reporter.started(step)

@@ -16,7 +16,7 @@ from tutelage.data.sets import load_seed_prompts
 from tutelage.errors import InputError, nearest
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import bound_model, endpoint_of, usable_binding
+from tutelage.planning.roles import GENERATOR, bound_model, endpoint_of, role_key, usable_binding
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
@@ -26,7 +26,7 @@ from tutelage.plugin.stage_checks import sampling_problems
 from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.problems import recipe_problems
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import Binding, Recipe
 from tutelage.records import Objective, Sampling
 
 
@@ -157,10 +157,14 @@ def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iter
         bound = problems.attempt("", partial(usable_binding, recipe, role, hooks, registry))
         if bound is not None:
             for hook in sorted(hooks):
-                problems.attempt("", partial(registry.require, bound.plugin, hook))
-            where = f"models.{role}.settings (plugin {bound.plugin})"
+                key = role_key(role) if role == GENERATOR else ""
+                problems.attempt(key, partial(registry.require, bound.plugin, hook))
+            where = f"{role_key(role)}.settings (plugin {bound.plugin})"
             problems.attempt("", partial(registry.settings, bound.plugin, bound.settings, where))
-            problems.attempt(f"models.{role}.model", partial(_check_model, bound.model, registry))
+            if role == GENERATOR:
+                problems.add_all(_generator_problems(bound, registry))
+            else:  # the generator runs the student's model, which is checked by its own key
+                problems.attempt(f"models.{role}.model", partial(_check_model, bound.model, registry))
         if len(problems.lines) == before:
             yield role
 
@@ -169,6 +173,20 @@ def _check_model(name: str, registry: Registry) -> None:
     """Raise InputError if a plugin has no model of this name, or if its files have to be prepared first."""
     if (named := registry.find("models", name)) is not None:
         check_prepared(name, named.preparation)
+
+
+def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
+    """The generator gets the student's weights: M0 by its name, every other model as a folder."""
+    if registry.info(bound.plugin).endpoint is not None:
+        yield (
+            f"models.student.generator.plugin: {bound.plugin!r} calls a service, which does not have the models that "
+            "the run trains; use a plugin that runs a folder of weights on this machine"
+        )
+    if not bound.model:
+        yield (
+            "models.student.model: missing; the generator needs it, because it does not know the default model of "
+            "the student's plugin: name a folder or a hub name"
+        )
 
 
 def _check_objectives(recipe: Recipe, registry: Registry, problems: Problems) -> None:
@@ -188,7 +206,7 @@ def _listed(check: Callable[[Any, Objective], Iterable[str]], settings: Any, obj
 
 def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
     for role in sorted(roles):
-        endpoint = problems.attempt(f"models.{role}", partial(endpoint_of, recipe, role, registry))
+        endpoint = problems.attempt(role_key(role), partial(endpoint_of, recipe, role, registry))
         if endpoint is not None and endpoint.cost(1, 1) is None:
             problems.add(
                 f"budget: the price of {endpoint.model!r}, the {role}, is unknown; set models.{role}.settings."

@@ -8,6 +8,7 @@ from itertools import combinations
 from attrs import frozen
 
 from tutelage.planning.artifacts import EvaluationArtifacts
+from tutelage.planning.roles import answerer
 from tutelage.planning.steps import Compare, Judge, MixAnswers, PlannedModel, Sample, SelectPrompts, Step, Worker
 from tutelage.recipe.schema import Evaluation, Recipe
 from tutelage.records import Sampling
@@ -80,7 +81,7 @@ class EvaluationPlan:
                 output=model.files.held_out(decoding),
                 count=self.prompt_count(evaluation) * n,
                 seed=self.seed,
-                worker=model.worker,
+                worker=answerer(self.recipe, model),
                 prompts=self.files.prompts,
                 n=n,
                 sampling=sampling,
@@ -98,7 +99,7 @@ class EvaluationPlan:
             output=model.files.own_judgements(kind),
             count=self.judged_prompts(evaluation) * n * judging.samples,
             seed=self.seed,
-            worker=model.worker,
+            worker=answerer(self.recipe, model),
             prompts=self.files.prompts,
             answers=answers,
             rubric=judging.rubric,

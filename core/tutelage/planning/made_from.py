@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 
 from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
 from tutelage.files.jsonl import converter
-from tutelage.planning.roles import binding, bound_model, endpoint_of
+from tutelage.planning.roles import binding, bound_model, endpoint_of, role_key
 from tutelage.planning.source_rows import FROM_SOURCES, rows_of
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import (
@@ -203,7 +203,7 @@ class _Maker:
         yield f"{role}.plugin", self.registry.name_of(bound.plugin)
         if info.result_version != 1:
             yield f"{role}.plugin.result_version", info.result_version
-        settings = self.registry.settings(bound.plugin, bound.settings, f"models.{role}.settings")
+        settings = self.registry.settings(bound.plugin, bound.settings, f"{role_key(role)}.settings")
         if settings is not None:
             yield from _flat(f"{role}.settings", _changed(settings, info.neutral_settings), set())
         if not as_bound:

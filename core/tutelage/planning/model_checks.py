@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import bound_model
+from tutelage.planning.roles import bound_model, role_key
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
 from tutelage.plugin.registry import Registry
@@ -42,7 +42,7 @@ class _Bound:
     @property
     def key(self) -> str:
         """The recipe's keys of the roles."""
-        return ", ".join(f"models.{role}" for role in self.roles)
+        return ", ".join(map(role_key, self.roles))
 
 
 @frozen
@@ -116,7 +116,7 @@ def _bound(sources: Sources, roles: Iterable[str]) -> list[_Bound]:
 
 
 def _described(model: Model, role: str, registry: Registry) -> tuple[PluginInfo, Any]:
-    settings = registry.settings(model.plugin, model.settings, f"models.{role}.settings")
+    settings = registry.settings(model.plugin, model.settings, f"{role_key(role)}.settings")
     return registry.info(model.plugin), settings
 
 

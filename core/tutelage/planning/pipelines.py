@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 
 from tutelage.planning.artifacts import SUMMARY, own_preferences
 from tutelage.planning.evaluation_plan import EvaluationPlan
+from tutelage.planning.roles import answerer, answering_role
 from tutelage.planning.steps import (
     BuildExamples,
     ChosenExamples,
@@ -110,21 +111,24 @@ def make_plan(recipe: Recipe, counts: SourceCounts | None = None) -> Plan:
 def roles_needed(recipe: Recipe) -> dict[str, set[str]]:
     """Return the hooks that the plugin of each role must implement."""
     needed: dict[str, set[str]] = {"student": {"train_step"}}
+    answering = answering_role(recipe)
     is_sampling = any(PIPELINES[name].samples for name in recipe.pipelines)
     if is_sampling or recipe.evaluation:
-        needed["student"].add("generate_candidates")
+        needed.setdefault(answering, set()).add("generate_candidates")
     if is_sampling and (self_instruct := recipe.data.self_instruct) is not None:
-        needed.setdefault(self_instruct.writer, set()).add("generate_candidates")
+        writer = answering if self_instruct.writer == "student" else self_instruct.writer
+        needed.setdefault(writer, set()).add("generate_candidates")
     for name in recipe.pipelines:
         pipeline = PIPELINES[name]
         if pipeline.scored_by:
-            needed.setdefault(pipeline.scored_by, set()).add("judge")
+            scorer = answering if pipeline.scored_by == "student" else pipeline.scored_by
+            needed.setdefault(scorer, set()).add("judge")
         if pipeline.demonstrated_by:
             needed.setdefault(pipeline.demonstrated_by, set()).add("demonstrate")
     if recipe.evaluation:
         needed["evaluator"] = {"judge", "evaluate"}
         if recipe.evaluation.agreement_prompts and recipe.evaluation.sampled > 1:
-            needed["student"].add("judge")
+            needed.setdefault(answering, set()).add("judge")
     return needed
 
 
@@ -216,7 +220,7 @@ class Series:
         yield from self.samples(parent, round_number)
         if pipeline.scored_by:
             judgements = child.files.judgements
-            worker = parent.worker if pipeline.scored_by == "student" else Worker("judge", "judge")
+            worker = answerer(self.recipe, parent) if pipeline.scored_by == "student" else Worker("judge", "judge")
             yield Judge(
                 output=judgements,
                 count=self.prompt_count * self.recipe.generation.n * settings.judging.samples,
@@ -262,7 +266,7 @@ class Series:
             output=model.files.candidates,
             count=self.prompt_count * self.recipe.generation.n,
             seed=self.seed,
-            worker=model.worker,
+            worker=answerer(self.recipe, model),
             prompts=prompts,
             n=self.recipe.generation.n,
             sampling=self.recipe.generation.sampling(),
@@ -289,7 +293,7 @@ class Series:
             output=output,
             count=self.prompt_count,
             seed=self.seed,
-            worker=model.worker if self_instruct.writer == "student" else Worker("teacher", "teacher"),
+            worker=answerer(self.recipe, model) if self_instruct.writer == "student" else Worker("teacher", "teacher"),
             source=source,
             earlier=tuple(earlier.files.prompts for earlier in before),
             sampling=self_instruct.sampling(),

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from tutelage.errors import InputError
+from tutelage.planning.steps import PlannedModel, Worker
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.suggestions import plugin_hint
 from tutelage.recipe.schema import Binding, Recipe
 from tutelage.records import Model, Rubric
 from tutelage.services.requests import Endpoint
 
+GENERATOR = "generator"
+"""The role of the student's models when they answer or judge, if the recipe binds another plugin for that."""
+
+
+def answering_role(recipe: Recipe) -> str:
+    """Return the role of the student's models when they answer or judge: ``generator`` if one is bound."""
+    return "student" if recipe.models.student.generator is None else GENERATOR
+
+
+def answerer(recipe: Recipe, model: PlannedModel) -> Worker:
+    """Return a model of the plan as the worker of a step in which it answers or judges."""
+    return evolve(model.worker, role=answering_role(recipe))
+
+
+def role_key(role: str) -> str:
+    """Return the key of a role's binding in the recipe."""
+    return f"models.student.{role}" if role == GENERATOR else f"models.{role}"
+
 
 def binding(recipe: Recipe, role: str) -> Binding | None:
-    """Return the binding of a role, None if it has none. If no judge is bound, the judge is the teacher."""
+    """Return the binding of a role, None if it has none. If no judge is bound, the judge is the teacher.
+
+    The generator runs the student's model by another plugin.
+    """
+    if role == GENERATOR:
+        student = recipe.models.student
+        generator = student.generator
+        return None if generator is None else Binding(generator.plugin, student.model, generator.settings)
     found: Binding | None = getattr(recipe.models, role)
     return recipe.models.teacher if found is None and role == "judge" else found
 
@@ -24,10 +52,10 @@ def usable_binding(recipe: Recipe, role: str, hooks: set[str], registry: Registr
     """
     bound = binding(recipe, role)
     if bound is None:
-        raise InputError(f"models.{role}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
+        raise InputError(f"{role_key(role)}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
     if registry.name_of(bound.plugin) not in {status.name for status in registry.statuses()}:
         hint = plugin_hint(f"{bound.plugin}:{bound.model}".rstrip(":"), registry, hooks)
-        raise InputError(f"models.{role}.plugin: no plugin {bound.plugin!r} is installed{hint}")
+        raise InputError(f"{role_key(role)}.plugin: no plugin {bound.plugin!r} is installed{hint}")
     registry.info(bound.plugin)
     return bound
 
@@ -39,7 +67,7 @@ def bound_model(recipe: Recipe, role: str, registry: Registry) -> Model:
     """
     bound = binding(recipe, role)
     if bound is None:
-        raise InputError(f"models.{role}: missing; bind a plugin to the {role}")
+        raise InputError(f"{role_key(role)}: missing; bind a plugin to the {role}")
     named = registry.find("models", bound.model)
     return Model(bound.plugin, named.location if named else bound.model, dict(bound.settings), role)
 
@@ -50,7 +78,7 @@ def endpoint_of(recipe: Recipe, role: str, registry: Registry) -> Endpoint | Non
     info = registry.info(model.plugin)
     if info.endpoint is None:
         return None
-    return info.endpoint(registry.settings(model.plugin, model.settings, f"models.{role}.settings"), model.name)
+    return info.endpoint(registry.settings(model.plugin, model.settings, f"{role_key(role)}.settings"), model.name)
 
 
 def find_rubric(name: str, registry: Registry) -> Rubric:

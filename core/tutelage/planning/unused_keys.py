@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from tutelage.planning.pipelines import PIPELINES, roles_needed
+from tutelage.planning.roles import GENERATOR
 from tutelage.preferences.pairing import RULES, unused_options
 from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
 from tutelage.records import Dpo
@@ -37,6 +38,8 @@ def _samples(recipe: Recipe) -> bool:
 
 def _unused_roles(recipe: Recipe) -> Iterator[str]:
     """The judge, which has one use. A teacher or an evaluator may be bound for other pipelines of the same file."""
+    if recipe.models.student.generator is not None and GENERATOR not in roles_needed(recipe):
+        yield _line("models.student.generator", "the student neither samples nor judges in this recipe")
     if recipe.models.judge is not None and "judge" not in roles_needed(recipe):
         yield _line("models.judge", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
 

@@ -39,10 +39,34 @@ class Binding:
 
 
 @frozen
+class Generator:
+    """Another plugin that samples and judges for the student. It runs the student's own weights."""
+
+    plugin: str
+    """Name of the plugin. It must be able to run a folder of weights in Hugging Face's format."""
+    settings: Mapping[str, Any] = field(factory=dict)
+    """Settings of the plugin; `tutelage plugins show NAME` lists them."""
+
+
+@frozen
+class Student(Binding):
+    """The model to align."""
+
+    generator: Generator | None = None
+    """Another plugin that samples and judges with the student's models, while `plugin` trains them. If left out,
+    `plugin` does both."""
+
+
+def as_student(bound: Binding) -> Student:
+    """Return the binding of the student. A plain ``Binding`` has no generator."""
+    return bound if isinstance(bound, Student) else Student(bound.plugin, bound.model, bound.settings)
+
+
+@frozen
 class Roles:
     """The model of each role."""
 
-    student: Binding
+    student: Student = field(converter=as_student)
     """The model to align."""
     teacher: Binding | None = None
     """The model that writes demonstrations. It also judges if no judge is bound."""

@@ -1,0 +1,68 @@
+"""The settings of the plugin, and the command of its server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from attrs import field, frozen, validators
+
+NEUTRAL_SETTINGS = (
+    "python",
+    "gpu_memory_utilization",
+    "start_seconds",
+    "request_seconds",
+    "requests_at_once",
+)
+"""Settings that change no result. ``dtype``, ``arguments`` and ``command`` do: they may quantise, for example."""
+
+
+@frozen
+class VllmSettings:
+    """How the server is started and called. Recipes set them under ``models.student.generator.settings``."""
+
+    python: str = ""
+    """Python interpreter with vLLM, such as `~/vllm/bin/python`. If empty, the one that runs tutelage."""
+    command: tuple[str, ...] = ()
+    """Command of another server with OpenAI's completions, such as SGLang's. {python}, {folder} and {port} are
+    replaced. If empty, vLLM's server is started."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of the server, such as `--enforce-eager`."""
+    dtype: str = "auto"
+    """Type of the weights in vLLM: auto is that of the checkpoint."""
+    gpu_memory_utilization: float = field(default=0.9, validator=[validators.gt(0.0), validators.le(1.0)])
+    """Share of the GPU's memory that vLLM takes."""
+    start_seconds: float = field(default=600.0, validator=validators.gt(0))
+    """Maximum time from the start of the server until it answers, in seconds."""
+    request_seconds: float = field(default=600.0, validator=validators.gt(0))
+    """Maximum time of one request, in seconds."""
+    requests_at_once: int = field(default=256, validator=validators.ge(1))
+    """Maximum number of requests in flight."""
+
+
+def interpreter(settings: VllmSettings) -> str:
+    """Return the Python interpreter of the server."""
+    return str(Path(settings.python).expanduser()) if settings.python else sys.executable
+
+
+def command_of(settings: VllmSettings, folder: Path, port: int) -> list[str]:
+    """Return the command that serves the weights in ``folder`` at ``port`` of 127.0.0.1."""
+    if settings.command:
+        values = {"{python}": interpreter(settings), "{folder}": str(folder), "{port}": str(port)}
+        return [_filled(part, values) for part in (*settings.command, *settings.arguments)]
+    return [
+        *(interpreter(settings), "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(folder)),
+        *("--host", "127.0.0.1"),
+        *("--port", str(port)),
+        *("--dtype", settings.dtype),
+        *("--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"),
+        *("--generation-config", "vllm"),  # else generation_config.json changes the sampling parameters
+        *settings.arguments,
+    ]
+
+
+def _filled(part: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        part = part.replace(name, value)
+    return part
