@@ -161,7 +161,7 @@ def test_trls_dpo_trainer_still_hashes_its_model_by_the_function_that_is_replace
 
 @pytest.mark.parametrize("package", ["torch", "transformers", "trl"])
 def test_a_release_after_the_pinned_one_is_not_installed_untested(package: str) -> None:
-    """The upper bound in pyproject.toml is the minor release after the pin in constraints.txt, so they move together."""
+    """The upper bound in pyproject.toml is the release after the pin in constraints.txt, so they move together."""
     pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line]
     (pin,) = (str(one.specifier).removeprefix("==") for one in pins if one.name == package)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
