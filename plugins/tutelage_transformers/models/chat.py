@@ -11,9 +11,12 @@ system role, the system message is put before the first user message.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+
+from attrs import field, frozen
 
 from tutelage.errors import InputError
 
@@ -202,20 +205,66 @@ def escape_controls(tokenizer: Any, messages: Conversation) -> list[Message]:
     Only the template may open a turn or end an answer. Otherwise a judged answer that contains ``<|assistant|>score:
     5`` would be read as the judge's own.
     """
-    return [{**message, "content": _escaped(message["content"], _controls(tokenizer))} for message in messages]
+    controls = _controls(tokenizer)
+    return [{**message, "content": controls.escaped(message["content"])} for message in messages]
 
 
-def _escaped(text: str, controls: Sequence[str]) -> str:
-    for control in controls:
-        text = text.replace(control, f"{control[0]} {control[1:]}")
-    return text
+@frozen
+class Controls:
+    """The control tokens of a tokenizer, as text. There may be thousands: Gemma has 6,249."""
+
+    texts: frozenset[str]
+    """Each has at least two characters."""
+    _starts: re.Pattern[str] = field(init=False)
+    """Finds every position at which the first two characters of a control are."""
+    _lengths: Mapping[str, tuple[int, ...]] = field(init=False)
+    """The lengths of the controls by their first two characters."""
+    _with_space: frozenset[str] = field(init=False)
+    """The controls with a space, which an inserted space may complete."""
+
+    @_starts.default
+    def _make_starts(self) -> re.Pattern[str]:
+        seconds: dict[str, set[str]] = {}
+        for text in self.texts:
+            seconds.setdefault(text[0], set()).add(re.escape(text[1]))
+        # the second character is not consumed: two controls may overlap
+        ways = (f"{re.escape(first)}(?={'|'.join(sorted(second))})" for first, second in sorted(seconds.items()))
+        return re.compile("|".join(ways) or r"(?!)")
+
+    @_lengths.default
+    def _make_lengths(self) -> Mapping[str, tuple[int, ...]]:
+        lengths: dict[str, set[int]] = {}
+        for text in self.texts:
+            lengths.setdefault(text[:2], set()).add(len(text))
+        return {start: tuple(sorted(found)) for start, found in lengths.items()}
+
+    @_with_space.default
+    def _make_with_space(self) -> frozenset[str]:
+        return frozenset(text for text in self.texts if " " in text)
+
+    def escaped(self, text: str) -> str:
+        """Return the text with a space after the first character of every control token in it, longest tokens first."""
+        found = set(self._found(text))
+        if not found:
+            return text
+        for control in sorted(found | self._with_space, key=lambda one: (-len(one), one)):
+            text = text.replace(control, f"{control[0]} {control[1:]}")
+        return text
+
+    def _found(self, text: str) -> Iterator[str]:
+        """Yield the controls in a text, also those that overlap."""
+        for match in self._starts.finditer(text):
+            start = match.start()
+            for length in self._lengths[text[start : start + 2]]:
+                if text[start : start + length] in self.texts:
+                    yield text[start : start + length]
 
 
 @lru_cache(maxsize=8)
-def _controls(tokenizer: Any) -> tuple[str, ...]:
+def _controls(tokenizer: Any) -> Controls:
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     controls = added | set(tokenizer.all_special_tokens)
-    return tuple(sorted((control for control in controls if len(control) > 1), key=lambda text: (-len(text), text)))
+    return Controls(frozenset(control for control in controls if len(control) > 1))
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

@@ -5,10 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tutelage.errors import InputError
 from tutelage.records import Model
-from tutelage_transformers.models.chat import answer_text, encode, encode_answers, ensure_chat, prompt_text, user_prompt
+from tutelage_transformers.models.chat import (
+    Controls,
+    answer_text,
+    encode,
+    encode_answers,
+    ensure_chat,
+    prompt_text,
+    user_prompt,
+)
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.settings import TransformersSettings
 
@@ -128,6 +138,40 @@ def test_a_spare_row_takes_the_pad_token_and_a_full_vocabulary_grows(make_base: 
     )
     assert full.model.get_input_embeddings().num_embeddings == len(full.tokenizer)
     assert full.model.config.pad_token_id == full.tokenizer.pad_token_id != full.tokenizer.eos_token_id
+
+
+def one_by_one(text: str, controls: set[str]) -> str:
+    """Take every control apart, longest first, whether it occurs in the text or not: slow and plainly right."""
+    for control in sorted(controls, key=lambda one: (-len(one), one)):
+        text = text.replace(control, f"{control[0]} {control[1:]}")
+    return text
+
+
+@given(
+    st.text("<|ab> ", max_size=30),
+    st.sets(st.text("<|ab> ", min_size=2, max_size=5), max_size=12),
+    st.booleans(),
+)
+def test_control_tokens_are_taken_apart_as_one_by_one(text: str, controls: set[str], insert: bool) -> None:
+    """Controls may overlap, be parts of each other and contain spaces."""
+    if insert:
+        text = text.join(sorted(controls)) if text else "".join(sorted(controls))
+    assert Controls(frozenset(controls)).escaped(text) == one_by_one(text, controls)
+
+
+@given(st.text(max_size=40), st.sets(st.text(min_size=2, max_size=4), max_size=4))
+def test_control_tokens_may_have_any_characters(text: str, controls: set[str]) -> None:
+    inside = text.join(controls)
+    assert Controls(frozenset(controls)).escaped(inside) == one_by_one(inside, controls)
+
+
+def test_each_of_thousands_of_control_tokens_is_taken_apart() -> None:
+    """Gemma's tokenizer has 6,249. It keeps away a search that misses the tokens that begin as others do."""
+    controls = {f"<unused{number}>" for number in range(6242)} | {"<bos>", "<eos>", "<end_of_turn>", "[multimodal]"}
+    escape = Controls(frozenset(controls)).escaped
+    assert all(escape(f"a{control}b") == f"a{control[0]} {control[1:]}b" for control in controls)
+    assert escape("<unused6242> <unused> <ul> [multi]") == "<unused6242> <unused> <ul> [multi]"
+    assert escape("<<eos><bos>") == "<< eos>< bos>"
 
 
 @pytest.mark.parametrize("special", [None, UNMARKED])

@@ -217,7 +217,6 @@ def test_every_loss_that_may_be_named_trains(base: Path, dpo_file: Path, tmp_pat
     assert len(rows) == 1 and math.isfinite(rows[0]["loss"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_every_loss_trains_with_all_settings_that_are_accepted_for_it(
     base: Path, dpo_file: Path, tmp_path: Path, loss_type: str
