@@ -58,7 +58,8 @@ def _rank_in_environment(rank: int, processes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.clear()
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
         os.environ.update(before)
 
 

@@ -1,10 +1,17 @@
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tutelage.records import Candidate, Outcome
-from tutelage.runs.durable import Unit, derive_seed, in_chunks, one_by_one
+from tutelage.context import Context
+from tutelage.errors import Interrupted
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin.registry import Registry
+from tutelage.plugin.stages import generate_candidates
+from tutelage.plugin_info import PluginInfo
+from tutelage.records import Candidate, Model, Outcome, Prompt, Sampling
+from tutelage.runs.durable import DurableStage, Unit, derive_seed, in_chunks, one_by_one
 from tutelage.runs.store import Journal, Store
 
 UNITS = [Unit(f"p{number}", (f"p{number}/0", f"p{number}/1")) for number in range(5)]
@@ -67,6 +74,69 @@ def test_work_that_was_stopped_with_other_devices_continues_with_the_chunks_that
     assert again.asked == [(("p1", "p2"), 1), (("p3", "p4"), 3)]
     assert again.numbers == [(1, 2), (3, 4)]
     assert [result.id for result in results] == [id for unit in UNITS for id in unit.results]
+
+
+class TwoDevices:
+    """A plugin whose answers name the seed of their prompt; the user stops once some of them are there."""
+
+    def __init__(self) -> None:
+        self.handed: list[int] = []
+        self.answers, self.stops_at = 0, 10**6
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo(help="Two devices.", devices=lambda settings: 2)
+
+    @hookimpl
+    def generate_candidates(
+        self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
+    ) -> Iterator[Candidate]:
+        prompts = list(prompts)
+        self.handed.append(len(prompts))
+        for prompt in prompts:
+            self.answers += 1
+            yield Candidate(prompt.id, 0, str(context.seeds.get(prompt.id, sampling.seed)))
+            if context.cancelled():
+                return
+
+    def cancelled(self) -> bool:
+        return self.answers >= self.stops_at
+
+
+def candidates_by_seed(plugin: TwoDevices, journal: Journal[Candidate]) -> dict[str, int]:
+    registry = Registry.empty()
+    registry.register(plugin, "two")
+    prompts = [Prompt(str(number), id=str(number)) for number in range(11)]
+
+    def stage(registry: Registry, model: Model, items: Sequence[Prompt], **given: Any) -> Iterator[Candidate]:
+        return generate_candidates(registry, model, items, 1, **given)
+
+    durable = DurableStage(registry, Model("two"), Context(cancelled=plugin.cancelled), chunk=2)
+    units = [Unit(prompt, (f"{prompt.id}/0",)) for prompt in prompts]
+    results = durable.results(journal, units, stage, Sampling(), ("step",))
+    return {result.prompt_id: int(result.text) for result in results}
+
+
+def test_a_plugin_with_two_devices_gets_two_chunks_at_once_with_the_seed_of_each(journal: Journal[Candidate]) -> None:
+    plugin = TwoDevices()
+    assert candidates_by_seed(plugin, journal) == {
+        str(number): derive_seed("step", number // 2) for number in range(11)
+    }
+    assert sorted(plugin.handed) == [3, 4, 4]
+
+
+def test_chunks_that_were_finished_before_a_stop_are_not_computed_again_by_two_devices(
+    journal: Journal[Candidate],
+) -> None:
+    stopped = TwoDevices()
+    stopped.stops_at = 5
+    with pytest.raises(Interrupted):
+        candidates_by_seed(stopped, journal)
+    stored = len(list(journal))
+    assert stored >= 4
+    again = TwoDevices()
+    assert candidates_by_seed(again, journal) == {str(number): derive_seed("step", number // 2) for number in range(11)}
+    assert 11 - stored <= again.answers <= 11 - stored + 2, "an unfinished chunk of two is computed again"
 
 
 def test_an_answer_that_arrived_before_a_kill_is_not_requested_again(journal: Journal[Candidate]) -> None:
