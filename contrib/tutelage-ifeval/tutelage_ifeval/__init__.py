@@ -6,8 +6,9 @@ with such instructions, and examples from which a student learns to follow and t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 
 from attrs import frozen
 
@@ -86,4 +87,10 @@ def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Ve
 
 def _verify(asked: JudgeItem | Comparison, answer: str, context: Context) -> Result:
     settings: IfevalSettings = context.settings
-    return verify(asked.prompt, answer, asked.metadata, settings.loose)
+    return _kept_result(asked.prompt, answer, json.dumps(asked.metadata), settings.loose)
+
+
+@lru_cache(maxsize=1 << 16)
+def _kept_result(prompt: str, answer: str, metadata: str, loose: bool) -> Result:
+    """The result of one answer. Comparisons and judgements ask for the same answers several times."""
+    return verify(prompt, answer, json.loads(metadata), loose)
