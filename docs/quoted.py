@@ -15,6 +15,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/services.md",
     "docs/speed.md",
+    "docs/models.md",
 )
 
 
@@ -178,6 +180,49 @@ def services(proof: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def families(proof: dict[str, Any]) -> str:
+    """Return the table of model families, the reasons as notes below it."""
+    rows = proof["families"]["families"]
+    notes: dict[str, int] = {}
+
+    def engine(fast: str, reason: str | None) -> str:
+        return f"padded ({notes.setdefault(reason, len(notes) + 1)})" if reason else f"**{fast}**"
+
+    def same(results: dict[str, Any], is_same: Callable[[Any], bool]) -> str:
+        failed = [name for name, result in results.items() if not is_same(result)]
+        return f"NO: {', '.join(failed)}" if failed else "yes"
+
+    def has_same_answers(result: Any) -> bool:
+        return isinstance(result, dict) and result["different"] == 0
+
+    lines = [
+        "| type in `config.json` | models | generation | training | answers of `generate` | steps of TRL | saved as in "
+        "memory | adapter on |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    refused = []
+    for row in rows:
+        if "refused" in row:
+            refused.append(f"- `{row['type']}` ({row['models']}): {row['refused']}.")
+            continue
+        adapter = row["adapter"]
+        cells = [
+            f"`{row['type']}`",
+            row["models"],
+            engine("paged", row["engine"]),
+            engine("packed", row["packing"]),
+            same(row["generation"], has_same_answers),
+            same(row["training"], lambda result: result is True),
+            same(row["saved"], has_same_answers),
+            " ".join(f"`{name}`" for name in adapter if not name.isdigit() and name != "base_layer")
+            if isinstance(adapter, dict)
+            else f"NO: {adapter}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    reasons = [f"{number}. {reason}" for reason, number in notes.items()]
+    return "\n".join([*lines, "", "Reasons:", "", *reasons, "", "Refused:", "", *refused]) + "\n"
+
+
 def gpu_generation(proof: dict[str, Any]) -> str:
     """Return the generation speed of a student of Phi-2's size, for answers and for judgements."""
     arms = proof["gpu"]["generation"]["arms"]
@@ -271,6 +316,7 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
 BLOCKS = {
     "changes": changes,
     "sweep": sweep,
+    "families": families,
     "gpu-generation": gpu_generation,
     "gpu-training": gpu_training,
     "gpu-memory": gpu_memory,

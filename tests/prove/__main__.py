@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.prove import alpaca_eval, changes, embedded, full_disk, kills, services, startup, stops, sweep
+from tests.prove import alpaca_eval, changes, embedded, families, full_disk, kills, services, startup, stops, sweep
 
 MEASUREMENTS = {
     "startup": startup.prove,
@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "full-disk": full_disk.prove,
     "changes": changes.prove,
     "sweep": sweep.prove,
+    "families": families.prove,
     "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,
     "service-hostile": services.prove_hostile,

@@ -30,10 +30,13 @@ def bytes_per_token(model: Any) -> int:
 
 
 def kv_shape(model: Any) -> tuple[int, int, int]:
-    """Return (layers, key-value heads per layer, head dimension)."""
+    """Return (layers, key-value heads per layer, head dimension). A model without attention (Mamba) has no heads."""
     config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    queries = getattr(config, "num_attention_heads", None)
+    if not queries:
+        return int(config.num_hidden_layers), 0, 0
+    heads = getattr(config, "num_key_value_heads", None) or queries
+    size = getattr(config, "head_dim", None) or config.hidden_size // queries
     return int(config.num_hidden_layers), int(heads), int(size)
 
 

@@ -14,6 +14,7 @@ from tutelage_transformers.generation.memory import sequences_that_fit
 from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, stack_padded
 from tutelage_transformers.generation.sampling import device_of_sampling, mark_not_finite, sample_tokens
 from tutelage_transformers.models.loading import LoadedModel
+from tutelage_transformers.models.support import ATTENTION_CACHE, cache_argument, padding_is_exact
 
 _KEEP_SHARE = 0.8
 """Finished sequences are dropped once at most this share of the batch still runs: each drop copies the cache."""
@@ -39,6 +40,9 @@ def generate(
     while prompts:
         longest = len(prompts[0][0].prompt) + sampling.max_new_tokens
         at_once = max(1, (batch_size or sequences_that_fit(loaded.model, longest)) // len(prompts[0]))
+        if not padding_is_exact(loaded.model.config):
+            lengths = [len(group[0].prompt) for group in prompts[:at_once]]
+            at_once = lengths.count(lengths[0])
         batch, prompts = prompts[:at_once], prompts[at_once:]
         flat = [request for group in batch for request in group]
         uniforms = stack_padded([uniforms_of(request.index) for request in flat])
@@ -83,11 +87,13 @@ def _generate(
 class _Batch:
     """Sequences that are generated together: their cache and attention mask, and the logits of the next tokens."""
 
-    def __init__(self, model: Any, cache: Any, mask: Any, logits: Any) -> None:
+    def __init__(self, model: Any, cache: Any, cache_argument: str, mask: Any, logits: Any) -> None:
         import torch
 
         self.model = model
         self.cache = cache
+        self.cache_argument = cache_argument
+        """The argument of the model's ``forward`` for the cache."""
         self.mask = mask
         """(sequences, length so far): 0 for padding."""
         self.logits = logits
@@ -107,25 +113,27 @@ class _Batch:
         pad = loaded.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (longest - len(row)) + row for row in prompts], device=device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device)
-        cache = DynamicCache(config=loaded.model.config)
+        cache = DynamicCache(config=loaded.model.config.get_text_config())
+        cached = cache_argument(_class(loaded.model))
+        assert cached is not None, "models without one are refused when they are loaded"
         output = loaded.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{cached: cache},
         )
         logits = output.logits[:, -1]
         if n > 1:
-            cache.batch_repeat_interleave(n)
+            cache.reorder_cache(torch.arange(len(ids), device=device).repeat_interleave(n))
             mask, logits = mask.repeat_interleave(n, 0), logits.repeat_interleave(n, 0)
-        return cls(loaded.model, cache, mask, logits)
+        return cls(loaded.model, cache, cached, mask, logits)
 
     def drop_finished(self, tokens: Any) -> Any:
         """Remove the finished sequences; returns the tokens of the others."""
         keep = self.running.nonzero().squeeze(-1)
-        self.cache.batch_select_indices(keep)
+        self.cache.reorder_cache(keep)  # unlike batch_select_indices, it knows the states of linear attention
         self.mask, self.indices, self.running = self.mask[keep], self.indices[keep], self.running[keep]
         return tokens[keep]
 
@@ -136,10 +144,15 @@ class _Batch:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], 1)
         output = self.model(
             input_ids=tokens[:, None],
-            attention_mask=self.mask,
+            attention_mask=self.mask if self.cache_argument == ATTENTION_CACHE else None,
             position_ids=self.mask.sum(-1, keepdim=True) - 1,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self.cache_argument: self.cache},
         )
         self.logits = output.logits[:, -1]
+
+
+def _class(model: Any) -> type[Any]:
+    """The class of the model below an adapter."""
+    return type(model.get_base_model() if hasattr(model, "peft_config") else model)

@@ -12,6 +12,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.records import Model
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
+from tutelage_transformers.models import support
 from tutelage_transformers.models.chat import check_template, ensure_chat
 from tutelage_transformers.models.finding import explain_read_errors, is_local, require
 from tutelage_transformers.models.quiet import quiet
@@ -27,6 +28,9 @@ class LoadedModel:
     tokenizer: Any
     """Has a chat template, and a pad token that is not its end token."""
 
+
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_TOKENIZED = "The first 12 words, read in order: a score (of 5) isn't 7.\n\n  Don't sort them!"
 
 _loaded: dict[object, LoadedModel] = {}
 """The one model that is kept for generation; the key is its name, its settings and its files."""
@@ -86,6 +90,7 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
             options["quantization_config"] = quantization
         if quantization is not None or _is_read_onto(device, name, tokenizer, local_only):
             options["device_map"] = {"": device}
+        _check_supported(name, local_only)
         with _explain_out_of_memory(name, device):
             weights = _read_weights(name, local_only, options)
             _add_special_tokens(weights, tokenizer)
@@ -113,7 +118,9 @@ def _explain_out_of_memory(name: str, device: Any) -> Iterator[None]:
 
 def context_length(config: Any) -> int:
     """Return the number of positions of a model, or a very large one if its configuration does not name it."""
-    return int(getattr(config, "max_position_embeddings", None) or 2**31)
+    text = config.get_text_config()
+    names = ("max_position_embeddings", "max_seq_len")  # the second one is MPT's
+    return next((int(getattr(text, name)) for name in names if getattr(text, name, None)), 2**31)
 
 
 def location(model: Model) -> str:
@@ -131,11 +138,37 @@ def read_tokenizer(name: str, local_only: bool) -> Any:
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    tokenizer = _as_stored(tokenizer, name, local_only)
     for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
         tokenizer.init_kwargs.pop(source, None)
     ensure_chat(tokenizer)
     check_template(tokenizer)
     return tokenizer
+
+
+def _as_stored(tokenizer: Any, name: str, local_only: bool) -> Any:
+    """Return the tokenizer of ``tokenizer.json`` if its configuration names no class and ``tokenizer`` reads otherwise.
+
+    transformers 5 then takes the class of the model's type (Qwen2Tokenizer for each model of the type qwen2), which
+    replaces parts of the stored tokenizer. A tokenizer of another kind could lose every word.
+    """
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
+
+    named = get_tokenizer_config(name, local_files_only=local_only).get("tokenizer_class")
+    if named not in _GENERIC_TOKENIZERS or type(tokenizer) is PreTrainedTokenizerFast:
+        return tokenizer
+    stored = PreTrainedTokenizerFast.from_pretrained(name, local_files_only=local_only)
+    return tokenizer if stored(_TOKENIZED).input_ids == tokenizer(_TOKENIZED).input_ids else stored
+
+
+def _check_supported(name: str, local_only: bool) -> None:
+    """Raise ``InputError`` if a model of this configuration cannot be a student."""
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    config = AutoConfig.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    if reason := support.unsupported_reason(config):
+        raise InputError(f"model {name}: {reason}")
 
 
 def _read_weights(name: str, local_only: bool, options: dict[str, Any]) -> Any:

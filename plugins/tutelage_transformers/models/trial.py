@@ -14,7 +14,7 @@ from typing import Any
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.digests import file_digest
 from tutelage.files.user_cache import cached
-from tutelage_transformers.models import loading
+from tutelage_transformers.models import loading, support
 from tutelage_transformers.models.chat import answer_text, encode, prompt_text
 from tutelage_transformers.models.finding import explain_read_errors
 from tutelage_transformers.models.quiet import quiet
@@ -116,7 +116,6 @@ def _check_tokens(tokenizer: Any) -> None:
 def _config_problems(location: str, local_only: bool) -> Iterator[str]:
     from transformers.generation.configuration_utils import GenerationConfig
     from transformers.models.auto.configuration_auto import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     try:
         with explain_read_errors(location):
@@ -124,11 +123,8 @@ def _config_problems(location: str, local_only: bool) -> Iterator[str]:
     except TutelageError as error:
         yield str(error)
         return
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        yield (
-            f"model {location}: its config.json is of the type {config.model_type!r}, which is no causal language "
-            "model; use a model that completes text"
-        )
+    if reason := support.unsupported_reason(config):
+        yield f"model {location}: {reason}"
     try:
         generation = GenerationConfig.from_pretrained(location, local_files_only=local_only)
     except OSError:

@@ -17,9 +17,12 @@ from tutelage_transformers.devices.selection import dtype_of
 from tutelage_transformers.models.weights import ALL_LINEAR, target_problems
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.fitting import StepDivision
+from tutelage_transformers.training.routing import balance_coefficient
 
 _PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
 """All linear layers of Phi except the head."""
+_MAMBA_TYPES = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+"""The types in which PEFT (0.21) refuses an adapter on ``out_proj``."""
 LOSS_TYPES = [
     "sigmoid",
     "hinge",
@@ -174,6 +177,7 @@ def trainer_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": model.device.type == "cuda",
+        "router_aux_loss_coef": balance_coefficient(model),
         "max_length": None,  # the length of every row is checked before; nothing is truncated
     }
     if isinstance(objective, Sft):
@@ -220,9 +224,22 @@ def lora_config(lora: Lora | None, model: Any) -> Any:
         raise InputError("\n".join(problems))
     every = list(_PHI_LAYERS) if model.config.model_type == "phi" else ALL_LINEAR
     return LoraConfig(
+        exclude_modules=excluded_layers(model) or None,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2's layers
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=every if lora.target_modules == ALL_LINEAR else list(lora.target_modules),
         task_type="CAUSAL_LM",
     )
+
+
+def excluded_layers(model: Any) -> list[str]:
+    """Return the names of the layers that get no adapter although they are linear: routers, and some of Mamba.
+
+    A router chooses the experts of a token and returns more than the product of its weights. PEFT refuses the output
+    projection of the types in ``_MAMBA_TYPES``, whose fused kernels read the weights without the layer.
+    """
+    routers = {name for name, module in model.named_modules() if "Router" in type(module).__name__}
+    mamba = {"out_proj"} if model.config.model_type in _MAMBA_TYPES else set()
+    return sorted(routers | mamba)

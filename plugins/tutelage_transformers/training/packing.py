@@ -17,9 +17,13 @@ from types import MethodType
 from typing import Any
 
 from tutelage.errors import InputError
-from tutelage_transformers.attention import packed, segments
+from tutelage_transformers.attention import packed, probing, segments
 from tutelage_transformers.devices.selection import is_nvidia
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.routing import spread_router_logits
+
+_ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
+"""Names of the probability in configurations: the second one is GPT-2's, the third one BERT's."""
 
 
 def is_wanted(model: Any, settings: TransformersSettings) -> bool:
@@ -37,11 +41,12 @@ def is_wanted(model: Any, settings: TransformersSettings) -> bool:
 
 
 def _unsupported_reason(model: Any) -> str | None:
-    if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
+    config = model.config.get_text_config()
+    if any(getattr(config, name, 0.0) for name in _ATTENTION_DROPOUT):
         return "it drops attention weights in training"
     if model.device.type == "cuda" and segments.caps_scores(model):
         return "it caps its attention scores, which no kernel for packed batches does"
-    return segments.unsupported_reason(model)
+    return segments.unsupported_reason(model) or probing.unsupported_reason(model)
 
 
 def pack(model: Any) -> None:
@@ -67,6 +72,7 @@ def pack(model: Any) -> None:
             packing=packing,
             **kwargs,
         )
+        spread_router_logits(output, packing, attention_mask)
         hidden = output.last_hidden_state[0]
         padded = hidden.new_zeros(input_ids.numel(), hidden.shape[-1]).index_copy(0, tokens, hidden)
         output.last_hidden_state = padded.view(*input_ids.shape, -1)

@@ -22,7 +22,7 @@ from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
-from tutelage_transformers.training import adapters, finite, launching, packing, together, trainers
+from tutelage_transformers.training import adapters, finite, launching, packing, routing, together, trainers
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
@@ -174,7 +174,8 @@ def build(
         "callbacks": [trainers.progress_callback()(context)],
     }
     if isinstance(objective, Sft):
-        trainer = trainers.sft_trainer()(**common)
+        with routing.kept_settings(start.model):
+            trainer = trainers.sft_trainer()(**common)
     else:
         trainers.disable_dropout(start.model)
         with explain_out_of_memory(objective, division.rows):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from attrs import define, frozen
 
-from tutelage_transformers.attention import segments
+from tutelage_transformers.attention import probing, segments
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.attention.norms import fuse_norms
 from tutelage_transformers.attention.segments import Scores
@@ -161,7 +161,9 @@ def unsupported_reason(model: Any) -> str | None:
     _, _, size = kv_shape(model)
     if not 16 <= size <= 256 or size % 8:
         return f"its head dimension is {size}, and the kernels need a multiple of 8, from 16 to 256"
-    return segments.unsupported_reason(model)
+    if reason := segments.unsupported_reason(model) or probing.unsupported_reason(model):
+        return reason
+    return None if probing.has_shape(model, kv_shape(model)) else "its keys and values have a shape of their own"
 
 
 def install(model: Any) -> None:
