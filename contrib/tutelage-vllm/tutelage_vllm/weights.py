@@ -18,7 +18,7 @@ from tutelage.files.trl_format import message_rows
 from tutelage.preferences.thinking import is_mark, opened_block
 from tutelage_transformers.models.chat import encode, prompt_text
 from tutelage_transformers.models.finding import explain_read_errors, folder_of, is_local
-from tutelage_transformers.models.loading import read_tokenizer
+from tutelage_transformers.models.tokenizers import read_tokenizer
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 

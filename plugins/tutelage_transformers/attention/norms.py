@@ -25,19 +25,26 @@ def fuse_norms(model: Any) -> int:
     """Replace each RMSNorm of ``model`` by the same function in one kernel; returns the number of replacements.
 
     transformers has a class for each family, which differ in what is added to the weight. A module is replaced only if
-    one of the known forms gives its result on random numbers. The replacement has no gradient.
+    one of the known forms gives the result of the first one of its class on random numbers. The replacement has no
+    gradient.
     """
-    forms = {module: form for module in model.modules() if (form := form_of(module)) is not None}
-    for module, form in forms.items():
-        module.forward = MethodType(_forward(form), module)
-    return len(forms)
+    forms: dict[tuple[Any, ...], NormForm | None] = {}
+    count = 0
+    for module in model.modules():
+        kind = type(module), _eps(module), getattr(module, "weight", None) is None
+        if kind not in forms:
+            forms[kind] = form_of(module)
+        if (form := forms[kind]) is not None:
+            module.forward = MethodType(_forward(form), module)
+            count += 1
+    return count
 
 
 def form_of(module: Any) -> NormForm | None:
     """Return what a module computes if it is an RMSNorm over the last dimension in a known form, else None."""
     import torch
 
-    eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
+    eps = _eps(module)
     weight = getattr(module, "weight", None)
     if not type(module).__name__.endswith("RMSNorm") or not isinstance(eps, float) or weight is None:
         return None
@@ -52,6 +59,10 @@ def form_of(module: Any) -> NormForm | None:
             if bool(((found - expected).abs() <= _TOLERANCE * expected.abs() + 1e-9).all()):
                 return NormForm(eps, offset)
     return None
+
+
+def _eps(module: Any) -> Any:
+    return getattr(module, "eps", getattr(module, "variance_epsilon", None))
 
 
 def _forward(form: NormForm) -> Any:

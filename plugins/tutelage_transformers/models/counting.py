@@ -15,6 +15,7 @@ from tutelage.records import Model
 from tutelage_transformers.models import finding, loading, trial
 from tutelage_transformers.models.chat import answer_text, check_template, encode, encode_answers, prompt_text
 from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.models.tokenizers import read_tokenizer
 from tutelage_transformers.settings import TransformersSettings
 
 
@@ -45,7 +46,7 @@ def count_tokens(
 
 def _counts(location: str, local_only: bool, rows: Sequence[Mapping[str, Any]]) -> TokenCounts:
     with finding.explain_read_errors(location), quiet():
-        tokenizer = loading.read_tokenizer(location, local_only)
+        tokenizer = read_tokenizer(location, local_only)
         check_template(tokenizer, with_answer=True)
         config = _read_config(location, local_only)
     return TokenCounts(tuple(_lengths(tokenizer, rows)), loading.context_length(config))

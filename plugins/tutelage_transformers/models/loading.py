@@ -13,9 +13,9 @@ from tutelage.errors import InputError
 from tutelage.records import Model
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.models import support
-from tutelage_transformers.models.chat import check_template, ensure_chat
 from tutelage_transformers.models.finding import explain_read_errors, is_local, require
 from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.models.tokenizers import read_tokenizer
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 
 
@@ -28,9 +28,6 @@ class LoadedModel:
     tokenizer: Any
     """Has a chat template, and a pad token that is not its end token."""
 
-
-_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
-_TOKENIZED = "The first 12 words, read in order: a score (of 5) isn't 7.\n\n  Don't sort them!"
 
 _loaded: dict[object, LoadedModel] = {}
 """The one model that is kept for generation; the key is its name, its settings and its files."""
@@ -128,38 +125,6 @@ def location(model: Model) -> str:
     name = model.name or DEFAULT_MODEL
     folder = Path(name).expanduser()
     return str(folder) if folder.is_dir() else name
-
-
-def read_tokenizer(name: str, local_only: bool) -> Any:
-    """Return the tokenizer with its chat template and pad token.
-
-    Raises ``InputError`` if it has no end token, or if its template fails or loses messages.
-    """
-    from transformers.models.auto.tokenization_auto import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
-    tokenizer = _as_stored(tokenizer, name, local_only)
-    for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
-        tokenizer.init_kwargs.pop(source, None)
-    ensure_chat(tokenizer)
-    check_template(tokenizer)
-    return tokenizer
-
-
-def _as_stored(tokenizer: Any, name: str, local_only: bool) -> Any:
-    """Return the tokenizer of ``tokenizer.json`` if its configuration names no class and ``tokenizer`` reads otherwise.
-
-    transformers 5 then takes the class of the model's type (Qwen2Tokenizer for each model of the type qwen2), which
-    replaces parts of the stored tokenizer. A tokenizer of another kind could lose every word.
-    """
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
-
-    named = get_tokenizer_config(name, local_files_only=local_only).get("tokenizer_class")
-    if named not in _GENERIC_TOKENIZERS or type(tokenizer) is PreTrainedTokenizerFast:
-        return tokenizer
-    stored = PreTrainedTokenizerFast.from_pretrained(name, local_files_only=local_only)
-    return tokenizer if stored(_TOKENIZED).input_ids == tokenizer(_TOKENIZED).input_ids else stored
 
 
 def _check_supported(name: str, local_only: bool) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.digests import file_digest
 from tutelage.files.user_cache import cached
-from tutelage_transformers.models import loading, support
+from tutelage_transformers.models import support
 from tutelage_transformers.models.chat import answer_text, encode, prompt_text
 from tutelage_transformers.models.finding import explain_read_errors
 from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.models.tokenizers import read_tokenizer
 
 _LIBRARIES = ("tutelage", "transformers", "tokenizers", "jinja2")
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "additional_chat_templates/*")
@@ -58,7 +59,7 @@ def _problems(location: str, local_only: bool, system: bool, several_turns: bool
     tokenizer = None
     try:
         with explain_read_errors(location):
-            tokenizer = loading.read_tokenizer(location, local_only)
+            tokenizer = read_tokenizer(location, local_only)
     except TutelageError as error:
         yield str(error)
     if tokenizer is not None:

@@ -1,0 +1,75 @@
+"""Tokenizers, each with its chat template and pad token. Those of the last models are kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tutelage.files.digests import file_digest
+from tutelage_transformers.models.chat import check_template, ensure_chat
+from tutelage_transformers.models.finding import folder_of
+
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_TOKENIZED = "The first 12 words, read in order: a score (of 5) isn't 7.\n\n  Don't sort them!"
+_FILES = (
+    "config.json",
+    "*token*.json",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.txt",
+    "*.jinja",
+    "additional_chat_templates/*",
+)
+_MOST_KEPT = 2
+"""Number of tokenizers that are kept: those of a student and of another model on this machine."""
+
+_kept: dict[object, Any] = {}
+"""By the content of its files; the last one that was used is at the end."""
+
+
+def read_tokenizer(name: str, local_only: bool) -> Any:
+    """Return the tokenizer of a model with its chat template and pad token.
+
+    All checkpoints of a run have the same tokenizer. A large vocabulary takes seconds to read, so that one whose files
+    have the content of one before is not read again: the same object is returned, with ``name`` as its name. Raises
+    ``InputError`` if it has no end token, or if its template fails or loses messages.
+    """
+    folder = folder_of(name)
+    if folder is None:
+        return _read(name, local_only)
+    files = sorted({file for kind in _FILES for file in folder.glob(kind) if file.is_file()})
+    key = tuple((file.relative_to(folder).as_posix(), file_digest(file)) for file in files)
+    tokenizer = _kept.pop(key, None) or _read(name, local_only)
+    tokenizer.name_or_path = name
+    _kept[key] = tokenizer
+    while len(_kept) > _MOST_KEPT:
+        del _kept[next(iter(_kept))]
+    return tokenizer
+
+
+def _read(name: str, local_only: bool) -> Any:
+    from transformers.models.auto.tokenization_auto import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    tokenizer = _as_stored(tokenizer, name, local_only)
+    for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
+        tokenizer.init_kwargs.pop(source, None)
+    ensure_chat(tokenizer)
+    check_template(tokenizer)
+    return tokenizer
+
+
+def _as_stored(tokenizer: Any, name: str, local_only: bool) -> Any:
+    """Return the tokenizer of ``tokenizer.json`` if its configuration names no class and ``tokenizer`` reads otherwise.
+
+    transformers 5 then takes the class of the model's type (Qwen2Tokenizer for each model of the type qwen2), which
+    replaces parts of the stored tokenizer. A tokenizer of another kind could lose every word.
+    """
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
+
+    named = get_tokenizer_config(name, local_files_only=local_only).get("tokenizer_class")
+    if named not in _GENERIC_TOKENIZERS or type(tokenizer) is PreTrainedTokenizerFast:
+        return tokenizer
+    stored = PreTrainedTokenizerFast.from_pretrained(name, local_files_only=local_only)
+    return tokenizer if stored(_TOKENIZED).input_ids == tokenizer(_TOKENIZED).input_ids else stored
