@@ -104,6 +104,10 @@ def describe() -> PluginInfo:  # type: ignore[empty-body]
     All of them must be fast and import no heavy library if possible: ``tutelage.files.user_cache.cached`` keeps a
     result until its inputs change.
 
+    A ``NamedModel`` or ``NamedSet`` whose files are not part of the plugin has a ``Preparation``: pinned packages of
+    the package index, their licence, and a function that makes the files. ``tutelage recipes prepare`` uses it. A run
+    does not start while the files are missing.
+
     If the hook raises an exception, or returns another type or an invalid description, the plugin is not loaded.
     ``tutelage plugins`` shows the error; a recipe that uses the plugin fails with ``PluginError``.
     """

@@ -11,6 +11,10 @@ from typing import Any
 from tutelage_ifeval.instructions import Instruction
 from tutelage_ifeval.texts import FRAMES, PLACEHOLDERS, TOPICS
 
+_SENTENCES = 4, 10
+"""Least and largest number of sentences, if nothing is said about the length. After SFT on shorter answers, a model
+writes a single sentence, which can follow few instructions."""
+
 
 def compose(generator: random.Random, topic: str, instructions: Sequence[Instruction]) -> str:
     """Return an answer about a topic that is meant to follow the instructions. The verifiers have the last word."""
@@ -52,7 +56,7 @@ def _sentences(generator: random.Random, topic: str, values: Mapping[str, Mappin
         count = int(repeated["frequency"])
         extra.append(f"Remember this: {' and '.join([repeated['keyword']] * count)}.")
     length = values.get("number_words", {})
-    least = max(generator.randint(3, 7), _parts(values))
+    least = max(generator.randint(*_SENTENCES), _parts(values))
     if length.get("relation") == "less than":
         limit = int(length["num_words"]) - 15  # for titles, placeholders and endings
         while least > max(1, _parts(values)) and _count(extra) + _count(pool[:least]) > limit:

@@ -41,7 +41,7 @@ class _Kind:
 
 def _words(generator: random.Random) -> dict[str, Any]:
     if generator.random() < 0.5:
-        return {"relation": "at least", "num_words": generator.choice((30, 50, 80, 100, 150))}
+        return {"relation": "at least", "num_words": generator.choice((30, 50, 80, 100, 150, 200))}
     return {"relation": "less than", "num_words": generator.choice((40, 60, 80, 100))}
 
 
