@@ -3,12 +3,16 @@
 python tests/bench/bench_scaling.py --size phi-2 --folder /tmp/scaling --prompts 10000 --devices 1,2,4,8
 python tests/bench/bench_scaling.py --size small --device cpu --folder /tmp/scaling --prompts 40 --devices 1,2
 python tests/bench/bench_scaling.py --simulate --devices 8 --prompts 10000
+python tests/bench/bench_scaling.py --size phi-2 --folder /tmp/killed --prompts 10000 --devices 8,4 --kill
 
 The first two run ``bench_iteration.py`` once for each number of devices, each in a process of its own, so start-up is
 included. They print a JSON line for each: the seconds of each step, their efficiency against the first (its seconds
 divided by the devices and the seconds of this one), the greatest relative difference of a training's losses from those
 of the first, and the share of candidates that are equal. M1 of several devices differs by rounding, so that drawn
 candidates of a model in bfloat16 may differ.
+
+The fourth kills the run on the first number of devices once it has stored candidates, and continues it on the second.
+It prints how many candidates were stored, and the steps that were done twice.
 
 The third has no GPU and no model: worker processes sleep as long as a GPU would work (``sleeping_worker.py``), and
 everything else, from the chunks of a stage to its journal, is real. It prints the share of time that the workers are
@@ -44,12 +48,18 @@ from tutelage_transformers.processes import pool
 FOLDER = Path(__file__).parent
 
 
-def run_iteration(options: argparse.Namespace, devices: int) -> tuple[float, Path]:
-    """Run the benchmark of one iteration on ``devices`` devices; returns its seconds and the folder of its run."""
-    folder = options.folder / f"on-{devices}"
+def command_of(options: argparse.Namespace, folder: Path, devices: int) -> list[str]:
+    """Return the command that runs the benchmark of one iteration on ``devices`` devices."""
     command = [sys.executable, str(FOLDER / "bench_iteration.py"), "--size", options.size, "--folder", str(folder)]
     command += ["--prompts", str(options.prompts), "--batch-size", str(options.batch_size), "--prompts-from-file"]
     command += ["--processes", str(devices), "--device", options.device, "--chunk", str(options.chunk)]
+    return [*command, "--adapter-dtype", options.adapter_dtype]
+
+
+def run_iteration(options: argparse.Namespace, devices: int) -> tuple[float, Path]:
+    """Run the benchmark of one iteration; returns its seconds and the folder of its run."""
+    folder = options.folder / f"on-{devices}"
+    command = command_of(options, folder, devices)
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=sys.stderr)
     return time.perf_counter() - started, folder / "run"
@@ -114,6 +124,36 @@ def scale(options: argparse.Namespace) -> None:
             ),
             flush=True,
         )
+
+
+def kill_and_continue(options: argparse.Namespace) -> None:
+    """Kill a run in the middle of its candidates, continue it on other devices, and print what was done twice."""
+    folder, (first, second) = options.folder / "killed", options.devices
+    with subprocess.Popen(command_of(options, folder, first), stdout=sys.stderr) as killed:
+        while not (stored := candidates_in_journal(folder)) and killed.poll() is None:
+            time.sleep(0.05)
+        killed.kill()
+    assert killed.returncode < 0, "the run ended before it could be killed: set a smaller --chunk, or more --prompts"
+    before = {row["output"] for _, row in read_rows(folder / "run/steps.jsonl")}
+    subprocess.run(command_of(options, folder, second), check=True, stdout=sys.stderr)
+    after = [row["output"] for _, row in read_rows(folder / "run/steps.jsonl")]
+    twice = sorted({name for name in after if after.count(name) > 1})
+    print(
+        json.dumps(
+            {
+                "killed_on": first,
+                "continued_on": second,
+                "stored_candidates": stored,
+                "steps_before": len(before),
+                "steps_twice": twice,
+            }
+        )
+    )
+
+
+def candidates_in_journal(folder: Path) -> int:
+    """Return the number of candidates that an unfinished step has stored."""
+    return sum(len(file.read_bytes().splitlines()) for file in folder.glob("run/seed-*/**/.candidates.jsonl.journal"))
 
 
 def simulate(options: argparse.Namespace, devices: int) -> None:
@@ -190,6 +230,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=10_000)
     parser.add_argument("--batch-size", type=int, default=16, help="pairs per step; a multiple of the devices")
     parser.add_argument("--chunk", type=int, default=512)
+    parser.add_argument("--adapter-dtype", default="bfloat16")
+    parser.add_argument("--kill", action="store_true", help="continue a killed run on another number of devices")
     parser.add_argument("--simulate", action="store_true")
     options = parser.parse_args()
     if options.simulate:
@@ -197,6 +239,8 @@ def main() -> None:
             simulate(options, devices)
     elif options.folder is None:
         parser.error("--folder: missing")
+    elif options.kill:
+        kill_and_continue(options)
     else:
         scale(options)
 

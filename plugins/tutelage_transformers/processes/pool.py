@@ -114,8 +114,7 @@ class WorkerPool:
         finally:
             with self._lock:
                 del self._inboxes[request]
-                if self.is_open:
-                    self._cancel(busy, request)
+            self._cancel(busy, request)
 
     def _send(self, function: str, arguments: Mapping[int, Any], inbox: SimpleQueue[tuple[_Worker, Any]] | None) -> int:
         """Send a request; returns its number. Messages about it are put into the ``inbox``."""
@@ -140,8 +139,9 @@ class WorkerPool:
                 inbox_of_request.put((worker, message))
 
     def _cancel(self, numbers: set[int], request: int) -> None:
-        for number in numbers:
-            self._workers[number].send({"cancel": request})
+        with self._lock:
+            for number in numbers if self.is_open else ():
+                self._workers[number].send({"cancel": request})
 
     def close(self) -> None:
         """End the processes, and wait until they have ended and their memory is free."""

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,29 @@ def test_several_failures_are_one_error_and_end_all_processes(failing: dict[int,
     assert ("Traceback" in str(raised.value)) == (failing[1] == "hang")
     assert not pool.is_open
     assert not any(Path("/proc", str(process)).exists() for process in processes)
+
+
+def test_requests_of_two_threads_are_worked_on_one_after_the_other_and_get_their_own_results() -> None:
+    pool = WorkerPool(["cpu", "cpu"], "bare_worker")
+
+    def results_of(word: str) -> list[tuple[int, Any]]:
+        return sorted(pool.run("worker_probe:repeat", {0: word, 1: word}, "probing"))
+
+    with closing(pool), ThreadPoolExecutor(2) as threads:
+        for word, results in zip(("one", "two"), threads.map(results_of, ("one", "two")), strict=True):
+            assert results == [(process, f"{word} {number}") for process in range(2) for number in range(3)]
+
+
+def test_cancelling_a_request_cancels_no_other() -> None:
+    pool = WorkerPool(["cpu"], "bare_worker")
+    with closing(pool):
+        work = pool.run("worker_probe:until_cancelled", {0: None}, "probing")
+        assert next(work) == (0, "working")
+        work.close()  # type: ignore[attr-defined]
+        assert list(pool.run("worker_probe:repeat", {0: "next"}, "probing")) == [(0, f"next {n}") for n in range(3)]
+        asked = iter([False, False, False])
+        results = list(pool.run("worker_probe:until_cancelled", {0: None}, "probing", lambda: next(asked, True)))
+        assert results[0] == (0, "working") and results[-1] == (0, "stopped")
 
 
 def test_a_missing_model_is_the_error_that_one_process_gives(tmp_path: Path) -> None:
