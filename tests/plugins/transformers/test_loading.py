@@ -157,3 +157,59 @@ def test_a_tokenizer_without_an_end_token_is_refused(make_base: Callable[..., Pa
     config.write_text(config.read_text().replace('"eos_token": "<|endoftext|>",', ""))
     with pytest.raises(InputError, match="no end token"):
         load(folder)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Keep tokenizers of any size in this test; returns those that are kept."""
+    monkeypatch.setattr(loading, "_LARGE_TOKENIZER", 0)
+    monkeypatch.setattr(loading, "_tokenizers", {})
+    return loading._tokenizers
+
+
+def test_a_large_tokenizer_is_read_once_for_models_with_the_same_files(
+    base: Path, tmp_path: Path, kept: dict[str, Any]
+) -> None:
+    first = loading.read_tokenizer(str(base), True)
+    copied = shutil.copytree(base, tmp_path / "copied")
+    second = loading.read_tokenizer(str(copied), True)
+    assert second is first and len(kept) == 1
+    assert second.name_or_path == str(copied), "errors name the model that is read"
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "config.json", "tokenizer.json"])
+def test_a_tokenizer_with_another_file_is_read(file: str, base: Path, tmp_path: Path, kept: dict[str, Any]) -> None:
+    first = loading.read_tokenizer(str(base), True)
+    changed = shutil.copytree(base, tmp_path / "changed") / file
+    text = changed.read_text("utf-8") if changed.exists() else "{{ messages[0]['content'] }}"
+    changed.write_text(f"{text}\n", "utf-8")
+    second = loading.read_tokenizer(str(changed.parent), True)
+    assert second is not first
+    assert (second.chat_template == first.chat_template) is (file != "chat_template.jinja")
+    assert len(kept) == 2
+
+
+def test_only_the_last_two_tokenizers_are_kept(base: Path, tmp_path: Path, kept: dict[str, Any]) -> None:
+    first = loading.read_tokenizer(str(base), True)
+    for number in range(2):
+        other = shutil.copytree(base, tmp_path / str(number))
+        (other / "note.txt").write_text(str(number))
+        loading.read_tokenizer(str(other), True)
+        assert len(kept) == 2
+    assert loading.read_tokenizer(str(base), True) is not first
+
+
+def test_a_kept_tokenizer_is_saved_as_one_that_was_read(base: Path, tmp_path: Path, kept: dict[str, Any]) -> None:
+    for name in ("read", "kept"):
+        tokenizer = loading.read_tokenizer(str(base), True)
+        tokenizer.padding_side = "left"
+        tokenizer.save_pretrained(tmp_path / name)
+    assert len(kept) == 1
+    saved = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("read", "kept")]
+    assert saved[0] == saved[1] != {}
+
+
+def test_a_small_tokenizer_is_not_kept(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_tokenizers", {})
+    assert loading.read_tokenizer(str(base), True) is not loading.read_tokenizer(str(base), True)
+    assert loading._tokenizers == {}
