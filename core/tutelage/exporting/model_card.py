@@ -94,6 +94,8 @@ def objective_table(objective: Objective) -> str:
     values = attrs.asdict(objective)
     lora = values.pop("lora")
     rows = [(name, "not set" if value is None else f"{value}") for name, value in values.items()]
+    if lora and not isinstance(lora["target_modules"], str):
+        lora["target_modules"] = " and ".join(lora["target_modules"])
     adapter = ", ".join(f"{name} {value}" for name, value in lora.items()) if lora else "none: full fine-tuning"
     return table(("setting", "value"), [("method", method_of(objective)), *rows, ("LoRA", adapter)])
 

@@ -7,6 +7,7 @@ of its batch nor on the device.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from tutelage.records import Sampling
@@ -16,10 +17,12 @@ NOT_FINITE = -2
 
 _SORTED_WHOLE = 16_384
 """Vocabularies up to this size are sorted whole."""
-_CANDIDATES = 1024
-"""Number of most probable tokens of a larger vocabulary that are sorted first; they are nearly always enough."""
+_CANDIDATES = (256, 8192)
+"""Numbers of most probable tokens of a larger vocabulary that are sorted first; the first is nearly always enough."""
 _ROUNDING = 1e-9
-"""Bound on the relative error of a sum of probabilities in float64, generously."""
+"""Bound on the error of a sum of probabilities in float64, generously."""
+_ROUNDING_OF_ALL = 1e-5
+"""Bound on the relative error of the sum of all probabilities in float32, generously. That sum is much faster."""
 
 
 def uniforms(seed: int, prompt: str, sample: int, steps: int) -> Any:
@@ -73,15 +76,25 @@ def sample_tokens(logits: Any, sampling: Sampling, uniform: Any) -> Any:
 
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits.float() / sampling.temperature, -1)
-    vocabulary = probabilities.shape[-1]
-    count = max(_CANDIDATES, (sampling.top_k or 0) + 1)
-    if vocabulary <= _SORTED_WHOLE or count > vocabulary // 2:
+    scaled = logits.float()
+    if sampling.temperature != 1:
+        scaled = scaled / sampling.temperature
+    probabilities = torch.softmax(scaled, -1)
+    is_large = probabilities.shape[-1] > _SORTED_WHOLE
+    return _sampled(probabilities, sampling, uniform, _CANDIDATES if is_large else ())
+
+
+def _sampled(probabilities: Any, sampling: Sampling, uniform: Any, candidates: Sequence[int]) -> Any:
+    """Return the sampled tokens. Sequences that a number of candidates does not decide get the next number, or all."""
+    if not candidates:
+        return _of_all(probabilities, sampling, uniform)
+    count = max(candidates[0], (sampling.top_k or 0) + 1)
+    if count > probabilities.shape[-1] // 2:
         return _of_all(probabilities, sampling, uniform)
     tokens, is_decided = _of_candidates(probabilities, sampling, uniform, count)
     if not is_decided.all():
         rows = (~is_decided).nonzero().squeeze(-1)
-        tokens[rows] = _of_all(probabilities[rows], sampling, uniform[rows])
+        tokens[rows] = _sampled(probabilities[rows], sampling, uniform[rows], candidates[1:])
     return tokens
 
 
@@ -118,12 +131,15 @@ def _of_candidates(probabilities: Any, sampling: Sampling, uniform: Any, count: 
     nucleus = torch.where(inside, cumulative, 0.0).amax(-1, keepdim=True)
 
     last_known = (known - 1).clamp(min=0)
-    everything = probabilities.sum(-1, keepdim=True, dtype=torch.float64)
+    everything = probabilities.sum(-1, keepdim=True).double()
     limit = _limit(cumulative, sampling)
-    has_other_limits = sampling.top_k is not None or sampling.min_p > 0
-    low = cumulative.gather(-1, last_known) if has_other_limits else everything.clamp(max=limit)
-    high = torch.minimum(everything, limit + ordered.gather(-1, last_known).double())
-    low, high = (torch.where(is_whole, nucleus, bound) for bound in (low * (1 - _ROUNDING), high * (1 + _ROUNDING)))
+    if sampling.top_k is None and sampling.min_p == 0:
+        low = (everything * (1 - _ROUNDING_OF_ALL)).clamp(max=limit)
+    else:
+        low = cumulative.gather(-1, last_known)
+    longest = limit + ordered.gather(-1, last_known).double()
+    high = torch.minimum(everything * (1 + _ROUNDING_OF_ALL), longest)
+    low, high = torch.where(is_whole, nucleus, low - _ROUNDING), torch.where(is_whole, nucleus, high + _ROUNDING)
     first, second = ((cumulative <= uniform[:, None] * bound).sum(-1, keepdim=True) for bound in (low, high))
     is_decided = is_whole | ((first == second) & (second < known))
     last = torch.where(is_whole, inside.sum(-1, keepdim=True) - 1, last_known).clamp(min=0)

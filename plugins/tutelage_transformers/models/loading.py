@@ -69,7 +69,7 @@ def fingerprint(model: Model) -> tuple[tuple[str, int, int], ...]:
 
 
 def read(model: Model, settings: TransformersSettings, dtype: Any = None, quantization: Any = None) -> LoadedModel:
-    """Read weights and tokenizer into new objects. ``dtype`` replaces that of the settings.
+    """Read the weights into new objects, and the tokenizer. ``dtype`` replaces that of the settings.
 
     ``quantization`` is a configuration of transformers by which the linear layers are stored in fewer bits. Raises the
     errors of ``load``, and ``InputError`` if the weights do not fit into memory.

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError, TutelageError
-from tutelage.files.digests import file_digest
 from tutelage.files.user_cache import cached
 from tutelage_transformers.models import support
 from tutelage_transformers.models.chat import answer_text, encode, prompt_text
 from tutelage_transformers.models.finding import explain_read_errors
 from tutelage_transformers.models.quiet import quiet
-from tutelage_transformers.models.tokenizers import read_tokenizer
+from tutelage_transformers.models.tokenizers import read_tokenizer, small_files
 
 _LIBRARIES = ("tutelage", "transformers", "tokenizers", "jinja2")
-_SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "additional_chat_templates/*")
 _QUESTION = {"role": "user", "content": "Which words does the template keep?"}
 _SYSTEM = {"role": "system", "content": "Keep every word."}
 _ANSWER = {"role": "assistant", "content": "All of them."}
@@ -30,10 +28,9 @@ _NEXT = {"role": "user", "content": "And after that?"}
 
 def fingerprint(location: str, folder: Path) -> dict[str, Any]:
     """Return what the trial, and the number of tokens of a text, depend on: files and libraries."""
-    files = {file for kind in _SMALL_FILES for file in folder.glob(kind) if file.is_file()}
     return {
         "location": location,
-        "files": {file.relative_to(folder).as_posix(): file_digest(file) for file in sorted(files)},
+        "files": small_files(folder),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
 

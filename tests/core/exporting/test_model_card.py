@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from tutelage.errors import InputError
-from tutelage.exporting.model_card import card, code, fenced, hub_name, inherited_metadata, plain, table
+from tutelage.exporting.model_card import (
+    card,
+    code,
+    fenced,
+    hub_name,
+    inherited_metadata,
+    objective_table,
+    plain,
+    table,
+)
+from tutelage.records import Lora, Sft
 
 
 def test_metadata_is_read_back(tmp_path: Path) -> None:
@@ -21,6 +31,12 @@ def test_a_card_without_metadata_gives_none(tmp_path: Path) -> None:
     assert inherited_metadata(tmp_path / "README.md") == {}
     (tmp_path / "README.md").write_text("# Only words\n")
     assert inherited_metadata(tmp_path / "README.md") == {}
+
+
+def test_the_layers_of_an_adapter_are_named_as_text() -> None:
+    table = objective_table(Sft(lora=Lora(target_modules=("q_proj", "v_proj")), weight_decay=0.1))
+    assert "target_modules q_proj and v_proj |" in table.replace("\\", "")
+    assert "| weight_decay | 0.1 |" in table.replace("\\", "")
 
 
 def test_metadata_that_is_not_yaml_is_an_error_that_names_the_card(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_the_card_in_a_checkpoint_says_how_it_was_made(chain: Chain, dpo_file: P
     assert "Trained by DPO from `M1`, with the reference `M1`, on 16 pairs." in card.text
     assert "a LoRA adapter of `M1`" in card.text
     assert "| method | DPO |" in card.text and "| learning_rate | 0.01 |" in card.text
-    assert "| LoRA | r 16, alpha 32, dropout 0.05 |" in card.text
+    assert "| LoRA | r 16, alpha 32, dropout 0.05, target_modules all-linear |" in card.text
     again = train_step(chain.first, DPO, dpo_file, tmp_path / "again", "M1")
     assert (again / "README.md").read_bytes() == (chain.second / "README.md").read_bytes()
 

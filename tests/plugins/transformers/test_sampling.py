@@ -59,7 +59,7 @@ def test_a_few_candidates_give_the_tokens_of_the_whole_vocabulary(
     uniform[:3] = torch.tensor([0.0, 0.5, 1 - 2**-53])
     whole = sample_tokens(logits, sampling, uniform)
     assert vocabulary < module._SORTED_WHOLE
-    for candidates in (2, 30, 200):
+    for candidates in ((2,), (30, 200), (200,)):
         monkeypatch.setattr(module, "_SORTED_WHOLE", 0)
         monkeypatch.setattr(module, "_CANDIDATES", candidates)
         assert torch.equal(sample_tokens(logits, sampling, uniform), whole), candidates
@@ -71,9 +71,9 @@ def test_for_distributions_of_language_models_the_candidates_are_enough() -> Non
     logits = (-1.2 * ranks.log()).float()[torch.randperm(20_000, generator=torch.Generator().manual_seed(0))]
     probabilities = torch.softmax(logits.expand(200, -1), -1)
     uniform = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
-    _, is_decided = module._of_candidates(probabilities, Sampling(1.0, 1.0), uniform, 1024)
+    _, is_decided = module._of_candidates(probabilities, Sampling(1.0, 1.0), uniform, module._CANDIDATES[0])
     assert is_decided.float().mean() > 0.8
-    _, is_decided = module._of_candidates(probabilities, Sampling(1.0, 0.5), uniform, 1024)
+    _, is_decided = module._of_candidates(probabilities, Sampling(1.0, 0.5), uniform, module._CANDIDATES[0])
     assert is_decided.all()
 
 

@@ -49,3 +49,12 @@ def test_few_tokenizers_are_kept(base: Path, tmp_path: Path) -> None:
         (copy / "tokens.txt").write_text(str(number), encoding="utf-8")
         read_tokenizer(str(copy), local_only=True)
     assert len(tokenizers._kept) == tokenizers._MOST_KEPT
+
+
+def test_a_kept_tokenizer_is_saved_as_one_that_was_read(base: Path, tmp_path: Path) -> None:
+    for name in ("read", "kept"):
+        tokenizer = read_tokenizer(str(base), local_only=True)
+        tokenizer.padding_side = "left"
+        tokenizer.save_pretrained(tmp_path / name)
+    saved = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("read", "kept")]
+    assert saved[0] == saved[1] != {}
