@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import random
+import sys
 import time
 from pathlib import Path
 
@@ -115,6 +116,8 @@ def main() -> None:
     started = time.perf_counter()
     cli.cli(["run", str(recipe), "--run", str(run)], prog_name="tutelage", standalone_mode=False)
     seconds = time.perf_counter() - started
+    if not (run / "summary.json").is_file():
+        sys.exit("the run did not end well")
     steps = [row for _, row in read_rows(run / "steps.jsonl")]
     for row in steps:
         print(f"{row['seconds']:8.1f} s  {row['output']}  {row.get('counts', '')}")

@@ -181,8 +181,12 @@ def trainer_arguments(
         "max_length": None,  # the length of every row is checked before; nothing is truncated
     }
     if isinstance(objective, Sft):
-        return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
-    return _dpo_config(DPOConfig, objective, common)
+        arguments = SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
+    else:
+        arguments = _dpo_config(DPOConfig, objective, common)
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # otherwise one process copies the model to every visible GPU, which TRL refuses
+    return arguments
 
 
 def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> Any:

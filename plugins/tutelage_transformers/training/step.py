@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def train_here(request: TrainingRequest, context: Context) -> None:
     Of ``context`` only progress, metrics and cancellation are used. Raises ``StageError`` at the first step that gives
     a number that is not finite; the training checkpoints that remain are those of earlier, finite steps.
     """
-    with quiet(), _light_garbage_collection(), _without_cudnn_attention():
+    with quiet(), _light_garbage_collection(), _without_cudnn_attention(), _on_device(request.settings):
         try:
             _train(request, context)
         except finite.NotFiniteError as error:
@@ -114,6 +114,16 @@ def _light_garbage_collection() -> Iterator[None]:
         gc.collect()
         gc.unfreeze()
         empty_cache()
+
+
+@contextmanager
+def _on_device(settings: TransformersSettings) -> Iterator[None]:
+    """Make the GPU of the settings the one that accelerate takes: it asks torch for the current one."""
+    import torch
+
+    device = device_of(settings)
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        yield
 
 
 @contextmanager

@@ -54,6 +54,7 @@ NAMES: dict[str, Callable[[str], bool]] = {
     "_get_train_sampler": of_class(TRAINER),
     "_load_from_checkpoint": of_class(TRAINER),
     "_metrics": set_by_init(DPO, SFT),
+    "_n_gpu": lambda name: f"self.{name} = " in inspect.getsource(resolve("transformers.training_args:TrainingArguments")),
     "_precompute_ref_logps": of_class(DPO),
     "_prepare_dataset": of_class(DPO),
     "_prepare_inputs": of_class(TRAINER),
