@@ -81,6 +81,9 @@ _KEYS_OF_LOSSES = {
 
 def _unused_objective_keys(recipe: Recipe) -> Iterator[str]:
     """The keys of objectives that their other keys make ineffective."""
+    for where, objective in (("sft", recipe.sft), ("dpo", recipe.dpo)):
+        if objective.lr_scheduler_type == "constant" and "warmup_ratio" in _changed_keys(objective):
+            yield _line(f"{where}.warmup_ratio", "lr_scheduler_type is constant; constant_with_warmup has a warm-up")
     sections: dict[str, Dpo] = {"dpo": recipe.dpo}
     sections |= {f"pipelines.{name}.dpo": recipe.for_pipeline(name).dpo for name in recipe.pipelines}
     sections |= {f"controls.{name}.dpo": recipe.for_control(name).dpo for name in recipe.controls}

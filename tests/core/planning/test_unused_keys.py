@@ -48,6 +48,7 @@ def alone(**changes: Any) -> dict[str, Any]:
             "evaluation.min_p",
         ),
         ({"dpo": {"label_smoothing": 0.1}}, "dpo.label_smoothing"),
+        ({"sft": {"lr_scheduler_type": "constant", "warmup_ratio": 0.2}}, "sft.warmup_ratio"),
         ({"dpo": {"loss_type": {"ipo": 1.0, "sft": 0.1}, "discopop_tau": 0.1}}, "dpo.discopop_tau"),
         ({"dpo": {"f_alpha_divergence_coef": 0.1}}, "dpo.f_alpha_divergence_coef"),
         (

@@ -17,6 +17,7 @@ from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import lora_config, trainer_arguments
 from tutelage_transformers.training.fitting import divide_step
+from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import train
 
 LOADED_KEYS = {"lora": "lora_config below", "max_length": "examples are checked against it, and nothing is truncated"}
@@ -102,6 +103,15 @@ def test_every_key_of_an_adapter_reaches_peft(
     config = lora_config(evolve(Lora(), **{key: value}), loaded.model).to_dict()
     assert {name: config[name] for name in expected} == expected
     assert key in {field.name for field in fields(Lora)} and len(fields(Lora)) == 4
+
+
+@pytest.mark.parametrize(
+    "objective", [Sft(lora=Lora()), Dpo(lora=Lora(target_modules=("q_proj", "fc1")), ld_alpha=0.5)]
+)
+def test_every_key_reaches_the_processes_of_a_training(objective: Objective, tmp_path: Path) -> None:
+    request = TrainingRequest(Model("transformers"), None, objective, tmp_path, tmp_path, tmp_path, SETTINGS)
+    request.write(tmp_path)
+    assert TrainingRequest.read(tmp_path).objective == objective
 
 
 @pytest.mark.parametrize("name", ["q_porj", "lm_head", "embed_tokens"])
