@@ -14,7 +14,7 @@ from tutelage.errors import InputError, StageError
 from tutelage.files.jsonl import read_json
 from tutelage.plugin_info import Conversion
 from tutelage_transformers.models.finding import explain_read_errors, require
-from tutelage_transformers.models.gguf_families import Family, common_values, family_of, head_size, rope_of
+from tutelage_transformers.models.gguf_families import GgufFamily, common_values, family_of, head_size, rope_of
 from tutelage_transformers.models.gguf_tokenizer import Vocabulary, vocabulary_of
 from tutelage_transformers.models.loading import read_tokenizer
 from tutelage_transformers.models.modelfile import modelfile
@@ -98,7 +98,7 @@ def _write_file(
     writer.close()
 
 
-def _architecture(family: Family) -> Any:
+def _architecture(family: GgufFamily) -> Any:
     import gguf
 
     return next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == family.architecture)
@@ -130,7 +130,7 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary, tokenizer: Any, ends: l
 class _Weights:
     """The tensors of a checkpoint, by their names in transformers, in the form that llama.cpp stores."""
 
-    def __init__(self, folder: Path, config: Any, family: Family) -> None:
+    def __init__(self, folder: Path, config: Any, family: GgufFamily) -> None:
         from safetensors import safe_open
 
         self.folder = folder

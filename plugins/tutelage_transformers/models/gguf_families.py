@@ -21,7 +21,7 @@ _SWA_PERIOD = 6
 
 
 @frozen
-class Family:
+class GgufFamily:
     """One architecture of llama.cpp."""
 
     architecture: str
@@ -41,7 +41,7 @@ class Family:
     rope_types: frozenset[str] = field(default=frozenset({"default"}))
 
 
-def family_of(config: Any, name: str) -> Family:
+def family_of(config: Any, name: str) -> GgufFamily:
     """Return the family of a configuration. Raises ``InputError`` if it cannot be written as GGUF."""
     family = FAMILIES.get(config.model_type)
     if family is None:
@@ -81,7 +81,7 @@ def head_size(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def _common_problems(config: Any, family: Family) -> Iterator[str]:
+def _common_problems(config: Any, family: GgufFamily) -> Iterator[str]:
     activation = getattr(config, "hidden_activation", None) or config.hidden_act
     if activation not in family.activations:
         yield f"its activation is {activation!r}, and llama.cpp computes {family.activations[0]!r}"
@@ -145,7 +145,7 @@ def _phi_problems(config: Any) -> Iterator[str]:
 
 
 _GELU = ("gelu_new", "gelu_pytorch_tanh")
-_LLAMA = Family(
+_LLAMA = GgufFamily(
     "llama",
     ("silu",),
     _llama_values,
@@ -154,12 +154,12 @@ _LLAMA = Family(
     rope_types=frozenset({"default", "linear", "llama3"}),
 )
 
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: Mapping[str, GgufFamily] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "qwen2": Family("qwen2", ("silu",), _qwen_values, _window_problems),
-    "qwen3": Family("qwen3", ("silu",), _qwen_values, _window_problems),
-    "gemma3_text": Family(
+    "qwen2": GgufFamily("qwen2", ("silu",), _qwen_values, _window_problems),
+    "qwen3": GgufFamily("qwen3", ("silu",), _qwen_values, _window_problems),
+    "gemma3_text": GgufFamily(
         "gemma3",
         ("gelu_pytorch_tanh",),
         _gemma3_values,
@@ -167,6 +167,6 @@ FAMILIES: Mapping[str, Family] = {
         norm_offset=1.0,
         rope_types=frozenset({"default", "linear"}),
     ),
-    "phi": Family("phi2", _GELU, _phi_values, _phi_problems, needs_output=True),
+    "phi": GgufFamily("phi2", _GELU, _phi_values, _phi_problems, needs_output=True),
 }
 """The families by the type of the model in transformers."""
