@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.records import Example, Objective, Preference, Prompt, RatedExample, Rubric
+from tutelage.records import Example, Objective, Preference, Prompt, RatedExample, Rubric, Sampling
 
 if TYPE_CHECKING:
     from tutelage.services.requests import Endpoint
@@ -76,10 +76,16 @@ class Conversion:
     """Data type of the exported weights; None keeps the type of the checkpoint."""
     quantize: Literal["8bit", "4bit"] | None = None
     """Number of bits of the linear layers' weights; None does not quantise."""
+    format: Literal["transformers", "gguf"] = "transformers"
+    """Format of the files: a folder for transformers, or one file for llama.cpp with a Modelfile for Ollama."""
+    sampling: Sampling | None = None
+    """The sampling parameters of the run's candidates, as defaults for other tools; None if they are not known."""
 
     @property
     def words(self) -> str:
         """The conversion as text for a model card; empty if nothing is changed."""
+        if self.format == "gguf":
+            return f"in the format GGUF{f', in {self.dtype}' if self.dtype else ''}"
         if self.quantize is None:
             return f"in {self.dtype}" if self.dtype else ""
         others = f", the rest in {self.dtype}" if self.dtype else ""

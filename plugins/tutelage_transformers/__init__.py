@@ -6,7 +6,7 @@ and import torch inside functions. So loading the plugin costs nothing. Each pac
     training    SFT and DPO by TRL's own trainers, on packed batches, in one process or several
     generation  candidates, demonstrations and judgements, by one engine on a GPU and another elsewhere
     processes   what all child processes share
-    models      models on disk and in memory: found, loaded, templated, quantised, saved
+    models      models on disk and in memory: found, loaded, templated, quantised, saved, exported
     attention   attention over packed sequences, and fused activations
     devices     the device of a model, and how several processes share work
 """

@@ -13,7 +13,19 @@ import sys
 import time
 from pathlib import Path
 
-from tests.prove import alpaca_eval, changes, embedded, families, full_disk, kills, services, startup, stops, sweep
+from tests.prove import (
+    alpaca_eval,
+    changes,
+    embedded,
+    families,
+    full_disk,
+    gguf,
+    kills,
+    services,
+    startup,
+    stops,
+    sweep,
+)
 
 MEASUREMENTS = {
     "startup": startup.prove,
@@ -31,6 +43,7 @@ MEASUREMENTS = {
     "service-kills": services.prove_kills,
     "service-stops": services.prove_stops,
     "service-throughput": services.prove_throughput,
+    "gguf": gguf.prove,  # last: it ends the program if llama-cpp-python is not installed
 }
 PROOF = Path("docs/proof.json")
 

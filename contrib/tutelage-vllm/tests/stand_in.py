@@ -2,8 +2,9 @@
 
 It refuses fields that vLLM does not know, counts the stop token as vLLM does, and computes what waits in one batch. The
 options make it fail: ``--crash-after N`` answers N requests and kills itself, ``--fail N`` sends status 500 N times.
+``--text-only`` returns no token ids, as SGLang.
 
-python stand_in.py FOLDER PORT [--pid FILE] [--seen FILE] [--crash-after N] [--fail N] [--slow SECONDS]
+python stand_in.py FOLDER PORT [--pid FILE] [--seen FILE] [--crash-after N] [--fail N] [--slow SECONDS] [--text-only]
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 KNOWN = {
     *("model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n"),
-    *("stop_token_ids", "skip_special_tokens", "stop", "stream"),
+    *("stop_token_ids", "skip_special_tokens", "return_token_ids", "stop", "stream"),
 }
 
 
@@ -35,7 +36,7 @@ class Job:
 class Engine:
     """Computes waiting requests in batches of the same sampling parameters."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, text_only: bool) -> None:
         import torch
 
         from tutelage.records import Model
@@ -44,6 +45,7 @@ class Engine:
 
         torch.set_num_threads(1)
         self.loaded = read(Model("transformers", folder), TransformersSettings(device="cpu", dtype="float32"))
+        self.text_only = text_only
         self.context = int(self.loaded.model.config.max_position_embeddings)
         self.waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         threading.Thread(target=self.work, daemon=True).start()
@@ -97,6 +99,7 @@ class Engine:
                             "index": 0,
                             "text": self.loaded.tokenizer.decode(tokens, skip_special_tokens=skip),
                             "finish_reason": "stop" if ended else "length",
+                            "token_ids": None if self.text_only else generated.tokens,
                         }
                     ],
                     "usage": {"prompt_tokens": len(job.body["prompt"]), "completion_tokens": len(generated.tokens)},
@@ -180,12 +183,13 @@ def main() -> None:
     parser.add_argument("--crash-after", type=int, default=-1)
     parser.add_argument("--fail", type=int, default=0)
     parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--text-only", action="store_true")
     Handler.options = parser.parse_args()
     if Handler.options.pid:
         with Path(Handler.options.pid).open("a") as file:
             file.write(f"{os.getpid()}\n")
     print(f"loading {Handler.options.folder}", flush=True)
-    Handler.engine = Engine(Handler.options.folder)
+    Handler.engine = Engine(Handler.options.folder, Handler.options.text_only)
     Server(("127.0.0.1", Handler.options.port), Handler).serve_forever()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -10,7 +11,19 @@ from attrs import evolve
 import tutelage_transformers
 import tutelage_vllm as plugin
 from serving import bodies, context_with
-from tutelage import ADDITIVE_RUBRIC, Context, Example, JudgeItem, Message, Model, Outcome, Prompt, Registry, Sampling
+from tutelage import (
+    ADDITIVE_RUBRIC,
+    Candidate,
+    Context,
+    Example,
+    JudgeItem,
+    Message,
+    Model,
+    Outcome,
+    Prompt,
+    Registry,
+    Sampling,
+)
 from tutelage.testing import check_plugin
 from tutelage_transformers.settings import TransformersSettings
 
@@ -24,23 +37,34 @@ def prompts() -> list[Prompt]:
     return [one if isinstance(one, Prompt) else Prompt(one) for one in found]
 
 
+@pytest.fixture
+def conversations(prompts: list[Prompt]) -> list[Prompt]:
+    """The prompts, and a conversation of two turns."""
+    turns = (Message("user", "sort b a"), Message("assistant", "a b"), Message("user", prompts[0].text))
+    return [*prompts, Prompt("", messages=turns)]
+
+
+def greedy(module: Any, model: Model, prompts: list[Prompt], context: Context) -> dict[str, Candidate]:
+    return {one.prompt_id: one for one in module.generate_candidates(model, iter(prompts), 1, GREEDY, context)}
+
+
 def test_greedy_answers_are_those_of_the_plugin_that_trains(
-    student: Model, served: Context, prompts: list[Prompt]
+    student: Model, served: Context, conversations: list[Prompt]
 ) -> None:
-    prompts = [
-        *prompts,
-        Prompt(
-            "", messages=(Message("user", "sort b a"), Message("assistant", "a b"), Message("user", prompts[0].text))
-        ),
-    ]
-    ours = tutelage_transformers.generate_candidates(
-        Model("transformers", student.name), iter(prompts), 1, GREEDY, Context(settings=TransformersSettings("cpu"))
-    )
-    theirs = plugin.generate_candidates(student, iter(prompts), 1, GREEDY, served)
-    expected, found = ({one.prompt_id: one for one in candidates} for candidates in (ours, theirs))
+    trainer, context = Model("transformers", student.name), Context(settings=TransformersSettings("cpu"))
+    expected = greedy(tutelage_transformers, trainer, conversations, context)
+    found = greedy(plugin, student, conversations, served)
     assert found == expected
     assert {one.outcome for one in found.values()} <= {Outcome.ANSWERED, Outcome.CUT}
     assert any(one.outcome is Outcome.ANSWERED and one.tokens for one in found.values())
+
+
+def test_a_server_that_returns_no_tokens_gives_the_same_answers(
+    student: Model, conversations: list[Prompt], stopped: None
+) -> None:
+    trainer, context = Model("transformers", student.name), Context(settings=TransformersSettings("cpu"))
+    expected = greedy(tutelage_transformers, trainer, conversations, context)
+    assert greedy(plugin, student, conversations, context_with("--text-only")) == expected
 
 
 def test_samples_differ_by_index_and_repeat_with_the_seed(

@@ -122,10 +122,10 @@ def _answer(
     reply = _ask(loaded.server, body, settings.request_seconds, stopped)
     if isinstance(reply, str):
         return Answered(sample.about, sample.index, Reply("", Outcome.FAILED, reply))
-    text, outcome, detail, tokens = _read(reply, limit)
-    return Answered(
-        sample.about, sample.index, Reply(loaded.weights.answer(prompt, text), outcome, detail, len(ids), tokens)
-    )
+    with loaded._lock:
+        text, outcome, detail, tokens = _read(loaded.weights, reply, limit)
+    text = loaded.weights.answer(prompt, text) if outcome.has_text else ""
+    return Answered(sample.about, sample.index, Reply(text, outcome, detail, len(ids), tokens))
 
 
 def _body(weights: Weights, ids: list[int], limit: int, sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -141,6 +141,7 @@ def _body(weights: Weights, ids: list[int], limit: int, sampling: Sampling, seed
         "repetition_penalty": 1.0,
         "stop_token_ids": list(weights.stop_tokens),
         "skip_special_tokens": not weights.hidden,
+        "return_token_ids": True,
         **({} if is_greedy else {"seed": seed}),
     }
 
@@ -167,18 +168,27 @@ def _ask(server: Server, body: Mapping[str, Any], seconds: float, stopped: threa
     return f"the server did not answer ({_ATTEMPTS} attempts): {problem}"
 
 
-def _read(reply: Mapping[str, Any], limit: int) -> tuple[str, Outcome, str, int | None]:
-    """Return the text of a completion, its outcome, the reason unless it is complete, and its number of tokens."""
+def _read(weights: Weights, reply: Mapping[str, Any], limit: int) -> tuple[str, Outcome, str, int | None]:
+    """Return the text of a completion, its outcome, the reason unless it is complete, and its number of tokens.
+
+    If the server returns the tokens, as vLLM does, they are decoded here. Otherwise its text and its count are used.
+    """
     choices = reply.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
     text, finish = choice.get("text"), choice.get("finish_reason")
     usage = reply.get("usage")
     count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
     tokens = count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+    ids = choice.get("token_ids")
+    if isinstance(ids, list) and all(isinstance(one, int) for one in ids):
+        kept = weights.without_end(ids)
+        text, tokens = weights.decode(kept), len(kept)
+    elif finish == "stop" and tokens:
+        tokens -= 1  # the stop token
     if not isinstance(text, str):
         return "", Outcome.FAILED, "the reply of the server has no text", tokens
     if finish == "stop":
-        return text, Outcome.ANSWERED, "", tokens if tokens is None else max(tokens - 1, 0)
+        return text, Outcome.ANSWERED, "", tokens
     if finish == "length":
         return text, Outcome.CUT, f"reached the limit of {limit} new tokens", tokens
     return "", Outcome.FAILED, f"the server ended the answer with {finish!r}", tokens

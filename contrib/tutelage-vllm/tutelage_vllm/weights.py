@@ -16,6 +16,7 @@ from tutelage import InputError, Message, Model
 from tutelage.files.jsonl import read_json
 from tutelage.files.trl_format import message_rows
 from tutelage.preferences.thinking import is_mark, opened_block
+from tutelage_transformers.generation.engine import decode_tokens
 from tutelage_transformers.models.chat import encode, prompt_text
 from tutelage_transformers.models.finding import explain_read_errors, folder_of, is_local
 from tutelage_transformers.models.tokenizers import read_tokenizer
@@ -34,8 +35,8 @@ class Weights:
     context: int
     """Number of positions of the model."""
     hidden: tuple[str, ...]
-    """Special tokens to remove from answers. Empty if the server removes all of them, because no mark of a thinking
-    block is a special token."""
+    """Special tokens to remove from a text of the server. Empty if the server removes all of them, because no mark of
+    a thinking block is a special token."""
 
     def prompt(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
         """Return a templated conversation up to the opening of the answer, as text and as token ids.
@@ -45,8 +46,16 @@ class Weights:
         text = prompt_text(self.tokenizer, message_rows(messages))
         return text, encode(self.tokenizer, [text])[0]
 
+    def without_end(self, ids: Sequence[int]) -> list[int]:
+        """Return the tokens of an answer without the token that ended it."""
+        return list(ids[:-1] if ids and ids[-1] in self.stop_tokens else ids)
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of the tokens of an answer, as the plugin ``transformers`` decodes them."""
+        return decode_tokens(self.tokenizer, [ids])[0]
+
     def answer(self, prompt: str, text: str) -> str:
-        """Return the text of an answer as the plugin ``transformers`` gives it."""
+        """Return the text of an answer as the plugin ``transformers`` gives it, from tokens or from a server."""
         for token in self.hidden:
             text = text.replace(token, "")
         mark = opened_block(prompt)

@@ -24,6 +24,13 @@ _DTYPES = ("bfloat16", "float16", "float32")
 @model_argument
 @click.argument("destination", type=PATH)
 @seed_option
+@click.option(
+    "--format",
+    type=click.Choice(("transformers", "gguf")),
+    default="transformers",
+    show_default=True,
+    help="gguf: one file for llama.cpp and a Modelfile for Ollama (requires tutelage[gguf]).",
+)
 @click.option("--dtype", type=click.Choice(_DTYPES), help="Type of the stored weights [default: unchanged].")
 @click.option(
     "--quantize", type=click.Choice(("8bit", "4bit")), help="Quantise the linear layers (requires bitsandbytes)."
@@ -37,6 +44,7 @@ def command(
     model: str,
     destination: Path,
     seed: int | None,
+    format: Any,
     dtype: Any,
     quantize: Any,
     license: str | None,
@@ -50,11 +58,13 @@ def command(
     TRL and vLLM can load: merged weights, adapter, tokenizer and chat template. Its README.md is the model card:
     lineage, data, training, measured results, recipe and versions.
     """
+    if format == "gguf" and quantize:
+        raise click.UsageError("--quantize has no GGUF format; export, and run `llama-quantize` of llama.cpp")
     if private and not push:
         raise click.UsageError("--private requires --push")
     models = RunModels.open(run, seed)
-    conversion = Conversion(dtype, quantize)
-    published = Published(push or destination.resolve().name, license, conversion.words)
+    conversion = Conversion(dtype, quantize, format, models.recipe.generation.sampling())
+    published = Published(push or destination.resolve().name, license, conversion.words, format)
     export = Export(models, models.planned(model), destination.resolve(), conversion, published)
     export.check(registry)
     hub = publisher(push, private) if push else None

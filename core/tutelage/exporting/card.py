@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath, PureWindowsPath
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from attrs import frozen
@@ -51,6 +51,8 @@ class Published:
     """Licence identifier of the hub. None: the licence of the start model, if it is known."""
     changed: str = ""
     """The conversion of the weights, such as "in bfloat16"; empty for a plain copy."""
+    format: Literal["transformers", "gguf"] = "transformers"
+    """Format of the files; see ``Conversion``."""
 
 
 def whole_card(models: RunModels, planned: PlannedModel, published: Published) -> str:
@@ -111,7 +113,7 @@ class _Sections:
         yield from self.use()
         yield "## Lineage"
         yield self.lineage()
-        if self.line[-1].objective.lora:
+        if self.line[-1].objective.lora and self.published.format == "transformers":
             yield adapter_paragraph(self.name_of(self.line[-1].start.id))
         yield "## Training data"
         yield self.data()
@@ -145,6 +147,15 @@ class _Sections:
     def use(self) -> Iterator[str]:
         name, tokens = self.published.name, self.recipe.generation.max_new_tokens
         yield "## Use"
+        if self.published.format == "gguf":
+            yield fenced("ollama create my-model -f Modelfile\nollama run my-model", "sh")
+            yield (
+                "`model.gguf` has the tokenizer and the chat template that was used for training, sampling and "
+                "judging; `llama-cli -m model.gguf --jinja` reads them. The `Modelfile` has the template, the stop "
+                "tokens and the sampling parameters of the training candidates for Ollama. For the greedy results "
+                "below, set the temperature to 0."
+            )
+            return
         yield fenced(
             f"from transformers import pipeline\n\nchat = pipeline('text-generation', {name!r})\n"
             f"question = [{{'role': 'user', 'content': 'Why is the sky blue?'}}]\n"

@@ -52,7 +52,7 @@ class Export:
         check_writable(self.destination / CARD)
         if self.conversion.words and registry.info(self._plugin).convert is None:
             raise PluginError(
-                f"{registry.label(self._plugin)} cannot convert checkpoints; leave out --dtype and --quantize"
+                f"{registry.label(self._plugin)} cannot convert checkpoints; leave out --format, --dtype and --quantize"
             )
 
     def write(self, registry: Registry) -> None:

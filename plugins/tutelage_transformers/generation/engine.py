@@ -99,15 +99,16 @@ def _completions(loaded: LoadedModel, n: int, generated: Sequence[GeneratedToken
         one.tokens[:-1] if stopped or not is_finite else one.tokens
         for one, stopped, is_finite in zip(generated, ended, finite, strict=True)
     ]
-    texts = _decode(loaded.tokenizer, tokens)
+    texts = decode_tokens(loaded.tokenizer, tokens)
     return [
         Completion(*divmod(one.index, n), text.strip(), len(kept), stopped, is_finite=is_finite)
         for one, text, kept, stopped, is_finite in zip(generated, texts, tokens, ended, finite, strict=True)
     ]
 
 
-def _decode(tokenizer: Any, rows: Sequence[list[int]]) -> list[str]:
-    """The texts without special tokens, but with the marks of thinking blocks, which may be special tokens."""
+def decode_tokens(tokenizer: Any, rows: Sequence[list[int]]) -> list[str]:
+    """Return the texts of completions: without special tokens, but with the marks of thinking blocks, which may be
+    special tokens."""
     special = {token: added.content for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     hidden = {token for token, content in special.items() if not is_mark(content)}
     has_marks = len(hidden) < len(special)

@@ -1,4 +1,4 @@
-"""Checkpoints in another type, or quantised, for ``tutelage export``."""
+"""Checkpoints in another type, quantised, or in another format, for ``tutelage export``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from tutelage.errors import PluginError
 from tutelage.plugin_info import Conversion
+from tutelage_transformers.models import gguf_export
 from tutelage_transformers.models.finding import explain_read_errors, require
 from tutelage_transformers.models.quiet import quiet
 
@@ -16,12 +17,15 @@ _REWRITTEN = ("model.safetensors", "model-*.safetensors", "model.safetensors.ind
 
 
 def convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
-    """Write the checkpoint into the empty folder ``output``, its weights in another type or quantised.
+    """Write the checkpoint into the empty folder ``output``, its weights in another type, quantised or as GGUF.
 
     Quantisation is done by bitsandbytes, in the format that transformers and vLLM load: LLM.int8 (Dettmers et al.,
     2022) or NF4 (Dettmers et al., 2023). It needs no GPU. Raises ``PluginError`` if a package is missing, and
     ``InputError`` if the checkpoint cannot be read.
     """
+    if conversion.format == "gguf":
+        gguf_export.write(checkpoint, output, conversion)
+        return
     require("torch", "transformers", "safetensors", "accelerate")
     _require_bitsandbytes(conversion)
     with explain_read_errors(str(checkpoint)), quiet():

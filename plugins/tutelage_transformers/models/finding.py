@@ -94,12 +94,12 @@ def _ask_hub(name: str) -> None:
         raise InputError(f"model {name}: the hub has it without safetensors; use a model, or a revision, that has them")
 
 
-def require(*packages: str) -> None:
-    """Raise ``PluginError`` if one of these packages is not installed."""
+def require(*packages: str, extra: str = "transformers") -> None:
+    """Raise ``PluginError`` if one of these packages is not installed. ``extra`` of tutelage has them."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise PluginError(
-            f"plugin transformers: {', '.join(missing)} not installed; run: pip install 'tutelage[transformers]'"
+            f"plugin transformers: {', '.join(missing)} not installed; run: pip install 'tutelage[{extra}]'"
         )
 
 

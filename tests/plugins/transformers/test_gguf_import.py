@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tutelage.errors import StageError
-from tutelage_transformers.models.gguf import convert_gguf, weights_digest
+from tutelage_transformers.models.gguf_import import convert_gguf, weights_digest
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gguf") is None, reason="gguf is not installed; run: pip install 'tutelage[dev]'"

@@ -35,7 +35,7 @@ def convert_gguf(file: Path, output: Path, path: Path, weights: str) -> None:
     require("torch", "transformers", "safetensors")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(path), os.environ.get("PYTHONPATH"))))}
     done = subprocess.run(
-        [sys.executable, "-m", "tutelage_transformers.models.gguf", str(file), str(output)],
+        [sys.executable, "-m", "tutelage_transformers.models.gguf_import", str(file), str(output)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
