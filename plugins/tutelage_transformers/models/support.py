@@ -1,4 +1,4 @@
-"""What a model of transformers must have to be a student, by its configuration and its class. No weights are read."""
+"""What a model of transformers must have to be a student, by its configuration alone: torch is not imported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ _STATE_SEES_PADDING = ("recurrent_gemma",)
 """Types whose recurrent state reads padding before a prompt, so that it would change their completions."""
 _ALWAYS_CAUSAL = ("gpt_neox", "gpt_neox_japanese")
 """Types whose configuration has ``is_decoder`` as encoders have, without an effect."""
+WITHOUT_CACHE = (
+    "gemma4_assistant",
+    "gemma4_unified_assistant",
+    "minimax",
+    "openai-gpt",
+    "reformer",
+    "rwkv",
+    "xlm",
+    "xlnet",
+    "xlstm",
+)
+"""The types of causal language models in transformers 5.23 for whose class ``cache_argument`` is None."""
 _UNQUANTIZED = "use its unquantised weights"
 
 
@@ -21,7 +33,10 @@ def unsupported_reason(config: Any) -> str | None:
 
     ``config`` is a ``transformers.PreTrainedConfig``.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    )
 
     kind = config.model_type
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -30,10 +45,9 @@ def unsupported_reason(config: Any) -> str | None:
         return f"its config.json is of the type {kind!r}, which is an encoder or has one; {_COMPLETES}"
     if reason := _quantised(config):
         return reason
-    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    if cache_argument(model) is None:
+    if kind in WITHOUT_CACHE:
         return (
-            f"{model.__name__} of transformers has no cache that finished sequences can leave (DynamicCache), "
+            f"{MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]} of transformers has no cache that finished sequences can leave (DynamicCache), "
             "which generation here needs; use another model"
         )
     return None

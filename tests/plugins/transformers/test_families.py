@@ -11,7 +11,7 @@ from model_families import FAMILIES, config_of, write_family
 from stock_training import write_ragged_examples, write_ragged_pairs
 
 from tutelage.errors import InputError
-from tutelage_transformers.models.support import unsupported_reason
+from tutelage_transformers.models.support import WITHOUT_CACHE, cache_argument, unsupported_reason
 
 NAMES = ("llama", "gemma3_text", "gpt2")
 
@@ -122,6 +122,20 @@ def test_a_model_that_cannot_be_a_student_is_refused_with_the_reason(name: str, 
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     assert reason in (unsupported_reason(CONFIG_MAPPING[name]()) or "")
+
+
+@pytest.mark.slow
+def test_the_types_without_a_cache_are_those_whose_class_takes_none() -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found = set()
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        config = CONFIG_MAPPING[kind]
+        if config in MODEL_FOR_CAUSAL_LM_MAPPING and cache_argument(MODEL_FOR_CAUSAL_LM_MAPPING[config]) is None:
+            found.add(kind)
+    with_encoder = {kind for kind in found if CONFIG_MAPPING[kind]().is_encoder_decoder or kind == "trocr"}
+    assert found - with_encoder == set(WITHOUT_CACHE)
 
 
 def test_every_family_of_the_table_that_is_not_refused_has_a_cache() -> None:
