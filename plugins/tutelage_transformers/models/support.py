@@ -25,6 +25,7 @@ WITHOUT_CACHE = (
     "xlstm",
 )
 """The types of causal language models in transformers 5.23 for whose class ``cache_argument`` is None."""
+_COMPLETES = "use a model that completes text"
 _UNQUANTIZED = "use its unquantised weights"
 
 
@@ -47,13 +48,10 @@ def unsupported_reason(config: Any) -> str | None:
         return reason
     if kind in WITHOUT_CACHE:
         return (
-            f"{MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]} of transformers has no cache that finished sequences can leave (DynamicCache), "
-            "which generation here needs; use another model"
+            f"{MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]} of transformers has no cache that finished sequences can leave "
+            "(DynamicCache), which generation here needs; use another model"
         )
     return None
-
-
-_COMPLETES = "use a model that completes text"
 
 
 def cache_argument(model: type[Any]) -> str | None:
