@@ -44,6 +44,12 @@ def unsupported_reason(config: Any) -> str | None:
         return f"its config.json is of the type {kind!r}, which is no causal language model; {_COMPLETES}"
     if config.is_encoder_decoder or (not getattr(config, "is_decoder", True) and kind not in _ALWAYS_CAUSAL):
         return f"its config.json is of the type {kind!r}, which is an encoder or has one; {_COMPLETES}"
+    text = config.get_text_config(decoder=True)
+    if text is not config:
+        return (
+            f"its config.json is of the type {kind!r}, a model of text and other inputs; save its language model (type "
+            f"{text.model_type!r}) as a checkpoint of its own and use that"
+        )
     if reason := _quantised(config):
         return reason
     if kind in WITHOUT_CACHE:
@@ -69,9 +75,7 @@ def padding_is_exact(config: Any) -> bool:
 
 def _quantised(config: Any) -> str | None:
     """Return the reason for quantised weights (GPTQ, AWQ, bitsandbytes, FP8, ...), which are not trained on."""
-    stored = getattr(config, "quantization_config", None) or getattr(
-        config.get_text_config(), "quantization_config", None
-    )
+    stored = getattr(config, "quantization_config", None)
     if not stored:
         return None
     values = stored if isinstance(stored, dict) else stored.to_dict()

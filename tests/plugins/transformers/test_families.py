@@ -115,6 +115,8 @@ def test_a_model_whose_attention_cannot_be_replaced_is_not_paged(name: str, reas
         ("openai-gpt", "has no cache that finished sequences can leave"),
         ("bert", "is of the type 'bert', which is an encoder or has one; use a model that completes text"),
         ("bart", "is of the type 'bart', which is an encoder or has one"),
+        ("gemma3", r"a model of text and other inputs; save its language model (type 'gemma3_text') as a checkpoint"),
+        ("qwen3_5", "is of the type 'qwen3_5', a model of text and other inputs"),
         ("vit", "is of the type 'vit', which is no causal language model"),
     ],
 )
