@@ -17,7 +17,7 @@ _LIBRARIES = 2**30
 """Bytes of Python, torch, transformers and TRL."""
 _TILE = (4096, 32_768)
 """Maximum tokens and vocabulary entries of the pieces in which TRL computes logits."""
-_TILE_COPIES = 5
+_TILE_COPIES = 6
 """Float32 tensors of one piece that are in memory at once, without Triton."""
 
 
