@@ -51,7 +51,7 @@ class TransformersSettings:
     threads: int | None = field(default=None, validator=_at_least_one)
     """CPU threads of torch; if left out, torch's own choice."""
     gradient_checkpointing: bool | None = None
-    """Save memory in training for a third more time; if left out, only if the GPU is too small without it."""
+    """Save memory in training for a third more time; if left out, only if the device is too small without it."""
     packing: bool | None = None
     """Train without padding, on fused layers; if left out, on an NVIDIA GPU if the model supports it."""
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = "auto"

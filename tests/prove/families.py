@@ -3,9 +3,11 @@
 import os
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,27 @@ from tutelage.errors import TutelageError
 
 
 def prove() -> dict[str, Any]:
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    warnings.simplefilter("ignore")
+    """Examine all families, in as many processes as the machine has cores."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        files = write_ragged_examples(work / "sft.jsonl"), write_ragged_pairs(work / "dpo.jsonl")
-        rows = []
-        for number, family in enumerate(FAMILIES):
-            print(f"   {family.model_type}: {family.models}", flush=True)
-            rows.append(examine(family, work / str(number), *files))
+        write_ragged_examples(work / "sft.jsonl")
+        write_ragged_pairs(work / "dpo.jsonl")
+        with get_context("spawn").Pool(os.cpu_count()) as pool:
+            rows = pool.map(partial(examine_number, work), range(len(FAMILIES)), chunksize=1)
     return {"families": rows}
+
+
+def examine_number(work: Path, number: int) -> dict[str, Any]:
+    import torch
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    family = FAMILIES[number]
+    started = time.monotonic()
+    row = examine(family, work / str(number), work / "sft.jsonl", work / "dpo.jsonl")
+    print(f"   {family.model_type}: {family.models}: {time.monotonic() - started:.0f} s", flush=True)
+    return row
 
 
 def examine(family: Family, work: Path, sft: Path, dpo: Path) -> dict[str, Any]:

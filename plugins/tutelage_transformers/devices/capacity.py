@@ -14,8 +14,8 @@ from attrs import frozen
 
 from tutelage_transformers.settings import TransformersSettings
 
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Limit of a container on its memory (cgroup v2)."""
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Limits of a container on its memory: of cgroup v2, and of v1."""
 _AMD_DRIVER = Path("/dev/kfd")
 _SMI_SECONDS = 10.0
 
@@ -36,13 +36,13 @@ def capacity_of(settings: TransformersSettings) -> Capacity | None:
     if settings.accelerate_config is not None:
         return None
     if settings.device == "cpu":
-        return _of_machine()
+        return capacity_of_machine()
     if settings.device != "auto" and not settings.device.startswith("cuda"):
         return None
     gpus = _gpus()
     if gpus:
         return Capacity(min(gpus), "the GPU", True)
-    return _of_machine() if settings.device == "auto" and not _has_other_gpu() else None
+    return capacity_of_machine() if settings.device == "auto" and not _has_other_gpu() else None
 
 
 def _has_other_gpu() -> bool:
@@ -51,11 +51,13 @@ def _has_other_gpu() -> bool:
     return is_apple or _AMD_DRIVER.exists()
 
 
-def _of_machine() -> Capacity | None:
+def capacity_of_machine() -> Capacity | None:
+    """Return the memory of this machine, or a container's limit below it; None if the system does not say it."""
     with suppress(OSError, ValueError, AttributeError):
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        with suppress(OSError, ValueError):
-            total = min(total, int(_CGROUP_LIMIT.read_text(encoding="utf-8")))
+        for limit in _CGROUP_LIMITS:
+            with suppress(OSError, ValueError):  # the file of no limit has "max"
+                total = min(total, int(limit.read_text(encoding="utf-8")))
         return Capacity(total, "this machine", False)
     return None
 

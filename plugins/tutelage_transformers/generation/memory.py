@@ -7,7 +7,11 @@ from typing import Any
 MAX_SEQUENCES = 512
 """A larger batch is not faster: keys and values are read once per sequence, and long sequences delay the others."""
 _CPU_BYTES = 2 * 2**30
-"""For keys and values on a CPU: little beside the weights of a model that needs as much, plenty for a small one."""
+"""For keys, values and logits on a CPU: little beside the weights of a model that needs as much, plenty for a small
+one."""
+_LOGIT_BYTES = 40
+"""Of one vocabulary entry of a sequence while its token is sampled: logit, probability, both sorted with their indices,
+and their sum in float64."""
 _GPU_SHARE = 0.6
 """Share of the GPU memory beside the weights; activations and copies of the cache take the rest."""
 _GPU_RESERVE = 0.12
@@ -15,12 +19,13 @@ _GPU_RESERVE = 0.12
 
 
 def sequences_that_fit(model: Any, length: int) -> int:
-    """Return how many sequences of ``length`` tokens have room for their keys and values, 1 to ``MAX_SEQUENCES``.
+    """Return how many sequences of ``length`` tokens have room for keys, values and logits, 1 to ``MAX_SEQUENCES``.
 
     The number depends on the model and the device alone, not on the memory that is free at the moment: a repeated run
     must have the same batches.
     """
-    return max(1, min(MAX_SEQUENCES, _cache_bytes(model) // (length * bytes_per_token(model))))
+    logits = _LOGIT_BYTES * int(model.config.get_text_config().vocab_size)
+    return max(1, min(MAX_SEQUENCES, _cache_bytes(model) // (length * bytes_per_token(model) + logits)))
 
 
 def bytes_per_token(model: Any) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tutelage.errors import StageError
+from tutelage.errors import InputError, StageError
 
 SHOWN = 20
 """Maximum number of weights that an error names."""
@@ -37,6 +37,17 @@ def listed(names: Sequence[str]) -> str:
     """Return names as text, the first ``SHOWN`` of them."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def check_loaded(model: Any, name: str) -> None:
+    """Raise ``InputError`` if a weight of the model ``name`` is not finite in the type that it is read in."""
+    bad = weights_not_finite(model.named_parameters())
+    if bad:
+        dtype = str(dict(model.named_parameters())[bad[0]].dtype).removeprefix("torch.")
+        wider = "" if dtype == "float32" else ", or set settings.dtype to float32 if the files are whole"
+        raise InputError(
+            f"model {name}: these weights are NaN or infinite in {dtype}: {listed(bad)}; use another copy of it{wider}"
+        )
 
 
 def check_trained(model: Any) -> None:

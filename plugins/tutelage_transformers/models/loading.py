@@ -14,6 +14,7 @@ from tutelage.records import Model
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.models import support
 from tutelage_transformers.models.finding import explain_read_errors, is_local, require
+from tutelage_transformers.models.finite import check_loaded
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.models.tokenizers import read_tokenizer
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
@@ -93,6 +94,7 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
             _add_special_tokens(weights, tokenizer)
             if quantization is None:
                 weights = weights.to(device)
+            check_loaded(weights, name)
     if settings.threads is not None:
         import torch
 

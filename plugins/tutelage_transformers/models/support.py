@@ -1,4 +1,4 @@
-"""What a model of transformers must have to be a student, by its configuration and its class. No weights are read."""
+"""What a model of transformers must have to be a student, by its configuration alone: torch is not imported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ _STATE_SEES_PADDING = ("recurrent_gemma",)
 """Types whose recurrent state reads padding before a prompt, so that it would change their completions."""
 _ALWAYS_CAUSAL = ("gpt_neox", "gpt_neox_japanese")
 """Types whose configuration has ``is_decoder`` as encoders have, without an effect."""
+WITHOUT_CACHE = (
+    "gemma4_assistant",
+    "gemma4_unified_assistant",
+    "minimax",
+    "openai-gpt",
+    "reformer",
+    "rwkv",
+    "xlm",
+    "xlnet",
+    "xlstm",
+)
+"""The types of causal language models in transformers 5.23 for whose class ``cache_argument`` is None."""
+_COMPLETES = "use a model that completes text"
 _UNQUANTIZED = "use its unquantised weights"
 
 
@@ -21,25 +34,30 @@ def unsupported_reason(config: Any) -> str | None:
 
     ``config`` is a ``transformers.PreTrainedConfig``.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    )
 
     kind = config.model_type
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return f"its config.json is of the type {kind!r}, which is no causal language model; {_COMPLETES}"
     if config.is_encoder_decoder or (not getattr(config, "is_decoder", True) and kind not in _ALWAYS_CAUSAL):
         return f"its config.json is of the type {kind!r}, which is an encoder or has one; {_COMPLETES}"
+    text = config.get_text_config(decoder=True)
+    if text is not config:
+        return (
+            f"its config.json is of the type {kind!r}, a model of text and other inputs; save its language model (type "
+            f"{text.model_type!r}) as a checkpoint of its own and use that"
+        )
     if reason := _quantised(config):
         return reason
-    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    if cache_argument(model) is None:
+    if kind in WITHOUT_CACHE:
         return (
-            f"{model.__name__} of transformers has no cache that finished sequences can leave (DynamicCache), "
-            "which generation here needs; use another model"
+            f"{MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]} of transformers has no cache that finished sequences can leave "
+            "(DynamicCache), which generation here needs; use another model"
         )
     return None
-
-
-_COMPLETES = "use a model that completes text"
 
 
 def cache_argument(model: type[Any]) -> str | None:
@@ -57,9 +75,7 @@ def padding_is_exact(config: Any) -> bool:
 
 def _quantised(config: Any) -> str | None:
     """Return the reason for quantised weights (GPTQ, AWQ, bitsandbytes, FP8, ...), which are not trained on."""
-    stored = getattr(config, "quantization_config", None) or getattr(
-        config.get_text_config(), "quantization_config", None
-    )
+    stored = getattr(config, "quantization_config", None)
     if not stored:
         return None
     values = stored if isinstance(stored, dict) else stored.to_dict()

@@ -130,13 +130,20 @@ def _config_problems(location: str, local_only: bool) -> Iterator[str]:
     except Exception as error:
         yield f"model {location}: its generation_config.json cannot be read: {error}; correct or delete it"
         return
+    if problem := generation_problem(generation):
+        yield f"model {location}: {problem}"
+
+
+def generation_problem(settings: Any) -> str | None:
+    """Return why a ``transformers.GenerationConfig`` could not be saved with a checkpoint, or None if it could."""
     try:
-        generation.validate(strict=True)
+        settings.validate(strict=True)
     except Exception as error:
-        yield (
-            f"model {location}: its generation_config.json could not be saved with a checkpoint: "
-            f"{_reasons(str(error))}; remove these keys, or set do_sample to true"
+        return (
+            f"its generation_config.json could not be saved with a checkpoint: {_reasons(str(error))}; remove these "
+            "keys, or set do_sample to true"
         )
+    return None
 
 
 def _reasons(text: str) -> str:

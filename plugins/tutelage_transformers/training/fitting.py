@@ -1,4 +1,4 @@
-"""What fits into a GPU in training: the number of rows at once, and whether gradient checkpointing is needed.
+"""What fits into a device in training: the number of rows at once, and whether gradient checkpointing is needed.
 
 Everything here is an estimate, made before training starts. It depends on the shapes of the model and the longest
 examples, not on the memory that is free at the moment, so that a repeated run divides its steps in the same way. The
@@ -17,6 +17,7 @@ from tutelage.errors import InputError
 from tutelage.records import Lora, Objective, Sft
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training import cpu_memory
 
 _BUSY_TOKENS = 4096
 """Tokens that keep a GPU busy. Gradient checkpointing is preferred to holding fewer at once."""
@@ -43,20 +44,34 @@ def divide_step(
     """Return the division that the recipe and the settings name; what they leave open is the fastest that fits.
 
     ``lengths`` are the tokens that each row takes (both answers of a pair). Raises ``InputError`` if the requested
-    division does not fit, or if one row with gradient checkpointing does not. An accelerate config may spread the model
-    over GPUs: then nothing is estimated, and the requested division is tried.
+    division does not fit, or if one row with gradient checkpointing does not. On a CPU the machine's memory is counted.
+    An accelerate config may spread the model over GPUs: then nothing is estimated, as on Apple's GPU, and the requested
+    division is tried.
     """
-    rows, checkpointing = objective.micro_batch_size, settings.gradient_checkpointing
-    if model.device.type != "cuda" or settings.accelerate_config is not None:
+    checkpointing = settings.gradient_checkpointing
+    if settings.accelerate_config is None and model.device.type == "cuda":
+        capacity = int(_USABLE_SHARE * device_memory(model.device))
+        return fastest_division(
+            objective,
+            checkpointing,
+            lengths,
+            capacity,
+            lambda tokens, checkpointing: training_bytes(objective, model, tokens, packed, checkpointing),
+        )
+    usable = cpu_memory.usable_bytes(settings.processes or 1) if model.device.type == "cpu" else None
+    if settings.accelerate_config is not None or usable is None:
         large = int(model.num_parameters()) > _CHECKPOINTING_FROM
-        return StepDivision(rows or objective.batch_size, large if checkpointing is None else checkpointing)
-    capacity = int(_USABLE_SHARE * device_memory(model.device))
+        rows = objective.micro_batch_size or objective.batch_size
+        return StepDivision(rows, large if checkpointing is None else checkpointing)
+    longest = max(lengths)
+    sequence = longest if isinstance(objective, Sft) else longest // 2  # a pair has two sequences
+    adapter = 0 if objective.lora is None else adapter_size(model, objective.lora.r)
+
+    def needed(tokens: int, checkpointing: bool) -> int:
+        return cpu_memory.step_bytes(objective, model, adapter, tokens, sequence, checkpointing)
+
     return fastest_division(
-        objective,
-        checkpointing,
-        lengths,
-        capacity,
-        lambda tokens, checkpointing: training_bytes(objective, model, tokens, packed, checkpointing),
+        objective, checkpointing, [longest] * len(lengths), usable, needed, busy_tokens=1, device="this machine"
     )
 
 
@@ -66,11 +81,14 @@ def fastest_division(
     lengths: Sequence[int],
     capacity: int,
     needed: Callable[[int, bool], int],
+    busy_tokens: int = _BUSY_TOKENS,
+    device: str = "the GPU",
 ) -> StepDivision:
     """Return the fastest division for which ``needed(tokens at once, checkpointing)`` is at most ``capacity``.
 
-    That is the one without checkpointing and with as many rows as fit, unless these are too few to keep a GPU busy. The
-    longest rows are counted, because they may be in one batch. Raises ``InputError`` if nothing fits.
+    That is the one without checkpointing and with as many rows as fit, unless these have fewer than ``busy_tokens``,
+    too few to keep a GPU busy. The longest rows are counted, because they may be in one batch. Raises ``InputError``,
+    which names the ``device``, if nothing fits.
     """
     requested = objective.micro_batch_size
     sizes = (
@@ -83,23 +101,24 @@ def fastest_division(
     if not fitting:
         smallest = StepDivision(sizes[-1], choices[-1])
         raise InputError(
-            _too_small(objective, smallest, needed(tokens[smallest.rows], smallest.checkpointing), capacity)
+            _too_small(objective, smallest, needed(tokens[smallest.rows], smallest.checkpointing), capacity, device)
         )
-    busy = [division for division in fitting if division.rows == sizes[0] or tokens[division.rows] >= _BUSY_TOKENS]
+    busy = [division for division in fitting if division.rows == sizes[0] or tokens[division.rows] >= busy_tokens]
     return (busy or fitting)[0]
 
 
-def _too_small(objective: Objective, smallest: StepDivision, needed: int, capacity: int) -> str:
-    advice = "a smaller model or a larger GPU"
+def _too_small(objective: Objective, smallest: StepDivision, needed: int, capacity: int, device: str) -> str:
+    advice = f"a smaller model or a larger {'GPU' if device == 'the GPU' else 'machine'}"
     if objective.lora is None:
         advice = "an adapter (lora) in place of full fine-tuning, " + advice
     elif smallest.rows > 1 or not smallest.checkpointing:
         advice = "micro_batch_size and gradient_checkpointing left open, " + advice
     else:
-        advice = "settings.quantization: 4bit, a smaller max_length, " + advice
+        quantised = "settings.quantization: 4bit, " if device == "the GPU" else ""
+        advice = f"{quantised}a smaller max_length, {advice}"
     return (
-        f"the GPU is too small for this training: it takes about {needed / _GIB:.1f} GiB with {smallest.rows} at once, "
-        f"and {capacity / _GIB:.1f} GiB can be used; try {advice}"
+        f"{device} is too small for this training: it takes about {needed / _GIB:.1f} GiB with {smallest.rows} at "
+        f"once, and {capacity / _GIB:.1f} GiB can be used; try {advice}"
     )
 
 

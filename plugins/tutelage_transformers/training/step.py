@@ -11,13 +11,13 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.context import Context
-from tutelage.errors import StageError
+from tutelage.errors import InputError, StageError
 from tutelage.records import Dpo, Model, Objective, Sft
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.generation import dispatch
-from tutelage_transformers.models import checkpoint, loading, model_card, quantizing
+from tutelage_transformers.models import checkpoint, loading, model_card, quantizing, trial
 from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
@@ -81,6 +81,8 @@ def _train(request: TrainingRequest, context: Context) -> None:
     settings, objective = request.settings, request.objective
     dtype = training_dtype(objective, settings)
     start = quantizing.read(request.model, settings, dtype)
+    if problem := trial.generation_problem(start.model.generation_config):
+        raise InputError(f"model {loading.location(request.model)}: {problem}")
     reference = None
     if _needs_reference(request):
         assert request.reference is not None

@@ -245,6 +245,36 @@ CASES: dict[str, tuple[Break, str]] = {
         lambda w: w.json_of_student("generation_config.json", do_sample=False, temperature=0.3),
         "its generation_config.json could not be saved with a checkpoint: `temperature`",
     ),
+    "generation settings of a beam search that is none": (
+        lambda w: w.json_of_student("generation_config.json", num_beams=1, length_penalty=2.0),
+        "its generation_config.json could not be saved with a checkpoint: `length_penalty`",
+    ),
+    "an encoder": (
+        lambda w: w.json_of_student("config.json", model_type="bert", architectures=None),
+        "of the type 'bert', which is an encoder or has one; use a model that completes text",
+    ),
+    "a model without a cache": (
+        lambda w: w.json_of_student("config.json", model_type="openai-gpt", architectures=None),
+        STUDENT + "model {student}: OpenAIGPTLMHeadModel of transformers has no cache that finished sequences can",
+    ),
+    "weights that are quantised by GPTQ": (
+        lambda w: w.json_of_student("config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
+        STUDENT + "model {student}: its weights are quantised by gptq (quantization_config in config.json)",
+    ),
+    "weights that are quantised by AWQ": (
+        lambda w: w.json_of_student("config.json", quantization_config={"quant_method": "awq", "bits": 4}),
+        "its weights are quantised by awq",
+    ),
+    "weights that are quantised by bitsandbytes": (
+        lambda w: w.json_of_student(
+            "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}
+        ),
+        "its weights are quantised by bitsandbytes",
+    ),
+    "weights in FP8": (
+        lambda w: w.json_of_student("config.json", quantization_config={"quant_method": "fp8"}),
+        "use its unquantised weights, and settings.quantization 4bit to train an adapter in as little memory",
+    ),
     "a device that this machine does not have": (
         lambda w: w.set("models/student/settings/device", "mps"),
         STUDENT + "plugin transformers, settings.device: 'mps' cannot be used here",

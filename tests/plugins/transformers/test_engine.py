@@ -196,8 +196,15 @@ def test_random_numbers_depend_on_seed_prompt_and_sample() -> None:
 def test_the_number_of_sequences_that_fit_depends_on_model_and_length(loaded: Student) -> None:
     assert bytes_per_token(loaded.model) == 2 * 2 * 32 * 4
     assert sequences_that_fit(loaded.model, 100) == 512
-    assert sequences_that_fit(loaded.model, 2**20) == 4
+    assert sequences_that_fit(loaded.model, 2**20 - 8) == 4
     assert sequences_that_fit(loaded.model, 2**40) == 1
+
+
+def test_a_large_vocabulary_leaves_room_for_fewer_sequences(make_grouped: Callable[[], Any]) -> None:
+    model = make_grouped()
+    assert sequences_that_fit(model, 100) == 512
+    model.config.vocab_size = 262_144
+    assert 100 < sequences_that_fit(model, 100) < 250
 
 
 def test_keys_and_values_of_grouped_heads_are_counted_once(make_grouped: Callable[[], Any]) -> None:

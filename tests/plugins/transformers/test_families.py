@@ -11,7 +11,7 @@ from model_families import FAMILIES, config_of, write_family
 from stock_training import write_ragged_examples, write_ragged_pairs
 
 from tutelage.errors import InputError
-from tutelage_transformers.models.support import unsupported_reason
+from tutelage_transformers.models.support import WITHOUT_CACHE, cache_argument, unsupported_reason
 
 NAMES = ("llama", "gemma3_text", "gpt2")
 
@@ -115,6 +115,8 @@ def test_a_model_whose_attention_cannot_be_replaced_is_not_paged(name: str, reas
         ("openai-gpt", "has no cache that finished sequences can leave"),
         ("bert", "is of the type 'bert', which is an encoder or has one; use a model that completes text"),
         ("bart", "is of the type 'bart', which is an encoder or has one"),
+        ("gemma3", r"a model of text and other inputs; save its language model (type 'gemma3_text') as a checkpoint"),
+        ("qwen3_5", "is of the type 'qwen3_5', a model of text and other inputs"),
         ("vit", "is of the type 'vit', which is no causal language model"),
     ],
 )
@@ -122,6 +124,20 @@ def test_a_model_that_cannot_be_a_student_is_refused_with_the_reason(name: str, 
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     assert reason in (unsupported_reason(CONFIG_MAPPING[name]()) or "")
+
+
+@pytest.mark.slow
+def test_the_types_without_a_cache_are_those_whose_class_takes_none() -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found = set()
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        config = CONFIG_MAPPING[kind]
+        if config in MODEL_FOR_CAUSAL_LM_MAPPING and cache_argument(MODEL_FOR_CAUSAL_LM_MAPPING[config]) is None:
+            found.add(kind)
+    assert found >= set(WITHOUT_CACHE)
+    assert all(unsupported_reason(CONFIG_MAPPING[kind]()) for kind in found - set(WITHOUT_CACHE))
 
 
 def test_every_family_of_the_table_that_is_not_refused_has_a_cache() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import evolve
+from model_families import FAMILIES, config_of
 
 from tutelage.errors import InputError
 from tutelage.records import Dpo, Lora, Sft
 from tutelage_transformers.attention.activations import fuse_activations
+from tutelage_transformers.devices.capacity import Capacity
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training import adapters, fitting, packing
+from tutelage_transformers.training import adapters, cpu_memory, fitting, packing
+from tutelage_transformers.training.arguments import lora_config
 from tutelage_transformers.training.fitting import StepDivision, fastest_division
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT, by transformers
@@ -64,6 +68,127 @@ def test_on_a_cpu_the_batch_is_divided_only_on_request(loaded: LoadedModel) -> N
         evolve(SFT, micro_batch_size=4), loaded.model, LENGTHS, False, TransformersSettings(gradient_checkpointing=True)
     )
     assert asked == StepDivision(4, True)
+
+
+def of_machine(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let this machine have ``size`` bytes."""
+    machine = Capacity(size, "this machine", False)
+    monkeypatch.setattr(cpu_memory, "capacity_of_machine", lambda: machine)
+
+
+def gemma_270m(layers: int = 18) -> Any:
+    """A model of the shape of Gemma 3 270M, without memory for its weights."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        vocab_size=262_144,
+        hidden_size=640,
+        intermediate_size=2048,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=256,
+    )
+    with torch.device("meta"):
+        return Gemma3ForCausalLM(config)
+
+
+GIB = 2**30
+
+
+def on_cpu(model: Any, objective: Any, length: int = 500, **settings: Any) -> StepDivision:
+    """The division on this machine's CPU of a model that may be on the meta device."""
+
+    class OnCpu:
+        device = SimpleNamespace(type="cpu")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+    return fitting.divide_step(objective, OnCpu(), [length] * 40, False, TransformersSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("gib", "expected"),
+    [(64, StepDivision(16, False)), (24, StepDivision(8, False)), (12, StepDivision(2, False))],
+)
+def test_on_a_cpu_as_many_rows_are_held_as_fit_into_the_machine(
+    monkeypatch: pytest.MonkeyPatch, gib: int, expected: StepDivision
+) -> None:
+    of_machine(monkeypatch, gib * GIB)
+    assert on_cpu(gemma_270m(), Sft(batch_size=16, lora=None)) == expected
+
+
+def test_on_a_cpu_gradient_checkpointing_is_used_only_if_one_row_does_not_fit_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of_machine(monkeypatch, 12 * GIB)
+    assert on_cpu(gemma_270m(), Sft(batch_size=16, lora=None), 2500).checkpointing
+    assert not on_cpu(gemma_270m(), Sft(batch_size=16, lora=None), 500).checkpointing
+
+
+def test_a_machine_that_is_too_small_is_one_error_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_machine(monkeypatch, 4 * GIB)
+    with pytest.raises(InputError, match=r"this machine is too small for this training: .*try an adapter \(lora\)"):
+        on_cpu(gemma_270m(), Sft(batch_size=16, lora=None))
+
+
+def test_processes_on_a_cpu_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_machine(monkeypatch, 64 * GIB)
+    whole = on_cpu(gemma_270m(), Sft(batch_size=64, lora=None)).rows
+    assert on_cpu(gemma_270m(), Sft(batch_size=64, lora=None), processes=4).rows < whole / 2
+
+
+@pytest.mark.parametrize("lora", [None, Lora(r=4)])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi", "gpt2"])
+def test_the_estimate_for_a_cpu_is_above_what_autograd_keeps_but_not_by_far(family: str, lora: Lora | None) -> None:
+    tokens = 128
+    kept = [kept_on_cpu(family, layers, tokens, lora is not None) for layers in (2, 4)]
+    estimates = [
+        cpu_memory.step_bytes(Sft(lora=lora), wide_family(family, layers), 0, tokens, tokens, False)
+        - (1 if lora else 4) * wide_family(family, layers).get_memory_footprint()
+        for layers in (2, 4)
+    ]
+    assert 0.98 < (estimates[1] - estimates[0]) / (kept[1] - kept[0]) < 1.6
+
+
+def wide_family(name: str, layers: int) -> Any:
+    """A model of a family whose layers are wide enough for small tensors not to matter."""
+    from transformers import AutoModelForCausalLM
+
+    family = next(family for family in FAMILIES if family.model_type == name)
+    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": layers, "head_dim": 64}
+    known = {
+        key: value for key, value in sizes.items() if name != "gpt2" or key in ("hidden_size", "num_hidden_layers")
+    }
+    changes = {key: value for key, value in family.changes.items() if key != "layer_types"} | known
+    model: Any = AutoModelForCausalLM.from_config(config_of(evolve(family, changes=changes)))
+    model.set_attn_implementation("eager")
+    return model
+
+
+def kept_on_cpu(name: str, layers: int, tokens: int, adapted: bool) -> int:
+    """Bytes that autograd keeps of a padded forward pass in float32, the weights aside."""
+    import torch
+    from peft import get_peft_model
+
+    model = wide_family(name, layers)
+    backbone = model.base_model
+    if adapted:
+        model = get_peft_model(model, lora_config(Lora(r=4), model))
+    model.train()
+    weights = {weight.data_ptr() for weight in model.parameters()}
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Any) -> Any:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.zeros(1, tokens, dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        backbone(ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
 
 
 def test_an_adapters_size_is_that_of_pefts_adapter() -> None:
