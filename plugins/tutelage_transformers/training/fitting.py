@@ -65,7 +65,7 @@ def divide_step(
         return StepDivision(rows, large if checkpointing is None else checkpointing)
     longest = max(lengths)
     sequence = longest if isinstance(objective, Sft) else longest // 2  # a pair has two sequences
-    adapter = 0 if objective.lora is None else adapter_size(model, objective.lora.r)
+    adapter = 0 if objective.lora is None else adapter_size(model, objective.lora)
 
     def needed(tokens: int, checkpointing: bool) -> int:
         return cpu_memory.step_bytes(objective, model, adapter, tokens, sequence, checkpointing)
