@@ -116,8 +116,8 @@ def main() -> None:
     started = time.perf_counter()
     cli.cli(["run", str(recipe), "--run", str(run)], prog_name="tutelage", standalone_mode=False)
     seconds = time.perf_counter() - started
-    if not (run / "summary.json").is_file():
-        sys.exit("the run did not end well")
+    if not (run / "seed-0/self-reward/M2/checkpoint").is_dir():
+        sys.exit("the run stopped before its last step")
     steps = [row for _, row in read_rows(run / "steps.jsonl")]
     for row in steps:
         print(f"{row['seconds']:8.1f} s  {row['output']}  {row.get('counts', '')}")
