@@ -44,10 +44,12 @@ def resolve(path: str) -> Any:
 
 
 TRAINER = "transformers.trainer:Trainer"
+CONFIG = "transformers.configuration_utils:PreTrainedConfig"
 ARGUMENTS = "transformers.training_args:TrainingArguments"
 DPO = "trl.trainer.dpo_trainer:DPOTrainer"
 SFT = "trl.trainer.sft_trainer:SFTTrainer"
 NAMES: dict[str, Callable[[str], bool]] = {
+    "_attn_implementation": of_class(CONFIG),
     "_exit": lambda name: hasattr(import_module("os"), name),
     "_from_model_config": lambda name: hasattr(
         resolve("transformers.generation.configuration_utils:GenerationConfig")(), name
@@ -55,16 +57,19 @@ NAMES: dict[str, Callable[[str], bool]] = {
     "_get_train_sampler": of_class(TRAINER),
     "_load_from_checkpoint": of_class(TRAINER),
     "_metrics": set_by_init(DPO, SFT),
-    "_n_gpu": lambda name: (
-        f"self.{name} = " in inspect.getsource(resolve("transformers.training_args:TrainingArguments"))
-    ),
+    "_n_gpu": lambda name: f"self.{name} = " in inspect.getsource(resolve(ARGUMENTS)),
+    "_name_or_path": lambda name: f"self.{name} = " in inspect.getsource(resolve(CONFIG)),
     "_precompute_ref_logps": of_class(DPO),
     "_prepare_dataset": of_class(DPO),
     "_prepare_inputs": of_class(TRAINER),
     "_remove_unused_columns": of_class(TRAINER),
+    "_reset_state": lambda name: all(
+        hasattr(resolve(f"accelerate.state:{kind}"), name) for kind in ("AcceleratorState", "GradientState")
+    ),
     "_save_checkpoint": of_class(TRAINER),
     "_send_telemetry": of_class(DPO),
     "_supports_attention_backend": of_class("transformers.modeling_utils:PreTrainedModel"),
+    "_supports_default_dynamic_cache": of_class("transformers.generation.utils:GenerationMixin"),
     "_total_train_tokens": set_by_init(DPO, SFT),
 }
 """The private names of libraries in the plugin's code, each with the check that it exists."""
