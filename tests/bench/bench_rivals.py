@@ -4,9 +4,10 @@
     python tests/bench/bench_rivals.py --folder /tmp/rivals --shapes small --arms tutelage --device cpu --prompts 4
 
 Both get the same token ids, four completions of each prompt, temperature 0.7 and top-p 0.9. Random weights end no
-answer at a sensible length, so each request has a limit of its own: geometric lengths with a mean of 125 tokens, at most 256,
-and no stop token. With ``--full``, all have 256. Each arm runs in a process of its own. ``ready`` is the time until the
-first request can be sent: imports, weights, compiling, graphs. The last line has the ratios, with and without it.
+answer at a sensible length, so each request has a limit of its own: geometric lengths with a mean of 125 tokens, at
+most 256, and no stop token. With ``--full``, all have 256. Each arm runs in a process of its own. ``ready`` is the time
+until the first request can be sent: imports, weights, compiling, graphs. The last line has the ratios, with and without
+it.
 
 vLLM is used in this process, with 512 sequences and prefix caching. Modules of grammars that it imports and does not
 need here are replaced by empty ones if they are not installed.

@@ -21,7 +21,7 @@ from tutelage.records import Lora, Model, Prompt, Sampling, Sft  # noqa: E402
 from tutelage_transformers.generation.answering import candidates  # noqa: E402
 from tutelage_transformers.models.loading import read, release_all  # noqa: E402
 from tutelage_transformers.settings import TransformersSettings  # noqa: E402
-from tutelage_transformers.training.step import train  # noqa: E402
+from tutelage_transformers.training.step import _without_cudnn_attention, train  # noqa: E402
 
 
 def changed(base: Path, folder: Path, change: Any) -> Model:
@@ -68,3 +68,23 @@ def test_logits_that_become_nan_in_a_captured_step_are_an_error(base: Path, tmp_
             list(candidates(model, [Prompt("sort the words apple dog")], 2, Sampling(temperature, 1.0, 6), context))
     finally:
         release_all()
+
+
+def test_queries_that_see_no_key_have_finite_gradients_in_a_training() -> None:
+    """The padding of short rows beyond a window of 512, as in the SFT of Gemma 3 270M: cuDNN's gradient was NaN."""
+    lengths = [138, 576, 122, 563, 292, 134, 523, 92, 253, 569, 50, 153, 557, 516, 557, 540]
+    width = max(lengths)
+    position = torch.arange(width, device="cuda")
+    distance = position[:, None] - position
+    real = position < torch.tensor(lengths, device="cuda")[:, None]
+    mask = ((distance >= 0) & (distance < 512) & real[:, None])[:, None]
+    assert not mask.any(-1).all(), "some queries see no key"
+    states = [
+        torch.randn(len(lengths), 4, width, 256, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        for _ in range(3)
+    ]
+    with _without_cudnn_attention():
+        result = torch.nn.functional.scaled_dot_product_attention(states[0], states[1], states[2], attn_mask=mask)
+        loss = (result * torch.randn_like(result) * real[:, None, :, None]).sum()
+        gradients = torch.autograd.grad(loss, states)
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)

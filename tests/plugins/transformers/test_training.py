@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from attrs import evolve
 
 from tutelage.context import Context
@@ -264,6 +265,21 @@ def test_progress_is_reported_step_by_step(base: Path, sft_file: Path, tmp_path:
         advance=lambda steps: reported.append(("done", steps)),
     )
     assert reported == [("of", 8)] + [("done", 1)] * 8
+
+
+def test_cudnns_attention_is_off_during_a_training_and_as_before_afterwards(
+    base: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    """Its gradients were NaN in the SFT of Gemma 3 270M (``test_finite_gpu.py`` has the inputs)."""
+    seen: list[bool] = []
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+
+    def advance(_: int) -> None:
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+
+    run(base, None, SFT, sft_file, tmp_path / "out", advance=advance)
+    assert seen and not any(seen)
+    assert torch.backends.cuda.cudnn_sdp_enabled() is before is True
 
 
 def test_cancelling_leaves_no_checkpoint(base: Path, sft_file: Path, tmp_path: Path) -> None:
