@@ -44,7 +44,7 @@ def _unsupported_reason(model: Any) -> str | None:
     config = model.config.get_text_config()
     if any(getattr(config, name, 0.0) for name in _ATTENTION_DROPOUT):
         return "it drops attention weights in training"
-    if model.device.type == "cuda" and segments.caps_scores(model):
+    if segments.caps_scores(model):
         return "it caps its attention scores, which no kernel for packed batches does"
     return segments.unsupported_reason(model) or probing.unsupported_reason(model)
 
