@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from interrupted_runs import artifacts_of
+from interrupted_runs import Interrupting, artifacts_of
 from recipes import numbers_recipe
 
 from tutelage.errors import InputError, Interrupted, RunLockedError, StageError
@@ -27,7 +27,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.loading import from_values, to_yaml
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Candidate, Prompt
+from tutelage.records import Prompt
 from tutelage.results.changes_words import changes_words
 from tutelage.runs.changes import Changes, changes
 from tutelage.runs.run import Run
@@ -349,32 +349,6 @@ def test_what_is_replaced_is_counted_also_if_the_other_artifact_exists_already(f
     assert f"set aside: {back.replaced} artifacts" in "\n".join(changes_words(back))
 
 
-class Breaking:
-    """Wraps the sampling of a plugin and raises after some results."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    @hookimpl
-    def describe(self) -> PluginInfo:
-        return PluginInfo(help="Breaks.", result_version=0)
-
-    @hookimpl(wrapper=True)
-    def generate_candidates(self) -> Any:
-        return self._counted((yield))
-
-    @hookimpl(wrapper=True)
-    def judge(self) -> Any:
-        return self._counted((yield))
-
-    def _counted(self, results: Iterable[Candidate]) -> Iterator[Candidate]:
-        for result in results:
-            self.left -= 1
-            if self.left < 0:
-                raise RuntimeError("the power is gone")
-            yield result
-
-
 @pytest.mark.parametrize(
     ("changed", "reused"),
     [({}, 64 + 32), ({"judging": {"temperature": 0.1}}, 64), ({"generation": {"temperature": 0.1}}, 0)],
@@ -384,7 +358,7 @@ def test_an_unfinished_run_of_an_earlier_version_continues_with_its_journal_if_t
     tmp_path: Path, changed: dict[str, Any], reused: int
 ) -> None:
     folder, registry = tmp_path / "run", world()
-    registry.register(Breaking(64 + 40), "breaking")  # the candidates, and more than a chunk of their judgements
+    registry.register(Interrupting(64 + 40), "breaking")  # the candidates, and more than a chunk of their judgements
     with pytest.raises(StageError, match="the power is gone"):
         run(recipe(), folder, registry)
     assert len((folder / "seed-0/self-reward/M2/.judgements.jsonl.journal").read_bytes().splitlines()) == 32
@@ -392,7 +366,7 @@ def test_an_unfinished_run_of_an_earlier_version_continues_with_its_journal_if_t
         shutil.rmtree(folder / name)
     needed = {}
     for name in ("run", "fresh"):
-        counter, registry = Breaking(10**6), world()
+        counter, registry = Interrupting(10**6), world()
         registry.register(counter, "counter")
         run(recipe(**changed), tmp_path / name, registry)
         needed[name] = 10**6 - counter.left
@@ -430,7 +404,7 @@ def test_random_chains_of_changes_each_with_a_crash_end_as_a_fresh_run_of_the_la
     for _ in range(4):
         values = _merged(values, draw.choice(STEPS)) if draw.random() < 0.8 else {"iterations": 2}
         registry = world()
-        registry.register(Breaking(draw.randrange(900)), "breaking")
+        registry.register(Interrupting(draw.randrange(900)), "breaking")
         try:
             run(changed_recipe(values), tmp_path / "run", registry)
         except Exception as error:

@@ -8,11 +8,11 @@ import time
 import types
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 import yaml
 from attrs import evolve
+from interrupted_runs import Interrupting
 from known import known
 from recipes import numbers_recipe
 
@@ -34,8 +34,6 @@ from tutelage.results.summary import read_summary
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
 
-T = TypeVar("T")
-Counting = Generator[None, Iterable[Any], Iterator[Any]]
 """A hook wrapper around a stage: it receives the results and returns the results that the caller gets."""
 GOLDEN = "tests/fixtures/golden-run"
 
@@ -206,36 +204,6 @@ def test_a_wrong_recipe_makes_no_folder(
     with pytest.raises(InputError):
         run(make_recipe(pipelines={"self-rewards": None}, controls={}), tmp_path / "run", numbers_registry)
     assert not (tmp_path / "run").exists()
-
-
-class Interrupting:
-    """Wraps the stages of a plugin and raises after ``after`` results of all stages together."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def _counted(self, results: Iterable[T]) -> Iterator[T]:
-        for result in results:
-            if self.left == 0:
-                raise RuntimeError("the power is gone")
-            self.left -= 1
-            yield result
-
-    @hookimpl(wrapper=True)
-    def generate_candidates(self) -> Counting:
-        return self._counted((yield))
-
-    @hookimpl(wrapper=True)
-    def judge(self) -> Counting:
-        return self._counted((yield))
-
-    @hookimpl(wrapper=True)
-    def evaluate(self) -> Counting:
-        return self._counted((yield))
-
-    @hookimpl
-    def describe(self) -> PluginInfo:
-        return PluginInfo(help="Breaks.", result_version=0)
 
 
 @pytest.mark.parametrize(

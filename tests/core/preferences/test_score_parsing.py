@@ -413,8 +413,11 @@ def test_replies_of_100_kilobytes_take_linear_time() -> None:
         for part in json.load(sys.stdin):
             reply = "score: 4" + part * (100_000 // len(part)) + "x"
             parse_score(reply, ADDITIVE_RUBRIC), parse_preference(reply)
+            print("read")
     """
-    subprocess.run([sys.executable, "-c", program], input=json.dumps(HOSTILE), text=True, check=True, timeout=100)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, input=json.dumps(HOSTILE), text=True, stdout=subprocess.PIPE, timeout=100)
+    assert done.stdout.split() == ["read"] * len(HOSTILE)
 
 
 @pytest.mark.skipif(not CASES.is_file(), reason=f"the replies that were misread are not at {CASES}")
