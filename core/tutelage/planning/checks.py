@@ -14,9 +14,10 @@ from attrs import evolve
 
 from tutelage.data.sets import load_seed_prompts
 from tutelage.errors import InputError, nearest
+from tutelage.planning.judging_uses import expected_score_problems, judging_uses
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import GENERATOR, bound_model, endpoint_of, role_key, usable_binding
+from tutelage.planning.roles import GENERATOR, answering_role, bound_model, endpoint_of, role_key, usable_binding
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
@@ -64,6 +65,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     _check_pair_rules(recipe, registry, problems)
     problems.add_all(_generation_problems(recipe))
     _check_sampling(recipe, registry, roles, problems)
+    problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
     if "student" in roles:
         _check_objectives(recipe, registry, problems)
     if recipe.budget is not None:
@@ -123,6 +125,7 @@ def _generation_problems(recipe: Recipe) -> Iterator[str]:
 def _check_sampling(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
     """The sampling keys that not every plugin knows, for the plugin that samples with them."""
     for key, sampling, role, hook in _sampling_uses(recipe):
+        role = answering_role(recipe) if role == "student" else role
         if role in roles:
             plugin = bound_model(recipe, role, registry).plugin
             problems.add_all(f"{key}.{line}" for line in sampling_problems(registry, plugin, hook, sampling))
@@ -139,15 +142,10 @@ def _sampling_uses(recipe: Recipe) -> Iterator[tuple[str, Sampling, str, str]]:
             yield key, self_instruct.sampling(), self_instruct.writer, "generate_candidates"
     for role in sorted({pipeline.demonstrated_by for pipeline in pipelines.values() if pipeline.demonstrated_by}):
         yield "generation", recipe.generation.sampling(), role, "demonstrate"
-    for name, pipeline in pipelines.items():
-        if pipeline.scored_by:
-            judging = recipe.for_pipeline(name).judging
-            key = "judging" if judging == recipe.judging else f"pipelines.{name}.judging"
-            yield key, judging.sampling(), pipeline.scored_by, "judge"
+    for key, judging, role in judging_uses(recipe):
+        yield key, judging.sampling(), role, "judge"
     if evaluation is not None and evaluation.sampled:
         yield "evaluation", evaluation.sampling(), "student", "generate_candidates"
-        if evaluation.agreement_prompts and evaluation.sampled > 1:
-            yield "judging", recipe.judging.sampling(), "student", "judge"
 
 
 def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iterator[str]:
