@@ -13,6 +13,7 @@ from attrs import evolve
 from known import known
 from recipes import numbers_recipe
 
+from tutelage.cli.results import rivals_table
 from tutelage.errors import InputError
 from tutelage.execution.runner import run
 from tutelage.files.jsonl import read_records
@@ -120,6 +121,8 @@ def test_a_run_with_expected_scores_reports_agreement_and_ties_of_both(tmp_path:
     assert all(len(one.probabilities) == 6 and one.raw == "" for one in kept)
     with (tmp_path / "run" / "evaluation" / "agreement.csv").open() as file:
         assert {row["scores"] for row in csv.DictReader(file)} == {"parsed", "expected"}
+    shown = [row[0] for row in rivals_table(summary, summary.overall()).rows]
+    assert shown[:4] == ["M0", "M0, expected scores", "M1", "M1, expected scores"]
 
 
 def test_a_run_with_parsed_scores_has_no_row_or_column_more(tmp_path: Path) -> None:
