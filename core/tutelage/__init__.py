@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         RunNeeds,
         TokenCounts,
     )
+    from tutelage.preferences.expected_scores import expected_judgement, score_replies
     from tutelage.preferences.judging import (
         ADDITIVE_RUBRIC,
         PAIRWISE_RUBRIC,
@@ -119,6 +120,7 @@ _MODULES = {
     "plugin.stages": "demonstrate evaluate generate_candidates judge release train_step",
     "plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet Package PluginInfo Preparation RunNeeds "
     "TokenCounts",
+    "preferences.expected_scores": "expected_judgement score_replies",
     "preferences.judging": "ADDITIVE_RUBRIC PAIRWISE_RUBRIC AveragedScore average render render_comparison reply",
     "preferences.pairing": "PairOptions PairRule Pairing pair",
     "preferences.replies": "judgement_from_reply verdict_from_reply",
@@ -230,6 +232,7 @@ __all__ = [
     "content_id",
     "demonstrate",
     "evaluate",
+    "expected_judgement",
     "find_recipe",
     "find_rubric",
     "generate_candidates",
@@ -250,6 +253,7 @@ __all__ = [
     "retry_after",
     "run",
     "run_status",
+    "score_replies",
     "supervised_row",
     "train_step",
     "verdict_from_reply",

@@ -67,6 +67,7 @@ from tutelage.records import (
     Prompt,
     Rubric,
     Sampling,
+    Scores,
     Verdict,
 )
 
@@ -137,7 +138,13 @@ def generate_candidates(  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def judge(  # type: ignore[empty-body]
-    model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
+    model: Model,
+    items: Iterable[JudgeItem],
+    rubric: Rubric,
+    samples: int,
+    sampling: Sampling,
+    score: Scores,
+    context: Context,
 ) -> Iterator[Judgement]:
     """Score each item ``samples`` times on the scale of the rubric.
 
@@ -151,6 +158,10 @@ def judge(  # type: ignore[empty-body]
     - ``rubric``: the scale, and the judge prompt for judges that read text.
     - ``samples``: number of judgements per item, at least 1. tutelage averages their scores.
     - ``sampling``: temperature, top-p, maximum number of new tokens, and seed.
+    - ``score``: ``parsed``, or ``expected`` for a plugin that has it in ``PluginInfo.scores``: the score is the
+      expectation over the probabilities of the rubric's whole-number scores as the next token after
+      ``rubric.score_prefix``, at temperature 1 (``tutelage.expected_judgement``). ``samples`` is then 1, and
+      ``sampling`` has no effect.
     - ``context``: the plugin's settings, the API caller, a scratch folder, progress and cancellation.
 
     Yields one ``Judgement`` per item and sample (0 to samples - 1). A judge that reads text renders its prompt with

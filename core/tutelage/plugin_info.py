@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.records import Example, Objective, Preference, Prompt, RatedExample, Rubric, Sampling
+from tutelage.records import Example, Objective, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
 
 if TYPE_CHECKING:
     from tutelage.services.requests import Endpoint
@@ -51,6 +51,8 @@ class RunNeeds:
     """Whether conversations of the run begin with a system message."""
     several_turns: bool = False
     """Whether conversations of the run have more than one user message."""
+    expected_scores: tuple[Rubric, ...] = ()
+    """The rubrics for which the model gives expected scores (``judging.score: expected``)."""
     directory: Path | None = None
     """Folder of the run, which need not exist yet. None if it is not known."""
     download: bool = True
@@ -177,6 +179,9 @@ class PluginInfo:
     sampling: tuple[str, ...] = ()
     """Which of the keys ``top_k`` and ``min_p`` of ``Sampling`` the plugin's models apply. It is an error, found before
     the run, if a recipe sets one that is not named for a hook of the plugin that takes ``sampling``."""
+    scores: tuple[Scores, ...] = ()
+    """The values of ``score`` beside ``parsed`` that the plugin's ``judge`` knows: ``("expected",)``, or none. It is an
+    error, found before the run, if a recipe sets ``judging.score`` to another one."""
     environment: tuple[EnvironmentVariable, ...] = ()
     """Environment variables that the plugin reads."""
     item_by_item: bool = False

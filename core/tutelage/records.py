@@ -50,6 +50,9 @@ def added_key(default: Any) -> Any:
 ADDED_KEY = "added_key"
 """Mark of such a field in its metadata."""
 
+Scores = Literal["parsed", "expected"]
+"""How a judge's score is made: parsed from its reply, or as the expectation over the probabilities of the scores."""
+
 
 @frozen
 class Sampling:
@@ -212,6 +215,9 @@ class Rubric:
     """System message for a chat model; empty for none."""
     tokens: tuple[str, str] | None = None
     """For a comparison that is answered by one token: the token for the first answer, and the token for the second."""
+    score_prefix: str = ""
+    """The text before the score in a reply that begins with the score, for example ``score: ``. Only with it, a judge
+    can give an expected score. Empty if the reply begins with something else."""
 
 
 @frozen
@@ -242,6 +248,9 @@ class Judgement:
     """The judge's whole reply, without the judge prompt."""
     detail: str = ""
     """The reason why there is no score, if there is none."""
+    probabilities: tuple[float, ...] = ()
+    """For an expected score: the probability of each whole-number score of the rubric, the lowest score first. Their
+    sum is below 1 if other replies are possible. Empty for a score that was parsed from a reply."""
 
     @property
     def id(self) -> str:

@@ -18,6 +18,7 @@ from tutelage_tiny.world import STYLES, Task
 ADDITIVE = Rubric(
     name="additive",
     template="rate this: relevant, complete, format, order.\nquestion: {prompt}\nanswer: {answer}",
+    score_prefix="score: ",
 )
 """The template uses only words of the world, so that the student's tokenizer has a token for each."""
 

@@ -39,6 +39,7 @@ from tutelage.records import (
     Prompt,
     Rubric,
     Sampling,
+    Scores,
     Verdict,
 )
 from tutelage_transformers.settings import DEFAULT_MODEL, NEUTRAL_SETTINGS, TransformersSettings
@@ -55,6 +56,7 @@ def describe() -> PluginInfo:
         settings=TransformersSettings,
         neutral_settings=NEUTRAL_SETTINGS,
         sampling=("top_k", "min_p"),
+        scores=("expected",),
         environment=(
             EnvironmentVariable("HF_HOME", "Where downloaded weights are kept.", required=False),
             EnvironmentVariable("HF_TOKEN", "A hub token, for models that ask for one.", required=False),
@@ -132,11 +134,19 @@ def demonstrate(
 
 @hookimpl
 def judge(
-    model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
+    model: Model,
+    items: Iterable[JudgeItem],
+    rubric: Rubric,
+    samples: int,
+    sampling: Sampling,
+    score: Scores,
+    context: Context,
 ) -> Iterator[Judgement]:
-    """Score answers by the model's completion of the rubric's prompt."""
+    """Score answers by the model's completion of the rubric's prompt, or by the probabilities of its scores."""
     from tutelage_transformers.generation import judging
 
+    if score == "expected":
+        return judging.expected_judgements(model, items, rubric, context)
     return judging.judgements(model, items, rubric, samples, sampling, context)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tutelage.errors import TutelageError
 from tutelage.plugin_info import Finding, RunNeeds
+from tutelage.preferences.expected_scores import score_replies
 from tutelage.records import Model, Objective
 from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
@@ -95,7 +96,10 @@ def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds)
         yield from missing
         return
     folder = finding.folder_of(location)
-    for problem in trial.problems(location, folder, settings.local_files_only, needs.system, needs.several_turns):
+    replies = [score_replies(rubric) for rubric in needs.expected_scores]
+    for problem in trial.problems(
+        location, folder, settings.local_files_only, needs.system, needs.several_turns, replies
+    ):
         yield Finding("tokenizer", False, problem)
     if folder is None:
         return  # the weights are downloaded by the run

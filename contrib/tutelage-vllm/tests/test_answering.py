@@ -102,6 +102,7 @@ def test_judgements_are_those_of_the_plugin_that_trains(student: Model, served: 
         rubric,
         1,
         GREEDY,
+        "parsed",
         Context(settings=TransformersSettings("cpu")),
     )
     theirs = plugin.judge(student, iter(items), rubric, 1, GREEDY, served)

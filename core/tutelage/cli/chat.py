@@ -100,8 +100,10 @@ class ChatSession:
         judging = self.judging
         rubric = find_rubric(judging.rubric, self.registry)
         item = JudgeItem("answer", prompt, answer)
-        sampling = evolve(judging.sampling(), seed=self.sampling.seed)
-        judgements = stages.judge(self.registry, self.model, [item], rubric, judging.samples, sampling, Context())
+        sampling = evolve(judging.sampling(judging.score), seed=self.sampling.seed)
+        judgements = stages.judge(
+            self.registry, self.model, [item], rubric, judging.samples, sampling, Context(), judging.score
+        )
         score = average(judgements)["answer"]
         coverage = f"{score.parsed} of {score.asked} judgements could be parsed"
         return f"(no own score: {coverage})" if score.score is None else f"(own score {score.score:.2f}: {coverage})"

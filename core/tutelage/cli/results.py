@@ -58,18 +58,20 @@ def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:
     """Return the table of wins against the parent, and of agreement between own judgements and gold scores."""
     rows = []
     for model in models:
-        compared, judging = _against_parent(summary, model), _own_judging(summary, model.id)
-        metrics = judging.metrics if judging else {}
-        rows.append(
-            (
-                model.id,
-                f"{compared.wins}/{compared.ties}/{compared.losses}" if compared else "-",
-                metric_words(metrics.get("pairwise_accuracy"), scale=100, decimals=0),
-                metric_words(metrics.get("spearman")),
-            )
-        )
+        compared = _against_parent(summary, model)
+        contest = f"{compared.wins}/{compared.ties}/{compared.losses}" if compared else "-"
+        judgings = _own_judging(summary, model.id)
+        rows.append((model.id, contest, *_judging_cells(judgings.get("parsed"))))
+        if (expected := judgings.get("expected")) is not None:
+            rows.append((f"{model.id}, expected scores", "", *_judging_cells(expected)))
     columns = ("model", "won / tied / lost", "own judging: pairwise %", "Spearman")
     return Table(columns, rows, "Against its parent, and as a judge of its own answers")
+
+
+def _judging_cells(judging: AgreementResult | None) -> tuple[str, str]:
+    metrics = judging.metrics if judging else {}
+    accuracy = metric_words(metrics.get("pairwise_accuracy"), scale=100, decimals=0)
+    return accuracy, metric_words(metrics.get("spearman"))
 
 
 def variants_table(summary: Summary) -> Table:
@@ -100,9 +102,7 @@ def _against_parent(summary: Summary, model: ModelResult) -> ComparisonResult | 
     return None
 
 
-def _own_judging(summary: Summary, model: str) -> AgreementResult | None:
-    scope = _scope(summary)
-    for result in summary.agreement:
-        if (result.model, result.answers, result.seed) == (model, "own", scope):
-            return result
-    return None
+def _own_judging(summary: Summary, model: str) -> dict[str, AgreementResult]:
+    """The agreement of a model on its own answers, by how its scores were made."""
+    wanted = (model, "own", _scope(summary))
+    return {one.scores: one for one in summary.agreement if (one.model, one.answers, one.seed) == wanted}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from attrs import evolve, frozen
@@ -32,7 +32,7 @@ from tutelage.files.settings import structure
 from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
-from tutelage.records import Dpo, Model, Objective, Sampling, Sft
+from tutelage.records import Dpo, Model, Objective, Sampling, Scores, Sft
 from tutelage.runs.durable import Result
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store
@@ -177,15 +177,22 @@ def generate(prompts: Path, n: int, keep_thinking: bool, options: StageOptions) 
 @click.option("--prompts", type=PATH, help="File with the prompts, if ANSWERS is an output of `stage generate`.")
 @rubric_option("additive")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Judgements per answer.")
+@click.option(
+    "--score",
+    type=click.Choice(get_args(Scores)),
+    default="parsed",
+    show_default=True,
+    help="Parse the score from the reply, or compute its expectation from one forward pass.",
+)
 @sampling_options(temperature=0.0, top_p=1.0)
-def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, options: StageOptions) -> None:
+def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, score: Scores, options: StageOptions) -> None:
     """Score answers.
 
     ANSWERS has rows with `prompt`, `answer` and optionally `id`, or is a candidates.jsonl, which requires --prompts.
     """
     items = read_items(answers, prompts)
     found = find_rubric(rubric, options.registry)
-    results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, Context())
+    results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, Context(), score)
     _write(options, results, len(items) * samples, "judgements")
 
 

@@ -12,6 +12,9 @@ Definitions, for items that both have scored, within one prompt (and seed):
 - ``spearman``, ``kendall_tau``: rank correlations over all items pooled; tau is tau-b (Kendall, 1945). n counts items.
   With the suffix ``_within``: the mean over prompts of the correlation inside a prompt, for prompts in which neither
   side gives all answers the same score. n counts prompts.
+- ``unique_best``: the share of prompts in which the judge gives its highest score to one answer only, among the prompts
+  with at least two different answers that the judge has scored. Only these have a best answer to prefer. Answers with
+  the same text count as one. n counts prompts.
 - ``parsed``: the share of the judge's replies that had a score. n counts replies.
 
 With ``as_published`` the functions compute what the paper's notebook computed: rows are joined by position, a missing
@@ -62,6 +65,8 @@ class Rating:
     """Number of replies with a score."""
     asked: int = 1
     """Number of replies."""
+    text: str = ""
+    """The text of the answer, or an id of it, by which equal answers are found. If empty, no answer is equal to it."""
 
     @parsed.default
     def _one_if_scored(self) -> int:
@@ -83,6 +88,7 @@ class Agreement:
     kendall_tau: Metric
     spearman_within: Metric
     kendall_within: Metric
+    unique_best: Metric
     parsed: Metric
 
 
@@ -102,16 +108,24 @@ class Averaged(Protocol):
         """Number of samples."""
 
 
-def ratings(averages: Mapping[str, Averaged], prompt_of: Mapping[str, str], seed: int = 0) -> list[Rating]:
+def ratings(
+    averages: Mapping[str, Averaged],
+    prompt_of: Mapping[str, str],
+    seed: int = 0,
+    text_of: Mapping[str, str] | None = None,
+) -> list[Rating]:
     """Make ratings from averaged judgements.
 
-    ``averages`` is by item id; ``prompt_of`` maps item ids to prompt ids. Raises ``InputError`` if the prompt of an
-    item is not in ``prompt_of``.
+    ``averages`` is by item id; ``prompt_of`` maps item ids to prompt ids, and ``text_of`` to the texts of the answers.
+    Raises ``InputError`` if the prompt of an item is not in ``prompt_of``.
     """
+    texts = text_of or {}
     if missing := averages.keys() - prompt_of.keys():
         raise InputError(f"item {min(missing)} was judged, but its prompt is not known ({len(missing)} such items)")
     return [
-        Rating(item_id, prompt_of[item_id], averaged.score, seed, averaged.parsed, averaged.asked)
+        Rating(
+            item_id, prompt_of[item_id], averaged.score, seed, averaged.parsed, averaged.asked, texts.get(item_id, "")
+        )
         for item_id, averaged in averages.items()
     ]
 
@@ -150,6 +164,7 @@ def agreement(
         kendall_tau=tau,
         spearman_within=rho_within,
         kendall_within=tau_within,
+        unique_best=_unique_best(judge, clusters, bootstrap),
         parsed=_parsed(judge, clusters, bootstrap),
     )
 
@@ -228,6 +243,17 @@ def _parsed(judge: Sequence[Rating], clusters: Clusters, bootstrap: Bootstrap) -
         clusters.sums(keys, [float(getattr(rating, name)) for rating in judge])[:, None] for name in ("parsed", "asked")
     )
     return ratio_metrics(parsed, asked, clusters, bootstrap, proportion=True)[0]
+
+
+def _unique_best(judge: Sequence[Rating], clusters: Clusters, bootstrap: Bootstrap) -> Metric:
+    scores: dict[Cluster, dict[str, float]] = {}
+    for rating in judge:
+        if rating.score is not None:
+            scores.setdefault(_cluster(rating), {})[rating.text or rating.id] = rating.score
+    compared = {cluster: list(found.values()) for cluster, found in scores.items() if len(found) > 1}
+    unique = [float(found.count(max(found)) == 1) for found in compared.values()]
+    hits, prompts = (clusters.sums(list(compared), values)[:, None] for values in (unique, [1.0] * len(compared)))
+    return ratio_metrics(hits, prompts, clusters, bootstrap, proportion=True)[0]
 
 
 def _cluster(rating: Rating) -> Cluster:

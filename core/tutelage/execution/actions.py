@@ -109,7 +109,7 @@ def judge(step: Judge, at: StepContext) -> Artifact:
     def repeated(judgement: Judgement) -> list[Judgement]:
         return [evolve(judgement, item_id=id) for id in others[judgement.item_id]]
 
-    arguments = {"rubric": at.registry.get("rubrics", step.rubric), "samples": step.samples}
+    arguments = {"rubric": at.registry.get("rubrics", step.rubric), "samples": step.samples, "score": step.score}
     return _call_stage(step, at, Judgement, units, stages.judge, arguments, repeated=repeated)
 
 

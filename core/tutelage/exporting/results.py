@@ -41,7 +41,8 @@ class ModelResults:
             )
         for judged in self.summary.agreement:
             if (judged.model, judged.answers, judged.seed) == (self.id, "own", self.seed):
-                yield "Agreement of the model as a judge of its own sampled answers with the evaluator's scores:"
+                how = "" if judged.scores == "parsed" else f", with {judged.scores} scores"
+                yield f"Agreement of the model as a judge of its own sampled answers{how} with the evaluator's scores:"
                 yield metric_table(judged.metrics)
         if warnings := [warning for warning in self.summary.warnings if warning.startswith(self._warned)]:
             yield table(("warning",), [(warning,) for warning in warnings])

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 
 from attrs import frozen
 
+from tutelage.records import Scores
+
 RECIPE = "recipe.yaml"
 """The resolved recipe. A folder that contains it is a run."""
 DESCRIPTION = "run.json"
@@ -89,9 +91,10 @@ class ModelArtifacts:
         """Return the model's answers to the held-out prompts; ``decoding`` is ``greedy`` or ``sampled``."""
         return f"{self.folder}/samples/held-out-{decoding}.jsonl"
 
-    def own_judgements(self, answers: str) -> str:
+    def own_judgements(self, answers: str, scores: Scores = "parsed") -> str:
         """Return the model's judgements of its sampled answers (``own``), or of the mixed set (``mixed``)."""
-        return f"{self.folder}/samples/judgements-{answers}.jsonl"
+        suffix = "" if scores == "parsed" else f"-{scores}"
+        return f"{self.folder}/samples/judgements-{answers}{suffix}.jsonl"
 
     def gold(self, decoding: str) -> str:
         """Return the evaluator's judgements of the model's answers; ``decoding`` as in ``held_out``."""

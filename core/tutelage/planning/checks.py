@@ -14,6 +14,7 @@ from attrs import evolve
 
 from tutelage.data.sets import load_seed_prompts
 from tutelage.errors import InputError, nearest
+from tutelage.planning.judging_uses import expected_score_problems, judging_uses
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
 from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import GENERATOR, answering_role, bound_model, endpoint_of, role_key, usable_binding
@@ -64,6 +65,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     _check_pair_rules(recipe, registry, problems)
     problems.add_all(_generation_problems(recipe))
     _check_sampling(recipe, registry, roles, problems)
+    problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
     if "student" in roles:
         _check_objectives(recipe, registry, problems)
     if recipe.budget is not None:
@@ -140,15 +142,10 @@ def _sampling_uses(recipe: Recipe) -> Iterator[tuple[str, Sampling, str, str]]:
             yield key, self_instruct.sampling(), self_instruct.writer, "generate_candidates"
     for role in sorted({pipeline.demonstrated_by for pipeline in pipelines.values() if pipeline.demonstrated_by}):
         yield "generation", recipe.generation.sampling(), role, "demonstrate"
-    for name, pipeline in pipelines.items():
-        if pipeline.scored_by:
-            judging = recipe.for_pipeline(name).judging
-            key = "judging" if judging == recipe.judging else f"pipelines.{name}.judging"
-            yield key, judging.sampling(), pipeline.scored_by, "judge"
+    for key, judging, role in judging_uses(recipe):
+        yield key, judging.sampling(), role, "judge"
     if evaluation is not None and evaluation.sampled:
         yield "evaluation", evaluation.sampling(), "student", "generate_candidates"
-        if evaluation.agreement_prompts and evaluation.sampled > 1:
-            yield "judging", recipe.judging.sampling(), "student", "judge"
 
 
 def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iterator[str]:

@@ -11,7 +11,7 @@ from tutelage.planning.artifacts import EvaluationArtifacts
 from tutelage.planning.roles import answerer
 from tutelage.planning.steps import Compare, Judge, MixAnswers, PlannedModel, Sample, SelectPrompts, Step, Worker
 from tutelage.recipe.schema import Evaluation, Recipe
-from tutelage.records import Sampling
+from tutelage.records import Sampling, Scores
 
 EVALUATOR = Worker("evaluator", "evaluator")
 MIXED_ANSWERS = 4
@@ -87,26 +87,35 @@ class EvaluationPlan:
                 sampling=sampling,
             )
         if self.judges_measured:
-            yield self.own_judging(evaluation, model, "own", model.files.held_out("sampled"), evaluation.sampled)
+            yield from self.own_judging(evaluation, model, "own", model.files.held_out("sampled"), evaluation.sampled)
 
-    def own_judging(self, evaluation: Evaluation, model: PlannedModel, kind: str, answers: str, n: int) -> Judge:
-        """Return the step in which a model judges ``answers`` as in self-reward: same rubric, same number of samples.
+    @property
+    def own_scores(self) -> tuple[Scores, ...]:
+        """How the scores of the models' own judging are made: in both ways if the recipe uses expected scores."""
+        return ("parsed",) if self.recipe.judging.score == "parsed" else ("parsed", "expected")
+
+    def own_judging(
+        self, evaluation: Evaluation, model: PlannedModel, kind: str, answers: str, n: int
+    ) -> Iterator[Judge]:
+        """Yield the steps in which a model judges ``answers`` as in self-reward: same rubric, same number of samples.
 
         ``kind`` is ``own`` or ``mixed``; ``n`` is the number of answers per prompt.
         """
         judging = self.recipe.judging
-        return Judge(
-            output=model.files.own_judgements(kind),
-            count=self.judged_prompts(evaluation) * n * judging.samples,
-            seed=self.seed,
-            worker=answerer(self.recipe, model),
-            prompts=self.files.prompts,
-            answers=answers,
-            rubric=judging.rubric,
-            samples=judging.samples,
-            sampling=judging.sampling(),
-            take=evaluation.agreement_prompts,
-        )
+        for scores in self.own_scores:
+            yield Judge(
+                output=model.files.own_judgements(kind, scores),
+                count=self.judged_prompts(evaluation) * n * judging.samples,
+                seed=self.seed,
+                worker=answerer(self.recipe, model),
+                prompts=self.files.prompts,
+                answers=answers,
+                rubric=judging.rubric,
+                samples=judging.samples,
+                sampling=judging.sampling(scores),
+                take=evaluation.agreement_prompts,
+                score=scores,
+            )
 
     def gold(self, evaluation: Evaluation, model: PlannedModel) -> Iterator[Step]:
         """Yield the steps in which the evaluator scores a model's answers."""
@@ -136,7 +145,7 @@ class EvaluationPlan:
             n=n,
         )
         for model in self.models:
-            yield self.own_judging(evaluation, model, "mixed", self.files.mixed, n)
+            yield from self.own_judging(evaluation, model, "mixed", self.files.mixed, n)
 
     def comparisons(self, evaluation: Evaluation) -> Compare:
         """Return the step that compares the greedy answers of pairs of models, in both orders."""

@@ -51,6 +51,8 @@ _HOOKS: Mapping[type[Step], str] = {
 """The hook that does a step."""
 _NEUTRAL_OBJECTIVE = {"micro_batch_size", "seed"}
 """``seed`` is the seed of the step, which counts as such."""
+_OF_EXPECTED_SCORES = "score_prefix"
+"""The attribute of a rubric that expected scores alone depend on."""
 
 
 @frozen
@@ -173,6 +175,8 @@ class _Maker:
             yield from self._wrappers(_HOOKS[type(step)])
         if isinstance(step, Judge | Compare):
             yield "rubric.content", self._rubric(step.rubric)
+        if isinstance(step, Judge) and step.score == "expected":
+            yield "rubric.score_prefix", self.registry.get("rubrics", step.rubric).score_prefix
         if isinstance(step, MakePairs):
             yield from self._plugin_version(step.rule)
         if isinstance(step, WritePrompts):
@@ -223,7 +227,8 @@ class _Maker:
         return self._weights[path]
 
     def _rubric(self, name: str) -> str:
-        return value_digest(self.registry.get("rubrics", name))
+        plain = converter().unstructure(self.registry.get("rubrics", name))
+        return value_digest({key: value for key, value in plain.items() if key != _OF_EXPECTED_SCORES})
 
     def _decontamination(self, source: Callable[[str, str], Iterator[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
         settings, evaluation = self.recipe.data.decontaminate, self.recipe.evaluation
@@ -281,7 +286,8 @@ def _names(step: Step) -> dict[str, Any]:
 def _plain(step: Step, without: set[str]) -> Iterator[tuple[str, Any]]:
     """The attributes of a step as flat values."""
     for attribute in attrs.fields(type(step)):
-        if attribute.name not in without:
+        is_default = attribute.metadata.get(ADDED_KEY) and getattr(step, attribute.name) == attribute.default
+        if attribute.name not in without and not is_default:
             yield from _flat(attribute.name, _plain_values(getattr(step, attribute.name)), set())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from tutelage.planning.judging_uses import rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import bound_model, role_key
@@ -144,6 +145,7 @@ def _needs(sources: Sources, bound: _Bound, plan: Plan | None, directory: Path |
         trainings=trainings,
         system=any(roles[0] == "system" for roles in conversations) or (is_judge and _has_system_rubric(sources)),
         several_turns=any(roles.count("user") > 1 for roles in conversations),
+        expected_scores=rubrics_of_expected_scores(sources.recipe, sources.registry, frozenset(bound.roles)),
         directory=directory,
         download=download,
     )

@@ -230,7 +230,8 @@ class Series:
                 answers=candidates,
                 rubric=settings.judging.rubric,
                 samples=settings.judging.samples,
-                sampling=settings.judging.sampling(),
+                sampling=settings.judging.sampling(settings.judging.score),
+                score=settings.judging.score,
             )
         if pipeline.demonstrated_by:
             demonstrations = child.files.demonstrations

@@ -11,7 +11,7 @@ from typing import ClassVar
 from attrs import field, frozen
 
 from tutelage.planning.artifacts import ModelArtifacts, model_artifacts
-from tutelage.records import Objective, Sampling
+from tutelage.records import Objective, Sampling, Scores, added_key
 
 REQUESTS_AT_ONCE = 32
 """Number of requests for prompts per round. A round is stored and parsed before the next one is sent."""
@@ -173,6 +173,8 @@ class Judge(Step):
     sampling: Sampling
     take: int | None = None
     """Number of prompts whose answers are judged, from the first; None for all."""
+    score: Scores = added_key("parsed")
+    """How the scores are made."""
     unit: str = "judgements"
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.pipelines import PIPELINES, roles_needed
 from tutelage.planning.roles import GENERATOR
 from tutelage.preferences.pairing import RULES, unused_options
@@ -63,13 +64,26 @@ def _unused_sections(recipe: Recipe) -> Iterator[str]:
     scored = [settings.judging for name, settings in recipe.pipelines.items() if PIPELINES[name].scored_by]
     for key in _changed_keys(recipe.judging):
         of_eft = key == "rubric" and recipe.data.eft is not None
-        if not of_eft and not _measures_judging(recipe) and all(key in own for own in scored):
+        if not of_eft and not measures_judging(recipe) and all(key in own for own in scored):
             yield _line(f"judging.{key}", "nothing in this recipe is judged by it")
+        elif key in _OF_DECODING and not measures_judging(recipe) and _expects_all_scores(recipe):
+            yield _line(f"judging.{key}", _SAMPLES_NOTHING)
     users = [(settings.pairs, _pair_keys(recipe, name)) for name, settings in recipe.pipelines.items()]
     users += [(control.pairs, _control_pair_keys(name)) for name, control in recipe.controls.items()]
     for key in _changed_keys(recipe.pairs):
         if not any(key in used and key not in own for own, used in users):
             yield _line(f"pairs.{key}", "no pipeline or control of this recipe uses it with its pair rule")
+
+
+_OF_DECODING = ("temperature", "top_p", "max_new_tokens", "top_k", "min_p")
+"""The keys of ``judging`` that an expected score does not depend on."""
+_SAMPLES_NOTHING = "with score: expected a judge samples nothing"
+
+
+def _expects_all_scores(recipe: Recipe) -> bool:
+    """Whether every judge of this recipe's pipelines gives expected scores."""
+    scored = [name for name in recipe.pipelines if PIPELINES[name].scored_by]
+    return all(recipe.for_pipeline(name).judging.score == "expected" for name in scored)
 
 
 _KEYS_OF_LOSSES = {
@@ -99,11 +113,6 @@ def _unused_objective_keys(recipe: Recipe) -> Iterator[str]:
             yield _line(f"{where}.f_alpha_divergence_coef", f"f_divergence_type is {dpo.f_divergence_type}")
 
 
-def _measures_judging(recipe: Recipe) -> bool:
-    evaluation = recipe.evaluation
-    return evaluation is not None and evaluation.sampled > 1 and evaluation.agreement_prompts > 0
-
-
 def _unused_overrides(recipe: Recipe) -> Iterator[str]:
     """The overrides of pipelines and controls that they do not use."""
     for name, settings in recipe.pipelines.items():
@@ -112,6 +121,9 @@ def _unused_overrides(recipe: Recipe) -> Iterator[str]:
             continue  # its overrides are problems
         if not pipeline.scored_by:
             yield from _overridden(f"pipelines.{name}.judging", settings.judging, (), f"{name} judges nothing")
+        elif recipe.for_pipeline(name).judging.score == "expected":
+            used = [key for key in settings.judging if key not in _OF_DECODING]
+            yield from _overridden(f"pipelines.{name}.judging", settings.judging, used, _SAMPLES_NOTHING)
         reason = f"the pair rule {recipe.for_pipeline(name).pairs.rule or pipeline.rule} does not use it"
         yield from _overridden(f"pipelines.{name}.pairs", settings.pairs, _pair_keys(recipe, name), reason)
     for name, control in recipe.controls.items():

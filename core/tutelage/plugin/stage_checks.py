@@ -15,7 +15,8 @@ from typing import Generic, Protocol, TypeVar
 from tutelage.errors import InputError, PluginError, StageError, TutelageError
 from tutelage.files.disk_errors import error_text
 from tutelage.plugin.registry import Registry
-from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubric, Sampling, Verdict
+from tutelage.preferences.expected_scores import expected_score_problem
+from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubric, Sampling, Scores, Verdict
 
 SHOWN = 3
 """Maximum number of missing ids that an error names."""
@@ -136,7 +137,8 @@ def _problem(result: StageResult, rubric: Rubric | None) -> str | None:
             return _text_problem(result.text)
         case Judgement():
             low, high = (rubric.lowest, rubric.highest) if rubric else (-math.inf, math.inf)
-            return _number_problem("score", result.score, result.outcome, low, high)
+            number = _number_problem("score", result.score, result.outcome, low, high)
+            return number or _probabilities_problem(result.probabilities)
         case Verdict():
             return _number_problem("preference", result.preference, result.outcome, 0.0, 1.0)
 
@@ -157,6 +159,30 @@ def _number_problem(name: str, number: object, outcome: Outcome, low: float, hig
     if isinstance(number, bool) or not isinstance(number, int | float):
         return f"the {name} is {number!r}, of type {type(number).__name__}: it must be a plain number"
     return None if low <= number <= high else f"the {name} is {number}, outside {low:g} to {high:g}"
+
+
+def _probabilities_problem(probabilities: object) -> str | None:
+    if not isinstance(probabilities, tuple):
+        return f"the probabilities are {probabilities!r}, of type {type(probabilities).__name__}: they must be a tuple"
+    for one in probabilities:
+        if isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one <= 1:
+            return f"the probabilities have {one!r}: each must be a number from 0 to 1"
+    return None
+
+
+def score_problems(registry: Registry, plugin: str, score: Scores, rubric: Rubric, samples: int) -> Iterator[str]:
+    """Yield each reason why the plugin's ``judge`` cannot make scores in this way, as ``KEY: problem and remedy``."""
+    if score == "parsed":
+        return
+    if score not in registry.info(plugin).scores:
+        yield (
+            f"score: {score}; {registry.label(plugin)} cannot compute it: set it to parsed, here or for one pipeline "
+            "(pipelines.NAME.judging.score)"
+        )
+    if samples != 1:
+        yield f"samples: {samples}; all samples of an expected score are equal: set it to 1"
+    if problem := expected_score_problem(rubric):
+        yield f"score: {score}; {problem}"
 
 
 def sampling_problems(registry: Registry, plugin: str, hook: str, sampling: Sampling) -> Iterator[str]:

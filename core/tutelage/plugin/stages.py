@@ -21,7 +21,14 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import Questions, ResultT, check_result, plugin_errors, sampling_problems
+from tutelage.plugin.stage_checks import (
+    Questions,
+    ResultT,
+    check_result,
+    plugin_errors,
+    sampling_problems,
+    score_problems,
+)
 from tutelage.preferences.thinking import without_thinking
 from tutelage.records import (
     Candidate,
@@ -34,6 +41,7 @@ from tutelage.records import (
     Prompt,
     Rubric,
     Sampling,
+    Scores,
     Verdict,
 )
 
@@ -68,11 +76,18 @@ def judge(
     samples: int,
     sampling: Sampling,
     context: Context | None = None,
+    score: Scores = "parsed",
 ) -> Iterator[Judgement]:
-    """Let a judge score each item ``samples`` times on the rubric's scale. Yields the judgements in any order."""
+    """Let a judge score each item ``samples`` times on the rubric's scale. Yields the judgements in any order.
+
+    With ``score`` ``expected``, each score is the expectation over the probabilities of the rubric's scores. Raises
+    ``InputError`` if the plugin does not know it, if the rubric has no such scores, or if ``samples`` is not 1.
+    """
     bound = _bind(registry, model, "judge", context, sampling)
+    if problems := list(score_problems(registry, model.plugin, score, rubric, samples)):
+        raise InputError("\n".join(problems))
     questions = Questions(items, _positive("samples", samples))
-    arguments = {"items": questions, "rubric": rubric, "samples": samples, "sampling": sampling}
+    arguments = {"items": questions, "rubric": rubric, "samples": samples, "sampling": sampling, "score": score}
     return _stream(bound, Judgement, questions, rubric, arguments)
 
 

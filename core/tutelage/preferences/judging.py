@@ -49,6 +49,7 @@ Answer:
 
 """
     + _SCORE_FIRST,
+    score_prefix="score: ",
 )
 """Five additive points, 0 to 5, as in Yuan et al. (2024), "Self-Rewarding Language Models", fig. 2, but reworded."""
 
@@ -56,6 +57,7 @@ ADDITIVE_REASON_FIRST_RUBRIC = evolve(
     ADDITIVE_RUBRIC,
     name="additive-reason-first",
     template=ADDITIVE_RUBRIC.template.replace(_SCORE_FIRST, _REASON_FIRST),
+    score_prefix="",
 )
 """The same points, with the reason before the score. A model may judge better if it reasons first, but a reply that is
 cut at its length limit has no score."""

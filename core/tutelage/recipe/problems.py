@@ -67,6 +67,11 @@ def _number_problems(recipe: Recipe) -> Iterator[str]:
             yield f"{key}.max_new_tokens: {section.max_new_tokens}; must be at least 1"
         if isinstance(section, Judging) and section.samples < 1:
             yield f"{key}.samples: {section.samples}; must be at least 1"
+        if isinstance(section, Judging) and section.score == "expected" and section.samples > 1:
+            yield (
+                f"{key}.samples: {section.samples}; with score: expected all samples of an answer would be equal: set "
+                "it to 1"
+            )
     if (evaluation := recipe.evaluation) is not None:
         for key, least in (("sampled", 0), ("agreement_prompts", 0), ("judgement_tokens", 1)):
             if getattr(evaluation, key) < least:

@@ -17,7 +17,7 @@ from attrs import evolve, field, fields_dict, frozen
 from tutelage.errors import InputError
 from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
-from tutelage.records import Dpo, Sampling, Sft, added_key
+from tutelage.records import Dpo, Sampling, Scores, Sft, added_key
 
 SCHEMA = 1
 """Version of the recipe format."""
@@ -247,9 +247,18 @@ class Judging:
     """Number of most probable tokens to sample from. If left out, all tokens."""
     min_p: float = added_key(0.0)
     """Minimum probability of a token, as a share of the probability of the most probable token; 0 for none."""
+    score: Scores = added_key("parsed")
+    """How a score is made: `parsed` from the judge's reply; or `expected`, the expectation over the probabilities of
+    the scores as the next token, from one forward pass without decoding. `expected` needs a judge that can compute it
+    (the plugin `transformers`), a rubric whose reply begins with the score, and `samples: 1`."""
 
-    def sampling(self) -> Sampling:
-        """Return the sampling parameters for the stages. The runner sets the seed."""
+    def sampling(self, score: Scores = "parsed") -> Sampling:
+        """Return the sampling parameters for the stages. The runner sets the seed.
+
+        An expected score is not sampled: its parameters do not depend on those of the recipe.
+        """
+        if score == "expected":
+            return Sampling(0.0, 1.0, 1)
         return Sampling(self.temperature, self.top_p, self.max_new_tokens, top_k=self.top_k, min_p=self.min_p)
 
 

@@ -97,7 +97,8 @@ def _is_measured_only(run: Run, step: Step) -> bool:
     """
     for model in run.plan.models:
         files = model.files
-        if step.output in (files.own_judgements("own"), files.own_judgements("mixed")):
+        own = ("own", "mixed")
+        if step.output in (*map(files.own_judgements, own), *(files.own_judgements(one, "expected") for one in own)):
             return True
         if model.iteration == 0 and step.output in (files.held_out("greedy"), files.held_out("sampled")):
             return True
@@ -122,6 +123,8 @@ def _change(run: Run, step: Sample | Demonstrate | Judge | Compare, outcome: str
         section = "evaluation.max_new_tokens" if is_evaluation else "generation.max_new_tokens"
         rubric = ""
     longer = f"raise {section} (now {step.sampling.max_new_tokens})"
+    if isinstance(step, Judge) and step.score == "expected":
+        longer = "train M1 on more judging examples (data.eft), set judging.score to parsed"
     changes: Mapping[str, str] = {
         Outcome.CUT: longer,
         Outcome.UNPARSED: f"set another {rubric or 'model'}, {longer}, or bind another {step.worker.role} (models)",

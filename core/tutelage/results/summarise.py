@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, table
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.steps import PlannedModel, Summarise, Train
 from tutelage.preferences.judging import average
-from tutelage.records import Candidate, Judgement, Prompt, Verdict
+from tutelage.records import Candidate, Judgement, Prompt, Scores, Verdict
 from tutelage.results.run_warnings import health_of, warnings_of_results, warnings_of_step
 from tutelage.results.summary import (
     SCHEMA,
@@ -169,16 +170,22 @@ class Reader:
 
     def agreement(self, scope: int | None) -> Iterator[AgreementResult]:
         """Yield the agreement of each model, as a judge, with the gold, on its own answers and on the mixed answers."""
-        if not self.run.evaluation_plan(self.run.recipe.seeds[0]).judges_measured:
+        measures = self.run.evaluation_plan(self.run.recipe.seeds[0])
+        if not measures.judges_measured:
             return
+        names = (*AGREEMENT_METRICS, *(("unique_best",) if len(measures.own_scores) > 1 else ()))
         mixed = [rating for seed in self.seeds(scope) for rating in self._mixed_gold(seed)]
         for model in self.run.plan.models_of(self.run.recipe.seeds[0]):
             own = [rating for seed in self.seeds(scope) for rating in self._own_gold(seed, model.id)]
-            for answers, gold in (("own", own), ("mixed", mixed)):
-                judged = [rating for seed in self.seeds(scope) for rating in self._own_ratings(seed, model.id, answers)]
+            for (answers, gold), scores in product((("own", own), ("mixed", mixed)), measures.own_scores):
+                judged = [
+                    rating
+                    for seed in self.seeds(scope)
+                    for rating in self._own_ratings(seed, model.id, answers, scores)
+                ]
                 found = agreement(judged, gold)
-                metrics: dict[str, Metric] = {name: getattr(found, name) for name in AGREEMENT_METRICS}
-                yield AgreementResult(model.id, answers, scope, metrics)
+                metrics: dict[str, Metric] = {name: getattr(found, name) for name in names}
+                yield AgreementResult(model.id, answers, scope, metrics, scores)
 
     def training(self) -> Iterator[TrainingResult]:
         """Yield the health of each training."""
@@ -241,9 +248,12 @@ class Reader:
                         seed,
                     )
 
-    def _own_ratings(self, seed: int, model: str, answers: str) -> list[Rating]:
-        averages = average(self.run.store.read(self._files(seed, model).own_judgements(answers), Judgement))
-        return ratings(averages, {item: item.partition("/")[0] for item in averages}, seed)
+    def _own_ratings(self, seed: int, model: str, answers: str, scores: Scores) -> list[Rating]:
+        averages = average(self.run.store.read(self._files(seed, model).own_judgements(answers, scores), Judgement))
+        measures = self.run.evaluation_plan(seed)
+        answered = measures.files.mixed if answers == "mixed" else self._files(seed, model).held_out("sampled")
+        texts = {one.id: one.text for one in self.run.store.read(answered, Candidate)}
+        return ratings(averages, {item: item.partition("/")[0] for item in averages}, seed, texts)
 
     def _own_gold(self, seed: int, model: str) -> list[Rating]:
         prompts = self.run.store.read(self.run.evaluation_plan(seed).files.prompts, Prompt)[: self._agreement_prompts]
@@ -293,9 +303,16 @@ def _warnings(reader: Reader, training: Sequence[TrainingResult], differences: S
 
 
 def _metric_rows(results: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """One row per metric: the fields of its result, and its name, value, interval and n."""
+    """One row per metric: the fields of its result, and its name, value, interval and n.
+
+    The column ``scores`` of agreements exists only if some of them are of expected scores.
+    """
+    results = list(results)
+    omitted = (
+        {"metrics"} if any(getattr(one, "scores", "parsed") != "parsed" for one in results) else {"metrics", "scores"}
+    )
     for result in results:
-        about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key != "metrics"}
+        about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key not in omitted}
         for name, metric in result.metrics.items():
             yield {**about, "metric": name, **attrs.asdict(metric)}
 

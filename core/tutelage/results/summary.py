@@ -11,6 +11,7 @@ from tutelage.errors import InputError
 from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
 from tutelage.files.jsonl import converter, read_json
+from tutelage.records import Scores
 
 SCHEMA = 1
 """Version of the format of ``summary.json``."""
@@ -79,7 +80,9 @@ class AgreementResult:
     """Seed of the run; None for the agreement over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
     """``pairwise_accuracy``, ``five_best``, ``exact_match``, ``spearman``, ``kendall_tau``, ``parsed`` and others, as
-    defined in ``evaluation.agreement``."""
+    defined in ``evaluation.agreement``. ``unique_best`` only if the recipe uses expected scores."""
+    scores: Scores = "parsed"
+    """How the model's scores were made. A recipe with ``judging.score: expected`` has both on the same answers."""
 
 
 @frozen

@@ -22,6 +22,8 @@ from tutelage.files.trl_format import preference_row, supervised_row
 from tutelage.plugin.preparation import is_prepared
 from tutelage.plugin.stages import release, train_step
 from tutelage.plugin_info import Finding, RunNeeds
+from tutelage.preferences.expected_scores import expected_judgement, expected_score_problem
+from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import Dpo, Model, Objective, Preference, Prompt, Sft
 from tutelage.testing.subject import Subject
 
@@ -33,6 +35,9 @@ HEAVY = (
 
 MANY = 500
 """Number of prompts in the streaming check, far more than a service is asked at once."""
+
+_SAME_SCORE = 1e-3
+"""Maximum difference of two scores that count as equal."""
 
 Promise = Callable[[Subject, str], None]
 """A requirement: called with the plugin and the hook, raises an exception if it is not fulfilled."""
@@ -178,6 +183,24 @@ def _stores_each_paid_answer(subject: Subject, hook: str) -> None:
     )
 
 
+def _gives_expected_scores(subject: Subject, hook: str) -> None:
+    """gives expected scores if ``PluginInfo.scores`` names them: the same ones twice, each the mean of its scores"""
+    if "expected" not in subject.info.scores:
+        return
+    rubric = subject.rubric if expected_score_problem(subject.rubric) is None else ADDITIVE_RUBRIC
+    first, again = ({one.item_id: one for one in subject.expected_judgements(rubric)} for _ in range(2))
+    for item_id, judged in first.items():
+        _expect(judged == again[item_id], f"the expected score of {item_id!r} differs between two calls")
+        if judged.score is not None:
+            _expect(bool(judged.probabilities), f"the expected score of {item_id!r} has no probabilities")
+            mean = expected_judgement(item_id, judged.probabilities, rubric).score
+            _expect(
+                mean is not None and abs(mean - judged.score) < _SAME_SCORE,
+                f"the expected score of {item_id!r} is {judged.score:.6g}, and by its probabilities it is "
+                + ("none" if mean is None else f"{mean:.6g}"),
+            )
+
+
 def _can_be_closed_early(subject: Subject, hook: str) -> None:
     """can be closed before its last result without an error, and works again after that"""
     stream = subject.stream_candidates(iter(subject.prompts), 2)
@@ -272,7 +295,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
         _finds_nothing_unexplained,
     ),
     "generate_candidates": (*_STREAMING, _can_be_closed_early, _streams),
-    "judge": _STREAMING,
+    "judge": (*_STREAMING, _gives_expected_scores),
     "demonstrate": _STREAMING,
     "evaluate": _STREAMING,
     "train_step": (_names_the_key_of_an_objective, _trains_by_sft, _trains_by_dpo),

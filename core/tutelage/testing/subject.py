@@ -95,6 +95,11 @@ class Subject:
             stages.judge(self.registry, self.model, iter(items), self.rubric, samples, self.sampling, self.context)
         )
 
+    def expected_judgements(self, rubric: Rubric) -> list[Judgement]:
+        """Return a judgement with an expected score per item."""
+        items = iter(self.items)
+        return list(stages.judge(self.registry, self.model, items, rubric, 1, self.sampling, self.context, "expected"))
+
     def demonstrations(self, prompts: Sequence[Prompt]) -> list[Demonstration]:
         """Return one demonstration per prompt."""
         return list(stages.demonstrate(self.registry, self.model, iter(prompts), self.sampling, self.context))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tutelage.files.jsonl import converter
 from tutelage.records import Model, Sampling
-from tutelage_transformers.generation.dispatch import complete
+from tutelage_transformers.generation import dispatch
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.processes.serving import Job
@@ -28,10 +28,21 @@ def answer(arguments: Any, job: Job) -> None:
     loaded, settings = _loaded(arguments)
     sampling = converter().structure(arguments["sampling"], Sampling)
     conversations, seeds = arguments["conversations"], arguments["seeds"]
-    for completions in complete(loaded, settings, conversations, arguments["n"], sampling, seeds):
+    for completions in dispatch.complete(loaded, settings, conversations, arguments["n"], sampling, seeds):
         if job.cancelled():
             return
         job.send(completions)
+
+
+def weigh(arguments: Any, job: Job) -> None:
+    """Compute the probabilities of replies to conversations and send those of each batch as they are finished."""
+    if job.cancelled():
+        return
+    loaded, settings = _loaded(arguments)
+    for found in dispatch.weigh(loaded, settings, arguments["conversations"], arguments["replies"]):
+        if job.cancelled():
+            return
+        job.send(found)
 
 
 def release(arguments: Any, job: Job) -> None:

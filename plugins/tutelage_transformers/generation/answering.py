@@ -11,11 +11,15 @@ from tutelage.errors import StageError
 from tutelage.files.trl_format import message_rows
 from tutelage.records import Candidate, Demonstration, Message, Model, Outcome, Prompt, Sampling
 from tutelage_transformers.devices import parallel
-from tutelage_transformers.generation.dispatch import completer_for
+from tutelage_transformers.generation.dispatch import completer_for, weigher_for
 from tutelage_transformers.generation.engine import Completion
+from tutelage_transformers.generation.weighing import ReplyProbabilities
 from tutelage_transformers.settings import TransformersSettings, settings_of
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
+
+NO_ROOM = "the prompt leaves no room for an answer in the model's context"
 
 WINDOW = 4096
 """Number of prompts per device that are read, and sorted by length, at once: enough for full batches, with little
@@ -53,18 +57,47 @@ def completions(
     """
     settings = settings_of(context)
     complete = completer_for(model, settings)
-    remaining = iter(prompts)
-    size = WINDOW * len(parallel.device_names(settings))
-    while window := list(islice(remaining, size)):
+    for window in _windows(prompts, settings):
         seeds = [context.seeds.get(_id_of(key), sampling.seed) for key, _ in window]
         for batch in complete([message_rows(messages) for _, messages in window], n, sampling, seeds):
             for completion in batch:
                 if not completion.is_finite:
-                    raise _not_finite(model, window[completion.prompt][0], completion, settings)
+                    key = _id_of(window[completion.prompt][0])
+                    where = f"after {completion.tokens} new tokens for {key} (sample {completion.sample})"
+                    raise _not_finite(model, where, settings)
             context.advance(len(batch))
             yield from ((window[completion.prompt][0], completion) for completion in batch)
             if context.cancelled():
                 return
+
+
+def reply_probabilities(
+    model: Model, prompts: Iterable[tuple[T, Sequence[Message]]], replies: Sequence[str], context: Context
+) -> Iterator[tuple[T, ReplyProbabilities]]:
+    """Yield (key, probabilities of the last token of each of ``replies``) for each of (key, messages).
+
+    Nothing is decoded. Stops early if the user cancels, and raises as ``completions`` does. Raises ``InputError`` if
+    the replies do not differ in their last token alone.
+    """
+    settings = settings_of(context)
+    weigh = weigher_for(model, settings)
+    for window in _windows(prompts, settings):
+        for batch in weigh([message_rows(messages) for _, messages in window], replies):
+            for found in batch:
+                if not found.is_finite:
+                    raise _not_finite(model, f"at the score of {_id_of(window[found.prompt][0])}", settings)
+            context.advance(len(batch))
+            yield from ((window[found.prompt][0], found) for found in batch)
+            if context.cancelled():
+                return
+
+
+def _windows(prompts: Iterable[Asked], settings: TransformersSettings) -> Iterator[list[Asked]]:
+    """Yield the prompts in parts that are read at once."""
+    remaining = iter(prompts)
+    size = WINDOW * len(parallel.device_names(settings))
+    while window := list(islice(remaining, size)):
+        yield window
 
 
 def _id_of(key: object) -> str:
@@ -72,19 +105,18 @@ def _id_of(key: object) -> str:
     return key.id if isinstance(key, Prompt) else str(key)
 
 
-def _not_finite(model: Model, key: object, completion: Completion, settings: TransformersSettings) -> StageError:
+def _not_finite(model: Model, where: str, settings: TransformersSettings) -> StageError:
     attention = "" if settings.attention == "eager" else ", settings.attention eager"
     return StageError(
-        f"plugin transformers, model {model.name}: its logits are NaN or infinite after {completion.tokens} new tokens "
-        f"for {_id_of(key)} (sample {completion.sample}), so there is no answer. Check that its weights are finite and "
-        f"whole; try settings.dtype float32{attention}"
+        f"plugin transformers, model {model.name}: its logits are NaN or infinite {where}, so there is no answer. "
+        f"Check that its weights are finite and whole; try settings.dtype float32{attention}"
     )
 
 
 def outcome_of(completion: Completion) -> tuple[Outcome, str]:
     """Return the outcome of a completion and, unless it is complete, the reason."""
     if not completion.fits:
-        return Outcome.FAILED, "the prompt leaves no room for an answer in the model's context"
+        return Outcome.FAILED, NO_ROOM
     if not completion.ended:
         return Outcome.CUT, f"reached the limit of {completion.tokens} new tokens"
     return Outcome.ANSWERED, ""

@@ -10,6 +10,7 @@ from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation import pool
 from tutelage_transformers.generation.engine import Completion, generate
 from tutelage_transformers.generation.pool import SharedModel
+from tutelage_transformers.generation.weighing import ReplyProbabilities, reply_probabilities
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.chat import Conversation, prompt_text
 from tutelage_transformers.models.loading import LoadedModel
@@ -18,6 +19,9 @@ from tutelage_transformers.settings import TransformersSettings
 Complete = Callable[[Sequence[Conversation], int, Sampling, Sequence[int]], Iterator[list[Completion]]]
 """Completes each of the conversations n times; yields completions, which refer to their conversation by its index. The
 last argument is the seed of each conversation, in place of that of the sampling."""
+
+Weigh = Callable[[Sequence[Conversation], Sequence[str]], Iterator[list[ReplyProbabilities]]]
+"""Computes the probabilities of the last tokens of some replies to each of the conversations."""
 
 _shared: list[str] = []
 """Name of the one model that the kept processes hold, or nothing."""
@@ -28,15 +32,27 @@ def completer_for(model: Model, settings: TransformersSettings) -> Complete:
 
     Raises ``InputError`` if the model cannot be loaded: now if it runs in this process, else when it is first used.
     """
+    found = _loaded(model, settings)
+    return found.complete if isinstance(found, SharedModel) else partial(complete, found, settings)
+
+
+def weigher_for(model: Model, settings: TransformersSettings) -> Weigh:
+    """Return the function that gives the probabilities of replies by ``model``, as ``completer_for`` does."""
+    found = _loaded(model, settings)
+    return found.weigh if isinstance(found, SharedModel) else partial(weigh, found, settings)
+
+
+def _loaded(model: Model, settings: TransformersSettings) -> LoadedModel | SharedModel:
+    """Load a model in this process or in the kept ones. Another model that is kept is released."""
     names = parallel.device_names(settings)
     if len(names) == 1:
         _release_shared()
-        return partial(complete, loading.load(model, settings), settings)
+        return loading.load(model, settings)
     loading.release_all()
     shared = SharedModel(model, settings, tuple(names))
     _shared[:] = [model.name]
     shared.load()
-    return shared.complete
+    return shared
 
 
 def complete(
@@ -50,6 +66,14 @@ def complete(
     """Complete conversations by a model that is loaded in this process, through its chat template."""
     prompts = [prompt_text(loaded.tokenizer, messages) for messages in conversations]
     return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine, seeds)
+
+
+def weigh(
+    loaded: LoadedModel, settings: TransformersSettings, conversations: Sequence[Conversation], replies: Sequence[str]
+) -> Iterator[list[ReplyProbabilities]]:
+    """Compute the probabilities of ``replies`` to conversations, by a model that is loaded in this process."""
+    prompts = [prompt_text(loaded.tokenizer, messages) for messages in conversations]
+    return reply_probabilities(loaded, prompts, replies, settings.batch_size, settings.engine)
 
 
 def release(model: Model) -> None:

@@ -78,12 +78,13 @@ def generate(
         seed = sampling.seed if seeds is None else seeds[prompt]
         return uniforms(seed, prompts[prompt], sample, min(sampling.max_new_tokens, room[prompt]))
 
-    run = paged.generate if _is_paged(loaded, engine) else padded.generate
+    run = paged.generate if is_paged(loaded, engine) else padded.generate
     for generated in run(loaded, requests, sampling, stop_tokens(loaded), uniforms_of, batch_size):
         yield [_opened(completion, prompts) for completion in _completions(loaded, n, generated)]
 
 
-def _is_paged(loaded: LoadedModel, engine: str) -> bool:
+def is_paged(loaded: LoadedModel, engine: str) -> bool:
+    """Return whether ``settings.engine`` is the paged engine for this model. Raises ``InputError`` as ``generate``."""
     if engine == "auto":
         return paged.is_preferred(loaded)
     if engine == "paged":

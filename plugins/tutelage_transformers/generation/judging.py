@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tutelage.context import Context
+from tutelage.preferences.expected_scores import expected_judgement, score_replies
 from tutelage.preferences.judging import question_messages, render, render_comparison
 from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
-from tutelage.records import Comparison, JudgeItem, Judgement, Model, Rubric, Sampling, Verdict
+from tutelage.records import Comparison, JudgeItem, Judgement, Model, Outcome, Rubric, Sampling, Verdict
 from tutelage.services.requests import Reply
-from tutelage_transformers.generation.answering import completions, outcome_of
+from tutelage_transformers.generation.answering import NO_ROOM, completions, outcome_of, reply_probabilities
 from tutelage_transformers.generation.engine import Completion
 
 
@@ -20,6 +21,18 @@ def judgements(
     prompts = ((item.id, question_messages(rubric, render(rubric, item))) for item in items)
     for item_id, completion in completions(model, prompts, samples, sampling, context):
         yield judgement_from_reply(item_id, completion.sample, _reply(completion), rubric)
+
+
+def expected_judgements(
+    model: Model, items: Iterable[JudgeItem], rubric: Rubric, context: Context
+) -> Iterator[Judgement]:
+    """Score each item once, by the probabilities of the scores as the next token after ``rubric.score_prefix``."""
+    prompts = ((item.id, question_messages(rubric, render(rubric, item))) for item in items)
+    for item_id, found in reply_probabilities(model, prompts, score_replies(rubric), context):
+        if found.fits:
+            yield expected_judgement(item_id, found.probabilities, rubric)
+        else:
+            yield Judgement(item_id, 0, None, Outcome.FAILED, detail=NO_ROOM)
 
 
 def verdicts(

@@ -11,8 +11,13 @@ from typing import Any
 
 from tutelage.records import Sampling
 from tutelage_transformers.generation.memory import sequences_that_fit
-from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, stack_padded
-from tutelage_transformers.generation.sampling import device_of_sampling, mark_not_finite, sample_tokens
+from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, WeighedTokens, stack_padded
+from tutelage_transformers.generation.sampling import (
+    device_of_sampling,
+    mark_not_finite,
+    probabilities_of,
+    sample_tokens,
+)
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.support import ATTENTION_CACHE, cache_argument, padding_is_exact
 
@@ -38,16 +43,35 @@ def generate(
     prompts = [list(group) for _, group in groupby(requests, key=lambda request: id(request.prompt))]
     prompts.sort(key=lambda group: (-len(group[0].prompt), group[0].index))
     while prompts:
-        longest = len(prompts[0][0].prompt) + sampling.max_new_tokens
-        at_once = max(1, (batch_size or sequences_that_fit(loaded.model, longest)) // len(prompts[0]))
-        if not padding_is_exact(loaded.model.config):
-            lengths = [len(group[0].prompt) for group in prompts[:at_once]]
-            at_once = lengths.count(lengths[0])
+        lengths = [len(group[0].prompt) for group in prompts]
+        at_once = _at_once(loaded, lengths, len(prompts[0]), sampling.max_new_tokens, batch_size)
         batch, prompts = prompts[:at_once], prompts[at_once:]
         flat = [request for group in batch for request in group]
         uniforms = stack_padded([uniforms_of(request.index) for request in flat])
         generated = _generate(loaded, batch, flat, sampling, stop_tokens, uniforms)
         yield [GeneratedTokens(request.index, tokens) for request, tokens in zip(flat, generated, strict=True)]
+
+
+def weigh(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], tokens: Sequence[int], batch_size: int | None = None
+) -> Iterator[list[WeighedTokens]]:
+    """Compute the probabilities of ``tokens`` after each prompt, batch by batch; nothing is decoded."""
+    import torch
+
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
+    while order:
+        at_once = _at_once(loaded, [len(prompts[index]) for index in order], 1, 0, batch_size)
+        batch, order = order[:at_once], order[at_once:]
+        with torch.inference_mode():
+            logits = _Batch.prefill(loaded, [list(prompts[index]) for index in batch], 1).logits
+            found = probabilities_of(logits, tokens)
+        yield [WeighedTokens(index, one) for index, one in zip(batch, found, strict=True)]
+
+
+def _at_once(loaded: LoadedModel, lengths: Sequence[int], n: int, new_tokens: int, batch_size: int | None) -> int:
+    """Return how many of the prompts run at once, from the first, which is the longest; each is completed n times."""
+    at_once = max(1, (batch_size or sequences_that_fit(loaded.model, lengths[0] + new_tokens)) // n)
+    return at_once if padding_is_exact(loaded.model.config) else lengths[:at_once].count(lengths[0])
 
 
 def _generate(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 
@@ -17,12 +17,16 @@ from tutelage.files.jsonl import converter
 from tutelage.records import Model, Sampling
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.engine import Completion
+from tutelage_transformers.generation.weighing import ReplyProbabilities
 from tutelage_transformers.models.chat import Conversation
 from tutelage_transformers.processes import pool
 from tutelage_transformers.settings import TransformersSettings
 
-LOAD, ANSWER, RELEASE = (f"tutelage_transformers.generation.answerer:{name}" for name in ("load", "answer", "release"))
+LOAD, ANSWER, WEIGH, RELEASE = (
+    f"tutelage_transformers.generation.answerer:{name}" for name in ("load", "answer", "weigh", "release")
+)
 _DOING = "generation"
+ResultT = TypeVar("ResultT", Completion, ReplyProbabilities)
 
 
 def split_evenly(lengths: Sequence[int], processes: int) -> list[list[int]]:
@@ -59,21 +63,42 @@ class SharedModel:
         Raises the error of a process if it is one of ``tutelage.errors``, and ``StageError`` if a process dies. If the
         iterator is closed early, the request is cancelled, and completions that still arrive are ignored.
         """
-        lengths = [sum(len(message["content"]) for message in messages) for messages in conversations]
-        shares = split_evenly(lengths, len(self.devices))
+        shares = self._shares(conversations)
         arguments = {
             number: {
-                **self._named(number),
-                "conversations": [conversations[index] for index in share],
+                **self._given(number, conversations, share),
                 "seeds": [seeds[index] for index in share],
                 "n": n,
                 "sampling": sampling,
             }
-            for number, share in enumerate(shares)
-            if share
+            for number, share in shares.items()
         }
         for number, completions in self._processes().run(ANSWER, arguments, _DOING):
-            yield [_with_global_index(shares[number], one) for one in completions]
+            yield [_with_global_index(shares[number], one, Completion) for one in completions]
+
+    def weigh(
+        self, conversations: Sequence[Conversation], replies: Sequence[str]
+    ) -> Iterator[list[ReplyProbabilities]]:
+        """Compute the probabilities of ``replies`` to each of the conversations, each process its share.
+
+        Raises as ``complete`` does.
+        """
+        shares = self._shares(conversations)
+        arguments = {
+            number: {**self._given(number, conversations, share), "replies": list(replies)}
+            for number, share in shares.items()
+        }
+        for number, found in self._processes().run(WEIGH, arguments, _DOING):
+            yield [_with_global_index(shares[number], one, ReplyProbabilities) for one in found]
+
+    def _shares(self, conversations: Sequence[Conversation]) -> dict[int, list[int]]:
+        """Return the indices of the conversations of each process that gets any."""
+        lengths = [sum(len(message["content"]) for message in messages) for messages in conversations]
+        return {number: share for number, share in enumerate(split_evenly(lengths, len(self.devices))) if share}
+
+    def _given(self, number: int, conversations: Sequence[Conversation], share: Sequence[int]) -> dict[str, Any]:
+        """Return the model, the settings and the conversations of one process."""
+        return {**self._named(number), "conversations": [conversations[index] for index in share]}
 
     def _processes(self) -> pool.WorkerPool:
         return pool.kept(self.devices)
@@ -94,7 +119,7 @@ def release() -> None:
                 pass
 
 
-def _with_global_index(share: Sequence[int], completion: Any) -> Completion:
-    """Return a completion that refers to its conversation by the index among those of all processes."""
-    own = converter().structure(completion, Completion)
+def _with_global_index(share: Sequence[int], result: Any, kind: type[ResultT]) -> ResultT:
+    """Return a result that refers to its conversation by the index among those of all processes."""
+    own = converter().structure(result, kind)
     return evolve(own, prompt=share[own.prompt])

@@ -31,6 +31,16 @@ class GeneratedTokens:
     model gave logits that are not finite."""
 
 
+@frozen(eq=False)
+class WeighedTokens:
+    """The probabilities of some tokens after one prompt."""
+
+    index: int
+    """Index of the prompt."""
+    probabilities: tuple[float, ...] | None
+    """In the order of the tokens; None if the model gave logits that are not finite."""
+
+
 def stack_padded(rows: Sequence[Any]) -> Any:
     """Stack tensors (length,) of different lengths into one (rows, longest length), padded with zeros at the end."""
     from torch.nn.utils.rnn import pad_sequence

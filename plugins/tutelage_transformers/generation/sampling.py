@@ -63,6 +63,19 @@ def mark_not_finite(tokens: Any, logits: Any) -> Any:
     return torch.where(logits.amax(-1).isfinite(), tokens, NOT_FINITE)
 
 
+def probabilities_of(logits: Any, tokens: Sequence[int]) -> list[tuple[float, ...] | None]:
+    """Return the probabilities of ``tokens``, given ``logits`` (sequences, vocabulary), for each sequence.
+
+    It is None for a sequence without a finite highest logit. The softmax is computed in float32.
+    """
+    import torch
+
+    finite = logits.amax(-1).isfinite().tolist()
+    chosen = torch.tensor(list(tokens), device=logits.device)
+    rows = torch.softmax(logits.float(), -1)[:, chosen].tolist()
+    return [tuple(row) if is_finite else None for row, is_finite in zip(rows, finite, strict=True)]
+
+
 def sample_tokens(logits: Any, sampling: Sampling, uniform: Any) -> Any:
     """Return the next token ids (sequences,), given ``logits`` (sequences, vocabulary) and ``uniform`` (sequences,).
 

@@ -19,6 +19,7 @@ from typing import Any
 from attrs import field, frozen
 
 from tutelage.errors import InputError
+from tutelage.preferences.thinking import opened_block
 
 PAD_TOKEN = "<|pad|>"
 SYSTEM_TOKEN = "<|system|>"
@@ -277,6 +278,33 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 def encode_answers(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of answers. Each ends with the end token, and nothing follows it."""
     return [_ended(ids, tokenizer.eos_token_id) for ids in encode(tokenizer, texts)]
+
+
+def reply_tokens(tokenizer: Any, replies: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the tokens that replies have in common, and the last token of each, by which they differ.
+
+    Replies are encoded as in training, without the prompt. Raises ``InputError`` if they do not differ in one last
+    token.
+    """
+    rows = encode(tokenizer, replies)
+    begin, tokens = rows[0][:-1], [row[-1] for row in rows]
+    for reply, row in zip(replies, rows, strict=True):
+        if row[:-1] != begin or len(set(tokens)) < len(tokens):
+            raise InputError(
+                f"tokenizer of {tokenizer.name_or_path}: the reply {reply!r} does not end with one token of its own "
+                f"after the tokens of {replies[0]!r}, so one forward pass does not give its probability; use a "
+                "rubric with other scores, or set judging.score to parsed"
+            )
+    return begin, tokens
+
+
+def check_opens_no_block(tokenizer: Any, prompt: str) -> None:
+    """Raise ``InputError`` if a templated prompt ends with the opening mark of a thinking block."""
+    if mark := opened_block(prompt):
+        raise InputError(
+            f"tokenizer of {tokenizer.name_or_path}: its chat template opens a thinking block ({mark}), so a reply "
+            "cannot begin with a score; use a template without it, or set judging.score to parsed"
+        )
 
 
 def _ended(ids: list[int], end: int) -> list[int]:

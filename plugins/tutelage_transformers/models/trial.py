@@ -6,7 +6,7 @@ libraries alone, so it is kept in the user's cache, and a second ``plan`` or ``r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.user_cache import cached
 from tutelage_transformers.models import support
-from tutelage_transformers.models.chat import answer_text, encode, prompt_text
+from tutelage_transformers.models.chat import answer_text, check_opens_no_block, encode, prompt_text, reply_tokens
 from tutelage_transformers.models.finding import explain_read_errors
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.models.tokenizers import read_tokenizer, small_files
@@ -35,24 +35,36 @@ def fingerprint(location: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def problems(location: str, folder: Path | None, local_only: bool, system: bool, several_turns: bool) -> list[str]:
+def problems(
+    location: str,
+    folder: Path | None,
+    local_only: bool,
+    system: bool,
+    several_turns: bool,
+    replies: Sequence[Sequence[str]] = (),
+) -> list[str]:
     """Return the problems of the model at ``location``; ``folder`` has its files, if they are on this machine.
 
-    ``system`` and ``several_turns``: whether such conversations are used.
+    ``system`` and ``several_turns``: whether such conversations are used. ``replies``: the replies of each rubric whose
+    probabilities are needed.
     """
 
     def compute() -> list[str]:
         with quiet():
-            return list(_problems(location, local_only, system, several_turns))
+            return list(_problems(location, local_only, system, several_turns, replies))
 
     if folder is None:
         return compute()
     inputs = {**fingerprint(location, folder), "system": system, "several_turns": several_turns}
+    if replies:
+        inputs["replies"] = [list(one) for one in replies]
     found: list[str] = cached("model-trial", inputs, compute)
     return found
 
 
-def _problems(location: str, local_only: bool, system: bool, several_turns: bool) -> Iterator[str]:
+def _problems(
+    location: str, local_only: bool, system: bool, several_turns: bool, replies: Sequence[Sequence[str]]
+) -> Iterator[str]:
     tokenizer = None
     try:
         with explain_read_errors(location):
@@ -61,6 +73,7 @@ def _problems(location: str, local_only: bool, system: bool, several_turns: bool
         yield str(error)
     if tokenizer is not None:
         yield from conversation_problems(tokenizer, system, several_turns)
+        yield from reply_problems(tokenizer, replies)
     yield from _config_problems(location, local_only)
 
 
@@ -80,6 +93,18 @@ def conversation_problems(tokenizer: Any, system: bool, several_turns: bool) -> 
         except InputError as error:
             found[str(error)] = None
     yield from found
+
+
+def reply_problems(tokenizer: Any, replies: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield why the model's next token cannot tell the replies of a rubric apart."""
+    checks: list[Callable[[], object]] = [lambda one=one: reply_tokens(tokenizer, one) for one in replies]  # type: ignore[misc]
+    if replies:
+        checks.append(lambda: check_opens_no_block(tokenizer, prompt_text(tokenizer, [_QUESTION])))
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            yield str(error)
 
 
 def _check_conversation(tokenizer: Any, prompt: list[dict[str, str]]) -> None:

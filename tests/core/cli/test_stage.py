@@ -84,6 +84,15 @@ def test_answers_without_a_text_are_not_judged(invoke: Invoke, prompts: Path, tm
     assert [row.item_id for row in read_records(tmp_path / "judgements.jsonl", Judgement)] == [f"{id}/1"]
 
 
+def test_expected_scores_are_refused_for_a_plugin_that_has_none(invoke: Invoke, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", {"id": "a", "prompt": "say 1", "answer": "1"})
+    result = invoke("stage", "judge", rows, "--model", "numbers", "--score", "expected", "--out", "j.jsonl")
+    assert result.exit_code == 2
+    assert "score: expected; plugin 'numbers'" in result.output
+    assert "cannot compute it" in result.output
+    assert not (tmp_path / "j.jsonl").exists()
+
+
 def test_plain_rows_are_judged_compared_and_demonstrated(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.jsonl", {"id": "a", "prompt": "say 1", "answer": "1"}, {"prompt": "x", "answer": "y"})
     assert invoke("stage", "judge", rows, "--model", "numbers", "--out", "j.jsonl").exit_code == 0

@@ -206,3 +206,22 @@ def test_nothing_to_compare_gives_no_values() -> None:
     made = agreement([], [])
     assert made.items == 0
     assert {made.pairwise_accuracy, made.spearman, made.kendall_within, made.parsed} == {NOTHING}
+
+
+def test_a_best_answer_is_unique_if_no_other_text_has_its_score() -> None:
+    rows = {
+        "alone": [(4.0, "a"), (3.0, "b")],
+        "tied": [(4.0, "a"), (4.0, "b")],
+        "same text twice": [(4.0, "a"), (4.0, "a"), (3.0, "b")],
+        "tied below": [(4.0, "a"), (3.0, "b"), (3.0, "c")],
+        "one text": [(4.0, "a"), (4.0, "a")],
+        "one score": [(4.0, "a"), (None, "b")],
+        "no texts are known": [(4.0, ""), (4.0, "")],
+    }
+    judge = [
+        Rating(f"{prompt}/{index}", prompt, score, text=text)
+        for prompt, answers in rows.items()
+        for index, (score, text) in enumerate(answers)
+    ]
+    unique = agreement(judge, []).unique_best
+    assert (unique.value, unique.n) == (3 / 5, 5)

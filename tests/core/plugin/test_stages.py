@@ -312,6 +312,13 @@ def test_a_score_on_the_scale_or_a_missing_score_with_a_matching_outcome_passes(
     assert judge(Judgement("a", 0, score, outcome))[0].score == score
 
 
+@pytest.mark.parametrize("probabilities", [[0.5], (0.5, 1.5), (-0.1,), (float("nan"),), ("1",), (True,)])
+def test_probabilities_that_are_none_are_refused(probabilities: Any) -> None:
+    with pytest.raises(PluginError, match=r"the probabilities (are|have) "):
+        judge(Judgement("a", 0, 3.0, probabilities=probabilities))
+    assert judge(Judgement("a", 0, 3.0, probabilities=(0.0, 1, 0.25)))[0].score == 3.0
+
+
 def test_each_sample_of_a_judgement_is_expected_once() -> None:
     assert len(judge(Judgement("a", 1, 3), Judgement("a", 0, 3), samples=2)) == 2
     with pytest.raises(PluginError, match="ended without answering 'a' number 1"):

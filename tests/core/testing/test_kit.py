@@ -18,7 +18,8 @@ from tutelage.errors import PluginError
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.inspection import HOOKS
 from tutelage.plugin_info import Finding, NamedSet, PluginInfo, RunNeeds
-from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt
+from tutelage.preferences.expected_scores import expected_judgement
+from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Scores
 from tutelage.services.requests import Endpoint, Reply, Request
 from tutelage.testing import check_plugin
 from tutelage.testing.promises import PROMISES
@@ -228,6 +229,54 @@ def test_a_violation_is_reported_for_its_own_hook_only(plugin: object, hook: str
 def test_a_plugin_with_an_endpoint_is_item_by_item_whether_it_says_so_or_not(plugin: Sound) -> None:
     assert plugin.info.item_by_item
     check_plugin(plugin).raise_for_problems()
+
+
+class Expecting(Sound):
+    """Gives expected scores: a subclass says how."""
+
+    info = evolve(Sound.info, scores=("expected",))
+
+    def expected(self, item: JudgeItem, rubric: Rubric) -> Judgement:
+        return expected_judgement(item.id, (0, 0, 0.2, 0.6, 0, 0), rubric)
+
+    @hookimpl
+    def judge(  # type: ignore[override]  # a hook may take more of the arguments
+        self, items: Iterable[JudgeItem], rubric: Rubric, samples: int, score: Scores
+    ) -> Iterator[Judgement]:
+        if score == "expected":
+            yield from (self.expected(item, rubric) for item in items)
+        else:
+            yield from super().judge(items, samples)
+
+
+class MostProbable(Expecting):
+    def expected(self, item: JudgeItem, rubric: Rubric) -> Judgement:
+        return evolve(super().expected(item, rubric), score=3.0)
+
+
+class Drifting(Expecting):
+    def expected(self, item: JudgeItem, rubric: Rubric) -> Judgement:
+        return expected_judgement(item.id, (0, 0, 0.2, 0.7 - next(numbers) % 100 / 1e3, 0, 0), rubric)
+
+
+class Plain(Expecting):
+    def expected(self, item: JudgeItem, rubric: Rubric) -> Judgement:
+        return Judgement(item.id, 0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "problem"),
+    [
+        (Expecting(), None),
+        (MostProbable(), "is 3, and by its probabilities it is 2.75"),
+        (Drifting(), "differs between two calls"),
+        (Plain(), "has no probabilities"),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, Sound) else "",
+)
+def test_expected_scores_that_are_not_the_mean_of_the_scores_are_found(plugin: Sound, problem: str | None) -> None:
+    found = problems(plugin)
+    assert found == {} if problem is None else problem in found["judge"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from tutelage_transformers.generation import paged  # noqa: E402
 from tutelage_transformers.generation.engine import Completion, generate, stop_tokens  # noqa: E402
 from tutelage_transformers.generation.requests import GenerationRequest  # noqa: E402
 from tutelage_transformers.generation.sampling import NOT_FINITE  # noqa: E402
+from tutelage_transformers.generation.weighing import reply_probabilities  # noqa: E402
 from tutelage_transformers.models.chat import encode, user_prompt  # noqa: E402
 from tutelage_transformers.models.loading import LoadedModel, read, release_all  # noqa: E402
 from tutelage_transformers.settings import TransformersSettings  # noqa: E402
@@ -239,3 +240,17 @@ def test_the_paged_engine_samples_within_top_k_and_min_p(base: Path, settings: d
             above = probabilities[probabilities > probabilities[token] * (1 + 1e-4)]
             assert len(above) < settings.get("top_k", 99)
             assert probabilities[token] >= settings.get("min_p", 0.0) * probabilities.max() * (1 - 1e-4)
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_the_scores_of_the_paged_engine_have_the_probabilities_of_the_padded_one(base: Path, batch: int | None) -> None:
+    settings = TransformersSettings(dtype="float32", attention="eager")
+    loaded = read(Model("transformers", str(base)), settings)
+    prompts, replies = prompts_of(loaded, 40), [f"score: {number}" for number in range(6)]
+    padded, paged_ones = (
+        {one.prompt: one for one in chain(*reply_probabilities(loaded, prompts, replies, batch, which))}
+        for which in ("padded", "paged")
+    )
+    assert padded.keys() == paged_ones.keys() == set(range(40))
+    for number, one in padded.items():
+        assert paged_ones[number].probabilities == pytest.approx(one.probabilities, rel=1e-3, abs=1e-6)

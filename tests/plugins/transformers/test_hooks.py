@@ -106,7 +106,13 @@ def test_each_item_is_judged_as_often_as_requested_and_every_text_is_kept(hooks:
     items = [JudgeItem("one", "cat", "apple"), JudgeItem("two", "dog", "pear")]
     judgements = list(
         hooks.judge(
-            model=judging_student, items=iter(items), rubric=RUBRIC, samples=3, sampling=SAMPLING, context=Context()
+            model=judging_student,
+            items=iter(items),
+            rubric=RUBRIC,
+            samples=3,
+            sampling=SAMPLING,
+            score="parsed",
+            context=Context(),
         )
     )
     assert {judgement.id for judgement in judgements} == {f"{name}#{n}" for name in ("one", "two") for n in range(3)}
@@ -123,6 +129,7 @@ def test_a_completion_without_a_score_never_becomes_a_number(hooks: Any, base: P
             rubric=RUBRIC,
             samples=8,
             sampling=SAMPLING,
+            score="parsed",
             context=Context(),
         )
     )
@@ -138,6 +145,7 @@ def test_an_item_that_does_not_fit_has_failed(hooks: Any, base: Path) -> None:
         rubric=RUBRIC,
         samples=1,
         sampling=SAMPLING,
+        score="parsed",
         context=Context(),
     )
     assert (judgement.score, judgement.outcome) == (None, Outcome.FAILED)

@@ -69,5 +69,6 @@ def _show_run(run: Path, as_json: bool) -> None:
         print_json(results)
         return
     for result in results:
-        print_table(metrics_table(result.metrics, f"{result.model}, judging its {result.answers} answers"))
+        how = "" if result.scores == "parsed" else f", by {result.scores} scores"
+        print_table(metrics_table(result.metrics, f"{result.model}, judging its {result.answers} answers{how}"))
         print_line()

@@ -11,6 +11,6 @@ transformers' own continuous batching is launch-bound (``docs/speed.md`` has fig
 Python. Here a step is one replay of a graph, whatever the lengths of its sequences.
 """
 
-from tutelage_transformers.generation.paged.engine import check, generate, is_preferred
+from tutelage_transformers.generation.paged.engine import check, generate, is_preferred, weigh
 
-__all__ = ["check", "generate", "is_preferred"]
+__all__ = ["check", "generate", "is_preferred", "weigh"]

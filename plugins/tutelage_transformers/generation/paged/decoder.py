@@ -6,8 +6,8 @@ once, as a CUDA graph, for each of a few batch sizes, and replayed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
@@ -17,7 +17,9 @@ from tutelage_transformers.generation.paged.attention import BLOCK_SIZE, Cache, 
 from tutelage_transformers.generation.paged.blocks import NULL_BLOCK, Allocation
 from tutelage_transformers.generation.paged.state import State
 from tutelage_transformers.generation.requests import stack_padded
-from tutelage_transformers.generation.sampling import mark_not_finite, mask_beyond, sample_tokens
+from tutelage_transformers.generation.sampling import mark_not_finite, mask_beyond, probabilities_of, sample_tokens
+
+T = TypeVar("T")
 
 _PREFILL_TOKENS = 16384
 """Maximum number of prompt tokens that are computed in one pass."""
@@ -94,6 +96,21 @@ class Decoder:
         Takes as many passes as the memory requires. A sequence that shares blocks must come after the one that computes
         them. Raises ``InputError`` if a single prompt does not fit.
         """
+        for _ in self._in_passes(sequences, lambda start, end: self._prefill(slots[start:end], sequences[start:end])):
+            pass
+
+    def weigh(self, sequences: Sequence[ActiveSequence], tokens: Sequence[int]) -> list[tuple[float, ...] | None]:
+        """Compute the sequences' prompts, in no slots, and return the probabilities of ``tokens`` after each of them.
+
+        As ``prefill`` otherwise; an entry is None if the logits are not finite.
+        """
+        passes = self._in_passes(
+            sequences, lambda start, end: probabilities_of(self._logits(sequences[start:end])[0], tokens)
+        )
+        return [found for part in passes for found in part]
+
+    def _in_passes(self, sequences: Sequence[ActiveSequence], compute: Callable[[int, int], T]) -> Iterator[T]:
+        """Yield what ``compute`` returns for the sequences from its first to before its second argument, in order."""
         import torch
 
         start = 0
@@ -101,7 +118,7 @@ class Decoder:
             end = _end_of_pass(sequences, start, self.prefill_tokens)
             try:
                 with torch.inference_mode():
-                    self._prefill(slots[start:end], sequences[start:end])
+                    found = compute(start, end)
             except torch.OutOfMemoryError as error:
                 if end - start == 1:
                     raise InputError(
@@ -112,12 +129,14 @@ class Decoder:
                 torch.cuda.empty_cache()
                 self.prefill_tokens = max(1, min(self.prefill_tokens, _uncached_tokens(sequences[start:end])) // 2)
             else:
+                yield found
                 start = end
 
-    def _prefill(self, slots: Sequence[int], sequences: Sequence[ActiveSequence]) -> None:
+    def _logits(self, sequences: Sequence[ActiveSequence]) -> tuple[Any, Sequence[int]]:
+        """Compute the prompts; returns the logits (sequences, vocabulary) of the next tokens, and the lengths."""
         import torch
 
-        device, state = self.model.device, self.state
+        device = self.model.device
         ids, positions, prefill = _prefill_inputs(sequences, self.cache, device)
         logits = self.model(
             input_ids=ids[None],
@@ -126,6 +145,13 @@ class Decoder:
             logits_to_keep=torch.tensor(prefill.new, device=device).cumsum(0) - 1,
             paged=prefill,
         ).logits[0]
+        return logits, prefill.whole
+
+    def _prefill(self, slots: Sequence[int], sequences: Sequence[ActiveSequence]) -> None:
+        import torch
+
+        device, state = self.model.device, self.state
+        logits, lengths = self._logits(sequences)
         uniforms = stack_padded([sequence.uniforms for sequence in sequences]).to(device)
         limit = torch.tensor([sequence.max_new_tokens for sequence in sequences], device=device)
         tokens = self._sample(logits, uniforms[:, 0])
@@ -133,7 +159,7 @@ class Decoder:
         state.block_table[at] = _block_table(sequences, state.block_table.shape[1]).to(device)
         state.uniforms[at, : uniforms.shape[1]] = uniforms
         state.generated[at, 0] = tokens
-        state.length[at] = torch.tensor(prefill.whole, device=device)
+        state.length[at] = torch.tensor(lengths, device=device)
         state.limit[at] = limit
         state.count[at] = 1
         state.last_token[at] = tokens.clamp(min=0)

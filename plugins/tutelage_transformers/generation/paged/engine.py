@@ -17,10 +17,10 @@ from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_for_blo
 from tutelage_transformers.generation.paged import attention
 from tutelage_transformers.generation.paged.attention import BLOCK_SIZE
 from tutelage_transformers.generation.paged.blocks import BlockPool
-from tutelage_transformers.generation.paged.decoder import Decoder
+from tutelage_transformers.generation.paged.decoder import ActiveSequence, Decoder
 from tutelage_transformers.generation.paged.scheduler import Scheduler, batch_size_for
 from tutelage_transformers.generation.paged.state import State
-from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest
+from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, WeighedTokens
 from tutelage_transformers.models.loading import LoadedModel
 
 _MIN_WIDTH = 256
@@ -81,6 +81,56 @@ def generate(
     width = max(request.max_new_tokens for request in requests)
     kept = _decoder_for(loaded, stop_tokens, sampling, slots, width, longest)
     yield from Scheduler(kept.decoder, kept.pool, deque(requests), uniforms_of, slots).run()
+
+
+def weigh(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: Sequence[int],
+    stop_tokens: frozenset[int],
+    batch_size: int | None = None,
+) -> Iterator[list[WeighedTokens]]:
+    """Compute the probabilities of ``tokens`` after each prompt, in order; nothing is decoded.
+
+    Prompts that begin alike, as all judgements under one rubric do, share the blocks of the common prefix: the first
+    prompt of a batch keeps them until the next batch has its own. Raises ``InputError`` as ``generate`` does.
+    """
+    if not prompts:
+        return
+    limit = batch_size or MAX_SEQUENCES
+    slots = batch_size_for(min(len(prompts), limit), limit)
+    kept = _decoder_for(loaded, stop_tokens, Sampling(0.0), slots, 1, max(map(len, prompts)) + 1)
+    start, shared = 0, None
+    try:
+        while start < len(prompts):
+            waiting = prompts[start : start + slots]
+            batch = _allocated(kept.pool, waiting)
+            if shared is not None:
+                kept.pool.release(shared)
+                shared = None
+                batch = batch or _allocated(kept.pool, waiting)
+            try:
+                found = kept.decoder.weigh(batch, tokens)
+            finally:
+                shared = batch[0].allocation
+                for sequence in batch[1:]:
+                    kept.pool.release(sequence.allocation)
+            yield [WeighedTokens(start + offset, one) for offset, one in enumerate(found)]
+            start += len(batch)
+    finally:
+        if shared is not None:
+            kept.pool.release(shared)
+
+
+def _allocated(pool: BlockPool, prompts: Sequence[Sequence[int]]) -> list[ActiveSequence]:
+    """Return sequences for as many of the prompts, from the first, as there are blocks."""
+    batch: list[ActiveSequence] = []
+    for prompt in prompts:
+        allocation = pool.allocate(prompt, len(prompt))
+        if allocation is None:
+            break
+        batch.append(ActiveSequence(prompt, allocation, 1, None))
+    return batch
 
 
 def _decoder_for(
