@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from tutelage.files.disk_errors import writing
+
+_MAX_THREADS = 8
 
 
 def temporary_beside(path: Path) -> Path:
@@ -58,9 +61,7 @@ def fresh_folder(path: Path) -> Path:
 def commit_folder(temporary: Path, path: Path) -> None:
     """Make every file in a temporary folder durable and rename the folder to ``path``, which may be an empty folder."""
     with writing(path):
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                make_durable(file)
+        make_folder_durable(temporary)
         if path.is_dir():
             path.rmdir()
         temporary.rename(path)
@@ -75,6 +76,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         commit_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder_durable(folder: Path) -> None:
+    """Wait until all files in a folder are on the disk. They are written in parallel. Raises ``OSError``."""
+    with ThreadPoolExecutor(_MAX_THREADS) as threads:
+        list(threads.map(make_durable, (file for file in folder.rglob("*") if file.is_file())))
 
 
 def make_durable(path: Path) -> None:
