@@ -6,9 +6,8 @@
 
 All arms sample at temperature 0.7 and top-p 0.9 from the same prompts. Counted are the tokens of the completions, up to
 and including the stop token. In the ``full`` arms all completions reach the limit; in ``judging`` they are judgements
-of 100 tokens under a rubric of 400. ``--caller-ms`` is the time that the caller of the engine takes per completion, which
-a GPU should not wait for.
-The first line is the device's name; the last is everything as JSON.
+of 100 tokens under a rubric of 400. ``--caller-ms`` is the time that the caller of the engine takes per completion; the
+GPU should not wait for it. The first line is the device's name; the last is everything as JSON.
 """
 
 from __future__ import annotations
