@@ -17,6 +17,7 @@ from tutelage_transformers.generation.engine import Completion, generate
 from tutelage_transformers.generation.paged import attention, decoder, engine
 from tutelage_transformers.generation.paged.blocks import BlockPool
 from tutelage_transformers.generation.paged.state import State
+from tutelage_transformers.generation.sampling import uniforms
 from tutelage_transformers.models.chat import user_prompt
 from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.settings import TransformersSettings
@@ -246,15 +247,12 @@ def test_sequences_that_ended_before_an_error_are_yielded_before_it_is_raised(
 
 
 def test_random_numbers_are_drawn_once_for_each_sequence(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tutelage_transformers.generation import engine as both_engines
-
     drawn: list[tuple[str, int]] = []
-    original = both_engines.uniforms
 
     def counted(seed: int, prompt: str, sample: int, steps: int) -> Any:
         drawn.append((prompt, sample))
-        return original(seed, prompt, sample, steps)
+        return uniforms(seed, prompt, sample, steps)
 
-    monkeypatch.setattr(both_engines, "uniforms", counted)
+    monkeypatch.setattr("tutelage_transformers.generation.engine.uniforms", counted)
     complete(loaded, prompts_of(loaded, 10), 3, "paged", 8)
     assert len(drawn) == len(set(drawn)) == 30
