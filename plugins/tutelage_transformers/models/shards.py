@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tutelage.files.whole import begin_writing
+
 SHARD_SIZE = "1GB"
 """Maximum size of a weights file. The checksums of several files are also computed in parallel."""
 _WRITERS = 4
@@ -27,6 +29,8 @@ def save_weights(model: Any, output: Path) -> None:
 def _parallel_writes() -> Iterator[None]:
     """Make transformers continue with the next file while files are written, and wait for all at the end.
 
+    The disk begins with a file as soon as the system has it, long before it is made durable.
+
     Before safetensors 0.8, writing holds the GIL, so that only the copies from a GPU overlap.
     """
     from transformers import modeling_utils
@@ -35,7 +39,11 @@ def _parallel_writes() -> Iterator[None]:
     writes: list[Future[None]] = []
 
     def start(tensors: Mapping[str, Any], file: Any, metadata: Any = None) -> None:
-        writes.append(threads.submit(write, tensors, file, metadata=metadata))
+        writes.append(threads.submit(write_one, tensors, Path(file), metadata))
+
+    def write_one(tensors: Mapping[str, Any], file: Path, metadata: Any) -> None:
+        write(tensors, file, metadata=metadata)
+        begin_writing(file)
 
     with ThreadPoolExecutor(_WRITERS) as threads:
         modeling_utils.safe_save_file = start

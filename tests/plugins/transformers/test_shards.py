@@ -52,8 +52,8 @@ def test_the_error_of_one_file_is_raised_after_all_writes_have_ended(
     monkeypatch.setattr(shards, "SHARD_SIZE", "10KB")
     write, in_progress, ended = modeling_utils.safe_save_file, threading.Semaphore(0), []
 
-    def failing(tensors: Any, file: str, metadata: Any) -> None:
-        if "-00001-" in file:
+    def failing(tensors: Any, file: Path, metadata: Any) -> None:
+        if "-00001-" in file.name:
             in_progress.acquire()  # fails while the others are written
             raise OSError("disk full")
         write(tensors, file, metadata=metadata)
