@@ -16,7 +16,7 @@ from tutelage_transformers.models import finding, loading, quantizing, trial
 from tutelage_transformers.models.counting import count_tokens, is_readable
 from tutelage_transformers.models.weights import BadWeights, WeightShapes, read_shapes
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
-from tutelage_transformers.training import arguments, launching
+from tutelage_transformers.training import arguments, launching, together
 from tutelage_transformers.training.fitting import state_bytes
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors")
@@ -79,8 +79,21 @@ def check_objective(settings: TransformersSettings | None, objective: Objective)
 
 
 def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
-    """Yield each problem of a model on this machine that would stop a run: files, tokenizer, device, memory, disk."""
+    """Yield each problem of a model on this machine that would stop a run: files, tokenizer, device, memory, disk.
+
+    Before a run that trains on several devices, their processes are started if there is no problem.
+    """
     settings = settings or TransformersSettings()
+    capacity = capacity_of(settings)
+    problems = list(_run_problems(settings, name, needs, capacity))
+    yield from problems
+    if not problems and needs.download and needs.trainings:
+        _start_processes_ahead(settings, capacity)
+
+
+def _run_problems(
+    settings: TransformersSettings, name: str, needs: RunNeeds, capacity: Capacity | None
+) -> Iterator[Finding]:
     location = loading.location(Model("transformers", name))
     if lacking := list(_problem("libraries", lambda: finding.require(*_PACKAGES))):
         detail = f"{lacking[0].detail}; models.student is not checked here"
@@ -112,7 +125,6 @@ def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds)
     for lora, kind in adapters.items():
         for problem in shapes.target_problems(lora):
             yield Finding("adapter", False, f"{kind.__name__.lower()}.{problem}")
-    capacity = capacity_of(settings)
     if capacity is not None:
         yield from memory_findings(location, shapes, settings, needs, capacity)
     if needs.directory is not None:
@@ -120,6 +132,16 @@ def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds)
         existing = next(folder for folder in (output, *output.parents) if folder.exists())
         on_gpu = capacity is not None and capacity.is_gpu
         yield from disk_findings(shapes, settings, needs, existing, shutil.disk_usage(existing).free, on_gpu)
+
+
+def _start_processes_ahead(settings: TransformersSettings, capacity: Capacity | None) -> None:
+    """Start the processes of a run on several devices, so that they import their libraries while the run is prepared.
+
+    Torch is imported only if there may be several devices.
+    """
+    devices = settings.processes or (capacity.devices if capacity else 1)
+    if settings.accelerate_config is None and devices > 1 and len(names := parallel.device_names(settings)) > 1:
+        together.start_ahead(names)
 
 
 def memory_findings(

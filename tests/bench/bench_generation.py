@@ -6,7 +6,8 @@
 
 All arms sample at temperature 0.7 and top-p 0.9 from the same prompts. Counted are the tokens of the completions, up to
 and including the stop token. In the ``full`` arms all completions reach the limit; in ``judging`` they are judgements
-of 100 tokens under a rubric of 400. The first line is the device's name; the last is everything as JSON.
+of 100 tokens under a rubric of 400. ``--caller-ms`` is the time that the caller of the engine takes per completion; the
+GPU should not wait for it. The first line is the device's name; the last is everything as JSON.
 """
 
 from __future__ import annotations
@@ -64,25 +65,45 @@ def student(size: str, device: str, end_bias: float | None = None) -> LoadedMode
     return LoadedModel(model, tokenizer)
 
 
-def by_engine(loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None) -> Speed:
+def by_engine(
+    loaded: LoadedModel,
+    prompts: list[str],
+    n: int,
+    sampling: Sampling,
+    batch_size: int | None,
+    caller_seconds: float = 0.0,
+) -> Speed:
     """Measure ``tutelage_transformers.generation.engine``, after a short warm-up of its own."""
     rows = batch_size or MAX_SEQUENCES
     started = time.perf_counter()
     _engine(loaded, prompts[: max(1, rows // n)], n, _with_limit(sampling, 2), batch_size)
     warm_up = time.perf_counter() - started
     started = time.perf_counter()
-    written = _engine(loaded, prompts, n, sampling, batch_size)
+    written = _engine(loaded, prompts, n, sampling, batch_size, caller_seconds)
     seconds = time.perf_counter() - started
     kept = sum(count for _, count in written)
     return Speed(seconds, kept, len(written), warm_up, _traffic(loaded, prompts, written, rows))
 
 
 def _engine(
-    loaded: LoadedModel, prompts: list[str], n: int, sampling: Sampling, batch_size: int | None
+    loaded: LoadedModel,
+    prompts: list[str],
+    n: int,
+    sampling: Sampling,
+    batch_size: int | None,
+    caller_seconds: float = 0.0,
 ) -> list[tuple[int, int]]:
-    """Return the index of the prompt and the number of tokens of each completion."""
-    completions = (completion for batch in generate(loaded, prompts, n, sampling, batch_size) for completion in batch)
-    return [(completion.prompt, completion.tokens + completion.ended) for completion in completions]
+    """Return the index of the prompt and the number of tokens of each completion.
+
+    ``caller_seconds`` is the time that is spent on each completion before the next ones are requested.
+    """
+    written = []
+    for batch in generate(loaded, prompts, n, sampling, batch_size):
+        written += [(completion.prompt, completion.tokens + completion.ended) for completion in batch]
+        until = time.perf_counter() + caller_seconds * len(batch)
+        while time.perf_counter() < until:
+            pass
+    return written
 
 
 def _traffic(loaded: LoadedModel, prompts: list[str], written: list[tuple[int, int]], rows: int) -> int:
@@ -189,13 +210,13 @@ def measure(arm: str, loaded: LoadedModel, options: argparse.Namespace) -> Speed
     if arm == "judging":
         asked = judge_prompts(size, options.prompts * options.samples)
         prompts = [user_prompt(loaded.tokenizer, text) for text in asked]
-        return by_engine(loaded, prompts, 1, _with_limit(sampling, 100), options.batch_size)
+        return by_engine(loaded, prompts, 1, _with_limit(sampling, 100), options.batch_size, options.caller_ms / 1000)
     if arm == "one-by-one":
         return by_generate(loaded, prompts[: options.alone], 1, sampling, 1, static=False)
     if arm.endswith("static"):
         few = prompts[: options.static_batches * options.static_size // options.samples] if on_gpu else prompts
         return by_generate(loaded, few, options.samples, sampling, options.static_size, static=on_gpu)
-    return by_engine(loaded, prompts, options.samples, sampling, options.batch_size)
+    return by_engine(loaded, prompts, options.samples, sampling, options.batch_size, options.caller_ms / 1000)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -209,6 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=None, help="sequences at once in the engine")
+    parser.add_argument("--caller-ms", type=float, default=0.0, help="time that the caller takes for a completion")
     parser.add_argument("--static-size", type=int, default=512, help="sequences at once in generate")
     parser.add_argument("--static-batches", type=int, default=4, help="batches of generate that are measured, on a GPU")
     parser.add_argument("--alone", type=int, default=8, help="prompts that generate completes one by one")

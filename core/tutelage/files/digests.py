@@ -1,24 +1,30 @@
 """Digests of values, files and folders: equal content has an equal digest on every machine.
 
 A digest is 32 hexadecimal digits, the first 128 bits of a SHA-256. The digest of a large file is remembered in the
-user's cache folder, so that gigabytes of weights are read once and not at each start.
+user's cache folder, so that gigabytes of weights are read once and not at each start. Several files are read in
+parallel: one core computes about 1.5 GB/s.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import converter, dump
 from tutelage.files.user_cache import cached
 
+T = TypeVar("T")
+
 DIGITS = 32
 _LARGE = 1 << 24
 """Size in bytes from which the digest of a file is remembered."""
+_MAX_THREADS = 8
 
 
 def value_digest(value: Any) -> str:
@@ -55,13 +61,25 @@ def folder_digest(path: Path) -> str:
     """
     files = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
     visible = [file for file in files if not any(part.startswith(".") for part in file.parts)]
-    return value_digest({file.as_posix(): file_digest(path / file) for file in visible})
+    digests = _in_parallel(file_digest, [path / file for file in visible])
+    return value_digest({file.as_posix(): digest for file, digest in zip(visible, digests, strict=True)})
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, read now. Raises ``OSError`` if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_each(paths: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of each of several files, read now and in parallel. Raises ``OSError`` as ``sha256_of``."""
+    return _in_parallel(sha256_of, paths)
+
+
+def _in_parallel(function: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
+    """Return the results of ``function`` in the order of the paths. ``hashlib`` releases the GIL while it computes."""
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
+        return list(threads.map(function, paths))
 
 
 def _read_digest(path: Path) -> str:

@@ -5,14 +5,21 @@ Errors of the disk are raised as ``StageError``, see ``disk_errors``.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from tutelage.files.disk_errors import writing
+
+_MAX_THREADS = 8
+_SYNC_FILE_RANGE_WRITE = 2
+"""A flag of Linux's ``sync_file_range``: start the writes that are pending."""
 
 
 def temporary_beside(path: Path) -> Path:
@@ -58,9 +65,7 @@ def fresh_folder(path: Path) -> Path:
 def commit_folder(temporary: Path, path: Path) -> None:
     """Make every file in a temporary folder durable and rename the folder to ``path``, which may be an empty folder."""
     with writing(path):
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                make_durable(file)
+        make_folder_durable(temporary)
         if path.is_dir():
             path.rmdir()
         temporary.rename(path)
@@ -77,10 +82,31 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def make_folder_durable(folder: Path) -> None:
+    """Wait until all files in a folder are on the disk. They are written in parallel. Raises ``OSError``."""
+    with ThreadPoolExecutor(_MAX_THREADS) as threads:
+        list(threads.map(make_durable, (file for file in folder.rglob("*") if file.is_file())))
+
+
 def make_durable(path: Path) -> None:
     """Wait until a file is on the disk."""
     with _opened(path) as file:
         os.fsync(file.fileno())
+
+
+def begin_writing(path: Path) -> bool:
+    """Ask the system to write a large file to the disk now; a later ``make_durable`` then waits for less.
+
+    Returns whether the system does so, which Linux does. An error of the disk is raised by ``make_durable``.
+    """
+    if sys.platform != "linux":
+        return False
+    sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if sync_file_range is None:
+        return False
+    sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    with path.open("rb") as file:
+        return bool(sync_file_range(file.fileno(), 0, 0, _SYNC_FILE_RANGE_WRITE) == 0)
 
 
 def _opened(path: Path) -> IO[bytes]:

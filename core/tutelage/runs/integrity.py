@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attrs import field, frozen
 
-from tutelage.files.digests import sha256_of
+from tutelage.files.digests import sha256_of_each
+from tutelage.files.whole import make_folder_durable
 from tutelage.records import Outcome
 
 _OUTCOMES = {str(outcome) for outcome in Outcome}
@@ -50,10 +52,20 @@ class FinishedStep:
         return self.counts[first] if first in _ROWS_FIRST else None
 
 
-def records_of(folder: Path) -> dict[str, FileRecord]:
-    """Return the size and the checksum of every file in a folder."""
+def durable_records_of(folder: Path) -> dict[str, FileRecord]:
+    """Make every file in a folder durable; returns the size and the checksum of each.
+
+    The checksums are computed while the disk writes. Raises ``OSError`` if a file cannot be read or written.
+    """
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, sha256_of(file)) for file in files}
+    with ThreadPoolExecutor(1) as thread:
+        durable = thread.submit(make_folder_durable, folder)
+        checksums = sha256_of_each(files)
+        durable.result()
+    return {
+        file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, checksum)
+        for file, checksum in zip(files, checksums, strict=True)
+    }
 
 
 def artifact_problems(path: Path, metrics: Path, step: FinishedStep, checksums: bool) -> list[str]:
@@ -87,11 +99,16 @@ def file_problems(folder: Path, files: Mapping[str, FileRecord], checksums: bool
 
     Raises ``OSError`` if a file cannot be read.
     """
+    whole: list[Path] = []
     for name, record in files.items():
         file = folder / name
         if not file.is_file():
             yield f"{file} is missing"
         elif (size := file.stat().st_size) != record.bytes:
             yield f"{file} has {size:,} bytes, but {record.bytes:,} were written"
-        elif checksums and sha256_of(file) != record.sha256:
-            yield f"{file} has another checksum (SHA-256) than the file that was written"
+        else:
+            whole.append(file)
+    if checksums:
+        for file, checksum in zip(whole, sha256_of_each(whole), strict=True):
+            if checksum != files[file.relative_to(folder).as_posix()].sha256:
+                yield f"{file} has another checksum (SHA-256) than the file that was written"

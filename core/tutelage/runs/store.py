@@ -27,7 +27,7 @@ from tutelage.files.locking import LockHeldError, hold_lock
 from tutelage.files.whole import commit_folder, fresh_folder
 from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG, metrics_beside, record_of
 from tutelage.planning.made_from import MadeFrom
-from tutelage.runs.integrity import FinishedStep, artifact_problems, records_of
+from tutelage.runs.integrity import FinishedStep, artifact_problems, durable_records_of
 
 T = TypeVar("T")
 
@@ -141,10 +141,11 @@ class Store:
     ) -> None:
         """Append the record of a step to the log, before its artifact is renamed to its path.
 
-        ``rows`` is the number of rows of a JSON-lines artifact, ``folder`` the temporary folder of a folder artifact.
+        ``rows`` is the number of rows of a JSON-lines artifact, ``folder`` the temporary folder of a folder artifact,
+        whose files are made durable.
         """
         with writing(self.path(output)):
-            files = records_of(folder) if folder else {}
+            files = durable_records_of(folder) if folder else {}
         self.log(FinishedStep(output, round(seconds, 3), dict(counts), cost, rows, files))
 
     def log(self, step: FinishedStep) -> None:

@@ -29,6 +29,8 @@ class Capacity:
     name: str
     """The device in words."""
     is_gpu: bool
+    devices: int = 1
+    """Number of devices of this machine that the settings allow. ``CUDA_VISIBLE_DEVICES`` may exclude some of them."""
 
 
 def capacity_of(settings: TransformersSettings) -> Capacity | None:
@@ -41,7 +43,7 @@ def capacity_of(settings: TransformersSettings) -> Capacity | None:
         return None
     gpus = _gpus()
     if gpus:
-        return Capacity(min(gpus), "the GPU", True)
+        return Capacity(min(gpus), "the GPU", True, 1 if ":" in settings.device else len(gpus))
     return capacity_of_machine() if settings.device == "auto" and not _has_other_gpu() else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tutelage.errors import StageError
 from tutelage.exporting.model_card import hub_name
 from tutelage_transformers.models.finite import check_trained
+from tutelage_transformers.models.shards import save_weights
 
 ADAPTER_FOLDER = "adapter"
 
@@ -30,7 +31,7 @@ def save(model: Any, tokenizer: Any, output: Path, dtype: Any, start: str) -> No
     except StageError:
         shutil.rmtree(output / ADAPTER_FOLDER, ignore_errors=True)
         raise
-    merged.save_pretrained(output)
+    save_weights(merged, output)
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(output)
 

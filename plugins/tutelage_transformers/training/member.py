@@ -19,11 +19,17 @@ from tutelage.context import Context
 from tutelage_transformers.devices.selection import device_of_rank
 from tutelage_transformers.models import loading
 from tutelage_transformers.processes.serving import Job
-from tutelage_transformers.training import worker
+from tutelage_transformers.training import trainers, worker
 from tutelage_transformers.training.request import TrainingRequest
 
 _TIMEOUT = timedelta(seconds=1800)
 """Time that a process waits for the others in one operation; the default of transformers."""
+
+
+def prepare(arguments: Any, job: Job) -> None:
+    """Import what trainings need, which takes seconds, before the first one."""
+    for imports in (trainers.sft_trainer, trainers.dpo_trainer):
+        imports()
 
 
 def take_part(arguments: Any, job: Job) -> None:

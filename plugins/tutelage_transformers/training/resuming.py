@@ -24,9 +24,8 @@ from attrs import field, frozen
 
 from tutelage.context import Context
 from tutelage.files.jsonl import converter, write_json
-from tutelage.files.whole import make_durable
 from tutelage.records import Model
-from tutelage.runs.integrity import FileRecord, file_problems, records_of
+from tutelage.runs.integrity import FileRecord, durable_records_of, file_problems
 from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.models import loading
@@ -63,9 +62,7 @@ class TrainingFolder:
     def mark_complete(self, step: int) -> None:
         """Mark the checkpoint of ``step`` as complete, after it is on disk, and delete the one before."""
         folder = self.checkpoint(step)
-        for file in folder.rglob("*"):
-            make_durable(file)
-        write_json(folder / MARK, {"training": self.training, "files": records_of(folder)})
+        write_json(folder / MARK, {"training": self.training, "files": durable_records_of(folder)})
         self._intact.add(folder)
         self._remove_all_but(folder)
 

@@ -14,7 +14,12 @@ from tutelage.context import Context
 from tutelage_transformers.processes import pool
 from tutelage_transformers.training.request import TrainingRequest
 
-MEMBER = "tutelage_transformers.training.member:take_part"
+MEMBER, PREPARE = (f"tutelage_transformers.training.member:{name}" for name in ("take_part", "prepare"))
+
+
+def start_ahead(devices: Sequence[str]) -> None:
+    """Start the kept processes of these devices, and let them import what trainings need. Does not wait for them."""
+    pool.kept(devices).post(PREPARE, dict.fromkeys(range(len(devices))))
 
 
 def train(request: TrainingRequest, devices: Sequence[str], processes: int, context: Context) -> None:

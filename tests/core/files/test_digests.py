@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from tutelage.errors import InputError
 from tutelage.files import digests
-from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
+from tutelage.files.digests import file_digest, folder_digest, rows_digest, sha256_of_each, value_digest
 from tutelage.files.jsonl import write_rows
 from tutelage.records import Prompt
 
@@ -32,6 +33,17 @@ def test_a_folder_has_the_digest_of_its_names_and_contents_wherever_it_is(tmp_pa
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
     (tmp_path / "two/inner/weights").rename(tmp_path / "two/inner/other")
     assert folder_digest(tmp_path / "one") != folder_digest(tmp_path / "two")
+
+
+def test_checksums_of_several_files_are_in_the_order_of_the_files(tmp_path: Path) -> None:
+    contents = [bytes([number]) * size for number, size in enumerate((3_000_000, 0, 10, 2_000_000, 1, 500_000))]
+    files = [tmp_path / f"model-{number}.safetensors" for number in range(len(contents))]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    assert sha256_of_each(files) == [hashlib.sha256(content).hexdigest() for content in contents]
+    files[3].unlink()
+    with pytest.raises(FileNotFoundError, match=r"model-3\.safetensors"):
+        sha256_of_each(files)
 
 
 def test_a_large_file_is_read_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 from known import known
 
-from tutelage.errors import RunLockedError
+from tutelage.errors import RunLockedError, StageError
 from tutelage.records import Candidate
 from tutelage.runs.store import Store
 
@@ -44,6 +45,44 @@ def test_a_step_with_a_record_but_without_an_artifact_is_not_finished(tmp_path: 
     assert store.finished_steps() == {}
     (tmp_path / "M1" / "checkpoint").mkdir(parents=True)
     assert store.finished_steps()["M1/checkpoint"].counts == {"steps": 3}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs the names of open files")
+def test_the_files_of_a_folder_are_on_the_disk_before_their_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, written = Store(tmp_path), []
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        original(descriptor)
+        written.append(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path).as_posix())
+
+    folder = store.fresh_folder("M1/checkpoint")
+    files = {f"{folder.relative_to(tmp_path).as_posix()}/{name}" for name in ("one", "two", "adapter/three")}
+    (folder / "adapter").mkdir()
+    for file in files:
+        (tmp_path / file).write_text(file)
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.note_step("M1/checkpoint", 1.0, {"steps": 3}, folder=folder)
+    assert set(written[:3]) == files
+    assert written[3:] == ["steps.jsonl"]
+
+
+def test_a_folder_whose_files_cannot_be_made_durable_gets_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    folder = store.fresh_folder("M1/checkpoint")
+    (folder / "weights").write_text("1")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StageError, match="checkpoint: cannot be written"):
+        store.note_step("M1/checkpoint", 1.0, {"steps": 3}, folder=folder)
+    assert not (tmp_path / "steps.jsonl").exists()
 
 
 def test_an_incomplete_folder_of_an_earlier_process_is_not_reused(tmp_path: Path) -> None:

@@ -157,8 +157,9 @@ def test_the_memory_of_the_smallest_visible_gpu_counts(tmp_path: Path, monkeypat
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert capacity_of(TransformersSettings()) == Capacity(8 * GIB, "the GPU", True)
-    assert capacity_of(TransformersSettings(device="cuda")) == Capacity(8 * GIB, "the GPU", True)
+    assert capacity_of(TransformersSettings()) == Capacity(8 * GIB, "the GPU", True, devices=2)
+    assert capacity_of(TransformersSettings(device="cuda")) == Capacity(8 * GIB, "the GPU", True, devices=2)
+    assert capacity_of(TransformersSettings(device="cuda:1")) == Capacity(8 * GIB, "the GPU", True, devices=1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found = capacity_of(TransformersSettings())
     assert found is not None and found.name == "this machine" and found.total > GIB / 4

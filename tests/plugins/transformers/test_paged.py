@@ -16,6 +16,8 @@ from tutelage_transformers.generation import memory
 from tutelage_transformers.generation.engine import Completion, generate
 from tutelage_transformers.generation.paged import attention, decoder, engine
 from tutelage_transformers.generation.paged.blocks import BlockPool
+from tutelage_transformers.generation.paged.state import State
+from tutelage_transformers.generation.sampling import uniforms
 from tutelage_transformers.models.chat import user_prompt
 from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.settings import TransformersSettings
@@ -197,3 +199,60 @@ def test_a_model_with_layers_of_another_kind_is_not_paged(loaded: LoadedModel) -
             complete(loaded, prompts_of(loaded, 1), 1, "paged")
     finally:
         del loaded.model.config.layer_types
+
+
+def test_the_next_steps_are_launched_before_ended_sequences_are_yielded(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    decode, progress = decoder.Decoder.decode, State.progress
+
+    def noted_decode(self: decoder.Decoder, size: int) -> None:
+        events.append("launched")
+        decode(self, size)
+
+    def noted_progress(self: State) -> Any:
+        events.append("waited")
+        return progress(self)
+
+    monkeypatch.setattr(decoder.Decoder, "decode", noted_decode)
+    monkeypatch.setattr(State, "progress", noted_progress)
+    prompts = prompts_of(loaded, 10)
+    before = [events[-1] for _ in generate(loaded, prompts, 3, SAMPLED, 8, "paged")]
+    assert len(before) > 3
+    assert before == ["launched"] * (len(before) - 1) + ["waited"]
+
+
+def test_sequences_that_ended_before_an_error_are_yielded_before_it_is_raised(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = prompts_of(loaded, 3)
+    whole = complete(loaded, prompts, 1, "paged", 1)
+    prefill, calls = decoder.Decoder.prefill, []
+
+    def failing(self: decoder.Decoder, slots: Any, sequences: Any) -> None:
+        calls.append(len(sequences))
+        if len(calls) == 3:
+            raise InputError("the GPU is too small")
+        prefill(self, slots, sequences)
+
+    found: list[Completion] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(decoder.Decoder, "prefill", failing)
+        with pytest.raises(InputError, match="the GPU is too small"):
+            for batch in generate(loaded, prompts, 1, SAMPLED, 1, "paged"):
+                found += batch
+    assert found == whole[:2]
+    assert complete(loaded, prompts, 1, "paged", 1) == whole
+
+
+def test_random_numbers_are_drawn_once_for_each_sequence(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, int]] = []
+
+    def counted(seed: int, prompt: str, sample: int, steps: int) -> Any:
+        drawn.append((prompt, sample))
+        return uniforms(seed, prompt, sample, steps)
+
+    monkeypatch.setattr("tutelage_transformers.generation.engine.uniforms", counted)
+    complete(loaded, prompts_of(loaded, 10), 3, "paged", 8)
+    assert len(drawn) == len(set(drawn)) == 30

@@ -168,6 +168,11 @@ def test_trls_dpo_trainer_still_hashes_its_model_by_the_function_that_is_replace
     assert "hash_module(" in inspect.getsource(resolve(DPO).__init__)
 
 
+def test_transformers_still_writes_its_weights_by_the_function_that_is_replaced() -> None:
+    source = inspect.getsource(resolve("transformers.modeling_utils:PreTrainedModel").save_pretrained)
+    assert source.count("safe_save_file(shard_state_dict, filename, metadata=metadata)") == 1
+
+
 @pytest.mark.parametrize("package", ["torch", "transformers", "trl"])
 def test_a_release_after_the_pinned_one_is_not_installed_untested(package: str) -> None:
     """The upper bound in pyproject.toml is the release after the pin in constraints.txt, so they move together."""

@@ -14,7 +14,10 @@ from ranks import train_together
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
+from tutelage.plugin_info import RunNeeds
 from tutelage.records import Dpo, Lora, Model, Objective, Prompt, Sampling, Sft
+from tutelage_transformers.checking import check_run
+from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.processes import pool
 from tutelage_transformers.settings import TransformersSettings
@@ -69,6 +72,26 @@ def models_in_memory() -> dict[int, list[str]]:
 def process_ids() -> list[int]:
     kept = pool.current()
     return kept.process_ids if kept else []
+
+
+def test_a_run_that_trains_on_several_devices_starts_its_processes_while_it_is_checked(
+    base: Path, tmp_path: Path
+) -> None:
+    pool.end_all()
+    needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(SFT,), directory=tmp_path / "run")
+    one = TransformersSettings(processes=1, device="cpu")
+    for settings, changed in ((TWO, {"download": False}), (TWO, {"trainings": ()}), (one, {})):
+        assert list(check_run(settings, str(base), evolve(needs, **changed))) == []
+        assert process_ids() == []
+    assert [problem.what for problem in check_run(TWO, str(tmp_path), needs)] == ["model"]
+    assert process_ids() == []
+    assert list(check_run(TWO, str(base), needs)) == []
+    assert len(process_ids()) == 2
+    kept = pool.current()
+    assert kept is not None
+    imported = kept.run("worker_probe:has_imported", dict.fromkeys(range(2), "trl.trainer.dpo_trainer"), "probing")
+    assert dict(imported) == {0: True, 1: True}
+    assert pool.kept(parallel.device_names(TWO)) is kept
 
 
 def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(

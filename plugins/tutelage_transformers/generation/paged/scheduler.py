@@ -1,9 +1,13 @@
-"""Which sequences run: waiting ones are admitted as others end, so that the batch stays full."""
+"""Which sequences run: waiting ones are admitted as others end, so that the batch stays full.
+
+A GPU works while the caller does: the next steps are launched before the sequences that ended are yielded.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from attrs import define, field
@@ -45,13 +49,27 @@ class Scheduler:
     max_sequences: int
     """Maximum number of sequences that run at once."""
     _slots: dict[int, _Running] = field(init=False, factory=dict)
+    _drawn: dict[int, Any] = field(init=False, factory=dict)
+    """Random numbers of waiting requests, by index."""
 
     def run(self) -> Iterator[list[GeneratedTokens]]:
         """Yield the tokens of every request, in the order in which the sequences end."""
+        ended: list[GeneratedTokens] = []
         try:
             while self.waiting or self._slots:
-                self._admit()
-                yield from self._decode()
+                try:
+                    self._admit()
+                    size = self._launch_steps()
+                except Exception:
+                    if ended:
+                        yield ended
+                    raise
+                if ended:
+                    yield ended
+                self._draw_ahead()
+                ended = self._ended(size)
+            if ended:
+                yield ended
         finally:
             self.decoder.state.running.zero_()
             for slot in list(self._slots):
@@ -75,22 +93,35 @@ class Scheduler:
             slot = next(empty)
             self._slots[slot] = _Running(request, allocation)
             slots.append(slot)
-            uniforms = self.uniforms_of(request.index)
+            drawn = self._drawn.pop(request.index, None)
+            uniforms = self.uniforms_of(request.index) if drawn is None else drawn
             sequences.append(ActiveSequence(request.prompt, allocation, request.max_new_tokens, uniforms))
         if sequences:
             self.decoder.prefill(slots, sequences)
 
-    def _decode(self) -> Iterator[list[GeneratedTokens]]:
-        """Do some steps, and yield the sequences that ended in them."""
+    def _launch_steps(self) -> int:
+        """Do some steps; returns their batch size. A GPU is not waited for."""
         size = self._compact()
         for _ in range(min(_STEPS, max(running.left for running in self._slots.values()))):
             self.decoder.decode(size)
+        return size
+
+    def _draw_ahead(self) -> None:
+        """Draw the random numbers of the requests that are admitted next."""
+        for request in islice(self.waiting, max(1, int(self.max_sequences * _REFILL_SHARE))):
+            if request.index not in self._drawn:
+                self._drawn[request.index] = self.uniforms_of(request.index)
+
+    def _ended(self, size: int) -> list[GeneratedTokens]:
+        """Wait for the steps; returns the sequences that ended in them, whose slots are freed."""
         runs, counts = self.decoder.state.first(size).progress()
         for slot, running in self._slots.items():
             running.count = counts[slot]
-        if ended := [slot for slot in self._slots if not runs[slot]]:
-            generated = self.decoder.state.generated_tokens(ended, [counts[slot] for slot in ended])
-            yield [GeneratedTokens(self._free(slot), tokens) for slot, tokens in zip(ended, generated, strict=True)]
+        ended = [slot for slot in self._slots if not runs[slot]]
+        if not ended:
+            return []
+        generated = self.decoder.state.generated_tokens(ended, [counts[slot] for slot in ended])
+        return [GeneratedTokens(self._free(slot), tokens) for slot, tokens in zip(ended, generated, strict=True)]
 
     def _compact(self) -> int:
         """Return the batch size of the next step; sequences move to lower slots if that makes it smaller."""

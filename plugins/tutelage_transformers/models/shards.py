@@ -1,0 +1,55 @@
+"""Weights files that are written in parallel: copies from a GPU and writes of one file overlap those of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tutelage.files.whole import begin_writing
+
+SHARD_SIZE = "1GB"
+"""Maximum size of a weights file. The checksums of several files are also computed in parallel."""
+_WRITERS = 4
+"""Each holds a copy of one file's tensors if they are on a GPU."""
+
+
+def save_weights(model: Any, output: Path) -> None:
+    """Write the weights and the configuration of a model as ``model.save_pretrained`` does, several files at a time.
+
+    A file that cannot be written raises the error of the first one, after all have ended.
+    """
+    with _parallel_writes():
+        model.save_pretrained(output, max_shard_size=SHARD_SIZE)
+
+
+@contextmanager
+def _parallel_writes() -> Iterator[None]:
+    """Make transformers continue with the next file while files are written, and wait for all at the end.
+
+    The disk begins with a file as soon as the system has it, long before it is made durable.
+
+    Before safetensors 0.8, writing holds the GIL, so that only the copies from a GPU overlap.
+    """
+    from transformers import modeling_utils
+
+    write = modeling_utils.safe_save_file
+    writes: list[Future[None]] = []
+
+    def start(tensors: Mapping[str, Any], file: Any, metadata: Any = None) -> None:
+        writes.append(threads.submit(write_one, tensors, Path(file), metadata))
+
+    def write_one(tensors: Mapping[str, Any], file: Path, metadata: Any) -> None:
+        write(tensors, file, metadata=metadata)
+        begin_writing(file)
+
+    with ThreadPoolExecutor(_WRITERS) as threads:
+        modeling_utils.safe_save_file = start
+        try:
+            yield
+        finally:
+            modeling_utils.safe_save_file = write
+    for one in writes:
+        one.result()

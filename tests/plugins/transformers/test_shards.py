@@ -1,0 +1,67 @@
+"""Weights that are written as several files are those of one file, and a failed write is an error."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tutelage_transformers.models import shards
+from tutelage_transformers.models.weights import read_shapes
+
+
+@pytest.fixture
+def model(base: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+
+
+def test_a_small_model_is_one_file_with_the_bytes_that_transformers_writes(model: Any, tmp_path: Path) -> None:
+    shards.save_weights(model, tmp_path / "ours")
+    model.save_pretrained(tmp_path / "theirs")
+    ours, theirs = ({file.name: file.read_bytes() for file in (tmp_path / one).iterdir()} for one in ("ours", "theirs"))
+    assert ours == theirs
+    assert "model.safetensors" in ours
+
+
+def test_a_large_model_is_several_files_with_the_bytes_that_transformers_writes(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_SIZE", "10KB")
+    shards.save_weights(model, tmp_path / "ours")
+    model.save_pretrained(tmp_path / "theirs", max_shard_size="10KB")
+    ours, theirs = ({file.name: file.read_bytes() for file in (tmp_path / one).iterdir()} for one in ("ours", "theirs"))
+    assert ours == theirs
+    assert len([name for name in ours if name.endswith(".safetensors")]) > 3
+    read_shapes(tmp_path / "ours")
+    placed = json.loads(ours["model.safetensors.index.json"])["weight_map"]
+    loaded = {name: load_file(tmp_path / "ours" / file)[name] for name, file in placed.items()}
+    assert all((loaded[name] == weight).all() for name, weight in model.state_dict().items() if name in loaded)
+
+
+def test_the_error_of_one_file_is_raised_after_all_writes_have_ended(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import modeling_utils
+
+    monkeypatch.setattr(shards, "SHARD_SIZE", "10KB")
+    write, in_progress, ended = modeling_utils.safe_save_file, threading.Semaphore(0), []
+
+    def failing(tensors: Any, file: Path, metadata: Any) -> None:
+        if "-00001-" in file.name:
+            in_progress.acquire()  # fails while the others are written
+            raise OSError("disk full")
+        write(tensors, file, metadata=metadata)
+        ended.append(file)
+        in_progress.release()
+
+    monkeypatch.setattr(modeling_utils, "safe_save_file", failing)
+    with pytest.raises(OSError, match="disk full"):
+        shards.save_weights(model, tmp_path)
+    assert len(ended) == len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert modeling_utils.safe_save_file is failing
