@@ -16,7 +16,7 @@ from tutelage.data.sets import load_seed_prompts
 from tutelage.errors import InputError, nearest
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import GENERATOR, bound_model, endpoint_of, role_key, usable_binding
+from tutelage.planning.roles import GENERATOR, answering_role, bound_model, endpoint_of, role_key, usable_binding
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
@@ -122,7 +122,8 @@ def _generation_problems(recipe: Recipe) -> Iterator[str]:
 
 def _check_sampling(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
     """The sampling keys that not every plugin knows, for the plugin that samples with them."""
-    for key, sampling, role, hook in _sampling_uses(recipe):
+    for key, sampling, user, hook in _sampling_uses(recipe):
+        role = answering_role(recipe) if user == "student" else user
         if role in roles:
             plugin = bound_model(recipe, role, registry).plugin
             problems.add_all(f"{key}.{line}" for line in sampling_problems(registry, plugin, hook, sampling))
