@@ -90,6 +90,11 @@ def test_the_reason_names_what_is_followed_and_what_is_not(registry: Registry) -
         ({}, "the prompt has no metadata instruction_id_list"),
         ({"instruction_id_list": ["punctuation:no_comma"], "kwargs": []}, "one mapping for each instruction"),
         ({"instruction_id_list": ["punctuation:no_dots"], "kwargs": [{}]}, "no verifier has this name"),
+        ({"instruction_id_list": 5, "kwargs": [{}]}, "must be a list of names"),
+        ({"instruction_id_list": "punctuation:no_comma", "kwargs": [{}]}, "must be a list of names"),
+        ({"instruction_id_list": [{}], "kwargs": [{}]}, "must be a list of names"),
+        ({"instruction_id_list": ["punctuation:no_comma"], "kwargs": ["none"]}, "one mapping for each instruction"),
+        ({"instruction_id_list": ["punctuation:no_comma"], "kwargs": "x"}, "one mapping for each instruction"),
         (SENTENCES, "its kwargs lack num_sentences, relation"),
         (
             {

@@ -80,7 +80,13 @@ def verify(prompt: str, answer: str, metadata: Mapping[str, Any], loose: bool = 
     names, values = metadata.get("instruction_id_list"), metadata.get("kwargs")
     if not names:
         return Result((), "the prompt has no metadata instruction_id_list: no verifier knows its instructions")
-    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != len(names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return Result((), "the metadata instruction_id_list of the prompt must be a list of names")
+    if (
+        not isinstance(values, list)
+        or len(values) != len(names)
+        or not all(isinstance(own, Mapping | None) for own in values)
+    ):
         return Result((), "the metadata kwargs of the prompt must be a list with one mapping for each instruction")
     texts = _loosened(answer) if loose else (answer,)
     return Result(tuple(_check(name, own or {}, prompt, texts) for name, own in zip(names, values, strict=True)))

@@ -24,6 +24,7 @@ KNOWN = {
     *("model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n"),
     *("stop_token_ids", "skip_special_tokens", "return_token_ids", "stop", "stream"),
 }
+PARAMETERS = ("temperature", "top_p", "top_k", "min_p")
 
 
 class Job:
@@ -64,11 +65,11 @@ class Engine:
                 jobs.append(self.waiting.get())
             kinds: dict[tuple[Any, ...], list[Job]] = {}
             for job in jobs:
-                kinds.setdefault((job.body["temperature"], job.body["top_p"]), []).append(job)
-            for (temperature, top_p), alike in kinds.items():
-                self.compute(alike, temperature, top_p)
+                kinds.setdefault(tuple(job.body[key] for key in PARAMETERS), []).append(job)
+            for parameters, alike in kinds.items():
+                self.compute(alike, *parameters)
 
-    def compute(self, jobs: list[Job], temperature: float, top_p: float) -> None:
+    def compute(self, jobs: list[Job], temperature: float, top_p: float, top_k: int, min_p: float) -> None:
         import torch
 
         from tutelage.records import Sampling
@@ -85,7 +86,7 @@ class Engine:
             GenerationRequest(index, job.body["prompt"], job.body["max_tokens"]) for index, job in enumerate(jobs)
         ]
         stops = frozenset(jobs[0].body["stop_token_ids"])
-        sampling = Sampling(temperature, top_p, longest)
+        sampling = Sampling(temperature, top_p, longest, top_k=None if top_k == -1 else top_k, min_p=min_p)
         for batch in padded.generate(self.loaded, requests, sampling, stops, uniforms):
             for generated in batch:
                 job, ended = jobs[generated.index], generated.tokens[-1] in stops

@@ -131,6 +131,15 @@ def test_the_request_names_every_parameter_that_a_checkpoint_could_change(
         assert body["stop_token_ids"]
 
 
+@pytest.mark.parametrize("limit", [{"top_k": 1}, {"min_p": 1.0}], ids=["top_k", "min_p"])
+def test_top_k_and_min_p_reach_the_server(
+    student: Model, served: Context, prompts: list[Prompt], limit: dict[str, Any]
+) -> None:
+    """With either at its strictest, only the most probable token can be sampled."""
+    sampled = plugin.generate_candidates(student, iter(prompts), 1, evolve(SAMPLED, top_p=1.0, **limit), served)
+    assert {one.prompt_id: one for one in sampled} == greedy(plugin, student, prompts, served)
+
+
 def test_the_contract_is_kept(student: Model, served: Context) -> None:
     settings = {"command": list(served.settings.command), "start_seconds": served.settings.start_seconds}
     check_plugin("vllm", model=evolve(student, settings=settings)).raise_for_problems()

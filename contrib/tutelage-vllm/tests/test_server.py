@@ -70,10 +70,13 @@ def failing(code: str) -> Context:
 @pytest.mark.parametrize(
     ("code", "how"),
     [
-        ("print('No CUDA GPUs are available'); raise SystemExit(3)", "ended before it answered (exit status 3)"),
+        (
+            "print('No CUDA GPUs are available'); raise SystemExit(3)",
+            ": its server ended before it answered (exit status 3)",
+        ),
         (
             "import time; print('still loading', flush=True); time.sleep(60)",
-            "did not answer within 3 s (start_seconds)",
+            "/health within 3 s (start_seconds): [Errno 111] Connection refused",
         ),
     ],
     ids=["it ends", "it hangs"],
@@ -82,10 +85,57 @@ def test_a_server_that_does_not_start_is_an_error_with_its_last_lines(student: M
     started = time.monotonic()
     with pytest.raises(StageError) as error:
         list(plugin.generate_candidates(student, iter(PROMPTS), 1, SAMPLING, failing(code)))
-    assert f"its server {how}" in str(error.value)
+    assert how in str(error.value)
     assert "No CUDA GPUs" in str(error.value) or "still loading" in str(error.value)
     assert time.monotonic() - started < 20
     assert not answering._kept
+
+
+ODD = """
+import http.server, sys
+class Odd(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_): ...
+    def do_GET(self):
+        status, content = REPLIES[self.path]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Odd).serve_forever()
+"""
+
+
+@pytest.mark.parametrize(
+    ("replies", "problem"),
+    [
+        ({"/health": (200, b""), "/v1/models": (404, b"no such path")}, "lists no model at /v1/models: no such path"),
+        (
+            {"/health": (200, b""), "/v1/models": (200, b"<html>")},
+            "lists no model at /v1/models: the reply is not JSON",
+        ),
+        ({"/health": (200, b""), "/v1/models": (200, b'{"data": []}')}, "lists no model at /v1/models. The last"),
+        ({"/health": (404, b"no such path")}, "/health within 3 s (start_seconds): no such path. The last lines"),
+    ],
+    ids=["no path", "no JSON", "no model", "no health"],
+)
+def test_a_server_that_is_no_openai_server_is_an_error_of_the_server(
+    student: Model, replies: dict[str, tuple[int, bytes]], problem: str
+) -> None:
+    code = f"REPLIES = {replies!r}\n{ODD}"
+    settings = VllmSettings(command=(sys.executable, "-c", code, "{port}"), start_seconds=3.0)
+    with pytest.raises(StageError) as error:
+        list(plugin.generate_candidates(student, iter(PROMPTS), 1, SAMPLING, Context(settings=settings)))
+    assert str(error.value).startswith(f"plugin vllm, model {student.name}: its server ")
+    assert problem in str(error.value)
+    assert not answering._kept
+
+
+def test_an_error_shows_the_end_of_a_log_of_any_size(student: Model) -> None:
+    code = "print('x' * 3_000_000); print('last\\n' * 300_000, end='y' * 1_000); raise SystemExit(1)"
+    with pytest.raises(StageError) as error:
+        list(plugin.generate_candidates(student, iter(PROMPTS), 1, SAMPLING, failing(code)))
+    _, *tail = str(error.value).splitlines()
+    assert tail == ["  last"] * 19 + ["  " + "y" * 500]
 
 
 def test_a_user_who_stops_while_the_server_starts_waits_for_nothing(student: Model) -> None:
@@ -185,8 +235,11 @@ def test_the_server_gets_no_key_and_may_not_connect_to_a_hub(
         ({"python": "/no/such/python"}, "settings.python: no program '/no/such/python'"),
         ({"command": ("/no/such/server",)}, "settings.command: no program '/no/such/server'"),
         ({"python": sys.executable}, "has no vllm"),
+        ({"command": (sys.executable, "{folder}", "8000")}, "settings.command: {port} missing"),
+        ({"command": (sys.executable,), "arguments": ("--port={port}",)}, "settings.command: {folder} missing"),
+        ({"command": (sys.executable,)}, "settings.command: {folder} and {port} missing"),
     ],
-    ids=["no python", "no program", "no vllm"],
+    ids=["no python", "no program", "no vllm", "no port", "no folder", "neither"],
 )
 def test_a_program_that_does_not_exist_is_found_before_work(settings: dict[str, Any], problem: str) -> None:
     [finding] = check(VllmSettings(**settings), "any")
@@ -194,6 +247,6 @@ def test_a_program_that_does_not_exist_is_found_before_work(settings: dict[str, 
     assert problem in finding.detail
 
 
-def test_the_stand_in_is_found(tmp_path: Path) -> None:
+def test_the_stand_in_is_found() -> None:
     [finding] = check(VllmSettings(command=command()), "any")
     assert finding.ok

@@ -39,6 +39,7 @@ def describe() -> PluginInfo:
         settings=VllmSettings,
         neutral_settings=NEUTRAL_SETTINGS,
         item_by_item=True,
+        sampling=("top_k", "min_p"),
         check=_check,
         check_run=_check_run,
     )

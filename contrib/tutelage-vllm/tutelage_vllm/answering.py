@@ -21,6 +21,8 @@ from tutelage_vllm.weights import Weights, weights_of
 T = TypeVar("T")
 
 _ATTEMPTS = 3
+_TOKEN_IDS = 2**31
+"""Every token id is smaller. Other numbers in a reply are not token ids, and then the text of the server is used."""
 _WAIT_SECONDS = 1.0
 """Time before another attempt."""
 
@@ -136,8 +138,8 @@ def _body(weights: Weights, ids: list[int], limit: int, sampling: Sampling, seed
         "max_tokens": limit,
         "temperature": sampling.temperature,
         "top_p": 1.0 if is_greedy else sampling.top_p,
-        "top_k": -1,
-        "min_p": 0.0,
+        "top_k": -1 if is_greedy or sampling.top_k is None else sampling.top_k,
+        "min_p": 0.0 if is_greedy else sampling.min_p,
         "repetition_penalty": 1.0,
         "stop_token_ids": list(weights.stop_tokens),
         "skip_special_tokens": not weights.hidden,
@@ -180,7 +182,7 @@ def _read(weights: Weights, reply: Mapping[str, Any], limit: int) -> tuple[str, 
     count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
     tokens = count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
     ids = choice.get("token_ids")
-    if isinstance(ids, list) and all(isinstance(one, int) for one in ids):
+    if isinstance(ids, list) and all(type(one) is int and 0 <= one < _TOKEN_IDS for one in ids):
         kept = weights.without_end(ids)
         text, tokens = weights.decode(kept), len(kept)
     elif finish == "stop" and tokens:

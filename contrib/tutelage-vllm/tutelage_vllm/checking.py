@@ -26,8 +26,20 @@ def check(settings: VllmSettings | None, name: str) -> Iterator[Finding]:
     if settings.command:
         program = settings.command[0].replace("{python}", python)
         found = shutil.which(program)
-        missing = f"settings.command: no program {program!r}; give its path"
-        yield Finding("server", found is not None, found or missing)
+        if found is None:
+            yield Finding("server", False, f"settings.command: no program {program!r}; give its path")
+            return
+        parts = (*settings.command, *settings.arguments)
+        missing = [name for name in ("{folder}", "{port}") if not any(name in part for part in parts)]
+        if missing:
+            yield Finding(
+                "server",
+                False,
+                f"settings.command: {' and '.join(missing)} missing; the server gets the folder of the model as "
+                "{folder} and has to answer at {port} of 127.0.0.1",
+            )
+            return
+        yield Finding("server", True, found)
         return
     if shutil.which(python) is None:
         yield Finding("server", False, f"settings.python: no program {python!r}; give the path of an interpreter")

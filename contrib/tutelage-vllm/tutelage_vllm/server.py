@@ -25,7 +25,8 @@ _POLL_SECONDS = 0.1
 _CHECK_SECONDS = 5.0
 """Maximum time that a server which has just failed needs to end or to answer again."""
 _STOP_SECONDS = 30.0
-_TAIL_LINES = 20
+_TAIL_LINES, _TAIL_BYTES, _LINE_CHARACTERS = 20, 32_768, 500
+"""How much of the end of a log an error shows. A log may have millions of lines, or one of many megabytes."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """The server gets a folder with all files. It has no reason to connect to another machine."""
 _KEYS = ("VLLM_API_KEY", "SGLANG_API_KEY")
@@ -67,7 +68,7 @@ class Server:
         """Start the command for a free port and wait until the server answers.
 
         Returns None if ``cancelled`` returned true. Raises ``StageError`` with the last lines of its log if the server
-        ends, or does not answer within ``seconds``.
+        ends, does not answer within ``seconds``, or lists no model.
         """
         port = _free_port()
         log = Path(tempfile.mkdtemp(prefix="tutelage-vllm-")) / "server.log"
@@ -90,16 +91,20 @@ class Server:
 
     def _wait(self, seconds: float, cancelled: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + seconds
-        while not self._is_healthy():
+        while problem := self._health_problem():
             if self.process.poll() is not None:
                 raise StageError(self._ended("ended before it answered"))
             if cancelled():
                 self.stop()
                 return False
             if time.monotonic() > deadline:
-                raise StageError(self._ended(f"did not answer within {seconds:g} s (start_seconds)"))
+                how = f"did not answer at http://{HOST}:{self.port}/health within {seconds:g} s (start_seconds)"
+                raise StageError(self._ended(f"{how}: {problem}"))
             time.sleep(_POLL_SECONDS)
-        listed = self._send("GET", "/v1/models", None, _CHECK_SECONDS).get("data")
+        try:
+            listed = self._send("GET", "/v1/models", None, _CHECK_SECONDS).get("data")
+        except (RequestError, Rejected) as error:
+            raise StageError(self._ended(f"lists no model at /v1/models: {error}")) from error
         if not isinstance(listed, list) or not listed or not isinstance(listed[0], Mapping):
             raise StageError(self._ended("lists no model at /v1/models"))
         self.model = str(listed[0].get("id", ""))
@@ -120,7 +125,7 @@ class Server:
         while True:
             if self.process.poll() is not None or self._stopping:
                 raise StageError(self._ended("ended while it answered", finished=True))
-            if self._is_healthy():
+            if not self._health_problem():
                 return
             if time.monotonic() > deadline:
                 raise StageError(self._ended("does not answer any more", finished=True))
@@ -140,12 +145,13 @@ class Server:
             self.log.unlink(missing_ok=True)
             self.log.parent.rmdir()
 
-    def _is_healthy(self) -> bool:
+    def _health_problem(self) -> str:
+        """Return why the server does not answer at /health; an empty text if it does."""
         try:
             self._request("GET", "/health", None, 1.0)
-        except (RequestError, Rejected):
-            return False
-        return True
+        except (RequestError, Rejected) as error:
+            return str(error)
+        return ""
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> Mapping[str, Any]:
         content = self._request(method, path, body, seconds)
@@ -179,12 +185,19 @@ class Server:
         status = self.process.poll()
         with_status = f" (exit status {status})" if status is not None else ""
         kept = "; finished answers are kept, and the same command continues" if finished else ""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TAIL_LINES:]
+        lines = self._last_lines()
         tail = "\n".join(f"  {line}" for line in lines) if lines else "  (it wrote nothing)"
         return (
             f"plugin vllm, model {self.name}: its server {how}{with_status}{kept}. The last lines of its log "
             f"{self.log}:\n{tail}"
         )
+
+    def _last_lines(self) -> list[str]:
+        with self.log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+        return [line[-_LINE_CHARACTERS:] for line in text.strip().splitlines()[-_TAIL_LINES:]]
 
 
 def _error_text(content: bytes) -> str:

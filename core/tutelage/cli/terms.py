@@ -36,13 +36,20 @@ def print_terms(name: str, file: Path) -> bool:
 
 
 def ask_to_accept(name: str, file: Path) -> bool:
-    """Show the text of a licence and return whether the user accepts it.
+    """Show the text of a licence and return whether the user accepts it. The end of the input is a no.
 
-    Raises ``InputError`` if the input is not a terminal, so that nobody could answer.
+    Raises ``InputError`` if the input is not a terminal, and ``KeyboardInterrupt`` at Ctrl-C.
     """
     if not sys.stdin.isatty():
         raise InputError(
-            f"{name} has to be accepted, and there is no terminal to ask; read it and use --accept-license"
+            f"the licence {name} has to be accepted, and there is no terminal to ask in; run the command in a terminal "
+            "to read and accept it, or with --accept-license, which prints and accepts it"
         )
     click.echo_via_pager(printable(terms_text(file)) + "\n")
-    return click.confirm(f"Do you accept the {name}?", err=True)
+    try:
+        return click.confirm(f"Do you accept the {name}?", err=True)
+    except click.Abort as error:  # click raises it for both, without the exit code of an interruption
+        print_status("")
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        return False

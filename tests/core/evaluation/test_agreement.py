@@ -209,7 +209,7 @@ def test_nothing_to_compare_gives_no_values() -> None:
 
 
 def test_a_best_answer_is_unique_if_no_other_text_has_its_score() -> None:
-    rows = {
+    answered: dict[str, list[tuple[float | None, str]]] = {
         "alone": [(4.0, "a"), (3.0, "b")],
         "tied": [(4.0, "a"), (4.0, "b")],
         "same text twice": [(4.0, "a"), (4.0, "a"), (3.0, "b")],
@@ -220,7 +220,7 @@ def test_a_best_answer_is_unique_if_no_other_text_has_its_score() -> None:
     }
     judge = [
         Rating(f"{prompt}/{index}", prompt, score, text=text)
-        for prompt, answers in rows.items()
+        for prompt, answers in answered.items()
         for index, (score, text) in enumerate(answers)
     ]
     unique = agreement(judge, []).unique_best

@@ -24,7 +24,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
 from tutelage.recipe.loading import from_values, load_recipe, to_values
 from tutelage.recipe.schema import Binding, Recipe, Roles, Student
-from tutelage.records import Candidate, Judgement
+from tutelage.records import Candidate, Judgement, Sampling
 from tutelage.services.requests import Endpoint
 
 ENGINE = {"plugin": "engine"}
@@ -134,6 +134,37 @@ def test_a_generator_without_the_hooks_is_refused(registry: Registry) -> None:
     assert [problem.partition(";")[0] for problem in problems] == [
         "models.student.generator: plugin 'trainer' (registered manually) does not implement 'generate_candidates'",
         "models.student.generator: plugin 'trainer' (registered manually) does not implement 'judge'",
+    ]
+
+
+class SamplingEngine(Engine):
+    """Its hooks take the parameters of sampling."""
+
+    @hookimpl
+    def generate_candidates(self, sampling: Sampling) -> Iterator[Candidate]:  # type: ignore[override]
+        yield from ()
+
+    @hookimpl
+    def judge(self, sampling: Sampling) -> Iterator[Judgement]:  # type: ignore[override]
+        yield from ()
+
+
+def test_sampling_keys_are_checked_against_the_generator_not_the_students_plugin(registry: Registry) -> None:
+    """The plugin ``numbers``, which trains, applies neither key."""
+    changes: dict[str, Any] = {
+        "generation": {"top_k": 5},
+        "judging": {**numbers_recipe()["judging"], "min_p": 0.1},
+        "pipelines": {"self-reward": None},
+        "controls": {},
+        "evaluation": None,
+    }
+    registry.register(SamplingEngine(sampling=("top_k", "min_p")), "knowing")
+    checked_plan(recipe_with({"plugin": "knowing"}, **changes), registry)
+    registry.register(SamplingEngine(), "plain")
+    problems = problems_of(recipe_with({"plugin": "plain"}, **changes), registry)
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        "generation.top_k: 5; plugin 'plain'",
+        "judging.min_p: 0.1; plugin 'plain'",
     ]
 
 
