@@ -56,8 +56,8 @@ class RunNeeds:
     directory: Path | None = None
     """Folder of the run, which need not exist yet. None if it is not known."""
     download: bool = True
-    """Whether the hub may be asked and files may be downloaded. If not, a model that is on the hub only is a finding
-    whose ``ok`` is None."""
+    """Whether the hub may be asked and files may be downloaded: before a run, and not in ``plan``. If not, a model that
+    is on the hub only is a finding whose ``ok`` is None."""
 
 
 @frozen

@@ -6,7 +6,8 @@ with. The server only receives token ids, so that its own template is never used
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tutelage import InputError, Message, Model
 from tutelage.files.jsonl import read_json
 from tutelage.files.trl_format import message_rows
 from tutelage.preferences.thinking import is_mark, opened_block
-from tutelage_transformers.generation.engine import decode_tokens
+from tutelage_transformers.generation.engine import text_decoder
 from tutelage_transformers.models.chat import encode, prompt_text
 from tutelage_transformers.models.finding import explain_read_errors, folder_of, is_local
 from tutelage_transformers.models.tokenizers import read_tokenizer
@@ -52,7 +53,11 @@ class Weights:
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of the tokens of an answer, as the plugin ``transformers`` decodes them."""
-        return decode_tokens(self.tokenizer, [ids])[0]
+        return self._decoder([ids])[0]
+
+    @cached_property
+    def _decoder(self) -> Callable[[Sequence[list[int]]], list[str]]:
+        return text_decoder(self.tokenizer)
 
     def answer(self, prompt: str, text: str) -> str:
         """Return the text of an answer as the plugin ``transformers`` gives it, from tokens or from a server."""

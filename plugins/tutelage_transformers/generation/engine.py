@@ -8,7 +8,7 @@ the random numbers of the whole batch from one stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -79,8 +79,9 @@ def generate(
         return uniforms(seed, prompts[prompt], sample, min(sampling.max_new_tokens, room[prompt]))
 
     run = paged.generate if is_paged(loaded, engine) else padded.generate
-    for generated in run(loaded, requests, sampling, stop_tokens(loaded), uniforms_of, batch_size):
-        yield [_opened(completion, prompts) for completion in _completions(loaded, n, generated)]
+    stops, decode = stop_tokens(loaded), text_decoder(loaded.tokenizer)
+    for generated in run(loaded, requests, sampling, stops, uniforms_of, batch_size):
+        yield [_opened(completion, prompts) for completion in _completions(n, generated, stops, decode)]
 
 
 def is_paged(loaded: LoadedModel, engine: str) -> bool:
@@ -92,32 +93,43 @@ def is_paged(loaded: LoadedModel, engine: str) -> bool:
     return engine == "paged"
 
 
-def _completions(loaded: LoadedModel, n: int, generated: Sequence[GeneratedTokens]) -> list[Completion]:
-    stops = stop_tokens(loaded)
+def _completions(
+    n: int,
+    generated: Sequence[GeneratedTokens],
+    stops: frozenset[int],
+    decode: Callable[[Sequence[list[int]]], list[str]],
+) -> list[Completion]:
     finite = [one.tokens[-1:] != [NOT_FINITE] for one in generated]
     ended = [bool(one.tokens) and one.tokens[-1] in stops for one in generated]
     tokens = [
         one.tokens[:-1] if stopped or not is_finite else one.tokens
         for one, stopped, is_finite in zip(generated, ended, finite, strict=True)
     ]
-    texts = decode_tokens(loaded.tokenizer, tokens)
+    texts = decode(tokens)
     return [
         Completion(*divmod(one.index, n), text.strip(), len(kept), stopped, is_finite=is_finite)
         for one, text, kept, stopped, is_finite in zip(generated, texts, tokens, ended, finite, strict=True)
     ]
 
 
-def decode_tokens(tokenizer: Any, rows: Sequence[list[int]]) -> list[str]:
-    """Return the texts of completions: without special tokens, but with the marks of thinking blocks, which may be
-    special tokens."""
+def text_decoder(tokenizer: Any) -> Callable[[Sequence[list[int]]], list[str]]:
+    """Return the function that gives the texts of completions: without special tokens, but with the marks of thinking
+    blocks, which may be special tokens.
+
+    The special tokens are listed once. To list the 6,249 of Gemma takes 29 ms, longer than several decoding steps.
+    """
     special = {token: added.content for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     hidden = {token for token, content in special.items() if not is_mark(content)}
     has_marks = len(hidden) < len(special)
-    kept = [[token for token in row if token not in hidden] for row in rows] if has_marks else rows
-    texts: list[str] = tokenizer.batch_decode(
-        kept, skip_special_tokens=not has_marks, clean_up_tokenization_spaces=False
-    )
-    return texts
+
+    def decode(rows: Sequence[list[int]]) -> list[str]:
+        kept = [[token for token in row if token not in hidden] for row in rows] if has_marks else rows
+        texts: list[str] = tokenizer.batch_decode(
+            kept, skip_special_tokens=not has_marks, clean_up_tokenization_spaces=False
+        )
+        return texts
+
+    return decode
 
 
 def _opened(completion: Completion, prompts: Sequence[str]) -> Completion:

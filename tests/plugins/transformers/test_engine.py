@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve, frozen
 
 from tutelage.records import Model, Sampling
-from tutelage_transformers.generation.engine import Completion, _completions, generate
+from tutelage_transformers.generation.engine import Completion, _completions, generate, stop_tokens, text_decoder
 from tutelage_transformers.generation.memory import bytes_per_token, sequences_that_fit
 from tutelage_transformers.generation.requests import GeneratedTokens
 from tutelage_transformers.generation.sampling import sample_tokens, uniforms
@@ -69,9 +69,26 @@ def test_marks_of_thinking_blocks_stay_in_the_text_even_if_they_are_special_toke
     folder = make_base(special=THINKING_MARKS)
     plain = read(Model("transformers", str(folder)), TransformersSettings())
     ids = plain.tokenizer.convert_tokens_to_ids(["<|unk|>", "[THINK]", "cat", "[/THINK]", "dog", "<|endoftext|>"])
-    (completion,) = _completions(plain, 1, [GeneratedTokens(0, ids)])
+    (completion,) = _completions(1, [GeneratedTokens(0, ids)], stop_tokens(plain), text_decoder(plain.tokenizer))
     assert completion.text.split() == ["[THINK]", "cat", "[/THINK]", "dog"]
     assert (completion.tokens, completion.ended) == (5, True)
+
+
+def test_the_special_tokens_of_a_tokenizer_are_listed_once_however_many_batches_end(
+    loaded: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To list the 6,249 special tokens of Gemma takes longer than several decoding steps."""
+    kind, listed = type(loaded.tokenizer), []
+    original = kind.added_tokens_decoder
+
+    def counted(self: Any) -> Any:
+        listed.append(self)
+        return original.fget(self)
+
+    monkeypatch.setattr(kind, "added_tokens_decoder", property(counted))
+    batches = list(generate(loaded, prompts_of(loaded, 12), 1, GREEDY, 2))
+    assert len(batches) > 3
+    assert len(listed) == 1
 
 
 def test_a_completion_of_a_prompt_that_ends_within_a_thinking_block_starts_with_its_mark(loaded: Student) -> None:
