@@ -82,8 +82,11 @@ def verify(prompt: str, answer: str, metadata: Mapping[str, Any], loose: bool = 
         return Result((), "the prompt has no metadata instruction_id_list: no verifier knows its instructions")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return Result((), "the metadata instruction_id_list of the prompt must be a list of names")
-    is_list = isinstance(values, list) and len(values) == len(names)
-    if not is_list or not all(isinstance(own, Mapping | None) for own in values):
+    if (
+        not isinstance(values, list)
+        or len(values) != len(names)
+        or not all(isinstance(own, Mapping | None) for own in values)
+    ):
         return Result((), "the metadata kwargs of the prompt must be a list with one mapping for each instruction")
     texts = _loosened(answer) if loose else (answer,)
     return Result(tuple(_check(name, own or {}, prompt, texts) for name, own in zip(names, values, strict=True)))
