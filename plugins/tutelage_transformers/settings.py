@@ -42,8 +42,8 @@ class TransformersSettings:
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention of transformers: auto is eager on a CPU, where it decodes fastest, and sdpa on a GPU."""
     engine: Literal["auto", "paged", "padded"] = "auto"
-    """How completions are generated: auto is paged (a batch that stays full) on an NVIDIA GPU if all of the model's
-    layers attend to the whole sequence and neither top_k nor min_p is set, and padded batches otherwise."""
+    """How completions are generated: auto is paged (a batch that stays full) on an NVIDIA GPU if the model supports
+    it (docs/models.md), and padded batches otherwise."""
     batch_size: int | None = field(default=None, validator=_at_least_one)
     """Maximum number of sequences that are generated at once; if left out, as many as fit into memory, at most 512."""
     local_files_only: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,12 @@ def is_local(name: str, local_files_only: bool) -> bool:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"model {name}: the folder has no config.json, so it is no checkpoint; check the path")
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"model {name}: its config.json cannot be read ({error}); copy it again") from error
+        if not isinstance(config, dict):
+            raise InputError(f"model {name}: its config.json is no JSON object; copy it again")
         return True
     if can_only_be_a_path(name):
         raise InputError(f"model {name}: there is no such folder; check the path (a hub name is OWNER/NAME)")
@@ -106,10 +113,12 @@ def require(*packages: str, extra: str = "transformers") -> None:
 @contextmanager
 def explain_read_errors(name: str) -> Iterator[None]:
     """Turn the errors that transformers raises while it reads ``name`` into one ``InputError``."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError) as error:
+        first, *more = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
         raise InputError(f"model {name}: it cannot be read: {reason}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError, StageError
+from tutelage.files.disk_errors import writing
 from tutelage.files.jsonl import read_json
 from tutelage.plugin_info import Conversion
 from tutelage_transformers.models.finding import explain_read_errors, require
@@ -32,7 +33,7 @@ def write(checkpoint: Path, output: Path, conversion: Conversion) -> None:
     """Write ``model.gguf`` and ``Modelfile`` into the folder ``output``.
 
     Raises ``PluginError`` if the package gguf is missing, and ``InputError`` if the model's family, its configuration
-    or its tokenizer cannot be written.
+    or its tokenizer cannot be written. Raises ``StageError`` if the disk does not take the files.
     """
     require("torch", "transformers", "safetensors")
     require("gguf", extra="gguf")
@@ -50,7 +51,8 @@ def write(checkpoint: Path, output: Path, conversion: Conversion) -> None:
         rows = weights.shape(_EMBEDDINGS)[0]
         vocabulary = vocabulary_of(tokenizer, rows, name)
         _write_file(output / FILE, weights, vocabulary, tokenizer, ends, conversion)
-    (output / MODELFILE).write_text(text, encoding="utf-8", newline="\n")
+    with writing(output / MODELFILE):
+        (output / MODELFILE).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _ends(checkpoint: Path, tokenizer: Any) -> list[int]:
@@ -88,14 +90,18 @@ def _write_file(
         writer.add_tensor_info(found, weights.shape(name), _numpy_type(itemsize), count * itemsize, raw_dtype=kind)
     if (factors := _rope_factors(weights.config)) is not None:
         writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
+    with writing(path):
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
     for name in stored:
-        writer.write_tensor_data(_array(weights.read(name), _kind(weights.shape(name), dtype), name))
-    if factors is not None:
-        writer.write_tensor_data(factors)
-    writer.close()
+        values = _array(weights.read(name), _kind(weights.shape(name), dtype), name)
+        with writing(path):
+            writer.write_tensor_data(values)
+    with writing(path):
+        if factors is not None:
+            writer.write_tensor_data(factors)
+        writer.close()
 
 
 def _architecture(family: GgufFamily) -> Any:

@@ -147,8 +147,8 @@ def modelfile(tokenizer: Any, ends: Sequence[int], sampling: Sampling | None, fi
         lines += [
             f"PARAMETER temperature {sampling.temperature:g}",
             f"PARAMETER top_p {sampling.top_p:g}",
-            "PARAMETER top_k 0",  # Ollama's defaults would sample otherwise than the model was trained
-            "PARAMETER min_p 0",
+            f"PARAMETER top_k {sampling.top_k or 0}",  # always, because Ollama has defaults of its own
+            f"PARAMETER min_p {sampling.min_p:g}",
             "PARAMETER repeat_penalty 1",
         ]
     return "\n".join(lines) + "\n"

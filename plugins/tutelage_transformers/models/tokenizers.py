@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tutelage.errors import InputError
 from tutelage.files.digests import file_digest, value_digest
 from tutelage_transformers.models.chat import check_template, ensure_chat
 from tutelage_transformers.models.finding import folder_of
@@ -27,7 +28,7 @@ def read_tokenizer(name: str, local_only: bool) -> Any:
 
     All checkpoints of a run have the same tokenizer. A large vocabulary takes seconds to read, so that one whose files
     have the content of one before is not read again: the same object is returned, with ``name`` as its name. Raises
-    ``InputError`` if it has no end token, or if its template fails or loses messages.
+    ``InputError`` if it has no vocabulary or no end token, or if its template fails or loses messages.
     """
     folder = folder_of(name)
     if folder is None:
@@ -55,6 +56,11 @@ def _read(name: str, local_only: bool) -> Any:
     tokenizer = _as_stored(tokenizer, name, local_only)
     for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
         tokenizer.init_kwargs.pop(source, None)
+    if not tokenizer(_TOKENIZED).input_ids:  # transformers makes one without a vocabulary if its files are missing
+        raise InputError(
+            f"tokenizer of {name}: it has no vocabulary, so every text has no tokens; copy the files of the tokenizer "
+            "(tokenizer.json, tokenizer_config.json) to the model"
+        )
     ensure_chat(tokenizer)
     check_template(tokenizer)
     return tokenizer

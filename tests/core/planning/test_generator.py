@@ -137,8 +137,15 @@ def test_a_generator_without_the_hooks_is_refused(registry: Registry) -> None:
     ]
 
 
-class SamplingEngine(Engine):
-    """Its hooks take the parameters of sampling."""
+class SamplingEngine:
+    """A plugin whose hooks take the parameters of sampling."""
+
+    def __init__(self, *sampling: str) -> None:
+        self.info = PluginInfo("An engine.", sampling=sampling)
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return self.info
 
     @hookimpl
     def generate_candidates(self, sampling: Sampling) -> Iterator[Candidate]:  # type: ignore[override]
@@ -158,7 +165,7 @@ def test_sampling_keys_are_checked_against_the_generator_not_the_students_plugin
         "controls": {},
         "evaluation": None,
     }
-    registry.register(SamplingEngine(sampling=("top_k", "min_p")), "knowing")
+    registry.register(SamplingEngine("top_k", "min_p"), "knowing")
     checked_plan(recipe_with({"plugin": "knowing"}, **changes), registry)
     registry.register(SamplingEngine(), "plain")
     problems = problems_of(recipe_with({"plugin": "plain"}, **changes), registry)

@@ -49,6 +49,37 @@ def test_a_tokenizer_without_an_end_token_is_a_finding(make_base: Callable[..., 
     assert not ok and "it has no end token" in detail
 
 
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ("", "its config.json cannot be read (Expecting value: line 1 column 1 (char 0)); copy it again"),
+        ("[1]", "its config.json is no JSON object; copy it again"),
+        ("{}", "it cannot be read: Unrecognized model in "),
+        (
+            '{"model_type": "gpt_neox", "hidden_size": "big"}',
+            "it cannot be read: Validation error for field 'hidden_size': ",
+        ),
+    ],
+    ids=["empty", "a list", "no type", "a text for a number"],
+)
+def test_a_configuration_that_cannot_be_read_is_one_problem_of_the_model(
+    make_base: Callable[..., Path], config: str, problem: str
+) -> None:
+    folder = make_base()
+    (folder / "config.json").write_text(config)
+    [detail] = {found.detail for found in checking.check_run(None, str(folder), needs(Sft())) if not found.ok}
+    assert detail.startswith(f"model {folder}: {problem}")
+
+
+def test_a_folder_without_the_files_of_its_tokenizer_is_a_finding(make_base: Callable[..., Path]) -> None:
+    """transformers makes a tokenizer without a vocabulary, and every prompt would have no tokens."""
+    folder = make_base()
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    [found] = [found for found in checking.check_run(None, str(folder), needs(Sft())) if not found.ok]
+    assert found.detail.startswith(f"tokenizer of {folder}: ")
+
+
 def test_missing_weights_are_a_finding(tmp_path: Path) -> None:
     ok, detail = findings_of(str(tmp_path / "nothing"))["model"]
     assert not ok

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -310,3 +311,14 @@ def test_a_missing_tensor_file_is_one_error(tmp_path: Path) -> None:
     shutil.move(tmp_path / "model/model.safetensors", tmp_path / "elsewhere.safetensors")
     with pytest.raises(InputError, match=r"its files have no tensor 'model\.embed_tokens\.weight'"):
         exported(tmp_path / "model", tmp_path)
+
+
+def test_a_disk_that_does_not_take_the_file_is_named_and_not_the_model(tmp_path: Path) -> None:
+    write_small_model("llama", tmp_path / "model")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    try:
+        with pytest.raises(StageError, match=r"output/model\.gguf: cannot be written"):
+            exported(tmp_path / "model", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

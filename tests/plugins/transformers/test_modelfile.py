@@ -111,7 +111,9 @@ def test_the_stop_tokens_and_the_sampling_are_those_of_the_training() -> None:
         'PARAMETER stop "<|endoftext|>"',
         'PARAMETER stop "<|user|>"',
     ]
-    assert {"PARAMETER temperature 0.7", "PARAMETER top_p 0.95", "PARAMETER top_k 0"} <= set(lines)
+    assert {"PARAMETER temperature 0.7", "PARAMETER top_p 0.95", "PARAMETER top_k 0", "PARAMETER min_p 0"} <= set(lines)
+    limited = modelfile(tokenizer, ends, Sampling(0.7, 0.95, 256, top_k=40, min_p=0.05), "model.gguf").splitlines()
+    assert {"PARAMETER top_k 40", "PARAMETER min_p 0.05"} <= set(limited)
     assert "PARAMETER repeat_penalty 1" in lines
 
 
