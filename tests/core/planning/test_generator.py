@@ -148,11 +148,11 @@ class SamplingEngine:
         return self.info
 
     @hookimpl
-    def generate_candidates(self, sampling: Sampling) -> Iterator[Candidate]:  # type: ignore[override]
+    def generate_candidates(self, sampling: Sampling) -> Iterator[Candidate]:
         yield from ()
 
     @hookimpl
-    def judge(self, sampling: Sampling) -> Iterator[Judgement]:  # type: ignore[override]
+    def judge(self, sampling: Sampling) -> Iterator[Judgement]:
         yield from ()
 
 
