@@ -12,7 +12,8 @@ from attrs import asdict
 
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, print_line, print_status, print_table
-from tutelage.errors import InputError
+from tutelage.cli.questions import confirmed
+from tutelage.errors import InputError, Interrupted
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import write_rows
 from tutelage.services.ledger import GROUPS, Ledger, Spend, default_path
@@ -58,8 +59,8 @@ def prune_command(run: str | None, model: str | None, before: datetime | None, y
     """Delete answers of a run, of a model or before a date. If needed again, they have to be paid for again."""
     if not (run or model or before):
         raise InputError("choose the answers to delete with --run, --model or --before")
-    if not yes:
-        click.confirm("Delete these answers? If needed again, they have to be paid for again", abort=True)
+    if not (yes or confirmed("Delete these answers? If needed again, they have to be paid for again")):
+        raise Interrupted("nothing was deleted")
     moment = before.replace(tzinfo=UTC) if before else None
     print_status(f"{Ledger().prune(moment, run=run, model=model):,} answers deleted")
 

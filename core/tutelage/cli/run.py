@@ -11,6 +11,7 @@ import click
 from tutelage.cli.options import PATH, RecipeOptions, recipe_options
 from tutelage.cli.output import print_line, print_status, print_table, wrapped
 from tutelage.cli.progress import reporting
+from tutelage.cli.questions import confirmed
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import interrupt_immediately, stop_on_interrupt
 from tutelage.errors import InputError, Interrupted
@@ -92,9 +93,8 @@ def _approve(changes: Changes, yes: bool) -> bool:
         )
     try:
         with interrupt_immediately():
-            return click.confirm(f"Replace artifacts that {worth_words(changes)}?", err=True)
-    except click.Abort:  # Ctrl-C, or the end of the input
-        print_status("")
+            return confirmed(f"Replace artifacts that {worth_words(changes)}?")
+    except KeyboardInterrupt:
         return False
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from tutelage.cli.output import print_status, printable
+from tutelage.cli.questions import confirmed
 from tutelage.errors import InputError
 
 _HIDDEN = re.compile(r"(?is)<(head|script|style|nav|svg)\b.*?</\1>")
@@ -46,10 +47,4 @@ def ask_to_accept(name: str, file: Path) -> bool:
             "to read and accept it, or with --accept-license, which prints and accepts it"
         )
     click.echo_via_pager(printable(terms_text(file)) + "\n")
-    try:
-        return click.confirm(f"Do you accept the {name}?", err=True)
-    except click.Abort as error:  # click raises it for both, without the exit code of an interruption
-        print_status("")
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        return False
+    return confirmed(f"Do you accept the {name}?")

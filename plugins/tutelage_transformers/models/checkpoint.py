@@ -9,7 +9,7 @@ from typing import Any
 from tutelage.errors import StageError
 from tutelage.exporting.model_card import hub_name
 from tutelage_transformers.models.finite import check_trained
-from tutelage_transformers.models.shards import save_weights
+from tutelage_transformers.models.shards import save_weights, share_files
 
 ADAPTER_FOLDER = "adapter"
 
@@ -32,6 +32,7 @@ def save(model: Any, tokenizer: Any, output: Path, dtype: Any, start: str) -> No
         shutil.rmtree(output / ADAPTER_FOLDER, ignore_errors=True)
         raise
     save_weights(merged, output)
+    share_files(output)
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(output)
 

@@ -12,6 +12,7 @@ from tutelage.plugin_info import Conversion
 from tutelage_transformers.models import gguf_export
 from tutelage_transformers.models.finding import explain_read_errors, require
 from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.models.shards import share_files
 
 _REWRITTEN = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "config.json")
 
@@ -32,6 +33,7 @@ def convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
         model = _read(checkpoint, conversion)
         shutil.copytree(checkpoint, output, ignore=shutil.ignore_patterns(*_REWRITTEN), dirs_exist_ok=True)
         model.save_pretrained(output)
+        share_files(output)
 
 
 def _read(checkpoint: Path, conversion: Conversion) -> Any:

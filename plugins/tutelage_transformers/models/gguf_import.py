@@ -15,6 +15,7 @@ from pathlib import Path
 from tutelage.errors import StageError
 from tutelage.plugin_info import Package
 from tutelage_transformers.models.finding import require
+from tutelage_transformers.models.shards import share_files
 
 GGUF_PACKAGE = Package(
     name="gguf",
@@ -87,6 +88,7 @@ def _convert(file: Path, output: Path) -> None:
     plain = type(loaded)(config).to(torch.bfloat16)
     plain.load_state_dict(loaded.state_dict())
     plain.save_pretrained(output)
+    share_files(output)
     tokenizer.save_pretrained(output)
 
 

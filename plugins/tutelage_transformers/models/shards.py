@@ -25,6 +25,16 @@ def save_weights(model: Any, output: Path) -> None:
         model.save_pretrained(output, max_shard_size=SHARD_SIZE)
 
 
+def share_files(folder: Path) -> None:
+    """Give the weights files in a folder the permissions of ``config.json``, which are those that the umask sets.
+
+    safetensors 0.8 makes its files readable for their owner alone, so that others could not use a shared cache or run.
+    """
+    mode = (folder / "config.json").stat().st_mode
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(mode)
+
+
 @contextmanager
 def _parallel_writes() -> Iterator[None]:
     """Make transformers continue with the next file while files are written, and wait for all at the end.

@@ -49,8 +49,10 @@ def test_spend_as_json_by_another_group() -> None:
     ]
 
 
-def test_prune_asks_first(path: Path) -> None:
-    assert tutelage("ledger", "prune", "--run", "runs/a", input="n\n").exit_code == 1
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "nothing", "end of the input"])
+def test_prune_asks_first(path: Path, answer: str) -> None:
+    refused = tutelage("ledger", "prune", "--run", "runs/a", input=answer)
+    assert (refused.exit_code, refused.output.splitlines()[-1]) == (130, "nothing was deleted")
     assert Ledger(path).find("k1") is not None
     assert tutelage("ledger", "prune", "--run", "runs/a", "--yes").exit_code == 0
     assert (Ledger(path).find("k1"), Ledger(path).find("k2") is None) == (None, False)

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tutelage.context import Context
+from tutelage.records import Lora, Model, Sft
 from tutelage_transformers.models import shards
 from tutelage_transformers.models.weights import read_shapes
+from tutelage_transformers.training.step import train
 
 
 @pytest.fixture
@@ -65,3 +68,15 @@ def test_the_error_of_one_file_is_raised_after_all_writes_have_ended(
         shards.save_weights(model, tmp_path)
     assert len(ended) == len(list(tmp_path.glob("*.safetensors"))) > 2
     assert modeling_utils.safe_save_file is failing
+
+
+def test_weights_are_readable_for_those_who_can_read_the_configuration(
+    base: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    """safetensors makes files for their owner alone: nobody else could use a shared cache."""
+    (tmp_path / "M1").mkdir()
+    objective = Sft(epochs=1, learning_rate=1e-3, batch_size=4, lora=Lora(r=4, alpha=8))
+    train(Model("transformers", str(base)), None, objective, sft_file, tmp_path / "M1", Context(scratch=tmp_path))
+    files = [file for file in (tmp_path / "M1").rglob("*") if file.is_file()]
+    assert {file.name for file in files} >= {"model.safetensors", "adapter_model.safetensors"}
+    assert len({file.stat().st_mode for file in files}) == 1
