@@ -14,7 +14,7 @@ from tutelage.report.answers import JudgedSample, ShownAnswer, ShownAnswers, Sho
 
 LONGEST = 20_000
 """Number of characters from which a text is cut in the page."""
-ROOM = 4_500_000
+ROOM = 4_200_000
 """Number of bytes that the packed answers may always use. With the rest of the page they stay below 5 MB."""
 REASONS = (2000, 300, 80, 0)
 """Maximum numbers of characters of a reason, tried in this order until the packed answers are small enough."""

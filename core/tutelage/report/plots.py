@@ -17,6 +17,8 @@ from tutelage.report.hidden import visible
 
 LONGEST_CURVE = 400
 """Maximum number of points of a curve. Of a longer curve, evenly spaced points are drawn."""
+MOST_POINTS = 4000
+"""Maximum number of points of all curves of a plot, so that many models and seeds do not make the page large."""
 _WIDTH = 300
 _CONFIG = {
     "background": None,
@@ -102,10 +104,11 @@ def forest(
 
 
 def _curves(curves: Sequence[Curve], axis: str, order: Sequence[str]) -> dict[str, Any]:
+    longest = min(LONGEST_CURVE, max(2, MOST_POINTS // len(curves)))
     values = [
         {"model": visible(curve.model), "seed": curve.seed, "step": step, "value": value}
         for curve in curves
-        for step, value in thinned(curve.points)
+        for step, value in thinned(curve.points, longest)
     ]
     shown = [visible(model) for model in order if any(curve.model == model for curve in curves)]
     return {
@@ -122,12 +125,11 @@ def _curves(curves: Sequence[Curve], axis: str, order: Sequence[str]) -> dict[st
     }
 
 
-def thinned(points: Sequence[tuple[int, float]]) -> Iterable[tuple[int, float]]:
-    """Return at most ``LONGEST_CURVE`` evenly spaced points, the first and the last one included."""
-    if len(points) <= LONGEST_CURVE:
+def thinned(points: Sequence[tuple[int, float]], longest: int = LONGEST_CURVE) -> Iterable[tuple[int, float]]:
+    """Return at most ``longest`` evenly spaced points, the first and the last one included; at least two."""
+    if len(points) <= longest:
         return points
-    last = LONGEST_CURVE - 1
-    return [points[round(number * (len(points) - 1) / last)] for number in range(LONGEST_CURVE)]
+    return [points[round(number * (len(points) - 1) / (longest - 1))] for number in range(longest)]
 
 
 def _drawn(spec: Mapping[str, Any]) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tutelage.execution.runner import run
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Recipe
 from tutelage.report.answers import read_answers
 from tutelage.runs.run import Run
 
@@ -53,3 +57,17 @@ def test_the_sampled_answers_that_a_model_judged_have_both_scores(finished: Path
     for id, sample in found.items():
         scores = [row["score"] for row in own if row["item_id"] == id and row["score"] is not None]
         assert sample.own == (sum(scores) / len(scores) if scores else None)
+
+
+def test_with_several_seeds_a_prompt_has_the_answers_of_each_seed(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(seeds=[3, 4], pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    run(recipe, tmp_path / "run", numbers_registry)
+    shown = read_answers(Run.open(tmp_path / "run"))
+    assert shown is not None
+    assert shown.files.keys() == {3, 4} and shown.files[4][0] == "seed-4/M0/samples/held-out-greedy.jsonl"
+    for seed in (3, 4):
+        texts = {row["prompt_id"]: row["text"] for row in rows(tmp_path / "run" / shown.files[seed][-1])}
+        found = {one.id: one.answers[-1] for one in shown.prompts if one.seed == seed}
+        assert {id: answer.text for id, answer in found.items() if answer} == texts

@@ -16,8 +16,10 @@ import pytest
 from attrs import evolve
 
 from tutelage.errors import InputError
+from tutelage.evaluation.intervals import Metric
 from tutelage.report.contents import read_contents
 from tutelage.report.page import missing_libraries, page, write_report
+from tutelage.results.summary import VariantResult
 
 HOSTILE = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x00\x1b]0;t\x07"
 needs_libraries = pytest.mark.skipif(bool(missing_libraries()), reason="the page needs the extra `report`")
@@ -107,6 +109,17 @@ def test_hostile_text_is_text_everywhere(finished: Path, rewrite: Callable[..., 
     assert names.count("script") == [tag for tag, _ in Elements(before).found].count("script")
     assert "alert(1)&lt;/script&gt;" in text and "U+202E" in text
     assert not set(text) & set("\u202e\x00\x1b\x07")
+
+
+@needs_libraries
+def test_variants_of_the_recipe_are_shown_with_their_difference(finished: Path) -> None:
+    contents = read_contents(finished)
+    assert contents.summary is not None
+    model = contents.summary.model("M2/self-reward")
+    base = VariantResult("base", model.id, model.metrics)
+    other = VariantResult("dpo.beta=0.3", model.id, model.metrics, Metric(0.25, -0.5, 1.0, 6), 0.421)
+    text = page(evolve(contents, summary=evolve(contents.summary, variants=(other, base))))
+    assert "M2/self-reward@dpo.beta=0.3" in text and "+0.25 [-0.50, +1.00]" in text and "0.421" in text
 
 
 @needs_libraries

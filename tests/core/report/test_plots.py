@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from attrs import evolve
 
 from tutelage.evaluation.intervals import Metric
-from tutelage.report.contents import read_contents
+from tutelage.report.contents import Curve, read_contents
 from tutelage.report.plots import LONGEST_CURVE, curve_plots, forest, gain_plots, model_plots, thinned
 
 pytest.importorskip("vl_convert", reason="plots need the extra `report`")
@@ -54,3 +56,13 @@ def test_a_long_curve_keeps_its_first_and_last_point() -> None:
     found = list(thinned(points))
     assert len(found) == LONGEST_CURVE and found[0] == points[0] and found[-1] == points[-1]
     assert list(thinned(points[:5])) == points[:5]
+    assert list(thinned(points, 3)) == [points[0], points[5000], points[-1]]
+
+
+def test_many_long_curves_do_not_make_the_page_large(finished: Path) -> None:
+    contents = read_contents(finished)
+    points = tuple((step, math.sin(step)) for step in range(10_000))
+    quantities = ("dpo loss", "margin", "chosen", "rejected")
+    curves = tuple(Curve(f"M{n}", seed, one, points) for n in range(12) for seed in range(3) for one in quantities)
+    plots = list(curve_plots(evolve(contents, curves=curves)))
+    assert len(plots) == 4 and sum(len(plot.svg) for plot in plots) < 500_000
