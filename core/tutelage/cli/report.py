@@ -28,13 +28,15 @@ def command(run: Path, output: Path | None) -> None:
 def report_after_run(directory: Path) -> str:
     """Write the page at the end of a run. Returns the line that describes the result.
 
-    A run ends well without its page, so an error is only reported.
+    The run is finished, and ends well without its page: an error, and a signal to stop, are only reported.
     """
     again = f"tutelage report {directory}"
     if missing_libraries():
         return f"For a page with plots and all answers: pip install '{EXTRA}', then: {again}"
     try:
         return f"A page with plots and all answers: {write_report(directory)}"
+    except KeyboardInterrupt:
+        print_status("the report was not written: interrupted")
     except TutelageError as error:
         print_status(f"the report was not written: {error}")
     except Exception as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tutelage.errors import InputError
 from tutelage.files.whole import write_whole
+from tutelage.planning.artifacts import REPORT
 from tutelage.report import tables
 from tutelage.report.contents import Contents, read_contents
 from tutelage.report.hidden import HIDDEN, code_point
@@ -21,8 +22,6 @@ from tutelage.report.packing import LONGEST, Packed, pack
 from tutelage.report.plots import Plot, curve_plots, gain_plots, model_plots
 from tutelage.results.wording import metric_words, seconds_words
 
-REPORT = "report.html"
-"""Name of the page in the run's folder."""
 EXTRA = "tutelage[report]"
 """The extra with the libraries that the page needs."""
 _FOLDER = Path(__file__).parent
