@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tutelage.results.wording import metric_words, seconds_words
 EXTRA = "tutelage[report]"
 """The extra with the libraries that the page needs."""
 _FOLDER = Path(__file__).parent
+_INTERVAL = re.compile(r"[+-]?[\d.]+ \[[+-]?[\d.]+, [+-]?[\d.]+\]")
 
 
 def write_report(root: Path, output: Path | None = None) -> Path:
@@ -67,7 +69,7 @@ def page(contents: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": _shown, "metric": metric_words, "seconds": seconds_words}
+    environment.filters |= {"shown": _shown, "unbroken": _unbroken, "metric": metric_words, "seconds": seconds_words}
     style, script = (_source(name) for name in ("page.css", "reader.js"))
     packed = pack(contents.answers) if contents.answers else None
     return environment.get_template("page.html.j2").render(
@@ -119,6 +121,11 @@ def _shown(text: object) -> Any:
         ]
         end = found.end()
     return Markup("").join([*parts, escape(value[end:])])
+
+
+def _unbroken(text: str) -> str:
+    """The text with spaces that do not break the line within a value and its interval."""
+    return _INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def _notes(packed: Packed) -> Iterator[str]:

@@ -112,6 +112,12 @@ def test_hostile_text_is_text_everywhere(finished: Path, rewrite: Callable[..., 
 
 
 @needs_libraries
+def test_no_line_breaks_within_an_interval(finished: Path) -> None:
+    contents = evolve(read_contents(finished), sentences=("M1 gains +0.57 [+0.34, +0.80] over M0 [its start].",))
+    assert "M1 gains +0.57\u00a0[+0.34,\u00a0+0.80] over M0 [its start]." in page(contents)
+
+
+@needs_libraries
 def test_variants_of_the_recipe_are_shown_with_their_difference(finished: Path) -> None:
     contents = read_contents(finished)
     assert contents.summary is not None
