@@ -41,7 +41,7 @@ clean:
 # torch is installed first, with its exact pin: any other requirement would download gigabytes of CUDA packages.
 .venv/demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) torch==2.13.0
-	$(INSTALL) --editable '.[transformers]'
+	$(INSTALL) --editable '.[transformers,report]'
 	touch $@
 
 .venv/test: .venv/demo

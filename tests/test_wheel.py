@@ -51,6 +51,15 @@ def test_the_recipes_and_the_embedded_plan_are_in_the_wheel(installed: Path) -> 
     assert not (installed.parent / "run").exists()
 
 
+def test_the_template_of_the_report_is_in_the_wheel(installed: Path) -> None:
+    program = (
+        "from pathlib import Path; import tutelage.report;"
+        "print(sorted(path.name for path in Path(tutelage.report.__file__).parent.iterdir()))"
+    )
+    files = output_of(installed, "python", "-c", program)
+    assert all(repr(name) in files for name in ("page.html.j2", "page.css", "reader.js"))
+
+
 def test_the_embedded_weights_are_in_the_wheel(installed: Path) -> None:
     program = (
         "from pathlib import Path; import tutelage_tiny;"

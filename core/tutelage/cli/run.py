@@ -12,6 +12,7 @@ from tutelage.cli.options import PATH, RecipeOptions, recipe_options
 from tutelage.cli.output import print_line, print_status, print_table, wrapped
 from tutelage.cli.progress import reporting
 from tutelage.cli.questions import confirmed
+from tutelage.cli.report import report_after_run
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import interrupt_immediately, stop_on_interrupt
 from tutelage.errors import InputError, Interrupted
@@ -70,13 +71,14 @@ def command(
             "stopped immediately; finished work is kept, and the same command continues the run\n"
             + _continue_text(options.directory)
         ) from None
+    page = report_after_run(options.directory)
     if as_json:
         path = options.directory / SUMMARY
         print_line(path.read_text(encoding="utf-8").rstrip("\n") if summary else "null")
         return
     if summary:
         _print_results(summary)
-    _print_next_steps(options.directory, summary)
+    _print_next_steps(options.directory, summary, page)
 
 
 def _approve(changes: Changes, yes: bool) -> bool:
@@ -124,7 +126,8 @@ def _print_results(summary: Summary) -> None:
         print_line(f"warning: {warning}")
 
 
-def _print_next_steps(directory: Path, summary: Summary | None) -> None:
+def _print_next_steps(directory: Path, summary: Summary | None, page: str) -> None:
     print_line()
     print_line(f"The run is in {directory}" + ("; all figures are in summary.json there." if summary else "."))
+    print_line(page)
     print_line(f"Try its last model with: tutelage chat {directory}")

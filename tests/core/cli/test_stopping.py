@@ -198,6 +198,18 @@ def test_a_run_that_is_terminated_at_random_steps_ends_with_the_same_artifacts(
     assert artifacts_of(tmp_path / "stopped") == artifacts_of(tmp_path / "undisturbed")
 
 
+def test_a_signal_after_the_last_step_stops_the_page_and_not_the_finished_run(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    with started("--run", "here", "--quiet", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not (tmp_path / "here/summary.json").exists():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        printed, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said and "The run is in here; all figures are in summary.json there." in printed
+
+
 def test_a_run_under_nohup_survives_the_end_of_its_terminal(
     started: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

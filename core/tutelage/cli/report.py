@@ -1,0 +1,44 @@
+"""``tutelage report``: write the page about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tutelage.cli.options import PATH, run_argument
+from tutelage.cli.output import print_line, print_status
+from tutelage.errors import TutelageError
+from tutelage.report.page import EXTRA, missing_libraries, write_report
+
+
+@click.command("report")
+@run_argument
+@click.option("--output", metavar="FILE", type=PATH, help="File to write [default: report.html in the run].")
+def command(run: Path, output: Path | None) -> None:
+    """Write one page about a finished run: plots, tables, and all answers side by side.
+
+    The page is one HTML file that needs no network. It shows plots of gains, scores and trainings, the comparisons, the
+    judging, the training data, time and cost, and the answers of all models to each held-out prompt. The libraries for
+    it are installed with: pip install 'tutelage[report]'
+    """
+    print_line(str(write_report(run, output)))
+
+
+def report_after_run(directory: Path) -> str:
+    """Write the page at the end of a run. Returns the line that describes the result.
+
+    The run is finished, and ends well without its page: an error, and a signal to stop, are only reported.
+    """
+    again = f"tutelage report {directory}"
+    if missing_libraries():
+        return f"For a page with plots and all answers: pip install '{EXTRA}', then: {again}"
+    try:
+        return f"A page with plots and all answers: {write_report(directory)}"
+    except KeyboardInterrupt:
+        print_status("the report was not written: interrupted")
+    except TutelageError as error:
+        print_status(f"the report was not written: {error}")
+    except Exception as error:
+        print_status(f"the report was not written ({type(error).__name__}: {error}); please report this")
+    return f"To write the page with plots and all answers: {again}"

@@ -1,0 +1,144 @@
+"""The page is one file that requests nothing, shows hostile text as text, and says what is missing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from tutelage.errors import InputError
+from tutelage.evaluation.intervals import Metric
+from tutelage.report.contents import read_contents
+from tutelage.report.page import missing_libraries, page, write_report
+from tutelage.results.summary import VariantResult
+
+HOSTILE = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x00\x1b]0;t\x07"
+needs_libraries = pytest.mark.skipif(bool(missing_libraries()), reason="the page needs the extra `report`")
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page with their attributes, and checks that they are closed in order."""
+
+    VOID = frozenset({"meta", "br", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@needs_libraries
+def test_the_page_has_its_parts_and_requests_nothing(finished: Path) -> None:
+    path = write_report(finished)
+    assert path == finished / "report.html"
+    elements = Elements(path.read_text(encoding="utf-8"))
+    assert elements.open == []
+    ids = {attributes.get("id") for _, attributes in elements.found}
+    assert {"gains", "models", "matrix", "judging", "training", "data", "cost", "reader", "recipe"} <= ids
+    for tag, attributes in elements.found:
+        assert tag not in {"link", "iframe", "img", "object", "embed", "base", "form", "audio", "video", "image", "use"}
+        assert not {name for name in attributes if name.startswith("on") or name in ("src", "style", "srcdoc")}
+        assert (attributes.get("href") or "#").startswith("#")
+        assert attributes.get("xlink:href") is None
+    targets = {attributes["href"] for tag, attributes in elements.found if tag == "a"}
+    assert {"#gains", "#reader", "#read?a=2&b=1&sort=gain&show=all"} <= targets
+    assert {target for target in targets if target and not target.startswith("#read?")} <= {f"#{id}" for id in ids}
+
+
+@needs_libraries
+def test_the_policy_allows_the_script_and_the_style_of_the_page_by_their_hashes_alone(finished: Path) -> None:
+    text = page(read_contents(finished))
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    sources = dict(one.split(" ", 1) for one in html.unescape(policy).split("; "))
+    assert sources["default-src"] == "'none'" and sources.keys() == {
+        "default-src",
+        "style-src",
+        "script-src",
+        "base-uri",
+        "form-action",
+    }
+    for source, tag in (("script-src", "script"), ("style-src", "style")):
+        [content] = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert sources[source] == f"'sha256-{digest}'"
+    assert text.index("Content-Security-Policy") < text.index("<style>")
+
+
+@needs_libraries
+def test_hostile_text_is_text_everywhere(finished: Path, rewrite: Callable[..., None]) -> None:
+    def spoil(*keys: str) -> Callable[[dict[str, Any]], None]:
+        return lambda row: row.update(dict.fromkeys(keys, HOSTILE))
+
+    rewrite("evaluation/seed-0/prompts.jsonl", spoil("text"))
+    rewrite("seed-0/M1/samples/held-out-greedy.jsonl", spoil("text", "detail"))
+    rewrite("evaluation/seed-0/M1/gold-greedy.jsonl", spoil("reason", "raw"))
+    before = page(read_contents(finished))
+    contents = evolve(
+        read_contents(finished),
+        name=HOSTILE,
+        recipe_name=HOSTILE,
+        recipe=HOSTILE,
+        warnings=(HOSTILE,),
+        sentences=(HOSTILE, HOSTILE),
+        versions={HOSTILE: HOSTILE},
+    )
+    text = page(contents)
+    names = [tag for tag, _ in Elements(text).found]
+    assert [tag for tag in names if tag in ("script", "title", "img")] == ["title", "script", "script"]
+    assert names.count("script") == [tag for tag, _ in Elements(before).found].count("script")
+    assert "alert(1)&lt;/script&gt;" in text and "U+202E" in text
+    assert not set(text) & set("\u202e\x00\x1b\x07")
+
+
+@needs_libraries
+def test_no_line_breaks_within_an_interval(finished: Path) -> None:
+    contents = evolve(read_contents(finished), sentences=("M1 gains +0.57 [+0.34, +0.80] over M0 [its start].",))
+    assert "M1 gains +0.57\u00a0[+0.34,\u00a0+0.80] over M0 [its start]." in page(contents)
+
+
+@needs_libraries
+def test_variants_of_the_recipe_are_shown_with_their_difference(finished: Path) -> None:
+    contents = read_contents(finished)
+    assert contents.summary is not None
+    model = contents.summary.model("M2/self-reward")
+    base = VariantResult("base", model.id, model.metrics)
+    other = VariantResult("dpo.beta=0.3", model.id, model.metrics, Metric(0.25, -0.5, 1.0, 6), 0.421)
+    text = page(evolve(contents, summary=evolve(contents.summary, variants=(other, base))))
+    assert "M2/self-reward@dpo.beta=0.3" in text and "+0.25 [-0.50, +1.00]" in text and "0.421" in text
+
+
+@needs_libraries
+def test_the_same_run_gives_the_same_page(finished: Path) -> None:
+    assert page(read_contents(finished)) == page(read_contents(finished))
+
+
+def test_without_the_libraries_the_error_says_how_to_install_them(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)  # an import of it fails
+    with pytest.raises(
+        InputError, match=r"needs vl-convert-python; install them with: pip install 'tutelage\[report\]'"
+    ):
+        write_report(finished)
+    assert not (finished / "report.html").exists()

@@ -1,0 +1,41 @@
+"""Rows of tables, and the links from figures to the answers behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tutelage.report import tables
+from tutelage.report.contents import read_contents
+
+
+def test_the_matrix_has_every_comparison_once(finished: Path) -> None:
+    contents = read_contents(finished)
+    assert contents.summary is not None
+    columns, rows = tables.matrix(contents.summary)
+    assert columns == ["M0", "M1", "M2/self-reward"]
+    assert [id for id, _ in rows] == ["M1", "M2/self-reward", "M2/random-pairs"]
+    cells = [cell for _, row in rows for cell in row if cell]
+    assert len(cells) == len(contents.summary.comparisons) == 6
+
+
+def test_links_name_the_models_by_their_position_in_the_reader(finished: Path) -> None:
+    contents = read_contents(finished)
+    assert contents.summary is not None
+    assert tables.gain_link(contents, "M2/self-reward", "M1") == "#read?a=2&b=1&sort=gain&show=all"
+    assert tables.answers_link(contents, "M0") == "#read?a=0&b=1&sort=gain&show=all"
+    [result] = [one for one in contents.summary.comparisons if (one.left, one.right) == ("M1", "M0")]
+    assert tables.verdict_link(contents, result, "lost") == "#read?a=1&b=0&sort=order&show=lost"
+
+
+def test_nested_versions_become_dotted_keys() -> None:
+    assert list(tables.flat({"python": "3.11", "libraries": {"torch": "2"}})) == [
+        ("python", "3.11"),
+        ("libraries.torch", "2"),
+    ]
+
+
+def test_the_confusion_table_counts_every_answer_once(finished: Path) -> None:
+    calibration = read_contents(finished).calibration["M1"]
+    columns, rows = tables.confusion(calibration)
+    total = sum(sum(counts.values()) for counts in calibration.confusion.values())
+    assert sum(sum(counts) for _, counts in rows) == total > 0 and columns
