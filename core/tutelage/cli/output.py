@@ -54,6 +54,11 @@ def print_line(text: str = "") -> None:
     click.echo(printable(text))
 
 
+def print_text(text: str) -> None:
+    """Print a sentence of the result on stdout, on a terminal in lines of its width."""
+    print_line(wrapped(text) if sys.stdout.isatty() else text)
+
+
 def print_status(text: str) -> None:
     """Print a line of progress or status on stderr.
 
