@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tutelage.cli.options import PATH, RecipeOptions, recipe_options
-from tutelage.cli.output import print_line, print_status, print_table, wrapped
+from tutelage.cli.output import print_line, print_status, print_table, print_text, wrapped
 from tutelage.cli.progress import reporting
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import interrupt_immediately, stop_on_interrupt
@@ -119,12 +119,12 @@ def _print_results(summary: Summary) -> None:
         print_line()
         print_table(table)
     print_line()
-    print_line(NOTE)
+    print_text(NOTE)
     for warning in summary.warnings:
-        print_line(f"warning: {warning}")
+        print_text(f"warning: {warning}")
 
 
 def _print_next_steps(directory: Path, summary: Summary | None) -> None:
     print_line()
-    print_line(f"The run is in {directory}" + ("; all figures are in summary.json there." if summary else "."))
+    print_text(f"The run is in {directory}" + ("; all figures are in summary.json there." if summary else "."))
     print_line(f"Try its last model with: tutelage chat {directory}")

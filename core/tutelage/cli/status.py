@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tutelage.cli.options import as_json, run_argument
-from tutelage.cli.output import Table, print_line, print_table
+from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.results.wording import counts_words, title
 from tutelage.runs.status import RunStatus, StepStatus, damaged_artifacts, run_status
@@ -46,10 +46,10 @@ def _show(status: RunStatus, everything: bool) -> None:
         )
         print_line()
     counts = ", ".join(f"{status.count(state)} {state}" for state in ("done", "in progress", "to come"))
-    print_line(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
+    print_text(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
     for variant in status.variants:
-        print_line(f"  variant {variant.root.name}: {variant.count('done')} of {len(variant.steps)} steps done")
-    print_line(_next_step_text(status))
+        print_text(f"  variant {variant.root.name}: {variant.count('done')} of {len(variant.steps)} steps done")
+    print_text(_next_step_text(status))
 
 
 def status_values(status: RunStatus) -> dict[str, object]:

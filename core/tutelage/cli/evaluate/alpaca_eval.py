@@ -11,7 +11,7 @@ from tutelage.alpaca_eval.results import AlpacaEvalResult, results, write_leader
 from tutelage.cli.evaluate.printing import print_json
 from tutelage.cli.models import find_model
 from tutelage.cli.options import PATH, EvaluatorOptions, as_json, evaluator_options
-from tutelage.cli.output import Table, print_line, print_status, print_table
+from tutelage.cli.output import Table, print_status, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.evaluation.length_control import ANNOTATOR
 from tutelage.records import Sampling
@@ -143,7 +143,7 @@ def _show(result: AlpacaEvalResult) -> None:
     ]
     print_table(Table(("measure", "value"), rows, f"{result.model} against {result.baseline}, by {result.annotator}"))
     if result.length_controlled_note:
-        print_line(f"\nlength control: {result.length_controlled_note}")
+        print_text(f"\nlength control: {result.length_controlled_note}")
 
 
 def _rate(value: float | None) -> str:

@@ -11,7 +11,7 @@ from attrs import evolve
 from tutelage.cli.evaluate.printing import p_text, print_json
 from tutelage.cli.models import split_run
 from tutelage.cli.options import as_json
-from tutelage.cli.output import Table, print_line, print_table
+from tutelage.cli.output import Table, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.evaluation.significance import ModelComparison, compare_all
 from tutelage.results.run_results import METRICS
@@ -46,7 +46,7 @@ def difference_command(sources: Sequence[str], metric: str, as_json: bool) -> No
         return
     print_table(_table(comparisons))
     for name, count in left_out.items():
-        print_line(f"{name}: {count:,} rows without a value are ignored")
+        print_text(f"{name}: {count:,} rows without a value are ignored")
 
 
 def _observed(sources: Sequence[str], metric: str) -> list[ObservedModel]:
