@@ -13,7 +13,7 @@ from tutelage.cli.stopping import interrupt_on_termination
 from tutelage.errors import Interrupted, StageError, TutelageError, nearest
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group that names the nearest command if one is misspelled."""
 
     def resolve_command(
@@ -26,7 +26,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class LazyGroup(Group):
+class LazyGroup(CommandGroup):
     """A group with a table of command names and help lines; ``tutelage.cli.NAME`` is imported when NAME is called."""
 
     def __init__(self, *args: Any, lazy_commands: Mapping[str, str], **kwargs: Any) -> None:

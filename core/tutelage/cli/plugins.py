@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tutelage.cli.lazy_group import Group
+from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.options import as_json, plugin_options
 from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.files.settings import describe_settings
@@ -18,7 +18,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import NamedSet, PluginInfo
 
 
-@click.group("plugins", cls=Group, invoke_without_command=True)
+@click.group("plugins", cls=CommandGroup, invoke_without_command=True)
 @plugin_options
 @as_json
 @click.pass_context

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from attrs import evolve, frozen
 
-from tutelage.cli.lazy_group import Group
+from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.models import find_model, nested
 from tutelage.cli.options import PATH, Command, plugin_options, rubric_option, settings_option
 from tutelage.cli.output import print_status
@@ -42,7 +42,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
 _OBJECTIVE_PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
 
 
-@click.group("stage", cls=Group)
+@click.group("stage", cls=CommandGroup)
 def command() -> None:
     """Run one stage on files, without a recipe.
 
