@@ -30,6 +30,7 @@ from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.files.jsonl import write_rows
 from tutelage.files.settings import structure
+from tutelage.planning.model_checks import check_prompts
 from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
@@ -185,6 +186,7 @@ def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, option
     ANSWERS has rows with `prompt`, `answer` and optionally `id`, or is a candidates.jsonl, which requires --prompts.
     """
     items = read_items(answers, prompts)
+    check_prompts(options.registry, options.model, (item.prompt for item in items))
     found = find_rubric(rubric, options.registry)
     results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, Context())
     _write(options, results, len(items) * samples, "judgements")
@@ -200,6 +202,7 @@ def demonstrate(prompts: Path, keep_thinking: bool, options: StageOptions) -> No
     PROMPTS has rows with `prompt`, or is a prompts.jsonl of a run.
     """
     rows = read_prompts(prompts)
+    check_prompts(options.registry, options.model, (row.text for row in rows))
     sampling = evolve(options.sampling, keep_thinking=keep_thinking)
     results = stages.demonstrate(options.registry, options.model, rows, sampling, Context())
     _write(options, results, len(rows), "demonstrations")
@@ -216,6 +219,7 @@ def evaluate(comparisons: Path, rubric: str, options: StageOptions) -> None:
     order. For win rates, use `tutelage evaluate head-to-head`, which judges both orders.
     """
     rows = read_comparisons(comparisons)
+    check_prompts(options.registry, options.model, (row.prompt for row in rows))
     found = find_rubric(rubric, options.registry)
     results = stages.evaluate(options.registry, options.model, rows, found, options.sampling, Context())
     _write(options, results, len(rows), "verdicts")

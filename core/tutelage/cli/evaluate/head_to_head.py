@@ -14,6 +14,7 @@ from tutelage.cli.options import PATH, EvaluatorOptions, as_json, evaluator_opti
 from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.evaluation.head_to_head import HeadToHead
+from tutelage.planning.model_checks import check_prompts
 from tutelage.planning.roles import find_rubric
 from tutelage.records import Sampling
 from tutelage.results.selecting import SelectedModel, select_models
@@ -91,6 +92,7 @@ def _compare(
     if len(models) < 2:
         raise click.UsageError("at least two models are required")
     evaluator = options.model()
+    check_prompts(options.registry, evaluator, models[0].prompts.values())
     expected = len(models) * (len(models) - 1) * min(len(answers.texts) for answers in models)
     with options.context(str(out), "evaluate", expected) as context:
         asking = DurableStage(options.registry, evaluator, context)
