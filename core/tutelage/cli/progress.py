@@ -110,6 +110,10 @@ class Bars:
         self._pace = StepPace()
         self._started = self._drawn = time.monotonic()
 
+    def lines(self) -> int:
+        """Return the number of lines of the bars on the terminal; 0 before they are drawn."""
+        return sum(task.visible for task in self.progress.tasks) if self.progress.live.is_started else 0
+
     def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         """Start the bar of the whole run. Nothing is drawn before: a question to the user would be erased."""
         self.steps = list(steps)

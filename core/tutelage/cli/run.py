@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from tutelage.cli.options import PATH, RecipeOptions, recipe_options
 from tutelage.cli.output import print_line, print_status, print_table, print_text, wrapped
-from tutelage.cli.progress import reporting
+from tutelage.cli.progress import Bars, reporting
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import interrupt_immediately, stop_on_interrupt
 from tutelage.errors import InputError, Interrupted
+from tutelage.execution.reporter import Reporter
 from tutelage.execution.runner import run
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.records import Outcome
@@ -51,7 +53,7 @@ def command(
     if ask_refused_again:
         _print_remaining_refusals(options.directory)
     try:
-        with stop_on_interrupt() as asked_to_stop, reporting(quiet) as reporter:
+        with reporting(quiet) as reporter, stop_on_interrupt(_lines_of(reporter)) as asked_to_stop:
             summary = run(
                 options.recipe,
                 options.directory,
@@ -76,6 +78,10 @@ def command(
     if summary:
         _print_results(summary)
     _print_next_steps(options.directory, summary)
+
+
+def _lines_of(reporter: Reporter) -> Callable[[], int]:
+    return reporter.lines if isinstance(reporter, Bars) else lambda: 0
 
 
 def _approve(changes: Changes, yes: bool) -> bool:

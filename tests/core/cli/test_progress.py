@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tutelage.cli import progress as module
 from tutelage.cli.progress import Bars, Lines, finished_line, reporting
+from tutelage.cli.stopping import STOPPING, _above_bars
 from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.planning.steps import BuildExamples, Sample, Step, Train, Worker
 
@@ -140,6 +142,45 @@ def test_no_figure_of_a_bar_is_cut(columns: int, monkeypatch: pytest.MonkeyPatch
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 1
     assert all(figure in lines[0] for figure in figures.values())
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_message_at_ctrl_c_replaces_the_bars_and_they_are_drawn_once_below_it(steps: int) -> None:
+    """The bars were left above the message and drawn again below it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    bars = Bars(Progress("{task.description}", console=console, auto_refresh=False, transient=True))
+    assert bars.lines() == 0
+    bars.planned([sample(100)])
+    if steps:
+        bars.started(sample(100))
+    bars.progress.refresh()
+    assert bars.lines() == 1 + steps
+    screen.write(_above_bars(STOPPING, bars.lines()).decode())
+    bars.progress.refresh()
+    titles = ["whole run", "generate M1"][: 1 + steps]
+    assert shown_on_screen(screen.getvalue()) == ["stopping after the current work", *titles]
+    bars.progress.stop()
+    assert shown_on_screen(screen.getvalue()) == ["stopping after the current work"]
+
+
+def shown_on_screen(written: str) -> list[str]:
+    """The lines of a terminal that understands the sequences of rich: erase the line, move up, carriage return."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[\d*[AK]|\x1b\[[?\d;]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row - len(lines) + 1)
+        elif part.endswith("K"):
+            lines[row] = ""
+        elif part.endswith("A"):
+            row -= 1
+        elif not part.startswith("\x1b") and part != "\r":
+            lines[row] += part
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 def test_a_step_shorter_than_a_second_is_measured_by_its_duration(bars: Bars, clock: Clock) -> None:
