@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 from tutelage.cli.forecast import Forecast
 from tutelage.cli.output import fitted, print_status, printable
 from tutelage.cli.table_layout import cells
@@ -16,6 +18,7 @@ from tutelage.planning.steps import Step, Train
 from tutelage.results.wording import counts_words, seconds_words, title
 
 if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
     from rich.progress import Progress
 
 REDRAW_SECONDS = 0.1
@@ -63,6 +66,20 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
             progress.stop()
     else:
         yield Lines()
+
+
+@contextmanager
+def item_bar(unit: str, length: int) -> Iterator[ProgressBar[int]]:
+    """Yield the bar of a command with one step, on a terminal only. After an error or Ctrl-C, the bar is erased."""
+    bar: ProgressBar[int]
+    with click.progressbar(length=length, label=unit, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        try:
+            yield bar
+        except BaseException:
+            if not bar.hidden:
+                click.echo("\r\x1b[2K", nl=False, err=True)
+                bar.hidden = True  # otherwise, a line feed is written at its end
+            raise
 
 
 def finished_line(step: Step, number: int, total: int, seconds: float, counts: Mapping[str, int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -16,6 +15,7 @@ from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.models import find_model, nested
 from tutelage.cli.options import PATH, Command, plugin_options, rubric_option, settings_option
 from tutelage.cli.output import print_status
+from tutelage.cli.progress import item_bar
 from tutelage.cli.stage_files import (
     check_is_new,
     read_comparisons,
@@ -264,8 +264,11 @@ def train(
     with writing(scratch):
         scratch.mkdir(exist_ok=True)
     try:
-        bar = click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty())
-        with training_file(examples, objective, out) as file, stop_on_interrupt() as asked, bar:
+        with (
+            training_file(examples, objective, out) as file,
+            stop_on_interrupt(lambda: 1) as asked,
+            item_bar("steps", 0) as bar,
+        ):
 
             def expect(total: int) -> None:
                 bar.length = total

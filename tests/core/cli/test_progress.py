@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tutelage.cli import progress as module
-from tutelage.cli.progress import Bars, Lines, finished_line, reporting
+from tutelage.cli.progress import Bars, Lines, finished_line, item_bar, reporting
 from tutelage.cli.stopping import STOPPING, _above_bars
 from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.planning.steps import BuildExamples, Sample, Step, Train, Worker
@@ -142,6 +142,23 @@ def test_no_figure_of_a_bar_is_cut(columns: int, monkeypatch: pytest.MonkeyPatch
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 1
     assert all(figure in lines[0] for figure in figures.values())
+
+
+def test_the_bar_of_a_command_names_its_unit_and_is_erased_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    written = Terminal()
+    monkeypatch.setattr("sys.stderr", written)
+    with item_bar("verdicts", 10) as bar:
+        bar.update(10)
+    assert "verdicts  [####" in shown_on_screen(written.getvalue())[0]
+    written.truncate(0)
+    with pytest.raises(KeyboardInterrupt), item_bar("verdicts", 10) as bar:
+        bar.update(5)
+        raise KeyboardInterrupt
+    assert shown_on_screen(written.getvalue().lstrip("\0")) == []
 
 
 @pytest.mark.parametrize("steps", [0, 1])

@@ -100,7 +100,7 @@ def _run(run: BenchmarkOptions, tables: Path | None, options: EvaluatorOptions) 
     evaluator = options.model(f"{annotator.provider}:{annotator.model}")
     check_evaluator(options.registry, evaluator, annotator)
     outputs = _outputs(run, options)
-    with options.context(str(run.out), "evaluate", len(outputs)) as context:
+    with options.context(str(run.out), "evaluate", len(outputs), "annotations") as context:
         asking = DurableStage(options.registry, evaluator, context)
         annotate(asking, annotator, outputs, run.reference, run.out)
     instructions = {output.instruction for output in run.reference}
@@ -123,7 +123,7 @@ def _outputs(run: BenchmarkOptions, options: EvaluatorOptions) -> list[Output]:
     if Path(run.outputs).suffix == ".json":
         raise InputError(f"{run.outputs}: no such file")
     model = find_model(run.outputs, options.registry)
-    with options.context(str(run.out), "answers", len(run.reference)) as context:
+    with options.context(str(run.out), "answers", len(run.reference), "answers") as context:
         asking = DurableStage(options.registry, model, context)
         return answer(asking, run.name, run.reference, run.sampling, run.out)
 

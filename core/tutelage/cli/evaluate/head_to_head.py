@@ -94,7 +94,7 @@ def _compare(
     evaluator = options.model()
     check_prompts(options.registry, evaluator, models[0].prompts.values())
     expected = len(models) * (len(models) - 1) * min(len(answers.texts) for answers in models)
-    with options.context(str(out), "evaluate", expected) as context:
+    with options.context(str(out), "evaluate", expected, "verdicts") as context:
         asking = DurableStage(options.registry, evaluator, context)
         return compare(asking, find_rubric(rubric, options.registry), Sampling(0.0, 1.0, max_new_tokens), models, out)
 
