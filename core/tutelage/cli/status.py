@@ -47,7 +47,11 @@ def _show(status: RunStatus, everything: bool) -> None:
     listed = [step for step in status.steps if everything or step.state != "done"]
     if listed:
         print_table(
-            Table(("step", "state", "items", "output"), [_row(step) for step in listed], left=frozenset({"output"}))
+            Table(
+                ("step", "state", "items", "output"),
+                [_row(step) for step in listed],
+                left=frozenset({"items", "output"}),
+            )
         )
         print_line()
     counts = ", ".join(f"{status.count(state)} {state}" for state in ("done", "in progress", "to come"))
