@@ -105,6 +105,9 @@ COVERED_BY = {
     "tutelage.runs.speeds": "cli/test_run.py",
     "tutelage.execution.prepared": "execution/test_variants.py",
     "tutelage.results.variants": "execution/test_variants.py",
+    "tutelage.results.comparing": "cli/test_compare.py",
+    "tutelage.results.selecting": "cli/test_compare.py",
+    "tutelage.results.stored_verdicts": "cli/test_evaluate.py",
 }
 """Modules without a test module of their own name, each with the test that exercises it, relative to tests/core."""
 

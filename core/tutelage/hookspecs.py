@@ -95,6 +95,8 @@ def describe() -> PluginInfo:  # type: ignore[empty-body]
     - ``check_run(settings, model name, needs)`` yields a ``Finding`` for each problem of a model on this machine:
       missing or damaged files, a chat template that loses a message, too little memory or disk space. ``needs`` is a
       ``RunNeeds``: the hooks that the run calls, its trainings, its folder, and whether downloads are allowed.
+    - ``check_prompts(prompts)`` returns the problem of prompts that a teacher, judge or evaluator does not know, or an
+      empty text. It is also called before ``tutelage evaluate head-to-head`` and ``tutelage stage``.
     - ``check_objective(settings, objective)`` yields a line ``KEY: problem and remedy`` for each problem of an ``Sft``
       or ``Dpo`` that the plugin cannot train.
     - ``check(settings, model name)`` yields the findings of ``tutelage doctor``. It is called for a plugin that has an

@@ -218,6 +218,9 @@ class PluginInfo:
     are missing or damaged, a chat template that loses a message, too little memory or disk space. It loads no weights
     and imports no heavy library if the result can be kept (``tutelage.files.user_cache``). A problem is a finding, not
     an exception. Without it, and for a plugin with an ``endpoint``, ``check`` is called instead."""
+    check_prompts: Callable[[Sequence[str]], str] | None = None
+    """For a teacher, judge or evaluator that only knows texts of one kind, called before a run and before a command
+    judges files. Called with some of the prompts (at most 50); returns the problem and the remedy, or an empty text."""
     check_objective: Callable[[Any, Objective], Iterable[str]] | None = None
     """For a student, called by ``tutelage plan`` and before the first step of ``tutelage run``. Called with (settings
     or None, ``Sft`` or ``Dpo``); returns each problem of the objective as ``KEY: problem and remedy``, where KEY is a

@@ -6,7 +6,7 @@ like Phi-2. This module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,17 @@ def describe() -> PluginInfo:
             "preferences": NamedSet(sets.preferences, "Right answers, preferred to answers with mistakes.")
         },
         rubrics={"additive": ADDITIVE},
+        check_prompts=_check_prompts,
+    )
+
+
+def _check_prompts(prompts: Sequence[str]) -> str:
+    """Return the problem if none of the prompts is an instruction of this world: all answers would be refused."""
+    if any(world.parse(prompt) is not None for prompt in prompts):
+        return ""
+    return (
+        f"the programs of the tiny world know its own instructions only, and none of {len(prompts)} prompts is one, "
+        f"such as {prompts[0][:60]!r}; choose another model for them, for example one behind an API"
     )
 
 

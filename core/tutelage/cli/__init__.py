@@ -23,6 +23,7 @@ COMMANDS = {
     "free": "Delete the artifacts that a run has set aside.",
     "chat": "Send prompts to a model.",
     "export": "Copy a model of a run to a folder or the hub, with a model card.",
+    "compare": "Compare models of one or several runs on the prompts that they share.",
     "evaluate": "Measure models and judges, from a run or from files.",
     "data": "Create, import, inspect and export training data.",
     "stage": "Run one stage on files, without a recipe.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import click
 from attrs import evolve, frozen
@@ -23,6 +24,8 @@ from tutelage.runs.run import RunModels
 from tutelage.runs.store import is_run
 
 INTERACTIVE = "Press Ctrl-D to quit."
+
+LOADING = "loading the model; the first answer takes longer"
 
 
 @click.command("chat")
@@ -65,7 +68,10 @@ def command(
     length = max_new_tokens or generation.max_new_tokens
     sampling = evolve(generation.sampling(), temperature=temperature, max_new_tokens=length)
     session = ChatSession(registry, model, sampling, judging, judge)
-    for text in [prompt] if prompt is not None else _prompts(model.id):
+    prompts = iter([prompt] if prompt is not None else _prompts(model.id))
+    for number, text in enumerate(prompts):
+        if not number and sys.stderr.isatty() and registry.info(model.plugin).endpoint is None:
+            print_status(LOADING)
         session.answer(text)
 
 
@@ -110,10 +116,12 @@ class ChatSession:
 
 
 def _prompts(model: str) -> Iterator[str]:
-    """The non-empty lines of stdin; on a terminal, with a prompt sign."""
+    """The non-empty lines of stdin; on a terminal, with a prompt sign, line editing and a history of the lines."""
     if not sys.stdin.isatty():
         yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
         return
+    with suppress(ImportError):  # Windows has no readline
+        import readline  # noqa: F401  # `input` then edits lines with the arrow keys
     print_status(f"{model}. {INTERACTIVE}")
     while True:
         try:

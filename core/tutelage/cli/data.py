@@ -8,9 +8,10 @@ from tutelage.cli.data_export import export_command
 from tutelage.cli.data_import import import_command
 from tutelage.cli.data_oasst import oasst_command
 from tutelage.cli.data_show import show_command, statistics_command
+from tutelage.cli.lazy_group import CommandGroup
 
 
-@click.group("data")
+@click.group("data", cls=CommandGroup)
 def command() -> None:
     """Create, import, inspect and export training data."""
 

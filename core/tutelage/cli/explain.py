@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tutelage.cli.options import PATH, as_json, plugin_options, run_argument
-from tutelage.cli.output import Table, print_line, print_table
+from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError, nearest
 from tutelage.files.jsonl import converter
 from tutelage.planning.artifacts import RECIPE
@@ -79,15 +79,15 @@ def _print_one(change: StepChange, found: Changes, as_json: bool) -> None:
     print_line("made from:" if shown is before else "to be made from:")
     for key, value in {**shown.sources, **shown.values}.items():
         if key not in ("output", "step"):
-            print_line(f"  {key}: {value}")
+            print_text(f"  {key}: {value}")
     for path, identity in shown.inputs.items():
-        print_line(f"  {path} ({identity})")
+        print_text(f"  {path} ({identity})")
     if change.state == "again":
         print_line("would be made again, because of:")
         for reason in change.why:
-            print_line(f"  {reason}")
+            print_text(f"  {reason}")
     else:
-        print_line(_WORDS[change.state])
+        print_text(_WORDS[change.state])
 
 
 def _values(change: StepChange) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tutelage.cli.options import run_argument
-from tutelage.cli.output import Table, print_line, print_table
+from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.files.moving import size_of
 from tutelage.planning.artifacts import REPLACED, VARIANTS
 from tutelage.recipe.variants import variants_of
@@ -42,14 +42,14 @@ def command(run: Path, dry_run: bool) -> None:
     print_table(Table(("artifact", "fingerprint", "size"), shown, left=frozenset({"fingerprint"})))
     total = _size(sum(size for _, _, size in rows))
     if dry_run:
-        print_line(f"{len(rows)} artifacts use at most {total}: links to shared files free nothing")
+        print_text(f"{len(rows)} artifacts use at most {total}: links to shared files free nothing")
         return
     with store.lock():
         for one in stores:
             ArtifactCache(one.path(REPLACED)).clear()
         for folder in unused:
             ArtifactCache(folder).clear()
-    print_line(f"deleted {len(rows)} artifacts, at most {total}")
+    print_text(f"deleted {len(rows)} artifacts, at most {total}")
 
 
 def _path(one: Store, base: Store, cached: CachedArtifact) -> str:

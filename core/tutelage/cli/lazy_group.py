@@ -10,10 +10,23 @@ from typing import Any
 import click
 
 from tutelage.cli.stopping import interrupt_on_termination
-from tutelage.errors import Interrupted, StageError, TutelageError
+from tutelage.errors import Interrupted, StageError, TutelageError, nearest
 
 
-class LazyGroup(click.Group):
+class CommandGroup(click.Group):
+    """A group that names the nearest command if one is misspelled."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the name, the command and the remaining arguments. Raises ``UsageError`` for an unknown command."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            raise click.UsageError(f"no command {name!r}{nearest(name, self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(CommandGroup):
     """A group with a table of command names and help lines; ``tutelage.cli.NAME`` is imported when NAME is called."""
 
     def __init__(self, *args: Any, lazy_commands: Mapping[str, str], **kwargs: Any) -> None:
@@ -36,6 +49,15 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(self.lazy_commands.items()))
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments. Report a wrong one as all other errors are reported."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise SystemExit(_report_usage(error)) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command. Report a ``TutelageError`` as a message with its exit code, without a traceback.
 
@@ -44,6 +66,8 @@ class LazyGroup(click.Group):
         try:
             with interrupt_on_termination():
                 return super().invoke(ctx)
+        except click.UsageError as error:
+            ctx.exit(_report_usage(error))
         except KeyboardInterrupt:
             from tutelage.cli.output import print_status
 
@@ -64,3 +88,18 @@ class LazyGroup(click.Group):
 
             (print_status if isinstance(error, Interrupted) else print_error)(str(error))
             ctx.exit(error.exit_code)
+
+
+def _report_usage(error: click.UsageError) -> int:
+    """Print a wrong argument or option as a message; return the exit code."""
+    from tutelage.cli.output import print_error
+
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        raise error
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        known = error.possibilities or []
+        message = f"no option {error.option_name!r}{nearest(error.option_name, known) if known else ''}"
+    path = error.ctx.command_path if error.ctx else "tutelage"
+    print_error(f"{message[:1].lower()}{message[1:]}; see `{path} --help`".replace("?; see", "? See"))
+    return error.exit_code

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from attrs import asdict
 
+from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.cli.questions import confirmed
@@ -24,7 +25,7 @@ _of_run = click.option("--run", metavar="RUN", help="Only answers paid for by th
 _of_model = click.option("--model", metavar="NAME", help="Only answers of this model.")
 
 
-@click.group("ledger", invoke_without_command=True)
+@click.group("ledger", cls=CommandGroup, invoke_without_command=True)
 @click.option(
     "--by",
     multiple=True,

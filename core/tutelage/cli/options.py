@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -14,6 +13,7 @@ import click
 from attrs import frozen
 
 from tutelage.cli.models import find_model
+from tutelage.cli.progress import item_bar
 from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
 from tutelage.errors import InputError
@@ -167,14 +167,13 @@ class EvaluatorOptions:
         return find_model(name, self.registry, None, self.settings)
 
     @contextmanager
-    def context(self, run: str, stage: str, expected: int) -> Iterator[Context]:
-        """Yield the context of a stage: the user's ledger, the budget, and on a terminal a progress bar.
+    def context(self, run: str, stage: str, expected: int, unit: str) -> Iterator[Context]:
+        """Yield the context of a stage: the user's ledger, the budget, and on a terminal a bar of ``expected`` items.
 
         Ctrl-C, SIGTERM and SIGHUP cancel the stage.
         """
         budget = None if self.budget is None else Budget(self.budget)
-        bar = click.progressbar(length=expected, label=stage, file=sys.stderr, hidden=not sys.stderr.isatty())
-        with stop_on_interrupt() as asked, bar:
+        with stop_on_interrupt(lambda: 1) as asked, item_bar(unit, expected) as bar:
             caller = Caller(budget=budget, run=run, stage=stage, cancelled=asked)
             yield Context(advance=bar.update, caller=caller, cancelled=asked)
 

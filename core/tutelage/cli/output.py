@@ -1,4 +1,4 @@
-"""Output to the terminal: lines, errors and tables. Tables use rich on a terminal and plain text otherwise.
+"""Output to the terminal: lines, errors and tables. On a terminal, they are fitted into its width.
 
 Model output is not trusted: a terminal executes escape sequences, and bidirectional control characters can disguise a
 text. Therefore all output passes through ``printable``, and no text is interpreted as rich markup.
@@ -11,11 +11,13 @@ import re
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import click
 from attrs import frozen
+
+from tutelage.cli.table_layout import cells, table_lines
 
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -43,15 +45,33 @@ WIDTH = 100
 
 
 def wrapped(text: str) -> str:
-    """Return a message in lines of at most ``WIDTH`` columns; the further lines are indented."""
+    """Return a message in lines of at most ``WIDTH`` columns, fewer on a narrow terminal; further lines are indented.
+
+    No line is broken within a word.
+    """
+    return _wrapped(text, min(WIDTH, terminal_width()))
+
+
+def _wrapped(text: str, width: int) -> str:
     indent = len(text) - len(text.lstrip())
     further = " " * (indent + 2)
-    return textwrap.fill(text, WIDTH, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
+
+
+def fitted(text: str) -> str:
+    """Return a message whose lines that are wider than the terminal are broken at spaces; other lines are unchanged."""
+    width = terminal_width()
+    return "\n".join(line if cells(line) <= width else _wrapped(line, width) for line in text.split("\n"))
 
 
 def print_line(text: str = "") -> None:
     """Print a line of the result on stdout."""
     click.echo(printable(text))
+
+
+def print_text(text: str) -> None:
+    """Print a sentence of the result on stdout, on a terminal in lines of its width."""
+    print_line(fitted(printable(text)) if sys.stdout.isatty() else text)
 
 
 def print_status(text: str) -> None:
@@ -60,13 +80,15 @@ def print_status(text: str) -> None:
     Stderr may be a closed pipe or terminal, or a file on a full disk: this does not end the work that is reported.
     """
     with suppress(OSError):
-        click.echo(printable(text), err=True)
+        click.echo(fitted(printable(text)) if sys.stderr.isatty() else printable(text), err=True)
 
 
 def print_error(text: str) -> None:
     """Print an error message on stderr, with a red prefix on a terminal. A closed stderr is ignored."""
     with suppress(OSError):
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(text)}", err=True)
+        message = f"error: {printable(text)}"
+        message = (fitted(message) if sys.stderr.isatty() else message).removeprefix("error:")
+        click.echo(f"{click.style('error:', fg='red', bold=True)}{message}", err=True)
 
 
 def discard_output() -> None:
@@ -89,20 +111,25 @@ class Table:
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout."""
-    if sys.stdout.isatty():
-        _print_rich(table)
-    else:
+    """Print a table on stdout, on a terminal in its width."""
+    if not sys.stdout.isatty():
         click.echo(plain(table))
+        return
+    if table.title:
+        click.secho(wrapped(one_line(table.title)), bold=True)
+    for line, is_heading in _lines(table, terminal_width()):
+        click.secho(line, bold=is_heading)
 
 
-def plain(table: Table) -> str:
-    """Return a table as lines of text, with columns two spaces apart."""
-    cells = [list(map(one_line, row)) for row in (table.columns, *table.rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    rule = ["-" * width for width in widths]
-    lines = [_plain_row(table, row, widths) for row in (cells[0], rule, *cells[1:])]
+def plain(table: Table, width: int | None = None) -> str:
+    """Return a table as lines of text, with columns two spaces apart; see ``table_lines`` for ``width``."""
+    lines = [line for line, _ in _lines(table, width)]
     return "\n".join([*([one_line(table.title)] if table.title else []), *lines])
+
+
+def _lines(table: Table, width: int | None) -> Iterator[tuple[str, bool]]:
+    rows = [list(map(one_line, row)) for row in (table.columns, *table.rows)]
+    return table_lines(rows, [table.is_left(number) for number in range(len(table.columns))], width)
 
 
 def one_line(text: str) -> str:
@@ -110,31 +137,12 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
-def _plain_row(table: Table, row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [
-        cell.ljust(width) if table.is_left(number) else cell.rjust(width)
-        for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()
-
-
-def _print_rich(table: Table) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    title = Text(one_line(table.title), style="bold") if table.title else None
-    drawn = RichTable(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for number, column in enumerate(table.columns):
-        left = table.is_left(number)
-        drawn.add_column(Text(column), justify="left" if left else "right", no_wrap=number == 0)
-    for row in table.rows:
-        drawn.add_row(*(Text(_without_breaks(table, number, cell)) for number, cell in enumerate(row)))
-    Console().print(drawn)
-
-
-def _without_breaks(table: Table, number: int, cell: str) -> str:
-    """The text of a cell. Rich must not break a line within an interval such as ``[0.1, 0.2]``."""
-    text = one_line(cell)
-    return text if table.is_left(number) else text.replace(", ", ",")
+def terminal_width() -> int:
+    """Return the number of columns of the terminal, or ``COLUMNS`` if it is set; ``WIDTH`` if output is no terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            if os.environ.get("COLUMNS", "").isdecimal():
+                return int(os.environ["COLUMNS"]) or WIDTH
+            with suppress(OSError, ValueError):  # a replaced stream may have no descriptor
+                return os.get_terminal_size(stream.fileno()).columns or WIDTH
+    return WIDTH

@@ -13,7 +13,7 @@ import click
 from attrs import asdict, evolve
 
 from tutelage.cli.options import RecipeOptions, as_json, recipe_options
-from tutelage.cli.output import Table, print_line, print_status, print_table, wrapped
+from tutelage.cli.output import Table, print_line, print_status, print_table, print_text, wrapped
 from tutelage.execution.prepared import notices_of, prepare, raise_problems, unshared
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.planning.steps import Plan, Step
@@ -53,7 +53,7 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
         raise_problems(prepared)
         return
     models = f"{len(plan.models)} models"
-    print_line(f"{options.recipe.name}: {len(plan.steps)} steps, {models}, in {options.directory}")
+    print_text(f"{options.recipe.name}: {len(plan.steps)} steps, {models}, in {options.directory}")
     for line in changes_words(found) if is_run(options.directory) else ():
         print_line(wrapped(line))
     if show_steps:
@@ -75,7 +75,7 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     print_line()
     print_line(wrapped(_time_words(estimate(remaining.steps, found, options.recipe))))
     if not show_steps:
-        print_line("`--steps` lists every step with its inputs and output.")
+        print_text("`--steps` lists every step with its inputs and output.")
     raise_problems(prepared)
 
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import click
 
+from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.options import as_json, plugin_options
-from tutelage.cli.output import Table, print_line, print_table
+from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.files.settings import describe_settings
 from tutelage.plugin.discovery import PluginStatus
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import NamedSet, PluginInfo
 
 
-@click.group("plugins", invoke_without_command=True)
+@click.group("plugins", cls=CommandGroup, invoke_without_command=True)
 @plugin_options
 @as_json
 @click.pass_context
@@ -34,7 +35,7 @@ def command(context: click.Context, registry: Registry, as_json: bool) -> None:
     print_table(Table(columns, rows, left=frozenset(columns)))
     for status in registry.statuses():
         if status.error:
-            print_line(f"\n{status.name}: {status.error}")
+            print_text(f"\n{status.name}: {status.error}")
 
 
 @command.command("show")
@@ -53,7 +54,7 @@ def show_command(registry: Registry, name: str) -> None:
         if status.status == "ok":
             _show_info(registry.info(status.name), status)
         else:
-            print_line(status.error or "")
+            print_text(status.error or "")
             print_line(f"\n{status.traceback.rstrip()}" if status.traceback else "")
 
 
@@ -62,10 +63,10 @@ def _row(status: PluginStatus) -> tuple[str, str, str, str, str]:
 
 
 def _show_info(info: PluginInfo, status: PluginStatus) -> None:
-    print_line(info.help)
+    print_text(info.help)
     if status.aliases:
-        print_line(f"aliases: {', '.join(status.aliases)}")
-    print_line(f"hooks: {', '.join(status.hooks)}")
+        print_text(f"aliases: {', '.join(status.aliases)}")
+    print_text(f"hooks: {', '.join(status.hooks)}")
     for table in info_tables(info):
         print_line()
         print_table(table)

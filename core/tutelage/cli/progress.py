@@ -8,19 +8,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 from tutelage.cli.forecast import Forecast
-from tutelage.cli.output import print_status, printable
+from tutelage.cli.output import fitted, print_status, printable
+from tutelage.cli.table_layout import cells
 from tutelage.execution.reporter import EarlierStep, Reporter, Silent
-from tutelage.planning.steps import Step
+from tutelage.planning.steps import Step, Train
 from tutelage.results.wording import counts_words, seconds_words, title
 
 if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
     from rich.progress import Progress
 
 REDRAW_SECONDS = 0.1
 """Minimum time between two redraws of the bars: at thousands of items per second, drawing would dominate."""
 SETTLED_SECONDS = 1.0
 """Time of a step before its pace is measured. Items that an earlier process finished are reported within it."""
+
+_WIDE = 120
+"""Number of columns of the terminal that bars of the full length and the elapsed time need."""
+_NARROW_BAR = 8
+_FIGURES = ("amount", "rate", "left")
+"""The figures beside a bar, which are never cut."""
 
 
 class StepPace:
@@ -56,6 +66,20 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
             progress.stop()
     else:
         yield Lines()
+
+
+@contextmanager
+def item_bar(unit: str, length: int) -> Iterator[ProgressBar[int]]:
+    """Yield the bar of a command with one step, on a terminal only. After an error or Ctrl-C, the bar is erased."""
+    bar: ProgressBar[int]
+    with click.progressbar(length=length, label=unit, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        try:
+            yield bar
+        except BaseException:
+            if not bar.hidden:
+                click.echo("\r\x1b[2K", nl=False, err=True)
+                bar.hidden = True  # otherwise, a line feed is written at its end
+            raise
 
 
 def finished_line(step: Step, number: int, total: int, seconds: float, counts: Mapping[str, int]) -> str:
@@ -95,13 +119,17 @@ class Bars:
         """The steps that are left, the current one first."""
         self.total = self.done = 0
         self.whole = progress.add_task("whole run", total=None, amount="", rate="", left="")
-        self.current = progress.add_task("", total=None, amount="", rate="", left="")
+        self.current = progress.add_task("", total=None, visible=False, amount="", rate="", left="")
         self.spent = self._cost = 0.0
         """US dollars, of the finished steps; ``_cost`` is that of the current step."""
         self._items = 0
         self._expected: int | None = None
         self._pace = StepPace()
         self._started = self._drawn = time.monotonic()
+
+    def lines(self) -> int:
+        """Return the number of lines of the bars on the terminal; 0 before they are drawn."""
+        return sum(task.visible for task in self.progress.tasks) if self.progress.live.is_started else 0
 
     def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         """Start the bar of the whole run. Nothing is drawn before: a question to the user would be erased."""
@@ -119,7 +147,16 @@ class Bars:
         self._items, self._expected, self._pace = 0, step.count or None, StepPace()
         self.spent, self._cost = self.spent + self._cost, 0.0
         self._started = time.monotonic()
-        self.progress.reset(self.current, description=printable(title(step)), total=self._expected)
+        amount = _amount_text(step, 0, self._expected)
+        self.progress.reset(
+            self.current,
+            description=printable(title(step)),
+            total=self._expected,
+            visible=True,
+            amount=amount,
+            rate="",
+            left="",
+        )
         self._draw(step)
 
     def expected(self, step: Step, total: int) -> None:
@@ -147,7 +184,7 @@ class Bars:
 
     def note(self, text: str) -> None:
         """Print a note above the bars."""
-        self.progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(fitted(printable(text)), markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, step: Step) -> None:
         self._drawn = time.monotonic()
@@ -159,8 +196,8 @@ class Bars:
         self.progress.update(
             self.current,
             completed=self._items,
-            amount=f"{self._items:,}/{self._expected:,}" if self._expected else f"{self._items:,}",
-            rate=f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate else "",
+            amount=_amount_text(step, self._items, self._expected),
+            rate=_rate_text(rate * _unit_size(step, self._expected)),
             left=_left_text(step_left),
         )
         later = self.forecast.left(self.steps[1:])
@@ -176,20 +213,50 @@ class Bars:
         self.progress.update(self.whole, left=_left_text(seconds), rate=f"${spent:.2f}" if spent else "")
 
 
+def _unit_size(step: Step, expected: int | None) -> float:
+    """The size of a reported item in the unit of the plan: a training reports steps, its plan counts examples seen."""
+    return step.count / expected if isinstance(step, Train) and expected and step.count else 1.0
+
+
+def _amount_text(step: Step, items: int, expected: int | None) -> str:
+    size = _unit_size(step, expected)
+    unit = "steps" if isinstance(step, Train) and not step.count else step.unit
+    done = f"{round(items * size):,}"
+    return f"{done}/{round(expected * size):,} {unit}" if expected else f"{done} {unit}"
+
+
+def _rate_text(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate else ""
+
+
 def _left_text(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds_words(seconds)} left"
 
 
 def _bars() -> Progress:
+    """The bars. On a narrow terminal, the bars are short and the title of a step is cut, but no figure is."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[amount]}", markup=False),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+
+    class Title(TextColumn):
+        """The title of a step, cut to the columns that the bar and the figures leave."""
+
+        def render(self, task: Task) -> Text:
+            text = super().render(task)
+            figures = sum(max(cells(one.fields[name]) for one in progress.tasks) for name in _FIGURES)
+            text.truncate(max(1, console.width - _NARROW_BAR - figures - len(_FIGURES) - 1), overflow="ellipsis")
+            return text
+
+    def figure(name: str) -> TextColumn:
+        return TextColumn(f"{{task.fields[{name}]}}", markup=False, table_column=Column(no_wrap=True))
+
+    amount, rate, left = map(figure, _FIGURES)
+    title = Title("{task.description}", markup=False)
+    narrow = (title, BarColumn(bar_width=_NARROW_BAR), amount, rate, left)
+    wide = (title, BarColumn(bar_width=24), amount, rate, TimeElapsedColumn(), left)
+    progress = Progress(*(narrow if console.width < _WIDE else wide), console=console, transient=True)
+    return progress

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.options import plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.cli.terms import ask_to_accept, print_terms
@@ -21,7 +22,7 @@ from tutelage.recipe.json_schema import recipe_json_schema
 from tutelage.recipe.loading import built_in, load_recipe, summary_line, to_yaml
 
 
-@click.group("recipes", invoke_without_command=True)
+@click.group("recipes", cls=CommandGroup, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
     """List, show and copy recipes, and fetch the files that they need."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from tutelage.cli.options import PATH, RecipeOptions, recipe_options
-from tutelage.cli.output import print_line, print_status, print_table, wrapped
-from tutelage.cli.progress import reporting
+from tutelage.cli.output import print_line, print_status, print_table, print_text, wrapped
+from tutelage.cli.progress import Bars, reporting
 from tutelage.cli.questions import confirmed
 from tutelage.cli.report import report_after_run
 from tutelage.cli.results import NOTE, result_tables
 from tutelage.cli.stopping import interrupt_immediately, stop_on_interrupt
 from tutelage.errors import InputError, Interrupted
+from tutelage.execution.reporter import Reporter
 from tutelage.execution.runner import run
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.records import Outcome
@@ -53,7 +55,7 @@ def command(
     if ask_refused_again:
         _print_remaining_refusals(options.directory)
     try:
-        with stop_on_interrupt() as asked_to_stop, reporting(quiet) as reporter:
+        with reporting(quiet) as reporter, stop_on_interrupt(_lines_of(reporter)) as asked_to_stop:
             summary = run(
                 options.recipe,
                 options.directory,
@@ -79,6 +81,10 @@ def command(
     if summary:
         _print_results(summary)
     _print_next_steps(options.directory, summary, page)
+
+
+def _lines_of(reporter: Reporter) -> Callable[[], int]:
+    return reporter.lines if isinstance(reporter, Bars) else lambda: 0
 
 
 def _approve(changes: Changes, yes: bool) -> bool:
@@ -121,13 +127,13 @@ def _print_results(summary: Summary) -> None:
         print_line()
         print_table(table)
     print_line()
-    print_line(NOTE)
+    print_text(NOTE)
     for warning in summary.warnings:
-        print_line(f"warning: {warning}")
+        print_text(f"warning: {warning}")
 
 
 def _print_next_steps(directory: Path, summary: Summary | None, page: str) -> None:
     print_line()
-    print_line(f"The run is in {directory}" + ("; all figures are in summary.json there." if summary else "."))
-    print_line(page)
+    print_text(f"The run is in {directory}" + ("; all figures are in summary.json there." if summary else "."))
+    print_text(page)
     print_line(f"Try its last model with: tutelage chat {directory}")

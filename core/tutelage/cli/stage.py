@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import Any, get_args
 import click
 from attrs import evolve, frozen
 
+from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.models import find_model, nested
 from tutelage.cli.options import PATH, Command, plugin_options, rubric_option, settings_option
 from tutelage.cli.output import print_status
+from tutelage.cli.progress import item_bar
 from tutelage.cli.stage_files import (
     check_is_new,
     read_comparisons,
@@ -29,6 +30,7 @@ from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.files.jsonl import write_rows
 from tutelage.files.settings import structure
+from tutelage.planning.model_checks import check_prompts
 from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
@@ -41,7 +43,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
 _OBJECTIVE_PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
 
 
-@click.group("stage")
+@click.group("stage", cls=CommandGroup)
 def command() -> None:
     """Run one stage on files, without a recipe.
 
@@ -191,6 +193,7 @@ def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, score:
     ANSWERS has rows with `prompt`, `answer` and optionally `id`, or is a candidates.jsonl, which requires --prompts.
     """
     items = read_items(answers, prompts)
+    check_prompts(options.registry, options.model, (item.prompt for item in items))
     found = find_rubric(rubric, options.registry)
     results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, Context(), score)
     _write(options, results, len(items) * samples, "judgements")
@@ -206,6 +209,7 @@ def demonstrate(prompts: Path, keep_thinking: bool, options: StageOptions) -> No
     PROMPTS has rows with `prompt`, or is a prompts.jsonl of a run.
     """
     rows = read_prompts(prompts)
+    check_prompts(options.registry, options.model, (row.text for row in rows))
     sampling = evolve(options.sampling, keep_thinking=keep_thinking)
     results = stages.demonstrate(options.registry, options.model, rows, sampling, Context())
     _write(options, results, len(rows), "demonstrations")
@@ -222,6 +226,7 @@ def evaluate(comparisons: Path, rubric: str, options: StageOptions) -> None:
     order. For win rates, use `tutelage evaluate head-to-head`, which judges both orders.
     """
     rows = read_comparisons(comparisons)
+    check_prompts(options.registry, options.model, (row.prompt for row in rows))
     found = find_rubric(rubric, options.registry)
     results = stages.evaluate(options.registry, options.model, rows, found, options.sampling, Context())
     _write(options, results, len(rows), "verdicts")
@@ -266,8 +271,11 @@ def train(
     with writing(scratch):
         scratch.mkdir(exist_ok=True)
     try:
-        bar = click.progressbar(length=0, label="steps", file=sys.stderr, hidden=not sys.stderr.isatty())
-        with training_file(examples, objective, out) as file, stop_on_interrupt() as asked, bar:
+        with (
+            training_file(examples, objective, out) as file,
+            stop_on_interrupt(lambda: 1) as asked,
+            item_bar("steps", 0) as bar,
+        ):
 
             def expect(total: int) -> None:
                 bar.length = total

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import click
-
 from tutelage.cli.output import print_status
+from tutelage.cli.progress import item_bar
 from tutelage.data.conversations import messages_of
 from tutelage.data.sets import example_of, metadata_of, prompt_of, text_of
 from tutelage.errors import InputError
@@ -98,7 +96,7 @@ def write_results(path: Path, results: Iterable[Result], expected: int, unit: st
     """Collect the results with a progress bar, write them sorted by id, and print the counts by outcome."""
     counts: Counter[str] = Counter()
     kept: list[Result] = []
-    with click.progressbar(length=expected, label=unit, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    with item_bar(unit, expected) as bar:
         for result in results:
             counts[str(result.outcome)] += 1
             kept.append(result)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from attrs import evolve
 
 from tutelage.cli.options import as_json, run_argument
-from tutelage.cli.output import Table, print_line, print_table
-from tutelage.errors import InputError
-from tutelage.results.wording import counts_words, title
+from tutelage.cli.output import Table, print_line, print_table, print_text
+from tutelage.errors import InputError, TutelageError
+from tutelage.planning.estimate import estimates
+from tutelage.plugin.registry import Registry
+from tutelage.results.wording import counts_words, seconds_words, title
+from tutelage.runs.run import Run
 from tutelage.runs.status import RunStatus, StepStatus, damaged_artifacts, run_status
 
 
@@ -42,14 +47,21 @@ def _show(status: RunStatus, everything: bool) -> None:
     listed = [step for step in status.steps if everything or step.state != "done"]
     if listed:
         print_table(
-            Table(("step", "state", "items", "output"), [_row(step) for step in listed], left=frozenset({"output"}))
+            Table(
+                ("step", "state", "items", "output"),
+                [_row(step) for step in listed],
+                left=frozenset({"items", "output"}),
+            )
         )
         print_line()
     counts = ", ".join(f"{status.count(state)} {state}" for state in ("done", "in progress", "to come"))
-    print_line(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
+    print_text(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
     for variant in status.variants:
-        print_line(f"  variant {variant.root.name}: {variant.count('done')} of {len(variant.steps)} steps done")
-    print_line(_next_step_text(status))
+        print_text(f"  variant {variant.root.name}: {variant.count('done')} of {len(variant.steps)} steps done")
+    print_text(_spent_text(status))
+    if status.count("done") < len(status.steps):
+        print_text(_left_text(status))
+    print_text(_next_step_text(status))
 
 
 def status_values(status: RunStatus) -> dict[str, object]:
@@ -59,6 +71,11 @@ def status_values(status: RunStatus) -> dict[str, object]:
         "recipe": status.recipe,
         "process": status.process,
         "done": status.count("done"),
+        "started": status.started.isoformat() if status.started else None,
+        "last_step_finished": status.changed.isoformat() if status.changed else None,
+        "seconds": status.seconds,
+        "cost": status.cost,
+        "left": {"seconds": status.left.seconds, "unknown_steps": status.left.unknown},
         "steps": [
             {
                 "output": step.step.output,
@@ -80,6 +97,47 @@ def _row(status: StepStatus) -> tuple[str, str, str, str]:
     done = status.state == "done"
     items = counts_words(step, status.counts) if done else f"{status.kept:,} of {step.count:,} {step.unit}"
     return title(step), status.state, items, step.output
+
+
+def _spent_text(status: RunStatus) -> str:
+    """When the run was started, and the time and the cost of its finished steps."""
+    parts = [f"started {_moment(status.started)}"] if status.started else []
+    if status.changed and status.count("done") < len(status.steps):
+        parts.append(f"last step finished {_moment(status.changed)}")
+    parts.append(f"{seconds_words(status.seconds)} of work")
+    parts.append(f"${status.cost:,.2f} of API calls")
+    return "; ".join(parts)
+
+
+def _left_text(status: RunStatus) -> str:
+    """The expected time and cost of the steps that are not done."""
+    left = status.left
+    steps = "1 step" if left.unknown == 1 else f"{left.unknown:,} steps"
+    if left.unknown and not left.seconds:
+        time = f"unknown time for {steps}, because no earlier run on this machine did such work"
+    else:
+        more = f" plus unknown time for {steps}" if left.unknown else ""
+        time = f"about {seconds_words(left.seconds)}{more}, by the speed of the finished steps and of earlier runs"
+    return f"left: {time}{_cost_left_text(status)}"
+
+
+def _cost_left_text(status: RunStatus) -> str:
+    """The expected cost of the steps that are not done; empty if they call no service, or a plugin is missing."""
+    run = Run.open(status.root)
+    remaining = tuple(step.step for step in status.steps if step.state != "done")
+    try:
+        expected = estimates(evolve(run.plan, steps=remaining), run.recipe, Registry.discover())
+    except TutelageError:
+        return ""
+    if not expected:
+        return ""
+    known = sum(line.cost for line in expected if line.cost is not None)
+    unknown = " plus unknown costs" if any(line.cost is None for line in expected) else ""
+    return f"; ${known:,.2f}{unknown} of API calls"
+
+
+def _moment(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _next_step_text(status: RunStatus) -> str:

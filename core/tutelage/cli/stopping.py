@@ -20,8 +20,11 @@ _TERMINATION = ("SIGTERM", "SIGHUP")
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt(drawn: Callable[[], int] = lambda: 0) -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether the user or the system asked to stop.
+
+    ``drawn`` returns the number of lines of the bars that are on the terminal at this moment. They are erased before
+    the message, and the next drawing takes the lines below it.
 
     Ctrl-C after that raises ``KeyboardInterrupt``. SIGTERM and SIGHUP do not, however often they come: service managers
     and shells send them several times, and end a program that takes too long by SIGKILL.
@@ -33,7 +36,9 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         if not asked:
             asked = True
-            _say(STOPPING_BY_CTRL_C if number == signal.SIGINT else STOPPING, terminals)
+            lines = drawn()
+            message = STOPPING_BY_CTRL_C if number == signal.SIGINT else STOPPING
+            _say(_above_bars(message, lines) if lines and 2 in terminals else message, terminals)
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
@@ -80,6 +85,12 @@ def _handled(handler: Callable[[int, FrameType | None], object], *names: str) ->
     finally:
         for number, handled in before.items():
             signal.signal(number, handled)
+
+
+def _above_bars(message: bytes, lines: int) -> bytes:
+    """The message in the place of bars, which take ``lines`` lines, with room below it for the next drawing."""
+    erased = b"\r\x1b[2K" + b"\x1b[1A\x1b[2K" * (lines - 1)
+    return erased + message.lstrip(b"\n") + b"\n" * (lines - 1)
 
 
 def _terminals() -> list[int]:

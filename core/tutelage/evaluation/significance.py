@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import NormalDist
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tutelage.errors import InputError
 from tutelage.evaluation.intervals import DEFAULT, NOTHING, Bootstrap, Clusters, Floats, Metric, metrics, paired_ratio
@@ -76,16 +76,30 @@ def compare_all(
 ) -> tuple[ModelComparison, ...]:
     """Compare every two models, with p-values adjusted for the number of comparisons.
 
-    ``models`` maps names to observations. Raises ``InputError`` if a value is not finite.
+    ``models`` maps names to observations. Two models without a common seed are paired by prompt alone, see
+    ``pairable``. Raises ``InputError`` if a value is not finite.
     """
     by_model = {name: list(observations) for name, observations in models.items()}
     pairs = list(combinations(by_model, 2))
-    separations = [compare(by_model[left], by_model[right], bootstrap) for left, right in pairs]
+    separations = [compare(*pairable(by_model[left], by_model[right]), bootstrap) for left, right in pairs]
     adjusted = holm([separation.p_value for separation in separations])
     return tuple(
         ModelComparison(left, right, separation, p_value)
         for (left, right), separation, p_value in zip(pairs, separations, adjusted, strict=True)
     )
+
+
+def pairable(
+    left: Sequence[Observation], right: Sequence[Observation]
+) -> tuple[Sequence[Observation], Sequence[Observation]]:
+    """Return the observations of two models so that they can be paired.
+
+    If the models have no seed in common, the seeds are removed: the pairs are then those of prompts, and the values of
+    several seeds are averaged.
+    """
+    if {one.seed for one in left} & {one.seed for one in right}:
+        return left, right
+    return [evolve(one, seed=0) for one in left], [evolve(one, seed=0) for one in right]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
+from tutelage.errors import InputError
 from tutelage.planning.judging_uses import rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
@@ -28,6 +31,8 @@ from tutelage.services.time_limit import TimeUp, within
 
 CHECK_SECONDS = 30.0
 """Time limit for the check of a service."""
+_MOST_PROMPTS = 50
+"""Number of prompts that a plugin is shown before a run."""
 
 
 @frozen
@@ -93,9 +98,40 @@ def check_models(
                 problems.add_all(finding.detail.splitlines(), bound.key)
             if not finding.ok and finding.what == "model":
                 missing.update(bound.roles)
+        for key, prompts in _prompts(sources, bound).items():
+            if problem := problems.attempt(bound.key, partial(prompts_problem, bound.info, prompts)):
+                problems.add(f"{bound.key}: {key}: {problem}")
         if bound.info.endpoint is not None:
             of_services.update(problems.lines[before:])
     return ModelFindings(tuple(notices), frozenset(missing), frozenset(of_services))
+
+
+def prompts_problem(info: PluginInfo, prompts: Iterable[str]) -> str:
+    """Return why a teacher, judge or evaluator cannot work on these prompts, and the remedy; empty if it can."""
+    some = list(islice(prompts, _MOST_PROMPTS))
+    return info.check_prompts(some) if info.check_prompts is not None and some else ""
+
+
+def check_prompts(registry: Registry, model: Model, prompts: Iterable[str]) -> None:
+    """Raise InputError if the model's plugin does not know texts of the kind of these prompts."""
+    if problem := prompts_problem(registry.info(model.plugin), prompts):
+        raise InputError(f"plugin {model.plugin!r}: {problem}")
+
+
+def _prompts(sources: Sources, bound: _Bound) -> dict[str, list[str]]:
+    """Return the prompts that the model judges or answers, by the recipe's key of their source.
+
+    Prompts that a model writes are not known yet. A source with a problem is reported by its own key.
+    """
+    recipe, found = sources.recipe, {}
+    if bound.info.check_prompts is None:
+        return {}
+    with suppress(Exception):  # a set of a plugin may raise any error
+        if "evaluator" in bound.roles and recipe.evaluation is not None:
+            found["evaluation.prompts"] = [prompt.text for prompt in sources.evaluation(recipe.seeds[0])]
+        if {"judge", "teacher"} & set(bound.roles) and recipe.data.prompts and recipe.data.self_instruct is None:
+            found["data.prompts"] = [prompt.text for prompt in sources.fresh(recipe.seeds[0])]
+    return found
 
 
 def _bound(sources: Sources, roles: Iterable[str]) -> list[_Bound]:

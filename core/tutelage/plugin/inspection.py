@@ -145,7 +145,7 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
-    for name in ("endpoint", "check", "check_run", "check_objective", "count_tokens", "convert"):
+    for name in ("endpoint", "check", "check_run", "check_prompts", "check_objective", "count_tokens", "convert"):
         if (function := getattr(info, name)) is not None and not callable(function):
             yield f"{name} must be callable, not {function!r}"
 

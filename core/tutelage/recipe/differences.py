@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tutelage.recipe.loading import to_values
 from tutelage.recipe.schema import Recipe
 
-_MISSING = object()
 _LONGEST = 60
 """Number of characters of a value that are shown."""
 
@@ -18,26 +17,36 @@ def differences(before: Recipe, now: Recipe) -> Iterator[str]:
 
     A pipeline or control whose key differs in the same way as the section that it takes the key from is not repeated.
     """
-    found = {key: (old, new) for key, old, new in _differing("", to_values(before, True), to_values(now, True))}
-    for key, change in found.items():
-        group, _, inherited = key.partition(".")
-        _, _, section = inherited.partition(".")
-        if group in ("pipelines", "controls") and found.get(section) == change:
-            continue
-        yield f"{key}: {_shown(change[0])} -> {_shown(change[1])}"
+    for key, (old, new) in differing([before, now]).items():
+        yield f"{key}: {shown(old)} -> {shown(new)}"
 
 
-def _differing(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for name in {**before, **now}:
-            inner = f"{key}.{name}" if key else str(name)
-            yield from _differing(inner, before.get(name, _MISSING), now.get(name, _MISSING))
-    elif before != now:
-        yield key, before, now
+def differing(recipes: Sequence[Recipe]) -> dict[str, tuple[Any, ...]]:
+    """Return each key whose values differ, with the value of each recipe; None if a recipe does not have the key.
+
+    A pipeline or control whose key differs in the same way as the section that it takes the key from is not repeated.
+    """
+    found = dict(_differing("", [to_values(recipe, True) for recipe in recipes]))
+    return {key: values for key, values in found.items() if not _is_inherited(key, values, found)}
 
 
-def _shown(value: Any) -> str:
-    if value is _MISSING or value is None:
+def _differing(key: str, values: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    if all(isinstance(value, Mapping) for value in values):
+        for name in dict.fromkeys(name for value in values for name in value):
+            yield from _differing(f"{key}.{name}" if key else str(name), [value.get(name) for value in values])
+    elif any(value != values[0] for value in values):
+        yield key, tuple(values)
+
+
+def _is_inherited(key: str, values: tuple[Any, ...], found: Mapping[str, tuple[Any, ...]]) -> bool:
+    group, _, inherited = key.partition(".")
+    _, _, section = inherited.partition(".")
+    return group in ("pipelines", "controls") and found.get(section) == values
+
+
+def shown(value: Any) -> str:
+    """Return a value of a recipe as a short text."""
+    if value is None:
         return "none"
     text = str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,6 @@ from attrs import evolve, frozen
 from tutelage.errors import InputError, nearest
 from tutelage.evaluation.calibration import JudgedItem
 from tutelage.evaluation.contests import Contest
-from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.scores import GradedAnswer
 from tutelage.evaluation.significance import Observation
 from tutelage.planning.artifacts import ModelArtifacts
@@ -65,7 +64,7 @@ class RunResults:
 
         Raises ``InputError`` if the run has no such model.
         """
-        self._check(model)
+        self.check_model(model)
         prompts: dict[str, str] = {}
         texts = {}
         for seed in self.run.recipe.seeds:
@@ -83,8 +82,8 @@ class RunResults:
 
         ``metric`` is one of ``METRICS``. Raises ``InputError`` if the run has no such model.
         """
-        self._check(model)
-        values = [(one, _measured_value(one, metric)) for one in self.reader.answers(model, "greedy", None)]
+        self.check_model(model)
+        values = [(one, measured_value(one, metric)) for one in self.reader.answers(model, "greedy", None)]
         found = tuple(Observation(one.prompt_id, value, one.seed) for one, value in values if value is not None)
         return ObservedModel(model, found, len(values) - len(found))
 
@@ -98,7 +97,7 @@ class RunResults:
 
         Empty if the run has no such judgements. Raises ``InputError`` if the run has no such model.
         """
-        self._check(model)
+        self.check_model(model)
         return [item for seed in self.run.recipe.seeds for item in self._judged(model, seed)]
 
     def _judged(self, model: str, seed: int) -> Iterator[JudgedItem]:
@@ -115,7 +114,8 @@ class RunResults:
             truth = gold[id].score if id in gold else None
             yield JudgedItem(id, prompt_of(id), ordered, len(texts[id].split()), truth, seed)
 
-    def _check(self, model: str) -> None:
+    def check_model(self, model: str) -> None:
+        """Raise ``InputError`` if the run has no such model."""
         if model not in self.models():
             raise InputError(f"{self.run.store.root}: no model {model!r}{nearest(model, self.models())}")
 
@@ -126,31 +126,8 @@ class RunResults:
         return self.run.store.read(path, cls)
 
 
-def head_to_head_of_runs(runs: Sequence[RunResults]) -> HeadToHead:
-    """Compute the head-to-head results from the stored verdicts of one or several runs.
-
-    With several runs, the name of a run's folder is added to the names of its models. Raises ``InputError`` if two runs
-    have folders of the same name.
-    """
-    if len(runs) == 1:
-        return head_to_head(*runs[0].contests(), runs[0].reader.order())
-    if len({run.name for run in runs}) < len(runs):
-        raise InputError(f"two of the runs have folders of the same name: {', '.join(run.name for run in runs)}")
-    contests: list[Contest] = []
-    verdicts: list[Verdict] = []
-    for run in runs:
-        its_contests, its_verdicts = run.contests()
-        contests += (_of_run(contest, run.name) for contest in its_contests)
-        verdicts += (evolve(one, comparison_id=f"{run.name}|{one.comparison_id}") for one in its_verdicts)
-    return head_to_head(contests, verdicts)
-
-
-def _of_run(contest: Contest, run: str) -> Contest:
-    id, first, second = f"{run}|{contest.comparison_id}", f"{run}:{contest.first}", f"{run}:{contest.second}"
-    return evolve(contest, comparison_id=id, first=first, second=second)
-
-
-def _measured_value(answer: GradedAnswer, metric: str) -> float | None:
+def measured_value(answer: GradedAnswer, metric: str) -> float | None:
+    """Return a metric of one answer; None if it was not measured. ``metric`` is one of ``METRICS``."""
     if metric == "answer_words":
         return answer.words
     if answer.gold is None:

@@ -101,7 +101,7 @@ class Reader:
         """Return every model's answers of one seed with their gold scores. The result is cached."""
         if seed not in self._graded:
             self._graded[seed] = {
-                model.id: {decoding: self._graded_answers(model, decoding) for decoding in self.decodings()}
+                model.id: {decoding: self.graded_answers(model, decoding) for decoding in self.decodings()}
                 for model in self.run.plan.models_of(seed)
             }
         return self._graded[seed]
@@ -218,7 +218,8 @@ class Reader:
             pairs += [(id, f"M2/{name}") for id in mirrored if any(model.id == id for model in models)]
         return pairs
 
-    def _graded_answers(self, model: PlannedModel, decoding: str) -> list[GradedAnswer]:
+    def graded_answers(self, model: PlannedModel, decoding: str) -> list[GradedAnswer]:
+        """Return the graded answers of one model of one seed. Only its own files are read."""
         gold = average(self.run.store.read(model.files.gold(decoding), Judgement))
         candidates = self.run.store.read(model.files.held_out(decoding), Candidate)
         return graded(candidates, {id: score.score for id, score in gold.items()}, model.seed)

@@ -49,8 +49,13 @@ def estimate(steps: Iterable[Step], changes: Changes, recipe: Recipe) -> TimeEst
     earlier runs with the same models.
     """
     own = ((change.step, change.finished.seconds) for change in changes.steps if change.finished)
+    return expected_time(steps, own, recipe)
+
+
+def expected_time(steps: Iterable[Step], finished: Iterable[tuple[Step, float]], recipe: Recipe) -> TimeEstimate:
+    """Return the expected duration of steps, from finished steps with their seconds and from earlier runs."""
     speeds: dict[str, float | None] = {
-        kind_of(step, recipe): seconds / step.count for step, seconds in own if seconds and step.count
+        kind_of(step, recipe): seconds / step.count for step, seconds in finished if seconds and step.count
     }
     total, unknown = 0.0, 0
     for step in steps:

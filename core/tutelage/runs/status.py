@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from tutelage.files.locking import lock_holder
 from tutelage.files.whole import temporary_beside
-from tutelage.planning.artifacts import LOCK, VARIANTS
+from tutelage.planning.artifacts import DESCRIPTION, LOCK, STEP_LOG, VARIANTS
 from tutelage.planning.steps import Step
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
+from tutelage.runs.speeds import TimeEstimate, expected_time
 from tutelage.runs.store import Store, is_run
 
 State = Literal["done", "in progress", "to come"]
@@ -42,6 +45,16 @@ class RunStatus:
     """Id of the process that works on the run; None if none does, 0 if its id is unknown."""
     variants: tuple[RunStatus, ...] = ()
     """The progress of the recipe's variants that are begun."""
+    started: datetime | None = None
+    """Time at which the run was started; None if it is not recorded."""
+    changed: datetime | None = None
+    """Time at which the last step was finished; None if none is."""
+    seconds: float = 0.0
+    """Time that all processes together worked on the finished steps."""
+    cost: float = 0.0
+    """US dollars of the finished steps. Requests without a known price are not included."""
+    left: TimeEstimate = TimeEstimate(0.0, 0)
+    """The expected duration of the steps that are not done."""
 
     def count(self, state: State) -> int:
         """Return the number of steps in a state."""
@@ -55,7 +68,20 @@ def run_status(root: Path) -> RunStatus:
     steps = tuple(_step_status(run.store, step, notes.get(step.output)) for step in run.plan.steps)
     folders = sorted(path for path in run.store.path(VARIANTS).glob("*") if is_run(path))
     variants = tuple(run_status(folder) for folder in folders)
-    return RunStatus(root, run.recipe.name, steps, lock_holder(run.store.path(LOCK)), variants)
+    finished = [(step.step, notes[step.step.output].seconds) for step in steps if step.step.output in notes]
+    remaining = [evolve(step.step, count=max(0, step.step.count - step.kept)) for step in steps if step.state != "done"]
+    return RunStatus(
+        root,
+        run.recipe.name,
+        steps,
+        lock_holder(run.store.path(LOCK)),
+        variants,
+        started=_started(run.store),
+        changed=_changed(run.store) if notes else None,
+        seconds=sum(note.seconds for note in notes.values()),
+        cost=sum(note.cost for note in notes.values()),
+        left=expected_time(remaining, finished, run.recipe),
+    )
 
 
 def damaged_artifacts(status: RunStatus) -> list[str]:
@@ -63,6 +89,20 @@ def damaged_artifacts(status: RunStatus) -> list[str]:
     store = Store(status.root)
     found = [problem for step in status.steps for problem in store.problems(step.step.output, checksums=True)]
     return found + [problem for variant in status.variants for problem in damaged_artifacts(variant)]
+
+
+def _started(store: Store) -> datetime | None:
+    try:
+        return datetime.fromisoformat(json.loads(store.path(DESCRIPTION).read_text("utf-8"))["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _changed(store: Store) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(store.path(STEP_LOG).stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 def _step_status(store: Store, step: Step, note: FinishedStep | None) -> StepStatus:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from tutelage.cli.chat import LOADING
 from tutelage.errors import InputError
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model
@@ -100,3 +105,35 @@ def test_a_model_without_its_plugin_is_completed_in_the_error(invoke: Invoke) ->
     missing = invoke("chat", "runs/none:M1", "say 7")
     assert missing.exit_code == 2
     assert "neither a run (runs/none contains no recipe.yaml)" in missing.stderr and "did you" not in missing.stderr
+
+
+def test_on_a_terminal_lines_are_edited_and_repeated_and_the_loading_is_named(
+    golden: Path, numbers_distribution: Path
+) -> None:
+    """The left arrow was written into the prompt as ``^[[D``."""
+    skilled(golden)
+    path = os.pathsep.join(filter(None, (str(numbers_distribution), os.environ.get("PYTHONPATH"))))
+    command = [str(Path(sys.executable).with_name("tutelage")), "chat", str(golden)]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execve(command[0], command, {**os.environ, "PYTHONPATH": path, "TERM": "xterm"})
+    screen = _read_until(terminal, "> ")
+    left, up = b"\x1b[D", b"\x1b[A"
+    os.write(terminal, b"say 12" + left + b"0\n")
+    screen += _read_until(terminal, "\n> ")
+    os.write(terminal, up + b"\n")
+    screen += _read_until(terminal, "\n> ")
+    os.write(terminal, b"\x04")
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    assert status == 0
+    assert screen.splitlines().count("102") == 2
+    assert screen.count(LOADING) == 1
+
+
+def _read_until(terminal: int, end: str) -> str:
+    text = ""
+    while end not in text.replace("\r", ""):
+        assert select.select([terminal], [], [], 30)[0], text
+        text += os.read(terminal, 4096).decode()
+    return text.replace("\r", "")

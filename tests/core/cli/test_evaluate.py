@@ -109,6 +109,49 @@ def test_models_of_several_runs_are_named_after_their_run(values: Callable[..., 
     assert found["ranking"] == []
 
 
+def test_models_of_one_run_are_compared_by_its_stored_verdicts(values: Callable[..., Any], golden: Path) -> None:
+    of_run = {(pair["left"], pair["right"]): pair for pair in values("head-to-head", golden)["pairs"]}
+    found = values("head-to-head", f"{golden}:M2/self-reward", f"{golden}:M0")
+    assert found["pairs"] == [of_run["M2/self-reward", "M0"]]
+    assert found["without_verdicts"] == []
+
+
+def test_pairs_of_different_runs_have_no_stored_verdicts_and_are_named(
+    values: Callable[..., Any], invoke: Invoke, golden: Path
+) -> None:
+    other = Path(shutil.copytree(golden, golden.with_name("other")))
+    found = values("head-to-head", f"{golden}:M0", f"{golden}:M1", f"{other}:M1")
+    assert [(pair["left"], pair["right"]) for pair in found["pairs"]] == [("golden:M0", "golden:M1")]
+    assert found["without_verdicts"] == [["golden:M0", "other:M1"], ["golden:M1", "other:M1"]]
+    alone = invoke("evaluate", "head-to-head", f"{golden}:M1", f"{other}:M1")
+    assert alone.exit_code == 2
+    assert "no verdicts between golden:M1, other:M1 are stored" in alone.stderr
+    asked = values(
+        "head-to-head", f"{golden}:M1", f"{other}:M1", "--evaluator", "numbers", "--out", "compared"
+    )  # fmt: skip
+    assert asked["pairs"][0]["ties"] == asked["pairs"][0]["n"]
+
+
+def test_differences_of_several_runs_name_the_run_only_where_names_clash(
+    values: Callable[..., Any], golden: Path
+) -> None:
+    other = Path(shutil.copytree(golden, golden.with_name("other")))
+
+    def pairs(*sources: object) -> list[tuple[str, str]]:
+        return [(one["left"], one["right"]) for one in values("difference", *sources)["comparisons"]]
+
+    assert pairs(f"{golden}:M1", f"{other}:M1") == [("golden:M1", "other:M1")]
+    assert pairs(f"{golden}:M1", f"{other}:M0") == [("M1", "M0")]
+    assert len(pairs(golden, other)) == 8 * 7 // 2
+
+
+def test_a_model_that_is_given_twice_is_one_message(invoke: Invoke, golden: Path) -> None:
+    for command in ("difference", "head-to-head"):
+        result = invoke("evaluate", command, golden, f"{golden}:M1")
+        assert result.exit_code == 2
+        assert "the model M1 is selected 2 times; name it once" in result.stderr
+
+
 def test_a_runs_judges_are_calibrated_and_its_models_told_apart(
     values: Callable[..., Any], invoke: Invoke, golden: Path
 ) -> None:

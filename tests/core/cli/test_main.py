@@ -43,6 +43,34 @@ def test_an_unknown_command_and_an_unknown_option_are_usage_errors() -> None:
     assert CliRunner().invoke(cli, ["run", "--nothing"]).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stauts"], "no command 'stauts'; did you mean 'status'? See `tutelage --help`"),
+        (
+            ["evaluate", "diference"],
+            "no command 'diference'; did you mean 'difference'? See `tutelage evaluate --help`",
+        ),
+        (["ledger", "prun"], "no command 'prun'; did you mean 'prune'? See `tutelage ledger --help`"),
+        (["run", "--budgt", "1"], "no option '--budgt'; did you mean '--budget'? See `tutelage run --help`"),
+        (["status"], "missing argument 'RUN'; see `tutelage status --help`"),
+        (["--nothing"], "no option '--nothing'; see `tutelage --help`"),
+        (["evaluate", "head-to-head", "x.json", "--budget", "-1"], "invalid value for '--budget': "),
+    ],
+)
+def test_a_wrong_argument_is_one_error_of_the_style_of_all_errors(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli, arguments, prog_name="tutelage")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    result = CliRunner().invoke(cli, ["evaluate"])
+    assert result.exit_code == 2
+    assert "head-to-head" in result.stderr
+
+
 def test_the_version_is_that_of_the_distribution() -> None:
     from importlib.metadata import version
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
 import unicodedata
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.cli.output import Table, plain, printable
+from tutelage.cli.output import Table, plain, print_error, print_line, print_status, print_table, print_text, printable
 
 
 @pytest.mark.parametrize(
@@ -58,12 +67,56 @@ def test_a_cell_cannot_break_a_plain_table() -> None:
     assert plain(table).splitlines()[-1] == "1   two lines"
 
 
-def test_nothing_in_a_table_on_a_terminal_is_markup(capfd: pytest.CaptureFixture[str]) -> None:
-    from tutelage.cli.output import _print_rich
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], TextIO]]:
+    """Make stdout and stderr one terminal with a number of columns; return the end from which its screen is read."""
+    opened: list[TextIO] = []
 
-    _print_rich(Table(("[red]id[/red]",), [("[link=http://evil]x[/link]\x1b[2J",)], "[b]title[/b]"))
-    shown = capfd.readouterr().out
-    assert "[red]id[/red]" in shown
-    assert "[link=http://evil]x[/link]" in shown
-    assert "[b]title[/b]" in shown
-    assert "\x1b[2J" not in shown
+    def open_terminal(columns: int) -> TextIO:
+        reading, writing = pty.openpty()
+        fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        monkeypatch.delenv("COLUMNS", raising=False)
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, os.fdopen(os.dup(writing), "w", buffering=1))
+        os.close(writing)
+        opened.extend([sys.stdout, sys.stderr, os.fdopen(reading)])
+        return opened[-1]
+
+    yield open_terminal
+    for stream in opened:
+        stream.close()
+
+
+def screen(reading: TextIO) -> list[str]:
+    text = os.read(reading.fileno(), 100_000).decode()
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n").splitlines()
+
+
+def test_nothing_in_a_table_on_a_terminal_is_markup(terminal: Callable[[int], TextIO]) -> None:
+    reading = terminal(80)
+    print_table(Table(("[red]id[/red]",), [("[link=http://evil]x[/link]\x1b[2J",)], "[b]title[/b]"))
+    assert screen(reading) == ["[b]title[/b]", "[red]id[/red]", "-" * 26, "[link=http://evil]x[/link]"]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_messages_on_a_terminal_are_broken_at_spaces_and_other_lines_are_not(
+    terminal: Callable[[int], TextIO], columns: int
+) -> None:
+    message = " ".join(f"word-{number}" for number in range(40))
+    for say in (print_text, print_status, print_error):
+        reading = terminal(columns)
+        say(f"{message}\nsecond line")
+        lines = screen(reading)
+        assert max(map(len, lines)) <= columns
+        assert " ".join(" ".join(lines).split()).removeprefix("error: ") == f"{message} second line"
+        assert lines[-1] == "second line"
+    reading = terminal(columns)
+    print_line(message)
+    assert screen(reading) == [message]
+
+
+def test_messages_that_go_to_a_file_stay_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "word " * 100 + "end"
+    print_status(message)
+    print_text(message)
+    assert capsys.readouterr() == (f"{message}\n", f"{message}\n")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,11 @@ def unfinish(golden: Path) -> None:
 def test_a_finished_run_is_finished(invoke: Invoke, golden: Path) -> None:
     result = invoke("status", golden)
     assert result.exit_code == 0
-    assert (
-        result.stdout == f"{golden}: recipe numbers, 37 steps: 37 done, 0 in progress, 0 to come\nthe run is finished\n"
-    )
+    assert result.stdout.splitlines() == [
+        f"{golden}: recipe numbers, 37 steps: 37 done, 0 in progress, 0 to come",
+        "started 2026-11-24 08:23 UTC; 0.0 s of work; $0.00 of API calls",
+        "the run is finished",
+    ]
 
 
 def test_what_is_in_progress_and_to_come_is_shown_with_its_items(invoke: Invoke, golden: Path) -> None:
@@ -51,6 +54,41 @@ def test_what_is_in_progress_and_to_come_is_shown_with_its_items(invoke: Invoke,
     assert "summarise to come 0 of 1 summary summary.json" in lines
     assert lines[-1] == f"no process is working on the run; continue it with `tutelage run --run {golden}`"
     assert contents(golden) == before
+
+
+def test_an_unfinished_run_has_its_time_and_cost_and_what_is_left(invoke: Invoke, golden: Path) -> None:
+    unfinish(golden)
+    log = golden / "steps.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()[:-1]]
+    rows = [{**row, "seconds": 10.0, "cost": 0.25} for row in rows if row["output"] != VERDICTS]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = invoke("status", golden).stdout.splitlines()
+    status = json.loads(invoke("status", golden, "--json").stdout)
+    assert (status["seconds"], status["cost"]) == (350.0, 8.75)
+    assert status["started"] == "2026-11-24T08:23:16+00:00"
+    assert status["last_step_finished"][:16] in datetime.fromtimestamp(log.stat().st_mtime, UTC).isoformat()
+    moment = f"{datetime.fromtimestamp(log.stat().st_mtime, UTC):%Y-%m-%d %H:%M}"
+    spent = f"started 2026-11-24 08:23 UTC; last step finished {moment} UTC; 5 min 50 s of work; $8.75 of API calls"
+    assert spent in lines
+    assert status["left"] == {"seconds": 0.0, "unknown_steps": 2}
+    assert "left: unknown time for 2 steps, because no earlier run on this machine did such work" in lines
+
+
+def test_what_is_left_is_estimated_from_the_finished_steps_without_the_items_in_the_journal(
+    golden: Path,
+) -> None:
+    log = golden / "steps.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    judged = [row for row in rows if row["output"].endswith("judgements-own.jsonl")]
+    log.write_text("".join(json.dumps({**row, "seconds": 8.0}) + "\n" for row in judged[:1]))
+    for row in judged[1:2]:
+        path = golden / row["output"]
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.unlink()
+        path.with_name(f".{path.name}.journal").write_bytes(b"".join(lines[: len(lines) // 2]))
+    left = run_status(golden).left
+    assert left.seconds == pytest.approx(4.0, rel=0.1)
+    assert left.unknown == 0
 
 
 def test_finished_steps_are_listed_on_demand(invoke: Invoke, golden: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 from known import known
 
 from tutelage.errors import InputError
-from tutelage.evaluation.intervals import NOTHING
+from tutelage.evaluation.intervals import NOTHING, Metric
 from tutelage.evaluation.significance import Observation, Separation, compare, compare_all, holm
 
 
@@ -71,3 +71,12 @@ def test_every_two_models_are_compared_with_adjusted_p_values() -> None:
     assert [(one.left, one.right) for one in made] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert [known(one.p_value_adjusted) < 0.05 for one in made] == [False, True, True]
     assert all(known(one.p_value_adjusted) >= known(one.separation.p_value) for one in made)
+
+
+def test_models_without_a_common_seed_are_paired_by_prompt_alone() -> None:
+    left = [Observation(str(prompt), prompt + 1.0, seed=0) for prompt in range(30)]
+    right = [Observation(str(prompt), float(prompt), seed=seed) for prompt in range(20) for seed in (1, 2)]
+    (made,) = compare_all({"left": left, "right": right})
+    assert made.separation.difference == Metric(1.0, 1.0, 1.0, 20)
+    (made,) = compare_all({"left": left, "right": [*right, Observation("0", 0.0, seed=0)]})
+    assert made.separation.difference.n == 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import tutelage_tiny as tiny
+from tutelage.cli import cli
 from tutelage.context import Context
 from tutelage.data.preference_rows import check_preference
 from tutelage.preferences.score_parsing import parse_score
@@ -132,3 +135,48 @@ def test_teacher_judge_and_sets_need_no_torch() -> None:
 
 def test_prompts_are_those_of_the_world() -> None:
     assert list(tiny.describe().prompt_sets["train"].load(5, 7)) == prompts("train", 5, 7)
+
+
+def test_texts_outside_the_world_are_a_problem_before_work() -> None:
+    check = tiny.describe().check_prompts
+    assert check is not None
+    assert "none of 2 prompts is one, such as 'Write a poem about the sea.'" in check([FOREIGN, "Why is the sky blue?"])
+    assert check([FOREIGN, PROMPT]) == ""
+
+
+@pytest.mark.parametrize("command", ["judge", "demonstrate", "evaluate", "head-to-head"])
+def test_a_command_with_tiny_as_the_judge_of_other_texts_is_one_error_and_writes_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = {"prompt": FOREIGN, "answer": "waves", "first": "waves", "second": "sand"}
+    Path("rows.jsonl").write_text(json.dumps(row) + "\n")
+    Path("other.jsonl").write_text(json.dumps({**row, "answer": "sand"}) + "\n")
+    arguments = ["stage", command, "rows.jsonl", "--model", "tiny", "--out", "out"]
+    if command == "head-to-head":
+        arguments = ["evaluate", command, "rows.jsonl", "other.jsonl", "--evaluator", "tiny", "--out", "out"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith(
+        "error: plugin 'tiny': the programs of the tiny world know its own instructions only"
+    )
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "section"),
+    [
+        ("data.prompts", {"data.prompts.source": "rows.jsonl"}),
+        ("evaluation.prompts", {"evaluation.prompts.source": "rows.jsonl"}),
+    ],
+)
+def test_a_recipe_with_tiny_as_the_judge_of_other_texts_is_a_problem_of_the_plan(
+    key: str, section: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"Write a poem of {number} lines about the sea."} for number in range(2, 2000)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = [part for item in section.items() for part in ("--set", "=".join(item))]
+    result = CliRunner().invoke(cli, ["plan", "embedded", *changes, "--set", "data.prompts.self_instruct=null"])
+    assert result.exit_code == 2
+    assert f": {key}: the programs of the tiny world know its own instructions only" in result.output

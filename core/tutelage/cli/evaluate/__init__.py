@@ -9,9 +9,10 @@ from tutelage.cli.evaluate.alpaca_eval import alpaca_eval_command
 from tutelage.cli.evaluate.calibration import calibration_command
 from tutelage.cli.evaluate.difference import difference_command
 from tutelage.cli.evaluate.head_to_head import head_to_head_command
+from tutelage.cli.lazy_group import CommandGroup
 
 
-@click.group("evaluate")
+@click.group("evaluate", cls=CommandGroup)
 def command() -> None:
     """Measure models and judges, from a run or from files."""
 

@@ -8,7 +8,7 @@ import click
 
 from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.options import PATH, as_json
-from tutelage.cli.output import print_line, print_table
+from tutelage.cli.output import print_line, print_table, print_text
 from tutelage.evaluation.agreement import Agreement, agreement
 from tutelage.results.run_results import RunResults
 from tutelage.results.score_files import check_overlap, read_ratings
@@ -60,7 +60,7 @@ def _show_files(found: Agreement, as_published: bool, as_json: bool) -> None:
     print_table(metrics_table(shown))
     print_line(f"\n{found.items:,} answers are in both files; {found.unmatched:,} are in only one")
     if as_published:
-        print_line("As published: rows are joined by position, and a reply without a score counts as -1.")
+        print_text("As published: rows are joined by position, and a reply without a score counts as -1.")
 
 
 def _show_run(run: Path, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from tutelage.alpaca_eval.results import AlpacaEvalResult, results, write_leader
 from tutelage.cli.evaluate.printing import print_json
 from tutelage.cli.models import find_model
 from tutelage.cli.options import PATH, EvaluatorOptions, as_json, evaluator_options
-from tutelage.cli.output import Table, print_line, print_status, print_table
+from tutelage.cli.output import Table, print_status, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.evaluation.length_control import ANNOTATOR
 from tutelage.records import Sampling
@@ -100,7 +100,7 @@ def _run(run: BenchmarkOptions, tables: Path | None, options: EvaluatorOptions) 
     evaluator = options.model(f"{annotator.provider}:{annotator.model}")
     check_evaluator(options.registry, evaluator, annotator)
     outputs = _outputs(run, options)
-    with options.context(str(run.out), "evaluate", len(outputs)) as context:
+    with options.context(str(run.out), "evaluate", len(outputs), "annotations") as context:
         asking = DurableStage(options.registry, evaluator, context)
         annotate(asking, annotator, outputs, run.reference, run.out)
     instructions = {output.instruction for output in run.reference}
@@ -123,7 +123,7 @@ def _outputs(run: BenchmarkOptions, options: EvaluatorOptions) -> list[Output]:
     if Path(run.outputs).suffix == ".json":
         raise InputError(f"{run.outputs}: no such file")
     model = find_model(run.outputs, options.registry)
-    with options.context(str(run.out), "answers", len(run.reference)) as context:
+    with options.context(str(run.out), "answers", len(run.reference), "answers") as context:
         asking = DurableStage(options.registry, model, context)
         return answer(asking, run.name, run.reference, run.sampling, run.out)
 
@@ -143,7 +143,7 @@ def _show(result: AlpacaEvalResult) -> None:
     ]
     print_table(Table(("measure", "value"), rows, f"{result.model} against {result.baseline}, by {result.annotator}"))
     if result.length_controlled_note:
-        print_line(f"\nlength control: {result.length_controlled_note}")
+        print_text(f"\nlength control: {result.length_controlled_note}")
 
 
 def _rate(value: float | None) -> str:

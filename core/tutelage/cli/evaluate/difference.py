@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from attrs import evolve
 
-from tutelage.cli.evaluate.printing import print_json
+from tutelage.cli.evaluate.printing import p_text, print_json
 from tutelage.cli.models import split_run
-from tutelage.cli.options import PATH, as_json
-from tutelage.cli.output import Table, print_line, print_table
+from tutelage.cli.options import as_json
+from tutelage.cli.output import Table, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.evaluation.significance import ModelComparison, compare_all
-from tutelage.results.run_results import METRICS, RunResults
+from tutelage.results.run_results import METRICS
 from tutelage.results.score_files import ObservedModel, read_observations
+from tutelage.results.selecting import select_models
 from tutelage.results.wording import metric_words
 from tutelage.runs.store import is_run
 
 
 @click.command("difference")
-@click.argument("models", metavar="RUN_OR_SCORES...", nargs=-1, required=True, type=PATH)
+@click.argument("sources", metavar="RUN_OR_SCORES...", nargs=-1, required=True)
 @click.option("--metric", type=click.Choice(METRICS), default=METRICS[0], show_default=True, help="Metric of a run.")
 @as_json
-def difference_command(models: Sequence[Path], metric: str, as_json: bool) -> None:
+def difference_command(sources: Sequence[str], metric: str, as_json: bool) -> None:
     """Test whether models differ, with values paired by prompt.
 
-    RUN selects all models of the run, RUN:MODEL one of them. A file with scores, values or AlpacaEval annotations is
-    one model. p-values are adjusted for the number of comparisons (Holm).
+    RUN selects all models of the run, RUN:MODEL one of them. If two names are equal, they are preceded by the name of
+    the run. A file with scores, values or AlpacaEval annotations is one model. p-values are adjusted for the number of
+    comparisons (Holm).
     """
-    observed = [model for path in models for model in _observed(path, metric)]
+    observed = _observed(sources, metric)
     names = [model.name for model in observed]
     if len(observed) < 2:
         raise click.UsageError("at least two models are required: a RUN, or two files")
@@ -43,17 +46,16 @@ def difference_command(models: Sequence[Path], metric: str, as_json: bool) -> No
         return
     print_table(_table(comparisons))
     for name, count in left_out.items():
-        print_line(f"{name}: {count:,} rows without a value are ignored")
+        print_text(f"{name}: {count:,} rows without a value are ignored")
 
 
-def _observed(path: Path, metric: str) -> Iterator[ObservedModel]:
-    folder, model = split_run(str(path))
-    if is_run(folder):
-        results = RunResults.open(folder)
-        for id in [model] if model else results.models():
-            yield results.observed(id, metric)
-    else:
-        yield read_observations(path)
+def _observed(sources: Sequence[str], metric: str) -> list[ObservedModel]:
+    """The models of the runs, then those of the files."""
+    parts = [(source, split_run(source)) for source in sources]
+    selected = select_models([part for _, part in parts if is_run(part[0])])
+    models = [evolve(one.results.observed(one.model, metric), name=one.name) for one in selected]
+    models += [read_observations(Path(source)) for source, part in parts if not is_run(part[0])]
+    return models
 
 
 def _check_paired(comparisons: Sequence[ModelComparison]) -> None:
@@ -71,15 +73,9 @@ def _table(comparisons: Sequence[ModelComparison]) -> Table:
                 f"{comparison.left} - {comparison.right}",
                 metric_words(separation.difference, decimals=3, sign=True),
                 f"{separation.difference.n:,}",
-                _p_text(separation.p_value),
-                _p_text(comparison.p_value_adjusted),
+                p_text(separation.p_value),
+                p_text(comparison.p_value_adjusted),
                 "-" if separation.prompts_needed is None else f"{separation.prompts_needed:,}",
             )
         )
     return Table(("models", "difference [95%]", "prompts", "p", "p adjusted", "prompts needed"), rows)
-
-
-def _p_text(p_value: float | None) -> str:
-    if p_value is None:
-        return "-"
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -11,18 +11,22 @@ from attrs import evolve
 from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.models import split_run
 from tutelage.cli.options import PATH, EvaluatorOptions, as_json, evaluator_options, rubric_option
-from tutelage.cli.output import Table, print_line, print_table
+from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.evaluation.head_to_head import HeadToHead
+from tutelage.planning.model_checks import check_prompts
 from tutelage.planning.roles import find_rubric
 from tutelage.records import Sampling
-from tutelage.results.run_results import RunResults, head_to_head_of_runs
+from tutelage.results.selecting import SelectedModel, select_models
+from tutelage.results.stored_verdicts import stored_verdicts
 from tutelage.results.verdict_files import Answers, Compared, compare, is_verdicts, read_answers, read_verdicts
 from tutelage.results.wording import metric_words
 from tutelage.runs.durable import DurableStage
 from tutelage.runs.store import is_run
 
 EVALUATOR_METRICS = ("position_bias", "inconsistent", "winner_words", "loser_words", "longer_wins")
+_MOST_PAIRS = 3
+"""Number of pairs without verdicts that are named."""
 
 
 @click.command("head-to-head")
@@ -43,54 +47,43 @@ def head_to_head_command(
 ) -> None:
     """Compare the answers of models, each pair in both orders.
 
-    For a RUN or a verdicts.jsonl of this command, the stored verdicts are summarised and no evaluator is called. Files
-    with outputs (`instruction`, `output`, `generator`, or `prompt`, `answer`) and RUN:MODEL are compared by
-    --evaluator; the verdicts are stored in --out.
+    RUN selects all models of a run, RUN:MODEL one of them. Without --evaluator, the verdicts that the runs have stored
+    are summarised, and no evaluator is called; the same applies to a verdicts.jsonl of this command. With --evaluator,
+    the models and files with outputs (`instruction`, `output`, `generator`, or `prompt`, `answer`) are compared by it,
+    also models of different runs; the verdicts are stored in --out.
     """
-    stored = [_is_stored(source) for source in sources]
-    if all(stored):
-        result, unmatched = _from_stored([Path(source) for source in sources]), 0
-    elif any(stored):
-        raise InputError("stored verdicts and outputs can't be mixed; write a model of a run as RUN:MODEL")
+    files = [Path(source) for source in sources if not is_run(split_run(source)[0])]
+    selected = select_models([split_run(source) for source in sources if is_run(split_run(source)[0])])
+    verdict_files = [path for path in files if is_verdicts(path)]
+    if verdict_files and len(verdict_files) < len(sources):
+        raise InputError(
+            "stored verdicts and outputs can't be mixed; give only files of verdicts, or only outputs and models"
+        )
+    unmatched = 0
+    missing: tuple[tuple[str, str], ...] = ()
+    if verdict_files:
+        judged = tuple(judged for path in verdict_files for judged in read_verdicts(path).verdicts)
+        result = Compared(judged).head_to_head()
+    elif selected and not files and options.name is None:
+        stored = stored_verdicts(selected, newest_left=not any(split_run(source)[1] for source in sources))
+        if not stored.contests:
+            raise InputError(_nothing_stored(selected))
+        result, missing = stored.head_to_head(), stored.missing
     else:
         if out is None:
             raise click.UsageError("--out is required: the folder for the verdicts")
-        models = _with_unique_names([(split_run(source)[0], _answers(source)) for source in sources])
-        compared = _compare(models, options, rubric, max_new_tokens, out)
+        answers = [evolve(one.results.answers(one.model), model=one.name) for one in selected]
+        compared = _compare([*answers, *map(read_answers, files)], options, rubric, max_new_tokens, out)
         result, unmatched = compared.head_to_head(), compared.unmatched
     if as_json:
-        print_json({**_values(result), "unmatched": unmatched})
+        print_json({**_values(result), "unmatched": unmatched, "without_verdicts": missing})
         return
-    _show(result, unmatched)
+    _show(result, unmatched, missing)
 
 
-def _is_stored(source: str) -> bool:
-    folder, model = split_run(source)
-    if is_run(folder):
-        return not model
-    return is_verdicts(Path(source))
-
-
-def _from_stored(paths: Sequence[Path]) -> HeadToHead:
-    runs = [RunResults.open(path) for path in paths if is_run(path)]
-    if not runs:
-        return Compared(tuple(judged for path in paths for judged in read_verdicts(path).verdicts)).head_to_head()
-    if len(runs) < len(paths):
-        raise InputError("a run and a file of verdicts can't be summarised together; give only one of them")
-    return head_to_head_of_runs(runs)
-
-
-def _answers(source: str) -> Answers:
-    folder, model = split_run(source)
-    return RunResults.open(folder).answers(model) if model else read_answers(Path(source))
-
-
-def _with_unique_names(models: Sequence[tuple[Path, Answers]]) -> list[Answers]:
-    """The models; if two have the same name, all get the name of their run as a prefix."""
-    names = [answers.model for _, answers in models]
-    if len(set(names)) == len(names):
-        return [answers for _, answers in models]
-    return [evolve(answers, model=f"{folder.name}:{answers.model}") for folder, answers in models]
+def _nothing_stored(selected: Sequence[SelectedModel]) -> str:
+    names = ", ".join(model.name for model in selected)
+    return f"no verdicts between {names} are stored; name a model that compares their answers (--evaluator, and --out)"
 
 
 def _compare(
@@ -99,8 +92,9 @@ def _compare(
     if len(models) < 2:
         raise click.UsageError("at least two models are required")
     evaluator = options.model()
+    check_prompts(options.registry, evaluator, models[0].prompts.values())
     expected = len(models) * (len(models) - 1) * min(len(answers.texts) for answers in models)
-    with options.context(str(out), "evaluate", expected) as context:
+    with options.context(str(out), "evaluate", expected, "verdicts") as context:
         asking = DurableStage(options.registry, evaluator, context)
         return compare(asking, find_rubric(rubric, options.registry), Sampling(0.0, 1.0, max_new_tokens), models, out)
 
@@ -113,7 +107,7 @@ def _values(result: HeadToHead) -> dict[str, object]:
     }
 
 
-def _show(result: HeadToHead, unmatched: int) -> None:
+def _show(result: HeadToHead, unmatched: int, missing: Sequence[tuple[str, str]]) -> None:
     print_table(Table(("models", "won", "tied", "lost", "unparsed", "win rate % [95%]"), list(_pair_rows(result))))
     if result.ranking:
         print_line()
@@ -122,7 +116,13 @@ def _show(result: HeadToHead, unmatched: int) -> None:
     print_line()
     print_table(metrics_table({name: getattr(result, name) for name in EVALUATOR_METRICS}, "The evaluator"))
     if unmatched:
-        print_line(f"\n{unmatched:,} prompts are ignored because not every model answered them")
+        print_line()
+        print_text(f"{unmatched:,} prompts are ignored because not every model answered them")
+    if missing:
+        shown = ", ".join(f"{left} and {right}" for left, right in missing[:_MOST_PAIRS])
+        more = f" and {len(missing) - _MOST_PAIRS:,} more pairs" if len(missing) > _MOST_PAIRS else ""
+        print_line()
+        print_text(f"without stored verdicts: {shown}{more}; --evaluator and --out compare them")
 
 
 def _pair_rows(result: HeadToHead) -> Iterator[tuple[str, ...]]:
