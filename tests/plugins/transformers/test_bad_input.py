@@ -24,6 +24,7 @@ from tutelage_transformers.training.examples import sft_rows
 WORDS = ("apple", "pear", "plum", "cat")
 IFT = [{"prompt": f"sort the words {a} {b}", "answer": f"{b} {a}"} for a in WORDS for b in WORDS]
 PROMPTS = [{"prompt": f"sort the words please {a} {b}"} for a in WORDS for b in WORDS]
+PROMPTS[-1] = {"prompt": "sort these words with commas: plum cat apple"}  # one that the teacher knows
 Try = Callable[..., Result]
 
 

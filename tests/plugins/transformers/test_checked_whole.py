@@ -26,6 +26,7 @@ from tutelage.files.jsonl import write_rows
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 WORDS = ("apple", "pear", "plum", "cat", "dog", "cow")
 PROMPTS = [{"prompt": f"sort the words please {a} {b}"} for a in WORDS for b in WORDS]
+PROMPTS[-1] = {"prompt": "sort these words with commas: plum cat apple"}  # one that the teacher knows
 IFT = [{"prompt": f"sort the words {a} {b}", "answer": f"{b} {a}"} for a in WORDS for b in WORDS]
 EFT = [{"prompt": "sort cat dog", "answer": "cat dog", "score": score, "reason": "cat"} for score in range(6)]
 HUGE = [2**21, 2**21]
