@@ -1,6 +1,6 @@
 """The work of a kept process in generation: it loads a model, completes its share of conversations, frees the model.
 
-``pool`` sends the requests, and ``processes.serving`` calls these functions.
+``shared_model`` sends the requests, and ``processes.serving`` calls these functions.
 """
 
 from __future__ import annotations

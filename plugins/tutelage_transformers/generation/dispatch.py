@@ -7,9 +7,9 @@ from functools import partial
 
 from tutelage.records import Model, Sampling
 from tutelage_transformers.devices import parallel
-from tutelage_transformers.generation import pool
+from tutelage_transformers.generation import shared_model
 from tutelage_transformers.generation.engine import Completion, generate
-from tutelage_transformers.generation.pool import SharedModel
+from tutelage_transformers.generation.shared_model import SharedModel
 from tutelage_transformers.generation.weighing import ReplyProbabilities, reply_probabilities
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.chat import Conversation, prompt_text
@@ -92,4 +92,4 @@ def release_all() -> None:
 def _release_shared() -> None:
     if _shared:
         _shared.clear()
-        pool.release()
+        shared_model.release()

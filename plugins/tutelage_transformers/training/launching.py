@@ -10,16 +10,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
 from tutelage.files.locking import hold_lock
 from tutelage_transformers.processes.child import environment, last_lines, own_session
-from tutelage_transformers.training.request import ALIVE, PROGRESS, STOP, TrainingRequest, failures, progress_of
+from tutelage_transformers.training.request import (
+    ALIVE,
+    PROGRESS,
+    STOP,
+    TrainingRequest,
+    failures,
+    progress_of,
+    reports_of,
+)
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 30.0
@@ -55,11 +63,7 @@ def accelerate(config: str) -> list[str]:
 
 def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) -> int:
     """Run the command to its end and pass its progress to the context; returns its exit status."""
-    report: Mapping[str, Callable[[Any], None]] = {
-        "expect": context.expect,
-        "advance": context.advance,
-        "log": context.log,
-    }
+    report = reports_of(context)
     (folder / PROGRESS).touch()
     with (folder / PROGRESS).open(encoding="utf-8") as lines, _alive(folder), running(command, log) as launcher:
         while True:

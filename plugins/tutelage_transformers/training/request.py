@@ -12,6 +12,7 @@ failed-RANK.json the ``Failure`` of a process
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from attrs import evolve, frozen
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
 
+from tutelage.context import Context
 from tutelage.files.jsonl import write_json
 from tutelage.records import Model, Objective
 from tutelage_transformers.processes.failure import Failure
@@ -87,6 +89,11 @@ def failures(folder: Path) -> list[Failure]:
     files = folder.glob(FAILED.format(rank="*"))
     found = [_converter().structure(json.loads(file.read_bytes()), Failure) for file in files]
     return sorted(found, key=lambda failure: (not failure.is_plain, failure.seconds))
+
+
+def reports_of(context: Context) -> Mapping[str, Callable[[Any], None]]:
+    """Return the functions of a context by which the processes of a training report, by the names that they send."""
+    return {"expect": context.expect, "advance": context.advance, "log": context.log}
 
 
 def progress_of(line: str) -> tuple[str, Any]:

@@ -6,13 +6,12 @@ They have imported torch, transformers and TRL before, or do so once per run. Th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tutelage.context import Context
 from tutelage_transformers.processes import pool
-from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.request import TrainingRequest, reports_of
 
 MEMBER, PREPARE = (f"tutelage_transformers.training.member:{name}" for name in ("take_part", "prepare"))
 
@@ -29,11 +28,7 @@ def train(request: TrainingRequest, devices: Sequence[str], processes: int, cont
     for any other failure. All processes are ended then.
     """
     workers = pool.kept(devices)
-    report: Mapping[str, Callable[[Any], None]] = {
-        "expect": context.expect,
-        "advance": context.advance,
-        "log": context.log,
-    }
+    report = reports_of(context)
     with tempfile.TemporaryDirectory(prefix="tutelage-group-") as folder:
         group = {"request": request.as_json(), "processes": processes, "store": str(Path(folder, "store"))}
         arguments = {rank: {**group, "rank": rank} for rank in range(processes)}

@@ -25,7 +25,7 @@ from tutelage.runs.durable import DurableStage, Unit
 from tutelage.runs.store import Store
 from tutelage_transformers.generation import dispatch
 from tutelage_transformers.generation.answering import candidates
-from tutelage_transformers.generation.pool import split_evenly
+from tutelage_transformers.generation.shared_model import split_evenly
 from tutelage_transformers.processes.pool import WORKER, WorkerPool, current, end_all
 from tutelage_transformers.settings import TransformersSettings
 
