@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core/tutelage"
 TESTS = ROOT / "tests/core"
 PACKAGES = [CORE, *sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py"))]
-TOP = {"__init__", "__main__", "hookspecs", "records", "plugin_info", "context", "errors"}
+TOP = {"__init__", "__main__", "hookspecs", "records", "objectives", "plugin_info", "context", "errors"}
 """The modules that a plugin author reads; every other module belongs to a package."""
 
 COVERED_BY = {
@@ -24,6 +24,7 @@ COVERED_BY = {
     "tutelage.context": "plugin/test_stages.py",
     "tutelage.errors": "recipe/test_loading.py",
     "tutelage.hookspecs": "plugin/test_registry.py",
+    "tutelage.objectives": "recipe/test_loading.py",
     "tutelage.plugin_info": "plugin/test_registry.py",
     "tutelage.alpaca_eval.results": "alpaca_eval/test_running.py",
     "tutelage.cli.data_export": "cli/test_data.py",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tutelage.files.jsonl import write_rows
     from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
+    from tutelage.objectives import Dpo, Lora, Objective, Sft
     from tutelage.planning.checks import checked_plan
     from tutelage.planning.roles import find_rubric
     from tutelage.planning.steps import Plan, Step
@@ -65,21 +66,17 @@ if TYPE_CHECKING:
         Candidate,
         Comparison,
         Demonstration,
-        Dpo,
         Example,
         JudgeItem,
         Judgement,
-        Lora,
         Message,
         Model,
-        Objective,
         Outcome,
         Preference,
         Prompt,
         RatedExample,
         Rubric,
         Sampling,
-        Sft,
         Verdict,
         content_id,
     )
@@ -112,6 +109,7 @@ _MODULES = {
     "files.jsonl": "write_rows",
     "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
+    "objectives": "Dpo Lora Objective Sft",
     "planning.checks": "checked_plan",
     "planning.roles": "find_rubric",
     "planning.steps": "Plan Step",
@@ -129,8 +127,8 @@ _MODULES = {
     "recipe.loading": "find_recipe load_recipe",
     "recipe.schema": "Recipe",
     "records": (
-        "Candidate Comparison Demonstration Dpo Example JudgeItem Judgement Lora Message Model Objective Outcome "
-        "Preference Prompt RatedExample Rubric Sampling Sft Verdict content_id"
+        "Candidate Comparison Demonstration Example JudgeItem Judgement Message Model Outcome Preference Prompt "
+        "RatedExample Rubric Sampling Verdict content_id"
     ),
     "results.summary": (
         "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult VariantResult read_summary"

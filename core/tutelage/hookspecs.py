@@ -55,6 +55,7 @@ from pathlib import Path
 import pluggy
 
 from tutelage.context import Context
+from tutelage.objectives import Objective
 from tutelage.plugin_info import PluginInfo
 from tutelage.records import (
     Candidate,
@@ -63,7 +64,6 @@ from tutelage.records import (
     JudgeItem,
     Judgement,
     Model,
-    Objective,
     Prompt,
     Rubric,
     Sampling,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.records import Example, Objective, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
+from tutelage.objectives import Objective
+from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
 
 if TYPE_CHECKING:
     from tutelage.services.requests import Endpoint

@@ -19,6 +19,7 @@ from typing import Any
 
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import Objective
 from tutelage.plugin_info import (
     Conversion,
     EnvironmentVariable,
@@ -35,7 +36,6 @@ from tutelage.records import (
     JudgeItem,
     Judgement,
     Model,
-    Objective,
     Prompt,
     Rubric,
     Sampling,

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tutelage.errors import TutelageError
+from tutelage.objectives import Objective
 from tutelage.plugin_info import Finding, RunNeeds
 from tutelage.preferences.expected_scores import score_replies
-from tutelage.records import Model, Objective
+from tutelage.records import Model
 from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
 from tutelage_transformers.models import finding, loading, quantizing, trial

@@ -34,7 +34,8 @@ from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.files.trl_format import message, supervised_row
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.models import quantizing
 from tutelage_transformers.models.chat import ensure_chat
 from tutelage_transformers.models.loading import LoadedModel

@@ -30,11 +30,12 @@ from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.files.jsonl import write_rows
 from tutelage.files.settings import structure
+from tutelage.objectives import Dpo, Objective, Sft
 from tutelage.planning.model_checks import check_prompts
 from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
-from tutelage.records import Dpo, Model, Objective, Sampling, Scores, Sft
+from tutelage.records import Model, Sampling, Scores
 from tutelage.runs.durable import Result
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store

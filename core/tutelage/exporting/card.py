@@ -27,12 +27,12 @@ from tutelage.exporting.model_card import (
 )
 from tutelage.exporting.results import ModelResults
 from tutelage.files.jsonl import read_json, read_rows
+from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import DESCRIPTION, metrics_beside
 from tutelage.planning.pipelines import CONTROLS, PIPELINES
 from tutelage.planning.steps import PlannedModel, Train
 from tutelage.recipe.loading import to_values
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Dpo
 from tutelage.results.summary import read_summary
 from tutelage.results.wording import counts_words, title
 from tutelage.runs.run import RunModels

@@ -19,7 +19,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.files.yaml_text import NotYaml, read_yaml
-from tutelage.records import Dpo, Objective
+from tutelage.objectives import Dpo, Objective
 
 CARD = "README.md"
 """File name of a card on the hub."""

@@ -14,6 +14,7 @@ from attrs import evolve
 
 from tutelage.data.sets import load_seed_prompts
 from tutelage.errors import InputError, nearest
+from tutelage.objectives import Objective
 from tutelage.planning.judging_uses import expected_score_problems, judging_uses
 from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
 from tutelage.planning.problem_list import Problems
@@ -28,7 +29,7 @@ from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.problems import recipe_problems
 from tutelage.recipe.schema import Binding, Recipe
-from tutelage.records import Objective, Sampling
+from tutelage.records import Sampling
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:

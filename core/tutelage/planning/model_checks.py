@@ -17,6 +17,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError
+from tutelage.objectives import Objective
 from tutelage.planning.judging_uses import rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
@@ -25,7 +26,7 @@ from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
-from tutelage.records import Model, Objective
+from tutelage.records import Model
 from tutelage.services.ledger import Ledger
 from tutelage.services.time_limit import TimeUp, within
 

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from attrs import field, frozen
 
+from tutelage.objectives import Objective
 from tutelage.planning.artifacts import ModelArtifacts, model_artifacts
-from tutelage.records import Objective, Sampling, Scores, added_key
+from tutelage.records import Sampling, Scores, added_key
 
 REQUESTS_AT_ONCE = 32
 """Number of requests for prompts per round. A round is stored and parsed before the next one is sent."""

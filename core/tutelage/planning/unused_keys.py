@@ -10,12 +10,12 @@ from typing import Any
 
 import attrs
 
+from tutelage.objectives import Dpo
 from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.pipelines import PIPELINES, roles_needed
 from tutelage.planning.roles import GENERATOR
 from tutelage.preferences.pairing import RULES, unused_options
 from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
-from tutelage.records import Dpo
 
 
 def unused_keys(recipe: Recipe) -> Iterator[str]:

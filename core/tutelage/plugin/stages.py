@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
+from tutelage.objectives import Objective
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import (
     Questions,
@@ -37,7 +38,6 @@ from tutelage.records import (
     JudgeItem,
     Judgement,
     Model,
-    Objective,
     Prompt,
     Rubric,
     Sampling,

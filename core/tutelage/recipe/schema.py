@@ -17,7 +17,8 @@ from attrs import evolve, field, fields_dict, frozen
 from tutelage.errors import InputError
 from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
-from tutelage.records import Dpo, Sampling, Scores, Sft, added_key
+from tutelage.objectives import Dpo, Sft
+from tutelage.records import Sampling, Scores, added_key
 
 SCHEMA = 1
 """Version of the recipe format."""

@@ -13,6 +13,7 @@ from attrs import field, frozen
 from tutelage.errors import InputError
 from tutelage.evaluation.calibration import Calibration, calibrate
 from tutelage.files.jsonl import read_json, read_rows
+from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, metrics_beside
 from tutelage.planning.roles import binding
 from tutelage.planning.steps import (
@@ -25,7 +26,6 @@ from tutelage.planning.steps import (
     Train,
 )
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Dpo
 from tutelage.report.answers import ShownAnswers, read_answers
 from tutelage.report.gains import Gains, first_sentences, read_gains
 from tutelage.results.run_results import RunResults

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from tutelage.evaluation.health import TrainingHealth, training_health
 from tutelage.evaluation.warning_signs import drift, few_steps, frequent_outcomes, is_below, only_score
 from tutelage.files.jsonl import read_rows
+from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.steps import (
     Compare,
@@ -24,7 +25,7 @@ from tutelage.planning.steps import (
     Train,
 )
 from tutelage.preferences.judging import average
-from tutelage.records import Dpo, Judgement, Outcome
+from tutelage.records import Judgement, Outcome
 from tutelage.results.nothing_left import cause_of
 from tutelage.results.summary import Difference, TrainingResult
 from tutelage.runs.run import Run

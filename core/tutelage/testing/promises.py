@@ -19,12 +19,13 @@ import attrs
 
 from tutelage.files.settings import describe_settings
 from tutelage.files.trl_format import preference_row, supervised_row
+from tutelage.objectives import Dpo, Objective, Sft
 from tutelage.plugin.preparation import is_prepared
 from tutelage.plugin.stages import release, train_step
 from tutelage.plugin_info import Finding, RunNeeds
 from tutelage.preferences.expected_scores import expected_judgement, expected_score_problem
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
-from tutelage.records import Dpo, Model, Objective, Preference, Prompt, Sft
+from tutelage.records import Model, Preference, Prompt
 from tutelage.testing.subject import Subject
 
 HEAVY = (

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.errors import InputError
-from tutelage.records import Objective
+from tutelage.objectives import Objective
 from tutelage_transformers.devices.selection import device_of
 from tutelage_transformers.settings import TransformersSettings
 

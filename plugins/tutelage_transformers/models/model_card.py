@@ -7,7 +7,8 @@ from typing import Any
 
 from tutelage.exporting.model_card import CARD, Trained, checkpoint_card, hub_name, inherited_metadata
 from tutelage.files.jsonl import read_rows
-from tutelage.records import Dpo, Model, Objective
+from tutelage.objectives import Dpo, Objective
+from tutelage.records import Model
 from tutelage_transformers.models import loading
 from tutelage_transformers.settings import DEFAULT_LICENSE, DEFAULT_MODEL
 

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from tutelage.errors import InputError, PluginError
-from tutelage.records import Model, Objective
+from tutelage.objectives import Objective
+from tutelage.records import Model
 from tutelage_transformers.devices import selection
 from tutelage_transformers.models import loading
 from tutelage_transformers.models.loading import LoadedModel

@@ -15,7 +15,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from tutelage.errors import nearest
-from tutelage.records import Lora
+from tutelage.objectives import Lora
 
 INDEX = "model.safetensors.index.json"
 ALL_LINEAR = "all-linear"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tutelage.errors import InputError, nearest
-from tutelage.records import DIVERGENCES, SCHEDULERS, Dpo, Lora, Objective, Sft
+from tutelage.objectives import DIVERGENCES, SCHEDULERS, Dpo, Lora, Objective, Sft
 from tutelage_transformers.devices.selection import dtype_of
 from tutelage_transformers.models.weights import ALL_LINEAR, target_problems
 from tutelage_transformers.settings import TransformersSettings

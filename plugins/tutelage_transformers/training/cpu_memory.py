@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tutelage.records import Objective
+from tutelage.objectives import Objective
 from tutelage_transformers.devices.capacity import capacity_of_machine
 
 _USABLE_SHARE = 0.75

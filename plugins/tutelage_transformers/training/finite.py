@@ -15,7 +15,7 @@ from attrs import define, field
 
 from tutelage.errors import StageError
 from tutelage.files.jsonl import read_rows
-from tutelage.records import Sft
+from tutelage.objectives import Sft
 from tutelage_transformers.devices.selection import device_of, dtype_of
 from tutelage_transformers.models.finite import listed, weights_not_finite
 from tutelage_transformers.training.request import TrainingRequest

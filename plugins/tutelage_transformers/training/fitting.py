@@ -14,7 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.records import Lora, Objective, Sft
+from tutelage.objectives import Lora, Objective, Sft
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import cpu_memory

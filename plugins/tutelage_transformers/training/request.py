@@ -24,7 +24,8 @@ from cattrs.strategies import configure_tagged_union
 
 from tutelage.context import Context
 from tutelage.files.jsonl import write_json
-from tutelage.records import Model, Objective
+from tutelage.objectives import Objective
+from tutelage.records import Model
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
 

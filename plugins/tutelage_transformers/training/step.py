@@ -12,7 +12,8 @@ from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
-from tutelage.records import Dpo, Model, Objective, Sft
+from tutelage.objectives import Dpo, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from tutelage.cli.forecast import Forecast
+from tutelage.objectives import Dpo, Objective, Sft
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.steps import BuildExamples, Compare, Judge, Sample, Step, Train, Worker
 from tutelage.recipe.loading import load_recipe
-from tutelage.records import Dpo, Objective, Sampling, Sft
+from tutelage.records import Sampling
 
 RECORDED = json.loads((Path(__file__).parents[2] / "fixtures/recorded-runs.json").read_text(encoding="utf-8"))["runs"]
 STEADY = [run["name"] for run in RECORDED if "slower" not in run["name"]]

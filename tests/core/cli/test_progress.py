@@ -26,7 +26,7 @@ def sample(count: int, output: str = "seed-0/M1/samples/candidates.jsonl") -> St
 
 
 def train(count: int) -> Step:
-    from tutelage.records import Sft
+    from tutelage.objectives import Sft
 
     return Train(output="c", count=count, examples="e", start=STUDENT, reference=None, objective=Sft(), model="M1")
 

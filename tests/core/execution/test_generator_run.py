@@ -17,12 +17,13 @@ from tutelage.cli.plan import plan_values
 from tutelage.errors import StageError
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import Objective
 from tutelage.planning.checks import checked_plan
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Candidate, JudgeItem, Judgement, Model, Objective, Prompt, Rubric, Sampling
+from tutelage.records import Candidate, JudgeItem, Judgement, Model, Prompt, Rubric, Sampling
 
 Event = tuple[str, str, str]
 """The plugin, what it did, and with which model."""

@@ -17,7 +17,7 @@ from tutelage.exporting.model_card import (
     plain,
     table,
 )
-from tutelage.records import Lora, Sft
+from tutelage.objectives import Lora, Sft
 
 
 def test_metadata_is_read_back(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as some
 
 from tutelage.errors import InputError
 from tutelage.files.settings import SettingField, describe_settings, structure
-from tutelage.records import Dpo, Prompt, Sft
+from tutelage.objectives import Dpo, Sft
+from tutelage.records import Prompt
 
 
 class Colour(Enum):

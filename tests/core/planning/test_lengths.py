@@ -12,12 +12,12 @@ from attrs import evolve
 
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import Dpo
 from tutelage.planning.lengths import check_lengths
 from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo, TokenCounts
 from tutelage.recipe.schema import PipelineSettings, Recipe
-from tutelage.records import Dpo
 
 Make = Callable[..., Recipe]
 

@@ -12,6 +12,7 @@ from attrs import evolve, fields
 from recipes import numbers_recipe
 
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import Dpo, Lora, Sft
 from tutelage.planning.made_from import MadeFrom, made_from
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
@@ -19,7 +20,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.loading import find_recipe, from_values, load_recipe
 from tutelage.recipe.schema import Evaluation, Generation, Judging, Recipe, SelfInstruct
-from tutelage.records import ADDED_KEY, Dpo, Lora, Rubric, Sampling, Sft
+from tutelage.records import ADDED_KEY, Rubric, Sampling
 
 CHECKPOINT = "seed-0/M1/checkpoint"
 JUDGEMENTS = "seed-0/self-reward/M2/judgements.jsonl"

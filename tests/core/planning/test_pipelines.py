@@ -6,12 +6,12 @@ from attrs import evolve
 from known import known
 
 from tutelage.errors import InputError
+from tutelage.objectives import Dpo, Sft
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan, roles_needed
 from tutelage.planning.steps import Demonstrate, JoinPairs, Judge, MakePairs, Plan, Sample, SelectPrompts, Step, Train
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Generation, Judging, Recipe
-from tutelage.records import Dpo, Sft
 
 StepT = TypeVar("StepT", bound=Step)
 

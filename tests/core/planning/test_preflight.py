@@ -14,6 +14,7 @@ from recipes import numbers_recipe
 
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import Sft
 from tutelage.planning import model_checks
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan
@@ -24,7 +25,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, Finding, NamedSet, PluginInfo, RunNeeds
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import PipelineSettings, Recipe
-from tutelage.records import Demonstration, Judgement, Rubric, Sft, Verdict
+from tutelage.records import Demonstration, Judgement, Rubric, Verdict
 from tutelage.services.requests import Endpoint
 
 Make = Callable[..., Recipe]

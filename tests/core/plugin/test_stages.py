@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen, validators
 from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError, PluginError, StageError
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import Dpo
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
@@ -20,7 +21,6 @@ from tutelage.records import (
     Candidate,
     Comparison,
     Demonstration,
-    Dpo,
     JudgeItem,
     Judgement,
     Model,

@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 from known import known
 
+from tutelage.objectives import Dpo, Lora
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.steps import (
     BuildExamples,
@@ -23,7 +24,6 @@ from tutelage.planning.steps import (
 )
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import built_in, load_recipe, summary_line
-from tutelage.records import Dpo, Lora
 
 PAPER = sorted(name for name in built_in() if name.startswith("paper/"))
 SMALL = sorted(name for name in built_in() if name.startswith("small-gpu/"))

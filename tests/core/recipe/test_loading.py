@@ -7,6 +7,7 @@ from attrs import evolve
 from recipes import numbers_recipe
 
 from tutelage.errors import InputError
+from tutelage.objectives import Dpo, Lora, Sft
 from tutelage.recipe.loading import (
     built_in,
     find_recipe,
@@ -19,7 +20,6 @@ from tutelage.recipe.loading import (
     to_yaml,
 )
 from tutelage.recipe.schema import Judging, Pairs, PipelineSettings
-from tutelage.records import Dpo, Lora, Sft
 
 DATA = numbers_recipe()["data"]
 

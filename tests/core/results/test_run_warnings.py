@@ -17,11 +17,12 @@ from tutelage.errors import StageError
 from tutelage.execution.reporter import Silent
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import Objective
 from tutelage.planning.steps import Step
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Candidate, JudgeItem, Judgement, Model, Objective, Outcome, Prompt, Rubric, Sampling
+from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Sampling
 
 
 class Notes(Silent):

@@ -11,7 +11,8 @@ from attrs import evolve, fields
 
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings

@@ -14,8 +14,8 @@ import pytest
 from attrs import evolve
 from hub_server import running_hub
 
+from tutelage.objectives import Dpo, Lora, Sft
 from tutelage.plugin_info import Finding, RunNeeds
-from tutelage.records import Dpo, Lora, Sft
 from tutelage_transformers import checking
 from tutelage_transformers.checking import check
 from tutelage_transformers.devices.capacity import Capacity, capacity_of

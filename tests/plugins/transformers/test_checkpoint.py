@@ -15,7 +15,8 @@ import pytest
 from attrs import evolve, field, frozen
 
 from tutelage.context import Context
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.step import train

@@ -15,7 +15,8 @@ from chat_templates import ANSWER, CASES, CHAT, GEMMA, GEMMA_TOKENS, QWEN, QWEN_
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.files.jsonl import write_rows
-from tutelage.records import Comparison, JudgeItem, Message, Model, Prompt, Rubric, Sampling, Sft
+from tutelage.objectives import Sft
+from tutelage.records import Comparison, JudgeItem, Message, Model, Prompt, Rubric, Sampling
 from tutelage_transformers.generation import dispatch, judging
 from tutelage_transformers.generation.answering import candidates, demonstrations
 from tutelage_transformers.models import chat

@@ -19,8 +19,9 @@ from tutelage.errors import StageError
 from tutelage.execution.runner import run
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.files.trl_format import message, supervised_row
+from tutelage.objectives import Dpo, Lora, Objective, Sft
 from tutelage.recipe.loading import find_recipe, load_recipe
-from tutelage.records import Dpo, JudgeItem, Lora, Model, Objective, Prompt, Rubric, Sampling, Sft
+from tutelage.records import JudgeItem, Model, Prompt, Rubric, Sampling
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.generation.judging import judgements
 from tutelage_transformers.models import checkpoint

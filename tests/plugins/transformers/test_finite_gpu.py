@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 
 from tutelage.context import Context  # noqa: E402
 from tutelage.errors import StageError  # noqa: E402
-from tutelage.records import Lora, Model, Prompt, Sampling, Sft  # noqa: E402
+from tutelage.objectives import Lora, Sft  # noqa: E402
+from tutelage.records import Model, Prompt, Sampling  # noqa: E402
 from tutelage_transformers.generation.answering import candidates  # noqa: E402
 from tutelage_transformers.models.loading import read, release_all  # noqa: E402
 from tutelage_transformers.settings import TransformersSettings  # noqa: E402

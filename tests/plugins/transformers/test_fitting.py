@@ -10,7 +10,7 @@ from attrs import evolve
 from model_families import FAMILIES, config_of
 
 from tutelage.errors import InputError
-from tutelage.records import Dpo, Lora, Sft
+from tutelage.objectives import Dpo, Lora, Sft
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.devices.capacity import Capacity
 from tutelage_transformers.models.loading import LoadedModel

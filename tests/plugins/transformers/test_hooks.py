@@ -14,16 +14,8 @@ from tutelage import hookspecs
 from tutelage.context import Context
 from tutelage.files.jsonl import converter, dump, write_rows
 from tutelage.files.trl_format import supervised_row
-from tutelage.records import (
-    Comparison,
-    JudgeItem,
-    Model,
-    Outcome,
-    Prompt,
-    Rubric,
-    Sampling,
-    Sft,
-)
+from tutelage.objectives import Sft
+from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Rubric, Sampling
 from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.step import train

@@ -11,7 +11,8 @@ from attrs import evolve
 from stock_training import Pair, write_ragged_examples, write_ragged_pairs
 
 from tutelage.errors import InputError
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.models.quiet import quiet

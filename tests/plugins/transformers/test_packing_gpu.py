@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 
 from stock_training import Pair, write_ragged_examples, write_ragged_pairs  # noqa: E402
 
-from tutelage.records import Dpo, Lora, Objective, Sft  # noqa: E402
+from tutelage.objectives import Dpo, Lora, Objective, Sft  # noqa: E402
 from tutelage_transformers.attention import packed  # noqa: E402
 from tutelage_transformers.training import packing  # noqa: E402
 

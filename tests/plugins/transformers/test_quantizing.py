@@ -9,7 +9,8 @@ import pytest
 
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.devices import selection
 from tutelage_transformers.models import quantizing
 from tutelage_transformers.models.loading import read

@@ -14,7 +14,8 @@ from killable_training import training
 
 from tutelage.context import Context
 from tutelage.errors import StageError
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.resuming import MARK, step_of, training_folder

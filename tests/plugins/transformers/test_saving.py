@@ -15,7 +15,8 @@ from stock_training import write_ragged_examples, write_ragged_pairs
 
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.records import Lora, Model, Prompt, Sampling
+from tutelage.objectives import Lora
+from tutelage.records import Model, Prompt, Sampling
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.models import checkpoint
 from tutelage_transformers.settings import TransformersSettings

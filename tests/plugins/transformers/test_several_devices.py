@@ -19,7 +19,8 @@ from ranks import train_together
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.devices.parallel import share_of_objective, training_processes
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet

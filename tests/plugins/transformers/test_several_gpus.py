@@ -20,7 +20,8 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two GPUs here")
 
 from tutelage.context import Context  # noqa: E402
-from tutelage.records import Dpo, Lora, Model, Objective, Prompt, Sampling, Sft  # noqa: E402
+from tutelage.objectives import Dpo, Lora, Objective, Sft  # noqa: E402
+from tutelage.records import Model, Prompt, Sampling  # noqa: E402
 from tutelage_transformers.generation import dispatch  # noqa: E402
 from tutelage_transformers.generation.answering import candidates  # noqa: E402
 from tutelage_transformers.models.loading import read  # noqa: E402

@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 from tutelage.context import Context
-from tutelage.records import Lora, Model, Sft
+from tutelage.objectives import Lora, Sft
+from tutelage.records import Model
 from tutelage_transformers.models import shards
 from tutelage_transformers.models.weights import read_shapes
 from tutelage_transformers.training.step import train

@@ -14,8 +14,9 @@ from ranks import train_together
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
+from tutelage.objectives import Dpo, Lora, Objective, Sft
 from tutelage.plugin_info import RunNeeds
-from tutelage.records import Dpo, Lora, Model, Objective, Prompt, Sampling, Sft
+from tutelage.records import Model, Prompt, Sampling
 from tutelage_transformers.checking import check_run
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.answering import candidates

@@ -13,7 +13,8 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.evaluation.health import training_health
-from tutelage.records import Dpo, Lora, Model, Objective, Sft
+from tutelage.objectives import Dpo, Lora, Objective, Sft
+from tutelage.records import Model
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings

@@ -16,11 +16,12 @@ from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import supervised_row
+from tutelage.objectives import Sft
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stages import judge
 from tutelage.plugin_info import RunNeeds
 from tutelage.preferences.expected_scores import score_replies
-from tutelage.records import JudgeItem, Judgement, Model, Outcome, Rubric, Sampling, Sft
+from tutelage.records import JudgeItem, Judgement, Model, Outcome, Rubric, Sampling
 from tutelage_transformers import checking
 from tutelage_transformers.generation import dispatch, memory
 from tutelage_transformers.generation.engine import generate

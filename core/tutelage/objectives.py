@@ -1,0 +1,123 @@
+"""The objectives of a training, with their hyperparameters: sections of a recipe, which a student gets as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from attrs import frozen
+
+from tutelage.records import added_key
+
+
+@frozen
+class Lora:
+    """A low-rank adapter, trained instead of the full weights (Hu et al., 2021, section 4.1)."""
+
+    r: int = 16
+    """LoRA rank."""
+    alpha: int = 32
+    """LoRA scaling numerator: the adapter's output is multiplied by alpha / r."""
+    dropout: float = 0.05
+    """Dropout probability on the adapter's input."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = added_key("all-linear")
+    """Layers with an adapter: `all-linear` is every linear layer except the head; or a list of names of linear layers,
+    for example [q_proj, v_proj]. A name selects every layer whose path ends with it."""
+
+
+SCHEDULERS = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
+"""The schedules of transformers that need no further arguments."""
+DIVERGENCES = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
+"""The divergences of f-DPO that TRL's trainer knows."""
+
+
+@frozen
+class Sft:
+    """Supervised fine-tuning. The loss is computed on the completion tokens only; the prompt is masked."""
+
+    epochs: float = 3.0
+    """Number of passes over the examples."""
+    learning_rate: float = 2e-4
+    """Peak learning rate, reached at the end of the warm-up."""
+    batch_size: int = 16
+    """Number of examples per optimizer step, over all devices and micro-batches."""
+    micro_batch_size: int | None = None
+    """Number of examples that a device computes at once (gradient accumulation); must divide `batch_size`. If left out,
+    the plugin chooses it: on a GPU as many as fit, otherwise the whole batch."""
+    warmup_ratio: float = 0.1
+    """Fraction of the optimizer steps in which the learning rate rises to its peak; at least 0 and below 1."""
+    max_length: int = 1024
+    """Maximum number of tokens of an example (prompt and completion). A longer example is an error; nothing is
+    truncated."""
+    lora: Lora | None = None
+    """LoRA adapter to train; full fine-tuning if left out."""
+    seed: int = 0
+    """Random seed of the training. In a run it is replaced by the current one of `seeds`."""
+    lr_scheduler_type: SCHEDULERS = added_key("linear")
+    """Learning rate after the warm-up, one of transformers' schedules: `linear`, `cosine` and `polynomial` fall to 0
+    (or nearly 0), `inverse_sqrt` falls more slowly, `constant_with_warmup` stays at the peak, and `constant` is always
+    at the peak, without a warm-up."""
+    weight_decay: float = added_key(0.0)
+    """Weight decay of AdamW (Loshchilov and Hutter, 2019), of all weights except biases and norms."""
+    max_grad_norm: float = added_key(1.0)
+    """Maximum norm of the gradient of a step; a larger gradient is scaled down to it. 0 turns clipping off."""
+
+
+@frozen
+class Dpo:
+    """Direct preference optimisation (Rafailov et al., 2023)."""
+
+    epochs: float = 1.0
+    """Number of passes over the preference pairs."""
+    learning_rate: float = 5e-5
+    """Peak learning rate, reached at the end of the warm-up."""
+    batch_size: int = 16
+    """Number of preference pairs per optimizer step, over all devices and micro-batches."""
+    micro_batch_size: int | None = None
+    """Number of pairs that a device computes at once (gradient accumulation); must divide `batch_size`. If left out,
+    the plugin chooses it: on a GPU as many as fit, otherwise the whole batch."""
+    warmup_ratio: float = 0.1
+    """Fraction of the optimizer steps in which the learning rate rises to its peak; at least 0 and below 1."""
+    max_length: int = 1024
+    """Maximum number of tokens of prompt and answer together, for either answer. A longer pair is an error; nothing is
+    truncated."""
+    beta: float = 0.1
+    """Weight of the KL constraint towards the reference policy: larger values keep the policy closer to the reference
+    (Rafailov et al., 2023, eq. 7)."""
+    loss_type: str | Mapping[str, float] = "sigmoid"
+    """A loss of TRL's DPO trainer (sigmoid, ipo, hinge, robust, ...), or a weighted sum of several losses, for example
+    {sigmoid: 1, sft: 0.2}."""
+    lora: Lora | None = None
+    """LoRA adapter to train; full fine-tuning if left out."""
+    seed: int = 0
+    """Random seed of the training. In a run it is replaced by the current one of `seeds`."""
+    lr_scheduler_type: SCHEDULERS = added_key("linear")
+    """Learning rate after the warm-up, one of transformers' schedules: `linear`, `cosine` and `polynomial` fall to 0
+    (or nearly 0), `inverse_sqrt` falls more slowly, `constant_with_warmup` stays at the peak, and `constant` is always
+    at the peak, without a warm-up."""
+    weight_decay: float = added_key(0.0)
+    """Weight decay of AdamW (Loshchilov and Hutter, 2019), of all weights except biases and norms."""
+    max_grad_norm: float = added_key(1.0)
+    """Maximum norm of the gradient of a step; a larger gradient is scaled down to it. 0 turns clipping off."""
+    label_smoothing: float = added_key(0.0)
+    """Assumed share of pairs whose preference is wrong, for the losses `robust` (Chowdhury et al., 2024), `exo_pair`
+    (Ji et al., 2024), `aot` and `aot_unpaired`; at least 0 and below 0.5. `robust` and `exo_pair` need it: their papers
+    use 0.1 and 0.001."""
+    f_divergence_type: DIVERGENCES = added_key("reverse_kl")
+    """Divergence that keeps the policy close to the reference (Wang et al., 2024, f-DPO). Losses that are not functions
+    of the difference of the two rewards, such as `apo_zero`, know `reverse_kl` only."""
+    f_alpha_divergence_coef: float = added_key(0.5)
+    """Coefficient of `f_divergence_type: alpha_divergence`, from 0 (`forward_kl`) to 1 (`reverse_kl`)."""
+    discopop_tau: float = added_key(0.05)
+    """Temperature of the loss `discopop` (Lu et al., 2024, eq. 5)."""
+    ld_alpha: float | None = added_key(None)
+    """Weight of the tokens of the longer answer beyond the length of the shorter one (Liu et al., 2024, LD-DPO), from 0
+    to 1. If left out, all tokens count alike, as with 1."""
+    use_weighting: bool = added_key(False)
+    """Whether each pair is weighted by the policy's own probability of its answers (Zhou et al., 2024, WPO, eq. 2)."""
+
+
+Objective = Sft | Dpo
+"""The objective of a training, with its hyperparameters."""
