@@ -25,6 +25,7 @@ COVERED_BY = {
     "tutelage.errors": "recipe/test_loading.py",
     "tutelage.hookspecs": "plugin/test_registry.py",
     "tutelage.objectives": "recipe/test_loading.py",
+    "tutelage.recipe.bindings": "planning/test_generator.py",
     "tutelage.plugin_info": "plugin/test_registry.py",
     "tutelage.alpaca_eval.results": "alpaca_eval/test_running.py",
     "tutelage.cli.data_export": "cli/test_data.py",

@@ -27,8 +27,9 @@ from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
 from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
+from tutelage.recipe.bindings import Binding
 from tutelage.recipe.problems import recipe_problems
-from tutelage.recipe.schema import Binding, Recipe
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Sampling
 
 

@@ -8,7 +8,8 @@ from tutelage.errors import InputError
 from tutelage.planning.steps import PlannedModel, Worker
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.suggestions import plugin_hint
-from tutelage.recipe.schema import Binding, Recipe
+from tutelage.recipe.bindings import Binding
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Model, Rubric
 from tutelage.services.requests import Endpoint
 

@@ -18,64 +18,13 @@ from tutelage.errors import InputError
 from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Sft
+from tutelage.recipe.bindings import Roles
 from tutelage.records import Sampling, Scores, added_key
 
 SCHEMA = 1
 """Version of the recipe format."""
 OWN_PREFERENCES = "own-preferences"
 """Name of the pipeline that trains on the pairs of ``data.preferences`` alone."""
-
-
-@frozen
-class Binding:
-    """The model that fills a role."""
-
-    plugin: str
-    """Name of the plugin that runs the model."""
-    model: str = ""
-    """Model to run: a model that a plugin offers (`tiny/student`), a weights folder, a hub name, or an API model name.
-    If empty, the plugin's default model."""
-    settings: Mapping[str, Any] = field(factory=dict)
-    """Settings of the plugin; `tutelage plugins show NAME` lists them."""
-
-
-@frozen
-class Generator:
-    """Another plugin that samples and judges for the student. It runs the student's own weights."""
-
-    plugin: str
-    """Name of the plugin. It must be able to run a folder of weights in Hugging Face's format."""
-    settings: Mapping[str, Any] = field(factory=dict)
-    """Settings of the plugin; `tutelage plugins show NAME` lists them."""
-
-
-@frozen
-class Student(Binding):
-    """The model to align."""
-
-    generator: Generator | None = None
-    """Another plugin that samples and judges with the student's models, while `plugin` trains them. If left out,
-    `plugin` does both."""
-
-
-def as_student(bound: Binding) -> Student:
-    """Return the binding of the student. A plain ``Binding`` has no generator."""
-    return bound if isinstance(bound, Student) else Student(bound.plugin, bound.model, bound.settings)
-
-
-@frozen
-class Roles:
-    """The model of each role."""
-
-    student: Student = field(converter=as_student)
-    """The model to align."""
-    teacher: Binding | None = None
-    """The model that writes demonstrations. It also judges if no judge is bound."""
-    judge: Binding | None = None
-    """The model that judges in teacher-reward. If left out, the teacher judges."""
-    evaluator: Binding | None = None
-    """The model that scores every model's answers (the gold scores) and compares them. Required if `evaluation` is
-    set."""
 
 
 @frozen

@@ -22,8 +22,9 @@ from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Judge, Sample, Train, Worker, WritePrompts
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
+from tutelage.recipe.bindings import Binding, Roles, Student
 from tutelage.recipe.loading import from_values, load_recipe, to_values
-from tutelage.recipe.schema import Binding, Recipe, Roles, Student
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate, Judgement, Sampling
 from tutelage.services.requests import Endpoint
 
