@@ -94,65 +94,38 @@ def sampling_options(temperature: float, top_p: float) -> Callable[[Command], Co
     def decorate(command: Command) -> Command:
         @wraps(command)
         def with_sampling(
-            registry: Registry,
-            model: Model,
-            objective_settings: list[str],
-            out: Path,
-            temperature: float,
-            top_p: float,
-            max_new_tokens: int,
-            seed: int,
-            top_k: int | None,
-            min_p: float,
-            **others: Any,
+            registry: Registry, model: Model, objective_settings: list[str], out: Path, **others: Any
         ) -> Any:
             if objective_settings:
                 raise InputError(f"--set {objective_settings[0]}: this setting belongs to `tutelage stage train`")
-            sampling = Sampling(temperature, top_p, max_new_tokens, seed, top_k=top_k, min_p=min_p)
+            sampling = Sampling(**{name: others.pop(name) for name in _SAMPLING})
             return command(options=StageOptions(registry, model, sampling, out), **others)
 
         decorated = model_options(with_sampling)
-        for option in (
-            click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling."),
-            click.option(
-                "--max-new-tokens",
-                type=click.IntRange(min=1),
-                default=256,
-                show_default=True,
-                help="Maximum length of a reply in tokens.",
-            ),
-            click.option(
-                "--min-p",
-                type=click.FloatRange(0, 1),
-                default=0.0,
-                show_default=True,
-                help="Minimum probability of a token, as a share of that of the most probable one.",
-            ),
-            click.option(
-                "--top-k",
-                type=click.IntRange(min=1),
-                help="Number of most probable tokens to sample from; default all.",
-            ),
-            click.option(
-                "--top-p",
-                type=click.FloatRange(0, 1, min_open=True),
-                default=top_p,
-                show_default=True,
-                help="Nucleus sampling threshold.",
-            ),
-            click.option(
-                "--temperature",
-                type=click.FloatRange(min=0),
-                default=temperature,
-                show_default=True,
-                help="Sampling temperature; 0 is greedy.",
-            ),
-        ):
+        for name, (kind, help) in reversed(_SAMPLING.items()):
+            default = {"temperature": temperature, "top_p": top_p}.get(name, getattr(Sampling(), name))
+            show = default is not None
+            option = click.option(
+                f"--{name.replace('_', '-')}", type=kind, default=default, show_default=show, help=help
+            )
             decorated = option(decorated)
         return decorated
 
     return decorate
 
+
+_SAMPLING: dict[str, tuple[Any, str]] = {
+    "temperature": (click.FloatRange(min=0), "Sampling temperature; 0 is greedy."),
+    "top_p": (click.FloatRange(0, 1, min_open=True), "Nucleus sampling threshold."),
+    "top_k": (click.IntRange(min=1), "Number of most probable tokens to sample from; default all."),
+    "min_p": (
+        click.FloatRange(0, 1),
+        "Minimum probability of a token, as a share of that of the most probable one.",
+    ),
+    "max_new_tokens": (click.IntRange(min=1), "Maximum length of a reply in tokens."),
+    "seed": (int, "Seed of the sampling."),
+}
+"""The options of a ``Sampling``, in the order of the help: type and help text. The defaults are those of the record."""
 
 keep_thinking_option = click.option(
     "--keep-thinking", is_flag=True, help="Keep thinking blocks (<think>) in the answers; by default they are removed."
