@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from tutelage.preferences.expected_scores import expected_judgement, score_replies
     from tutelage.preferences.judging import (
         ADDITIVE_RUBRIC,
+        FENCED_ANSWER,
         PAIRWISE_RUBRIC,
         AveragedScore,
         average,
@@ -119,7 +120,9 @@ _MODULES = {
     "plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet Package PluginInfo Preparation RunNeeds "
     "TokenCounts",
     "preferences.expected_scores": "expected_judgement score_replies",
-    "preferences.judging": "ADDITIVE_RUBRIC PAIRWISE_RUBRIC AveragedScore average render render_comparison reply",
+    "preferences.judging": (
+        "ADDITIVE_RUBRIC FENCED_ANSWER PAIRWISE_RUBRIC AveragedScore average render render_comparison reply"
+    ),
     "preferences.pairing": "PairOptions PairRule Pairing pair",
     "preferences.replies": "judgement_from_reply verdict_from_reply",
     "preferences.score_parsing": "ParsedScore parse_score",
@@ -148,6 +151,7 @@ _PLACES = {name: f"tutelage.{module}" for module, names in _MODULES.items() for 
 
 __all__ = [
     "ADDITIVE_RUBRIC",
+    "FENCED_ANSWER",
     "PAIRWISE_RUBRIC",
     "AgreementResult",
     "AveragedScore",
