@@ -52,6 +52,11 @@ def few_steps(pairs: int, batch_size: int, epochs: float, limits: SignLimits = D
     return steps if steps < limits.optimizer_steps else None
 
 
+def is_above(metric: Metric | None) -> bool:
+    """Return whether a difference is above 0 with its whole interval."""
+    return metric is not None and metric.low is not None and metric.low > 0
+
+
 def is_below(difference: Metric | None) -> bool:
     """Return whether the whole interval of a difference is below 0."""
     return difference is not None and difference.high is not None and difference.high < 0

@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from tutelage.evaluation.intervals import Metric
 from tutelage.evaluation.scores import score_differences
-from tutelage.evaluation.warning_signs import is_below
+from tutelage.evaluation.warning_signs import is_above, is_below
 from tutelage.recipe.schema import Recipe
 from tutelage.results.summarise import Reader
 from tutelage.results.summary import ModelResult, Summary
@@ -98,7 +98,7 @@ def _against_start(best: ModelResult, trained: Sequence[ModelResult], base: Gain
         )
     else:
         yield (
-            f"{best.id} scores {metric_words(best.metrics['gold_score'])} of 5 on average, {_signed(metric)} compared "
+            f"{best.id} scores {metric_words(best.metrics['gold_score'])} on average, {_signed(metric)} compared "
             "with M0, the model before training."
         )
 
@@ -129,11 +129,6 @@ def _scope(trained: Sequence[ModelResult], recipe: Recipe, evaluator: str, metri
             f"The best model was chosen among {len(trained)} by the same scores, so its gain is likely to be somewhat "
             "smaller on other prompts."
         )
-
-
-def is_above(metric: Metric | None) -> bool:
-    """Whether the whole interval of a difference is above 0."""
-    return metric is not None and metric.low is not None and metric.low > 0
 
 
 def _score(model: ModelResult) -> float | None:

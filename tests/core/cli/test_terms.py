@@ -27,7 +27,7 @@ def test_a_plain_text_is_shown_as_it_is(tmp_path: Path) -> None:
     assert terms_text(tmp_path / "LICENSE") == "May be used <as is>.\n\n  - by all"
 
 
-def test_without_a_terminal_nobody_is_taken_to_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_a_licence_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "LICENSE").write_text("text")
     monkeypatch.setattr("sys.stdin", (tmp_path / "LICENSE").open())
     with pytest.raises(InputError, match=r"Some Licence .*--accept-license"):

@@ -8,6 +8,7 @@ from tutelage.evaluation.warning_signs import (
     drift,
     few_steps,
     frequent_outcomes,
+    is_above,
     is_below,
     only_score,
 )
@@ -81,3 +82,16 @@ def test_a_difference_is_below_zero_only_with_its_whole_interval(difference: Met
 )
 def test_growth_and_shrinking_are_both_a_drift(first: float | None, last: float | None, factor: float | None) -> None:
     assert drift(first, last) == (factor if factor is None else pytest.approx(factor))
+
+
+@pytest.mark.parametrize(
+    ("difference", "above"),
+    [
+        (Metric(0.2, 0.1, 0.3, 50), True),
+        (Metric(0.2, -0.1, 0.3, 50), False),
+        (Metric(0.2, None, None, 1), False),
+        (None, False),
+    ],
+)
+def test_a_difference_is_above_zero_only_with_its_whole_interval(difference: Metric | None, above: bool) -> None:
+    assert is_above(difference) is above

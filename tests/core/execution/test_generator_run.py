@@ -47,6 +47,13 @@ class Part:
     def release(self, model: Model) -> None:
         self.note("release", model)
 
+    @hookimpl
+    def judge(
+        self, model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling
+    ) -> Iterator[Judgement]:
+        self.note("judge", model)
+        yield from world.judge(model, items, rubric, samples, sampling)
+
 
 class Trainer(Part):
     @hookimpl
@@ -68,13 +75,6 @@ class Trainer(Part):
     def evaluate(self, comparisons: Iterable[Any]) -> Iterator[Any]:
         yield from world.evaluate(comparisons)
 
-    @hookimpl
-    def judge(
-        self, model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling
-    ) -> Iterator[Judgement]:
-        self.note("judge", model)
-        yield from world.judge(model, items, rubric, samples, sampling)
-
 
 class Engine(Part):
     @hookimpl
@@ -87,13 +87,6 @@ class Engine(Part):
     ) -> Iterator[Candidate]:
         self.note("answer", model)
         yield from world.generate_candidates(model, prompts, n, sampling)
-
-    @hookimpl
-    def judge(
-        self, model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling
-    ) -> Iterator[Judgement]:
-        self.note("judge", model)
-        yield from world.judge(model, items, rubric, samples, sampling)
 
 
 def recipe_with(generator: bool) -> Recipe:

@@ -47,7 +47,7 @@ def test_the_best_model_of_a_pipeline_is_compared_with_m0_m1_and_every_control(
         recipe, {"M0": all_over_m0(ABOVE), "M1": {best: OPEN}, "M2/random-pairs": {best: BELOW}}
     ).splitlines()
     assert text[0] == (
-        "M2/teacher-reward scores 3.00 [2.90, 3.10] of 5 on average, +1.00 [+0.50, +1.50] compared with M0, the model "
+        "M2/teacher-reward scores 3.00 [2.90, 3.10] on average, +1.00 [+0.50, +1.50] compared with M0, the model "
         "before training."
     )
     assert text[1] == "Whether M2/teacher-reward is better or worse than M1 is open: +0.10 [-0.20, +0.40]."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -178,6 +179,14 @@ def kept_on_cpu(name: str, layers: int, tokens: int, adapted: bool) -> int:
     if adapted:
         model = get_peft_model(model, lora_config(Lora(r=4), model))
     model.train()
+    ids = torch.zeros(1, tokens, dtype=torch.long)
+    return kept_by_autograd(model, lambda: backbone(ids, attention_mask=torch.ones_like(ids), use_cache=False))
+
+
+def kept_by_autograd(model: Any, forward: Callable[[], Any]) -> int:
+    """Bytes that autograd keeps of a forward pass, the weights aside."""
+    import torch
+
     weights = {weight.data_ptr() for weight in model.parameters()}
     kept: dict[int, Any] = {}
 
@@ -185,9 +194,8 @@ def kept_on_cpu(name: str, layers: int, tokens: int, adapted: bool) -> int:
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    ids = torch.zeros(1, tokens, dtype=torch.long)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        backbone(ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        forward()
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
 
 
@@ -246,17 +254,9 @@ def kept_bytes(layers: int, tokens: int, checkpointing: bool) -> int:
     if checkpointing:
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
         adapted.enable_input_require_grads()
-    weights = {weight.data_ptr() for weight in adapted.parameters()}
-    kept: dict[int, Any] = {}
-
-    def keep(tensor: Any) -> Any:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
     ids = torch.zeros(1, tokens, dtype=torch.long)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.model(ids, torch.ones_like(ids), use_cache=False, packing=packing.plan([tokens], tokens))
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    plan = packing.plan([tokens], tokens)
+    return kept_by_autograd(adapted, lambda: model.model(ids, torch.ones_like(ids), use_cache=False, packing=plan))
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_the_error_of_one_file_is_raised_after_all_writes_have_ended(
 def test_weights_are_readable_for_those_who_can_read_the_configuration(
     base: Path, sft_file: Path, tmp_path: Path
 ) -> None:
-    """safetensors makes files for their owner alone: nobody else could use a shared cache."""
+    """safetensors makes files for their owner alone: other users could not use a shared cache."""
     (tmp_path / "M1").mkdir()
     objective = Sft(epochs=1, learning_rate=1e-3, batch_size=4, lora=Lora(r=4, alpha=8))
     train(Model("transformers", str(base)), None, objective, sft_file, tmp_path / "M1", Context(scratch=tmp_path))
