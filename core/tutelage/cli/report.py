@@ -9,6 +9,7 @@ import click
 from tutelage.cli.options import PATH, run_argument
 from tutelage.cli.output import print_line, print_status
 from tutelage.errors import TutelageError
+from tutelage.planning.artifacts import REPORT, SUMMARY
 from tutelage.report.page import EXTRA, missing_libraries, write_report
 
 
@@ -28,8 +29,12 @@ def command(run: Path, output: Path | None) -> None:
 def report_after_run(directory: Path) -> str:
     """Write the page at the end of a run. Returns the line that describes the result.
 
-    The run is finished, and ends well without its page: an error, and a signal to stop, are only reported.
+    The run is finished, and ends well without its page: an error, and a signal to stop, are only reported. A page that
+    is newer than the summary is not written again: a repeated ``run`` of a finished run does no work.
     """
+    page, summary = directory / REPORT, directory / SUMMARY
+    if page.is_file() and summary.is_file() and page.stat().st_mtime_ns >= summary.stat().st_mtime_ns:
+        return f"A page with plots and all answers: {page}"
     again = f"tutelage report {directory}"
     if missing_libraries():
         return f"For a page with plots and all answers: pip install '{EXTRA}', then: {again}"

@@ -126,8 +126,8 @@ def _generation_problems(recipe: Recipe) -> Iterator[str]:
 
 def _check_sampling(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
     """The sampling keys that not every plugin knows, for the plugin that samples with them."""
-    for key, sampling, named, hook in _sampling_uses(recipe):
-        role = answering_role(recipe) if named == "student" else named
+    for key, sampling, user, hook in _sampling_uses(recipe):
+        role = answering_role(recipe, user)
         if role in roles:
             plugin = bound_model(recipe, role, registry).plugin
             problems.add_all(f"{key}.{line}" for line in sampling_problems(registry, plugin, hook, sampling))

@@ -24,7 +24,7 @@ def judging_uses(recipe: Recipe) -> Iterator[tuple[str, Judging, str]]:
         if role := PIPELINES[name].scored_by:
             judging = recipe.for_pipeline(name).judging
             key = "judging" if judging == recipe.judging else f"pipelines.{name}.judging"
-            yield key, judging, answering_role(recipe) if role == "student" else role
+            yield key, judging, answering_role(recipe, role)
     if measures_judging(recipe):
         yield "judging", recipe.judging, answering_role(recipe)
 

@@ -116,12 +116,12 @@ def roles_needed(recipe: Recipe) -> dict[str, set[str]]:
     if is_sampling or recipe.evaluation:
         needed.setdefault(answering, set()).add("generate_candidates")
     if is_sampling and (self_instruct := recipe.data.self_instruct) is not None:
-        writer = answering if self_instruct.writer == "student" else self_instruct.writer
+        writer = answering_role(recipe, self_instruct.writer)
         needed.setdefault(writer, set()).add("generate_candidates")
     for name in recipe.pipelines:
         pipeline = PIPELINES[name]
         if pipeline.scored_by:
-            scorer = answering if pipeline.scored_by == "student" else pipeline.scored_by
+            scorer = answering_role(recipe, pipeline.scored_by)
             needed.setdefault(scorer, set()).add("judge")
         if pipeline.demonstrated_by:
             needed.setdefault(pipeline.demonstrated_by, set()).add("demonstrate")

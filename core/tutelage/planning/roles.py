@@ -17,9 +17,9 @@ GENERATOR = "generator"
 """The role of the student's models when they answer or judge, if the recipe binds another plugin for that."""
 
 
-def answering_role(recipe: Recipe) -> str:
-    """Return the role of the student's models when they answer or judge: ``generator`` if one is bound."""
-    return "student" if recipe.models.student.generator is None else GENERATOR
+def answering_role(recipe: Recipe, role: str = "student") -> str:
+    """Return the role whose model answers or judges for ``role``: for the student its generator, if one is bound."""
+    return GENERATOR if role == "student" and recipe.models.student.generator is not None else role
 
 
 def answerer(recipe: Recipe, model: PlannedModel) -> Worker:

@@ -1,7 +1,8 @@
 """Choosing the next token of every sequence: greedy, or nucleus sampling with random numbers of the sequence's own.
 
-Each sequence has its own uniform numbers. So the tokens that are sampled for it depend neither on the other sequences
-of its batch nor on the device.
+Each sequence has its own uniform numbers. So the tokens that are sampled for it do not depend on the other sequences of
+its batch. The kernel of the paged engine draws from the same nucleus, but assigns the numbers to its tokens in another
+order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The two Triton kernels. ``attention`` and ``sampling`` compute the same in plain torch; tests compare the results."""
+"""The two Triton kernels. ``attention`` computes the same in plain torch, and ``sampling`` draws from the same nucleus.
+
+Tests compare them.
+"""
 
 from __future__ import annotations
 
