@@ -275,7 +275,8 @@ def test_training_processes_end_with_their_parent(base: Path, sft_file: Path, tm
     program = f"""
 from pathlib import Path
 from tutelage.context import Context
-from tutelage.records import Model, Sft
+from tutelage.objectives import Sft
+from tutelage.records import Model
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.step import train
 folder = Path({str(tmp_path)!r})
