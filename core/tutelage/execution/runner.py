@@ -7,9 +7,6 @@ recipe was changed, these are the artifacts of the new recipe.
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +22,7 @@ from tutelage.execution.reconciling import apply
 from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.whole import write_whole
-from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
+from tutelage.planning.artifacts import RECIPE, SUMMARY
 from tutelage.planning.made_from import MadeFrom
 from tutelage.planning.roles import GENERATOR, endpoint_of
 from tutelage.planning.sources import Sources
@@ -41,6 +38,7 @@ from tutelage.results.summary import Summary, read_summary
 from tutelage.results.variants import variant_results
 from tutelage.runs.artifact_cache import ArtifactCache, checked_cache
 from tutelage.runs.changes import Changes, Place, changes
+from tutelage.runs.description import describe_run
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
 from tutelage.runs.speeds import note_speed
@@ -49,8 +47,6 @@ from tutelage.runs.store import Store
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
 from tutelage.services.ledger import Ledger
-
-SCHEMA = 1
 
 
 def run(
@@ -309,31 +305,8 @@ class Runner:
 
 
 def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
-    """Write the resolved recipe, and, if they do not exist, the versions of tutelage, its plugins and libraries."""
-    if not store.has(DESCRIPTION):
-        _write_description(store, registry)
+    """Write the resolved recipe and the description of the run."""
+    describe_run(store, registry)
     text = to_yaml(recipe)
     if not store.has(RECIPE) or store.path(RECIPE).read_text(encoding="utf-8") != text:
         write_whole(store.path(RECIPE), lambda path: path.write_text(text, encoding="utf-8", newline="\n"))
-
-
-def _write_description(store: Store, registry: Registry) -> None:
-    versions = {status.name: status.version for status in registry.statuses() if status.status == "ok"}
-    store.write_json(
-        DESCRIPTION,
-        {
-            "schema": SCHEMA,
-            "tutelage": _version("tutelage"),
-            "python": platform.python_version(),
-            "libraries": {name: _version(name) for name in ("torch", "transformers", "trl", "peft") if _version(name)},
-            "plugins": versions,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        },
-    )
-
-
-def _version(distribution: str) -> Any:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -53,6 +53,13 @@ def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
     )
 
 
+def has_marked_hooks(plugin: object) -> bool:
+    """Return whether an object has a function that is marked with ``hookimpl``."""
+    bare = pluggy.PluginManager("tutelage")
+    bare.register(plugin, "inspected")
+    return any(_implementations(bare, plugin))
+
+
 def new_manager() -> pluggy.PluginManager:
     """Return a pluggy manager with tutelage's hook specifications and no plugin."""
     manager = pluggy.PluginManager("tutelage")

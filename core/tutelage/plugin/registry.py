@@ -11,6 +11,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 from typing import Any, Literal, overload
 
 from attrs import evolve, frozen
@@ -19,6 +20,8 @@ from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
 from tutelage.plugin import built_in
 from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, resolve_clash, status_of
+from tutelage.plugin.files import PluginFile
+from tutelage.plugin.functions import of_namespace
 from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.preferences.pairing import PairRule
@@ -48,6 +51,7 @@ class Registry:
         self._manager = new_manager()
         self._registered: dict[str, _Registered] = {}
         self._refused: list[PluginStatus] = []
+        self._files: list[PluginFile] = []
         own = PluginStatus(built_in.NAME, OWN_DISTRIBUTION, importlib.metadata.version(OWN_DISTRIBUTION))
         self._register(built_in, own)
 
@@ -86,11 +90,34 @@ class Registry:
         return registry
 
     def register(self, plugin: object, name: str) -> None:
-        """Register a plugin manually: a module, or any hashable object with hooks.
+        """Register a plugin manually: a module, any hashable object with hooks, or a namespace of plain functions.
+
+        A namespace is a mapping or a ``SimpleNamespace``. Its functions that have the name of a hook are those of
+        ``tutelage.plugin.functions.plugin``: ``registry.register({"judge": lambda answer: len(answer)}, "length")``.
 
         Raises ``PluginError`` if the plugin is invalid, or the name or an alias is taken.
         """
+        if isinstance(plugin, SimpleNamespace):
+            plugin = vars(plugin)
+        if isinstance(plugin, Mapping):
+            plugin = of_namespace(plugin)
         self._register(plugin, PluginStatus(name))
+
+    def load_files(self, files: Iterable[PluginFile]) -> None:
+        """Import plugin files and register their plugins. Raises ``PluginError`` if that fails or a name is taken."""
+        for file in files:
+            status = PluginStatus(file.name, path=file.path)
+            self._check_is_free(file.name, status)  # before the file's code runs
+            try:
+                self._register(file.load(), status)
+            except PluginError as error:
+                raise PluginError(f"--plugin {file.module or file.path}: {error}") from error
+            self._files.append(file)
+
+    @property
+    def files(self) -> tuple[PluginFile, ...]:
+        """The plugin files that were loaded."""
+        return tuple(self._files)
 
     def unregister(self, name: str) -> None:
         """Remove a plugin. Raises ``PluginError`` if it is not registered."""
