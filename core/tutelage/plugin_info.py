@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from attrs import field, frozen
 
 from tutelage.objectives import Objective
+from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class NamedSet(Generic[T_co]):
 class PluginInfo:
     """The description of a plugin. Only ``help`` is required.
 
-    What a plugin offers by name (models, sets, rubrics, pair rules) is available in recipes as ``PLUGIN/NAME``.
+    What a plugin offers by name (models, sets, rubrics, pair rules, pipelines, controls) is available in recipes as
+    ``PLUGIN/NAME``.
     """
 
     help: str
@@ -207,6 +209,10 @@ class PluginInfo:
     """Rubrics by name."""
     pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)
     """Pair rules by name, each with the signature of ``tutelage.preferences.pairing.PairRule``."""
+    pipelines: Mapping[str, Pipeline] = field(factory=dict)
+    """Pipelines by name."""
+    controls: Mapping[str, Pipeline] = field(factory=dict)
+    """Controls by name. A control mirrors the first round of a pipeline."""
     endpoint: Callable[[Any, str], Endpoint] | None = None
     """For an API. Called with (settings or None, model name or ""); returns the endpoint that serves this model."""
     check: Callable[[Any, str], Iterable[Finding]] | None = None

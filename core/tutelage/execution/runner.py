@@ -38,6 +38,7 @@ from tutelage.results.summary import Summary, read_summary
 from tutelage.results.variants import variant_results
 from tutelage.runs.artifact_cache import ArtifactCache, checked_cache
 from tutelage.runs.changes import Changes, Place, changes
+from tutelage.runs.declarations import store_declarations
 from tutelage.runs.description import describe_run
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
@@ -137,6 +138,7 @@ def _started(
 ) -> Runner:
     """Apply the changes of a recipe to its folder. Returns the runner that does what is left."""
     apply(found, caches if elsewhere is None else elsewhere)
+    store_declarations(prepared.store, prepared.recipe, prepared.sources.declared)
     _describe_run(prepared.store, prepared.recipe, registry)
     made_from = {change.step.output: change.made_from for change in found.steps}
     return Runner(prepared.run, registry, reporter, context, made_from, prepared.sources, caches)

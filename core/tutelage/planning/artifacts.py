@@ -20,6 +20,8 @@ STEP_LOG = "steps.jsonl"
 """One row per finished step: seconds, counts, cost."""
 MADE = "made"
 """Folder with one record per artifact: what the artifact was made from."""
+PIPELINES = "pipelines.json"
+"""The declarations of the pipelines and controls that plugins offer, for readers without these plugins."""
 VARIANTS = "variants"
 """Folder with the runs of the recipe's variants."""
 REPLACED = ".replaced"
@@ -43,6 +45,10 @@ class ModelArtifacts:
     def has(self, path: str) -> bool:
         """Return whether a path is that of one of these artifacts."""
         return path.startswith((f"{self.folder}/", f"{self.evaluation}/"))
+
+    def named(self, name: str) -> str:
+        """Return the artifact that a step of the model's pipeline calls ``name``."""
+        return f"{self.folder}/{name}.jsonl"
 
     @property
     def checkpoint(self) -> str:

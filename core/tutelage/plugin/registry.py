@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
+from tutelage.pipeline import Pipeline
 from tutelage.plugin import built_in
 from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, resolve_clash, status_of
 from tutelage.plugin.files import PluginFile
@@ -30,7 +31,17 @@ from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
 BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
 """Environment variable with the names of plugins not to load, separated by commas."""
 
-Offered = Literal["models", "prompt_sets", "example_sets", "rated_sets", "preference_sets", "rubrics", "pair_rules"]
+Offered = Literal[
+    "models",
+    "prompt_sets",
+    "example_sets",
+    "rated_sets",
+    "preference_sets",
+    "rubrics",
+    "pair_rules",
+    "pipelines",
+    "controls",
+]
 
 
 @frozen
@@ -218,6 +229,8 @@ class Registry:
     def find(self, kind: Literal["rubrics"], name: str) -> Rubric | None: ...
     @overload
     def find(self, kind: Literal["pair_rules"], name: str) -> PairRule | None: ...
+    @overload
+    def find(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline | None: ...
 
     def find(self, kind: Offered, name: str) -> Any:
         """Return the object that a plugin offers as ``PLUGIN/NAME``, or core as ``NAME``.
@@ -252,6 +265,8 @@ class Registry:
     def get(self, kind: Literal["rubrics"], name: str) -> Rubric: ...
     @overload
     def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
+    @overload
+    def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
 
     def get(self, kind: Offered, name: str) -> Any:
         """Return what ``find`` returns. Raises ``InputError`` that names the nearest known name if nothing is found."""
