@@ -44,7 +44,7 @@ from tutelage.runs.changes import Changes, Place, changes
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
 from tutelage.runs.speeds import note_speed
-from tutelage.runs.started import Started, Timer, drop_started, read_started, write_started
+from tutelage.runs.started import Started, Timer, drop_started, live_metrics, read_started, write_started
 from tutelage.runs.store import Store
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
@@ -249,17 +249,20 @@ class Runner:
         timer = self._begin(step)
 
         def advance(items: int) -> None:
-            timer.note(caller.tally.cost)
+            timer.advanced(items, caller.tally.cost)
             self.reporter.advanced(step, items, caller.tally.cost)
 
-        context = evolve(
-            self.context,
-            scratch=store.scratch(step.output),
-            caller=caller,
-            advance=advance,
-            expect=lambda total: self.reporter.expected(step, total),
-        )
-        with timer.kept_on_error(lambda: caller.tally.cost):
+        def expect(total: int) -> None:
+            timer.expected = total
+            self.reporter.expected(step, total)
+
+        def log(row: Mapping[str, Any]) -> None:
+            write_row(row)
+            self.reporter.logged(step, row)
+
+        scratch = store.scratch(step.output)
+        context = evolve(self.context, scratch=scratch, caller=caller, advance=advance, expect=expect, log=log)
+        with timer.kept_on_error(lambda: caller.tally.cost), live_metrics(store, step.output) as write_row:
             artifact = self._make(step, self._step_context(context))
             seconds, cost = timer.seconds, timer.cost(caller.tally.cost)
             store.write_made_from(step.output, self.made_from[step.output])
