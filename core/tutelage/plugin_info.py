@@ -13,6 +13,7 @@ from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
 
 if TYPE_CHECKING:
+    from tutelage.context import Tracking
     from tutelage.services.requests import Endpoint
 
 T_co = TypeVar("T_co", covariant=True)
@@ -232,6 +233,12 @@ class PluginInfo:
     """For a student, called by ``tutelage plan`` and before the first step of ``tutelage run``. Called with (settings
     or None, ``Sft`` or ``Dpo``); returns each problem of the objective as ``KEY: problem and remedy``, where KEY is a
     key of the objective (``loss_type``, ``lora.r``). It imports no heavy library."""
+    check_report_to: Callable[[Sequence[str]], Iterable[str]] | None = None
+    """For a student that reports to experiment trackers (``Context.tracking``). Called before the first step with the
+    names in ``report_to``; returns a problem and its remedy for each tracker that is unknown or not installed."""
+    report: Callable[[Tracking, Mapping[str, float], int], None] | None = None
+    """For a student with ``check_report_to``. Called with (tracked run, metrics of a finished step, number of training
+    steps of the model so far); adds the metrics to the tracked run."""
     count_tokens: Callable[[Any, str, Sequence[Mapping[str, Any]], bool], TokenCounts | None] | None = None
     """For a student, called before a run starts. Called with (settings or None, model name or "", rows, whether
     downloads are allowed); a row has ``prompt`` and ``completion``, or only ``prompt``, in TRL's format. Returns the

@@ -44,6 +44,7 @@ from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Sampling, Scores
+from tutelage.results.wording import training_words
 from tutelage.runs.durable import Result
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store
@@ -263,7 +264,7 @@ def train(
         with (
             training_file(examples, objective, out) as file,
             stop_on_interrupt(lambda: 1) as asked,
-            item_bar("steps", 0) as bar,
+            item_bar("steps", 0, lambda: training_words(rows[-1]) if rows else "") as bar,
         ):
 
             def expect(total: int) -> None:

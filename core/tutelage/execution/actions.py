@@ -66,6 +66,11 @@ def train(step: Train, at: StepContext) -> Artifact:
     folder = at.store.fresh_folder(step.output)
     reference = at.model(step.reference) if step.reference else None
     examples = at.store.complete(step.examples)
+
+    def log(row: Mapping[str, Any]) -> None:
+        metrics.append(row)
+        at.context.log(row)
+
     stages.train_step(
         at.registry,
         at.model(step.start),
@@ -73,7 +78,7 @@ def train(step: Train, at: StepContext) -> Artifact:
         step.objective,
         examples,
         folder,
-        evolve(at.context, log=metrics.append),
+        evolve(at.context, log=log),
     )
 
     def commit() -> None:

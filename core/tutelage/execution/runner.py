@@ -21,6 +21,7 @@ from tutelage.execution.prepared import Prepared, notices_of, prepare, raise_pro
 from tutelage.execution.reconciling import apply
 from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
+from tutelage.execution.tracking import report_step, tracking_of
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import RECIPE, SUMMARY
 from tutelage.planning.made_from import MadeFrom
@@ -43,7 +44,7 @@ from tutelage.runs.description import describe_run
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
 from tutelage.runs.speeds import note_speed
-from tutelage.runs.started import Started, Timer, drop_started, read_started, write_started
+from tutelage.runs.started import Started, Timer, drop_started, live_metrics, read_started, write_started
 from tutelage.runs.store import Store
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
@@ -247,17 +248,22 @@ class Runner:
         timer = self._begin(step)
 
         def advance(items: int) -> None:
-            timer.note(caller.tally.cost)
+            timer.advanced(items, caller.tally.cost)
             self.reporter.advanced(step, items, caller.tally.cost)
 
-        context = evolve(
-            self.context,
-            scratch=store.scratch(step.output),
-            caller=caller,
-            advance=advance,
-            expect=lambda total: self.reporter.expected(step, total),
-        )
-        with timer.kept_on_error(lambda: caller.tally.cost):
+        def expect(total: int) -> None:
+            timer.expected = total
+            self.reporter.expected(step, total)
+
+        def log(row: Mapping[str, Any]) -> None:
+            write_row(row)
+            self.reporter.logged(step, row)
+
+        scratch = store.scratch(step.output)
+        context = evolve(self.context, scratch=scratch, caller=caller, advance=advance, expect=expect, log=log)
+        if isinstance(step, Train):
+            context = evolve(context, tracking=tracking_of(self.run, step.output, self.made_from))
+        with timer.kept_on_error(lambda: caller.tally.cost), live_metrics(store, step.output) as write_row:
             artifact = self._make(step, self._step_context(context))
             seconds, cost = timer.seconds, timer.cost(caller.tally.cost)
             store.write_made_from(step.output, self.made_from[step.output])
@@ -269,8 +275,16 @@ class Runner:
         note_speed(step, self.run.recipe, seconds)
         self._share(step)
         self.reporter.finished(step, seconds, artifact.counts)
+        self._report(step, artifact.counts)
         for warning in warnings_of_step(self.run, step, artifact.counts):
             self.reporter.note(f"warning: {warning}")
+
+    def _report(self, step: Step, counts: Mapping[str, int]) -> None:
+        """Report the metrics of a step to the recipe's trackers. The run does not depend on them."""
+        try:
+            report_step(self.run, step, counts, self.made_from, self.registry)
+        except Exception as error:  # of a tracker: a service that does not answer, a full disk
+            self.reporter.note(f"warning: report_to: the metrics of {step.output} were not reported: {error}")
 
     def _share(self, step: Step) -> None:
         for cache in self.caches:

@@ -82,6 +82,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
     if "student" in roles:
         _check_objectives(recipe, registry, known, problems)
+        _check_trackers(recipe, registry, problems)
     if recipe.budget is not None:
         _check_prices(recipe, registry, roles, problems)
     return roles
@@ -196,6 +197,16 @@ def _check_objectives(recipe: Recipe, registry: Registry, known: Declared, probl
     for key, objective in objectives(recipe, known).items():
         lines = problems.attempt(key, partial(_listed, check, settings, objective))
         problems.add_all(f"{key}.{line}" for line in lines or ())
+
+
+def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+    if not recipe.report_to:
+        return
+    student = bound_model(recipe, "student", registry).plugin
+    if (check := registry.info(student).check_report_to) is None:
+        problems.add(f"report_to: the plugin {student!r} reports to no tracker; leave the key out")
+        return
+    problems.add_all(problems.attempt("report_to", lambda: list(check(recipe.report_to))) or (), "report_to")
 
 
 def _listed(check: Callable[[Any, Objective], Iterable[str]], settings: Any, objective: Objective) -> list[str]:
