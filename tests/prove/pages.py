@@ -39,7 +39,7 @@ def prove() -> dict[str, Any]:
     _write_hub(hub, clone)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "VIRTUAL_ENV"))}
     environment |= {"HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "TUTELAGE_CACHE": str(work / "cache"), "COLUMNS": "120"}
-    commands = []
+    commands: list[dict[str, Any]] = []
     with _service():
         for page in PAGES:
             activated = ""
