@@ -8,7 +8,7 @@ INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Each of the two processes of pytest-xdist runs whole files. One thread each, so that they do not compete for the cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow lint prove docs clean
+.PHONY: demo test test-slow lint prove docs site clean
 
 demo: .venv/demo  ## Align a tiny model with all three pipelines and show the results.
 	$(BIN)/tutelage run embedded --run runs/demo
@@ -32,8 +32,12 @@ docs: .venv/test  ## Update the generated pages and the generated parts of the o
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/quoted.py
 
+site: .venv/site  ## Build the pages into a site with a search, in site/; a broken link is an error.
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -c docs . site
+	@echo "open site/README.html"
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -42,6 +46,10 @@ clean:
 .venv/demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) --editable '.[transformers,report]'
+	touch $@
+
+.venv/site: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) --editable '.[docs]'
 	touch $@
 
 .venv/test: .venv/demo

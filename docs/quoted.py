@@ -1,10 +1,11 @@
 """Update the generated parts of the hand-written pages: output of commands, and figures from ``docs/proof.json``.
 
-There are two kinds of generated parts:
+There are three kinds of generated parts:
 
 - A console block that begins with ``$ tutelage`` shows the output of that command. If the block ends with ``...``, it
   shows only the first lines. ``runs/demo`` stands for the golden run of the tests.
 - The text between ``<!-- quoted: NAME -->`` and ``<!-- end -->`` is written by the function of that name in ``BLOCKS``.
+- The picture ``docs/gains.svg`` is drawn by the report's function from the figures in ``docs/proof.json``.
 
 ``--check`` writes nothing. It exits with an error if a part with figures is not up to date.
 """
@@ -22,11 +23,14 @@ from typing import Any
 from click.testing import CliRunner
 
 from tutelage.cli import cli
+from tutelage.evaluation.intervals import Metric
+from tutelage.report.plots import forest
 
 ROOT = Path(__file__).parent.parent
 GOLDEN_RUN = "tests/fixtures/golden-run"
 CONSOLE = re.compile(r"(```console\n\$ tutelage ([^\n]*)\n)(.*?)(```)", re.DOTALL)
 QUOTED = re.compile(r"(<!-- quoted: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PICTURE = "docs/gains.svg"
 PAGES = (
     "README.md",
     "docs/tutorial.md",
@@ -55,6 +59,11 @@ def main() -> None:
             stale.append(name)
             if not check:
                 page.write_text(after, encoding="utf-8")
+    drawn, path = picture(proof), ROOT / PICTURE
+    if not path.exists() or path.read_text(encoding="utf-8") != drawn:
+        stale.append(PICTURE)
+        if not check:
+            path.write_text(drawn, encoding="utf-8")
     if check and stale:
         sys.exit(f"these pages do not match docs/proof.json: {', '.join(stale)}; run `make docs`")
 
@@ -70,11 +79,67 @@ def printed(command: str, shown: str) -> str:
     return "".join(output.splitlines(keepends=True)[: shown.count("\n") - 1]) + "...\n"
 
 
+def picture(proof: dict[str, Any]) -> str:
+    """Return the plot of the gains over M1 that the demo's report shows, on white so that dark pages show its text."""
+    gains = {model: Metric(**metric) for model, metric in proof["embedded"]["gains_over_m1"].items()}
+    svg = forest(gains, "difference of gold scores to M1 (0 to 5), with 95% intervals", zero=True)
+    return svg.replace(">", '><rect width="100%" height="100%" fill="#fff"/>', 1) + "\n"
+
+
 def demo(proof: dict[str, Any]) -> str:
-    """Return the table that the demo prints at its end, and the time and memory that the demo took."""
+    """Return the output of the demo, and the time and memory that the demo took."""
     shown = proof["embedded"]
     took = f"`tutelage run` took {shown['wall_seconds']:.0f} seconds on {shown['machine']}."
     return f"```text\n{shown['output'].strip()}\n```\n\n{took} Its peak memory was {shown['peak_mib']:,} MiB.\n"
+
+
+def demo_end(proof: dict[str, Any]) -> str:
+    """Return the last lines of the demo's output, and the time and memory that the demo took."""
+    shown = proof["embedded"]
+    end = shown["output"].strip().rpartition("\n\n")[2]
+    return (
+        f"```text\n...\n{end}\n```\n\nIt took {shown['wall_seconds']:.0f} seconds and {shown['peak_mib']:,} MiB of "
+        f"memory on {shown['machine']}.\n"
+    )
+
+
+def result(proof: dict[str, Any]) -> str:
+    """Return the result of the demo in one sentence, with its controls."""
+    shown = proof["embedded"]
+    scores, gains = shown["models"], shown["gains_over_m1"]
+
+    def gain(model: str) -> str:
+        found = gains[model]
+        return f"{found['value']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
+
+    pipelines = ", ".join(f"`{name.partition('/')[2]}` by {gain(name)}" for name in gains if name.startswith("M3/"))
+    highest = max(scores, key=lambda name: scores[name])
+    repeated = proof["embedded-seeds"]
+    pair = {"left": "M3/teacher-demonstration", "right": "M2/sft-on-chosen"}
+    [metric] = [row["gold_score"] for row in repeated["differences"] if pair.items() <= row.items()]
+    above = f"{-metric['value']:.2f} [{-metric['high']:.2f}, {-metric['low']:.2f}]"
+    return (
+        f"From a gold score of {scores['M1']:.2f} out of 5 (M1), two rounds gain {pipelines}; the control "
+        f"`random-pairs` changes it by {gain('M2/random-pairs')}, and the highest score is that of `{highest}`, with "
+        f"{gain(highest)}. On {len(repeated['seeds'])} other seeds, the control `sft-on-chosen` is above "
+        f"`{pair['left']}` by {above}.\n"
+    )
+
+
+def example(proof: dict[str, Any]) -> str:
+    """Return the answers of three models to one held-out prompt, and how the prompt was chosen."""
+    found = proof["embedded"]["example"]
+    rows = ["| model | answer | gold score |", "|---|---|---|"]
+    for row in found["answers"]:
+        answer = " ⏎ ".join(f"`{line}`" for line in row["text"].splitlines())
+        rows.append(f"| {row['model']} | {answer} | {row['score']:g} |")
+    first, second, last = (row["model"] for row in found["answers"])
+    rising, falling = found["prompts_that_rise"], found["prompts_that_fall_at_last"]
+    chosen = (
+        f"This is the first of the {rising} of {found['prompts']} held-out prompts whose score rises from {first} to "
+        f"{second} to {last}. On {falling} prompts {last} scores lower than {second}."
+    )
+    return "\n".join([f"> {found['prompt']}\n", *rows, "", chosen]) + "\n"
 
 
 def seeds(proof: dict[str, Any]) -> str:
@@ -322,6 +387,9 @@ BLOCKS = {
     "gpu-memory": gpu_memory,
     "gpu-iteration": gpu_iteration,
     "demo": demo,
+    "demo-end": demo_end,
+    "result": result,
+    "example": example,
     "seeds": seeds,
     "robustness": robustness,
     "services": services,

@@ -1,15 +1,16 @@
 """The paper's recipes at a hundredth of their size: the tiny student, and local servers as Gemini and GPT-4.
 
-Changed are sizes, addresses, and what a model of 0.8M parameters needs to say anything: its own seed data and rubric,
-lists of a prompt a line, and more epochs of full fine-tuning for M1. Everything else is the recipe.
+Changed are addresses, and the keys of ``one_percent.ONE_PERCENT``. Everything else is the recipe.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api_servers import running
 from known import known
+from one_percent import ONE_PERCENT
 
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
@@ -28,27 +29,10 @@ def services() -> Iterator[tuple[str, str]]:
 
 
 def one_percent(name: str, gemini: str, openai: str) -> Recipe:
-    changes = {
+    changes: dict[str, Any] = {
         "models.student": {"plugin": "transformers", "model": "tiny/student", "settings": {"threads": 1}},
         "models.evaluator.settings": {"base_url": openai},
-        "data.ift": {"source": "tiny/ift", "count": 32},
-        "data.eft": {"source": "tiny/eft", "count": 29},
-        "data.prompts.source": "tiny/seed",
-        "data.prompts.count": 10,
-        "data.prompts.self_instruct.listing": "lines",
-        "data.prompts.self_instruct.max_new_tokens": 64,
-        "data.decontaminate": {"share": 1},
-        "generation.max_new_tokens": 24,
-        "judging.rubric": "tiny/additive",
-        "judging.max_new_tokens": 24,
-        "sft.epochs": 8,
-        "sft.learning_rate": 5e-4,
-        "sft.lora": None,
-        "sft.max_length": 512,
-        "dpo.max_length": 512,
-        "evaluation.prompts": {"source": "tiny/held-out", "count": 2},
-        "evaluation.agreement_prompts": 2,
-        "evaluation.max_new_tokens": 24,
+        **ONE_PERCENT,
     }
     if name != "paper/self-reward":
         changes["models.teacher.settings"] = {"base_url": gemini}

@@ -16,7 +16,18 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core/tutelage"
 TESTS = ROOT / "tests/core"
 PACKAGES = [CORE, *sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py"))]
-TOP = {"__init__", "__main__", "hookspecs", "records", "objectives", "pipeline", "plugin_info", "context", "errors"}
+TOP = {
+    "__init__",
+    "__main__",
+    "hookspecs",
+    "records",
+    "objectives",
+    "pipeline",
+    "plugin_info",
+    "context",
+    "errors",
+    "installation",
+}
 """The modules that a plugin author reads; every other module belongs to a package."""
 
 COVERED_BY = {

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tutelage.errors import PluginError
+from tutelage.installation import install_command
 from tutelage.services.api_key import key_to_send
 from tutelage.services.chat import Question
 from tutelage.services.error_bodies import error_in_reply, error_in_response
@@ -24,7 +25,6 @@ from tutelage.services.status_errors import Advice, problem_of_error
 from tutelage_gemini.replies import read_reply
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
-INSTALL_HINT = "plugin 'gemini' needs the google-generativeai package: pip install 'tutelage[gemini]'"
 _TOP_LOG_PROBABILITIES = 5
 """The maximum of the service (Gemini API reference, GenerationConfig.logprobs)."""
 _HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
@@ -74,7 +74,9 @@ def connect(settings: GeminiSettings, model: str, service: str = "generative") -
             import google.generativeai as genai
             from google.generativeai import client
     except ImportError as error:
-        raise PluginError(INSTALL_HINT) from error
+        raise PluginError(
+            f"plugin 'gemini' needs the google-generativeai package; run: {install_command('gemini')}"
+        ) from error
     from tutelage_gemini.transport import CheckingAdapter
 
     called = endpoint(settings, model)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tutelage.errors import PluginError
 from tutelage.files.trl_format import message_rows
+from tutelage.installation import install_command
 from tutelage.services.api_key import key_to_send
 from tutelage.services.chat import Question
 from tutelage.services.error_bodies import error_in_reply, error_in_response
@@ -27,7 +28,6 @@ from tutelage_openai.settings import OpenAiSettings, endpoint, parameters
 if TYPE_CHECKING:
     import openai
 
-INSTALL_HINT = "plugin 'openai' needs the openai package: pip install 'tutelage[openai]'"
 _TOP_LOG_PROBABILITIES = 10
 _LARGEST_SEED = 2**31
 _CONNECT_SECONDS = 10.0
@@ -59,7 +59,7 @@ def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
     try:
         import openai
     except ImportError as error:
-        raise PluginError(INSTALL_HINT) from error
+        raise PluginError(f"plugin 'openai' needs the openai package; run: {install_command('openai')}") from error
     called = endpoint(settings, model)
     check_no_proxy(called)
     key = key_to_send(called, (settings.key_variable,))

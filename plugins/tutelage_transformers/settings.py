@@ -58,7 +58,7 @@ class TransformersSettings:
     """Type of an adapter's weights in training: auto is float32, and bfloat16 on a 4-bit base if the GPU
     computes in it."""
     quantization: Literal["none", "4bit"] = "none"
-    """Type of the weights below an adapter in training: 4bit (QLoRA, with tutelage[transformers-4bit]) saves memory."""
+    """Type of the weights below an adapter in training: 4bit (QLoRA, with the extra transformers-4bit) saves memory."""
     checkpoint_minutes: float | None = field(default=10.0, validator=_not_negative)
     """Minutes of training between two training checkpoints, from which a killed training continues; 0 is after every
     step, null is never."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tutelage.installation import install_command
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Prompt
 from tutelage.testing import PROMPTS, check_plugin
@@ -67,7 +68,7 @@ def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(
     import hatchling.build
 
     if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{library} is not installed, which {project} requires; run: pip install 'tutelage[dev]'")
+        pytest.skip(f"{library} is not installed, which {project} requires; run: {install_command('dev')}")
     folder, site = ROOT / "contrib" / project, tmp_path / "site"
     with chdir(folder):
         wheel = hatchling.build.build_wheel(str(site))

@@ -24,9 +24,9 @@ from attrs import frozen
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.evaluation.alpaca_eval import Annotation
 from tutelage.evaluation.length_control import ANNOTATOR, LengthControlled
+from tutelage.installation import install_command
 from tutelage.records import Rubric
 
-INSTALL_HINT = "AlpacaEval needs the library alpaca_eval: pip install 'tutelage[alpacaeval]'"
 GAMED = "df_gamed.csv"
 """File name of the table that the fit of a new model needs: annotations of the two variants of the baseline
 (tatsu-lab/alpaca_eval)."""
@@ -127,7 +127,9 @@ def importing() -> Iterator[None]:
             warnings.simplefilter("ignore")  # the deprecation warning of pkg_resources
             yield
     except ImportError as error:
-        raise PluginError(f"{INSTALL_HINT} ({error})") from error
+        raise PluginError(
+            f"AlpacaEval needs the library alpaca_eval; run: {install_command('alpacaeval')} ({error})"
+        ) from error
     finally:
         logger.setLevel(level)
         os.environ.clear()

@@ -87,9 +87,9 @@ def import_command(
 ) -> None:
     """Convert your own data set to the format that recipes read.
 
-    SOURCE is a file (.jsonl, .jsonl.gz, .json, .csv, .tsv, .parquet), a `datasets` folder, or hub:OWNER/NAME. OUT is a
-    .jsonl file. A prompt or an answer may be text or a list of messages; all messages are kept. Without --drop-faulty,
-    a single faulty row is an error and nothing is written.
+    SOURCE is a file (.jsonl, .jsonl.gz, .json, .csv, .tsv, .parquet), a `datasets` folder, hub:OWNER/NAME, or one
+    file of it, hub:OWNER/NAME/FILE. OUT is a .jsonl file. A prompt or an answer may be text or a list of messages;
+    all messages are kept. Without --drop-faulty, a single faulty row is an error and nothing is written.
     """
     dropped = out.with_name(f"{out.stem}-dropped.jsonl")
     if existing := [str(path) for path in (out, dropped) if path.exists()]:

@@ -29,7 +29,7 @@ _DTYPES = ("bfloat16", "float16", "float32")
     type=click.Choice(("transformers", "gguf")),
     default="transformers",
     show_default=True,
-    help="gguf: one file for llama.cpp and a Modelfile for Ollama (requires tutelage[gguf]).",
+    help="gguf: one file for llama.cpp and a Modelfile for Ollama (needs the extra gguf).",
 )
 @click.option("--dtype", type=click.Choice(_DTYPES), help="Type of the stored weights [default: unchanged].")
 @click.option(

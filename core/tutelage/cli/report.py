@@ -9,6 +9,7 @@ import click
 from tutelage.cli.options import PATH, run_argument
 from tutelage.cli.output import print_line, print_status
 from tutelage.errors import TutelageError
+from tutelage.installation import install_command
 from tutelage.planning.artifacts import REPORT, SUMMARY
 from tutelage.report.page import EXTRA, missing_libraries, write_report
 
@@ -20,8 +21,8 @@ def command(run: Path, output: Path | None) -> None:
     """Write one page about a finished run: plots, tables, and all answers side by side.
 
     The page is one HTML file that needs no network. It shows plots of gains, scores and trainings, the comparisons, the
-    judging, the training data, time and cost, and the answers of all models to each held-out prompt. The libraries for
-    it are installed with: pip install 'tutelage[report]'
+    judging, the training data, time and cost, and the answers of all models to each held-out prompt. It needs the
+    libraries of the extra `report`.
     """
     print_line(str(write_report(run, output)))
 
@@ -37,7 +38,7 @@ def report_after_run(directory: Path) -> str:
         return f"A page with plots and all answers: {page}"
     again = f"tutelage report {directory}"
     if missing_libraries():
-        return f"For a page with plots and all answers: pip install '{EXTRA}', then: {again}"
+        return f"For a page with plots and all answers: {install_command(EXTRA)}, then: {again}"
     try:
         return f"A page with plots and all answers: {write_report(directory)}"
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from attrs import evolve, frozen
 
 from tutelage.data.conversations import conversation_of, is_conversation, messages_of
+from tutelage.data.known_files import check_made
 from tutelage.data.preference_rows import check_preference, parse_preference
 from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.files.disk_errors import error_text
@@ -228,6 +229,7 @@ def _load(
         for number, row in enumerate(found, 1):
             _checked(f"{source}, example {number}", check, row)
         return found
+    check_made(source)
     rows = []
     for number, values in read_rows(Path(source)):
         place = f"{source}, line {number}"

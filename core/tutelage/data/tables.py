@@ -16,6 +16,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import Skip, read_list, read_rows, rows_in
+from tutelage.installation import install_command
 
 HUB = "hub:"
 LONGEST = 1_000_000
@@ -32,14 +33,19 @@ class TableRow:
 
 
 def read_table(source: str, split: str = "train", separator: str = ",", skip: Skip | None = None) -> Iterator[TableRow]:
-    """Read the rows of a file, a ``datasets`` folder, or ``hub:OWNER/NAME[@REVISION]``.
+    """Read the rows of a file, a ``datasets`` folder, or ``hub:OWNER/NAME[/FILE][@REVISION]``.
 
-    The file extension selects the format. ``split`` is used for the hub and for folders with several splits,
-    ``separator`` for CSV, ``skip`` as in ``jsonl.read_rows`` for JSON lines. Raises ``InputError`` with the location if
-    something cannot be read.
+    With FILE, that file of the hub's repository is fetched and read. The file extension selects the format. ``split``
+    is used for the hub and for folders with several splits, ``separator`` for CSV, ``skip`` as in ``jsonl.read_rows``
+    for JSON lines. Raises ``InputError`` with the location if something cannot be read.
     """
     if source.startswith(HUB):
-        return _hub(source.removeprefix(HUB), split)
+        name, _, revision = source.removeprefix(HUB).partition("@")
+        owner, _, rest = name.partition("/")
+        repository, _, file = rest.partition("/")
+        if not file:
+            return _hub(name, split, revision)
+        source = _hub_file(f"{owner}/{repository}", file, revision)
     path = Path(source)
     if path.is_dir():
         return _folder(path, split)
@@ -136,7 +142,7 @@ def _parquet(path: Path) -> Iterator[TableRow]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise InputError(f"{path}: reading Parquet needs pyarrow; run `pip install 'tutelage[data]'`") from error
+        raise InputError(f"{path}: reading Parquet needs pyarrow; run: {install_command('data')}") from error
     number = 0
     try:
         for batch in parquet.ParquetFile(path).iter_batches(1024):
@@ -158,17 +164,29 @@ def _folder(path: Path, split: str) -> Iterator[TableRow]:
     return _rows_of(_split_of(found, split, str(path)), str(path))
 
 
-def _hub(name: str, split: str) -> Iterator[TableRow]:
+def _hub(name: str, split: str, revision: str) -> Iterator[TableRow]:
     datasets = load_library("datasets")
-    name, _, revision = name.partition("@")
     try:
         found = datasets.load_dataset(name, split=split, revision=revision or None)
     except Exception as error:  # the library passes on errors of its backends: network, hub, format and value errors
-        raise InputError(
-            f"{HUB}{name}: cannot be read ({type(error).__name__}: {error}); check name, split and network, or use a "
-            "local export"
-        ) from error
+        raise _unreadable(name, error) from error
     return _rows_of(found, f"{HUB}{name}/{split}")
+
+
+def _hub_file(repository: str, file: str, revision: str) -> str:
+    """Fetch one file of a data set of the hub into the hub's cache. Returns its path."""
+    hub = load_library("huggingface_hub")
+    try:
+        return str(hub.hf_hub_download(repository, file, repo_type="dataset", revision=revision or None))
+    except Exception as error:  # of the network, the hub or the cache
+        raise _unreadable(f"{repository}/{file}", error) from error
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{HUB}{name}: cannot be read ({type(error).__name__}: {error}); check name, split and network, or use a "
+        "local export"
+    )
 
 
 def _split_of(found: Any, split: str, where: str) -> Any:
@@ -191,4 +209,4 @@ def load_library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"this needs the library {name}; run `pip install 'tutelage[data]'`") from error
+        raise InputError(f"this needs the library {name}; run: {install_command('data')}") from error

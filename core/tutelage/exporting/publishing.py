@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from tutelage.errors import InputError, PluginError, StageError
+from tutelage.installation import install_command
 
 
 @frozen
@@ -48,7 +49,7 @@ def publisher(repository: str, private: bool) -> Publisher:
     installed.
     """
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise PluginError("--push needs the library huggingface_hub; run `pip install huggingface_hub`")
+        raise PluginError(f"--push needs the library huggingface_hub; run: {install_command('transformers')}")
     from huggingface_hub import get_token
 
     _check_name(repository)

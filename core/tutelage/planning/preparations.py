@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tutelage.data.sets import Sets
 from tutelage.planning.declared import declared
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.roles import usable_binding
@@ -18,6 +19,18 @@ def preparations(recipe: Recipe, registry: Registry) -> dict[str, Preparation]:
     Raises InputError or PluginError if the recipe names a plugin, a model or a set that does not exist.
     """
     return {name: one for name, one in _found(recipe, registry) if one is not None}
+
+
+def data_files(recipe: Recipe, sets: Sets) -> list[str]:
+    """Return the paths of the data files that the recipe reads, each once; sets of plugins are not files."""
+    data, evaluation = recipe.data, recipe.evaluation
+    prompts = [one.source for one in (data.prompts, evaluation and evaluation.prompts) if one]
+    prompts += data.decontaminate.against if data.decontaminate else ()
+    found = [one.source for one in (data.ift,) if one and sets.examples(one.source) is None]
+    found += [one.source for one in (data.eft,) if one and sets.rated(one.source) is None]
+    found += [one.source for one in (data.preferences,) if one and sets.preferences(one.source) is None]
+    found += [source for source in prompts if sets.prompts(source) is None]
+    return list(dict.fromkeys(found))
 
 
 def _found(recipe: Recipe, registry: Registry) -> Iterator[tuple[str, Preparation | None]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tutelage.errors import InputError
 from tutelage.files.whole import write_whole
+from tutelage.installation import install_command
 from tutelage.planning.artifacts import REPORT
 from tutelage.report import tables
 from tutelage.report.contents import Contents, read_contents
@@ -23,7 +24,7 @@ from tutelage.report.packing import LONGEST, Packed, pack
 from tutelage.report.plots import Plot, curve_plots, gain_plots, model_plots
 from tutelage.results.wording import metric_words, seconds_words
 
-EXTRA = "tutelage[report]"
+EXTRA = "report"
 """The extra with the libraries that the page needs."""
 _FOLDER = Path(__file__).parent
 _INTERVAL = re.compile(r"[+-]?[\d.]+ \[[+-]?[\d.]+, [+-]?[\d.]+\]")
@@ -36,7 +37,7 @@ def write_report(root: Path, output: Path | None = None) -> Path:
     of the extra ``report`` are not installed.
     """
     if missing := missing_libraries():
-        raise InputError(f"the report needs {' and '.join(missing)}; install them with: pip install '{EXTRA}'")
+        raise InputError(f"the report needs {' and '.join(missing)}; run: {install_command(EXTRA)}")
     path = output or root / REPORT
     text = page(read_contents(root))
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import PluginError
+from tutelage.installation import install_command
 from tutelage.plugin_info import Conversion
 from tutelage_transformers.models import gguf_export
 from tutelage_transformers.models.finding import explain_read_errors, require
@@ -68,5 +69,5 @@ def _require_bitsandbytes(conversion: Conversion) -> None:
     if conversion.quantize and importlib.util.find_spec("bitsandbytes") is None:
         raise PluginError(
             "plugin transformers: bitsandbytes is not installed, and quantisation needs it; "
-            "run: pip install 'tutelage[transformers-4bit]'"
+            f"run: {install_command('transformers-4bit')}"
         )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tutelage.errors import InputError, PluginError
+from tutelage.installation import install_command
 
 _HUB_TIMEOUT = 10.0
 """Seconds for the one request that asks the hub for a model, before anything is downloaded."""
@@ -105,9 +106,7 @@ def require(*packages: str, extra: str = "transformers") -> None:
     """Raise ``PluginError`` if one of these packages is not installed. ``extra`` of tutelage has them."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise PluginError(
-            f"plugin transformers: {', '.join(missing)} not installed; run: pip install 'tutelage[{extra}]'"
-        )
+        raise PluginError(f"plugin transformers: {', '.join(missing)} not installed; run: {install_command(extra)}")
 
 
 @contextmanager

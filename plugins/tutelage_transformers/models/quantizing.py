@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from tutelage.errors import InputError, PluginError
+from tutelage.installation import install_command
 from tutelage.objectives import Objective
 from tutelage.records import Model
 from tutelage_transformers.devices import selection
@@ -34,7 +35,7 @@ def check(objective: Objective, settings: TransformersSettings) -> None:
     if device.type != "cuda":
         raise InputError(f"{where} needs an NVIDIA GPU, and the device is {device}; leave it out")
     if find_spec("bitsandbytes") is None:
-        raise PluginError(f"{where}: bitsandbytes is not installed; run: pip install 'tutelage[transformers-4bit]'")
+        raise PluginError(f"{where}: bitsandbytes is not installed; run: {install_command('transformers-4bit')}")
 
 
 def read(model: Model, settings: TransformersSettings, dtype: Any) -> LoadedModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from known import known
 
 from tutelage.alpaca_eval.library import GAMED, fit, load_annotator, model_stands_first
 from tutelage.errors import InputError, PluginError
+from tutelage.installation import install_command
 from tutelage.results.alpaca_eval_files import read_annotations, read_tables
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "alpaca_eval"
@@ -108,6 +110,6 @@ def test_without_the_library_there_is_one_error_with_the_install_hint(monkeypatc
     for name in ("alpaca_eval", "alpaca_eval.utils", "alpaca_eval.constants"):
         monkeypatch.setitem(sys.modules, name, None)
     before = logging.getLogger().level, dict(os.environ)
-    with pytest.raises(PluginError, match=r"pip install 'tutelage\[alpacaeval\]'"):
+    with pytest.raises(PluginError, match=re.escape(install_command("alpacaeval"))):
         load_annotator()
     assert (logging.getLogger().level, dict(os.environ)) == before

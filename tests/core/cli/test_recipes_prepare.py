@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import oasst_trees
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -76,3 +77,29 @@ def test_a_recipe_that_needs_no_files_says_so(world: PreparedWorld, tmp_path: Pa
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(numbers_recipe()))
     result = prepare()
     assert (result.exit_code, result.stderr) == (0, "mine.yaml needs no files that have to be prepared\n")
+
+
+def test_the_data_files_of_a_built_in_recipe_are_made_from_the_hubs_files_or_the_command_is_printed(
+    world: PreparedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {
+        **numbers_recipe()["data"],
+        "ift": {"source": "data/oasst/ift.jsonl"},
+        "eft": {"source": "data/oasst/eft.jsonl"},
+        "decontaminate": {"against": ["data/alpaca_eval.jsonl", "own.jsonl"]},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(numbers_recipe(data=data)))
+    folder = tmp_path / "OpenAssistant/oasst1"  # `datasets` reads a folder of this name instead of the hub
+    folder.mkdir(parents=True)
+    oasst_trees.write(folder / "train.jsonl", oasst_trees.MESSAGES)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = prepare()
+    assert result.exit_code == 2
+    assert result.stdout.endswith("data/oasst/ift.jsonl: in place\ndata/oasst/eft.jsonl: in place\n")
+    assert len(Path("data/oasst/ift.jsonl").read_text().splitlines()) == 3
+    assert "with a local export of it: tutelage data import prompts FILE data/alpaca_eval.jsonl" in result.stderr
+    assert "own.jsonl: does not exist; make it from your own data" in result.stderr
+    for name in ("data/alpaca_eval.jsonl", "own.jsonl"):
+        Path(name).write_text('{"prompt": "Name a lake."}\n')
+    again = prepare()
+    assert (again.exit_code, again.stdout.count(": in place"), again.stderr) == (0, 4, "")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from tutelage.installation import install_command
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.report.page import missing_libraries
 
@@ -53,10 +54,10 @@ def test_without_the_libraries_a_run_ends_well_and_says_how_to_get_the_page(
     monkeypatch.setitem(sys.modules, "vl_convert", None)  # an import of it fails
     done = invoke("run", recipe_file(**small), "--run", "run")
     assert done.exit_code == 0, done.output
-    assert "pip install 'tutelage[report]', then: tutelage report run\n" in done.stdout
+    assert f"{install_command('report')}, then: tutelage report run\n" in done.stdout
     assert not Path("run/report.html").exists()
     refused = invoke("report", "run")
-    assert refused.exit_code == 2 and "pip install 'tutelage[report]'" in refused.stderr
+    assert refused.exit_code == 2 and install_command("report") in refused.stderr
 
 
 @needs_libraries

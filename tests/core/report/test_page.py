@@ -17,6 +17,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.evaluation.intervals import Metric
+from tutelage.installation import install_command
 from tutelage.report.contents import read_contents
 from tutelage.report.page import missing_libraries, page, write_report
 from tutelage.results.summary import VariantResult
@@ -137,8 +138,7 @@ def test_without_the_libraries_the_error_says_how_to_install_them(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "vl_convert", None)  # an import of it fails
-    with pytest.raises(
-        InputError, match=r"needs vl-convert-python; install them with: pip install 'tutelage\[report\]'"
-    ):
+    command = re.escape(install_command("report"))
+    with pytest.raises(InputError, match=f"needs vl-convert-python; run: {command}$"):
         write_report(finished)
     assert not (finished / "report.html").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tutelage.errors import PluginError
+from tutelage.installation import install_command
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
 from tutelage_transformers.models.converting import convert
@@ -57,7 +59,8 @@ def test_without_bitsandbytes_nothing_is_quantised_and_nothing_written(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else name)
     output = tmp_path / "output"
     output.mkdir()
-    with pytest.raises(PluginError, match="bitsandbytes is not installed, and quantisation needs it; run: pip install"):
+    command = re.escape(install_command("transformers-4bit"))
+    with pytest.raises(PluginError, match=f"bitsandbytes is not installed, and quantisation needs it; run: {command}$"):
         convert(checkpoint, output, Conversion(quantize="4bit"))
     assert list(output.iterdir()) == []
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import resource
 import shutil
 from itertools import pairwise
@@ -26,6 +27,7 @@ from small_models import (
 )
 
 from tutelage.errors import InputError, PluginError, StageError
+from tutelage.installation import install_command
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
 from tutelage_transformers.models.converting import convert
@@ -302,7 +304,7 @@ def test_without_the_package_gguf_the_extra_is_named(tmp_path: Path, monkeypatch
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find_spec(name))
     write_small_model("llama", tmp_path / "model")
-    with pytest.raises(PluginError, match=r"gguf not installed; run: pip install 'tutelage\[gguf\]'"):
+    with pytest.raises(PluginError, match=re.escape(f"gguf not installed; run: {install_command('gguf')}")):
         exported(tmp_path / "model", tmp_path)
 
 

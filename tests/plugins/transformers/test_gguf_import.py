@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tutelage.errors import StageError
+from tutelage.installation import install_command
 from tutelage_transformers.models.gguf_import import convert_gguf, weights_digest
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gguf") is None, reason="gguf is not installed; run: pip install 'tutelage[dev]'"
+    importlib.util.find_spec("gguf") is None, reason=f"gguf is not installed; run: {install_command('dev')}"
 )
 WIDTH, LAYERS, WORDS = 32, 1, ["<s>", "</s>", *"abcdefgh", "ab", "cd"]
 NOWHERE = "0" * 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
+from tutelage.installation import install_command
 from tutelage.objectives import Dpo, Lora, Objective, Sft
 from tutelage.records import Model
 from tutelage_transformers.devices import selection
@@ -42,9 +44,8 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.M
 
     monkeypatch.setattr(selection, "device_of", lambda _: torch.device("cuda"))
     monkeypatch.setattr(quantizing, "find_spec", lambda _: None)
-    with pytest.raises(
-        PluginError, match=r"bitsandbytes is not installed; run: pip install 'tutelage\[transformers-4bit\]'"
-    ):
+    command = re.escape(install_command("transformers-4bit"))
+    with pytest.raises(PluginError, match=f"bitsandbytes is not installed; run: {command}$"):
         quantizing.check(Dpo(lora=Lora()), FOUR_BIT)
 
 

@@ -1,0 +1,92 @@
+"""Every command of the README and the tutorial is one of the command line, and ``make prove`` follows it.
+
+``tests/prove/pages.py`` runs the commands in order. Here they are only parsed.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from tests.prove.commands_of_pages import PAGES, RUN_BY_CI, STAND_INS, command_of, followed
+
+from tutelage.cli import cli
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {page: [command_of(one.text) for one in followed(page) if one.kind == "sh"] for page in PAGES}
+TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+INDENTED = re.compile(r"^    (tutelage [^\n\\]*(?:\\\n[^\n\\]*)*)$", re.MULTILINE)
+SITE = runpy.run_path(str(ROOT / "docs/conf.py"))["NAVIGATION"]
+
+
+def parsed(words: list[str]) -> None:
+    """Parse the arguments of `tutelage`. Raises ``click.UsageError`` for an unknown command or option."""
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        found = command.get_command(click.Context(command), name)
+        if found is None:
+            raise click.UsageError(f"no command {name}")
+        command = found
+    command.make_parser(click.Context(command)).parse_args(words)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_followed_page_is_known(page: str) -> None:
+    assert len(COMMANDS[page]) > 8
+    for command in COMMANDS[page]:
+        program, *words = shlex.split(command)
+        if program == "tutelage":
+            parsed(words)
+        elif program == "make":
+            assert words[0] in TARGETS
+        else:
+            assert program in ("source", "pip"), command
+
+
+def test_an_unknown_option_is_found() -> None:
+    with pytest.raises(click.NoSuchOption):
+        parsed(["plan", "embedded", "--stepps"])
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_every_command_of_another_page_is_known(page: Path) -> None:
+    for command in INDENTED.findall(page.read_text(encoding="utf-8")):
+        words = shlex.split(re.split(r"[|>;] | #", command.replace("\\\n", " "))[0])
+        parsed(words[1:])
+
+
+def test_every_stand_in_and_every_exception_belongs_to_a_command() -> None:
+    commands = [command for page in PAGES for command in COMMANDS[page]]
+    assert [one for one in (*STAND_INS, *RUN_BY_CI) if not any(command.startswith(one) for command in commands)] == []
+    outside = [one for one in commands if "transformers:" in one or "small-gpu" in one]
+    assert len(outside) >= 6
+    assert [one for one in outside if not one.startswith(tuple(STAND_INS))] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    pages = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "docs").rglob("*.md")}
+    listed = [page for group in SITE.values() for page in group]
+    assert pages <= set(listed)
+    assert len(listed) == len(set(listed))
+    assert [page for page in listed if not (ROOT / f"{page}.md").is_file()] == []
+
+
+def test_external_links_are_well_formed() -> None:
+    link = re.compile(r"\]\((https?://[^)]*)\)")
+    found = [url for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) for url in link.findall(page.read_text())]
+    assert len(found) > 5
+    assert [url for url in found if not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[^\s()<>]*)?", url)] == []
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_broken_link_and_with_a_search(tmp_path: Path) -> None:
+    from sphinx.cmd.build import main
+
+    assert main(["-b", "html", "-W", "--keep-going", "-q", "-c", str(ROOT / "docs"), str(ROOT), str(tmp_path)]) == 0
+    assert (tmp_path / "README.html").is_file() and (tmp_path / "search.html").is_file()
+    assert "teacher-demonstration" in (tmp_path / "searchindex.js").read_text(encoding="utf-8")
