@@ -43,6 +43,10 @@ class Context:
     """Report progress: called with the total number of training steps."""
     log: Callable[[Mapping[str, Any]], None] = _ignore
     """Report a row of training metrics, with TRL's metric names and ``step``. A run writes it to ``metrics.jsonl``."""
+    partial: Callable[[str], None] | None = None
+    """Show an answer while it is generated: called with the text of the candidate so far. None unless
+    ``generate_candidates`` is called with one prompt and ``n`` 1 for a user who waits for the answer, as in ``tutelage
+    chat``. A plugin may ignore it: the answer is then shown when it is complete."""
     cancelled: Callable[[], bool] = _never
     """Returns true once the user has asked to stop. A plugin with long computations checks it regularly and returns
     early."""
