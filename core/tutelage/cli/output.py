@@ -113,6 +113,8 @@ class Table:
     rows: Sequence[Sequence[str]]
     title: str = ""
     left: frozenset[str] = frozenset()
+    below: str = ""
+    """The column of paths that are written below their rows if the table is wider than the terminal."""
 
     def is_left(self, number: int) -> bool:
         """Whether the column with this index is left-aligned."""
@@ -138,7 +140,8 @@ def plain(table: Table, width: int | None = None) -> str:
 
 def _lines(table: Table, width: int | None) -> Iterator[tuple[str, bool]]:
     rows = [list(map(one_line, row)) for row in (table.columns, *table.rows)]
-    return table_lines(rows, [table.is_left(number) for number in range(len(table.columns))], width)
+    below = table.columns.index(table.below) if table.below else None
+    return table_lines(rows, [table.is_left(number) for number in range(len(table.columns))], width, below)
 
 
 def one_line(text: str) -> str:
