@@ -12,6 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.evaluation.intervals import Metric
+from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents, Curve
 from tutelage.report.hidden import visible
 
@@ -61,6 +62,21 @@ def model_plots(contents: Contents) -> Iterator[Plot]:
     if models:
         yield Plot("Gold score", forest(scores, "mean score", domain=(0, 5)))
         yield Plot("Length of answers", forest(words, "words"))
+
+
+def difference_plots(contents: ComparedContents) -> Iterator[Plot]:
+    """Yield the forest plot of the differences between the compared models."""
+    if found := contents.differences():
+        title = f"Difference in {contents.metric} to {contents.against()}"
+        yield Plot(title, forest(found, f"difference in {contents.metric}", zero=True))
+
+
+def compared_plots(contents: ComparedContents) -> Iterator[Plot]:
+    """Yield the plots of the compared models' scores and of the lengths of their answers, side by side."""
+    models = contents.compared.models
+    scores, words = ({one.name: one.metrics.get(key) for one in models} for key in ("gold_score", "answer_words"))
+    yield Plot("Gold score", forest(scores, "mean score", domain=(0, 5)))
+    yield Plot("Length of answers", forest(words, "words"))
 
 
 def curve_plots(contents: Contents) -> Iterator[Plot]:

@@ -37,7 +37,7 @@ def test_the_reader_shows_and_filters_the_answers_without_an_error(
     rewrite("seed-0/M1/samples/held-out-greedy.jsonl", lambda row: row.update(text=HOSTILE + "x" * 30_000))
     page = write_report(finished)
     text, log = opened(page, "", tmp_path / "browser")
-    assert "6 of 6 matching prompts are shown; the run has 6." in text
+    assert "6 of 6 matching prompts are shown; the page has 6." in text
     assert text.count('<article class="prompt">') == 6 and text.count("<svg") > 3
     assert "CONSOLE" not in log, log
     assert "<title>golden: report of a tutelage run</title>" in text and "<img" not in text

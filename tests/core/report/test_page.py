@@ -8,12 +8,12 @@ import html
 import re
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
+from html_elements import HOSTILE, Elements
 
 from tutelage.errors import InputError
 from tutelage.evaluation.intervals import Metric
@@ -21,31 +21,7 @@ from tutelage.report.contents import read_contents
 from tutelage.report.page import missing_libraries, page, write_report
 from tutelage.results.summary import VariantResult
 
-HOSTILE = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x00\x1b]0;t\x07"
 needs_libraries = pytest.mark.skipif(bool(missing_libraries()), reason="the page needs the extra `report`")
-
-
-class Elements(HTMLParser):
-    """Collects the elements of a page with their attributes, and checks that they are closed in order."""
-
-    VOID = frozenset({"meta", "br", "input"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @needs_libraries
