@@ -112,11 +112,14 @@ def forest(
     if zero:
         rule = {"type": "rule", "strokeDash": [4, 3], "color": "#888"}
         marks.insert(0, {"data": {"values": [{"at": 0}]}, "mark": rule, "encoding": {"x": {"field": "at", **x}}})
-    y = {"field": "model", "type": "nominal", "title": None, "sort": None}
+    y: dict[str, Any] = {"field": "model", "type": "nominal", "title": None, "sort": None}
+    has_variants = any("@" in id for id in metrics)
+    if has_variants:  # the name of a variant, which may be long, is on a line of its own
+        y["axis"] = {"labelExpr": "split(replace(datum.label, '@', '\\n@'), '\\n')"}
     for mark in marks[-2:]:
         mark["encoding"]["y"] = y
         mark["mark"]["color"] = "#4c78a8"
-    return _drawn({"height": {"step": 22}, "data": {"values": values}, "layer": marks})
+    return _drawn({"height": {"step": 34 if has_variants else 22}, "data": {"values": values}, "layer": marks})
 
 
 def _curves(curves: Sequence[Curve], axis: str, order: Sequence[str]) -> dict[str, Any]:
