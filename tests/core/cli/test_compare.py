@@ -126,6 +126,19 @@ def test_one_common_prompt_has_no_interval_and_few_prompts_are_a_warning(
     assert found["notes"][0] == "intervals of fewer than 20 prompts are too narrow; the fewest are 1"
 
 
+def test_runs_without_a_common_prompt_are_an_error_that_names_the_key(
+    invoke: Invoke, make_run: Callable[..., Path]
+) -> None:
+    both = []
+    for name, text in (("left", "say 5000"), ("right", "say 5001")):
+        path = Path(f"{name}.jsonl").resolve()
+        path.write_text(json.dumps({"prompt": text}) + "\n")
+        both.append(make_run(name, evaluation={**EVALUATION, "agreement_prompts": 1, "prompts": {"source": str(path)}}))
+    result = invoke("compare", *both)
+    assert result.exit_code == 2
+    assert "give their recipes the same file as evaluation.prompts.source" in result.stderr
+
+
 def test_the_seeds_of_one_run_are_pooled_or_compared(values: Callable[..., Any], make_run: Callable[..., Path]) -> None:
     folder = make_run("run", seeds=[0, 1])
     assert {one["separation"]["difference"]["n"] for one in values(folder)["models"][1:]} == {60}
