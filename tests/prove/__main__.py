@@ -25,6 +25,7 @@ from tests.prove import (
     startup,
     stops,
     sweep,
+    terminal,
 )
 
 MEASUREMENTS = {
@@ -36,6 +37,7 @@ MEASUREMENTS = {
     "full-disk": full_disk.prove,
     "changes": changes.prove,
     "sweep": sweep.prove,
+    "terminal": terminal.prove,
     "families": families.prove,
     "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,
