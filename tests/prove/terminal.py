@@ -12,11 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tests.prove.command import SHORT, TUTELAGE
 
+FEWER = (
+    *("--set", "controls=null"),
+    *("--set", "data.prompts.count=48"),
+    *("--set", "evaluation.prompts.count=20"),
+    *("--set", "evaluation.agreement_prompts=5"),
+)
 SIZES = ((80, 24), (100, 30), (160, 50))
 MOMENTS = {
     "start": r"whole run .* 0/",
@@ -37,7 +44,9 @@ def prove() -> dict[str, Any]:
     root = Path(tempfile.mkdtemp())
     kept = Path(os.environ.get("TERMINAL_CAPTURES", root / "captures"))
     kept.mkdir(parents=True, exist_ok=True)
-    found = [_size(width, height, root, kept) for width, height in SIZES]
+    with ThreadPoolExecutor(len(SIZES)) as threads:
+        sizes = [threads.submit(_size, width, height, root, kept) for width, height in SIZES]
+        found = [size.result() for size in sizes]
     shutil.rmtree(root, ignore_errors=True)
     return {
         "sizes": [f"{width}x{height}" for width, height in SIZES],
@@ -68,7 +77,7 @@ def _size(width: int, height: int, root: Path, kept: Path) -> dict[str, int]:
 
 def _watched(name: str, width: int, height: int, run: Path, codes: Path, stop: bool) -> dict[str, tuple[str, str]]:
     """Run in a terminal, and return its screens by moment: as lines of the terminal, and with broken lines joined."""
-    command = shlex.join([TUTELAGE, "run", *SHORT, "--run", str(run)])
+    command = shlex.join([TUTELAGE, "run", *SHORT, *FEWER, "--run", str(run)])
     _tmux("new-session", "-d", "-s", name, "-x", str(width), "-y", str(height), f"{command}; echo exit code $?; cat")
     screens: dict[str, tuple[str, str]] = {}
     deadline = time.monotonic() + 400
@@ -83,7 +92,7 @@ def _watched(name: str, width: int, height: int, run: Path, codes: Path, stop: b
         if "exit code" in plain:
             screens["stopped"] = plain, joined
             break
-        time.sleep(0.05)
+        time.sleep(0.1)
     _tmux("kill-session", "-t", name)
     return {moment: screens[moment] for moment in (["stopped"] if stop else MOMENTS) if moment in screens}
 
