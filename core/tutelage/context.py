@@ -61,6 +61,10 @@ class Context:
     tracking: Tracking | None = None
     """Where a training reports its metrics besides ``log``; None for nowhere. A killed training that continues is one
     run there: each step is reported once."""
+    partial: Callable[[str], None] | None = None
+    """Show an answer while it is generated: called with the text of the candidate so far. None unless
+    ``generate_candidates`` is called with one prompt and ``n`` 1 for a user who waits for the answer, as in ``tutelage
+    chat``. A plugin may ignore it: the answer is then shown when it is complete."""
     cancelled: Callable[[], bool] = _never
     """Returns true once the user has asked to stop. A plugin with long computations checks it regularly and returns
     early."""

@@ -135,6 +135,9 @@ def generate_candidates(  # type: ignore[empty-body]
 
     Yields exactly one ``Candidate`` per prompt and index (0 to n - 1). ``text`` is the completion only, without the
     prompt and without end or pad tokens. A completion that reached ``sampling.max_new_tokens`` has ``Outcome.CUT``.
+
+    If ``context.partial`` is not None, there is one prompt, ``n`` is 1, and the plugin may call it with the text so far
+    while it generates. The text of the candidate must start with every text that it was called with.
     """
 
 

@@ -26,6 +26,7 @@ from tests.prove import (
     startup,
     stops,
     sweep,
+    terminal,
 )
 
 MEASUREMENTS = {
@@ -38,6 +39,7 @@ MEASUREMENTS = {
     "full-disk": full_disk.prove,
     "changes": changes.prove,
     "sweep": sweep.prove,
+    "terminal": terminal.prove,
     "families": families.prove,
     "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,

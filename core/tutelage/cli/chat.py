@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from tutelage.cli.models import find_model, split_run
 from tutelage.cli.options import plugin_options, seed_option
 from tutelage.cli.output import print_line, print_status
+from tutelage.cli.streaming import StreamedAnswer
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.planning.roles import find_rubric
@@ -59,7 +60,8 @@ def command(
 
     MODEL is a run, such as runs/demo, or one of its models, such as runs/demo:M2/self-reward [default: the last model
     of the first pipeline], or the model of a plugin, such as transformers:microsoft/phi-2. Without PROMPT, each line of
-    stdin is one prompt. The model sees one prompt at a time; there is no conversation history.
+    stdin is one prompt. The model sees one prompt at a time; there is no conversation history. On a terminal, an answer
+    of a model on this machine is shown while it is generated.
     """
     folder, _ = split_run(name)
     recipe = RunModels.open(folder, seed).recipe if is_run(folder) else None
@@ -89,17 +91,23 @@ class ChatSession:
     def answer(self, text: str) -> None:
         """Print the answer to one prompt on stdout; print an outcome other than "answered" and the score on stderr.
 
+        On a terminal, the answer is printed while it is generated if the plugin reports it.
+
         Raises ``InputError`` if the prompt is empty.
         """
         if not text.strip():
             raise InputError("the prompt is empty")
-        prompt, context = Prompt(text), Context()
-        for candidate in stages.generate_candidates(self.registry, self.model, [prompt], 1, self.sampling, context):
-            print_line(candidate.text)
-            if candidate.outcome is not Outcome.ANSWERED:
-                print_status(f"({candidate.outcome}{f': {candidate.detail}' if candidate.detail else ''})")
-            if self.with_score and candidate.text.strip():
-                print_status(self.own_score(text, candidate.text))
+        answer = StreamedAnswer()
+        context = Context(partial=answer.show if sys.stdout.isatty() else None)
+        with answer:
+            [candidate] = stages.generate_candidates(
+                self.registry, self.model, [Prompt(text)], 1, self.sampling, context
+            )
+            answer.finish(candidate.text)
+        if candidate.outcome is not Outcome.ANSWERED:
+            print_status(f"({candidate.outcome}{f': {candidate.detail}' if candidate.detail else ''})")
+        if self.with_score and candidate.text.strip():
+            print_status(self.own_score(text, candidate.text))
 
     def own_score(self, prompt: str, answer: str) -> str:
         """Return the model's score of its own answer as text; as its recipe sets it."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 
-from tutelage.cli.evaluate.printing import p_text, print_json
+from tutelage.cli.evaluate.printing import print_json
 from tutelage.cli.models import split_run
-from tutelage.cli.options import as_json
-from tutelage.cli.output import Table, print_line, print_table, print_text
+from tutelage.cli.options import PATH, as_json
+from tutelage.cli.output import Table, print_line, print_status, print_table, print_text
 from tutelage.recipe.differences import shown
+from tutelage.report.page import check_libraries, write_comparison
 from tutelage.results.comparing import ComparedModel, ModelsCompared, compare_models
 from tutelage.results.run_results import METRICS
 from tutelage.results.selecting import select_models
-from tutelage.results.wording import metric_words
+from tutelage.results.wording import metric_words, p_words
 
 
 @click.command("compare")
@@ -22,23 +24,35 @@ from tutelage.results.wording import metric_words
 @click.option("--against", metavar="MODEL", help="Compare every model with this one, named as in the table.")
 @click.option("--seeds", "by_seed", is_flag=True, help="Compare each seed of a model as a model of its own.")
 @click.option("--metric", type=click.Choice(METRICS), default=METRICS[0], show_default=True, help="Metric to compare.")
+@click.option("--page", metavar="FILE", type=PATH, help="Also write the comparison as one HTML page, with all answers.")
 @as_json
-def command(sources: Sequence[str], against: str | None, by_seed: bool, metric: str, as_json: bool) -> None:
+def command(
+    sources: Sequence[str], against: str | None, by_seed: bool, metric: str, page: Path | None, as_json: bool
+) -> None:
     """Compare models of one or several runs on the prompts that they share.
 
     RUN selects all models of a run and of its variants, RUN:MODEL or RUN:MODEL@VARIANT one of them. If two names are
     equal, they are preceded by the name of the run. Each model is compared with the model of the same name in the first
     run, variant or seed. Within one run, or if every argument names a model, each model is compared with the first one.
     Differences are paired by prompt; p-values are adjusted for the number of comparisons (Holm).
+
+    --page writes one HTML file that needs no network: plots and tables of the comparison, and the answers of all models
+    to each shared prompt side by side. The libraries for it are installed with: pip install 'tutelage[report]'
     """
+    if page is not None:
+        check_libraries()
     parts = [split_run(source) for source in sources]
     models = select_models(parts, variants=True, by_seed=by_seed)
     every_model_named = all(model for _, model in parts) and not by_seed
     compared = compare_models(models, metric, against, first=every_model_named)
+    if page is not None:
+        write_comparison(models, compared, page)
     if as_json:
         print_json(compared)
-        return
-    _show(compared)
+    else:
+        _show(compared)
+    if page is not None:
+        print_status(f"A page with plots and all answers: {page}")
 
 
 def _show(compared: ModelsCompared) -> None:
@@ -74,7 +88,7 @@ def _cells(model: ComparedModel, metric: str, decimals: int) -> Iterator[str]:
     separation = model.separation
     yield metric_words(separation.difference, decimals=decimals, sign=True) if separation else "-"
     yield f"{separation.difference.n:,}" if separation else "-"
-    yield p_text(model.p_value_adjusted)
+    yield p_words(model.p_value_adjusted)
 
 
 def _title(compared: ModelsCompared) -> str:

@@ -25,6 +25,7 @@ _ESCAPE_SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]?",
     re.DOTALL,
 )
+_UNFINISHED_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*\Z|\x1b[ -/]*\Z")
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _UNPRINTABLE = {"Cc", "Cs"}
 """Unicode categories: control characters, and surrogates, which cannot be encoded."""
@@ -34,6 +35,14 @@ def printable(text: str) -> str:
     """Return the text without escape sequences and control characters. Line feeds and tabs are kept."""
     text = _ESCAPE_SEQUENCE.sub("", text)
     return "".join(letter for letter in text if letter in "\n\t" or _is_printable(letter))
+
+
+def printable_so_far(text: str) -> str:
+    """Return the printable start of a text that is not complete yet: ``printable`` of the whole text starts with it.
+
+    White space and an escape sequence at the end are held back.
+    """
+    return printable(_UNFINISHED_SEQUENCE.sub("", text)).rstrip()
 
 
 def _is_printable(letter: str) -> bool:
@@ -104,6 +113,8 @@ class Table:
     rows: Sequence[Sequence[str]]
     title: str = ""
     left: frozenset[str] = frozenset()
+    below: str = ""
+    """The column of paths that are written below their rows if the table is wider than the terminal."""
 
     def is_left(self, number: int) -> bool:
         """Whether the column with this index is left-aligned."""
@@ -129,7 +140,8 @@ def plain(table: Table, width: int | None = None) -> str:
 
 def _lines(table: Table, width: int | None) -> Iterator[tuple[str, bool]]:
     rows = [list(map(one_line, row)) for row in (table.columns, *table.rows)]
-    return table_lines(rows, [table.is_left(number) for number in range(len(table.columns))], width)
+    below = table.columns.index(table.below) if table.below else None
+    return table_lines(rows, [table.is_left(number) for number in range(len(table.columns))], width, below)
 
 
 def one_line(text: str) -> str:

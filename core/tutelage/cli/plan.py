@@ -142,7 +142,9 @@ def _steps_table(folder: str, steps: list[Step], states: Mapping[str, str]) -> T
         for step in steps
     ]
     columns = ("stage", "model", "output", "count", "state", "inputs")
-    return Table(columns, rows, folder or "results", left=frozenset({"model", "output", "state", "inputs"}))
+    return Table(
+        columns, rows, folder or "results", left=frozenset({"model", "output", "state", "inputs"}), below="output"
+    )
 
 
 def _count(step: Step) -> str:

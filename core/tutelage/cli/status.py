@@ -51,6 +51,7 @@ def _show(status: RunStatus, everything: bool) -> None:
                 ("step", "state", "items", "output"),
                 [_row(step) for step in listed],
                 left=frozenset({"items", "output"}),
+                below="output",
             )
         )
         print_line()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import zip_longest
 
 GAP = "  "
 """Space between two columns."""
+_INDENT = "    "
+"""Space before a path that is below its row."""
 
 
 def table_lines(
-    rows: Sequence[Sequence[str]], left: Sequence[bool], width: int | None = None
+    rows: Sequence[Sequence[str]], left: Sequence[bool], width: int | None = None, below: int | None = None
 ) -> Iterator[tuple[str, bool]]:
     """Yield the lines of a table, each with whether it belongs to the heading.
 
@@ -19,15 +22,46 @@ def table_lines(
     wider than ``width`` columns of the terminal is made narrower in two ways: headings and left-aligned texts are
     broken at spaces; if this does not suffice, the table is divided into blocks below each other, which all have the
     first column. A cell with a word that is wider than the terminal stays whole.
+
+    ``below`` is the index of a column of paths. In a table that is too wide, each path is on a line below its row
+    instead; a path that is wider than the terminal is broken after a slash.
     """
     columns = list(zip(*rows, strict=True))
     widths = [max(map(cells, column)) for column in columns]
+    if below is not None and width is not None and _total(widths) > width:
+        others = [[cell for number, cell in enumerate(row) if number != below] for row in rows]
+        sides = [side for number, side in enumerate(left) if number != below]
+        yield from _with_paths(others, sides, width, columns[below])
+        return
     least = [_least_width(column, is_left) for column, is_left in zip(columns, left, strict=True)]
     for number, block in enumerate(_blocks(widths, least, width)):
         if number:
             yield "", False
         chosen = _narrowed([widths[index] for index in block], [least[index] for index in block], width)
         yield from _block_lines([[row[index] for index in block] for row in rows], [left[i] for i in block], chosen)
+
+
+def _with_paths(
+    rows: Sequence[Sequence[str]], left: Sequence[bool], width: int, paths: Sequence[str]
+) -> Iterator[tuple[str, bool]]:
+    """The lines of a table in one block, each row followed by its path."""
+    columns = list(zip(*rows, strict=True))
+    least = [_least_width(column, is_left) for column, is_left in zip(columns, left, strict=True)]
+    widths = _narrowed([max(map(cells, column)) for column in columns], least, width)
+    for number, (row, path) in enumerate(zip(rows, paths, strict=True)):
+        yield from ((line, number == 0) for line in _row_lines(row, left, widths))
+        yield from ((_INDENT + line, number == 0) for line in _broken_path(path, width - len(_INDENT)))
+        if number == 0:
+            yield GAP.join("-" * each for each in widths), True
+
+
+def _broken_path(path: str, width: int) -> list[str]:
+    lines = [""]
+    for part in re.findall(r"[^/]*/|[^/]+", path):
+        if lines[-1] and cells(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
 
 
 def cells(text: str) -> int:

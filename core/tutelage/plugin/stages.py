@@ -30,7 +30,7 @@ from tutelage.plugin.stage_checks import (
     sampling_problems,
     score_problems,
 )
-from tutelage.preferences.thinking import without_thinking
+from tutelage.preferences.thinking import settled, without_thinking
 from tutelage.records import (
     Candidate,
     Comparison,
@@ -60,8 +60,10 @@ def generate_candidates(
 ) -> Iterator[Candidate]:
     """Let a model answer each prompt ``n`` times. Yields one candidate per prompt and index, in any order.
 
-    Thinking blocks are removed unless ``sampling.keep_thinking`` is set.
+    Thinking blocks are removed unless ``sampling.keep_thinking`` is set, also from the texts of ``context.partial``.
     """
+    if context is not None and context.partial is not None and not sampling.keep_thinking:
+        context = evolve(context, partial=_without_thinking_so_far(context.partial))
     bound = _bind(registry, model, "generate_candidates", context, sampling)
     questions = Questions(prompts, _positive("n", n))
     arguments = {"prompts": questions, "n": n, "sampling": sampling}
@@ -215,6 +217,10 @@ def _positive(name: str, number: int) -> int:
 
 def _unchanged(result: ResultT) -> ResultT:
     return result
+
+
+def _without_thinking_so_far(partial: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: partial(settled(text))
 
 
 def _answer(result: AnswerT) -> AnswerT:

@@ -49,6 +49,10 @@ _AT_THE_END = re.compile(rf"(?:{'|'.join(opening for opening, _ in _KINDS.values
 _PARTS_OF_MARKS = ("<|channel|>", "<|message|>")
 _LONGEST_MARK = 200
 """Number of characters at the end of a prompt in which an opening mark is looked for."""
+_UNFINISHED_MARK = re.compile(
+    r"(?:<\|channel\|>[^<\n]{0,90}(?:<[^<>\n]{0,12})?|[<\[\u25c1](?:[a-zA-Z/|][^<>\[\]\n\u25b7]{0,100})?)\Z"
+)
+"""The end of a text that is the start of a mark if the text continues."""
 _ANSWER_MARK = re.compile(
     r"\A<\|(?:begin|start)_(?:of_)?(?:solution|response|answer)\|>\s*+"
     r"|\s*+<\|(?:end_(?:of_)?(?:solution|response|answer)|return|end)\|>\Z",
@@ -148,6 +152,20 @@ def without_thinking(text: str, outcome: Outcome, detail: str) -> tuple[str, Out
     if outcome.has_text and (split.cut or (split.has_block and not split.visible)):
         return split.visible, Outcome.CUT, "; ".join(filter(None, (split.problem, detail)))
     return split.visible, outcome, detail
+
+
+def settled(reply: str) -> str:
+    """Return the visible text of a reply that is not complete yet, without the end that may still change.
+
+    The visible text of the complete reply starts with it, with one exception: a closing mark without an opening one
+    turns all text before it into a block. A mark that is a mention so far, and the text after it, are held back.
+    """
+    split = split_thinking(reply)
+    if split.cut:
+        return split.visible
+    marks = (mark for mark in _MARK.finditer(reply, split.answer_start) if mark.lastgroup != "code")
+    open_mark = next(marks, None) or _UNFINISHED_MARK.search(reply, split.answer_start)
+    return split_thinking(reply[: open_mark.start()]).visible if open_mark else split.visible
 
 
 def _joined(parts: list[str]) -> str:

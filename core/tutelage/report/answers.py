@@ -48,7 +48,8 @@ class ShownPrompt:
     """One held-out prompt of one seed with the answers of all models."""
 
     id: str
-    seed: int
+    seed: int | None
+    """None if the answers are of different seeds."""
     text: str
     answers: tuple[ShownAnswer | None, ...]
     """By model, in the order of ``ShownAnswers.models``; None if the model has no answer."""
@@ -67,8 +68,8 @@ class ShownAnswers:
     pairs: tuple[tuple[str, str], ...]
     """The pairs of models that were compared."""
     prompts: tuple[ShownPrompt, ...]
-    files: dict[int, tuple[str, ...]] = field(factory=dict)
-    """The files of the answers by seed, in the order of ``models``. Paths are relative to the run's folder."""
+    files: dict[int | None, tuple[str, ...]] = field(factory=dict)
+    """The files of the answers by seed, in the order of ``models``; those of one run are relative to its folder."""
 
 
 def read_answers(run: Run) -> ShownAnswers | None:
@@ -90,7 +91,7 @@ def _prompts(run: Run, seed: int, models: Sequence[PlannedModel]) -> Iterator[Sh
     plan, evaluation = run.evaluation_plan(seed), run.recipe.evaluation
     if evaluation is None:
         return
-    answers = [_answers(run, model) for model in models]
+    answers = [answers_of(run, model) for model in models]
     judged = [_judged(run, model) if plan.judges_measured else {} for model in models]
     verdicts = {verdict.comparison_id: verdict.preference for verdict in run.store.read(plan.files.verdicts, Verdict)}
     pairs = list(plan.compared(evaluation))
@@ -112,7 +113,8 @@ def _both_orders(
     return verdicts.get(comparison_id(left, right, prompt)), None if second is None else round(1 - second, 10)
 
 
-def _answers(run: Run, model: PlannedModel) -> dict[str, ShownAnswer]:
+def answers_of(run: Run, model: PlannedModel) -> dict[str, ShownAnswer]:
+    """Return the greedy answers of one model of one seed by the id of the prompt, with the evaluator's scores."""
     gold = {one.item_id: one for one in run.store.read(model.files.gold("greedy"), Judgement)}
     return {
         answer.prompt_id: _shown(answer, gold.get(answer.id))

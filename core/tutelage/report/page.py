@@ -1,4 +1,4 @@
-"""The page about a run: one HTML file without any request, made by a template.
+"""The page about a run, and the page that compares runs: one HTML file without any request, made by a template.
 
 The Content-Security-Policy of the page forbids everything except its own style sheet and its own script, which it names
 by their hashes. All texts are escaped by the template; the script sets texts as text only.
@@ -17,12 +17,17 @@ from tutelage.errors import InputError
 from tutelage.files.whole import write_whole
 from tutelage.installation import install_command
 from tutelage.planning.artifacts import REPORT
+from tutelage.recipe.differences import shown
 from tutelage.report import tables
+from tutelage.report.answers import ShownAnswers
+from tutelage.report.compared import ComparedContents, read_compared
 from tutelage.report.contents import Contents, read_contents
 from tutelage.report.hidden import HIDDEN, code_point
 from tutelage.report.packing import LONGEST, Packed, pack
-from tutelage.report.plots import Plot, curve_plots, gain_plots, model_plots
-from tutelage.results.wording import metric_words, seconds_words
+from tutelage.report.plots import Plot, compared_plots, curve_plots, difference_plots, gain_plots, model_plots
+from tutelage.results.comparing import ModelsCompared
+from tutelage.results.selecting import SelectedModel
+from tutelage.results.wording import metric_words, p_words, seconds_words
 
 EXTRA = "report"
 """The extra with the libraries that the page needs."""
@@ -36,12 +41,29 @@ def write_report(root: Path, output: Path | None = None) -> Path:
     Raises InputError if the folder contains no run, the run is not finished, an artifact is damaged, or the libraries
     of the extra ``report`` are not installed.
     """
+    check_libraries()
+    path = output or root / REPORT
+    _write(page(read_contents(root)), path)
+    return path
+
+
+def write_comparison(models: Sequence[SelectedModel], compared: ModelsCompared, output: Path) -> None:
+    """Write the page that compares models of one or several runs. ``models`` are those that were compared.
+
+    Raises InputError if an artifact is damaged, or the libraries of the extra ``report`` are not installed.
+    """
+    check_libraries()
+    _write(comparison_page(read_compared(models, compared)), output)
+
+
+def _write(text: str, path: Path) -> None:
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n"))
+
+
+def check_libraries() -> None:
+    """Raise InputError if a library that the page needs is not installed."""
     if missing := missing_libraries():
         raise InputError(f"the report needs {' and '.join(missing)}; run: {install_command(EXTRA)}")
-    path = output or root / REPORT
-    text = page(read_contents(root))
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n"))
-    return path
 
 
 def missing_libraries() -> list[str]:
@@ -59,7 +81,29 @@ def missing_libraries() -> list[str]:
 
 
 def page(contents: Contents) -> str:
-    """Return the page as HTML. The same contents always give the same page."""
+    """Return the page about a run as HTML. The same contents always give the same page."""
+    return _rendered(
+        "page.html.j2",
+        contents.answers,
+        contents=contents,
+        gain_plots=_marked(gain_plots(contents)),
+        model_plots=_marked(model_plots(contents)),
+        curve_plots=_marked(curve_plots(contents)),
+    )
+
+
+def comparison_page(contents: ComparedContents) -> str:
+    """Return the page that compares models as HTML. The same contents always give the same page."""
+    return _rendered(
+        "compare.html.j2",
+        contents.answers,
+        contents=contents,
+        difference_plots=_marked(difference_plots(contents)),
+        model_plots=_marked(compared_plots(contents)),
+    )
+
+
+def _rendered(template: str, answers: ShownAnswers | None, **values: Any) -> str:
     import jinja2
     from markupsafe import Markup
 
@@ -70,20 +114,24 @@ def page(contents: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": _shown, "unbroken": _unbroken, "metric": metric_words, "seconds": seconds_words}
+    environment.filters |= {
+        "shown": _shown,
+        "unbroken": _unbroken,
+        "metric": metric_words,
+        "seconds": seconds_words,
+        "p": p_words,
+        "value": shown,
+    }
     style, script = (_source(name) for name in ("page.css", "reader.js"))
-    packed = pack(contents.answers) if contents.answers else None
-    return environment.get_template("page.html.j2").render(
-        contents=contents,
+    packed = pack(answers) if answers else None
+    return environment.get_template(template).render(
         tables=tables,
         policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        gain_plots=_marked(gain_plots(contents)),
-        model_plots=_marked(model_plots(contents)),
-        curve_plots=_marked(curve_plots(contents)),
         packed=packed,
         notes=list(_notes(packed)) if packed else [],
+        **values,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.evaluation.intervals import Metric
+from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents, Curve
 from tutelage.report.hidden import visible
 
@@ -63,6 +64,21 @@ def model_plots(contents: Contents) -> Iterator[Plot]:
         yield Plot("Length of answers", forest(words, "words"))
 
 
+def difference_plots(contents: ComparedContents) -> Iterator[Plot]:
+    """Yield the forest plot of the differences between the compared models."""
+    if found := contents.differences():
+        title = f"Difference in {contents.metric} to {contents.against()}"
+        yield Plot(title, forest(found, f"difference in {contents.metric}", zero=True))
+
+
+def compared_plots(contents: ComparedContents) -> Iterator[Plot]:
+    """Yield the plots of the compared models' scores and of the lengths of their answers, side by side."""
+    models = contents.compared.models
+    scores, words = ({one.name: one.metrics.get(key) for one in models} for key in ("gold_score", "answer_words"))
+    yield Plot("Gold score", forest(scores, "mean score", domain=(0, 5)))
+    yield Plot("Length of answers", forest(words, "words"))
+
+
 def curve_plots(contents: Contents) -> Iterator[Plot]:
     """Yield the plots of the trainings, one per quantity."""
     order = list(dict.fromkeys(curve.model for curve in contents.curves))
@@ -96,11 +112,14 @@ def forest(
     if zero:
         rule = {"type": "rule", "strokeDash": [4, 3], "color": "#888"}
         marks.insert(0, {"data": {"values": [{"at": 0}]}, "mark": rule, "encoding": {"x": {"field": "at", **x}}})
-    y = {"field": "model", "type": "nominal", "title": None, "sort": None}
+    y: dict[str, Any] = {"field": "model", "type": "nominal", "title": None, "sort": None}
+    has_variants = any("@" in id for id in metrics)
+    if has_variants:  # the name of a variant, which may be long, is on a line of its own
+        y["axis"] = {"labelExpr": "split(replace(datum.label, '@', '\\n@'), '\\n')"}
     for mark in marks[-2:]:
         mark["encoding"]["y"] = y
         mark["mark"]["color"] = "#4c78a8"
-    return _drawn({"height": {"step": 22}, "data": {"values": values}, "layer": marks})
+    return _drawn({"height": {"step": 34 if has_variants else 22}, "data": {"values": values}, "layer": marks})
 
 
 def _curves(curves: Sequence[Curve], axis: str, order: Sequence[str]) -> dict[str, Any]:

@@ -114,13 +114,14 @@
     for (const [, row] of found.slice(drawn, drawn + PAGE)) list.append(prompt(row, a, b));
     drawn = Math.min(drawn + PAGE, found.length);
     more.hidden = drawn === found.length;
-    state.textContent = `${drawn} of ${found.length} matching prompts are shown; the run has ${data.rows.length}.`;
+    state.textContent = `${drawn} of ${found.length} matching prompts are shown; the page has ${data.rows.length}.`;
   }
 
   function prompt(row, a, b) {
     const box = element("article", "prompt");
     const difference = gain(row, a, b);
-    const facts = [`prompt ${row.id}`, `seed ${row.seed}`];
+    const facts = [`prompt ${row.id}`];
+    if (row.seed !== null) facts.push(`seed ${row.seed}`);
     if (difference !== null && a !== b) facts.push(`difference of scores ${difference > 0 ? "+" : ""}${+difference.toFixed(2)}`);
     box.append(element("h3", "", facts.join(", ")), addText(element("div", "text-of"), row.text));
     if (row.length) box.append(note(row.length, "prompt", "in the prompts of the run's evaluation folder"));

@@ -8,7 +8,9 @@ from attrs import frozen
 
 from tutelage.evaluation.calibration import Calibration
 from tutelage.evaluation.intervals import Metric
+from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents
+from tutelage.results.comparing import ComparedModel
 from tutelage.results.summary import AgreementResult, ComparisonResult, Summary
 from tutelage.results.wording import metric_words
 
@@ -71,6 +73,12 @@ def judging_link(contents: Contents, model: str) -> str:
     """Return the link to the prompts on which a model's own score of an answer differs from the gold score."""
     models = contents.answers.models if contents.answers else ()
     return reader_link(contents, Link(model, models[0], "order", "disagrees"))
+
+
+def compared_link(contents: ComparedContents, model: ComparedModel) -> str:
+    """Return the link to the answers of a compared model and of the one that it is compared with."""
+    a, b = (contents.answers.models.index(name) for name in (model.name, model.against or model.name))
+    return f"#read?a={a}&b={b}&sort=gain&show=all"
 
 
 def scope(summary: Summary) -> int | None:

@@ -124,7 +124,11 @@ def _separation(
     left, right = pairable(list(_observations(answers, metric)), list(_observations(its_answers, metric)))
     found = compare(left, right)
     if found.difference.n == 0:
-        raise InputError(f"{name} and {other} have no prompt in common for which both have a value of {metric}")
+        raise InputError(
+            f"{name} and {other} have no prompt in common for which both have a value of {metric}. Prompts that a "
+            "recipe draws by seed differ between seeds; to compare runs of different seeds, give their recipes the "
+            "same file as evaluation.prompts.source"
+        )
     if found.difference.n == 1:  # one prompt has no variation, so that it has no interval and no p-value
         return Separation(evolve(found.difference, low=None, high=None), None, None, None)
     return found

@@ -41,15 +41,16 @@ class SelectedModel:
     def answers(self) -> list[GradedAnswer]:
         """Return the greedy answers with their gold scores. Raises ``InputError`` if a file is missing or damaged."""
         reader = self.results.reader
-        return [answer for model in self._planned() for answer in reader.graded_answers(model, "greedy")]
+        return [answer for model in self.planned() for answer in reader.graded_answers(model, "greedy")]
 
     def is_measured(self) -> bool:
         """Return whether the answers and their gold scores are complete for every seed."""
         store = self.results.run.store
-        files = [model.files for model in self._planned()]
+        files = [model.files for model in self.planned()]
         return all(store.has(path) for one in files for path in (one.held_out("greedy"), one.gold("greedy")))
 
-    def _planned(self) -> list[PlannedModel]:
+    def planned(self) -> list[PlannedModel]:
+        """Return the model of each of its seeds, as the plan of the run has it."""
         return [self.results.run.plan.model(seed, self.model) for seed in self.results.reader.seeds(self.seed)]
 
 

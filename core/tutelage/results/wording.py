@@ -79,6 +79,13 @@ def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, s
     return f"{formatted(metric.value)} [{formatted(metric.low)}, {formatted(metric.high)}]"
 
 
+def p_words(p_value: float | None) -> str:
+    """Return a p-value as text; a dash if there is none."""
+    if p_value is None:
+        return "-"
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def seconds_words(seconds: float) -> str:
     """Return a duration as text: ``0.8 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 60:

@@ -22,13 +22,14 @@ def load(arguments: Any, job: Job) -> None:
 
 
 def answer(arguments: Any, job: Job) -> None:
-    """Complete conversations and send the completions of each batch as they are finished."""
+    """Complete conversations and send the completions of each batch as they are finished, and texts so far."""
     if job.cancelled():  # while it waited for the job before
         return
     loaded, settings = _loaded(arguments)
     sampling = converter().structure(arguments["sampling"], Sampling)
     conversations, seeds = arguments["conversations"], arguments["seeds"]
-    for completions in dispatch.complete(loaded, settings, conversations, arguments["n"], sampling, seeds):
+    on_text = job.send if arguments["shows_text"] else None
+    for completions in dispatch.complete(loaded, settings, conversations, arguments["n"], sampling, seeds, on_text):
         if job.cancelled():
             return
         job.send(completions)

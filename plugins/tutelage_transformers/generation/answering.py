@@ -58,8 +58,9 @@ def completions(
     settings = settings_of(context)
     complete = completer_for(model, settings)
     for window in _windows(prompts, settings):
+        conversations = [message_rows(messages) for _, messages in window]
         seeds = [context.seeds.get(_id_of(key), sampling.seed) for key, _ in window]
-        for batch in complete([message_rows(messages) for _, messages in window], n, sampling, seeds):
+        for batch in complete(conversations, n, sampling, seeds, context.partial):
             for completion in batch:
                 if not completion.is_finite:
                     key = _id_of(window[completion.prompt][0])

@@ -8,7 +8,7 @@ from functools import partial
 from tutelage.records import Model, Sampling
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation import shared_model
-from tutelage_transformers.generation.engine import Completion, generate
+from tutelage_transformers.generation.engine import Completion, OnText, generate
 from tutelage_transformers.generation.shared_model import SharedModel
 from tutelage_transformers.generation.weighing import ReplyProbabilities, reply_probabilities
 from tutelage_transformers.models import loading
@@ -16,9 +16,10 @@ from tutelage_transformers.models.chat import Conversation, prompt_text
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 
-Complete = Callable[[Sequence[Conversation], int, Sampling, Sequence[int]], Iterator[list[Completion]]]
+Complete = Callable[[Sequence[Conversation], int, Sampling, Sequence[int], OnText | None], Iterator[list[Completion]]]
 """Completes each of the conversations n times; yields completions, which refer to their conversation by its index. The
-last argument is the seed of each conversation, in place of that of the sampling."""
+last arguments are the seed of each conversation, in place of that of the sampling, and ``on_text`` of
+``engine.generate``."""
 
 Weigh = Callable[[Sequence[Conversation], Sequence[str]], Iterator[list[ReplyProbabilities]]]
 """Computes the probabilities of the last tokens of some replies to each of the conversations."""
@@ -62,10 +63,11 @@ def complete(
     n: int,
     sampling: Sampling,
     seeds: Sequence[int],
+    on_text: OnText | None = None,
 ) -> Iterator[list[Completion]]:
     """Complete conversations by a model that is loaded in this process, through its chat template."""
     prompts = [prompt_text(loaded.tokenizer, messages) for messages in conversations]
-    return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine, seeds)
+    return generate(loaded, prompts, n, sampling, settings.batch_size, settings.engine, seeds, on_text)
 
 
 def weigh(

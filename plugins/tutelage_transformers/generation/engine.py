@@ -21,6 +21,12 @@ from tutelage_transformers.generation.sampling import NOT_FINITE, uniforms
 from tutelage_transformers.models.chat import encode
 from tutelage_transformers.models.loading import LoadedModel, context_length
 
+OnText = Callable[[str], None]
+"""Is called with the text so far of a completion."""
+
+_INCOMPLETE = "\ufffd"
+"""The decoded text of a character whose bytes are not complete."""
+
 
 @frozen
 class Completion:
@@ -51,6 +57,7 @@ def generate(
     batch_size: int | None = None,
     engine: str = "auto",
     seeds: Sequence[int] | None = None,
+    on_text: OnText | None = None,
 ) -> Iterator[list[Completion]]:
     """Complete each of the templated prompts n times; yields completions in batches, in no fixed order.
 
@@ -58,8 +65,9 @@ def generate(
     a prompt. ``engine`` is ``paged``, ``padded``, or ``auto``: paged if it supports the model. The same model, prompts
     and sampling give the same completions. ``seeds`` has a seed for each prompt, in place of that of the sampling. A
     completion ends at the end of the model's context at the latest; a prompt that fills the context gives completions
-    with ``fits`` False. Raises ``InputError`` if ``paged`` is asked for and does not support the model, and if the GPU
-    is too small for one sequence.
+    with ``fits`` False. ``on_text`` is called with the text so far, if there is one prompt and ``n`` is 1. Raises
+    ``InputError`` if ``paged`` is asked for and does not support the model, and if the GPU is too small for one
+    sequence.
     """
     ids = encode(loaded.tokenizer, prompts)
     context = context_length(loaded.model.config)
@@ -78,9 +86,14 @@ def generate(
         seed = sampling.seed if seeds is None else seeds[prompt]
         return uniforms(seed, prompts[prompt], sample, min(sampling.max_new_tokens, room[prompt]))
 
+    def show(tokens: list[int]) -> None:
+        [so_far] = _completions(1, [GeneratedTokens(0, tokens)], stops, decode)
+        if on_text:
+            on_text(_opened(so_far, prompts).text.rstrip(_INCOMPLETE).rstrip())
+
     run = paged.generate if is_paged(loaded, engine) else padded.generate
     stops, decode = stop_tokens(loaded), text_decoder(loaded.tokenizer)
-    for generated in run(loaded, requests, sampling, stops, uniforms_of, batch_size):
+    for generated in run(loaded, requests, sampling, stops, uniforms_of, batch_size, show if on_text else None):
         yield [_opened(completion, prompts) for completion in _completions(n, generated, stops, decode)]
 
 

@@ -11,7 +11,13 @@ from typing import Any
 
 from tutelage.records import Sampling
 from tutelage_transformers.generation.memory import sequences_that_fit
-from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, WeighedTokens, stack_padded
+from tutelage_transformers.generation.requests import (
+    GeneratedTokens,
+    GenerationRequest,
+    OnTokens,
+    WeighedTokens,
+    stack_padded,
+)
 from tutelage_transformers.generation.sampling import (
     device_of_sampling,
     mark_not_finite,
@@ -33,12 +39,13 @@ def generate(
     stop_tokens: frozenset[int],
     uniforms_of: Callable[[int], Any],
     batch_size: int | None = None,
+    on_tokens: OnTokens | None = None,
 ) -> Iterator[list[GeneratedTokens]]:
     """Generate the requested sequences, batch by batch.
 
     Each prompt has as many requests as any other. ``uniforms_of`` returns the random numbers (new tokens,) of a
     sequence. At most ``batch_size`` sequences run at once (None: as many as fit into memory), but always all of a
-    prompt.
+    prompt. ``on_tokens`` is called after each step if there is one sequence.
     """
     prompts = [list(group) for _, group in groupby(requests, key=lambda request: id(request.prompt))]
     prompts.sort(key=lambda group: (-len(group[0].prompt), group[0].index))
@@ -48,7 +55,8 @@ def generate(
         batch, prompts = prompts[:at_once], prompts[at_once:]
         flat = [request for group in batch for request in group]
         uniforms = stack_padded([uniforms_of(request.index) for request in flat])
-        generated = _generate(loaded, batch, flat, sampling, stop_tokens, uniforms)
+        watch = on_tokens if len(requests) == 1 else None
+        generated = _generate(loaded, batch, flat, sampling, stop_tokens, uniforms, watch)
         yield [GeneratedTokens(request.index, tokens) for request, tokens in zip(flat, generated, strict=True)]
 
 
@@ -81,6 +89,7 @@ def _generate(
     sampling: Sampling,
     stop_tokens: frozenset[int],
     uniforms: Any,
+    on_tokens: OnTokens | None,
 ) -> list[list[int]]:
     """Return the new token ids of every request."""
     import torch
@@ -99,6 +108,8 @@ def _generate(
             tokens = mark_not_finite(tokens, batch.logits)
             generated[batch.indices[batch.running], step] = tokens[batch.running]
             batch.running &= ~torch.isin(tokens, stops) & (tokens >= 0) & (step + 1 < limits[batch.indices])
+            if on_tokens:
+                on_tokens(generated[0, : step + 1].tolist())
             left = int(batch.running.sum())
             if left == 0:
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -29,6 +29,10 @@ class GeneratedTokens:
     tokens: list[int]
     """Token ids up to and including the stop token, or up to the limit. The last one is ``sampling.NOT_FINITE`` if the
     model gave logits that are not finite."""
+
+
+OnTokens = Callable[[list[int]], None]
+"""Is called with the new tokens so far of the only sequence that is generated."""
 
 
 @frozen(eq=False)

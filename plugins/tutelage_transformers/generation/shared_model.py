@@ -16,7 +16,7 @@ from tutelage.errors import TutelageError
 from tutelage.files.jsonl import converter
 from tutelage.records import Model, Sampling
 from tutelage_transformers.devices import parallel
-from tutelage_transformers.generation.engine import Completion
+from tutelage_transformers.generation.engine import Completion, OnText
 from tutelage_transformers.generation.weighing import ReplyProbabilities
 from tutelage_transformers.models.chat import Conversation
 from tutelage_transformers.processes import pool
@@ -56,7 +56,12 @@ class SharedModel:
         self._processes().post(LOAD, {number: self._named(number) for number in range(len(self.devices))})
 
     def complete(
-        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+        self,
+        conversations: Sequence[Conversation],
+        n: int,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        on_text: OnText | None = None,
     ) -> Iterator[list[Completion]]:
         """Complete each of the conversations n times, each process its share. Each conversation has its own seed.
 
@@ -70,10 +75,15 @@ class SharedModel:
                 "seeds": [seeds[index] for index in share],
                 "n": n,
                 "sampling": sampling,
+                "shows_text": on_text is not None and len(conversations) == n == 1,
             }
             for number, share in shares.items()
         }
         for number, completions in self._processes().run(ANSWER, arguments, _DOING):
+            if isinstance(completions, str):
+                if on_text:
+                    on_text(completions)
+                continue
             yield [_with_global_index(shares[number], one, Completion) for one in completions]
 
     def weigh(

@@ -112,11 +112,7 @@ def test_on_a_terminal_lines_are_edited_and_repeated_and_the_loading_is_named(
 ) -> None:
     """The left arrow was written into the prompt as ``^[[D``."""
     skilled(golden)
-    path = os.pathsep.join(filter(None, (str(numbers_distribution), os.environ.get("PYTHONPATH"))))
-    command = [str(Path(sys.executable).with_name("tutelage")), "chat", str(golden)]
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execve(command[0], command, {**os.environ, "PYTHONPATH": path, "TERM": "xterm"})
+    process, terminal = _chat_on_terminal(numbers_distribution, str(golden))
     screen = _read_until(terminal, "> ")
     left, up = b"\x1b[D", b"\x1b[A"
     os.write(terminal, b"say 12" + left + b"0\n")
@@ -129,6 +125,29 @@ def test_on_a_terminal_lines_are_edited_and_repeated_and_the_loading_is_named(
     assert status == 0
     assert screen.splitlines().count("102") == 2
     assert screen.count(LOADING) == 1
+
+
+def test_on_a_terminal_an_answer_is_shown_while_it_is_generated(golden: Path, numbers_distribution: Path) -> None:
+    """Ctrl-C then ends the line of the answer before the message."""
+    skilled(golden)
+    process, terminal = _chat_on_terminal(numbers_distribution, str(golden), "say to be continued")
+    screen = _read_until(terminal, "to be c")
+    os.write(terminal, b"\x03")
+    screen += _read_until(terminal, "interrupted")
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert "to be continued" not in screen and screen.replace("^C", "").splitlines()[-2] == "to be c"
+
+
+def _chat_on_terminal(plugins: Path, *arguments: str) -> tuple[int, int]:
+    """Start the command on a terminal of its own. Returns its process and the terminal."""
+    path = os.pathsep.join(filter(None, (str(plugins), os.environ.get("PYTHONPATH"))))
+    command = [str(Path(sys.executable).with_name("tutelage")), "chat", *arguments]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execve(command[0], command, {**os.environ, "PYTHONPATH": path, "TERM": "xterm"})
+    return process, terminal
 
 
 def _read_until(terminal: int, end: str) -> str:

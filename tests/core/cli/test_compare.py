@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from known import known
 from tutelage.execution.runner import run
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
+from tutelage.report.page import missing_libraries
 from tutelage.results.summary import read_summary
 
 Invoke = Callable[..., Result]
@@ -124,6 +126,19 @@ def test_one_common_prompt_has_no_interval_and_few_prompts_are_a_warning(
     assert found["notes"][0] == "intervals of fewer than 20 prompts are too narrow; the fewest are 1"
 
 
+def test_runs_without_a_common_prompt_are_an_error_that_names_the_key(
+    invoke: Invoke, make_run: Callable[..., Path]
+) -> None:
+    both = []
+    for name, text in (("left", "say 5000"), ("right", "say 5001")):
+        path = Path(f"{name}.jsonl").resolve()
+        path.write_text(json.dumps({"prompt": text}) + "\n")
+        both.append(make_run(name, evaluation={**EVALUATION, "agreement_prompts": 1, "prompts": {"source": str(path)}}))
+    result = invoke("compare", *both)
+    assert result.exit_code == 2
+    assert "give their recipes the same file as evaluation.prompts.source" in result.stderr
+
+
 def test_the_seeds_of_one_run_are_pooled_or_compared(values: Callable[..., Any], make_run: Callable[..., Path]) -> None:
     folder = make_run("run", seeds=[0, 1])
     assert {one["separation"]["difference"]["n"] for one in values(folder)["models"][1:]} == {60}
@@ -190,6 +205,26 @@ def test_runs_in_folders_of_the_same_name_are_named_by_their_paths(values: Calla
     shutil.copytree(golden, golden.parent / "x/run")
     shutil.copytree(golden, golden.parent / "y/run")
     assert "y/run:M1" in differences(values("x/run", "y/run"))
+
+
+def test_a_page_is_written_beside_the_table(invoke: Invoke, make_run: Callable[..., Path], tmp_path: Path) -> None:
+    if missing_libraries():
+        pytest.skip("the page needs the extra `report`")
+    one, two = make_run("one"), make_run("two", dpo={"beta": 0.3})
+    result = invoke("compare", one, two, "--page", tmp_path / "compared.html")
+    assert result.exit_code == 0, result.output
+    assert "dpo.beta    0.1  0.3" in result.stdout
+    assert result.stderr == f"A page with plots and all answers: {tmp_path / 'compared.html'}\n"
+    assert "two:M2/self-reward" in (tmp_path / "compared.html").read_text(encoding="utf-8")
+
+
+def test_without_the_libraries_of_the_page_the_error_names_the_extra(
+    invoke: Invoke, golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)  # an import of it fails
+    result = invoke("compare", golden, "--page", "compared.html")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "pip install 'tutelage[report]'" in result.stderr
 
 
 def test_what_cannot_be_compared_is_one_message(invoke: Invoke, golden: Path) -> None:

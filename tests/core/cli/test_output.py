@@ -17,7 +17,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.cli.output import Table, plain, print_error, print_line, print_status, print_table, print_text, printable
+from tutelage.cli.output import (
+    Table,
+    plain,
+    print_error,
+    print_line,
+    print_status,
+    print_table,
+    print_text,
+    printable,
+    printable_so_far,
+)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +130,13 @@ def test_messages_that_go_to_a_file_stay_whole(capsys: pytest.CaptureFixture[str
     print_status(message)
     print_text(message)
     assert capsys.readouterr() == (f"{message}\n", f"{message}\n")
+
+
+@given(st.text(st.sampled_from("ab \n\x1b[]0;m2J\\\x07\x9b\x9d\x9c\u202e\x00 ("), max_size=30))
+def test_what_is_shown_of_an_incomplete_text_is_the_start_of_its_printable_text(text: str) -> None:
+    whole = printable(text)
+    assert [end for end in range(len(text)) if not whole.startswith(printable_so_far(text[:end]))] == []
+
+
+def test_an_escape_sequence_that_is_not_complete_is_held_back_and_other_text_is_not() -> None:
+    assert printable_so_far("ab\x1b[2") == "ab" and printable_so_far("ab\x1b[2Jc [1") == "abc [1"

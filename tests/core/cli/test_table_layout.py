@@ -64,3 +64,23 @@ def test_every_figure_and_every_word_is_whole_at_every_width(width: int, data: s
             assert re.search(rf"(^|\s){re.escape(part)}($|\s)", text, re.MULTILINE), part
     longest = max(cells(word) for word in WORDS) + 2 + max(map(len, [*WORDS, *FIGURES]))
     assert max(map(cells, shown)) <= max(width, longest)
+
+
+def test_paths_are_below_their_rows_if_the_table_is_too_wide() -> None:
+    rows = [
+        ["step", "items", "output"],
+        ["generate M1", "2,048 answers", "seed-0/M1/samples/candidates.jsonl"],
+        ["pair", "308 pairs (204 same text)", "seed-0/teacher-reward/M2/preferences.jsonl"],
+    ]
+    found = [line for line, _ in table_lines(rows, [True, True, True], 40, below=2)]
+    assert found == [
+        "step         items",
+        "    output",
+        "-----------  -------------------------",
+        "generate M1  2,048 answers",
+        "    seed-0/M1/samples/candidates.jsonl",
+        "pair         308 pairs (204 same text)",
+        "    seed-0/teacher-reward/M2/",
+        "    preferences.jsonl",
+    ]
+    assert [line for line, _ in table_lines(rows, [True, True, True], 90, below=2)] == lines(rows, [True] * 3, None)

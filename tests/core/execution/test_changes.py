@@ -59,7 +59,7 @@ class AccentedWorld:
     def generate_candidates(self, model: Any, prompts: Iterable[Prompt], n: int, sampling: Any, context: Any) -> Any:
         import echoing_world
 
-        for one in echoing_world.generate_candidates(model, prompts, n, sampling):
+        for one in echoing_world.generate_candidates(model, prompts, n, sampling, context):
             is_wrong = one.text.endswith("so")
             yield evolve(one, text=one.text + context.settings.accent) if is_wrong else one
 

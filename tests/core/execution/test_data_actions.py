@@ -7,6 +7,7 @@ import echoing_world
 import pytest
 from attrs import evolve
 
+from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
@@ -46,7 +47,7 @@ class Scribe:
                 self.requests.append((model.id, prompt.text))
                 yield self.write(prompt, sampling.seed)
             else:
-                yield from echoing_world.generate_candidates(model, [prompt], n, sampling)
+                yield from echoing_world.generate_candidates(model, [prompt], n, sampling, Context())
 
 
 def usual(prompt: Prompt, seed: int) -> Candidate:

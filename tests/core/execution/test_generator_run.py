@@ -14,6 +14,7 @@ from known import known
 from recipes import numbers_recipe
 
 from tutelage.cli.plan import plan_values
+from tutelage.context import Context
 from tutelage.errors import StageError
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
@@ -86,7 +87,7 @@ class Engine(Part):
         self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling
     ) -> Iterator[Candidate]:
         self.note("answer", model)
-        yield from world.generate_candidates(model, prompts, n, sampling)
+        yield from world.generate_candidates(model, prompts, n, sampling, Context())
 
 
 def recipe_with(generator: bool) -> Recipe:

@@ -153,6 +153,26 @@ def test_candidates_of_any_plugin_keep_their_thinking_blocks_only_if_asked(
     assert [bool(candidate.detail) for candidate in found] == [False, not keep, False]
 
 
+@pytest.mark.parametrize(
+    ("keep", "shown"), [(False, ["", "", "b"]), (True, ["<think>a", "<think>a</think>", THOUGHTS[0]])]
+)
+def test_the_texts_so_far_of_any_plugin_have_their_thinking_blocks_only_if_asked(keep: bool, shown: list[str]) -> None:
+    texts: list[str] = []
+
+    class Growing:
+        @hookimpl
+        def generate_candidates(self, prompts: Iterable[Prompt], context: Context) -> Iterator[Candidate]:
+            assert context.partial is not None
+            for prompt in prompts:
+                for end in (8, 16, len(THOUGHTS[0])):
+                    context.partial(THOUGHTS[0][:end])
+                yield Candidate(prompt.id, 0, THOUGHTS[0])
+
+    registry, sampling = registry_of(Growing()), Sampling(keep_thinking=keep)
+    list(stages.generate_candidates(registry, MODEL, PROMPTS[:1], 1, sampling, Context(partial=texts.append)))
+    assert texts == shown
+
+
 @pytest.mark.parametrize(("keep", "texts"), [(False, ["b", "", "b"]), (True, THOUGHTS)])
 def test_demonstrations_of_any_plugin_keep_their_thinking_blocks_only_if_asked(keep: bool, texts: list[str]) -> None:
     def thinking(prompts: Iterable[Prompt]) -> Iterator[Demonstration]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.preferences.score_parsing import parse_score
-from tutelage.preferences.thinking import CUT_BLOCK, ONLY_BLOCK, split_thinking, without_thinking
+from tutelage.preferences.thinking import CUT_BLOCK, ONLY_BLOCK, settled, split_thinking, without_thinking
 from tutelage.preferences.verdict_parsing import parse_preference
 from tutelage.records import Outcome, Rubric
 
@@ -135,3 +135,32 @@ def test_a_split_reply_consists_of_parts_of_the_reply(reply: str) -> None:
     assert len(split.visible) <= len(reply)
     text, outcome, _ = without_thinking(reply, ANSWERED, "")
     assert outcome is CUT or text.strip() or not split.has_block
+
+
+@pytest.mark.parametrize(("opening", "closing"), MARKS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{0}\nhm: 2 < 3?\n{1}\n\nTwo is less. [1] a <b> and c",
+        "First.\n{0}\nhm\n{1}\nThen, {0}again{1} more.",
+        "The {0} tag starts it, `{0}` and `{1}` are code: x < y.",
+        "So,{0} hm {1} that is it.",
+        "Open at the end. {0}\nhm, and",
+        "```\n{0}\nhm\n```\nis code.",
+    ],
+)
+def test_what_is_shown_of_an_incomplete_reply_is_the_start_of_its_visible_text(
+    opening: str, closing: str, form: str
+) -> None:
+    reply = form.format(opening, closing)
+    whole = split_thinking(reply).visible
+    shown = [settled(reply[:end]).rstrip() for end in range(len(reply) + 1)]
+    assert [text for text in shown if not whole.startswith(text)] == []
+
+
+def test_a_reply_without_marks_is_shown_as_it_grows() -> None:
+    reply = "If a < b, then x[0] is 1.\nGood."
+    assert [settled(reply[:end]) for end in (5, 9, 18, len(reply))] == [
+        "If a ", "If a < b,", "If a < b, then x[0", reply,
+    ]  # fmt: skip
+    assert settled("<think>\nhm\n</think>\nYes, it") == "Yes, it"

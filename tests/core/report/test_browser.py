@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tutelage.report.page import missing_libraries, write_report
+from tutelage.report.page import missing_libraries, write_comparison, write_report
+from tutelage.results.comparing import compare_models
+from tutelage.results.selecting import select_models
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
@@ -37,7 +39,7 @@ def test_the_reader_shows_and_filters_the_answers_without_an_error(
     rewrite("seed-0/M1/samples/held-out-greedy.jsonl", lambda row: row.update(text=HOSTILE + "x" * 30_000))
     page = write_report(finished)
     text, log = opened(page, "", tmp_path / "browser")
-    assert "6 of 6 matching prompts are shown; the run has 6." in text
+    assert "6 of 6 matching prompts are shown; the page has 6." in text
     assert text.count('<article class="prompt">') == 6 and text.count("<svg") > 3
     assert "CONSOLE" not in log, log
     assert "<title>golden: report of a tutelage run</title>" in text and "<img" not in text
@@ -47,3 +49,14 @@ def test_the_reader_shows_and_filters_the_answers_without_an_error(
     )
     filtered, log = opened(page, "#read?a=1&b=0&sort=loss&show=lost", tmp_path / "browser")
     assert filtered.count('<article class="prompt">') < 6 and "CONSOLE" not in log
+
+
+def test_the_page_that_compares_runs_opens_and_sorts_without_an_error(finished: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(finished, finished.with_name("other")))
+    models = select_models([(finished, ""), (other, "")])
+    page = tmp_path / "compared.html"
+    write_comparison(models, compare_models(models, "gold_score"), page)
+    text, log = opened(page, "#read?a=5&b=1&sort=gain&show=all", tmp_path / "browser")
+    assert "6 of 6 matching prompts are shown; the page has 6." in text
+    assert text.count("<svg") == 3 and "CONSOLE" not in log, log
+    assert 'class="card a"' in text and "difference of scores 0" in text

@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import html
+import random
 import re
 import sys
+import time
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
+from html_elements import HOSTILE, Elements
 
 from tutelage.errors import InputError
 from tutelage.evaluation.intervals import Metric
 from tutelage.installation import install_command
+from tutelage.report.answers import ShownAnswer, ShownAnswers, ShownPrompt
 from tutelage.report.contents import read_contents
+from tutelage.report.packing import LONGEST
 from tutelage.report.page import missing_libraries, page, write_report
 from tutelage.results.summary import VariantResult
 
-HOSTILE = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x00\x1b]0;t\x07"
 needs_libraries = pytest.mark.skipif(bool(missing_libraries()), reason="the page needs the extra `report`")
-
-
-class Elements(HTMLParser):
-    """Collects the elements of a page with their attributes, and checks that they are closed in order."""
-
-    VOID = frozenset({"meta", "br", "input"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @needs_libraries
@@ -142,3 +123,36 @@ def test_without_the_libraries_the_error_says_how_to_install_them(
     with pytest.raises(InputError, match=f"needs vl-convert-python; run: {command}$"):
         write_report(finished)
     assert not (finished / "report.html").exists()
+
+
+@needs_libraries
+@pytest.mark.slow
+def test_the_page_of_805_prompts_and_12_models_with_hostile_answers_is_made_within_5_seconds(finished: Path) -> None:
+    """Each answer has a script and control characters, and some have 1 MB. The texts are random: gzip saves little."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefghijklmnop", k=6)) for _ in range(5000)]
+
+    def answer(number: int) -> ShownAnswer:
+        text = " ".join(draw.choices(words, k=85)) + HOSTILE
+        return ShownAnswer(
+            "x" * 1_000_000 + text if number % 1000 == 0 else text, "answered", HOSTILE, 3.0, HOSTILE, "answered"
+        )
+
+    names = tuple(f"M{number}" for number in range(12))
+    rows = tuple(
+        ShownPrompt(f"{row:016x}", 0, f"{row} {HOSTILE}", tuple(answer(12 * row + model) for model in range(12)))
+        for row in range(805)
+    )
+    texts = [one.text[:LONGEST] for row in rows for one in row.answers if one]
+    gzipped = len(gzip.compress("\n".join(texts).encode()))
+    contents = read_contents(finished)
+    answers = ShownAnswers(names, (), rows, {0: names})
+    without = len(page(contents))
+    started = time.process_time()
+    text = page(evolve(contents, summary=None, gains=(), answers=answers))
+    seconds = time.process_time() - started
+    print(f"{len(text):,} bytes, gzipped answers {gzipped:,}, {seconds:.1f} s of CPU")
+    assert len(text) <= max(5_000_000, 2 * gzipped + without)
+    assert seconds < 5
+    assert [tag for tag, _ in Elements(text).found].count("script") == 2
+    assert not set(text) & set("\u202e\x00\x1b\x07")

@@ -66,3 +66,9 @@ def test_many_long_curves_do_not_make_the_page_large(finished: Path) -> None:
     curves = tuple(Curve(f"M{n}", seed, one, points) for n in range(12) for seed in range(3) for one in quantities)
     plots = list(curve_plots(evolve(contents, curves=curves)))
     assert len(plots) == 4 and sum(len(plot.svg) for plot in plots) < 500_000
+
+
+def test_the_long_name_of_a_variant_is_not_cut() -> None:
+    metric = Metric(0.25, 0.05, 0.45, 40)
+    svg = forest({"M2/self-reward@dpo.beta=0.3,dpo.loss_type=sigmoid": metric, "M1": metric}, "difference")
+    assert "@dpo.beta=0.3,dpo.loss_type=sigmoid" in svg and "M2/self-reward<" in svg and "…" not in svg

@@ -66,7 +66,7 @@ class Student:
         self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling
     ) -> Iterator[Candidate]:
         for prompt in prompts:
-            for usual in echoing_world.generate_candidates(model, [prompt], n, sampling):
+            for usual in echoing_world.generate_candidates(model, [prompt], n, sampling, Context()):
                 yield self.answer(model, prompt, usual.index, usual)
 
     @hookimpl

@@ -235,3 +235,19 @@ def test_grouped_heads_give_the_completions_of_generate(loaded: Student, make_gr
     for prompt, completion in zip(prompts, complete(student, prompts, 1, GREEDY, 8), strict=True):
         expected = reference_ids(plain, prompt, GREEDY.max_new_tokens)
         assert completion.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_the_texts_so_far_of_the_only_completion_grow_into_it(loaded: Student, sampling: Sampling) -> None:
+    texts: list[str] = []
+    prompts = prompts_of(loaded, 20)
+    longest = max(complete(loaded, prompts, 1, sampling, None), key=lambda completion: completion.tokens)
+    prompt, other = prompts[longest.prompt], prompts[0]
+    [[completion]] = generate(loaded, [prompt], 1, sampling, None, loaded.engine, on_text=texts.append)
+    assert completion == evolve(longest, prompt=0)
+    assert len(set(texts)) > 1 and texts[-1] == completion.text
+    assert all(completion.text.startswith(text) for text in texts)
+    texts.clear()
+    for several, n in (([prompt, other], 1), ([prompt], 2)):
+        list(generate(loaded, several, n, sampling, None, loaded.engine, on_text=texts.append))
+    assert texts == []

@@ -80,6 +80,17 @@ def test_two_processes_give_the_candidates_of_one_and_stay_for_the_next_call(
     assert workers() == processes
 
 
+def test_a_kept_process_reports_the_text_so_far_of_the_only_answer(
+    base: Path, by_one: dict[Sampling, dict[str, Candidate]]
+) -> None:
+    texts: list[str] = []
+    prompt = max(PROMPTS, key=lambda prompt: len(by_one[DRAWN][f"{prompt.id}/0"].text))
+    context = Context(settings=TWO, partial=texts.append)
+    [answer] = candidates(Model("transformers", str(base)), iter([prompt]), 1, DRAWN, context)
+    assert len(set(texts)) > 1 and texts[-1] == answer.text
+    assert all(answer.text.startswith(text) for text in texts)
+
+
 def test_two_devices_get_two_chunks_at_once_and_draw_what_one_device_draws_for_each(base: Path, tmp_path: Path) -> None:
     registry = Registry.empty()
     registry.register(tutelage_transformers, "transformers")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from tutelage.cli.evaluate.printing import p_text, print_json
+from tutelage.cli.evaluate.printing import print_json
 from tutelage.cli.models import split_run
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, print_table, print_text
@@ -17,7 +17,7 @@ from tutelage.evaluation.significance import ModelComparison, compare_all
 from tutelage.results.run_results import METRICS
 from tutelage.results.score_files import ObservedModel, read_observations
 from tutelage.results.selecting import select_models
-from tutelage.results.wording import metric_words
+from tutelage.results.wording import metric_words, p_words
 from tutelage.runs.store import is_run
 
 
@@ -73,8 +73,8 @@ def _table(comparisons: Sequence[ModelComparison]) -> Table:
                 f"{comparison.left} - {comparison.right}",
                 metric_words(separation.difference, decimals=3, sign=True),
                 f"{separation.difference.n:,}",
-                p_text(separation.p_value),
-                p_text(comparison.p_value_adjusted),
+                p_words(separation.p_value),
+                p_words(comparison.p_value_adjusted),
                 "-" if separation.prompts_needed is None else f"{separation.prompts_needed:,}",
             )
         )

@@ -21,10 +21,3 @@ def metrics_table(metrics: Mapping[str, Metric], title: str = "") -> Table:
     """Return a table with one row per metric: value with its interval, and sample size."""
     rows = [(name, metric_words(metric, decimals=3), f"{metric.n:,}") for name, metric in metrics.items()]
     return Table(("measure", "value [95%]", "n"), rows, title)
-
-
-def p_text(p_value: float | None) -> str:
-    """Return a p-value as text; a dash if there is none."""
-    if p_value is None:
-        return "-"
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -20,7 +20,7 @@ from tutelage_transformers.generation.paged.blocks import BlockPool
 from tutelage_transformers.generation.paged.decoder import ActiveSequence, Decoder
 from tutelage_transformers.generation.paged.scheduler import Scheduler, batch_size_for
 from tutelage_transformers.generation.paged.state import State
-from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, WeighedTokens
+from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, OnTokens, WeighedTokens
 from tutelage_transformers.models.loading import LoadedModel
 
 _MIN_WIDTH = 256
@@ -67,11 +67,13 @@ def generate(
     stop_tokens: frozenset[int],
     uniforms_of: Callable[[int], Any],
     batch_size: int | None = None,
+    on_tokens: OnTokens | None = None,
 ) -> Iterator[list[GeneratedTokens]]:
     """Generate the requested sequences, in the order in which they end.
 
     ``uniforms_of`` returns the random numbers (new tokens,) of a sequence. At most ``batch_size`` sequences run at
-    once, fewer if memory is short. Raises ``InputError`` if the GPU is too small for one sequence.
+    once, fewer if memory is short. ``on_tokens`` is called after every few steps if there is one sequence. Raises
+    ``InputError`` if the GPU is too small for one sequence.
     """
     if not requests:
         return
@@ -80,7 +82,8 @@ def generate(
     longest = max(len(request.prompt) + request.max_new_tokens for request in requests)
     width = max(request.max_new_tokens for request in requests)
     kept = _decoder_for(loaded, stop_tokens, sampling, slots, width, longest)
-    yield from Scheduler(kept.decoder, kept.pool, deque(requests), uniforms_of, slots).run()
+    watch = on_tokens if len(requests) == 1 else None
+    yield from Scheduler(kept.decoder, kept.pool, deque(requests), uniforms_of, slots, watch).run()
 
 
 def weigh(

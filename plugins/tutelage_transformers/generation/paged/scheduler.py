@@ -14,7 +14,7 @@ from attrs import define, field
 
 from tutelage_transformers.generation.paged.blocks import Allocation, BlockPool
 from tutelage_transformers.generation.paged.decoder import ActiveSequence, Decoder
-from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest
+from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, OnTokens
 
 _STEPS = 8
 """Steps between two checks of which sequences have ended: a check waits for the device."""
@@ -48,6 +48,8 @@ class Scheduler:
     """Returns the random numbers of a sequence."""
     max_sequences: int
     """Maximum number of sequences that run at once."""
+    on_tokens: OnTokens | None = None
+    """Is called at each check with the new tokens of the sequences that run: set only if there is one."""
     _slots: dict[int, _Running] = field(init=False, factory=dict)
     _drawn: dict[int, Any] = field(init=False, factory=dict)
     """Random numbers of waiting requests, by index."""
@@ -117,6 +119,9 @@ class Scheduler:
         runs, counts = self.decoder.state.first(size).progress()
         for slot, running in self._slots.items():
             running.count = counts[slot]
+        if self.on_tokens:
+            for slot in self._slots:
+                self.on_tokens(*self.decoder.state.generated_tokens([slot], [counts[slot]]))
         ended = [slot for slot in self._slots if not runs[slot]]
         if not ended:
             return []
