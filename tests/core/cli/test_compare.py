@@ -14,6 +14,7 @@ from click.testing import Result
 from known import known
 
 from tutelage.execution.runner import run
+from tutelage.installation import install_command
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.report.page import missing_libraries
@@ -224,7 +225,7 @@ def test_without_the_libraries_of_the_page_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, "vl_convert", None)  # an import of it fails
     result = invoke("compare", golden, "--page", "compared.html")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "pip install 'tutelage[report]'" in result.stderr
+    assert install_command("report") in result.stderr
 
 
 def test_what_cannot_be_compared_is_one_message(invoke: Invoke, golden: Path) -> None:
