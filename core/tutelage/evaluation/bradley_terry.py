@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 
-from tutelage.evaluation.intervals import Bootstrap, Floats, Metric, metrics
+from tutelage.evaluation.intervals import Bootstrap, Clusters, Estimates, Floats, Metric, of_several_seeds
+from tutelage.evaluation.variation import jackknifed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,17 +47,59 @@ def connected(met: NDArray[np.bool_]) -> bool:
     return bool(len(met) and reached.all())
 
 
-def rank(models: Sequence[str], wins: Floats, resampled_wins: Floats, bootstrap: Bootstrap) -> tuple[Strength, ...]:
+def rank(
+    models: Sequence[str], wins: Floats, clusters: Clusters, pairs: Sequence[tuple[int, int]], bootstrap: Bootstrap
+) -> tuple[Strength, ...]:
     """Rank models, strongest first; equal strengths are ordered by name.
 
-    ``wins[i, j]`` is the number of wins of model i over model j, with a tie as half a win for each: shape (models,
-    models). ``resampled_wins`` has the wins of every resample: shape (resamples, models, models).
+    ``wins[c, p]`` has the wins of the left and of the right model of pair p in cluster c, with a tie as half a win for
+    each: shape (clusters, pairs, 2). ``pairs`` has the indices of the models: (left, right).
+
+    An interval is that of random subsets of the prompts. To each subset, a random number of wins of each side is added
+    to each pair that met, of the distribution that makes the share of wins of one pair a draw from the posterior of
+    Jeffreys' prior, Beta(wins + 1/2, losses + 1/2). A model that won every comparison has therefore an interval that
+    depends on the number of comparisons. With several seeds, the interval also contains that of ``variation``.
     """
-    strengths = fit(wins[None])[0]
-    counts = (wins + wins.T).sum(axis=1).round().astype(int)
-    measured = metrics(strengths, fit(resampled_wins), counts, bootstrap)
+    import numpy as np
+
+    tables = _Tables(len(models), np.array(pairs, int).reshape(-1, 2))
+    total = wins.sum(axis=0)
+    met = (total.sum(axis=1) > 0)[:, None]
+    subsets = np.tensordot(clusters.weights(bootstrap), wins, axes=1)
+    prior = np.random.default_rng(bootstrap.seed).gamma(0.5, size=subsets.shape)
+    # A subset has half of the comparisons, and the variance of the share in it is that of all comparisons.
+    replicates = fit(tables.of(subsets + met * prior / 2))
+    strengths = fit(tables.of(total[None]))[0]
+    counts = tables.of(total[None])[0]
+    games = (counts + counts.T).sum(axis=1).round().astype(int)
+    involved = tables.of(wins)
+    played = (involved + involved.transpose(0, 2, 1)).sum(axis=2) > 0
+    estimates = Estimates(strengths, np.full(len(models), bootstrap.fewest), replicates)
+    if not clusters.is_of_one_seed:
+        influence = jackknifed(strengths, fit(tables.of(total - wins)))
+        estimates = of_several_seeds(strengths, influence, played, clusters, replicates)
+    measured = estimates.metrics(games, bootstrap)
     order = sorted(range(len(models)), key=lambda number: (-strengths[number], models[number]))
     return tuple(Strength(models[number], measured[number]) for number in order)
+
+
+@frozen
+class _Tables:
+    """Makes tables of wins from the wins of pairs."""
+
+    models: int
+    pairs: NDArray[np.int64] = field(eq=False)
+    """Indices of the left and of the right model: shape (pairs, 2)."""
+
+    def of(self, wins: Floats) -> Floats:
+        """Arrange (tables, pairs, 2) as (tables, models, models): wins of the row's model over the column's."""
+        import numpy as np
+
+        tables = np.zeros((len(wins), self.models, self.models))
+        lefts, rights = self.pairs.T
+        tables[:, lefts, rights] = wins[:, :, 0]
+        tables[:, rights, lefts] = wins[:, :, 1]
+        return tables
 
 
 def fit(wins: Floats) -> Floats:
