@@ -27,7 +27,6 @@ COVERED_BY = {
     "tutelage.objectives": "recipe/test_loading.py",
     "tutelage.recipe.bindings": "planning/test_generator.py",
     "tutelage.plugin_info": "plugin/test_registry.py",
-    "tutelage.alpaca_eval.results": "alpaca_eval/test_running.py",
     "tutelage.cli.data_export": "cli/test_data.py",
     "tutelage.cli.data_import": "cli/test_data.py",
     "tutelage.cli.data_oasst": "cli/test_data.py",

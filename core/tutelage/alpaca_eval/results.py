@@ -18,7 +18,8 @@ from tutelage.results.alpaca_eval_files import Output, read_tables
 class AlpacaEvalResult:
     """The results of a model on AlpacaEval 2.0; rates are in percent.
 
-    The fields are described in ``evaluation.alpaca_eval.WinRates`` and ``evaluation.length_control.LengthControlled``.
+    The other fields are described in ``evaluation.alpaca_eval.WinRates`` and
+    ``evaluation.length_control.LengthControlled``.
     """
 
     model: str
@@ -39,6 +40,7 @@ class AlpacaEvalResult:
     n_total: int
     unparsed: int
     avg_length: int | None
+    """Mean length of the model's outputs in characters, rounded down as on the leaderboard."""
 
 
 LEADERBOARD_COLUMNS = (
@@ -57,12 +59,19 @@ LEADERBOARD_COLUMNS = (
 
 
 def results(
-    annotations: Sequence[Annotation], tables: Path | None = None, reference: Sequence[Output] = ()
+    annotations: Sequence[Annotation],
+    tables: Path | None = None,
+    reference: Sequence[Output] = (),
+    outputs: Sequence[Output] = (),
 ) -> AlpacaEvalResult:
     """Compute all results of one model.
 
     ``annotations`` are in the order of their file. ``tables`` is the folder with the tables of length control; without
     it, there is no length-controlled win rate. ``reference`` has the baseline's outputs in the order of the benchmark.
+    ``outputs`` has all outputs of the model, for their mean length. Without them, an instruction of ``reference`` that
+    has no annotation counts as an empty output: the library does not annotate those, and the leaderboard's mean length
+    includes them.
+
     Raises ``InputError`` if the annotations or the tables are invalid (see ``win_rates`` and ``read_tables``).
     """
     rates = win_rates(annotations)
@@ -86,7 +95,7 @@ def results(
         n_draws=rates.n_draws,
         n_total=rates.n_total,
         unparsed=rates.unparsed,
-        avg_length=rates.avg_length,
+        avg_length=_mean_length(annotations, reference, outputs),
     )
 
 
@@ -101,6 +110,14 @@ def write_leaderboard(path: Path, result: AlpacaEvalResult) -> None:
             table.writerow({"": result.model, **values})
 
     write_whole(path, write)
+
+
+def _mean_length(
+    annotations: Sequence[Annotation], reference: Sequence[Output], outputs: Sequence[Output]
+) -> int | None:
+    lengths = [len(one.output) for one in outputs] or [len(one.output_2) for one in annotations]
+    number = len(lengths) if outputs else max(len(lengths), len(reference))
+    return int(sum(lengths) / number) if number else None
 
 
 def _length_controlled(

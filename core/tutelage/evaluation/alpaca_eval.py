@@ -57,8 +57,6 @@ class WinRates:
     """Number of annotations with a preference; the rates are computed from these."""
     unparsed: int
     """Number of annotations without a preference; the rates leave them out."""
-    avg_length: int | None
-    """Mean length of the model's answers in characters."""
 
 
 def win_rates(annotations: Iterable[Annotation], bootstrap: Bootstrap = DEFAULT) -> WinRates:
@@ -84,7 +82,6 @@ def win_rates(annotations: Iterable[Annotation], bootstrap: Bootstrap = DEFAULT)
         n_draws=draws,
         n_total=len(gains),
         unparsed=len(annotations) - len(gains),
-        avg_length=_mean_length(annotations),
     )
 
 
@@ -141,8 +138,3 @@ def _interval(annotations: Sequence[Annotation], bootstrap: Bootstrap) -> tuple[
     if metric.low is None or metric.high is None:
         return None, None
     return 100 * metric.low, 100 * metric.high
-
-
-def _mean_length(annotations: Sequence[Annotation]) -> int | None:
-    lengths = [len(annotation.output_2) for annotation in annotations]
-    return int(sum(lengths) / len(lengths)) if lengths else None

@@ -3,7 +3,7 @@
 The length-controlled win rate is the win rate that a logistic model predicts for answers of equal length. The weights
 of a model are fitted on its annotations, together with those of a verbose and a concise variant of the baseline. The
 published table has the weights of the models on the leaderboard. They are valid only for the annotations that they were
-fitted on. This is checked: the win rate predicted at the answers' own lengths must match that of the annotations.
+fitted on, which ``evaluation.leaderboard`` recognises.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
-from tutelage.evaluation.alpaca_eval import Annotation, model_gain, percent, standard_error
+from tutelage.evaluation import leaderboard
+from tutelage.evaluation.alpaca_eval import Annotation, percent, standard_error
+from tutelage.evaluation.leaderboard import LeaderboardRow
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 """Name of the leaderboard's annotator."""
 BASELINE = "gpt4_1106_preview"
 """Name of the leaderboard's baseline. Its length-controlled win rate is 50."""
-TOLERANCE = 0.5
-"""Largest accepted difference between predicted and annotated win rate, in percentage points. With L1 regularisation
-they differ by up to 100 / C / number of instructions: 0.35 at C = 0.36, the smallest C at which a fit of 805 rows has a
-weight that is not zero."""
 
 
 @frozen
@@ -39,12 +37,14 @@ class Weights:
 
 @frozen
 class LengthTables:
-    """The two published tables."""
+    """The two published tables, and the published results by which annotations are recognised."""
 
     difficulty: Sequence[float]
     """Difficulty of each instruction, in the order of the benchmark."""
     weights: Mapping[str, Weights]
     """Weights by the name of the model on the leaderboard."""
+    results: Mapping[str, LeaderboardRow] = field(factory=dict)
+    """Published results by the name of the model on the leaderboard."""
 
 
 @frozen
@@ -96,34 +96,22 @@ def _not_applicable(annotations: Sequence[Annotation], tables: LengthTables) -> 
         return f"the published weights have no model {one.generator_2!r}"
     if len(annotations) > len(tables.difficulty):
         return f"{len(annotations)} annotations, and the table of difficulties has {len(tables.difficulty)} rows"
-    gap = _gap(annotations, tables)
-    if gap > TOLERANCE:
-        return f"the published weights of {one.generator_2!r} were fitted on other annotations ({gap:.1f} points off)"
-    return ""
+    return leaderboard.difference(annotations, tables.results.get(one.generator_2), _log_odds(annotations, tables))
 
 
-def _gap(annotations: Sequence[Annotation], tables: LengthTables) -> float:
-    """Percentage points between the annotated win rate and the one predicted at the answers' own lengths."""
+def _log_odds(annotations: Sequence[Annotation], tables: LengthTables) -> list[float]:
+    """The log-odds that the published weights give each annotation, at the answers' own lengths."""
     import numpy as np
 
     weights = tables.weights[annotations[0].generator_2]
     lengths = np.array([len(one.output_1) - len(one.output_2) for one in annotations], float)
     spread = lengths.std(ddof=1) if len(lengths) > 1 else 0.0
     standardised = lengths / spread if spread else np.zeros(len(lengths))
-    difficulty = tables.difficulty[: len(annotations)]
-    fitted = _predicted(weights, difficulty, (weights.length * np.tanh(standardised)).tolist())
-    pairs = [
-        (share, gain)
-        for share, annotation in zip(fitted, annotations, strict=True)
-        if (gain := model_gain(annotation)) is not None
-    ]
-    return 100 * abs(math.fsum(share - gain for share, gain in pairs) / len(pairs)) if pairs else math.inf
+    difficulty = np.array(tables.difficulty[: len(annotations)])
+    odds = weights.model + weights.difficulty * difficulty + weights.length * np.tanh(standardised)
+    return [float(one) for one in odds]
 
 
-def _predicted(weights: Weights, difficulty: Sequence[float], length: Sequence[float] | None = None) -> list[float]:
-    """Predicted probability that the model is preferred, per instruction; at equal length without ``length`` terms."""
-    terms = length or [0.0] * len(difficulty)
-    return [
-        1 / (1 + math.exp(-(weights.model + weights.difficulty * hard + term)))
-        for hard, term in zip(difficulty, terms, strict=True)
-    ]
+def _predicted(weights: Weights, difficulty: Sequence[float]) -> list[float]:
+    """Predicted probability that the model is preferred, per instruction, for answers of equal length."""
+    return [1 / (1 + math.exp(-(weights.model + weights.difficulty * hard))) for hard in difficulty]

@@ -11,6 +11,7 @@ import math
 import re
 import statistics
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import count
 
 from attrs import evolve, frozen
@@ -165,8 +166,14 @@ def _averaged(item_id: str, samples: dict[int, float | None]) -> AveragedScore:
         score=statistics.fmean(scores) if scores else None,
         parsed=len(scores),
         asked=len(samples),
-        spread=statistics.pstdev(scores) if scores else None,
+        spread=_spread(tuple(scores)) if scores else None,
     )
+
+
+@lru_cache(maxsize=4096)
+def _spread(scores: tuple[float, ...]) -> float:
+    """The population standard deviation. Kept: it is computed in fractions, and few combinations of scores occur."""
+    return statistics.pstdev(scores)
 
 
 def _fill(template: str, texts: dict[str, str]) -> str:

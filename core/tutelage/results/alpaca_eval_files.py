@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.evaluation.alpaca_eval import Annotation
-from tutelage.evaluation.length_control import LengthTables, Weights
+from tutelage.evaluation.leaderboard import LeaderboardRow
+from tutelage.evaluation.length_control import ANNOTATOR, LengthTables, Weights
 from tutelage.files import jsonl
 
 DIFFICULTY = "instruction_difficulty.csv"
 WEIGHTS = "length_controlled_weights.csv"
+LEADERBOARD = "leaderboard.csv"
 _WEIGHT_COLUMNS = ("np.tanh(std_delta_len)", "instruction_difficulty", "not_gamed_baseline.astype(float)")
 
 Place = tuple[str, Mapping[str, Any]]
@@ -58,16 +61,17 @@ def read_annotations(path: Path) -> list[Annotation]:
 
 
 def read_tables(folder: Path) -> LengthTables:
-    """Read the two tables of length control from a folder.
+    """Read the two tables of length control from a folder, and the published results.
 
-    Raises ``InputError`` if a file does not exist or has other columns.
+    The published results are those of the installed library alpaca_eval, and of ``leaderboard.csv`` in the folder if it
+    exists. Raises ``InputError`` if a table does not exist or a file has other columns.
     """
     difficulty = [_number(row, "instruction_difficulty", place) for place, row in _read_csv(folder / DIFFICULTY)]
     weights = {
         str(row[""]): Weights(*(_number(row, column, place) for column in _WEIGHT_COLUMNS))
         for place, row in _read_csv(folder / WEIGHTS)
     }
-    return LengthTables(difficulty, weights)
+    return LengthTables(difficulty, weights, _published_results(folder))
 
 
 def write_list(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -135,6 +139,24 @@ def _check_distinct(path: Path, instructions: Iterable[str]) -> None:
         if instruction in seen:
             raise InputError(f"{path}, row {number}: the instruction {instruction[:60]!r} occurs twice")
         seen.add(instruction)
+
+
+def _published_results(folder: Path) -> dict[str, LeaderboardRow]:
+    library = find_spec("alpaca_eval")  # finds the folder of the library without importing it
+    tables = [
+        Path(place) / "leaderboards" / "data_AlpacaEval_2" / f"{ANNOTATOR}_{LEADERBOARD}"
+        for place in (library.submodule_search_locations or () if library else ())
+    ]
+    return {
+        str(row[""]): LeaderboardRow(
+            _number(row, "win_rate", place),
+            _number(row, "standard_error", place),
+            int(_number(row, "n_total", place)),
+        )
+        for path in (*tables, folder / LEADERBOARD)
+        if path.is_file()
+        for place, row in _read_csv(path)
+    }
 
 
 def _read_csv(path: Path) -> Iterator[Place]:

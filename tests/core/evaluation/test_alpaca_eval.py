@@ -77,7 +77,7 @@ def test_published_weights_give_no_win_rate_for_other_annotations() -> None:
 
     assert "no model 'my-phi'" in note(generator_2="my-phi")
     assert "for the annotator weighted_alpaca_eval_gpt4_turbo" in note(annotator="a local judge")
-    assert "fitted on other annotations" in note(preference=1.5)
+    assert "not the published annotations of 'phi-2'" in note(preference=1.5)
     assert from_published_weights([], tables) == LengthControlled(note="there are no annotations")
 
 
@@ -107,7 +107,7 @@ def test_nothing_parsed_is_no_figure() -> None:
     made = win_rates(annotations(None, None))
     assert (made.win_rate, made.low, made.standard_error, made.discrete_win_rate) == (None,) * 4
     assert (made.n_total, made.unparsed) == (0, 2)
-    assert win_rates([]).avg_length is None
+    assert win_rates([]).win_rate is None
     assert win_rates(annotations(2.0)).standard_error is None
 
 

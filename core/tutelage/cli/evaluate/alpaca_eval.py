@@ -110,7 +110,7 @@ def _run(run: BenchmarkOptions, tables: Path | None, options: EvaluatorOptions) 
         print_status(
             f"{missing:,} instructions have no output; {unknown:,} outputs have an instruction not in the reference"
         )
-    result = results(read_annotations(run.out / ANNOTATIONS), tables, run.reference)
+    result = results(read_annotations(run.out / ANNOTATIONS), tables, run.reference, outputs)
     write_leaderboard(run.out / "leaderboard.csv", result)
     return result
 
