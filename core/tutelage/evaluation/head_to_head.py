@@ -58,7 +58,7 @@ class PairResult:
             wins=self.losses,
             losses=self.wins,
             win_rate=Metric(
-                _complement(rate.value), _complement(rate.high), _complement(rate.low), rate.n, rate.reason
+                _complement(rate.value), _complement(rate.high), _complement(rate.low), rate.n, rate.no_interval
             ),
             win_share=self.loss_share,
             loss_share=self.win_share,

@@ -50,13 +50,13 @@ class Metric:
     """Upper end of the interval."""
     n: int
     """Number of units (answers, pairs or prompts, depending on the metric) from which the value was computed."""
-    reason: str = ""
+    no_interval: str = ""
     """Why a value has no interval (``low`` and ``high`` are None). Only written if it is not empty."""
 
     def shifted(self, by: float) -> Metric:
         """Return the metric with ``by`` added to its value and to both ends of its interval."""
         value, low, high = (None if end is None else _rounded(end + by) for end in (self.value, self.low, self.high))
-        return Metric(value, low, high, self.n, self.reason)
+        return Metric(value, low, high, self.n, self.no_interval)
 
 
 NOTHING = Metric(None, None, None, 0)
@@ -84,9 +84,7 @@ DEFAULT = Bootstrap()
 """2,000 subsets at 95%."""
 _NO_WIDTH = 1e-12
 """Relative width below which the ends of an interval differ only by the order of additions."""
-_ENUMERATED = 10
-"""Number of prompts up to which the default bootstrap uses each subset once."""
-NO_SPREAD = "all prompts have the same value"
+NO_SPREAD = "it is the same on all prompts"
 """The reason for a missing interval of a value that does not vary."""
 
 
@@ -225,7 +223,7 @@ class Estimates:
             return None
         beyond = min(int((replicates <= _NO_WIDTH).sum()), int((replicates >= -_NO_WIDTH).sum()))
         p_value = min(1.0, 2 * (beyond + 1) / (len(replicates) + 1))
-        if beyond or self.prompts[column] <= _ENUMERATED:
+        if beyond or 2.0 ** self.prompts[column] <= len(replicates) + 1:
             return p_value
         # All random subsets are on one side of 0: the tail of Student's t goes on where they end.
         t = value / replicates.std()
@@ -237,7 +235,7 @@ def _metric(value: float, low: float, high: float, n: int, prompts: int, bootstr
         return NOTHING
     if math.isnan(low) or high - low < _NO_WIDTH * max(1.0, abs(value)):
         few = prompts < bootstrap.fewest
-        reason = f"fewer than {bootstrap.fewest} prompts have no {bootstrap.confidence:.0%} interval"
+        reason = f"there are fewer than {bootstrap.fewest} prompts"
         return Metric(_rounded(value), None, None, n, reason if few else NO_SPREAD)
     return measured(value, low, high, n)
 
@@ -368,14 +366,16 @@ def _divided(numerators: Floats, denominators: Floats) -> Floats:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _typical_ends(replicates: Floats, confidence: float) -> tuple[Floats, Floats]:
+def _typical_ends(replicates: Floats, confidence: float) -> Iterable[Floats]:
     """The ends of the interval of each column: with v subset values, the k-th smallest and the k-th largest value,
     where k is the whole part of (1 - confidence) / 2 * (v + 1). NaN if k is 0."""
     import numpy as np
 
+    if not len(replicates):
+        return np.full((2, replicates.shape[1]), np.nan)
     defined = (~np.isnan(replicates)).sum(axis=0)
     k = np.floor((1 - confidence) / 2 * (defined + 1) + 1e-9).astype(int)
     ordered = np.sort(replicates, axis=0)  # NaN last
     columns = np.arange(replicates.shape[1])
-    low, high = (ordered[np.clip(rows, 0, None), columns] for rows in (k - 1, defined - k))
+    low, high = (ordered[rows.clip(0, len(ordered) - 1), columns] for rows in (k - 1, defined - k))
     return np.where(k > 0, low, np.nan), np.where(k > 0, high, np.nan)

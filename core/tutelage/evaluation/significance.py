@@ -93,7 +93,7 @@ def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap
     influence = ((differences - differences.mean()) / count)[:, None]
     variation = Variation.of(influence, influence == influence, clusters.seeds[both], clusters.prompts[both])
     seeds = int(variation.seeds[0])
-    p_value, error = (None, None) if difference.reason == NO_SPREAD else (estimates.p_value(0), _error(variation))
+    p_value, error = (None, None) if difference.no_interval == NO_SPREAD else (estimates.p_value(0), _error(variation))
     if count == 1:
         p_value, error = None, None
     return Separation(difference, error, p_value, _prompts_needed(difference.value, variation, count, bootstrap), seeds)
