@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from tutelage.evaluation.bradley_terry import fit, rank
 from tutelage.evaluation.intervals import DEFAULT, Clusters, Metric, paired_ratio, ratio_metrics
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -149,6 +150,33 @@ def win_rates(
     return found
 
 
+def strengths(
+    studies: int = 500, prompts: tuple[int, ...] = (1, 5, 20, 100), chances: tuple[float, ...] = (0.5, 0.8, 0.95)
+) -> dict[str, Figures]:
+    """Coverage of a Bradley-Terry strength of two models, by number of verdicts and probability of a win."""
+    found: dict[str, Figures] = {}
+    for count in prompts:
+        clusters = _clusters(1, count, True)
+        for chance in chances:
+            generator = np.random.default_rng([count, round(100 * chance)])
+            truth = float(np.log(chance / (1 - chance))) / 2
+            made, before = [], []
+            for _ in range(studies):
+                won = (generator.random(count) < chance).astype(float)[:, None]
+                wins = np.stack([won, 1 - won], axis=2)
+                made.append({one.model: one.strength for one in rank("ab", wins, clusters, [(0, 1)], DEFAULT)}["a"])
+                tables = np.zeros((2000, 2, 2))
+                resampled = _resamples_before([count]) @ wins[:, 0]
+                tables[:, 0, 1], tables[:, 1, 0] = resampled.T
+                before.append(np.quantile(fit(tables)[:, 0], (0.025, 0.975)))
+            low, high = np.array(before).T
+            found.setdefault(f"{count} verdicts", {})[str(chance)] = {
+                "before": _covered_by(low, high, truth),
+                "after": covered(made, truth),
+            }
+    return found
+
+
 def covered(made: list[Metric], truth: float) -> float:
     """Share of the metrics whose interval contains the truth. No interval contains nothing."""
     return float(np.mean([m.low is not None and m.high is not None and m.low <= truth <= m.high for m in made]))
@@ -161,6 +189,7 @@ def prove() -> dict[str, Any]:
         "seeds": seeds(),
         "clustered_shares": clustered_shares(),
         "win_rates": win_rates(),
+        "strengths": strengths(),
     }
 
 
@@ -207,9 +236,7 @@ def _resamples_before(sizes: list[int], resamples: int = 2000) -> Floats:
     """Seeds drawn with replacement, then the prompts of each drawn seed: how often each cluster was drawn."""
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
-    blocks = [
-        generator.multinomial(drawn[:, seed] * size, np.full(size, 1 / size)) for seed, size in enumerate(sizes)
-    ]
+    blocks = [generator.multinomial(drawn[:, seed] * size, np.full(size, 1 / size)) for seed, size in enumerate(sizes)]
     return np.concatenate(blocks, axis=1).astype(float)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from tutelage.evaluation.intervals import Bootstrap, Clusters, Estimates, Floats, Metric, of_several_seeds
-from tutelage.evaluation.variation import jackknifed
+from tutelage.evaluation.intervals import Bootstrap, Clusters, Estimates, Floats, Metric
+from tutelage.evaluation.variation import Variation, jackknifed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,30 +55,32 @@ def rank(
     ``wins[c, p]`` has the wins of the left and of the right model of pair p in cluster c, with a tie as half a win for
     each: shape (clusters, pairs, 2). ``pairs`` has the indices of the models: (left, right).
 
-    An interval is that of random subsets of the prompts. To each subset, a random number of wins of each side is added
-    to each pair that met, of the distribution that makes the share of wins of one pair a draw from the posterior of
-    Jeffreys' prior, Beta(wins + 1/2, losses + 1/2). A model that won every comparison has therefore an interval that
-    depends on the number of comparisons. With several seeds, the interval also contains that of ``variation``.
+    The intervals are those of a posterior: the strengths of randomly weighted wins. The weight of a prompt is
+    exponential (the Bayesian bootstrap; Rubin, 1981), and each side of a pair that met gets a number of wins more that is
+    Gamma(1/2). The share of wins of a pair whose prompts are independent is then Beta(wins + 1/2, losses + 1/2), the
+    posterior of Jeffreys' prior. A model that won every comparison has therefore an interval that depends on the number
+    of comparisons. With several seeds, the interval also contains that of ``variation``.
     """
     import numpy as np
 
     tables = _Tables(len(models), np.array(pairs, int).reshape(-1, 2))
     total = wins.sum(axis=0)
     met = (total.sum(axis=1) > 0)[:, None]
-    subsets = np.tensordot(clusters.weights(bootstrap), wins, axes=1)
-    prior = np.random.default_rng(bootstrap.seed).gamma(0.5, size=subsets.shape)
-    # A subset has half of the comparisons, and the variance of the share in it is that of all comparisons.
-    replicates = fit(tables.of(subsets + met * prior / 2))
+    generator = np.random.default_rng(bootstrap.seed)
+    prior = generator.gamma(0.5, size=(bootstrap.resamples, *total.shape))
+    weights = generator.exponential(size=(bootstrap.resamples, len(set(clusters.prompts))))[:, clusters.prompts]
+    replicates = fit(tables.of(np.tensordot(weights, wins, axes=1) + met * prior))
     strengths = fit(tables.of(total[None]))[0]
     counts = tables.of(total[None])[0]
     games = (counts + counts.T).sum(axis=1).round().astype(int)
     involved = tables.of(wins)
     played = (involved + involved.transpose(0, 2, 1)).sum(axis=2) > 0
-    estimates = Estimates(strengths, np.full(len(models), bootstrap.fewest), replicates)
+    variation = None
     if not clusters.is_of_one_seed:
         influence = jackknifed(strengths, fit(tables.of(total - wins)))
-        estimates = of_several_seeds(strengths, influence, played, clusters, replicates)
-    measured = estimates.metrics(games, bootstrap)
+        variation = Variation.of(influence, played, clusters.seeds, clusters.prompts)
+    any_number = np.full(len(models), bootstrap.fewest)  # the prior gives an interval for any number of prompts
+    measured = Estimates(strengths, any_number, replicates, variation).metrics(games, bootstrap)
     order = sorted(range(len(models)), key=lambda number: (-strengths[number], models[number]))
     return tuple(Strength(models[number], measured[number]) for number in order)
 

@@ -218,15 +218,16 @@ class Estimates:
             return self.variation.p_value(value, column)
         assert self.replicates is not None
         replicates = self.replicates[:, column]
-        replicates = replicates[~np.isnan(replicates)]
-        if math.isnan(value) or np.ptp(replicates) < _NO_WIDTH * max(1.0, abs(value)):
+        defined = replicates[~np.isnan(replicates)]
+        if math.isnan(value) or not len(defined) or np.ptp(defined) < _NO_WIDTH * max(1.0, abs(value)):
             return None
-        beyond = min(int((replicates <= _NO_WIDTH).sum()), int((replicates >= -_NO_WIDTH).sum()))
+        beyond = min(int((defined <= _NO_WIDTH).sum()), int((defined >= -_NO_WIDTH).sum()))
+        beyond += len(replicates) - len(defined)  # the empty subset is on both sides of 0
         p_value = min(1.0, 2 * (beyond + 1) / (len(replicates) + 1))
-        if beyond or 2.0 ** self.prompts[column] <= len(replicates) + 1:
+        if beyond or math.log2(len(replicates) + 1) >= self.prompts[column]:
             return p_value
-        # All random subsets are on one side of 0: the tail of Student's t goes on where they end.
-        t = value / replicates.std()
+        # All random subsets are on one side of 0. The tail of Student's t gives p-values below their resolution.
+        t = value / defined.std()
         return min(p_value, 2 * float(stdtr(self.prompts[column] - 1, -abs(t))))
 
 
@@ -253,12 +254,10 @@ def ratio(numerators: Floats, denominators: Floats, clusters: Clusters, bootstra
     return of_several_seeds(values, influence, involved, clusters)
 
 
-def of_several_seeds(
-    values: Floats, influence: Floats, involved: NDArray[np.bool_], clusters: Clusters, replicates: Floats | None = None
-) -> Estimates:
+def of_several_seeds(values: Floats, influence: Floats, involved: NDArray[np.bool_], clusters: Clusters) -> Estimates:
     """Make estimates over seeds and prompts from the influence of each cluster, see ``Variation.of``."""
     variation = Variation.of(influence, involved, clusters.seeds, clusters.prompts)
-    return Estimates(values, variation.prompts, replicates, variation)
+    return Estimates(values, variation.prompts, variation=variation)
 
 
 def ratio_metrics(
@@ -367,15 +366,18 @@ def _divided(numerators: Floats, denominators: Floats) -> Floats:
 
 
 def _typical_ends(replicates: Floats, confidence: float) -> Iterable[Floats]:
-    """The ends of the interval of each column: with v subset values, the k-th smallest and the k-th largest value,
-    where k is the whole part of (1 - confidence) / 2 * (v + 1). NaN if k is 0."""
+    """The ends of the interval of each column: the k-th smallest and the k-th largest value of the subsets.
+
+    With the values of v subsets, k is the whole part of (1 - confidence) / 2 * (v + 1), less the number of subsets
+    without a value: empty ones are on both sides of every number. The ends are NaN if k is less than 1.
+    """
     import numpy as np
 
     if not len(replicates):
         return np.full((2, replicates.shape[1]), np.nan)
     defined = (~np.isnan(replicates)).sum(axis=0)
-    k = np.floor((1 - confidence) / 2 * (defined + 1) + 1e-9).astype(int)
+    k = math.floor((1 - confidence) / 2 * (len(replicates) + 1) + 1e-9) - (len(replicates) - defined)
     ordered = np.sort(replicates, axis=0)  # NaN last
     columns = np.arange(replicates.shape[1])
-    low, high = (ordered[rows.clip(0, len(ordered) - 1), columns] for rows in (k - 1, defined - k))
-    return np.where(k > 0, low, np.nan), np.where(k > 0, high, np.nan)
+    ends = (ordered[rows.clip(0, len(ordered) - 1), columns] for rows in (k - 1, defined - k))
+    return [np.where(k > 0, end, np.nan) for end in ends]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Floats: TypeAlias = "NDArray[np.float64]"
 Integers: TypeAlias = "NDArray[np.int64]"
 
+_NO_WIDTH = 1e-12
+"""Relative width below which values differ only by the order of additions."""
 _SMALLEST_P = 1e-15
 """Smaller p-values are not computed."""
 
@@ -98,7 +100,7 @@ class Variation:
         """
         one = Variation(*(part[column : column + 1] for part in attrs.astuple(self, recurse=False)))
         low, high = math.log(_SMALLEST_P), 0.0
-        if math.isnan(one.half_widths(0.05)[0]):
+        if not one.half_widths(0.05)[0] > _NO_WIDTH * max(1.0, abs(difference)):
             return None
         for _ in range(60):
             middle = (low + high) / 2
