@@ -64,10 +64,13 @@ def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, s
 
 
 def skill_words(chance: Chance, judge: str) -> str:
-    """Return what a judge without skill reaches as text, pairwise accuracy and Spearman: ``39%, 0.00``."""
+    """Return what a judge without skill reaches as text, pairwise accuracy and Spearman: ``39%, 0.00``.
+
+    A dash if neither is known.
+    """
     accuracy, spearman = (chance.get(judge, {}).get(name) for name in ("pairwise_accuracy", "spearman"))
     shown = "-" if accuracy is None else f"{accuracy:.0%}", "-" if spearman is None else f"{spearman + 0.0:.2f}"
-    return ", ".join(shown)
+    return "-" if shown == ("-", "-") else ", ".join(shown)
 
 
 def seconds_words(seconds: float) -> str:

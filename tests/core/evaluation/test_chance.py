@@ -9,7 +9,7 @@ from tutelage.evaluation.chance import JUDGES, METRICS, chance
 
 
 def rated(scores: list[float | None], words: list[int] | None = None, answers: int = 4, seed: int = 0) -> list[Rating]:
-    lengths = words or [None] * len(scores)
+    lengths: list[int | None] = [*words] if words else [None] * len(scores)
     return [
         Rating(f"{number}", f"p{number // answers}", score, seed, words=length)
         for number, (score, length) in enumerate(zip(scores, lengths, strict=True))
