@@ -57,9 +57,9 @@ def rank(
 
     The intervals are those of a posterior: the strengths of randomly weighted wins. The weight of a prompt is
     exponential (the Bayesian bootstrap; Rubin, 1981), and each side of a pair that met gets additional wins, whose
-    number is Gamma(1/2). The share of wins of a pair whose prompts are independent is then Beta(wins + 1/2, losses + 1/2), the
-    posterior of Jeffreys' prior. A model that won every comparison has therefore an interval that depends on the number
-    of comparisons. With several seeds, the interval also contains that of ``variation``.
+    number is Gamma(1/2). The share of wins of a pair whose prompts are independent is then Beta(wins + 1/2, losses +
+    1/2), the posterior of Jeffreys' prior. A model that won every comparison has therefore an interval that depends on
+    the number of comparisons. With several seeds, the interval also contains that of ``variation``.
     """
     import numpy as np
 
