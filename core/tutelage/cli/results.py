@@ -9,6 +9,7 @@ from tutelage.results.summary import AgreementResult, ComparisonResult, ModelRes
 from tutelage.results.wording import metric_words, skill_words
 
 NOTE = "Each figure with its 95% interval. Exact: share of answers with the top score. Greedy answers, unless sampled."
+CHANCE_NOTE = "By length, by chance: pairwise accuracy and Spearman of judges without skill on the same answers."
 
 
 def result_tables(summary: Summary) -> Iterator[Table]:
