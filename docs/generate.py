@@ -20,8 +20,8 @@ from tutelage.cli import cli
 from tutelage.cli.output import Table
 from tutelage.cli.plugins import default_words, info_tables
 from tutelage.files.settings import describe_settings
-from tutelage.planning.pipelines import CONTROLS, PIPELINES
 from tutelage.plugin.built_in import describe
+from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin.discovery import OWN_DISTRIBUTION
 from tutelage.plugin.inspection import HOOKS
 from tutelage.plugin.registry import Registry
@@ -104,11 +104,10 @@ def recipe_sections() -> Iterator[str]:
     yield f"## Under `pipelines.NAME`\n\n{settings_table(PipelineSettings, nested=False)}"
     yield f"## Under `controls.NAME`\n\n{settings_table(Control, nested=False)}"
     pipelines = [
-        (f"`{pipeline.name}`", pipeline.help, f"`{pipeline.rule}`" if pipeline.rule else "")
-        for pipeline in PIPELINES.values()
+        (f"`{name}`", one.help, ", ".join(f"`{step.rule}`" for step in one.pairs)) for name, one in PIPELINES.items()
     ]
     yield f"## Pipelines\n\n{markdown(('name', 'what it does', 'pair rule'), pipelines)}"
-    controls = [(f"`{name}`", help) for name, help in CONTROLS.items()]
+    controls = [(f"`{name}`", one.help) for name, one in CONTROLS.items()]
     yield f"## Controls\n\n{markdown(('name', 'what it does'), controls)}"
     rules = [(f"`{name}`", first_paragraph(rule)) for name, rule in describe().pair_rules.items()]
     yield f"## Pair rules\n\n{markdown(('name', 'what it proposes'), rules)}"

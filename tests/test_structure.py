@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core/tutelage"
 TESTS = ROOT / "tests/core"
 PACKAGES = [CORE, *sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py"))]
-TOP = {"__init__", "__main__", "hookspecs", "records", "objectives", "plugin_info", "context", "errors"}
+TOP = {"__init__", "__main__", "hookspecs", "records", "objectives", "pipeline", "plugin_info", "context", "errors"}
 """The modules that a plugin author reads; every other module belongs to a package."""
 
 COVERED_BY = {
@@ -72,6 +72,11 @@ COVERED_BY = {
     "tutelage.planning.roles": "planning/test_pipelines.py",
     "tutelage.planning.sources": "planning/test_lengths.py",
     "tutelage.planning.steps": "planning/test_pipelines.py",
+    "tutelage.pipeline": "plugin/test_pipeline_checks.py",
+    "tutelage.planning.declared": "runs/test_declarations.py",
+    "tutelage.planning.member_checks": "planning/test_rounds.py",
+    "tutelage.planning.series": "planning/test_own_preferences.py",
+    "tutelage.plugin.built_in_pipelines": "plugin/test_pipeline_checks.py",
     "tutelage.plugin.built_in": "plugin/test_registry.py",
     "tutelage.plugin.chat_hooks": "alpaca_eval/test_running.py",
     "tutelage.plugin.discovery": "plugin/test_registry.py",

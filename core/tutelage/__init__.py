@@ -28,6 +28,20 @@ if TYPE_CHECKING:
     from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
     from tutelage.objectives import Dpo, Lora, Objective, Sft
+    from tutelage.pipeline import (
+        MIRRORED_PAIRS,
+        MIRRORED_TRAINING,
+        ChosenStep,
+        DemonstrateStep,
+        GivenStep,
+        JoinStep,
+        JudgeStep,
+        PairStep,
+        Pipeline,
+        SampleStep,
+        TrainStep,
+        TransformStep,
+    )
     from tutelage.planning.checks import checked_plan
     from tutelage.planning.roles import find_rubric
     from tutelage.planning.steps import Plan, Step
@@ -111,6 +125,10 @@ _MODULES = {
     "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
     "objectives": "Dpo Lora Objective Sft",
+    "pipeline": (
+        "MIRRORED_PAIRS MIRRORED_TRAINING ChosenStep DemonstrateStep GivenStep JoinStep JudgeStep PairStep Pipeline "
+        "SampleStep TrainStep TransformStep"
+    ),
     "planning.checks": "checked_plan",
     "planning.roles": "find_rubric",
     "planning.steps": "Plan Step",
@@ -152,6 +170,8 @@ _PLACES = {name: f"tutelage.{module}" for module, names in _MODULES.items() for 
 __all__ = [
     "ADDITIVE_RUBRIC",
     "FENCED_ANSWER",
+    "MIRRORED_PAIRS",
+    "MIRRORED_TRAINING",
     "PAIRWISE_RUBRIC",
     "AgreementResult",
     "AveragedScore",
@@ -161,10 +181,12 @@ __all__ = [
     "Caller",
     "Candidate",
     "Changes",
+    "ChosenStep",
     "Comparison",
     "ComparisonResult",
     "Context",
     "Conversion",
+    "DemonstrateStep",
     "Demonstration",
     "Difference",
     "Dpo",
@@ -172,9 +194,12 @@ __all__ = [
     "EnvironmentVariable",
     "Example",
     "Finding",
+    "GivenStep",
     "InputError",
     "Interrupted",
+    "JoinStep",
     "JudgeItem",
+    "JudgeStep",
     "Judgement",
     "Limits",
     "Lora",
@@ -189,10 +214,12 @@ __all__ = [
     "Package",
     "PairOptions",
     "PairRule",
+    "PairStep",
     "Pairing",
     "ParsedPreference",
     "ParsedScore",
     "Permanent",
+    "Pipeline",
     "Plan",
     "PluginError",
     "PluginInfo",
@@ -213,6 +240,7 @@ __all__ = [
     "RunModels",
     "RunNeeds",
     "RunStatus",
+    "SampleStep",
     "Sampling",
     "Sft",
     "StageError",
@@ -222,7 +250,9 @@ __all__ = [
     "Summary",
     "Tally",
     "TokenCounts",
+    "TrainStep",
     "TrainingResult",
+    "TransformStep",
     "Transient",
     "TutelageError",
     "Unreadable",

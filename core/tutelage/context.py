@@ -27,6 +27,21 @@ def _temporary_folder() -> Path:
 
 
 @frozen
+class Tracking:
+    """The experiment trackers that a recipe names in ``report_to``, and the run in them: that of one model."""
+
+    trackers: tuple[str, ...]
+    """Names of the trackers: ``tensorboard``, ``trackio``."""
+    project: str
+    """The project of the trackers: the name of the recipe."""
+    run: str
+    """The name of the run in the trackers, the same for each attempt of a step. It contains the model and what it is
+    made from, so that a changed recipe has another run."""
+    folder: Path
+    """Folder for trackers that write files. It is kept with the run."""
+
+
+@frozen
 class Context:
     """Services for one call of a stage. The defaults are for library users who call a single stage themselves."""
 
@@ -43,6 +58,9 @@ class Context:
     """Report progress: called with the total number of training steps."""
     log: Callable[[Mapping[str, Any]], None] = _ignore
     """Report a row of training metrics, with TRL's metric names and ``step``. A run writes it to ``metrics.jsonl``."""
+    tracking: Tracking | None = None
+    """Where a training reports its metrics besides ``log``; None for nowhere. A killed training that continues is one
+    run there: each step is reported once."""
     cancelled: Callable[[], bool] = _never
     """Returns true once the user has asked to stop. A plugin with long computations checks it regularly and returns
     early."""

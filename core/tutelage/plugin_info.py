@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from attrs import field, frozen
 
 from tutelage.objectives import Objective
+from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
 
 if TYPE_CHECKING:
+    from tutelage.context import Tracking
     from tutelage.services.requests import Endpoint
 
 T_co = TypeVar("T_co", covariant=True)
@@ -159,7 +161,8 @@ class NamedSet(Generic[T_co]):
 class PluginInfo:
     """The description of a plugin. Only ``help`` is required.
 
-    What a plugin offers by name (models, sets, rubrics, pair rules) is available in recipes as ``PLUGIN/NAME``.
+    What a plugin offers by name (models, sets, rubrics, pair rules, pipelines, controls) is available in recipes as
+    ``PLUGIN/NAME``.
     """
 
     help: str
@@ -207,6 +210,10 @@ class PluginInfo:
     """Rubrics by name."""
     pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)
     """Pair rules by name, each with the signature of ``tutelage.preferences.pairing.PairRule``."""
+    pipelines: Mapping[str, Pipeline] = field(factory=dict)
+    """Pipelines by name."""
+    controls: Mapping[str, Pipeline] = field(factory=dict)
+    """Controls by name. A control mirrors the first round of a pipeline."""
     endpoint: Callable[[Any, str], Endpoint] | None = None
     """For an API. Called with (settings or None, model name or ""); returns the endpoint that serves this model."""
     check: Callable[[Any, str], Iterable[Finding]] | None = None
@@ -226,6 +233,12 @@ class PluginInfo:
     """For a student, called by ``tutelage plan`` and before the first step of ``tutelage run``. Called with (settings
     or None, ``Sft`` or ``Dpo``); returns each problem of the objective as ``KEY: problem and remedy``, where KEY is a
     key of the objective (``loss_type``, ``lora.r``). It imports no heavy library."""
+    check_report_to: Callable[[Sequence[str]], Iterable[str]] | None = None
+    """For a student that reports to experiment trackers (``Context.tracking``). Called before the first step with the
+    names in ``report_to``; returns a problem and its remedy for each tracker that is unknown or not installed."""
+    report: Callable[[Tracking, Mapping[str, float], int], None] | None = None
+    """For a student with ``check_report_to``. Called with (tracked run, metrics of a finished step, number of training
+    steps of the model so far); adds the metrics to the tracked run."""
     count_tokens: Callable[[Any, str, Sequence[Mapping[str, Any]], bool], TokenCounts | None] | None = None
     """For a student, called before a run starts. Called with (settings or None, model name or "", rows, whether
     downloads are allowed); a row has ``prompt`` and ``completion``, or only ``prompt``, in TRL's format. Returns the

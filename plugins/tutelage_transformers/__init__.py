@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.context import Context
+from tutelage.context import Context, Tracking
 from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Objective
 from tutelage.plugin_info import (
@@ -69,6 +69,8 @@ def describe() -> PluginInfo:
         check=_check,
         check_run=_check_run,
         check_objective=_check_objective,
+        check_report_to=_check_report_to,
+        report=_report,
         count_tokens=_count_tokens,
         convert=_convert,
     )
@@ -96,6 +98,18 @@ def _check_objective(settings: TransformersSettings | None, objective: Objective
     from tutelage_transformers import checking
 
     return checking.check_objective(settings, objective)
+
+
+def _check_report_to(names: Sequence[str]) -> Iterator[str]:
+    from tutelage_transformers.training import tracking
+
+    return tracking.problems(names)
+
+
+def _report(tracking: Tracking, metrics: Mapping[str, float], step: int) -> None:
+    from tutelage_transformers.training import tracking as trackers
+
+    trackers.report(tracking, metrics, step)
 
 
 def _count_tokens(

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "Run a recipe, or continue a run.",
     "plan": "Show the steps of a recipe without running them.",
     "status": "Show which steps of a run are finished and which remain.",
+    "watch": "Show the progress of a run until it ends, in another terminal.",
     "report": "Write one page about a finished run: plots, tables, and all answers side by side.",
     "explain": "Show what an artifact was made from, and why it would be made again.",
     "free": "Delete the artifacts that a run has set aside.",

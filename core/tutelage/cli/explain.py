@@ -44,7 +44,7 @@ def command(
     path = find_recipe(str(recipe)) if recipe else store.path(RECIPE)
     chosen = load_recipe(path, dict(parse_override(text) for text in overrides), name_of=registry.name_of)
     sources = Sources(chosen, registry)
-    found = changes(store, make_plan(chosen, sources.counts()), sources)
+    found = changes(store, make_plan(chosen, sources.counts(), sources.declared), sources)
     if artifact is None:
         _print_all(found, as_json)
     else:

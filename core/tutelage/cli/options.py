@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -18,10 +18,12 @@ from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.planning.artifacts import RECIPE
+from tutelage.plugin.files import files_to_load
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import built_in, find_recipe, load_recipe, parse_override
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
+from tutelage.runs.description import plugin_files as plugin_files_of
 from tutelage.runs.store import is_run
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
@@ -62,6 +64,20 @@ def plugin_options(command: Command) -> Command:
     return option(with_registry)
 
 
+plugin_file_option = click.option(
+    "--plugin",
+    "plugin_files",
+    metavar="FILE",
+    multiple=True,
+    help="Load a plugin from a file FILE.py or a module; repeatable.",
+)
+
+
+def load_plugin_files(registry: Registry, given: Sequence[str], run: Path) -> None:
+    """Load the plugin files that are given, and the other ones of the run that is continued or read in ``run``."""
+    registry.load_files(files_to_load(given, plugin_files_of(run), run))
+
+
 @frozen
 class RecipeOptions:
     """A recipe with the changes of the command line, and the run's folder."""
@@ -76,15 +92,24 @@ def recipe_options(command: Command) -> Command:
 
     @wraps(command)
     def with_recipe(
-        recipe: str | None, directory: str | None, overrides: tuple[str, ...], registry: Registry, **others: Any
+        recipe: str | None,
+        directory: str | None,
+        overrides: tuple[str, ...],
+        plugin_files: tuple[str, ...],
+        registry: Registry,
+        **others: Any,
     ) -> Any:
         roles = {role: model for role in ROLES if (model := others.pop(role))}
         changes = dict(parse_override(text) for text in overrides)
         if (budget := others.pop("budget")) is not None:
             changes["budget"] = budget
-        return command(options=_load(recipe, directory, changes, roles, registry), **others)
+        path = _recipe_path(recipe, directory)
+        folder = _run_named(recipe, directory) or RUNS / load_recipe(path, changes, roles).name
+        load_plugin_files(registry, plugin_files, folder)
+        loaded = load_recipe(path, changes, roles, registry.name_of)  # files of plugins may have aliases
+        return command(options=RecipeOptions(loaded, folder, registry), **others)
 
-    decorated = plugin_options(with_recipe)
+    decorated = plugin_file_option(plugin_options(with_recipe))
     help = "Maximum cost of API calls in US dollars; the run stops before a call that could exceed it."
     decorated = click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help=help)(decorated)
     for role in reversed(ROLES):
@@ -99,14 +124,12 @@ def recipe_options(command: Command) -> Command:
     return click.argument("recipe", required=False)(decorated)
 
 
-def _load(
-    name: str | None, directory: str | None, changes: Mapping[str, Any], roles: Mapping[str, str], registry: Registry
-) -> RecipeOptions:
-    path = _recipe_path(name, directory)
-    recipe = load_recipe(path, changes, roles, registry.name_of)
-    if directory is None and name is not None and is_run(Path(name)) and path == Path(name, RECIPE):
-        directory = name
-    return RecipeOptions(recipe, Path(directory) if directory else RUNS / recipe.name, registry)
+def _run_named(name: str | None, directory: str | None) -> Path | None:
+    """Return the folder of the run that the command line names; None if it names only a recipe."""
+    if directory is not None:
+        return Path(directory)
+    is_named = name is not None and is_run(Path(name)) and recipe_path(name) == Path(name, RECIPE)
+    return Path(name) if name is not None and is_named else None
 
 
 def _recipe_path(name: str | None, directory: str | None) -> Path:

@@ -126,6 +126,9 @@ def _offered_tables(info: PluginInfo) -> Iterator[Table]:
         yield Table(("name", "scale"), rows, "Rubrics", left=frozenset({"scale"}))
     if info.pair_rules:
         yield _named_table("Pair rules", [(name, _first_line(rule)) for name, rule in info.pair_rules.items()])
+    for title, group in (("Pipelines", info.pipelines), ("Controls", info.controls)):
+        if group:
+            yield _named_table(title, [(name, one.help) for name, one in group.items()])
 
 
 def _set_table(title: str, sets: Mapping[str, NamedSet[Any]]) -> Iterator[Table]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,7 @@ from tutelage.cli.output import fitted, print_status, printable
 from tutelage.cli.table_layout import cells
 from tutelage.execution.reporter import EarlierStep, Reporter, Silent
 from tutelage.planning.steps import Step, Train
-from tutelage.results.wording import counts_words, seconds_words, title
+from tutelage.results.wording import counts_words, seconds_words, title, training_words
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
@@ -29,6 +29,8 @@ SETTLED_SECONDS = 1.0
 _WIDE = 120
 """Number of columns of the terminal that bars of the full length and the elapsed time need."""
 _NARROW_BAR = 8
+_SHORT_BAR = 6
+"""Length of a bar beside which the metrics of a training fit into 80 columns."""
 _FIGURES = ("amount", "rate", "left")
 """The figures beside a bar, which are never cut."""
 
@@ -69,10 +71,16 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
 
 
 @contextmanager
-def item_bar(unit: str, length: int) -> Iterator[ProgressBar[int]]:
-    """Yield the bar of a command with one step, on a terminal only. After an error or Ctrl-C, the bar is erased."""
+def item_bar(unit: str, length: int, shown: Callable[[], str] | None = None) -> Iterator[ProgressBar[int]]:
+    """Yield the bar of a command with one step, on a terminal only. After an error or Ctrl-C, the bar is erased.
+
+    ``shown`` returns a text to show beside the bar.
+    """
     bar: ProgressBar[int]
-    with click.progressbar(length=length, label=unit, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    options: dict[str, Any] = {} if shown is None else {"item_show_func": lambda _: shown(), "width": _SHORT_BAR}
+    with click.progressbar(
+        length=length, label=unit, file=sys.stderr, hidden=not sys.stderr.isatty(), **options
+    ) as bar:
         try:
             yield bar
         except BaseException:
@@ -124,12 +132,17 @@ class Bars:
         """US dollars, of the finished steps; ``_cost`` is that of the current step."""
         self._items = 0
         self._expected: int | None = None
+        self._metrics = ""
+        """The last metrics of a training, in a line below the bars."""
         self._pace = StepPace()
         self._started = self._drawn = time.monotonic()
 
     def lines(self) -> int:
         """Return the number of lines of the bars on the terminal; 0 before they are drawn."""
-        return sum(task.visible for task in self.progress.tasks) if self.progress.live.is_started else 0
+        if not self.progress.live.is_started:
+            return 0
+        metrics = any(task.fields.get("metrics") for task in self.progress.tasks)
+        return sum(task.visible for task in self.progress.tasks) + metrics
 
     def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         """Start the bar of the whole run. Nothing is drawn before: a question to the user would be erased."""
@@ -145,6 +158,7 @@ class Bars:
     def started(self, step: Step) -> None:
         """Start the bar of a step."""
         self._items, self._expected, self._pace = 0, step.count or None, StepPace()
+        self._metrics = ""
         self.spent, self._cost = self.spent + self._cost, 0.0
         self._started = time.monotonic()
         amount = _amount_text(step, 0, self._expected)
@@ -156,6 +170,7 @@ class Bars:
             amount=amount,
             rate="",
             left="",
+            metrics="",
         )
         self._draw(step)
 
@@ -172,13 +187,19 @@ class Bars:
         if time.monotonic() - self._drawn > REDRAW_SECONDS:
             self._draw(step)
 
+    def logged(self, step: Step, row: Mapping[str, Any]) -> None:
+        """Show the metrics of a training below its bar. They are drawn with the bar."""
+        self._metrics = training_words(row)
+
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
         """Print the line of the step and advance the bar of the whole run."""
         self.done += 1
+        self._metrics = ""
         self.steps = self.steps[1:]
         elapsed = time.monotonic() - self._started  # ``seconds`` may include those of an earlier process
         self.forecast.finished(step, elapsed, self._whole())
         self.note(finished_line(step, self.done, self.total, seconds, counts))
+        self.progress.update(self.current, metrics="")
         self.progress.update(self.whole, completed=self.done, amount=f"{self.done}/{self.total} steps")
         self._draw_left(self.forecast.left(self.steps))
 
@@ -199,6 +220,7 @@ class Bars:
             amount=_amount_text(step, self._items, self._expected),
             rate=_rate_text(rate * _unit_size(step, self._expected)),
             left=_left_text(step_left),
+            metrics=self._metrics,
         )
         later = self.forecast.left(self.steps[1:])
         self._draw_left(None if later is None or step_left is None else later + step_left)
@@ -235,12 +257,19 @@ def _left_text(seconds: float | None) -> str:
 
 def _bars() -> Progress:
     """The bars. On a narrow terminal, the bars are short and the title of a step is cut, but no figure is."""
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn
     from rich.table import Column
     from rich.text import Text
 
     console = Console(stderr=True)
+
+    class WithMetrics(Progress):
+        """Bars with the metrics of a training in a line of their own, in which no figure is cut."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from super().get_renderables()
+            yield from (Text(f"  {metrics}") for task in self.tasks if (metrics := task.fields.get("metrics")))
 
     class Title(TextColumn):
         """The title of a step, cut to the columns that the bar and the figures leave."""
@@ -258,5 +287,5 @@ def _bars() -> Progress:
     title = Title("{task.description}", markup=False)
     narrow = (title, BarColumn(bar_width=_NARROW_BAR), amount, rate, left)
     wide = (title, BarColumn(bar_width=24), amount, rate, TimeElapsedColumn(), left)
-    progress = Progress(*(narrow if console.width < _WIDE else wide), console=console, transient=True)
+    progress = WithMetrics(*(narrow if console.width < _WIDE else wide), console=console, transient=True)
     return progress

@@ -14,8 +14,8 @@ from tutelage.cli.terms import ask_to_accept, print_terms
 from tutelage.errors import InputError, PluginError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.whole import write_whole
-from tutelage.planning.pipelines import CONTROLS, PIPELINES
 from tutelage.planning.preparations import preparations
+from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin.preparation import is_prepared, prepare, to_fetch
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.json_schema import recipe_json_schema
@@ -49,8 +49,8 @@ def show_command(name: str, source: bool) -> None:
 @command.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of a recipe, with which an editor completes and checks a recipe file."""
-    pipelines = {pipeline.name: pipeline.help for pipeline in PIPELINES.values()}
-    print_line(json.dumps(recipe_json_schema(pipelines, CONTROLS), indent=2, ensure_ascii=False))
+    pipelines, controls = ({name: one.help for name, one in group.items()} for group in (PIPELINES, CONTROLS))
+    print_line(json.dumps(recipe_json_schema(pipelines, controls), indent=2, ensure_ascii=False))
 
 
 @command.command("copy")

@@ -12,8 +12,16 @@ import click
 from attrs import evolve, frozen
 
 from tutelage.cli.lazy_group import CommandGroup
-from tutelage.cli.models import find_model, nested
-from tutelage.cli.options import PATH, Command, plugin_options, rubric_option, settings_option
+from tutelage.cli.models import find_model, nested, split_run
+from tutelage.cli.options import (
+    PATH,
+    Command,
+    load_plugin_files,
+    plugin_file_option,
+    plugin_options,
+    rubric_option,
+    settings_option,
+)
 from tutelage.cli.output import print_status
 from tutelage.cli.progress import item_bar
 from tutelage.cli.stage_files import (
@@ -36,6 +44,7 @@ from tutelage.planning.roles import find_rubric
 from tutelage.plugin import stages
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Sampling, Scores
+from tutelage.results.wording import training_words
 from tutelage.runs.durable import Result
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store
@@ -72,15 +81,22 @@ def model_options(command: Command) -> Command:
 
     @wraps(command)
     def with_model(
-        model: str, run_seed: int | None, settings: tuple[str, ...], out: Path, registry: Registry, **options: Any
+        model: str,
+        run_seed: int | None,
+        settings: tuple[str, ...],
+        out: Path,
+        plugin_files: tuple[str, ...],
+        registry: Registry,
+        **options: Any,
     ) -> Any:
         check_is_new(out)
+        load_plugin_files(registry, plugin_files, split_run(model)[0])
         objective_settings = [text for text in settings if text.startswith(_OBJECTIVE_PREFIXES)]
         plugin_settings = [text for text in settings if text not in objective_settings]
         found = find_model(model, registry, run_seed, plugin_settings)
         return command(model=found, objective_settings=objective_settings, out=out, registry=registry, **options)
 
-    decorated = plugin_options(with_model)
+    decorated = plugin_file_option(plugin_options(with_model))
     decorated = settings_option("Override a setting of the model's plugin; repeatable.")(decorated)
     help = "Seed of the run that --model names [default: its first seed]."
     decorated = click.option("--run-seed", type=int, help=help)(decorated)
@@ -248,7 +264,7 @@ def train(
         with (
             training_file(examples, objective, out) as file,
             stop_on_interrupt(lambda: 1) as asked,
-            item_bar("steps", 0) as bar,
+            item_bar("steps", 0, lambda: training_words(rows[-1]) if rows else "") as bar,
         ):
 
             def expect(total: int) -> None:

@@ -58,10 +58,10 @@ def _show(status: RunStatus, everything: bool) -> None:
     print_text(f"{status.root}: recipe {status.recipe}, {len(status.steps)} steps: {counts}")
     for variant in status.variants:
         print_text(f"  variant {variant.root.name}: {variant.count('done')} of {len(variant.steps)} steps done")
-    print_text(_spent_text(status))
+    print_text(spent_text(status))
     if status.count("done") < len(status.steps):
-        print_text(_left_text(status))
-    print_text(_next_step_text(status))
+        print_text(left_text(status))
+    print_text(next_step_text(status))
 
 
 def status_values(status: RunStatus) -> dict[str, object]:
@@ -99,8 +99,8 @@ def _row(status: StepStatus) -> tuple[str, str, str, str]:
     return title(step), status.state, items, step.output
 
 
-def _spent_text(status: RunStatus) -> str:
-    """When the run was started, and the time and the cost of its finished steps."""
+def spent_text(status: RunStatus) -> str:
+    """Return when the run was started, and the time and the cost of its finished steps."""
     parts = [f"started {_moment(status.started)}"] if status.started else []
     if status.changed and status.count("done") < len(status.steps):
         parts.append(f"last step finished {_moment(status.changed)}")
@@ -109,8 +109,8 @@ def _spent_text(status: RunStatus) -> str:
     return "; ".join(parts)
 
 
-def _left_text(status: RunStatus) -> str:
-    """The expected time and cost of the steps that are not done."""
+def left_text(status: RunStatus) -> str:
+    """Return the expected time and cost of the steps that are not done."""
     left = status.left
     steps = "1 step" if left.unknown == 1 else f"{left.unknown:,} steps"
     if left.unknown and not left.seconds:
@@ -140,7 +140,8 @@ def _moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _next_step_text(status: RunStatus) -> str:
+def next_step_text(status: RunStatus) -> str:
+    """Return which process works on the run, or what to do next."""
     if status.process is not None:
         return f"process {status.process or 'unknown'} is working on the run"
     if status.count("done") == len(status.steps):

@@ -17,6 +17,7 @@ from attrs import evolve
 from tutelage.errors import StageError
 from tutelage.execution.data_actions import from_sources, write_prompts
 from tutelage.execution.step_context import Artifact, StepContext, rows_artifact
+from tutelage.execution.transforming import transform
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
 from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.evaluation_plan import comparison_id
@@ -30,10 +31,12 @@ from tutelage.planning.steps import (
     MakePairs,
     MixAnswers,
     Sample,
+    SelectExamples,
     SelectPreferences,
     SelectPrompts,
     Step,
     Train,
+    Transform,
     WritePrompts,
 )
 from tutelage.plugin import stages
@@ -63,6 +66,11 @@ def train(step: Train, at: StepContext) -> Artifact:
     folder = at.store.fresh_folder(step.output)
     reference = at.model(step.reference) if step.reference else None
     examples = at.store.complete(step.examples)
+
+    def log(row: Mapping[str, Any]) -> None:
+        metrics.append(row)
+        at.context.log(row)
+
     stages.train_step(
         at.registry,
         at.model(step.start),
@@ -70,7 +78,7 @@ def train(step: Train, at: StepContext) -> Artifact:
         step.objective,
         examples,
         folder,
-        evolve(at.context, log=metrics.append),
+        evolve(at.context, log=log),
     )
 
     def commit() -> None:
@@ -228,7 +236,9 @@ ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {
     SelectPrompts: from_sources,
     WritePrompts: write_prompts,
     BuildExamples: from_sources,
+    SelectExamples: from_sources,
     SelectPreferences: from_sources,
+    Transform: transform,
     Train: train,
     Sample: sample,
     Demonstrate: demonstrate,

@@ -17,6 +17,7 @@ from tutelage.planning.sources import sets_of
 from tutelage.planning.steps import (
     REQUESTS_AT_ONCE,
     BuildExamples,
+    SelectExamples,
     SelectPreferences,
     SelectPrompts,
     Step,
@@ -32,7 +33,7 @@ from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Journal
 
 
-def from_sources(step: BuildExamples | SelectPrompts | SelectPreferences, at: StepContext) -> Artifact:
+def from_sources(step: BuildExamples | SelectExamples | SelectPrompts | SelectPreferences, at: StepContext) -> Artifact:
     """Write what the sources of the recipe give: examples of M1, prompts, or the user's pairs.
 
     Raises StageError if nothing is left, because every text contains an evaluation prompt.

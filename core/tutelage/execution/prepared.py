@@ -48,7 +48,7 @@ class Prepared:
     @property
     def run(self) -> Run:
         """The run in the folder."""
-        return Run(self.store, self.recipe, self.plan)
+        return Run(self.store, self.recipe, self.plan, self.sources.declared)
 
 
 def prepare(

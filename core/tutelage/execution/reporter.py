@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import frozen
 
@@ -48,6 +48,10 @@ class Reporter(Protocol):
         """Called with the number of items finished since the last call. ``cost`` is the US dollars that the step has
         spent so far."""
 
+    def logged(self, step: Step, row: Mapping[str, Any]) -> None:
+        """Called with the metrics of each step of a training, with TRL's names and ``step``. A training that continues
+        logs the rows of its earlier steps again."""
+
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:
         """Called when a step is done, with its duration and its counts of items, by outcome or by reason dropped."""
 
@@ -68,6 +72,9 @@ class Silent:
         """Do nothing."""
 
     def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
+        """Do nothing."""
+
+    def logged(self, step: Step, row: Mapping[str, Any]) -> None:
         """Do nothing."""
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int]) -> None:

@@ -7,9 +7,6 @@ recipe was changed, these are the artifacts of the new recipe.
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +21,9 @@ from tutelage.execution.prepared import Prepared, notices_of, prepare, raise_pro
 from tutelage.execution.reconciling import apply
 from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
+from tutelage.execution.tracking import report_step, tracking_of
 from tutelage.files.whole import write_whole
-from tutelage.planning.artifacts import DESCRIPTION, RECIPE, SUMMARY
+from tutelage.planning.artifacts import RECIPE, SUMMARY
 from tutelage.planning.made_from import MadeFrom
 from tutelage.planning.roles import GENERATOR, endpoint_of
 from tutelage.planning.sources import Sources
@@ -41,16 +39,16 @@ from tutelage.results.summary import Summary, read_summary
 from tutelage.results.variants import variant_results
 from tutelage.runs.artifact_cache import ArtifactCache, checked_cache
 from tutelage.runs.changes import Changes, Place, changes
+from tutelage.runs.declarations import store_declarations
+from tutelage.runs.description import describe_run
 from tutelage.runs.durable import STOPPED
 from tutelage.runs.run import Run
 from tutelage.runs.speeds import note_speed
-from tutelage.runs.started import Started, Timer, drop_started, read_started, write_started
+from tutelage.runs.started import Started, Timer, drop_started, live_metrics, read_started, write_started
 from tutelage.runs.store import Store
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
 from tutelage.services.ledger import Ledger
-
-SCHEMA = 1
 
 
 def run(
@@ -141,6 +139,7 @@ def _started(
 ) -> Runner:
     """Apply the changes of a recipe to its folder. Returns the runner that does what is left."""
     apply(found, caches if elsewhere is None else elsewhere)
+    store_declarations(prepared.store, prepared.recipe, prepared.sources.declared)
     _describe_run(prepared.store, prepared.recipe, registry)
     made_from = {change.step.output: change.made_from for change in found.steps}
     return Runner(prepared.run, registry, reporter, context, made_from, prepared.sources, caches)
@@ -249,17 +248,22 @@ class Runner:
         timer = self._begin(step)
 
         def advance(items: int) -> None:
-            timer.note(caller.tally.cost)
+            timer.advanced(items, caller.tally.cost)
             self.reporter.advanced(step, items, caller.tally.cost)
 
-        context = evolve(
-            self.context,
-            scratch=store.scratch(step.output),
-            caller=caller,
-            advance=advance,
-            expect=lambda total: self.reporter.expected(step, total),
-        )
-        with timer.kept_on_error(lambda: caller.tally.cost):
+        def expect(total: int) -> None:
+            timer.expected = total
+            self.reporter.expected(step, total)
+
+        def log(row: Mapping[str, Any]) -> None:
+            write_row(row)
+            self.reporter.logged(step, row)
+
+        scratch = store.scratch(step.output)
+        context = evolve(self.context, scratch=scratch, caller=caller, advance=advance, expect=expect, log=log)
+        if isinstance(step, Train):
+            context = evolve(context, tracking=tracking_of(self.run, step.output, self.made_from))
+        with timer.kept_on_error(lambda: caller.tally.cost), live_metrics(store, step.output) as write_row:
             artifact = self._make(step, self._step_context(context))
             seconds, cost = timer.seconds, timer.cost(caller.tally.cost)
             store.write_made_from(step.output, self.made_from[step.output])
@@ -271,8 +275,16 @@ class Runner:
         note_speed(step, self.run.recipe, seconds)
         self._share(step)
         self.reporter.finished(step, seconds, artifact.counts)
+        self._report(step, artifact.counts)
         for warning in warnings_of_step(self.run, step, artifact.counts):
             self.reporter.note(f"warning: {warning}")
+
+    def _report(self, step: Step, counts: Mapping[str, int]) -> None:
+        """Report the metrics of a step to the recipe's trackers. The run does not depend on them."""
+        try:
+            report_step(self.run, step, counts, self.made_from, self.registry)
+        except Exception as error:  # of a tracker: a service that does not answer, a full disk
+            self.reporter.note(f"warning: report_to: the metrics of {step.output} were not reported: {error}")
 
     def _share(self, step: Step) -> None:
         for cache in self.caches:
@@ -309,31 +321,8 @@ class Runner:
 
 
 def _describe_run(store: Store, recipe: Recipe, registry: Registry) -> None:
-    """Write the resolved recipe, and, if they do not exist, the versions of tutelage, its plugins and libraries."""
-    if not store.has(DESCRIPTION):
-        _write_description(store, registry)
+    """Write the resolved recipe and the description of the run."""
+    describe_run(store, registry)
     text = to_yaml(recipe)
     if not store.has(RECIPE) or store.path(RECIPE).read_text(encoding="utf-8") != text:
         write_whole(store.path(RECIPE), lambda path: path.write_text(text, encoding="utf-8", newline="\n"))
-
-
-def _write_description(store: Store, registry: Registry) -> None:
-    versions = {status.name: status.version for status in registry.statuses() if status.status == "ok"}
-    store.write_json(
-        DESCRIPTION,
-        {
-            "schema": SCHEMA,
-            "tutelage": _version("tutelage"),
-            "python": platform.python_version(),
-            "libraries": {name: _version(name) for name in ("torch", "transformers", "trl", "peft") if _version(name)},
-            "plugins": versions,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        },
-    )
-
-
-def _version(distribution: str) -> Any:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -29,7 +29,6 @@ from tutelage.exporting.results import ModelResults
 from tutelage.files.jsonl import read_json, read_rows
 from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import DESCRIPTION, metrics_beside
-from tutelage.planning.pipelines import CONTROLS, PIPELINES
 from tutelage.planning.steps import PlannedModel, Train
 from tutelage.recipe.loading import to_values
 from tutelage.recipe.schema import Recipe
@@ -132,8 +131,7 @@ class _Sections:
         pipeline = self.planned.pipeline
         how = "supervised fine-tuning on seed data"
         if pipeline:
-            known = PIPELINES.get(pipeline)
-            how = f"{code(pipeline)} ({known.help if known else CONTROLS[pipeline]})"
+            how = f"{code(pipeline)} ({self.models.run.declared.of(pipeline).help})"
         changed = ""
         if self.published.changed:
             changed = (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
-from tutelage.records import Message, Preference, conversation_text, is_one_turn
+from tutelage.records import Example, Message, Preference, conversation_text, is_one_turn
+
+T = TypeVar("T")
 
 
 def message(role: str, text: str) -> list[dict[str, str]]:
@@ -25,6 +27,24 @@ def supervised_row(prompt: str | Sequence[Message], answer: str) -> dict[str, An
     """Make a row for ``trl.SFTTrainer``, with prompt and completion. The prompt is a text or a conversation."""
     messages = message("user", prompt) if isinstance(prompt, str) else message_rows(prompt)
     return {"prompt": messages, "completion": message("assistant", answer)}
+
+
+def example_of(row: Mapping[str, Any]) -> Example:
+    """Parse a row of ``supervised_row``.
+
+    Raises ``KeyError``, ``IndexError``, ``TypeError`` or ``ValueError`` for another form.
+    """
+    messages = _messages_of(row)
+    return Example(
+        conversation_text(messages), row["completion"][0]["content"], () if is_one_turn(messages) else messages
+    )
+
+
+def _messages_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    messages = tuple(Message(one["role"], one["content"]) for one in row["prompt"])
+    if not messages:
+        raise ValueError("the prompt has no messages")
+    return messages
 
 
 def preference_row(preference: Preference) -> dict[str, Any]:
@@ -46,9 +66,7 @@ def preference_of(row: Mapping[str, Any]) -> Preference:
 
     Raises ``KeyError``, ``IndexError``, ``TypeError`` or ``ValueError`` for another form.
     """
-    messages = tuple(Message(one["role"], one["content"]) for one in row["prompt"])
-    if not messages:
-        raise ValueError("the prompt has no messages")
+    messages = _messages_of(row)
     return Preference(
         prompt_id=row["prompt_id"],
         prompt=conversation_text(messages),
@@ -64,10 +82,19 @@ def preference_of(row: Mapping[str, Any]) -> Preference:
 
 def read_preferences(path: Path) -> list[Preference]:
     """Read the pairs of a ``preferences.jsonl``. Raises ``InputError`` with file and line if a row is not a pair."""
+    return _parsed(path, preference_of, "a preference pair")
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read the examples of an ``examples.jsonl``. Raises ``InputError`` with file and line if a row is not one."""
+    return _parsed(path, example_of, "an example")
+
+
+def _parsed(path: Path, parse: Callable[[Mapping[str, Any]], T], name: str) -> list[T]:
     found = []
     for number, row in read_rows(path):
         try:
-            found.append(preference_of(row))
+            found.append(parse(row))
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"{path}, line {number}: not a preference pair ({error!r})") from error
+            raise InputError(f"{path}, line {number}: not {name} ({error!r})") from error
     return found

@@ -20,12 +20,16 @@ STEP_LOG = "steps.jsonl"
 """One row per finished step: seconds, counts, cost."""
 MADE = "made"
 """Folder with one record per artifact: what the artifact was made from."""
+PIPELINES = "pipelines.json"
+"""The declarations of the pipelines and controls that plugins offer, for readers without these plugins."""
 VARIANTS = "variants"
 """Folder with the runs of the recipe's variants."""
 REPLACED = ".replaced"
 """Folder with the artifacts that a changed recipe does not use, by fingerprint."""
 REPORT = "report.html"
 """The page about the finished run. It is no artifact: no step makes it, and it contains times."""
+TRACKING = "tracking"
+"""Folder for the files of experiment trackers (``report_to``). They are no artifacts."""
 LOCK = ".lock"
 SCRATCH = ".scratch"
 """Folder for the temporary files of unfinished steps."""
@@ -43,6 +47,10 @@ class ModelArtifacts:
     def has(self, path: str) -> bool:
         """Return whether a path is that of one of these artifacts."""
         return path.startswith((f"{self.folder}/", f"{self.evaluation}/"))
+
+    def named(self, name: str) -> str:
+        """Return the artifact that a step of the model's pipeline calls ``name``."""
+        return f"{self.folder}/{name}.jsonl"
 
     @property
     def checkpoint(self) -> str:

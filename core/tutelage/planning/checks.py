@@ -13,12 +13,23 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.data.sets import load_seed_prompts
-from tutelage.errors import InputError, nearest
+from tutelage.errors import InputError
 from tutelage.objectives import Objective
+from tutelage.pipeline import Pipeline
+from tutelage.planning.declared import Declared, judging_of
 from tutelage.planning.judging_uses import expected_score_problems, judging_uses
-from tutelage.planning.pipelines import CONTROLS, PIPELINES, make_plan, roles_needed
+from tutelage.planning.member_checks import member_problems
+from tutelage.planning.pipelines import make_plan, members_of, roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import GENERATOR, answering_role, bound_model, endpoint_of, role_key, usable_binding
+from tutelage.planning.roles import (
+    GENERATOR,
+    answering_role,
+    bound_model,
+    endpoint_of,
+    role_key,
+    role_of,
+    usable_binding,
+)
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
@@ -43,7 +54,7 @@ def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
     sources = Sources(recipe, registry)
     check_recipe(sources, problems)
     problems.raise_all()
-    return make_plan(recipe, sources.counts())
+    return make_plan(recipe, sources.counts(), sources.declared)
 
 
 def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
@@ -52,37 +63,39 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     A recipe with wrong values is not checked further.
     """
     registry = sources.registry
-    problems.add_all(_pipeline_problems(sources.recipe))
+    problems.attempt("", partial(problems.add_all, member_problems(sources)))
     # A Recipe that was made or changed in Python has not been checked yet.
     found = problems.attempt("", lambda: list(recipe_problems(sources.recipe)))
     if found is None or found:
         problems.add_all(found or ())
         return frozenset()
-    recipe = without_unknown(sources.recipe)
+    recipe = without_unknown(sources.recipe, sources.declared)
     if recipe != sources.recipe:
         sources = Sources(recipe, registry)
-    roles = frozenset(_check_roles(recipe, registry, problems))
-    _check_rubrics(recipe, registry, roles, problems)
+    known = sources.declared
+    roles = frozenset(_check_roles(recipe, registry, known, problems))
+    _check_rubrics(recipe, registry, known, roles, problems)
     _check_data(sources, problems)
-    _check_pair_rules(recipe, registry, problems)
-    problems.add_all(_generation_problems(recipe))
-    _check_sampling(recipe, registry, roles, problems)
+    _check_pair_rules(recipe, registry, known, problems)
+    problems.add_all(_generation_problems(recipe, known))
+    _check_sampling(recipe, registry, known, roles, problems)
     problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
     if "student" in roles:
-        _check_objectives(recipe, registry, problems)
+        _check_objectives(recipe, registry, known, problems)
+        _check_trackers(recipe, registry, problems)
     if recipe.budget is not None:
         _check_prices(recipe, registry, roles, problems)
     return roles
 
 
-def without_unknown(recipe: Recipe) -> Recipe:
+def without_unknown(recipe: Recipe, known: Declared) -> Recipe:
     """Return the recipe without pipelines and controls that do not exist, so that the others can be checked."""
-    pipelines = {name: settings for name, settings in recipe.pipelines.items() if name in PIPELINES}
-    controls = {n: one for n, one in recipe.controls.items() if n in CONTROLS and one.mirrors in pipelines}
+    pipelines = {name: settings for name, settings in recipe.pipelines.items() if name in known.pipelines}
+    controls = {n: one for n, one in recipe.controls.items() if n in known.controls and one.mirrors in pipelines}
     return evolve(recipe, pipelines=pipelines, controls=controls)
 
 
-def objectives(recipe: Recipe) -> dict[str, Objective]:
+def objectives(recipe: Recipe, known: Declared) -> dict[str, Objective]:
     """Return the objectives that the recipe trains with, by key: ``dpo`` or ``pipelines.NAME.dpo``.
 
     An objective that a pipeline or control inherits has the top-level key.
@@ -90,69 +103,55 @@ def objectives(recipe: Recipe) -> dict[str, Objective]:
     found: dict[str, Objective] = {}
     if recipe.data.has_seed_examples:
         found["sft"] = recipe.sft
-    for name in recipe.pipelines:
-        pipeline = recipe.for_pipeline(name)
-        found["dpo" if pipeline.dpo == recipe.dpo else f"pipelines.{name}.dpo"] = pipeline.dpo
-    for name in recipe.controls:
-        control = recipe.for_control(name)
-        if name == "random-pairs":
-            found["dpo" if control.dpo == recipe.dpo else f"controls.{name}.dpo"] = control.dpo
-        else:
-            found["sft" if control.sft == recipe.sft else f"controls.{name}.sft"] = control.sft
+    members = [("pipelines", name, known.pipelines[name]) for name in recipe.pipelines]
+    for group, name, declared in [*members, *(("controls", name, known.controls[name]) for name in recipe.controls)]:
+        key = declared.training.objective
+        objective = getattr(known.settings(recipe, name), key)
+        found[key if objective == getattr(recipe, key) else f"{group}.{name}.{key}"] = objective
     return found
 
 
-def _pipeline_problems(recipe: Recipe) -> Iterator[str]:
-    for name in recipe.pipelines:
-        if name not in PIPELINES:
-            yield f"pipelines: no pipeline {name!r}{nearest(name, PIPELINES)}"
-    for name, control in recipe.controls.items():
-        if name not in CONTROLS:
-            yield f"controls: no control {name!r}{nearest(name, CONTROLS)}"
-        if control.mirrors not in recipe.pipelines:
-            yield f"controls.{name}.mirrors: this recipe runs no pipeline {control.mirrors!r}" + nearest(
-                control.mirrors, recipe.pipelines
-            )
-
-
-def _generation_problems(recipe: Recipe) -> Iterator[str]:
+def _generation_problems(recipe: Recipe, known: Declared) -> Iterator[str]:
     """A pair of two candidates of one model needs two different ones."""
-    if recipe.generation.temperature == 0 and any(PIPELINES[name].scored_by for name in recipe.pipelines):
+    scored = any(_pairs_samples(known.pipelines[name]) for name in recipe.pipelines)
+    if recipe.generation.temperature == 0 and scored:
         yield (
             f"generation.temperature: 0; the {recipe.generation.n} candidates of a prompt would be equal, so no pair "
             "could be made of them; set it above 0"
         )
 
 
-def _check_sampling(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
+def _check_sampling(
+    recipe: Recipe, registry: Registry, known: Declared, roles: frozenset[str], problems: Problems
+) -> None:
     """The sampling keys that not every plugin knows, for the plugin that samples with them."""
-    for key, sampling, user, hook in _sampling_uses(recipe):
+    for key, sampling, user, hook in _sampling_uses(recipe, known):
         role = answering_role(recipe, user)
         if role in roles:
             plugin = bound_model(recipe, role, registry).plugin
             problems.add_all(f"{key}.{line}" for line in sampling_problems(registry, plugin, hook, sampling))
 
 
-def _sampling_uses(recipe: Recipe) -> Iterator[tuple[str, Sampling, str, str]]:
+def _sampling_uses(recipe: Recipe, known: Declared) -> Iterator[tuple[str, Sampling, str, str]]:
     """Yield the section, its parameters, the role and the hook of everything that the recipe samples."""
-    pipelines = {name: PIPELINES[name] for name in recipe.pipelines}
+    members = members_of(recipe, known)
     evaluation, self_instruct = recipe.evaluation, recipe.data.self_instruct
-    if any(pipeline.samples for pipeline in pipelines.values()):
-        yield "generation", recipe.generation.sampling(), "student", "generate_candidates"
-        if self_instruct is not None:
-            key = "data.prompts.self_instruct"
-            yield key, self_instruct.sampling(), self_instruct.writer, "generate_candidates"
-    for role in sorted({pipeline.demonstrated_by for pipeline in pipelines.values() if pipeline.demonstrated_by}):
+    for role in sorted({role_of(step.by) for one in members for step in one.samples}):
+        yield "generation", recipe.generation.sampling(), role, "generate_candidates"
+    if self_instruct is not None and any(one.uses_prompts for one in members):
+        key = "data.prompts.self_instruct"
+        yield key, self_instruct.sampling(), self_instruct.writer, "generate_candidates"
+    for role in sorted({step.by for one in members for step in one.demonstrates}):
         yield "generation", recipe.generation.sampling(), role, "demonstrate"
-    for key, judging, role in judging_uses(recipe):
+    for key, judging, role in judging_uses(recipe, known):
         yield key, judging.sampling(), role, "judge"
     if evaluation is not None and evaluation.sampled:
         yield "evaluation", evaluation.sampling(), "student", "generate_candidates"
 
 
-def _check_roles(recipe: Recipe, registry: Registry, problems: Problems) -> Iterator[str]:
+def _check_roles(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> Iterator[str]:
     """Yield the roles whose binding is right."""
-    for role, hooks in roles_needed(recipe).items():
+    for role, hooks in roles_needed(recipe, known).items():
         before = len(problems.lines)
         bound = problems.attempt("", partial(usable_binding, recipe, role, hooks, registry))
         if bound is not None:
@@ -189,15 +188,25 @@ def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
         )
 
 
-def _check_objectives(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+def _check_objectives(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
     student = bound_model(recipe, "student", registry)
     check = registry.info(student.plugin).check_objective
     if check is None:
         return
     settings = registry.settings(student.plugin, student.settings, "models.student.settings")
-    for key, objective in objectives(recipe).items():
+    for key, objective in objectives(recipe, known).items():
         lines = problems.attempt(key, partial(_listed, check, settings, objective))
         problems.add_all(f"{key}.{line}" for line in lines or ())
+
+
+def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+    if not recipe.report_to:
+        return
+    student = bound_model(recipe, "student", registry).plugin
+    if (check := registry.info(student).check_report_to) is None:
+        problems.add(f"report_to: the plugin {student!r} reports to no tracker; leave the key out")
+        return
+    problems.add_all(problems.attempt("report_to", lambda: list(check(recipe.report_to))) or (), "report_to")
 
 
 def _listed(check: Callable[[Any, Objective], Iterable[str]], settings: Any, objective: Objective) -> list[str]:
@@ -214,7 +223,9 @@ def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], pro
             )
 
 
-def _check_rubrics(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
+def _check_rubrics(
+    recipe: Recipe, registry: Registry, known: Declared, roles: frozenset[str], problems: Problems
+) -> None:
     def check(key: str, name: str, judges: set[str | None], is_comparison: bool = False) -> None:
         rubric = problems.attempt(key, lambda: registry.get("rubrics", name))
         if rubric is not None:
@@ -223,15 +234,23 @@ def _check_rubrics(recipe: Recipe, registry: Registry, roles: frozenset[str], pr
                 of_text.add("data.eft")
             problems.add_all(rubric_problems(rubric, is_comparison, ", ".join(sorted(of_text))), key)
 
-    rubrics = {name: recipe.for_pipeline(name).judging.rubric for name in recipe.pipelines}
-    shared = {PIPELINES[name].scored_by for name, rubric in rubrics.items() if rubric == recipe.judging.rubric}
-    check("judging.rubric", recipe.judging.rubric, shared)
-    for name, rubric in rubrics.items():
-        if rubric != recipe.judging.rubric:
-            check(f"pipelines.{name}.judging.rubric", rubric, {PIPELINES[name].scored_by})
+    judges: dict[tuple[str, str], set[str | None]] = {("judging.rubric", recipe.judging.rubric): set()}
+    for name in recipe.pipelines:
+        for step in known.pipelines[name].judges:
+            rubric = judging_of(step, recipe.for_pipeline(name).judging).rubric
+            key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
+            judges.setdefault((key, rubric), set()).add(role_of(step.by))
+    for (key, rubric), roles_of_rubric in judges.items():
+        check(key, rubric, roles_of_rubric)
     if (evaluation := recipe.evaluation) is not None:
         check("evaluation.rubric", evaluation.rubric, {"evaluator"})
         check("evaluation.comparison_rubric", evaluation.comparison_rubric, {"evaluator"}, is_comparison=True)
+
+
+def _pairs_samples(pipeline: Pipeline) -> bool:
+    """Whether the pipeline makes pairs of scored answers that it samples at the temperature of the recipe."""
+    sampled = {step.name for step in pipeline.samples if step.temperature is None}
+    return any(step.scores and step.answers in sampled for step in pipeline.pairs)
 
 
 def _reads_text(recipe: Recipe, role: str, registry: Registry) -> bool:
@@ -240,24 +259,27 @@ def _reads_text(recipe: Recipe, role: str, registry: Registry) -> bool:
     return info.endpoint is not None or info.count_tokens is not None
 
 
-def _check_pair_rules(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
     for name in recipe.pipelines:
-        pipeline, settings = PIPELINES[name], recipe.for_pipeline(name)
-        key = "pairs" if settings.pairs == recipe.pairs else f"pipelines.{name}.pairs"
-        rule_name = settings.pairs.rule or pipeline.rule
-        if rule_name is None:
-            continue
-        rule = problems.attempt(f"{key}.rule", partial(_rule, registry, rule_name))
-        if rule is None:
-            continue
-        rubric = None
-        if pipeline.scored_by:
-            try:
-                rubric = registry.get("rubrics", settings.judging.rubric)
-            except InputError:
-                continue  # reported by its own key
-        found = pair_rule_problems(name, rule_name, rule, recipe, rubric, pipeline.demonstrated_by is not None)
-        problems.add_all(f"{key}.{line}" for line in found)
+        pipeline, settings = known.pipelines[name], recipe.for_pipeline(name)
+        judges = {step.name: step for step in pipeline.judges}
+        for step in pipeline.pairs:
+            key = "pairs" if settings.pairs == recipe.pairs else f"pipelines.{name}.pairs"
+            rule_name = step.rule if step.fixed else settings.pairs.rule or step.rule
+            rule = problems.attempt(f"{key}.rule", partial(_rule, registry, rule_name))
+            if rule is None or step.fixed:
+                continue
+            rubric = None
+            if step.scores:
+                judging = (
+                    judging_of(judges[step.scores], settings.judging) if step.scores in judges else settings.judging
+                )
+                try:
+                    rubric = registry.get("rubrics", judging.rubric)
+                except InputError:
+                    continue  # reported by its own key
+            found = pair_rule_problems(name, rule_name, rule, recipe, rubric, bool(step.demonstrations))
+            problems.add_all(f"{key}.{line}" for line in found)
     for name in recipe.controls:
         own_rule = recipe.for_control(name).pairs.rule
         if own_rule not in (None, recipe.pairs.rule):
@@ -289,7 +311,7 @@ def _check_data(sources: Sources, problems: Problems) -> None:
 def _check_prompts(sources: Sources, seed: int) -> None:
     """Raise InputError if the source has too few prompts for all rounds, or none that the writer can be shown."""
     recipe = sources.recipe
-    if not any(PIPELINES[name].samples for name in recipe.pipelines):
+    if not any(one.uses_prompts for one in members_of(recipe, sources.declared)):
         return
     prompts = recipe.data.fresh_prompts
     if (self_instruct := prompts.self_instruct) is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tutelage.planning.pipelines import PIPELINES
-from tutelage.planning.roles import answering_role, bound_model
+from tutelage.planning.declared import Declared, declared, judging_of
+from tutelage.planning.roles import answering_role, bound_model, role_of
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import score_problems
 from tutelage.recipe.schema import Judging, Recipe
@@ -18,13 +18,16 @@ def measures_judging(recipe: Recipe) -> bool:
     return evaluation is not None and evaluation.sampled > 1 and evaluation.agreement_prompts > 0
 
 
-def judging_uses(recipe: Recipe) -> Iterator[tuple[str, Judging, str]]:
-    """Yield the key of the section, its values, and the role of the judge, for everything that is judged with it."""
+def judging_uses(recipe: Recipe, known: Declared) -> Iterator[tuple[str, Judging, str]]:
+    """Yield the key of the section, its values, and the role of the judge, for everything that is judged with it.
+
+    ``known`` has the declarations of the pipelines. A step with a rubric of its own has it in the values.
+    """
     for name in recipe.pipelines:
-        if role := PIPELINES[name].scored_by:
+        for step in known.pipelines[name].judges:
             judging = recipe.for_pipeline(name).judging
             key = "judging" if judging == recipe.judging else f"pipelines.{name}.judging"
-            yield key, judging, answering_role(recipe, role)
+            yield key, judging_of(step, judging), answering_role(recipe, role_of(step.by))
     if measures_judging(recipe):
         yield "judging", recipe.judging, answering_role(recipe)
 
@@ -35,7 +38,7 @@ def expected_score_problems(recipe: Recipe, registry: Registry, roles: frozenset
     ``roles`` are those whose binding is right. A rubric that does not exist is reported by its own key.
     """
     rubrics = registry.offered("rubrics")
-    for key, judging, role in judging_uses(recipe):
+    for key, judging, role in judging_uses(recipe, declared(recipe, registry)):
         if judging.score == "parsed" or role not in roles or judging.rubric not in rubrics:
             continue
         plugin = bound_model(recipe, role, registry).plugin
@@ -46,5 +49,6 @@ def expected_score_problems(recipe: Recipe, registry: Registry, roles: frozenset
 def rubrics_of_expected_scores(recipe: Recipe, registry: Registry, roles: frozenset[str]) -> tuple[Rubric, ...]:
     """Return the rubrics with which a judge that fills one of ``roles`` gives expected scores."""
     rubrics = registry.offered("rubrics")
-    names = {one.rubric for _, one, role in judging_uses(recipe) if one.score == "expected" and role in roles}
+    uses = judging_uses(recipe, declared(recipe, registry))
+    names = {one.rubric for _, one, role in uses if one.score == "expected" and role in roles}
     return tuple(rubrics[name] for name in sorted(names) if name in rubrics)

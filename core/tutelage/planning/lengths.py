@@ -13,10 +13,11 @@ from attrs import frozen
 
 from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.files.trl_format import message_rows, supervised_row
+from tutelage.planning.declared import Declared
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import Sources
 from tutelage.plugin_info import TokenCounts
-from tutelage.recipe.schema import OWN_PREFERENCES, Recipe
+from tutelage.recipe.schema import Recipe
 
 _EXCERPT = 60
 """Number of characters of a text that an error quotes, so that the user can find the text."""
@@ -88,10 +89,11 @@ def _examples(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str
 
 def _prompts(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
     recipe = sources.recipe
-    sampling = [name for name in recipe.pipelines if name != OWN_PREFERENCES]
+    known = sources.declared
+    sampling = [name for name in recipe.pipelines if known.pipelines[name].uses_prompts]
     if recipe.data.self_instruct is not None or not sampling:
         return
-    max_length, key = _shortest(recipe.dpo.max_length, _dpo_lengths(recipe, sampling))
+    max_length, key = _shortest(recipe.dpo.max_length, _dpo_lengths(recipe, sampling, known))
     answer = recipe.generation.max_new_tokens
     limit = _Limit(f"data.prompts ({recipe.data.fresh_prompts.source})", max_length, key, answer)
     for prompt in sources.fresh(seed):
@@ -107,11 +109,12 @@ def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[
     recipe = sources.recipe
     if (source := recipe.data.preferences) is None:
         return
-    label, users = f"data.preferences ({source.source})", {OWN_PREFERENCES, *source.join}
-    dpo_lengths, sft_lengths = _dpo_lengths(recipe, users), {}
+    known, label = sources.declared, f"data.preferences ({source.source})"
+    users = {*source.join, *(name for name in recipe.pipelines if "preferences" in known.pipelines[name].given)}
+    dpo_lengths, sft_lengths = _dpo_lengths(recipe, users, known), {}
     for name, control in recipe.controls.items():
-        settings = recipe.for_control(name)
-        if control.mirrors in users and name == "random-pairs":
+        settings = known.settings(recipe, name)
+        if control.mirrors in users and known.controls[name].training.objective == "dpo":
             dpo_lengths[f"controls.{name}.dpo.max_length"] = settings.dpo.max_length
         elif control.mirrors in users:
             sft_lengths[f"controls.{name}.sft.max_length"] = settings.sft.max_length
@@ -126,9 +129,9 @@ def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[
             yield sft, supervised_row(pair.turns, pair.chosen)
 
 
-def _dpo_lengths(recipe: Recipe, pipelines: Iterable[str]) -> dict[str, int]:
+def _dpo_lengths(recipe: Recipe, pipelines: Iterable[str], known: Declared) -> dict[str, int]:
     """The maximum lengths of the DPO trainings of these pipelines, by key."""
-    found = {name: recipe.for_pipeline(name) for name in pipelines if name in recipe.pipelines}
+    found = {name: known.settings(recipe, name) for name in pipelines if name in recipe.pipelines}
     return {f"pipelines.{name}.dpo.max_length": settings.dpo.max_length for name, settings in found.items()}
 
 

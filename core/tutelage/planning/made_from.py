@@ -27,9 +27,11 @@ from tutelage.planning.steps import (
     MakePairs,
     Plan,
     Sample,
+    SelectExamples,
     Step,
     Summarise,
     Train,
+    Transform,
     Worker,
     WritePrompts,
 )
@@ -152,6 +154,10 @@ class _Maker:
                     yield from self._source(key, source.source)
                     yield f"{key}.count", source.count
             yield "rubric", self._rubric(self.recipe.judging.rubric)
+        elif isinstance(step, SelectExamples):
+            yield "count", step.count
+            if data.ift is not None:
+                yield from self._source("data.ift", data.ift.source)
         else:
             yield from _plain(step, {"output", "count", "unit"})
             yield from self._source("source", str(getattr(step, "source", "")))
@@ -179,6 +185,8 @@ class _Maker:
             yield "rubric.score_prefix", self.registry.get("rubrics", step.rubric).score_prefix
         if isinstance(step, MakePairs):
             yield from self._plugin_version(step.rule)
+        if isinstance(step, Transform):
+            yield from self._plugin_version(step.pipeline)
         if isinstance(step, WritePrompts):
             yield "count", step.count
             yield from _flat("self_instruct", _plain_values(self.recipe.data.self_instruct), set())

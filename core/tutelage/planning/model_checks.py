@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError
 from tutelage.objectives import Objective
-from tutelage.planning.judging_uses import rubrics_of_expected_scores
+from tutelage.planning.judging_uses import judging_uses, rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import bound_model, role_key
@@ -137,7 +137,7 @@ def _prompts(sources: Sources, bound: _Bound) -> dict[str, list[str]]:
 
 def _bound(sources: Sources, roles: Iterable[str]) -> list[_Bound]:
     """Return the distinct models of the roles. Two models of one service are equal if their endpoints are equal."""
-    hooks = roles_needed(sources.recipe)
+    hooks = roles_needed(sources.recipe, sources.declared)
     found: dict[object, _Bound] = {}
     for role in roles:
         model = bound_model(sources.recipe, role, sources.registry)
@@ -199,7 +199,7 @@ def _conversations(sources: Sources) -> set[tuple[str, ...]]:
 
 def _has_system_rubric(sources: Sources) -> bool:
     recipe = sources.recipe
-    names = {recipe.judging.rubric, *(recipe.for_pipeline(name).judging.rubric for name in recipe.pipelines)}
+    names = {recipe.judging.rubric, *(one.rubric for _, one, _ in judging_uses(recipe, sources.declared))}
     if recipe.evaluation is not None:
         names |= {recipe.evaluation.rubric, recipe.evaluation.comparison_rubric}
     offered = sources.registry.offered("rubrics")

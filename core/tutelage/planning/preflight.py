@@ -72,18 +72,18 @@ def preflight(
     roles = check_recipe(sources, problems)
     if problems and not roles:
         return Preflight(None, (), problems)
-    plan = None if problems else make_plan(recipe, sources.counts())
+    plan = None if problems else make_plan(recipe, sources.counts(), sources.declared)
     choose = left or partial(_missing, directory)
     remaining = None if plan is None else evolve(plan, steps=tuple(choose(plan)))
-    known = without_unknown(recipe)
+    known = without_unknown(recipe, sources.declared)
     usable = sources if known == recipe else Sources(known, sources.registry)
     asked = [
         role
-        for role in roles_needed(known)
+        for role in roles_needed(known, usable.declared)
         if role in roles and (remaining is None or role in _roles_of(remaining.steps))
     ]
     models = check_models(usable, asked, remaining, problems, directory, download)
-    notices = [*unused_keys(known), *models.notices]
+    notices = [*unused_keys(known, usable.declared), *models.notices]
     if "student" in roles - models.missing and _trains(remaining):
         notices += _length_notices(usable, problems, download)
     return Preflight(plan, tuple(dict.fromkeys(notices)), problems, models.of_services)

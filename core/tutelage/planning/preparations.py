@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tutelage.planning.declared import declared
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.roles import usable_binding
 from tutelage.plugin.registry import Registry
@@ -20,7 +21,7 @@ def preparations(recipe: Recipe, registry: Registry) -> dict[str, Preparation]:
 
 
 def _found(recipe: Recipe, registry: Registry) -> Iterator[tuple[str, Preparation | None]]:
-    for role, hooks in roles_needed(recipe).items():
+    for role, hooks in roles_needed(recipe, declared(recipe, registry)).items():
         bound = usable_binding(recipe, role, hooks, registry)
         if (model := registry.find("models", bound.model)) is not None:
             yield bound.model, model.preparation

@@ -17,6 +17,11 @@ GENERATOR = "generator"
 """The role of the student's models when they answer or judge, if the recipe binds another plugin for that."""
 
 
+def role_of(by: str) -> str:
+    """Return the role of a model that a declared step names: earlier models of the student have its role."""
+    return "student" if by in ("predecessor", "M0") else by
+
+
 def answering_role(recipe: Recipe, role: str = "student") -> str:
     """Return the role whose model answers or judges for ``role``: for the student its generator, if one is bound."""
     return GENERATOR if role == "student" and recipe.models.student.generator is not None else role

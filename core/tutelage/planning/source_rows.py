@@ -17,9 +17,9 @@ from tutelage.data.decontamination import HOLDS, Dropped, slice_of
 from tutelage.data.sets import load_prompts
 from tutelage.files.trl_format import preference_row
 from tutelage.planning.sources import Sources
-from tutelage.planning.steps import BuildExamples, SelectPreferences, SelectPrompts, Step
+from tutelage.planning.steps import BuildExamples, SelectExamples, SelectPreferences, SelectPrompts, Step
 
-FROM_SOURCES = (BuildExamples, SelectPrompts, SelectPreferences)
+FROM_SOURCES = (BuildExamples, SelectPrompts, SelectPreferences, SelectExamples)
 """The types of the steps whose artifacts are made from sources alone."""
 
 
@@ -43,6 +43,8 @@ def rows_of(step: Step, sources: Sources) -> SourceRows:
         return _examples(step.seed, sources)
     if isinstance(step, SelectPreferences):
         return _preferences(step.seed, sources)
+    if isinstance(step, SelectExamples):
+        return _examples(step.seed, sources, of_judging=False)
     if isinstance(step, SelectPrompts):
         return _prompts(step, sources)
     raise TypeError(f"{step.output} is not made from sources alone")
@@ -58,12 +60,12 @@ def _prompts(step: SelectPrompts, sources: Sources) -> SourceRows:
     return _without_held({"prompts": len(kept)}, kept, dropped)
 
 
-def _examples(seed: int, sources: Sources) -> SourceRows:
-    """The examples of M1, shuffled."""
+def _examples(seed: int, sources: Sources, of_judging: bool = True) -> SourceRows:
+    """The examples of M1, shuffled; without those of judging if ``of_judging`` is false."""
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
-    for kind, row, held in (*sources.ift(seed), *sources.eft(seed)):
+    for kind, row, held in (*sources.ift(seed), *(sources.eft(seed) if of_judging else ())):
         if held:
             dropped.append(held)
         else:

@@ -11,7 +11,8 @@ from tutelage.data.contamination import EvaluationPrompts
 from tutelage.data.decontamination import Dropped, evaluation_prompts, fresh_rows, without_held
 from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated
 from tutelage.files.trl_format import supervised_row
-from tutelage.planning.pipelines import SourceCounts
+from tutelage.planning.declared import Declared, declared
+from tutelage.planning.series import SourceCounts
 from tutelage.plugin.registry import Registry
 from tutelage.preferences.judging import question_messages, render, reply
 from tutelage.recipe.schema import Recipe
@@ -55,6 +56,11 @@ class Sources:
     def sets(self) -> Sets:
         """The sets that the installed plugins offer."""
         return sets_of(self.registry)
+
+    @property
+    def declared(self) -> Declared:
+        """The declarations of the recipe's pipelines and controls."""
+        return declared(self.recipe, self.registry)
 
     def known(self, seed: int) -> EvaluationPrompts | None:
         """Return the index of the evaluation prompts; None if the recipe turns decontamination off."""

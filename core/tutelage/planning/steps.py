@@ -11,6 +11,7 @@ from typing import ClassVar
 from attrs import field, frozen
 
 from tutelage.objectives import Objective
+from tutelage.pipeline import Kind
 from tutelage.planning.artifacts import ModelArtifacts, model_artifacts
 from tutelage.records import Sampling, Scores, added_key
 
@@ -121,6 +122,36 @@ class SelectPreferences(Step):
     stage: ClassVar[str] = "preferences"
     source: str
     unit: str = "pairs"
+
+
+@frozen(kw_only=True)
+class SelectExamples(Step):
+    """Write the instruction examples of ``data.ift``, for a pipeline that reads them."""
+
+    stage: ClassVar[str] = "examples"
+    unit: str = "examples"
+
+
+@frozen(kw_only=True)
+class Transform(Step):
+    """Make records of other records with a function of a plugin."""
+
+    stage: ClassVar[str] = "transform"
+    pipeline: str
+    """Name of the pipeline or control."""
+    is_control: bool = False
+    name: str
+    """Name of the artifact in the declaration."""
+    function: str
+    """The module and the qualified name of the function."""
+    makes: Kind
+    reads: tuple[tuple[str, Kind], ...]
+    """The artifacts that the function gets, each with its kind."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The artifacts that the function gets."""
+        return tuple(dict.fromkeys(path for path, _ in self.reads))
 
 
 @frozen(kw_only=True)

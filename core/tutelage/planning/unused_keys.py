@@ -10,21 +10,27 @@ from typing import Any
 
 import attrs
 
+from tutelage.files.overrides import Overrides
 from tutelage.objectives import Dpo
+from tutelage.pipeline import Pipeline
+from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.judging_uses import measures_judging
-from tutelage.planning.pipelines import PIPELINES, roles_needed
+from tutelage.planning.pipelines import members_of, roles_needed
 from tutelage.planning.roles import GENERATOR
 from tutelage.preferences.pairing import RULES, unused_options
 from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
 
 
-def unused_keys(recipe: Recipe) -> Iterator[str]:
-    """Yield a line for each key that has no effect in this recipe, with the reason."""
-    yield from _unused_roles(recipe)
-    yield from _unused_data(recipe)
-    yield from _unused_sections(recipe)
-    yield from _unused_objective_keys(recipe)
-    yield from _unused_overrides(recipe)
+def unused_keys(recipe: Recipe, known: Declared = BUILT_IN) -> Iterator[str]:
+    """Yield a line for each key that has no effect in this recipe, with the reason.
+
+    ``known`` has the declarations of the recipe's pipelines and controls.
+    """
+    yield from _unused_roles(recipe, known)
+    yield from _unused_data(recipe, known)
+    yield from _unused_sections(recipe, known)
+    yield from _unused_objective_keys(recipe, known)
+    yield from _unused_overrides(recipe, known)
     yield from _unused_rounds(recipe)
     yield from _unused_evaluation(recipe)
 
@@ -33,43 +39,43 @@ def _line(key: str, reason: str) -> str:
     return f"{key}: has no effect, because {reason}"
 
 
-def _samples(recipe: Recipe) -> bool:
-    return any(PIPELINES[name].samples for name in recipe.pipelines)
-
-
-def _unused_roles(recipe: Recipe) -> Iterator[str]:
+def _unused_roles(recipe: Recipe, known: Declared) -> Iterator[str]:
     """The judge, which has one use. A teacher or an evaluator may be bound for other pipelines of the same file."""
-    if recipe.models.student.generator is not None and GENERATOR not in roles_needed(recipe):
+    if recipe.models.student.generator is not None and GENERATOR not in roles_needed(recipe, known):
         yield _line("models.student.generator", "the student neither samples nor judges in this recipe")
-    if recipe.models.judge is not None and "judge" not in roles_needed(recipe):
+    if recipe.models.judge is not None and "judge" not in roles_needed(recipe, known):
         yield _line("models.judge", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
 
 
-def _unused_data(recipe: Recipe) -> Iterator[str]:
-    if recipe.data.prompts is not None and not _samples(recipe):
-        yield _line("data.prompts", f"the pipeline {OWN_PREFERENCES} samples no answers")
+def _unused_data(recipe: Recipe, known: Declared) -> Iterator[str]:
+    if recipe.data.prompts is not None and not any(one.uses_prompts for one in members_of(recipe, known)):
+        names = list(recipe.pipelines)
+        unused = f"the pipeline {OWN_PREFERENCES} samples no answers"
+        yield _line("data.prompts", unused if names == [OWN_PREFERENCES] else "no pipeline uses fresh prompts")
     decontaminate = recipe.data.decontaminate
     if decontaminate is not None and recipe.evaluation is None and not decontaminate.against:
         yield from _changed("data.decontaminate", decontaminate, "there are no evaluation prompts to remove")
 
 
-def _unused_sections(recipe: Recipe) -> Iterator[str]:
+def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
     """The keys of top-level sections that no step uses."""
-    if not _samples(recipe):
+    if not any(one.samples or one.demonstrates for one in members_of(recipe, known)):
         yield from _changed("generation", recipe.generation, "no pipeline of this recipe samples answers")
-    sft_users = [control.sft for name, control in recipe.controls.items() if name == "sft-on-chosen"]
+    sft_users = [one.sft for name, one in recipe.controls.items() if _objective(known.controls[name]) == "sft"]
+    if any(_objective(known.pipelines[name]) == "sft" for name in recipe.pipelines):
+        sft_users.append(Overrides())
     for key in _changed_keys(recipe.sft):
         if not recipe.data.has_seed_examples and all(key in own for own in sft_users):
             yield _line(f"sft.{key}", "nothing is trained by SFT with it (without data.ift and data.eft)")
-    scored = [settings.judging for name, settings in recipe.pipelines.items() if PIPELINES[name].scored_by]
+    scored = [settings.judging for name, settings in recipe.pipelines.items() if known.pipelines[name].judges]
     for key in _changed_keys(recipe.judging):
         of_eft = key == "rubric" and recipe.data.eft is not None
         if not of_eft and not measures_judging(recipe) and all(key in own for own in scored):
             yield _line(f"judging.{key}", "nothing in this recipe is judged by it")
-        elif key in _OF_DECODING and not measures_judging(recipe) and _expects_all_scores(recipe):
+        elif key in _OF_DECODING and not measures_judging(recipe) and _expects_all_scores(recipe, known):
             yield _line(f"judging.{key}", _SAMPLES_NOTHING)
-    users = [(settings.pairs, _pair_keys(recipe, name)) for name, settings in recipe.pipelines.items()]
-    users += [(control.pairs, _control_pair_keys(name)) for name, control in recipe.controls.items()]
+    users = [(one.pairs, _pair_keys(recipe, name, known.pipelines[name])) for name, one in recipe.pipelines.items()]
+    users += [(one.pairs, _pair_keys(recipe, name, known.controls[name])) for name, one in recipe.controls.items()]
     for key in _changed_keys(recipe.pairs):
         if not any(key in used and key not in own for own, used in users):
             yield _line(f"pairs.{key}", "no pipeline or control of this recipe uses it with its pair rule")
@@ -80,9 +86,9 @@ _OF_DECODING = ("temperature", "top_p", "max_new_tokens", "top_k", "min_p")
 _SAMPLES_NOTHING = "with score: expected a judge samples nothing"
 
 
-def _expects_all_scores(recipe: Recipe) -> bool:
+def _expects_all_scores(recipe: Recipe, known: Declared) -> bool:
     """Whether every judge of this recipe's pipelines gives expected scores."""
-    scored = [name for name in recipe.pipelines if PIPELINES[name].scored_by]
+    scored = [name for name in recipe.pipelines if known.pipelines[name].judges]
     return all(recipe.for_pipeline(name).judging.score == "expected" for name in scored)
 
 
@@ -93,14 +99,14 @@ _KEYS_OF_LOSSES = {
 """The keys of ``dpo`` that only some losses use."""
 
 
-def _unused_objective_keys(recipe: Recipe) -> Iterator[str]:
+def _unused_objective_keys(recipe: Recipe, known: Declared) -> Iterator[str]:
     """The keys of objectives that their other keys make ineffective."""
     for where, objective in (("sft", recipe.sft), ("dpo", recipe.dpo)):
         if objective.lr_scheduler_type == "constant" and "warmup_ratio" in _changed_keys(objective):
             yield _line(f"{where}.warmup_ratio", "lr_scheduler_type is constant; constant_with_warmup has a warm-up")
     sections: dict[str, Dpo] = {"dpo": recipe.dpo}
-    sections |= {f"pipelines.{name}.dpo": recipe.for_pipeline(name).dpo for name in recipe.pipelines}
-    sections |= {f"controls.{name}.dpo": recipe.for_control(name).dpo for name in recipe.controls}
+    sections |= {f"pipelines.{name}.dpo": known.settings(recipe, name).dpo for name in recipe.pipelines}
+    sections |= {f"controls.{name}.dpo": known.settings(recipe, name).dpo for name in recipe.controls}
     for where, dpo in sections.items():
         if where != "dpo" and dpo == recipe.dpo:
             continue
@@ -113,40 +119,48 @@ def _unused_objective_keys(recipe: Recipe) -> Iterator[str]:
             yield _line(f"{where}.f_alpha_divergence_coef", f"f_divergence_type is {dpo.f_divergence_type}")
 
 
-def _unused_overrides(recipe: Recipe) -> Iterator[str]:
+def _unused_overrides(recipe: Recipe, known: Declared) -> Iterator[str]:
     """The overrides of pipelines and controls that they do not use."""
     for name, settings in recipe.pipelines.items():
-        pipeline = PIPELINES[name]
-        if not pipeline.samples:
+        pipeline = known.pipelines[name]
+        if name == OWN_PREFERENCES:
             continue  # its overrides are problems
-        if not pipeline.scored_by:
+        if _objective(pipeline) != "dpo":
+            yield from _overridden(
+                f"pipelines.{name}.dpo", settings.dpo, (), f"{name} trains by {_objective(pipeline)}"
+            )
+        if not pipeline.judges:
             yield from _overridden(f"pipelines.{name}.judging", settings.judging, (), f"{name} judges nothing")
         elif recipe.for_pipeline(name).judging.score == "expected":
             used = [key for key in settings.judging if key not in _OF_DECODING]
             yield from _overridden(f"pipelines.{name}.judging", settings.judging, used, _SAMPLES_NOTHING)
-        reason = f"the pair rule {recipe.for_pipeline(name).pairs.rule or pipeline.rule} does not use it"
-        yield from _overridden(f"pipelines.{name}.pairs", settings.pairs, _pair_keys(recipe, name), reason)
+        rules = dict.fromkeys(recipe.for_pipeline(name).pairs.rule or step.rule for step in pipeline.pairs)
+        reason = f"the pair rule {', '.join(rules)} does not use it" if rules else f"{name} has no pair rule"
+        yield from _overridden(f"pipelines.{name}.pairs", settings.pairs, _pair_keys(recipe, name, pipeline), reason)
     for name, control in recipe.controls.items():
         reason = f"the control {name} does not use it"
-        yield from _overridden(f"controls.{name}.pairs", control.pairs, _control_pair_keys(name), reason)
-        unused = "sft" if name == "random-pairs" else "dpo"
+        keys = _pair_keys(recipe, name, known.controls[name])
+        yield from _overridden(f"controls.{name}.pairs", control.pairs, keys, reason)
+        unused = "sft" if _objective(known.controls[name]) == "dpo" else "dpo"
         yield from _overridden(f"controls.{name}.{unused}", getattr(control, unused), (), reason)
 
 
-def _pair_keys(recipe: Recipe, name: str) -> set[str]:
+def _objective(pipeline: Pipeline) -> str:
+    return pipeline.training.objective
+
+
+def _pair_keys(recipe: Recipe, name: str, pipeline: Pipeline) -> set[str]:
     """The keys of ``pairs`` that have an effect in a pipeline. A rule of a plugin may use every key."""
-    pipeline = PIPELINES[name]
-    if pipeline.rule is None:
-        return set()
-    rule = recipe.for_pipeline(name).pairs.rule or pipeline.rule
-    used = {field.name for field in attrs.fields(Pairs)} - unused_options(rule)
-    if rule in RULES and not pipeline.scored_by:
-        used.discard("margin")
+    used: set[str] = set()
+    own_rule = (recipe.controls if name in recipe.controls else recipe.pipelines)[name].pairs.get("rule")
+    for step in pipeline.pairs:
+        if step.fixed:
+            used.add("keep_cut")
+            continue
+        rule = own_rule or recipe.pairs.rule or step.rule
+        keys = {field.name for field in attrs.fields(Pairs)} - unused_options(rule)
+        used |= keys - {"margin"} if rule in RULES and not step.scores else keys
     return used
-
-
-def _control_pair_keys(name: str) -> set[str]:
-    return {"keep_cut"} if name == "random-pairs" else set()
 
 
 def _unused_rounds(recipe: Recipe) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The plugin of core itself: the built-in rubrics and pair rules, which the registry offers like those of any plugin.
+"""The plugin of core itself: the built-in rubrics, pair rules, pipelines and controls, offered as those of any plugin.
 
 Their names need no prefix in a recipe: ``additive`` is ``tutelage/additive``.
 """
@@ -6,6 +6,7 @@ Their names need no prefix in a recipe: ``additive`` is ``tutelage/additive``.
 from __future__ import annotations
 
 from tutelage.hookspecs import hookimpl
+from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin_info import PluginInfo
 from tutelage.preferences.judging import ADDITIVE_REASON_FIRST_RUBRIC, ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.preferences.pairing import RULES
@@ -15,10 +16,12 @@ NAME = "tutelage"
 
 @hookimpl
 def describe() -> PluginInfo:
-    """Describe the built-in rubrics and pair rules."""
+    """Describe what is built in."""
     rubrics = (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC)
     return PluginInfo(
-        help="The rubrics and pair rules that are built in.",
+        help="The rubrics, pair rules, pipelines and controls that are built in.",
         rubrics={rubric.name: rubric for rubric in rubrics},
         pair_rules=RULES,
+        pipelines=PIPELINES,
+        controls=CONTROLS,
     )

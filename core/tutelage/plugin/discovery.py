@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -23,7 +24,7 @@ class PluginStatus:
 
     name: str
     distribution: str | None = None
-    """Name of the distribution; None if the plugin was registered manually."""
+    """Name of the distribution; None if the plugin is not installed."""
     version: str | None = None
     aliases: tuple[str, ...] = ()
     """Other names of the plugin; empty until the plugin is loaded."""
@@ -34,6 +35,8 @@ class PluginStatus:
     """The reason, if the status is not ``ok``."""
     traceback: str = field(default="", repr=False)
     """Traceback of the exception that loading the plugin raised."""
+    path: Path | None = None
+    """The file that the plugin was loaded from; None for a plugin that is installed or was registered manually."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for ``tutelage plugins --json``."""
@@ -43,7 +46,9 @@ class PluginStatus:
 
     @property
     def origin(self) -> str:
-        """Distribution and version: ``tutelage 0.1.0``."""
+        """Distribution and version: ``tutelage 0.1.0``; or the file."""
+        if self.path is not None:
+            return f"file {self.path}"
         if self.distribution is None:
             return "registered manually"
         return f"{self.distribution} {self.version or '(unknown version)'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from attrs import frozen
 
 from tutelage import hookspecs
 from tutelage.errors import PluginError, nearest
+from tutelage.pipeline import Pipeline
+from tutelage.plugin.pipeline_checks import pipeline_problems
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
 from tutelage.records import Rubric
 
@@ -51,6 +54,13 @@ def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
         hooks=tuple(hook for hook in HOOKS if hook in hooks),
         wraps=tuple(hook for hook in HOOKS if hook in wraps),
     )
+
+
+def has_marked_hooks(plugin: object) -> bool:
+    """Return whether an object has a function that is marked with ``hookimpl``."""
+    bare = pluggy.PluginManager("tutelage")
+    bare.register(plugin, "inspected")
+    return any(_implementations(bare, plugin))
 
 
 def new_manager() -> pluggy.PluginManager:
@@ -142,12 +152,26 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
         for name, value in getattr(info, offered).items():
             if not isinstance(value, kind):
                 yield f"{offered}[{name!r}] must be a {kind.__name__}, not {type(value).__name__}"
+    for group in ("pipelines", "controls"):
+        for name, pipeline in getattr(info, group).items():
+            if not isinstance(pipeline, Pipeline):
+                yield f"{group}[{name!r}] must be a Pipeline, not {type(pipeline).__name__}"
+            else:
+                problems = pipeline_problems(pipeline, is_control=group == "controls")
+                yield from (f"{group}[{name!r}]: {problem}" for problem in problems)
+            if not _is_folder_name(name):
+                yield f"{group}[{name!r}]: a name has small letters, digits and hyphens only"
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
     for name in ("endpoint", "check", "check_run", "check_prompts", "check_objective", "count_tokens", "convert"):
         if (function := getattr(info, name)) is not None and not callable(function):
             yield f"{name} must be callable, not {function!r}"
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether the name can be a part of the paths in a run."""
+    return re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) is not None
 
 
 def _settings_problems(settings: Any) -> Iterator[str]:

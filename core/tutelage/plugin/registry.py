@@ -11,14 +11,18 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 from typing import Any, Literal, overload
 
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
+from tutelage.pipeline import Pipeline
 from tutelage.plugin import built_in
 from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, resolve_clash, status_of
+from tutelage.plugin.files import PluginFile
+from tutelage.plugin.functions import of_namespace
 from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.preferences.pairing import PairRule
@@ -27,7 +31,17 @@ from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
 BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
 """Environment variable with the names of plugins not to load, separated by commas."""
 
-Offered = Literal["models", "prompt_sets", "example_sets", "rated_sets", "preference_sets", "rubrics", "pair_rules"]
+Offered = Literal[
+    "models",
+    "prompt_sets",
+    "example_sets",
+    "rated_sets",
+    "preference_sets",
+    "rubrics",
+    "pair_rules",
+    "pipelines",
+    "controls",
+]
 
 
 @frozen
@@ -48,6 +62,7 @@ class Registry:
         self._manager = new_manager()
         self._registered: dict[str, _Registered] = {}
         self._refused: list[PluginStatus] = []
+        self._files: list[PluginFile] = []
         own = PluginStatus(built_in.NAME, OWN_DISTRIBUTION, importlib.metadata.version(OWN_DISTRIBUTION))
         self._register(built_in, own)
 
@@ -86,11 +101,34 @@ class Registry:
         return registry
 
     def register(self, plugin: object, name: str) -> None:
-        """Register a plugin manually: a module, or any hashable object with hooks.
+        """Register a plugin manually: a module, any hashable object with hooks, or a namespace of plain functions.
+
+        A namespace is a mapping or a ``SimpleNamespace``. Its functions that have the name of a hook are those of
+        ``tutelage.plugin.functions.plugin``: ``registry.register({"judge": lambda answer: len(answer)}, "length")``.
 
         Raises ``PluginError`` if the plugin is invalid, or the name or an alias is taken.
         """
+        if isinstance(plugin, SimpleNamespace):
+            plugin = vars(plugin)
+        if isinstance(plugin, Mapping):
+            plugin = of_namespace(plugin)
         self._register(plugin, PluginStatus(name))
+
+    def load_files(self, files: Iterable[PluginFile]) -> None:
+        """Import plugin files and register their plugins. Raises ``PluginError`` if that fails or a name is taken."""
+        for file in files:
+            status = PluginStatus(file.name, path=file.path)
+            self._check_is_free(file.name, status)  # before the file's code runs
+            try:
+                self._register(file.load(), status)
+            except PluginError as error:
+                raise PluginError(f"--plugin {file.module or file.path}: {error}") from error
+            self._files.append(file)
+
+    @property
+    def files(self) -> tuple[PluginFile, ...]:
+        """The plugin files that were loaded."""
+        return tuple(self._files)
 
     def unregister(self, name: str) -> None:
         """Remove a plugin. Raises ``PluginError`` if it is not registered."""
@@ -191,6 +229,8 @@ class Registry:
     def find(self, kind: Literal["rubrics"], name: str) -> Rubric | None: ...
     @overload
     def find(self, kind: Literal["pair_rules"], name: str) -> PairRule | None: ...
+    @overload
+    def find(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline | None: ...
 
     def find(self, kind: Offered, name: str) -> Any:
         """Return the object that a plugin offers as ``PLUGIN/NAME``, or core as ``NAME``.
@@ -225,6 +265,8 @@ class Registry:
     def get(self, kind: Literal["rubrics"], name: str) -> Rubric: ...
     @overload
     def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
+    @overload
+    def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
 
     def get(self, kind: Offered, name: str) -> Any:
         """Return what ``find`` returns. Raises ``InputError`` that names the nearest known name if nothing is found."""

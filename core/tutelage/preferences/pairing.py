@@ -274,7 +274,7 @@ def _pairs_of(rule: PairRule, group: Group, options: PairOptions, dropped: Count
     pairs: dict[str, Preference] = {}
     proposals = list(rule(group, options))
     for proposal in proposals:
-        reason = proposal if isinstance(proposal, str) else _problem(*proposal, options)
+        reason = proposal if isinstance(proposal, str) else sides_problem(*proposal, options)
         if reason or isinstance(proposal, str):
             dropped[reason] += 1
             continue
@@ -297,8 +297,8 @@ def _cause(group: Group, dropped: Counter[str], unusable: Counter[str]) -> str:
     return UNSCORED if lacks_scores else reason
 
 
-def _problem(chosen: ScoredAnswer, rejected: ScoredAnswer, options: PairOptions) -> str:
-    """The reason why two answers are not a valid pair; empty if they are. Applies to every rule, plugins' included."""
+def sides_problem(chosen: ScoredAnswer, rejected: ScoredAnswer, options: PairOptions) -> str:
+    """Return the reason why two answers are not a valid pair, one of ``INVALID_SIDES``; empty if they are."""
     if not chosen.text.strip() or not rejected.text.strip():
         return "empty text"
     if chosen.text.strip() == rejected.text.strip():

@@ -23,6 +23,8 @@ from tutelage.files.type_words import choices, is_choice, is_sequence, is_union
 from tutelage.recipe.schema import Recipe
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
+_OF_A_PLUGIN = "^[^/]+/[^/]+$"
+"""The name of a pipeline or control that a plugin offers."""
 _TYPES: dict[Any, str] = {
     bool: "boolean",
     int: "integer",
@@ -44,6 +46,7 @@ def recipe_json_schema(pipelines: Mapping[str, str], controls: Mapping[str, str]
     for key, names in (("pipelines", pipelines), ("controls", controls)):
         member = properties[key].pop("additionalProperties")
         properties[key]["properties"] = {name: {"description": help, **member} for name, help in names.items()}
+        properties[key]["patternProperties"] = {_OF_A_PLUGIN: {"description": f"One of {key} of a plugin", **member}}
         properties[key]["additionalProperties"] = False
     extends = {
         "type": "string",

@@ -37,6 +37,11 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
     yield from _number_problems(recipe)
 
 
+def _is_built_in(name: str) -> bool:
+    """Whether a pipeline or control is built in. What one of a plugin needs is checked when its plugin is known."""
+    return "/" not in name
+
+
 def _objective_problems(recipe: Recipe) -> Iterator[str]:
     for key, objective, own in _sections(recipe, ("sft", "dpo")):
         if objective.seed and "seed" in own:
@@ -103,7 +108,7 @@ def _first_model_problems(recipe: Recipe) -> Iterator[str]:
     """Yield the keys that need M1, if the recipe has no examples to train it on."""
     if recipe.data.has_seed_examples:
         return
-    if any(name != OWN_PREFERENCES for name in recipe.pipelines) or not recipe.pipelines:
+    if any(_is_built_in(name) and name != OWN_PREFERENCES for name in recipe.pipelines) or not recipe.pipelines:
         yield "data: neither ift nor eft is given; M1 needs at least one of them to train on"
     for key, value in (("start", recipe.start), ("reference", recipe.reference)):
         if value == "M1":
@@ -115,7 +120,8 @@ def _preference_problems(recipe: Recipe) -> Iterator[str]:
     sampling = [name for name in recipe.pipelines if name != OWN_PREFERENCES]
     if own is None and OWN_PREFERENCES in recipe.pipelines:
         yield f"data.preferences: missing; the pipeline {OWN_PREFERENCES} trains on it"
-    if own is not None and OWN_PREFERENCES not in recipe.pipelines and not own.join:
+    knows_all = all(map(_is_built_in, (*recipe.pipelines, *recipe.controls)))
+    if own is not None and knows_all and OWN_PREFERENCES not in recipe.pipelines and not own.join:
         yield f"data.preferences: not used; run the pipeline {OWN_PREFERENCES}, or name pipelines in its key join"
     for name in own.join if own else ():
         if name == OWN_PREFERENCES:
@@ -144,7 +150,7 @@ def _data_problems(recipe: Recipe) -> Iterator[str]:
     if (prompts := recipe.data.prompts) is not None and prompts.count is None:
         yield "data.prompts.count: missing; set the number of fresh prompts per iteration"
     for name in recipe.pipelines:
-        if prompts is None and name != OWN_PREFERENCES:
+        if prompts is None and _is_built_in(name) and name != OWN_PREFERENCES:
             yield f"data.prompts: missing; the pipeline {name} needs fresh prompts"
             break
     if (self_instruct := recipe.data.self_instruct) is not None:

@@ -349,6 +349,9 @@ class Recipe:
     grid: Mapping[str, tuple[Any, ...]] = field(factory=dict)
     """Several values for some dotted keys: `{dpo.beta: [0.1, 0.3], dpo.loss_type: [sigmoid, ipo]}`. Every combination
     is a variant."""
+    report_to: tuple[str, ...] = added_key(())
+    """Experiment trackers that the losses of trainings and the metrics of steps are reported to, by the names that
+    transformers gives them: `tensorboard`, `trackio`, `wandb`, `mlflow` and others. It changes no result."""
     chunk: int = 512
     """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
     together. A chunk that a kill interrupts is computed again."""

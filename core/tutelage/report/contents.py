@@ -21,9 +21,11 @@ from tutelage.planning.steps import (
     ChosenExamples,
     JoinPairs,
     MakePairs,
+    SelectExamples,
     SelectPreferences,
     Step,
     Train,
+    Transform,
 )
 from tutelage.recipe.schema import Recipe
 from tutelage.report.answers import ShownAnswers, read_answers
@@ -193,6 +195,9 @@ def _number(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+_ROWS = (BuildExamples, ChosenExamples, JoinPairs, SelectExamples, SelectPreferences, Transform)
+
+
 def _data(run: Run) -> Iterator[DataRow]:
     steps = {step.output: step for step in run.plan.steps}
     finished = run.store.finished_steps()
@@ -211,7 +216,7 @@ def _data(run: Run) -> Iterator[DataRow]:
             scores = ", ".join(filter(None, (counts(step.judgements), counts(step.demonstrations))))
             prompts, answers = counts(step.prompts), counts(step.candidates)
             yield DataRow(model, step.seed, prompts, answers, scores, counts(step.output))
-        elif isinstance(step, BuildExamples | ChosenExamples | JoinPairs | SelectPreferences):
+        elif isinstance(step, _ROWS):
             yield DataRow(model, step.seed, result=counts(step.output))
 
 

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from tutelage.planning.steps import BuildExamples, MakePairs, SelectPreferences, SelectPrompts, WritePrompts
+from tutelage.planning.steps import (
+    BuildExamples,
+    MakePairs,
+    SelectExamples,
+    SelectPreferences,
+    SelectPrompts,
+    WritePrompts,
+)
 from tutelage.preferences.pairing import NO_DEMONSTRATION, UNSCORED
 from tutelage.recipe.schema import Recipe, SelfInstruct
 from tutelage.records import Outcome
@@ -107,10 +114,14 @@ def no_pair(step: MakePairs, recipe: Recipe, causes: Mapping[str, int], prompts:
     )
 
 
-def no_row(step: BuildExamples | SelectPrompts | SelectPreferences, recipe: Recipe, dropped: int) -> str:
+def no_row(
+    step: BuildExamples | SelectExamples | SelectPrompts | SelectPreferences, recipe: Recipe, dropped: int
+) -> str:
     """Return the message for a step of whose sources no row is left; ``dropped`` contained an evaluation prompt."""
     if isinstance(step, BuildExamples):
         keys = "data.ift and data.eft"
+    elif isinstance(step, SelectExamples):
+        keys = "data.ift"
     elif isinstance(step, SelectPreferences):
         keys = f"data.preferences ({step.source})"
     else:

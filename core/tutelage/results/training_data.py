@@ -5,19 +5,21 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeGuard, TypeVar
 
 from attrs import evolve, field, frozen
 
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import InputError
 from tutelage.files.trl_format import read_preferences
-from tutelage.planning.steps import MakePairs, SelectPreferences
+from tutelage.planning.steps import JoinPairs, MakePairs, SelectPreferences, Step, Train, Transform
 from tutelage.preferences.judging import average
 from tutelage.records import Candidate, Demonstration, Judgement, Message, Outcome, Preference, Prompt
 from tutelage.runs.run import RunModels
 
 T = TypeVar("T")
+PairsStep: TypeAlias = MakePairs | SelectPreferences | JoinPairs | Transform
+"""A step that makes the preference pairs of a model."""
 
 
 @frozen
@@ -92,10 +94,11 @@ def read_training_data(models: RunModels, id: str) -> list[PromptData]:
     """
     step, store = _pairs_step(models, id), models.store
     missing = missing_data(models, id)
-    if isinstance(step, SelectPreferences):
-        if missing:
+    if not isinstance(step, MakePairs):
+        if step.output in missing:
             raise _not_made(models, step.output)
-        return list(_given_data(read_preferences(store.path(step.output)), step.source))
+        source = step.source if isinstance(step, SelectPreferences) else ""
+        return list(_given_data(read_preferences(store.complete(step.output)), source))
     if step.prompts in missing:
         raise _not_made(models, step.prompts)
     judgements = _made_so_far(models, step.judgements, Judgement)
@@ -170,13 +173,13 @@ def preferences_of(models: RunModels, id: str) -> list[Preference]:
     step, store = _pairs_step(models, id), models.store
     if not store.has(step.output):
         raise _not_made(models, step.output)
-    if isinstance(step, SelectPreferences):
-        return read_preferences(store.path(step.output))
+    if not isinstance(step, MakePairs):
+        return read_preferences(store.complete(step.output))
     return [pair for row in read_training_data(models, id) for pair in row.pairs]
 
 
 def _given_data(pairs: Iterable[Preference], source: str) -> Iterator[PromptData]:
-    """The user's pairs by prompt. The distinct sides are the candidates, and the pairs refer to them."""
+    """Pairs that no rule made, by prompt. The distinct sides are the candidates, and the pairs refer to them."""
     by_prompt: dict[tuple[str, tuple[Message, ...]], list[Preference]] = defaultdict(list)
     for pair in pairs:
         by_prompt[pair.prompt_id, pair.turns].append(pair)
@@ -202,18 +205,26 @@ def _sides(pair: Preference) -> tuple[tuple[str, float | None], tuple[str, float
     return (pair.chosen, pair.score_chosen), (pair.rejected, pair.score_rejected)
 
 
-def _pairs_step(models: RunModels, id: str) -> MakePairs | SelectPreferences:
+def _pairs_step(models: RunModels, id: str) -> PairsStep:
+    """The step that makes the pairs of a model's own round, without those that its training joins with them."""
     planned = {model.id: model for model in models.models}
-    folders = {model.files.preferences: model.id for model in planned.values()}
-    steps = {
-        folders[step.output]: step
-        for step in models.run.plan.steps
-        if isinstance(step, MakePairs | SelectPreferences) and step.output in folders
-    }
+    makers = {step.output: step for step in models.run.plan.steps}
+    steps: dict[str, PairsStep] = {}
+    for training in models.run.plan.steps:
+        if isinstance(training, Train) and training.seed == models.seed and training.model in planned:
+            files, step = planned[training.model].files, makers[training.examples]
+            if step.output in (files.joined_preferences, files.preferences_of_all_rounds):
+                step = makers[step.inputs[-1]]
+            if _has_pairs(step):
+                steps[training.model] = step
     if id in steps:
         return steps[id]
     problem = f"{id} was not trained on pairs" if id in planned else f"no model {id!r}"
     raise InputError(f"{models.store.root}: {problem}; models with pairs: {', '.join(steps)}")
+
+
+def _has_pairs(step: Step) -> TypeGuard[PairsStep]:
+    return isinstance(step, PairsStep) and (not isinstance(step, Transform) or step.makes == "preferences")
 
 
 def _repeated(row: PromptData) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tutelage.evaluation.chance import Chance
 from tutelage.evaluation.intervals import Metric
@@ -43,6 +44,25 @@ def counts_words(step: Step, counts: Mapping[str, int]) -> str:
         others = {reason: count for reason, count in counts.items() if reason != first}
     details = ", ".join(f"{count:,} {reason}" for reason, count in others.items() if count)
     return f"{main} ({details})" if details else main
+
+
+TRAINING_FIGURES = {"loss": "loss", "rewards/margins": "margin", "rewards/accuracies": "accuracy"}
+"""The metrics of a training that are shown while it runs, by TRL's names. SFT has only a loss."""
+
+
+def training_figures(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of a logged row that are shown, by the names that they are shown with."""
+    return {label: row[name] for name, label in TRAINING_FIGURES.items() if isinstance(row.get(name), int | float)}
+
+
+def training_words(row: Mapping[str, Any]) -> str:
+    """Return the metrics of a logged row as text: ``loss 0.612, margin 0.17, accuracy 0.81``."""
+    return ", ".join(f"{label} {figure_word(label, value)}" for label, value in training_figures(row).items())
+
+
+def figure_word(label: str, value: float) -> str:
+    """Return the value of a metric of a training as text."""
+    return f"{value:.2f}" if label == "accuracy" else f"{value:.3g}"
 
 
 def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, sign: bool = False) -> str:

@@ -19,6 +19,7 @@ from tutelage.planning.steps import Plan, Step
 from tutelage.recipe.differences import differences
 from tutelage.recipe.loading import load_recipe
 from tutelage.runs.artifact_cache import ArtifactCache
+from tutelage.runs.declarations import stored_declarations
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.started import read_started
 from tutelage.runs.store import Store
@@ -136,7 +137,9 @@ def changes(
     """
     stored = store.path(RECIPE)
     before = load_recipe(stored) if stored.exists() else None
-    old_plan = make_plan(before) if before is not None else Plan((), ())
+    old_plan = Plan((), ())
+    if before is not None:
+        old_plan = make_plan(before, declared=stored_declarations(store, before))
     adopted = _adopted(store, old_plan, Sources(before, sources.registry)) if before is not None else {}
     finished = store.finished_steps()
     outputs = {*(step.output for step in plan.steps), *finished} - adopted.keys()

@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError, nearest
 from tutelage.planning.artifacts import RECIPE, SUMMARY, VARIANTS
+from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.evaluation_plan import EvaluationPlan
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.roles import bound_model
@@ -16,6 +17,7 @@ from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
+from tutelage.runs.declarations import stored_declarations
 from tutelage.runs.store import Store, open_run
 
 
@@ -26,13 +28,16 @@ class Run:
     store: Store
     recipe: Recipe
     plan: Plan
+    declared: Declared = BUILT_IN
+    """The declarations of the recipe's pipelines and controls."""
 
     @classmethod
     def open(cls, root: Path) -> Run:
         """Open the run in a folder. Raises InputError if the folder contains no run, or its recipe is damaged."""
         store = open_run(root)
         recipe = load_recipe(store.path(RECIPE))
-        return cls(store, recipe, make_plan(recipe))
+        known = stored_declarations(store, recipe)
+        return cls(store, recipe, make_plan(recipe, declared=known), known)
 
     @property
     def root(self) -> Path:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, Any
 
 from attrs import frozen
 from cattrs import BaseValidationError
 
 from tutelage.errors import InputError, TutelageError
-from tutelage.files.jsonl import converter, read_json
+from tutelage.files.disk_errors import writing
+from tutelage.files.jsonl import converter, dump, read_json
 from tutelage.planning.artifacts import SCRATCH
 from tutelage.runs.store import Store
 
-_SECONDS_BETWEEN_NOTES = 5.0
+_SECONDS_BETWEEN_NOTES = 2.0
 
 
 @frozen
@@ -27,6 +30,10 @@ class Started:
     """Time that earlier processes worked on the step."""
     cost: float = 0.0
     """US dollars that they spent on it."""
+    items: int = 0
+    """Number of items that are finished; of a training, optimizer steps."""
+    expected: int | None = None
+    """Number of all items; None if it is not known yet."""
 
 
 def read_started(store: Store, output: str) -> Started | None:
@@ -41,6 +48,14 @@ def read_started(store: Store, output: str) -> Started | None:
         return None
 
 
+def seconds_since_note(store: Store, output: str) -> float:
+    """Return the time since the note of an unfinished step was last written; 0 if it has none."""
+    try:
+        return max(0.0, time.time() - store.path(_path(output)).stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
 def write_started(store: Store, output: str, started: Started) -> None:
     """Write the note of an unfinished step."""
     store.write_json(_path(output), started)
@@ -49,6 +64,37 @@ def write_started(store: Store, output: str, started: Started) -> None:
 def drop_started(store: Store, output: str) -> None:
     """Delete the note of a finished step."""
     store.path(_path(output)).unlink(missing_ok=True)
+    store.path(_metrics_path(output)).unlink(missing_ok=True)
+
+
+@contextmanager
+def live_metrics(store: Store, output: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that writes a row of metrics of an unfinished training, for readers of the run.
+
+    The rows are not made durable. A training that continues logs all rows again, so the file starts anew.
+    """
+    path = store.path(_metrics_path(output))
+    with ExitStack() as opened:
+        file: IO[str] | None = None
+
+        def write(row: Mapping[str, Any]) -> None:
+            nonlocal file
+            with writing(path):
+                if file is None:
+                    file = opened.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+                file.write(dump(row) + "\n")
+                file.flush()
+
+        yield write
+
+
+def read_live_metrics(store: Store, output: str) -> list[Mapping[str, Any]]:
+    """Return the rows that an unfinished training has logged so far. A row that is being written is left out."""
+    try:
+        lines = store.path(_metrics_path(output)).read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
 
 
 class Timer:
@@ -60,6 +106,9 @@ class Timer:
         self._before = before
         self._started = time.monotonic()
         self._noted = self._started
+        self._items = 0
+        self.expected: int | None = None
+        """Number of the step's items, once it is known."""
 
     @property
     def seconds(self) -> float:
@@ -70,14 +119,15 @@ class Timer:
         """Return what all processes spent on the step, with the amount that this process spent."""
         return self._before.cost + spent
 
-    def note(self, spent: float) -> None:
-        """Write the note, unless it was written a moment ago."""
+    def advanced(self, items: int, spent: float) -> None:
+        """Count finished items, and write the note unless it was written a moment ago."""
+        self._items += items
         if time.monotonic() - self._noted >= _SECONDS_BETWEEN_NOTES:
             self._write(spent)
 
     def _write(self, spent: float) -> None:
         self._noted = time.monotonic()
-        note = Started(self._before.fingerprint, round(self.seconds, 3), self.cost(spent))
+        note = Started(self._before.fingerprint, round(self.seconds, 3), self.cost(spent), self._items, self.expected)
         write_started(self._store, self._output, note)
 
     @contextmanager
@@ -89,6 +139,10 @@ class Timer:
             with suppress(TutelageError):  # of a full disk: the exception is reported, not the note
                 self._write(spent())
             raise
+
+
+def _metrics_path(output: str) -> str:
+    return f"{SCRATCH}/{output}.metrics.jsonl"
 
 
 def _path(output: str) -> str:

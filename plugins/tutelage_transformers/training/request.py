@@ -22,7 +22,7 @@ from attrs import evolve, frozen
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
 
-from tutelage.context import Context
+from tutelage.context import Context, Tracking
 from tutelage.files.jsonl import write_json
 from tutelage.objectives import Objective
 from tutelage.records import Model
@@ -48,6 +48,8 @@ class TrainingRequest:
     scratch: Path
     """The folder for training checkpoints."""
     settings: TransformersSettings
+    tracking: Tracking | None = None
+    """Where the first process reports the metrics to."""
 
     def as_json(self) -> Any:
         """Return the request as JSON values, with absolute paths: a process may have another working directory."""

@@ -23,7 +23,7 @@ from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
-from tutelage_transformers.training import adapters, finite, launching, packing, routing, together, trainers
+from tutelage_transformers.training import adapters, finite, launching, packing, routing, together, tracking, trainers
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
@@ -51,6 +51,7 @@ def train(
     require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     settings = settings_of(context)
     request = TrainingRequest(model, reference, objective, examples, output, context.scratch, settings)
+    request = evolve(request, tracking=context.tracking)
     check(objective)
     quantizing.check(objective, settings)
     dispatch.release_all()
@@ -186,6 +187,9 @@ def build(
         "peft_config": lora_config(objective.lora, start.model),
         "callbacks": [trainers.progress_callback()(context)],
     }
+    if request.tracking is not None:
+        tracking.name_run(common["args"], request.tracking)
+        common["callbacks"].append(tracking.tracking_callback()(request.tracking))
     if isinstance(objective, Sft):
         with routing.kept_settings(start.model):
             trainer = trainers.sft_trainer()(**common)

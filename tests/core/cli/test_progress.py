@@ -142,6 +142,19 @@ def test_no_figure_of_a_bar_is_cut(columns: int, monkeypatch: pytest.MonkeyPatch
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 1
     assert all(figure in lines[0] for figure in figures.values())
+    bars = Bars(progress)
+    bars.started(train(120_480))
+    bars.logged(
+        train(120_480), {"loss": 0.61234, "rewards/margins": -0.012345, "rewards/accuracies": 0.8125, "step": 3}
+    )
+    bars._draw(train(120_480))
+    with console.capture() as shown:
+        console.print(progress.get_renderable())
+    assert shown.get().splitlines()[-1] == "  loss 0.612, margin -0.0123, accuracy 0.81"
+    bars.finished(train(120_480), 1.0, {"steps": 3})
+    with console.capture() as shown:
+        console.print(progress.get_renderable())
+    assert "loss" not in shown.get()
 
 
 def test_the_bar_of_a_command_names_its_unit_and_is_erased_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

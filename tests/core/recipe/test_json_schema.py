@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from recipes import numbers_recipe
 
 from tutelage.cli import cli
 from tutelage.files.yaml_text import read_yaml
-from tutelage.planning.pipelines import CONTROLS, PIPELINES
+from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.recipe.json_schema import recipe_json_schema
 from tutelage.recipe.loading import built_in, load_recipe, to_values
 
-SCHEMA = recipe_json_schema({name: pipeline.help for name, pipeline in PIPELINES.items()}, CONTROLS)
+SCHEMA = recipe_json_schema(*({name: one.help for name, one in group.items()} for group in (PIPELINES, CONTROLS)))
 PYTHON = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 ANNOTATIONS = {"$schema", "title", "description", "default", "definitions"}
 
@@ -46,15 +47,19 @@ def problems(value: Any, schema: dict[str, Any], path: str = "") -> Iterator[str
                     yield from problems(item, wanted, f"{path}[{number}]")
             case "required":
                 yield from (f"{path}: {key} is missing" for key in wanted if key not in value)
-            case "properties" | "additionalProperties":
+            case "properties" | "patternProperties" | "additionalProperties":
                 pass
             case _:
                 assert keyword in ANNOTATIONS, keyword
     if isinstance(value, dict):
         known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+        patterns = schema.get("patternProperties", {})
         for key, each in value.items():
+            of_pattern = [wanted for pattern, wanted in patterns.items() if re.search(pattern, key)]
             if key in known:
                 yield from problems(each, known[key], f"{path}.{key}")
+            elif of_pattern:
+                yield from problems(each, of_pattern[0], f"{path}.{key}")
             elif others is False:
                 yield f"{path}.{key}: unknown"
             elif others is not True:
@@ -85,6 +90,7 @@ def test_every_built_in_recipe_fits_the_schema_as_it_is_written_and_resolved(nam
         ({"start": "M2"}, ".start: not one of ['previous', 'M1']"),
         ({"seeds": [0, "1"]}, ".seeds[1]: not integer"),
         ({"pipelines": {"self-rewards": None}}, ".pipelines.self-rewards: unknown"),
+        ({"pipelines": {"loops/spin": {"sft": {}}}}, ".pipelines.loops/spin.sft: unknown"),
         ({"pipelines": {"self-reward": {"sft": {}}}}, ".pipelines.self-reward.sft: unknown"),
         ({"pipelines": {"self-reward": {"dpo": {"beta": "x"}}}}, ".pipelines.self-reward.dpo.beta: not number"),
         ({"controls": {"random-pairs": {"mirrors": 3}}}, ".controls.random-pairs.mirrors: not string"),

@@ -29,10 +29,11 @@ def test_a_kill_loses_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     store = Store(tmp_path)
     timer = Timer(store, OUTPUT, Started("ab"))
-    for second in (1.0, 4.0, 6.0, 7.0):
+    timer.expected = 8
+    for second in (1.0, 3.0, 4.0, 4.5):
         clock[0] = second
-        timer.note(0.5)
-    assert read_started(store, OUTPUT) == Started("ab", 6.0, 0.5)
+        timer.advanced(1, 0.5)
+    assert read_started(store, OUTPUT) == Started("ab", 3.0, 0.5, items=2, expected=8)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seconds": 1}', '{"fingerprint": "a", "seconds": "x"}', "\x00"])

@@ -57,7 +57,7 @@ class Training:
 
         Steps that were repeated are counted again.
         """
-        arguments = (self.start, self.objective, self.examples, self.fresh_output(), self.scratch, settings)
+        arguments = (self.start, self.objective, self.examples, self.fresh_output(), self.scratch, settings, None)
         done = 0
         with training(*arguments) as (process, reported):
             while done < after:

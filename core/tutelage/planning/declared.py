@@ -1,0 +1,123 @@
+"""The declarations of the pipelines and controls of a recipe, and their stored form in the folder of a run.
+
+A run stores the declarations that plugins offer, so that it can be read where the plugins are not installed any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import attrs
+from attrs import evolve, frozen
+
+from tutelage import pipeline as declarations
+from tutelage.errors import InputError
+from tutelage.files.overrides import overrides_of
+from tutelage.files.settings import structure
+from tutelage.pipeline import JudgeStep, Pipeline, PipelineStep
+from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Judging, MemberSettings, Recipe
+
+Group = Literal["pipelines", "controls"]
+_STEPS = {cls.__name__: cls for cls in get_args(PipelineStep)}
+
+
+@frozen
+class Declared:
+    """The declarations of pipelines and controls, by the names that a recipe uses."""
+
+    pipelines: Mapping[str, Pipeline] = PIPELINES
+    controls: Mapping[str, Pipeline] = CONTROLS
+
+    def of(self, name: str) -> Pipeline:
+        """Return a pipeline or a control. Raises KeyError if it is neither."""
+        return self.pipelines[name] if name in self.pipelines else self.controls[name]
+
+    def settings(self, recipe: Recipe, name: str) -> MemberSettings:
+        """Return the settings of a pipeline or control of a recipe, with the settings that its declaration names.
+
+        An override of the recipe takes precedence over the declaration. Raises InputError if an override is wrong.
+        """
+        is_control = name in recipe.controls
+        settings = recipe.for_control(name) if is_control else recipe.for_pipeline(name)
+        training = (self.controls if is_control else self.pipelines)[name].training
+        if not training.settings:
+            return settings
+        own = getattr((recipe.controls if is_control else recipe.pipelines)[name], training.objective, {})
+        section = getattr(settings, training.objective)
+        declared = structure(overrides_of(type(section)), dict(training.settings), f"pipeline {name}")
+        changed = {key: value for key, value in declared.items() if key not in own}
+        return evolve(settings, **{training.objective: evolve(section, **changed)})
+
+
+def judging_of(step: JudgeStep, general: Judging) -> Judging:
+    """Return the values of ``judging`` for a declared step. With a rubric of its own, scores are parsed."""
+    found = general if step.rubric is None else evolve(general, rubric=step.rubric, score="parsed")
+    return found if step.samples is None else evolve(found, samples=step.samples)
+
+
+BUILT_IN = Declared()
+"""The pipelines and controls of core alone."""
+
+
+def declared(recipe: Recipe, registry: Registry) -> Declared:
+    """Return the declarations of the built-in pipelines and controls, and of those that the recipe names.
+
+    A name that no plugin offers is left out.
+    """
+    return Declared(
+        {**PIPELINES, **_offered(recipe.pipelines, "pipelines", registry)},
+        {**CONTROLS, **_offered(recipe.controls, "controls", registry)},
+    )
+
+
+def _offered(names: Mapping[str, Any], group: Group, registry: Registry) -> dict[str, Pipeline]:
+    known = {}
+    for name in names:
+        plugin, slash, offer = name.partition("/")
+        if slash and registry.name_of(plugin) in registry.names():
+            found: Mapping[str, Pipeline] = getattr(registry.info(plugin), group)
+            known.update({name: found[offer]} if offer in found else {})
+    return known
+
+
+def to_plain(recipe: Recipe, known: Declared) -> dict[str, Any]:
+    """Return the declarations that the recipe uses and that are not built in, as plain values for JSON."""
+    return {
+        "pipelines": {name: _plain(known.pipelines[name]) for name in recipe.pipelines if name not in PIPELINES},
+        "controls": {name: _plain(known.controls[name]) for name in recipe.controls if name not in CONTROLS},
+    }
+
+
+def from_plain(values: Mapping[str, Any]) -> Declared:
+    """Return the stored declarations together with the built-in ones. The functions are their qualified names.
+
+    Raises InputError if the values are not those of ``to_plain``.
+    """
+    try:
+        pipelines, controls = (
+            {name: _pipeline(one) for name, one in values[group].items()} for group in ("pipelines", "controls")
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"not the declarations of pipelines ({error!r})") from error
+    return Declared({**PIPELINES, **pipelines}, {**CONTROLS, **controls})
+
+
+def _plain(pipeline: Pipeline) -> dict[str, Any]:
+    steps = []
+    for step in pipeline.steps:
+        values = {one.alias: getattr(step, one.name) for one in attrs.fields(type(step))}
+        if "function" in values:
+            values["function"] = declarations.function_name(values["function"])
+        steps.append({"step": type(step).__name__, **values})
+    return {"help": pipeline.help, "once": pipeline.once, "steps": steps}
+
+
+def _pipeline(values: Mapping[str, Any]) -> Pipeline:
+    steps = []
+    for one in values["steps"]:
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in one.items() if key != "step"}
+        steps.append(_STEPS[one["step"]](**given))
+    return Pipeline(values["help"], tuple(steps), values["once"])

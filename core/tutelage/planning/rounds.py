@@ -1,0 +1,293 @@
+"""One round of a pipeline or control: its declared steps become steps of the plan, with paths, models and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from attrs import define, evolve, frozen
+
+from tutelage.pipeline import (
+    MIRRORED_PAIRS,
+    MIRRORED_TRAINING,
+    PROMPTS,
+    By,
+    ChosenStep,
+    DemonstrateStep,
+    GivenStep,
+    JoinStep,
+    JudgeStep,
+    Kind,
+    PairStep,
+    Pipeline,
+    PipelineStep,
+    SampleStep,
+    TrainStep,
+    TransformStep,
+)
+from tutelage.planning.declared import judging_of
+from tutelage.planning.roles import answerer
+from tutelage.planning.series import Series
+from tutelage.planning.steps import (
+    ChosenExamples,
+    Demonstrate,
+    JoinPairs,
+    Judge,
+    MakePairs,
+    PlannedModel,
+    Sample,
+    SelectExamples,
+    Step,
+    Train,
+    Transform,
+    Worker,
+)
+from tutelage.recipe.schema import MemberSettings, Pairs
+
+_SHARED = SampleStep("")
+"""A sampling step with the defaults, except for its name."""
+
+
+@frozen
+class PlannedArtifact:
+    """An artifact of a round."""
+
+    path: str
+    count: int
+    """Planned number of records."""
+    kind: Kind
+
+
+@define(frozen=True, slots=False)  # slots would exclude cached_property
+class Round:
+    """One round of a pipeline or control, which trains one model."""
+
+    series: Series
+    name: str
+    number: int
+    """1 for the round that trains M2."""
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The declaration."""
+        declared = self.series.declared
+        return (declared.controls if self.mirrors else declared.pipelines)[self.name]
+
+    @property
+    def mirrors(self) -> str:
+        """Name of the pipeline that a control mirrors; empty for a pipeline."""
+        control = self.series.recipe.controls.get(self.name)
+        return control.mirrors if control is not None else ""
+
+    @cached_property
+    def settings(self) -> MemberSettings:
+        """The settings of the pipeline or control."""
+        return self.series.declared.settings(self.series.recipe, self.name)
+
+    @property
+    def student(self) -> PlannedModel:
+        """The model that the round starts from."""
+        return self.series.model(self.name, self.number)
+
+    @property
+    def trained(self) -> PlannedModel:
+        """The model that the round trains."""
+        return self.series.model(self.name, self.number + 1)
+
+    @cached_property
+    def artifacts(self) -> dict[str, PlannedArtifact]:
+        """The artifacts of the round by name, without the checkpoint."""
+        series = self.series
+        found = {PROMPTS: PlannedArtifact(self.student.files.prompts, series.prompt_count, "prompts")}
+        if self.mirrors:
+            mirrored = Round(series, self.mirrors, 1)
+            found[MIRRORED_PAIRS], found[MIRRORED_TRAINING] = mirrored.own_examples, mirrored.examples
+        for step in self.pipeline.steps:
+            if not isinstance(step, TrainStep):
+                found[step.name] = PlannedArtifact(self._path(step), self._count(step, found), step.kind)
+        return found
+
+    @property
+    def own_examples(self) -> PlannedArtifact:
+        """The artifact of this round that its training uses."""
+        return self.artifacts[self.pipeline.training.examples]
+
+    @property
+    def parts(self) -> tuple[PlannedArtifact, ...]:
+        """What the training uses: the artifact of its round, and for pairs those of all rounds and of the user."""
+        if self.own_examples.kind != "preferences":
+            return (self.own_examples,)
+        series = self.series
+        first = 1 if series.recipe.preferences == "all" else self.number
+        parts = tuple(Round(series, self.name, number).own_examples for number in range(first, self.number + 1))
+        if self.joins_given:
+            parts = (PlannedArtifact(series.given_path, series.given_count, "preferences"), *parts)
+        return parts
+
+    @property
+    def joins_given(self) -> bool:
+        """Whether the training uses the user's pairs, too. A control does what the pipeline does that it mirrors."""
+        return self.series.joins_given(self.mirrors or self.name)
+
+    @property
+    def examples(self) -> PlannedArtifact:
+        """The file that the training reads: the artifact of the round, or all its parts joined."""
+        parts, files = self.parts, self.trained.files
+        if len(parts) == 1:
+            return parts[0]
+        path = files.joined_preferences if self.joins_given else files.preferences_of_all_rounds
+        return PlannedArtifact(path, sum(part.count for part in parts), "preferences")
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps of the round. Steps that several pipelines share are yielded by each of them."""
+        has_prompts = False
+        for step in self.pipeline.steps:
+            if not has_prompts and PROMPTS in dict(step.reads):
+                has_prompts = True
+                yield self.series.fresh_prompts(self.student, self.number)
+            if isinstance(step, TrainStep):
+                yield from self._training(step)
+            elif isinstance(step, GivenStep) and step.source == "preferences":
+                yield from self.series.given_pairs()
+            else:
+                yield self._planned(step)
+
+    def _path(self, step: PipelineStep) -> str:
+        if isinstance(step, SampleStep) and evolve(step, name="") == _SHARED:
+            return self.student.files.candidates
+        if isinstance(step, GivenStep) and step.source == "preferences":
+            return self.series.given_path
+        return self.trained.files.named(step.name)
+
+    def _count(self, step: PipelineStep, known: dict[str, PlannedArtifact]) -> int:
+        """The planned number of records of a step; an upper bound for most of them."""
+        counts = [known[name].count for name, _ in step.reads]
+        match step:
+            case SampleStep():
+                return counts[0] * (step.n or self.series.recipe.generation.n)
+            case JudgeStep():
+                return known[step.answers].count * judging_of(step, self.settings.judging).samples
+            case JoinStep():
+                return sum(counts)
+            case TransformStep():
+                return round(counts[0] * step.times)
+            case GivenStep(source="preferences"):
+                return self.series.given_count
+            case GivenStep():
+                ift = self.series.recipe.data.ift
+                return self.series.counts.ift if ift is None or ift.count is None else ift.count
+            case _:
+                return counts[0]
+
+    def _planned(self, step: PipelineStep) -> Step:
+        made, recipe = self.artifacts, self.series.recipe
+        output, count, seed = made[step.name].path, made[step.name].count, self.series.seed
+
+        def path(name: str) -> str:
+            return made[name].path if name else ""
+
+        match step:
+            case SampleStep():
+                return Sample(
+                    output=output,
+                    count=count,
+                    seed=seed,
+                    worker=self._worker(step.by),
+                    prompts=path(step.prompts),
+                    n=step.n or recipe.generation.n,
+                    sampling=step.sampling(recipe.generation.sampling()),
+                )
+            case JudgeStep():
+                judging = judging_of(step, self.settings.judging)
+                return Judge(
+                    output=output,
+                    count=count,
+                    seed=seed,
+                    worker=self._worker(step.by),
+                    prompts=path(step.prompts),
+                    answers=path(step.answers),
+                    rubric=judging.rubric,
+                    samples=judging.samples,
+                    sampling=judging.sampling(judging.score),
+                    score=judging.score,
+                )
+            case DemonstrateStep():
+                return Demonstrate(
+                    output=output,
+                    count=count,
+                    seed=seed,
+                    worker=self._worker(step.by),
+                    prompts=path(step.prompts),
+                    sampling=recipe.generation.sampling(),
+                )
+            case PairStep():
+                of_recipe = self.settings.pairs
+                pairs = Pairs(keep_cut=of_recipe.keep_cut) if step.fixed else of_recipe
+                return MakePairs(
+                    output=output,
+                    count=count,
+                    seed=seed,
+                    prompts=path(step.prompts),
+                    candidates=path(step.answers),
+                    judgements=path(step.scores),
+                    demonstrations=path(step.demonstrations),
+                    like=path(step.like),
+                    rule=pairs.rule or step.rule,
+                    margin=pairs.margin,
+                    keep_cut=pairs.keep_cut,
+                    near_best=pairs.near_best,
+                    length_ratio=pairs.length_ratio,
+                )
+            case JoinStep():
+                return JoinPairs(output=output, count=count, seed=seed, parts=tuple(map(path, step.parts)))
+            case ChosenStep():
+                return ChosenExamples(output=output, count=count, seed=seed, preferences=path(step.preferences))
+            case TransformStep():
+                return Transform(
+                    output=output,
+                    count=count,
+                    seed=seed,
+                    unit=step.makes,
+                    pipeline=self.name,
+                    is_control=bool(self.mirrors),
+                    name=step.name,
+                    function=step.function_name,
+                    makes=step.makes,
+                    reads=tuple((made[name].path, made[name].kind) for name in step.reads_from),
+                )
+            case GivenStep():
+                return SelectExamples(output=output, count=count, seed=seed)
+            case TrainStep():
+                raise TypeError("a training has steps before it; see _training")
+
+    def _training(self, step: TrainStep) -> Iterator[Step]:
+        """The training of the model, after the step that joins the pairs that it is trained on."""
+        series, examples, model = self.series, self.examples, self.trained
+        objective = getattr(self.settings, step.objective)
+        if len(self.parts) > 1:
+            if self.joins_given:
+                yield from series.given_pairs()
+            parts = tuple(part.path for part in self.parts)
+            yield JoinPairs(output=examples.path, count=examples.count, seed=series.seed, parts=parts)
+        yield Train(
+            output=model.files.checkpoint,
+            count=round(examples.count * objective.epochs),
+            seed=series.seed,
+            examples=examples.path,
+            start=self._policy(series.recipe.start),
+            reference=self._policy(series.recipe.reference) if examples.kind == "preferences" else None,
+            objective=evolve(objective, seed=series.seed),
+            model=model.id,
+        )
+
+    def _policy(self, name: str) -> Worker:
+        """The model that ``previous``, ``M1`` or ``M0`` means in the training."""
+        if name == "M0":
+            return Worker("student", "M0")
+        return self.series.model(self.name, self.number if name == "previous" else 1).worker
+
+    def _worker(self, by: By) -> Worker:
+        if by in ("teacher", "judge", "evaluator"):
+            return Worker(by, by)
+        iteration = {"student": self.number, "predecessor": self.number - 1, "M0": 0}[by]
+        return answerer(self.series.recipe, self.series.model(self.name, iteration))

@@ -1,0 +1,74 @@
+"""The pipelines and controls that are built in, declared as those of a plugin are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tutelage.pipeline import (
+    MIRRORED_PAIRS,
+    MIRRORED_TRAINING,
+    ChosenStep,
+    DemonstrateStep,
+    GivenStep,
+    JudgeStep,
+    PairStep,
+    Pipeline,
+    SampleStep,
+    TrainStep,
+)
+from tutelage.recipe.schema import OWN_PREFERENCES
+
+SELF_REWARD = Pipeline(
+    "the student judges its own candidates",
+    (
+        SampleStep("candidates"),
+        JudgeStep("judgements", "candidates", by="student"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
+TEACHER_REWARD = Pipeline(
+    "the teacher judges the student's candidates",
+    (
+        SampleStep("candidates"),
+        JudgeStep("judgements", "candidates", by="judge"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
+TEACHER_DEMONSTRATION = Pipeline(
+    "the teacher's answer is chosen, the student's own rejected",
+    (
+        SampleStep("candidates"),
+        DemonstrateStep("demonstrations"),
+        PairStep("preferences", "candidates", rule="demonstration-vs-own", demonstrations="demonstrations"),
+        TrainStep("preferences"),
+    ),
+)
+GIVEN_PAIRS = Pipeline(
+    "DPO on the pairs of `data.preferences`, without sampling or judging",
+    (GivenStep("preferences", "preferences"), TrainStep("preferences")),
+    once=True,
+)
+PIPELINES: Mapping[str, Pipeline] = {
+    "self-reward": SELF_REWARD,
+    "teacher-reward": TEACHER_REWARD,
+    "teacher-demonstration": TEACHER_DEMONSTRATION,
+    OWN_PREFERENCES: GIVEN_PAIRS,
+}
+"""The built-in pipelines, by the names that a recipe uses."""
+
+RANDOM_PAIRS = Pipeline(
+    "the same candidates, pairs drawn at random: what DPO does without a judge",
+    (
+        SampleStep("candidates"),
+        PairStep("preferences", "candidates", rule="random-pairs", like=MIRRORED_PAIRS, fixed=True),
+        TrainStep("preferences"),
+    ),
+)
+SFT_ON_CHOSEN = Pipeline(
+    "SFT on the chosen side of the same pairs: what the answers do without DPO",
+    (ChosenStep("examples", MIRRORED_TRAINING), TrainStep("examples", "sft")),
+)
+CONTROLS: Mapping[str, Pipeline] = {"random-pairs": RANDOM_PAIRS, "sft-on-chosen": SFT_ON_CHOSEN}
+"""The built-in controls, by the names that a recipe uses."""

@@ -1,0 +1,149 @@
+"""Plugins from plain functions: of one prompt or answer, or with the arguments of a hook."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from tutelage import hookspecs
+from tutelage.errors import PluginError, nearest
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin_info import PluginInfo
+from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Judgement, Outcome, Prompt, Verdict
+
+Function = Callable[..., Any]
+
+
+def plugin(help: str = "", *, info: PluginInfo | None = None, **functions: Function) -> ModuleType:
+    """Return a plugin made from functions, for ``Registry.register``, notebooks and ``--plugin FILE.py``.
+
+    The name of each function is that of a hook. A function has either the arguments of the hook, as in
+    ``tutelage.hookspecs``, or is called once per item with the arguments that it names:
+
+    - ``judge(prompt, answer, metadata)`` returns a score, or None if there is none, or a pair (score, reason);
+    - ``demonstrate(prompt, messages, metadata)`` returns the text of the answer, or None if there is none;
+    - ``generate_candidates(prompt, messages, metadata, index)`` returns the text of the candidate with this number;
+    - ``evaluate(prompt, first, second, metadata)`` returns the probability that the first answer is better, or None.
+
+    ``info`` is the description of the plugin; without it, the plugin has only ``help``. Example::
+
+        registry.register(tutelage.plugin(judge=lambda answer: -len(answer)), "short")
+
+    Raises ``PluginError`` if a function has another name than a hook, or an argument that is never passed.
+    """
+    made = ModuleType("plugin_of_functions", help)
+    for name, function in functions.items():
+        setattr(made, name, hookimpl(_hook(name, function)))
+    if info is not None:
+        made.describe = hookimpl(lambda: info)  # type: ignore[attr-defined]
+    return made
+
+
+def of_namespace(names: Mapping[str, Any], help: str = "") -> ModuleType:
+    """Return the plugin of a namespace, such as the one of a notebook: its functions that have the name of a hook."""
+    hooks = {name: value for name, value in names.items() if name in _HOOKS and callable(value)}
+    describe = hooks.pop("describe", None)
+    if not hooks and describe is None:
+        raise PluginError(f"it has no function with the name of a hook: {', '.join(_HOOKS)}")
+    return plugin(help, info=describe() if describe else None, **hooks)
+
+
+_HOOKS = ("describe", *hookspecs.STAGES, "release")
+
+
+def _hook(name: str, function: Function) -> Function:
+    if name not in _HOOKS:
+        raise PluginError(f"there is no hook {name!r}{nearest(name, _HOOKS)}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise PluginError(f"{name}: an async function is never awaited; make it a plain function")
+    given = list(inspect.signature(function).parameters)
+    of_hook = list(inspect.signature(getattr(hookspecs, name)).parameters)
+    if set(given) <= set(of_hook) and (given or name not in _BY_ITEM):
+        return function
+    if name not in _BY_ITEM:
+        wrong = next(argument for argument in given if argument not in of_hook)
+        raise PluginError(f"{name}: there is no argument {wrong!r}{nearest(wrong, of_hook)}")
+    arguments, by_item = _BY_ITEM[name]
+    for argument in given:
+        if argument not in arguments:
+            hint = nearest(argument, [*arguments, *of_hook])
+            raise PluginError(
+                f"{name}: there is no argument {argument!r}{hint}; a function of one item has some of "
+                f"{', '.join(arguments)}, and a hook some of {', '.join(of_hook)}"
+            )
+
+    def call(values: Mapping[str, Any]) -> Any:
+        return function(**{argument: values[argument] for argument in given})
+
+    return by_item(call)
+
+
+Call = Callable[[Mapping[str, Any]], Any]
+
+
+def _judge(call: Call) -> Function:
+    def judge(items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
+        for item in items:
+            for sample in range(samples):
+                found = call({"prompt": item.prompt, "answer": item.answer, "metadata": item.metadata})
+                score, reason = found if isinstance(found, tuple) else (found, "")
+                if score is None:
+                    detail = "the function returned no score"
+                    yield Judgement(item.id, sample, None, Outcome.UNPARSED, reason, detail=detail)
+                else:
+                    yield Judgement(item.id, sample, float(score), reason=reason)
+
+    return judge
+
+
+def _demonstrate(call: Call) -> Function:
+    def demonstrate(prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+        for prompt in prompts:
+            text = call(_of_prompt(prompt))
+            yield Demonstration(prompt.id, *_answer(text))
+
+    return demonstrate
+
+
+def _generate_candidates(call: Call) -> Function:
+    def generate_candidates(prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        for prompt in prompts:
+            for index in range(n):
+                text = call({**_of_prompt(prompt), "index": index})
+                yield Candidate(prompt.id, index, *_answer(text))
+
+    return generate_candidates
+
+
+def _evaluate(call: Call) -> Function:
+    def evaluate(comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
+        for one in comparisons:
+            values = {"prompt": one.prompt, "first": one.first, "second": one.second, "metadata": one.metadata}
+            found = call(values)
+            if found is None:
+                yield Verdict(one.id, None, Outcome.UNPARSED, detail="the function returned no preference")
+            else:
+                yield Verdict(one.id, float(found))
+
+    return evaluate
+
+
+def _of_prompt(prompt: Prompt) -> dict[str, Any]:
+    return {"prompt": prompt.text, "messages": prompt.turns, "metadata": prompt.metadata}
+
+
+def _answer(text: str | None) -> tuple[str, Outcome, str]:
+    if text is None:
+        return "", Outcome.FAILED, "the function returned no answer"
+    return text, Outcome.ANSWERED, ""
+
+
+_BY_ITEM: dict[str, tuple[tuple[str, ...], Callable[[Call], Function]]] = {
+    "judge": (("prompt", "answer", "metadata"), _judge),
+    "demonstrate": (("prompt", "messages", "metadata"), _demonstrate),
+    "generate_candidates": (("prompt", "messages", "metadata", "index"), _generate_candidates),
+    "evaluate": (("prompt", "first", "second", "metadata"), _evaluate),
+}
+"""The arguments of a function of one item, and how it becomes the hook."""

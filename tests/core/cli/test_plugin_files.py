@@ -1,0 +1,74 @@
+"""``--plugin FILE.py``: ``run``, ``plan`` and ``stage`` load it, and commands that only read a run never do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from recipes import numbers_recipe
+
+Invoke = Callable[..., Result]
+Write = Callable[..., Path]
+
+JUDGE = '''"""Knows the right answers."""
+
+def judge(prompt, answer):
+    return 5.0 if answer == prompt.rpartition("say ")[2] else 0.0
+'''
+
+
+@pytest.fixture
+def judge_file(tmp_path: Path) -> Path:
+    path = tmp_path / "exact.py"
+    path.write_text(JUDGE)
+    return path
+
+
+@pytest.fixture
+def recipe(recipe_file: Write, small: dict[str, Any]) -> Path:
+    """A recipe whose judge is the plugin of the file."""
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "exact"}}
+    return recipe_file(**{**small, "pipelines": {"teacher-reward": None}, "models": models})
+
+
+def test_a_judge_from_a_file_runs_and_its_run_continues_without_the_option(
+    invoke: Invoke, recipe: Path, judge_file: Path
+) -> None:
+    missing = invoke("plan", recipe)
+    assert (missing.exit_code, "no plugin 'exact' is installed" in missing.stderr) == (2, True)
+    assert invoke("plan", recipe, "--plugin", judge_file).exit_code == 0
+    first = invoke("run", recipe, "--plugin", judge_file, "--quiet")
+    assert first.exit_code == 0, first.output
+    for again in (("run", recipe), ("run", "runs/numbers"), ("plan", "--run", "runs/numbers")):
+        assert invoke(*again).exit_code == 0
+
+
+def test_a_changed_file_is_not_imported_until_it_is_given_again(invoke: Invoke, recipe: Path, judge_file: Path) -> None:
+    invoke("run", recipe, "--plugin", judge_file, "--quiet")
+    judge_file.write_text("raise SystemExit('imported')\n")
+    refused = invoke("run", "runs/numbers")
+    assert refused.exit_code == 2
+    assert f"the plugin file {judge_file} has changed since the run loaded it" in refused.stderr
+    for reading in (
+        ("status", "runs/numbers"),
+        ("data", "show", "runs/numbers", "M2/teacher-reward"),
+        ("compare", "runs/numbers"),
+    ):
+        found = invoke(*reading)
+        assert "imported" not in found.output
+        assert found.exit_code == 0, (reading, found.output)
+    judge_file.write_text(JUDGE + "# another\n")
+    assert invoke("run", "runs/numbers", "--plugin", judge_file, "--quiet").exit_code == 0
+    assert invoke("run", "runs/numbers", "--quiet").exit_code == 0
+
+
+def test_a_stage_loads_a_file(invoke: Invoke, judge_file: Path, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text(json.dumps({"id": "a", "prompt": "say 3", "answer": "3"}) + "\n")
+    done = invoke("stage", "judge", items, "--model", "exact", "--plugin", judge_file, "--out", "scores.jsonl")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "scores.jsonl").read_text())["score"] == 5.0

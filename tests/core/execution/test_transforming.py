@@ -1,0 +1,152 @@
+"""The work of a transform: its records, its errors, and a run that is stopped in the middle of a plugin's pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import critic_world
+import pytest
+from interrupted_runs import Interrupting, artifacts_of
+
+from tutelage import Candidate, PluginInfo, Preference, Prompt, SampleStep, TrainStep, TransformStep, hookimpl
+from tutelage.errors import PluginError, StageError
+from tutelage.execution.runner import run
+from tutelage.pipeline import Kind, Pipeline, function_name
+from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Recipe
+
+Make = Callable[..., Recipe]
+SMALL = {"controls": {}, "iterations": 1, "evaluation": None}
+
+
+def pairs_of(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> Iterator[Preference]:
+    """Pairs of which some are not valid: equal sides, and an empty one."""
+    texts = {prompt.id: prompt.text for prompt in prompts}
+    for one in candidates:
+        right = texts[one.prompt_id].partition(" ")[2]
+        chosen = "" if one.index == 0 else right
+        yield Preference(one.prompt_id, texts[one.prompt_id], chosen, one.text, f"{one.id}!", one.id)
+
+
+def raising(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> Iterator[Preference]:
+    raise KeyError("no such critique")
+    yield
+
+
+def nothing(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> None:
+    return None
+
+
+def none_valid(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> Iterator[Preference]:
+    yield from (Preference(one.prompt_id, "p", "", "x", f"{one.id}!", one.id) for one in candidates)
+
+
+def same_ids(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> list[Preference]:
+    return [Preference("p", "p", "a", "b", "1", "2"), Preference("p", "p", "c", "d", "1", "2")]
+
+
+def texts(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> list[str]:
+    return ["a pair"]
+
+
+class Offering:
+    """A plugin with one pipeline, whose pairs a function makes."""
+
+    def __init__(self, function: Callable[..., Any], makes: Kind = "preferences") -> None:
+        transform = TransformStep("pairs", function, reads=("prompts", "candidates"), makes=makes)
+        self.pipeline = Pipeline("Pairs.", (SampleStep("candidates"), transform, TrainStep("pairs")))
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Offers.", pipelines={"own": self.pipeline})
+
+
+@pytest.fixture
+def registry(numbers_registry: Registry) -> Registry:
+    numbers_registry.register(critic_world, "critic")
+    return numbers_registry
+
+
+def test_pairs_that_are_not_valid_are_dropped_and_counted(
+    make_recipe: Make, registry: Registry, tmp_path: Path
+) -> None:
+    registry.register(Offering(pairs_of), "mine")
+    run(make_recipe(pipelines={"mine/own": None}, **SMALL), directory=tmp_path, registry=registry)
+    rows = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    [counts] = [row["counts"] for row in rows if row["output"].endswith("own/M2/pairs.jsonl")]
+    assert counts["empty text"] == 40
+    assert counts["same text"] > 0
+    assert counts["pairs"] + counts["same text"] == 120
+    assert len((tmp_path / "seed-0/mine/own/M2/pairs.jsonl").read_text().splitlines()) == counts["pairs"]
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (raising, StageError, "failed: KeyError: 'no such critique'"),
+        (nothing, PluginError, "returned None; it must return or yield records"),
+        (texts, PluginError, "yielded 'a pair'; preferences are records of the class Preference"),
+        (same_ids, PluginError, "yielded two preferences with the id '1>2'"),
+        (
+            none_valid,
+            StageError,
+            "no preferences are left: .* made none that can be used; 160 were dropped: empty text",
+        ),
+    ],
+)
+def test_an_error_of_a_transform_names_the_step_the_pipeline_the_function_and_the_plugin(
+    make_recipe: Make, registry: Registry, tmp_path: Path, function: Any, error: type[Exception], message: str
+) -> None:
+    registry.register(Offering(function), "mine")
+    with pytest.raises(error, match=message) as caught:
+        run(make_recipe(pipelines={"mine/own": None}, **SMALL), directory=tmp_path, registry=registry)
+    name = f"transform 'pairs' of mine/own ({function_name(function)}) of plugin 'mine' (registered manually)"
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("after", [30, 170, 200])
+def test_a_run_that_is_stopped_in_a_pipeline_of_a_plugin_continues_to_the_same_artifacts(
+    make_recipe: Make, registry: Registry, tmp_path: Path, after: int
+) -> None:
+    recipe = make_recipe(pipelines={"critic/revise": None}, controls={}, iterations=2, evaluation=None)
+    run(recipe, directory=tmp_path / "whole", registry=registry)
+    registry.register(Interrupting(after), "interrupting")
+    with pytest.raises(StageError, match="the power is gone"):
+        run(recipe, directory=tmp_path / "stopped", registry=registry)
+    registry.unregister("interrupting")
+    run(recipe, directory=tmp_path / "stopped", registry=registry)
+    assert artifacts_of(tmp_path / "stopped") == artifacts_of(tmp_path / "whole")
+
+
+def test_records_of_a_plugins_own_form_travel_from_one_transform_to_the_next(
+    make_recipe: Make, registry: Registry, tmp_path: Path
+) -> None:
+    first, last = critic_world.REVISE.steps[0], TrainStep("pairs")
+    own = Pipeline(
+        "Notes.",
+        (
+            first,
+            TransformStep("notes", notes, reads=("candidates",)),
+            TransformStep("pairs", of_notes, reads=("prompts", "notes"), makes="preferences"),
+            last,
+        ),
+    )
+    offering = Offering(pairs_of)
+    offering.pipeline = own
+    registry.register(offering, "mine")
+    run(make_recipe(pipelines={"mine/own": None}, **SMALL), directory=tmp_path, registry=registry)
+    assert (tmp_path / "seed-0/mine/own/M2/checkpoint").is_dir()
+
+
+def notes(candidates: Sequence[Candidate]) -> Iterator[dict[str, Any]]:
+    yield from ({"prompt": one.prompt_id, "answer": one.text, "id": one.id} for one in candidates)
+
+
+def of_notes(prompts: Sequence[Prompt], notes: Sequence[dict[str, Any]]) -> Iterator[Preference]:
+    by_id = {prompt.id: prompt for prompt in prompts}
+    for note in notes:
+        text = by_id[note["prompt"]].text
+        yield Preference(note["prompt"], text, text[4:], note["answer"], f"{note['id']}!", note["id"])

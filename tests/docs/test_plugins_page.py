@@ -1,0 +1,44 @@
+"""The files and programs of the page "Plugins of your own" work as written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tutelage.cli import cli
+from tutelage.plugin.files import PluginFile
+from tutelage.plugin.registry import Registry
+
+PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
+FILES = re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL)
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the files of the page."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES:
+        Path(name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_file_is_a_judge_and_the_command_loads_it(folder: Path) -> None:
+    registry = Registry.empty()
+    registry.load_files([PluginFile.of(str(folder / "length.py"))])
+    assert registry.names("judge") == ["length"]
+    [command] = re.findall(r"^    tutelage run (.*--plugin length.py)$", PAGE, re.MULTILINE)
+    plan = ["plan", *shlex.split(command)]
+    assert CliRunner().invoke(cli, plan).exit_code == 0
+    without = CliRunner().invoke(cli, plan[: plan.index("--plugin")])
+    assert "no plugin 'length' is installed" in without.output
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_prints_what_the_page_says(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(program, {})
+    assert f"It prints `{capsys.readouterr().out.strip()}`." in PAGE
