@@ -151,7 +151,7 @@ def agreement(
     """Compare a judge's ratings with the gold ratings.
 
     ``lowest`` and ``highest`` are the ends of the scale. The order of the ratings has no effect, except with
-    ``as_published``, which joins them by position. Intervals are bootstrapped over prompts, and over seeds if there are
+    ``as_published``, which joins them by position. Intervals are over prompts, and over seeds if there are
     several. Raises ``InputError`` if an id occurs twice or under two prompts, if a score is outside the scale, or if
     lists that are joined by position differ in length.
     """
