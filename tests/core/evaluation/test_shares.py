@@ -71,5 +71,5 @@ def test_shares_near_0_and_1_cover_the_truth_where_answers_of_a_prompt_are_alike
 
 
 def test_win_rates_with_many_ties_cover_the_truth() -> None:
-    for case, row in coverage.win_rates(800, prompts=(10, 200)).items():
+    for case, row in coverage.win_rates(800, prompts=(10, 200), ties=(0.2, 0.95), shares=(0.5, 1.0)).items():
         assert min(found["after"] for found in row.values()) >= 0.92, case
