@@ -66,7 +66,7 @@ def test_a_share_of_0_or_1_over_seeds_has_wilsons_interval_over_their_prompts(va
 
 
 def test_shares_near_0_and_1_cover_the_truth_where_answers_of_a_prompt_are_alike() -> None:
-    for case, row in coverage.clustered_shares(800, correlations=(0.3, 0.9)).items():
+    for case, row in coverage.clustered_shares(800, shares=(0.03, 0.5, 0.97), correlations=(0.6,)).items():
         assert min(found["after"] for found in row.values()) >= 0.92, case  # 93%, less one standard error
 
 

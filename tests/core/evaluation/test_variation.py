@@ -80,7 +80,7 @@ def test_the_jackknife_of_a_mean_is_its_influence() -> None:
 
 
 def test_few_seeds_cover_the_truth_with_shared_prompts_and_with_prompts_of_their_own() -> None:
-    for by_seeds in coverage.seeds(400, numbers=(2, 3, 5, 20), deviations=(0.0, 0.2, 0.4), prompts=20).values():
+    for by_seeds in coverage.seeds(400, numbers=(2, 3, 5, 10), deviations=(0.0, 0.4), prompts=20).values():
         for number, row in by_seeds.items():
             for deviation, found in row.items():
                 assert found["after"] >= 0.92, (number, deviation)  # 93%, less one standard error of 400 studies
@@ -89,7 +89,7 @@ def test_few_seeds_cover_the_truth_with_shared_prompts_and_with_prompts_of_their
 
 
 def test_few_prompts_are_seldom_found_different_if_both_models_are_equal() -> None:
-    for count, row in coverage.false_positives(500, prompts=(2, 3, 5, 6, 8, 12, 20, 100)).items():
+    for count, row in coverage.false_positives(500, prompts=(2, 3, 6, 8, 12, 20)).items():
         for name, found in row.items():
             assert found["after"] <= 0.075, (count, name)  # 5%, and three standard errors of 500 studies
             assert int(count) > 3 or name == "ten ties in eleven" or found["before"] > 0.10, (count, name)
