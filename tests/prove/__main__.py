@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.prove import (
     alpaca_eval,
     changes,
+    coverage,
     embedded,
     families,
     full_disk,
@@ -31,6 +32,7 @@ from tests.prove import (
 
 MEASUREMENTS = {
     "startup": startup.prove,
+    "coverage": coverage.prove,
     "embedded": embedded.prove_one_seed,
     "embedded-seeds": embedded.prove_seeds,
     "pages": pages.prove,

@@ -4,10 +4,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 from known import known
+from tests.prove import coverage
 
 from tutelage.errors import InputError
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
+from tutelage.evaluation.intervals import Metric
 from tutelage.records import Outcome, Verdict
 
 Asked = tuple[list[Contest], list[Verdict]]
@@ -181,3 +183,49 @@ def test_a_verdict_without_preference_is_unparsed_whatever_its_outcome() -> None
     contests, verdicts = bout("a", 1, 0)
     refused = [verdicts[0], Verdict(verdicts[1].comparison_id, None, Outcome.REFUSED)]
     assert head_to_head(contests, refused).pairs[0].unparsed == 1
+
+
+def strengths(made: HeadToHead) -> dict[str, Metric]:
+    return {one.model: one.strength for one in made.ranking}
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_strength_of_a_model_that_won_every_time_has_an_interval_that_narrows_with_the_prompts(seeds: int) -> None:
+    lows = []
+    for prompts in (1, 10, 100):
+        bouts = (bout(str(number), 1, 0, seed) for number in range(prompts) for seed in range(seeds))
+        found = strengths(head_to_head(*together(*bouts)))
+        left, right = found["left"], found["right"]
+        assert known(left.low) < known(left.value) < known(left.high)
+        assert (known(right.low), known(right.high)) == pytest.approx((-known(left.high), -known(left.low)))
+        lows.append(known(left.low))
+    assert lows[0] < 0 < lows[1] < lows[2]  # one win is no evidence, ten are
+
+
+def test_one_verdict_says_little_about_strengths_and_win_rate() -> None:
+    made = head_to_head(*bout("a", 1, 0))
+    assert known(strengths(made)["left"].low) < 0
+    assert known(made.pairs[0].win_rate.low) < 0.5 < known(made.pairs[0].win_rate.high)
+
+
+@pytest.mark.parametrize("preference", [0.5, 1.0, 0.0])
+def test_ties_only_give_a_win_rate_and_a_position_bias_with_a_width(preference: float) -> None:
+    made = head_to_head(*together(*(bout(str(number), preference, preference) for number in range(40))))
+    rate, bias = made.pairs[0].win_rate, made.position_bias
+    assert (rate.value, bias.value) == (0.5, preference - 0.5)
+    assert known(rate.low) < 0.5 < known(rate.high)
+    assert 0 < known(bias.high) - known(bias.low) < 0.2
+    assert -0.5 <= known(bias.low) <= known(bias.value) <= known(bias.high) <= 0.5
+    assert made.pairs[0].flipped().win_rate == rate
+    assert known(strengths(made)["left"].low) < 0 < known(strengths(made)["left"].high)
+
+
+def test_lengths_that_are_all_equal_have_no_interval() -> None:
+    made = head_to_head(*together(*(bout(str(number), 1, 0) for number in range(10))))
+    assert made.winner_words == Metric(2.0, None, None, 10, "it is the same on all prompts")
+
+
+def test_a_ranking_of_few_verdicts_covers_the_truth() -> None:
+    for case, row in coverage.strengths(40, prompts=(1, 6), chances=(0.9,)).items():
+        assert min(found["after"] for found in row.values()) >= 0.86, case  # 95%, less three standard errors
+        assert min(found["before"] for found in row.values()) < 0.7, case
