@@ -68,8 +68,8 @@ def describe() -> PluginInfo:
     )
 
 
-@hookimpl
-def devices(settings: TransformersSettings | None) -> int:
+@hookimpl(specname="devices")  # a function of that name would be replaced by the package `devices`
+def device_count(settings: TransformersSettings | None) -> int:
     """Return the number of devices that share answers and judgements."""
     from tutelage_transformers.devices import parallel
 
