@@ -25,6 +25,7 @@ NAVIGATION = {
     "Data and models": [
         "docs/data",
         "docs/plugins",
+        "docs/pipelines",
         "docs/services",
         "docs/models",
         "docs/engines",

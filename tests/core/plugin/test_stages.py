@@ -365,7 +365,8 @@ def test_an_exception_in_the_plugins_generator_names_plugin_and_hook_and_keeps_i
     with pytest.raises(StageError) as caught:
         next(stream)
     assert str(caught.value) == (
-        "hook 'generate_candidates' of plugin 'plugin' (registered manually) failed: ZeroDivisionError: no memory left"
+        "hook 'generate_candidates' of plugin 'plugin' (registered manually), model 'M1', failed: "
+        "ZeroDivisionError: no memory left"
     )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -416,7 +417,7 @@ def test_a_plugin_that_wraps_a_stage_is_called_and_named_in_errors() -> None:
     registry, wrapper = registry_of(Scripted(broken)), Wrapper()
     registry.register(Scripted(answers), "other")
     registry.register(wrapper, "counter")
-    with pytest.raises(StageError, match=r"of plugin 'plugin' .*, wrapped by 'counter', failed"):
+    with pytest.raises(StageError, match=r"of plugin 'plugin' .*, wrapped by 'counter', model 'M1', failed"):
         list(stages.generate_candidates(registry, MODEL, PROMPTS, 1, Sampling(), Context()))
     list(stages.generate_candidates(registry, evolve(MODEL, plugin="other"), PROMPTS, 1, Sampling(), Context()))
     assert wrapper.calls == 2
