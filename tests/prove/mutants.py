@@ -44,6 +44,8 @@ MODULES = {
     "training": (f"{TRAINING}/*.py",),
 }
 SAMPLE = dict.fromkeys(MODULES, 30) | {"training": 10}
+ROOMS = {"runner": "tests/core/execution"}
+"""Modules that are also tested by the test modules of their room that belong to no module alone."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")
 """Mutants that behave as the original does, each with the reason. Others take their places in the sample."""
 
@@ -97,6 +99,10 @@ def _measure(name: str) -> dict[str, Any]:
     tried, equivalent = sample(name)
     files = sorted({mutant.file for mutant in tried})
     tests = tests_of(files)
+    if name in ROOMS:
+        known = {path.stem for path in (ROOT / Path(MODULES[name][0]).parent).glob("*.py")}
+        room = sorted((ROOT / ROOMS[name]).glob("test_*.py"))
+        tests += [str(test.relative_to(ROOT)) for test in room if test.stem.removeprefix("test_") not in known]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         tree = _copy(Path(folder))

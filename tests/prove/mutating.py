@@ -139,7 +139,7 @@ def _replacements(node: Any) -> Iterator[ast.AST | None]:
                 if ast.unparse(swapped) != ast.unparse(node):
                     yield swapped
             for keyword in node.keywords:
-                if keyword.arg is not None:
+                if keyword.arg not in {None, "encoding", "newline"}:  # their effects show on other platforms only
                     yield _with(node, keywords=[other for other in node.keywords if other is not keyword])
     removed = isinstance(node, ast.Raise | ast.Delete | ast.AugAssign) or (
         (isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant))
