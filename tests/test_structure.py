@@ -67,7 +67,6 @@ COVERED_BY = {
     "tutelage.planning.artifacts": "planning/test_pipelines.py",
     "tutelage.planning.checks": "planning/test_preflight.py",
     "tutelage.planning.estimate": "../plugins/test_api_runs.py",
-    "tutelage.planning.evaluation_plan": "execution/test_runner.py",
     "tutelage.planning.model_checks": "planning/test_preflight.py",
     "tutelage.planning.problem_list": "planning/test_preflight.py",
     "tutelage.planning.roles": "planning/test_pipelines.py",

@@ -72,6 +72,14 @@ def test_seeds_are_resampled_before_prompts() -> None:
     assert covered(flat, 0.0) < 0.6
 
 
+def test_a_share_over_two_seeds_that_differ_is_less_certain_than_one_of_as_many_independent_prompts() -> None:
+    hits = np.concatenate([np.arange(PROMPTS) % 10 < share for share in (2, 8)]).astype(float)[:, None]
+    (two,) = ratio_metrics(hits, np.ones_like(hits), clusters(PROMPTS, 2), DEFAULT, proportion=True)
+    independent = wilson(PROMPTS, 2 * PROMPTS)
+    assert two.value == independent.value == 0.5
+    assert known(two.high) - known(two.low) > 2 * (known(independent.high) - known(independent.low))
+
+
 def test_every_resample_draws_as_many_clusters_as_there_are() -> None:
     weights = clusters(7, 3).weights(Bootstrap(resamples=50))
     assert weights.shape == (50, 21)
