@@ -14,11 +14,13 @@ import yaml
 from attrs import evolve
 
 from tutelage.evaluation.intervals import Metric
+from tutelage.records import Scores
 from tutelage.results.summarise import Reader, summarise, write_summary
 from tutelage.results.summary import Summary, VariantResult, read_summary
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
 
+SCORES: tuple[Scores, Scores] = ("parsed", "expected")
 GOLDEN = Path(__file__).parents[2] / "fixtures/golden-run"
 
 
@@ -90,6 +92,28 @@ def test_a_recipe_without_sampled_answers_has_no_metrics_of_them_and_no_agreemen
         assert not any(name.startswith("sampled_") for name in metrics)
 
 
+def test_expected_scores_are_summarised_beside_the_parsed_ones_with_the_share_of_unique_best_answers(
+    golden: Summary,
+    changed: Callable[[Callable[[dict[str, Any]], None]], Run],
+) -> None:
+    def edit(values: dict[str, Any]) -> None:
+        for judging in (values["judging"], values["pipelines"]["self-reward"]["judging"]):
+            judging.update(score="expected", samples=1)
+
+    run = changed(edit)
+    for model in run.plan.models:
+        for answers in ("own", "mixed"):
+            parsed, expected = (run.store.path(model.files.own_judgements(answers, one)) for one in SCORES)
+            shutil.copy(parsed, expected)
+    rows = summarise(run).agreement
+    assert [(row.model, row.answers, row.scores) for row in rows] == [
+        (row.model, row.answers, scores) for row in golden.agreement for scores in SCORES
+    ]
+    assert all("unique_best" in row.metrics for row in rows)
+    assert not any("unique_best" in row.metrics for row in golden.agreement)
+    assert [evolve(row, scores="parsed") for row in rows[1::2]] == list(rows[::2])
+
+
 def test_fewer_agreement_prompts_leave_fewer_answers_to_agree_on(
     golden: Summary,
     changed: Callable[[Callable[[dict[str, Any]], None]], Run],
@@ -121,6 +145,14 @@ def test_every_model_is_compared_to_its_parent_to_m1_and_to_the_control_of_its_p
         ("M2/self-reward", "M2/random-pairs"),
         ("M3/self-reward", "M2/random-pairs"),
     ]
+
+
+def test_a_pipeline_that_trains_in_the_first_iteration_only_is_compared_in_it_only(
+    changed: Callable[[Callable[[dict[str, Any]], None]], Run],
+) -> None:
+    run = changed(lambda values: values.update(iterations=2))
+    first = evolve(run.plan, models=tuple(model for model in run.plan.models if model.iteration < 3))
+    assert Reader(evolve(run, plan=first))._compared()[-1] == ("M2/self-reward", "M2/random-pairs")
 
 
 def test_the_tables_have_one_row_per_metric_or_comparison_with_its_interval(golden: Summary, tmp_path: Path) -> None:
