@@ -223,6 +223,18 @@ def changes(proof: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def mutants(proof: dict[str, Any]) -> str:
+    """Return the number of killed mutants by module, and the survivors."""
+    lines = ["| module | killed | equivalent | seconds |", "|---|---|---|---|"]
+    survivors = []
+    for name, found in proof.get("mutants", {}).get("modules", {}).items():
+        share = found["killed"] / found["mutants"]
+        killed = f"{found['killed']} of {found['mutants']} ({share:.0%})"
+        lines.append(f"| {name} | {killed} | {len(found['equivalent'])} | {found['seconds']} |")
+        survivors += [f"- `{survivor}`" for survivor in found["survivors"]]
+    return "\n".join([*lines, "", *(["Survivors:", "", *survivors] if survivors else ["No mutant survived."])]) + "\n"
+
+
 def sweep(proof: dict[str, Any]) -> str:
     """Return the table of a sweep, and its time compared with one run."""
     if "sweep" not in proof:
@@ -412,6 +424,7 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
 BLOCKS = {
     "coverage": coverage,
     "changes": changes,
+    "mutants": mutants,
     "sweep": sweep,
     "families": families,
     "gpu-generation": gpu_generation,

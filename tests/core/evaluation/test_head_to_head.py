@@ -3,6 +3,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from attrs import evolve
 from known import known
 from tests.prove import coverage
 
@@ -47,7 +48,7 @@ def simulated(
 
 
 def test_a_win_takes_both_orders_and_a_disagreement_is_a_tie() -> None:
-    (result,) = head_to_head(
+    made = head_to_head(
         *together(
             bout("win", 1, 0),
             bout("loss", 0, 1),
@@ -59,13 +60,17 @@ def test_a_win_takes_both_orders_and_a_disagreement_is_a_tie() -> None:
             bout("unparsed", None, 0),
             bout("unparsed too", 1, None),
         )
-    ).pairs
+    )
+    (result,) = made.pairs
     assert (result.left, result.right) == ("left", "right")
     assert (result.wins, result.ties, result.losses, result.unparsed, result.n) == (2, 4, 1, 2, 9)
     assert result.win_rate.value == pytest.approx(4 / 7)
     assert result.win_rate.n == 7
     shares = (result.win_share, result.tie_share, result.loss_share)
     assert [share.value for share in shares] == pytest.approx([2 / 7, 4 / 7, 1 / 7])
+    # the orders disagree only if both have a preference: an order without one is no disagreement
+    assert made.inconsistent.value == pytest.approx(2 / 7)
+    assert made.inconsistent.n == 7
 
 
 def test_a_comparison_without_a_verdict_is_unparsed() -> None:
@@ -121,6 +126,17 @@ def test_the_lengths_of_winners_and_losers_are_reported_separately() -> None:
     assert made.longer_wins.n == 3
 
 
+def test_answers_of_equal_length_are_no_case_of_a_longer_answer_that_won() -> None:
+    def equally_long(asked: Asked) -> Asked:
+        return [evolve(contest, first_words=4, second_words=4) for contest in asked[0]], asked[1]
+
+    even, longer, shorter = equally_long(bout("a", 1, 0)), bout("b", 0, 1), bout("c", 1, 0)
+    made = head_to_head(*together(even, longer, shorter))
+    assert (made.longer_wins.value, made.longer_wins.n) == (0.5, 2)
+    assert made.winner_words.value == pytest.approx((4 + 5 + 2) / 3)
+    assert head_to_head(*even).longer_wins.value is None
+
+
 def ranked(made: HeadToHead) -> list[str]:
     return [strength.model for strength in made.ranking]
 
@@ -150,6 +166,24 @@ def test_models_that_never_met_are_not_ranked() -> None:
     made = head_to_head([*contests, *others], [*verdicts, Verdict("x", 1), Verdict("y", 0)])
     assert len(made.pairs) == 2
     assert made.ranking == ()
+
+
+@pytest.mark.parametrize("middle", [0, 1, 2])
+def test_models_that_met_through_a_third_one_are_ranked_whatever_its_position(middle: int) -> None:
+    names = ["a", "b", "c"]
+    asked = []
+    for number, other in enumerate(names):
+        if number != middle:
+            contests, verdicts = bout(f"p{number}", 1, 0)
+            sides = {"left": names[middle], "right": other}
+            asked.append(
+                (
+                    [evolve(one, first=sides[one.first], second=sides[one.second]) for one in contests],
+                    verdicts,
+                )
+            )
+    assert ranked(head_to_head(*together(*asked)))[0] == names[middle]
+    assert len(ranked(head_to_head(*together(*asked)))) == 3
 
 
 def test_nothing_compared_is_an_empty_result() -> None:

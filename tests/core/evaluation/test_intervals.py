@@ -147,6 +147,14 @@ def test_a_shifted_metric_without_an_interval_stays_without_one() -> None:
     assert Metric(0.5, 0.25, 0.75, 3).shifted(-0.5) == Metric(0.0, -0.25, 0.25, 3)
 
 
+def test_a_share_over_two_seeds_that_differ_is_less_certain_than_one_of_as_many_independent_prompts() -> None:
+    hits = np.concatenate([np.arange(PROMPTS) % 10 < share for share in (2, 8)]).astype(float)[:, None]
+    (two,) = ratio_metrics(hits, np.ones_like(hits), clusters(PROMPTS, 2), DEFAULT, proportion=True)
+    independent = wilson(PROMPTS, 2 * PROMPTS)
+    assert two.value == independent.value == 0.5
+    assert known(two.high) - known(two.low) > 2 * (known(independent.high) - known(independent.low))
+
+
 def test_the_same_call_gives_the_same_bytes_and_another_seed_gives_others() -> None:
     values = np.random.default_rng(0).random((PROMPTS, 1))
     first, again = (ratio_metrics(values, np.ones_like(values), clusters(), DEFAULT) for _ in range(2))

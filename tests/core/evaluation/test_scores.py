@@ -74,6 +74,17 @@ def test_a_real_difference_has_an_interval_without_zero_and_changes_its_sign_wit
     assert score_differences(worse, better)["gold_score"].value == -known(difference.value)
 
 
+def test_a_prompt_without_a_gold_score_of_both_models_counts_for_their_lengths_only() -> None:
+    left = [GradedAnswer("a", 2, 5.0), GradedAnswer("b", 6, None), GradedAnswer("c", 4, 3.0)]
+    right = [GradedAnswer("a", 1, 4.0), GradedAnswer("b", 1, 5.0), GradedAnswer("c", 1, 5.0)]
+    made = score_differences(left, right)
+    assert {name: (metric.value, metric.n) for name, metric in made.items()} == {
+        "gold_score": (-0.5, 2),
+        "gold_exact": (0.0, 2),
+        "answer_words": (3.0, 3),
+    }
+
+
 def test_models_are_paired_under_the_same_seed_only() -> None:
     left = [GradedAnswer("a", 1, 5.0, seed=0), GradedAnswer("a", 1, 5.0, seed=1)]
     right = [GradedAnswer("a", 1, 1.0, seed=1), GradedAnswer("a", 1, 0.0, seed=2), GradedAnswer("b", 1, None, seed=0)]

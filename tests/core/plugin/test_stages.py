@@ -476,6 +476,24 @@ def test_training_on_a_missing_file_or_into_a_used_folder_is_refused(tmp_path: P
         train(Trainer(), tmp_path)
 
 
+def test_the_folders_of_a_checkpoint_are_made_and_an_empty_one_is_used(tmp_path: Path) -> None:
+    (tmp_path / "examples.jsonl").write_text("{}\n")
+    output = tmp_path / "seed-0" / "M1" / "checkpoint"
+    for _ in range(2):
+        trained = stages.train_step(
+            registry_of(Trainer()), MODEL, None, Dpo(), tmp_path / "examples.jsonl", output, Context()
+        )
+        assert trained.name == str(output)
+        for file in output.iterdir():
+            file.unlink()
+
+
+def test_expected_scores_of_a_plugin_that_has_none_are_refused_before_any_item_is_read() -> None:
+    registry = registry_of(Scripted(lambda items: []))
+    with pytest.raises(InputError, match=r"(?s)score: expected; plugin 'plugin'.*samples: 2;"):
+        stages.judge(registry, MODEL, [ITEM], RUBRIC, 2, Sampling(), Context(), score="expected")
+
+
 def test_release_reaches_only_the_models_own_plugin() -> None:
     mine, other = Trainer(), Trainer()
     registry = registry_of(mine)
