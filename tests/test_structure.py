@@ -88,7 +88,6 @@ COVERED_BY = {
     "tutelage.recipe.problems": "recipe/test_loading.py",
     "tutelage.recipe.schema": "recipe/test_built_in_recipes.py",
     "tutelage.results.run_results": "cli/test_evaluate.py",
-    "tutelage.results.summary": "cli/test_results.py",
     "tutelage.results.training_data": "cli/test_data.py",
     "tutelage.runs.status": "cli/test_status.py",
     "tutelage.services.attempts": "services/test_caller.py",
