@@ -89,6 +89,8 @@ COVERED_BY = {
     "tutelage.runs.status": "cli/test_status.py",
     "tutelage.services.attempts": "services/test_caller.py",
     "tutelage.services.budget": "services/test_caller.py",
+    "tutelage.services.gemini": "../plugins/gemini/test_gemini.py",
+    "tutelage.services.http_client": "../plugins/test_api_hostile.py",
     "tutelage.services.pool": "services/test_caller.py",
     "tutelage.services.prices": "services/test_caller.py",
     "tutelage.services.problems": "services/test_caller.py",

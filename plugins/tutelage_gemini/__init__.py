@@ -14,8 +14,9 @@ from tutelage.plugin.chat_hooks import ChatHooks
 from tutelage.plugin_info import EnvironmentVariable, PluginInfo
 from tutelage.records import Model
 from tutelage.services.chat import ChatService
+from tutelage.services.gemini import KEY_VARIABLE, OTHER_KEY_VARIABLE
 from tutelage_gemini.checking import check
-from tutelage_gemini.settings import KEY_VARIABLE, OTHER_KEY_VARIABLE, GeminiSettings, endpoint
+from tutelage_gemini.settings import GeminiSettings, endpoint
 
 
 @hookimpl

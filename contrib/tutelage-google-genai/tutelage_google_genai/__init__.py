@@ -1,0 +1,61 @@
+"""The plugin ``google-genai``: Google's Gemini models as judge, teacher, evaluator or candidate generator.
+
+This module contains only the hooks. The SDK is imported when a stage is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tutelage.context import Context
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin.chat_hooks import ChatHooks
+from tutelage.plugin_info import EnvironmentVariable, PluginInfo
+from tutelage.records import Model
+from tutelage.services.chat import ChatService
+from tutelage.services.gemini import KEY_VARIABLE, OTHER_KEY_VARIABLE
+from tutelage_google_genai.checking import check
+from tutelage_google_genai.settings import GoogleGenAiSettings, endpoint
+
+
+@hookimpl
+def describe() -> PluginInfo:
+    """Describe the plugin: help, settings, and the environment variables for the API key."""
+    return PluginInfo(
+        help="Google's Gemini models by the SDK google-genai: judge, demonstrate, evaluate, generate.",
+        settings=GoogleGenAiSettings,
+        neutral_settings=("key_variable", "price", "limits"),
+        sampling=("top_k",),
+        environment=(
+            EnvironmentVariable(KEY_VARIABLE, "API key.", required=False),
+            EnvironmentVariable(OTHER_KEY_VARIABLE, "API key, under Google's older variable name.", required=False),
+        ),
+        endpoint=endpoint,
+        check=check,
+    )
+
+
+@contextmanager
+def _service(model: Model, context: Context) -> Iterator[ChatService]:
+    from tutelage_google_genai import client
+
+    settings = context.settings or GoogleGenAiSettings()
+    service = endpoint(settings, model.name)
+    with client.connected(settings, model.name) as connection:
+        yield ChatService(
+            caller=context.caller,
+            endpoint=service,
+            body=lambda question: client.request_body(settings, service.model, question),
+            ask=client.make_ask(connection, settings),
+            limits=settings.limits,
+            thinking_tokens=settings.thinking_tokens,
+            log_probabilities=settings.log_probabilities,
+        )
+
+
+_hooks = ChatHooks(_service)
+generate_candidates = _hooks.generate_candidates
+judge = _hooks.judge
+demonstrate = _hooks.demonstrate
+evaluate = _hooks.evaluate

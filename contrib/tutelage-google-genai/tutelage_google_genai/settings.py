@@ -1,0 +1,20 @@
+"""The settings of the plugin, and the endpoint and key that result from them."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from tutelage.services.gemini import GeminiProtocolSettings
+from tutelage.services.requests import Endpoint
+
+PLUGIN = "google-genai"
+
+
+@frozen
+class GoogleGenAiSettings(GeminiProtocolSettings):
+    """Settings of the plugin ``google-genai``. The API key is not a setting; it is read from the environment."""
+
+
+def endpoint(settings: GoogleGenAiSettings | None, model: str) -> Endpoint:
+    """Return the model and service that are called, with the key of the environment."""
+    return (settings or GoogleGenAiSettings()).endpoint(PLUGIN, model)
