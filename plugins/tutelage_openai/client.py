@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 INSTALL_HINT = "plugin 'openai' needs the openai package: pip install 'tutelage[openai]'"
 _TOP_LOG_PROBABILITIES = 10
+STREAMED_PATH = "/content"
+"""The end of the paths of files, which are read line by line."""
 _LARGEST_SEED = 2**31
 
 
@@ -65,6 +67,7 @@ def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
         library_of(openai.DefaultHttpxClient),
         called,
         settings.limits.response_bytes,
+        streamed=STREAMED_PATH,
         before=_with_own_headers(key, settings.official),
     )
     http = openai.DefaultHttpxClient(**options)
@@ -101,12 +104,16 @@ def make_ask(client: openai.OpenAI, settings: OpenAiSettings) -> Ask:
             response = client.post("/chat/completions", body=dict(body), cast_to=library.Response, options=options)
         except openai.OpenAIError as error:
             raise problem_of(error, settings, model) from None
-        value = parse_reply(response.content)
-        if sent := error_in_reply(value, "choices"):
-            raise problem_of_error(sent, advice(settings, model))
-        return read_reply(value)
+        return reply_in(parse_reply(response.content), settings, model)
 
     return ask
+
+
+def reply_in(value: Mapping[str, Any], settings: OpenAiSettings, model: str) -> Reply:
+    """Return the reply in a completion. Raises the ``CallError`` of an error in it."""
+    if sent := error_in_reply(value, "choices"):
+        raise problem_of_error(sent, advice(settings, model))
+    return read_reply(value)
 
 
 def advice(settings: OpenAiSettings, model: str) -> Advice:
