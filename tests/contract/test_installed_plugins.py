@@ -62,7 +62,7 @@ def is_installed(library: str) -> bool:
     ("project", "library", "chosen"),
     [
         ("tutelage-echo", "attrs", ()),
-        ("tutelage-google-genai", "google.genai", ("-k", "demonstrates_and_judges or redirect_the_sdk or valid_for")),
+        ("tutelage-google-genai", "google.genai", ("-k", "demonstrates_and_judges or half_the_price or valid_for")),
         pytest.param("tutelage-google-genai", "google.genai", (), marks=pytest.mark.slow),
         ("tutelage-ifeval", "if_verifiable", ()),
         ("tutelage-vllm", "torch", ("-k", "greedy_answers or samples_differ or until_it_is_released or before_work")),

@@ -15,7 +15,7 @@ import pytest
 import tutelage
 import tutelage_google_genai as plugin
 from tutelage import Comparison, Context, JudgeItem, Model, Outcome, Prompt, Registry, Sampling
-from tutelage.errors import BudgetError, InputError, StageError
+from tutelage.errors import BudgetError, InputError, Interrupted, StageError
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.recipe.loading import load_recipe
 from tutelage.records import Message
@@ -190,3 +190,61 @@ def test_a_request_is_valid_for_the_sdk() -> None:
 def test_the_recipe_of_the_package_binds_the_teacher_to_the_plugin() -> None:
     recipe = load_recipe(Path(__file__).parents[1] / "teacher-reward.yaml")
     assert (recipe.models.teacher.plugin, list(recipe.pipelines)) == ("google-genai", ["teacher-reward"])  # type: ignore[union-attr]
+
+
+BATCH: dict[str, Any] = {
+    "batch": True,
+    "batch_limits": {"requests": 25, "poll_seconds": 0.05},
+    "price": {"input": 100, "output": 100},
+}
+
+
+def times_asked(server: Any) -> set[int]:
+    return set(Counter(row["question"] for row in server.asked()).values())
+
+
+def test_batches_give_the_answers_of_single_requests_at_half_the_price(start_server: StartServer) -> None:
+    server, caller = start_server(), Caller(run="a", stage="judge")
+    in_batches = judged(model(server, **BATCH), caller=caller)
+    assert sorted(map(str, in_batches)) == sorted(map(str, judged(model(server))))
+    assert (len(server.asked()), times_asked(server)) == (len(ITEMS), {1})
+    [line] = caller.ledger.spend(by=("run",), run="a")
+    assert line.cost == pytest.approx((line.input_tokens + line.output_tokens) * 100 / 1e6 / 2)
+
+
+def test_a_faulty_batch_gives_each_request_one_outcome(start_server: StartServer) -> None:
+    server = start_server("--faults", "0.3", "--seed", "7")
+    outcomes = Counter(judgement.outcome for judgement in judged(model(server, **BATCH)))
+    kinds = Counter(row["kind"] for row in server.asked())
+    assert outcomes[Outcome.ANSWERED] == kinds["ok"] > 0
+    assert (outcomes[Outcome.REFUSED], outcomes[Outcome.UNPARSED]) == (kinds["blocked"], kinds["length"])
+    assert outcomes.total() == len(ITEMS)
+
+
+@pytest.mark.parametrize("modes", ["expire", "lost-reply", "ok,full"])
+def test_a_batch_that_expires_or_is_found_again_or_waits_asks_nothing_twice(
+    start_server: StartServer, modes: str
+) -> None:
+    server = start_server("--batches", modes, "--batch-seconds", "0.2")
+    assert {judgement.outcome for judgement in judged(model(server, **BATCH))} == {Outcome.ANSWERED}
+    assert times_asked(server) == {1}
+
+
+@pytest.mark.parametrize(("modes", "expected"), [("cancel", "was cancelled"), ("full,full,full", "batch_limits")])
+def test_a_cancelled_or_rejected_batch_stops_and_the_same_call_continues(
+    start_server: StartServer, modes: str, expected: str
+) -> None:
+    server = start_server("--batches", modes)
+    with pytest.raises(StageError, match=expected):
+        judged(model(server, **BATCH))
+    assert len(judged(model(server, **BATCH))) == len(ITEMS)
+    assert times_asked(server) == {1}
+
+
+def test_a_stopped_judge_continues_with_the_batches_that_are_pending(start_server: StartServer) -> None:
+    server = start_server("--batch-seconds", "0.5")
+    stop = Caller(run="a", stage="judge", cancelled=lambda: len(server.asked()) == len(ITEMS))
+    with pytest.raises(Interrupted, match="3 batches with 60 requests continue at the service"):
+        judged(model(server, **BATCH), caller=stop)
+    assert len(judged(model(server, **BATCH), caller=Caller(run="a", stage="judge"))) == len(ITEMS)
+    assert times_asked(server) == {1}

@@ -25,7 +25,7 @@ def describe() -> PluginInfo:
     return PluginInfo(
         help="Google's Gemini models by the SDK google-genai: judge, demonstrate, evaluate, generate.",
         settings=GoogleGenAiSettings,
-        neutral_settings=("key_variable", "price", "limits"),
+        neutral_settings=("key_variable", "price", "batch", "batch_limits", "limits"),
         sampling=("top_k",),
         environment=(
             EnvironmentVariable(KEY_VARIABLE, "API key.", required=False),
@@ -39,10 +39,11 @@ def describe() -> PluginInfo:
 @contextmanager
 def _service(model: Model, context: Context) -> Iterator[ChatService]:
     from tutelage_google_genai import client
+    from tutelage_google_genai.batches import opened
 
     settings = context.settings or GoogleGenAiSettings()
     service = endpoint(settings, model.name)
-    with client.connected(settings, model.name) as connection:
+    with client.connected(settings, model.name) as connection, opened(settings, service) as batches:
         yield ChatService(
             caller=context.caller,
             endpoint=service,
@@ -51,6 +52,7 @@ def _service(model: Model, context: Context) -> Iterator[ChatService]:
             limits=settings.limits,
             thinking_tokens=settings.thinking_tokens,
             log_probabilities=settings.log_probabilities,
+            batches=batches,
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
+from tutelage.services.batch_service import BatchLimits
 from tutelage.services.gemini import GeminiProtocolSettings
 from tutelage.services.requests import Endpoint
 
@@ -14,7 +15,13 @@ PLUGIN = "google-genai"
 class GoogleGenAiSettings(GeminiProtocolSettings):
     """Settings of the plugin ``google-genai``. The API key is not a setting; it is read from the environment."""
 
+    batch: bool = False
+    """Send the requests of `judge`, `demonstrate` and `evaluate` in batches: half the price, answered within a day."""
+    batch_limits: BatchLimits = field(factory=BatchLimits)
+    """Limits of the batches."""
+
 
 def endpoint(settings: GoogleGenAiSettings | None, model: str) -> Endpoint:
     """Return the model and service that are called, with the key of the environment."""
-    return (settings or GoogleGenAiSettings()).endpoint(PLUGIN, model)
+    settings = settings or GoogleGenAiSettings()
+    return evolve(settings.endpoint(PLUGIN, model), batch=settings.batch)
