@@ -376,9 +376,11 @@ class BatchCalls:
             raise Interrupted(f"stopped as requested; {self._left_at_the_service()}")
 
     def _left_at_the_service(self) -> str:
-        pending = Counter(batch.name for key, batch in self._journal.pending().items() if key in self._waiting)
+        wanted = [batch for key, batch in self._journal.pending().items() if key in self._waiting]
+        pending = Counter(batch.name for batch in wanted if batch.id is not None)
         if not pending:
-            return "no batch is pending at the service, and the same command continues"
+            unknown = "it is not known whether the service has created a batch" if wanted else "no batch is pending"
+            return f"{unknown}; the same command continues"
         batches, verb = ("1 batch", "continues") if len(pending) == 1 else (f"{len(pending)} batches", "continue")
         return (
             f"{batches} with {pending.total():,} requests {verb} at the service, and the same command collects the "
