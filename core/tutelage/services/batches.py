@@ -382,10 +382,8 @@ class BatchCalls:
             unknown = "it is not known whether the service has created a batch" if wanted else "no batch is pending"
             return f"{unknown}; the same command continues"
         batches, verb = ("1 batch", "continues") if len(pending) == 1 else (f"{len(pending)} batches", "continue")
-        return (
-            f"{batches} with {pending.total():,} requests {verb} at the service, and the same command collects the "
-            "answers without sending the requests again"
-        )
+        left = f"{batches} with {pending.total():,} requests {verb} at the service"
+        return f"{left}, and the same command collects the answers without sending the requests again"
 
 
 class _RejectedError(StageError):
