@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         render_comparison,
         reply,
     )
-    from tutelage.preferences.pairing import Pairing, PairOptions, PairRule, pair
+    from tutelage.preferences.pairing import Pairing, PairOptions, PairRule, ProposedPair, pair
     from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
     from tutelage.preferences.score_parsing import ParsedScore, parse_score
     from tutelage.preferences.verdict_parsing import ParsedPreference, parse_preference
@@ -141,7 +141,7 @@ _MODULES = {
     "preferences.judging": (
         "ADDITIVE_RUBRIC FENCED_ANSWER PAIRWISE_RUBRIC AveragedScore average render render_comparison reply"
     ),
-    "preferences.pairing": "PairOptions PairRule Pairing pair",
+    "preferences.pairing": "PairOptions PairRule Pairing ProposedPair pair",
     "preferences.replies": "judgement_from_reply verdict_from_reply",
     "preferences.score_parsing": "ParsedScore parse_score",
     "preferences.verdict_parsing": "ParsedPreference parse_preference",
@@ -228,6 +228,7 @@ __all__ = [
     "Preparation",
     "Price",
     "Prompt",
+    "ProposedPair",
     "RatedExample",
     "Recipe",
     "Refused",

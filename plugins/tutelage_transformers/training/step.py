@@ -23,7 +23,17 @@ from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
-from tutelage_transformers.training import adapters, finite, launching, packing, routing, together, tracking, trainers
+from tutelage_transformers.training import (
+    adapters,
+    finite,
+    launching,
+    packing,
+    pair_labels,
+    routing,
+    together,
+    tracking,
+    trainers,
+)
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
@@ -175,13 +185,15 @@ def build(
     limit = min(objective.max_length, loading.context_length(start.model.config))
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(request.examples, start.tokenizer, limit)
+    if isinstance(objective, Dpo):
+        pair_labels.check(objective, rows, request.examples)
     packed = packing.is_wanted(start.model, settings)
     lengths = [tokens_held(row, packed) for row in rows]
     division = divide_step(parallel.share_of_objective(objective, settings), start.model, lengths, packed, settings)
     common = {
         "model": start.model,
         "args": trainer_arguments(objective, start.model, folder, settings, packed, division),
-        "data_collator": _packing_collator(objective, start, reference) if packed else None,
+        "data_collator": _collator(objective, start, reference, packed),
         "train_dataset": Dataset.from_list(rows),
         "processing_class": start.tokenizer,
         "peft_config": lora_config(objective.lora, start.model),
@@ -208,8 +220,10 @@ def build(
     return trainer
 
 
-def _packing_collator(objective: Objective, start: LoadedModel, reference: LoadedModel | None) -> Any:
-    """Prepare the models for packed batches; returns the collator of these batches."""
+def _collator(objective: Objective, start: LoadedModel, reference: LoadedModel | None, packed: bool) -> Any:
+    """Return the collator of the batches, None for TRL's own. For packed batches, the models are prepared."""
+    if not packed:
+        return pair_labels.collator()(start.tokenizer.pad_token_id) if isinstance(objective, Dpo) else None
     for loaded in (start, reference):
         if loaded is not None:
             packing.pack(loaded.model)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import InputError
-from tutelage.preferences.pairing import RULES, Group, Pairing, PairOptions, Proposal, ScoredAnswer, pair
+from tutelage.preferences.pairing import RULES, Group, Pairing, PairOptions, Proposal, ProposedPair, ScoredAnswer, pair
 from tutelage.records import Candidate, Demonstration, Outcome, Prompt
 
 PROMPT = Prompt("sort pear fig")
@@ -221,3 +221,24 @@ def test_every_preference_of_every_rule_has_two_different_texts_and_no_tie(
             assert preference.score_chosen > preference.score_rejected
     assert pairing.preferences or pairing.dropped
     assert pairing == pair(RULES[rule], PROMPTS, made[::-1], given_scores, demonstration(taught), options)
+
+
+def test_a_rule_may_give_a_pair_a_weight_and_a_soft_label() -> None:
+    def rule(group: Group, options: PairOptions) -> Iterator[Proposal]:
+        first, second, third = group.answers
+        yield ProposedPair(first, second, weight=0.5, probability=0.75)
+        yield ProposedPair(second, third, weight=2.0)
+        yield ProposedPair(third, first)
+        yield ProposedPair(first, first, weight=2.0)
+
+    pairing = pair(rule, PROMPTS, candidates("a", "b", "c"))
+    labels = {p.chosen: (p.weight, p.probability) for p in pairing.preferences}
+    assert labels == {"a": (0.5, 0.75), "b": (2.0, 1.0), "c": (1.0, 1.0)}
+    assert pairing.dropped == {"same text": 1}
+
+
+@pytest.mark.parametrize("labels", [{"weight": -1}, {"weight": float("nan")}, {"probability": 0.4}, {"weight": True}])
+def test_a_weight_or_soft_label_out_of_range_is_an_error(labels: dict[str, float]) -> None:
+    answer = ScoredAnswer("0", "a")
+    with pytest.raises(ValueError, match=f"`{next(iter(labels))}` must be a .*number"):
+        ProposedPair(answer, answer, **labels)
