@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tutelage.files.jsonl import write_rows
     from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
-    from tutelage.objectives import Dpo, Lora, Objective, Sft
+    from tutelage.objectives import Dpo, Lora, Objective, PairBatch, PairLoss, Sft
     from tutelage.pipeline import (
         MIRRORED_PAIRS,
         MIRRORED_TRAINING,
@@ -124,7 +124,7 @@ _MODULES = {
     "files.jsonl": "write_rows",
     "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
-    "objectives": "Dpo Lora Objective Sft",
+    "objectives": "Dpo Lora Objective PairBatch PairLoss Sft",
     "pipeline": (
         "MIRRORED_PAIRS MIRRORED_TRAINING ChosenStep DemonstrateStep GivenStep JoinStep JudgeStep PairStep Pipeline "
         "SampleStep TrainStep TransformStep"
@@ -212,6 +212,8 @@ __all__ = [
     "Objective",
     "Outcome",
     "Package",
+    "PairBatch",
+    "PairLoss",
     "PairOptions",
     "PairRule",
     "PairStep",

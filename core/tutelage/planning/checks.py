@@ -33,6 +33,7 @@ from tutelage.planning.roles import (
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
+from tutelage.plugin.pair_losses import pair_loss_problems
 from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
@@ -191,6 +192,9 @@ def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
 def _check_objectives(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
     student = bound_model(recipe, "student", registry)
     check = registry.info(student.plugin).check_objective
+    for key, objective in objectives(recipe, known).items():
+        lines = problems.attempt(key, partial(_pair_loss_problems, objective, student.plugin, registry))
+        problems.add_all(f"{key}.{line}" for line in lines or ())
     if check is None:
         return
     settings = registry.settings(student.plugin, student.settings, "models.student.settings")
@@ -211,6 +215,10 @@ def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> N
 
 def _listed(check: Callable[[Any, Objective], Iterable[str]], settings: Any, objective: Objective) -> list[str]:
     return list(check(settings, objective))
+
+
+def _pair_loss_problems(objective: Objective, student: str, registry: Registry) -> list[str]:
+    return list(pair_loss_problems(objective, student, registry))
 
 
 def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:

@@ -11,14 +11,13 @@ with noisy preferences"). It equals TRL's ``sigmoid`` loss plus (1 - p) x, becau
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError
-from tutelage.objectives import Dpo
-from tutelage_transformers.training.arguments import losses_of
+from tutelage.objectives import Dpo, PairLoss
 
 COLUMNS = ("weight", "probability")
 """Columns of a dataset of pairs. A dataset has a column only if a pair has another value than 1 in it."""
@@ -26,25 +25,29 @@ _OF_BATCH = ("aot", "aot_unpaired")
 """The losses that sort the pairs of a batch, in which no pair has a loss of its own."""
 
 
-def check(objective: Dpo, rows: Sequence[Mapping[str, Any]], examples: Path) -> None:
+def check(
+    objective: Dpo, plugin_losses: Mapping[str, PairLoss], rows: Sequence[Mapping[str, Any]], examples: Path
+) -> None:
     """Raise ``InputError`` if pairs have weights or soft labels that the loss of the objective cannot take."""
     for column in COLUMNS if rows else ():
-        if column in rows[0] and (problems := list(_problems(column, objective))):
+        if column in rows[0] and (problems := list(_problems(column, objective, plugin_losses))):
             labelled = sum(row[column] != 1 for row in rows)
             raise InputError(
                 f"{examples}: {labelled:,} of {len(rows):,} pairs have another {column} than 1: " + "; ".join(problems)
             )
 
 
-def _problems(column: str, objective: Dpo) -> Iterator[str]:
-    losses = losses_of(objective)
+def _problems(column: str, objective: Dpo, plugin_losses: Mapping[str, PairLoss]) -> Iterator[str]:
+    losses = objective.losses
     if column == "weight":
         if found := sorted(losses.keys() & set(_OF_BATCH)):
             names = ", ".join(found)
             yield f"the loss {names} sorts the pairs of a batch and cannot weight them; choose another loss_type"
         return
-    if "sigmoid" not in losses or losses.keys() - {"sigmoid", "sft"}:
-        yield "soft labels need the loss sigmoid, alone or in a sum with sft; choose this loss_type"
+    readers = {"sigmoid", *(name for name, loss in plugin_losses.items() if loss.soft_labels)}
+    if not losses.keys() & readers or losses.keys() - readers - {"sft"}:
+        others = f", or {', '.join(sorted(readers - {'sigmoid'}))}" if len(readers) > 1 else ""
+        yield f"soft labels need the loss sigmoid{others}, alone or in a sum with sft; choose this loss_type"
     if objective.f_divergence_type != "reverse_kl":
         yield f"soft labels need f_divergence_type: reverse_kl, not {objective.f_divergence_type}"
     if objective.ld_alpha is not None:
@@ -75,29 +78,3 @@ def split(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _chosen(inputs: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     return {key: value for key, value in inputs.items() if key in keys}
-
-
-def labelled_loss(trainer: Any, compute: Callable[..., Any], model: Any, inputs: Mapping[str, Any]) -> Any:
-    """Return the loss of a batch, computed by ``compute``, TRL's own function, with weights and soft labels."""
-    trl_inputs, labels = split(inputs)
-    seen: list[Any] = []
-
-    def weighted(*arguments: Any, **options: Any) -> Any:
-        outputs = model(*arguments, **options)
-        if "weight" in labels and outputs.log_probs.requires_grad:
-            outputs.log_probs.register_hook(lambda gradient: gradient * _of_rows(labels["weight"], gradient))
-        seen.append(outputs.log_probs)
-        return outputs
-
-    loss = compute(weighted, trl_inputs, return_outputs=False)
-    if "probability" in labels:
-        chosen, rejected = seen[0].sum(dim=1).chunk(2)
-        x = trainer.beta * (chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"])
-        factor = dict(zip(trainer.loss_types, trainer.loss_weights, strict=True))["sigmoid"]
-        loss = loss + factor * ((1 - labels["probability"]) * x).mean()
-    return loss
-
-
-def _of_rows(weights: Any, gradient: Any) -> Any:
-    """Return the weights as a column for the rows of a batch: the chosen answers, then the rejected ones."""
-    return weights.repeat(2)[:, None].to(gradient)

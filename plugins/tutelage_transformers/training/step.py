@@ -39,6 +39,7 @@ from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
 from tutelage_transformers.training.fitting import divide_step, explain_out_of_memory
 from tutelage_transformers.training.gathering import gathered_model
+from tutelage_transformers.training.pair_losses import WeightedLoss
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.resuming import (
     TrainingFolder,
@@ -186,7 +187,7 @@ def build(
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(request.examples, start.tokenizer, limit)
     if isinstance(objective, Dpo):
-        pair_labels.check(objective, rows, request.examples)
+        pair_labels.check(objective, context.pair_losses, rows, request.examples)
     packed = packing.is_wanted(start.model, settings)
     lengths = [tokens_held(row, packed) for row in rows]
     division = divide_step(parallel.share_of_objective(objective, settings), start.model, lengths, packed, settings)
@@ -208,7 +209,11 @@ def build(
     else:
         trainers.disable_dropout(start.model)
         with explain_out_of_memory(objective, division.rows):
-            trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
+            trainer = trainers.dpo_trainer()(
+                **common,
+                ref_model=reference.model if reference else None,
+                pair_losses=_weighted_losses(objective, context),
+            )
         if reference is not None:  # its log-probabilities are columns of the rows now
             trainer.ref_model = None
             trainer.accelerator.free_memory()
@@ -230,6 +235,10 @@ def _collator(objective: Objective, start: LoadedModel, reference: LoadedModel |
             fuse_activations(loaded.model)
     collator = packing.sft_collator if isinstance(objective, Sft) else packing.dpo_collator
     return collator(start.tokenizer.pad_token_id)
+
+
+def _weighted_losses(objective: Dpo, context: Context) -> list[WeightedLoss]:
+    return [WeightedLoss(name, context.pair_losses[name], objective.losses[name]) for name in objective.plugin_losses]
 
 
 def _needs_reference(request: TrainingRequest) -> bool:

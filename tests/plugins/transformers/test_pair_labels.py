@@ -90,10 +90,14 @@ def direct(trainer: Any, labels: dict[str, list[float]]) -> tuple[float, Any]:
     return float(loss.detach()), torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()])
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize(
     "labels",
-    [{"weight": WEIGHTS}, {"probability": PROBABILITIES}, {"weight": WEIGHTS, "probability": PROBABILITIES}],
+    [
+        pytest.param({"weight": WEIGHTS}, marks=pytest.mark.slow),
+        {"probability": PROBABILITIES},
+        {"weight": WEIGHTS, "probability": PROBABILITIES},
+    ],
     ids=lambda labels: "+".join(labels),
 )
 def test_the_gradient_is_that_of_the_weighted_soft_loss(
