@@ -25,6 +25,7 @@ NAVIGATION = {
     "Data and models": [
         "docs/data",
         "docs/services",
+        "docs/judging",
         "docs/models",
         "docs/engines",
         "docs/training",

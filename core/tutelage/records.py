@@ -7,6 +7,7 @@ module imports only attrs and the standard library. Records are joined by id, ne
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
@@ -219,6 +220,11 @@ class Rubric:
     """The text before the score in a reply that begins with the score, for example ``score: ``. Only with it, a judge
     can give an expected score. Empty if the reply begins with something else."""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the scale has limits. Without them, any finite score is valid, as that of a reward model."""
+        return math.isfinite(self.lowest) and math.isfinite(self.highest)
+
 
 @frozen
 class JudgeItem:
@@ -228,8 +234,15 @@ class JudgeItem:
     """Chosen by the caller; the judgement has it as ``item_id``."""
     prompt: str
     answer: str
+    messages: tuple[Message, ...] = field(default=(), kw_only=True)
+    """The messages of the prompt, as in ``Prompt.messages``."""
     metadata: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
     """The metadata of the prompt, as in ``Prompt.metadata``."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages of the prompt: those of the conversation, or one user message."""
+        return _turns(self.prompt, self.messages)
 
 
 @frozen

@@ -122,7 +122,7 @@ def judge(step: Judge, at: StepContext) -> Artifact:
 
 
 def _item(id: str, prompt: Prompt, answer: str) -> JudgeItem:
-    return JudgeItem(id, prompt.text, answer, metadata=prompt.metadata)
+    return JudgeItem(id, prompt.text, answer, messages=prompt.messages, metadata=prompt.metadata)
 
 
 def make_preferences(step: MakePairs, at: StepContext) -> Artifact:

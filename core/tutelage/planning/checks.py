@@ -41,7 +41,7 @@ from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.bindings import Binding
 from tutelage.recipe.problems import recipe_problems
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Sampling
+from tutelage.records import Rubric, Sampling
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
@@ -229,10 +229,12 @@ def _check_rubrics(
     def check(key: str, name: str, judges: set[str | None], is_comparison: bool = False) -> None:
         rubric = problems.attempt(key, lambda: registry.get("rubrics", name))
         if rubric is not None:
-            of_text = {role for role in judges if role in roles and _reads_text(recipe, str(role), registry)}
+            of_text = {role for role in judges if role in roles and _reads_text(recipe, str(role), rubric, registry)}
             if key == "judging.rubric" and recipe.data.eft is not None:
                 of_text.add("data.eft")
             problems.add_all(rubric_problems(rubric, is_comparison, ", ".join(sorted(of_text))), key)
+            if key == "evaluation.rubric" and not rubric.template and not rubric.is_bounded:
+                problems.add(f"{key}: {name}; gold scores need a scale with limits: use another rubric")
 
     judges: dict[tuple[str, str], set[str | None]] = {("judging.rubric", recipe.judging.rubric): set()}
     for name in recipe.pipelines:
@@ -253,10 +255,15 @@ def _pairs_samples(pipeline: Pipeline) -> bool:
     return any(step.scores and step.answers in sampled for step in pipeline.pairs)
 
 
-def _reads_text(recipe: Recipe, role: str, registry: Registry) -> bool:
-    """Whether the plugin of a role runs a language model, which judges by the rubric's template."""
+def _reads_text(recipe: Recipe, role: str, rubric: Rubric, registry: Registry) -> bool:
+    """Whether the plugin of a role runs a language model, which judges by the rubric's template.
+
+    A rubric without limits is for reward models. A plugin that runs local models checks its model itself
+    (``RunNeeds.rubrics``).
+    """
     info = registry.info(bound_model(recipe, role, registry).plugin)
-    return info.endpoint is not None or info.count_tokens is not None
+    is_checked_by_plugin = not rubric.is_bounded and info.check_run is not None
+    return info.endpoint is not None or (info.count_tokens is not None and not is_checked_by_plugin)
 
 
 def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:

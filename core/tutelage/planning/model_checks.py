@@ -26,7 +26,7 @@ from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
-from tutelage.records import Model
+from tutelage.records import Model, Rubric
 from tutelage.services.ledger import Ledger
 from tutelage.services.time_limit import TimeUp, within
 
@@ -182,6 +182,7 @@ def _needs(sources: Sources, bound: _Bound, plan: Plan | None, directory: Path |
         trainings=trainings,
         system=any(roles[0] == "system" for roles in conversations) or (is_judge and _has_system_rubric(sources)),
         several_turns=any(roles.count("user") > 1 for roles in conversations),
+        rubrics=_rubrics(sources, bound),
         expected_scores=rubrics_of_expected_scores(sources.recipe, sources.registry, frozenset(bound.roles)),
         directory=directory,
         download=download,
@@ -195,6 +196,16 @@ def _conversations(sources: Sources) -> set[tuple[str, ...]]:
         return set(sources.conversations(sources.recipe.seeds[0]))
     except Exception:  # a set of a plugin may raise any error
         return set()
+
+
+def _rubrics(sources: Sources, bound: _Bound) -> tuple[Rubric, ...]:
+    """The rubrics with which the model judges. One that does not exist is reported by its own key."""
+    recipe = sources.recipe
+    names = {one.rubric for _, one, role in judging_uses(recipe, sources.declared) if role in bound.roles}
+    if recipe.evaluation is not None and "evaluator" in bound.roles:
+        names.add(recipe.evaluation.rubric)
+    offered = sources.registry.offered("rubrics")
+    return tuple(offered[name] for name in sorted(names) if name in offered)
 
 
 def _has_system_rubric(sources: Sources) -> bool:

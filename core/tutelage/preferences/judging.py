@@ -98,6 +98,9 @@ Reply with "better: first", "better: second" or "better: tie", then on a new lin
 )
 """Comparison of two answers in one order. The caller asks for both orders."""
 
+REWARD_RUBRIC = Rubric(name="reward", lowest=-math.inf, highest=math.inf)
+"""For a judge that needs no rubric and whose scores have no limits: a reward model, or a function."""
+
 
 @frozen
 class AveragedScore:
