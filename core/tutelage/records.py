@@ -54,6 +54,9 @@ ADDED_KEY = "added_key"
 Scores = Literal["parsed", "expected"]
 """How a judge's score is made: parsed from its reply, or as the expectation over the probabilities of the scores."""
 
+Jury = Literal["mean", "median", "majority", "minimum"]
+"""How the scores of several judges become one."""
+
 
 @frozen
 class Sampling:

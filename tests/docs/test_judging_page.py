@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tutelage import JudgeItem, Model, Outcome, Registry, Sampling, judge
+from tutelage.plugin.built_in_pipelines import PIPELINES
 from tutelage.plugin.files import PluginFile
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 
@@ -40,3 +41,10 @@ def test_the_verifier_compares_answers_with_the_reference(
     found, without = judge(registry, Model("arithmetic"), items, ADDITIVE_RUBRIC, 1, Sampling())
     assert (found.score, found.reason) == (score, reason)
     assert (without.score, without.outcome) == (None, Outcome.UNPARSED)
+
+
+def test_the_declaration_of_the_cascade_is_that_of_the_built_in_pipeline() -> None:
+    [program] = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "CASCADE" in text]
+    names: dict[str, object] = {}
+    exec(program, names)
+    assert names["CASCADE"] == PIPELINES["cascade"]

@@ -21,7 +21,7 @@ from tutelage.objectives import Objective
 from tutelage.planning.judging_uses import judging_uses, rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import bound_model, role_key
+from tutelage.planning.roles import bound_model, jurors, role_key
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
 from tutelage.plugin.registry import Registry
@@ -130,7 +130,11 @@ def _prompts(sources: Sources, bound: _Bound) -> dict[str, list[str]]:
     with suppress(Exception):  # a set of a plugin may raise any error
         if "evaluator" in bound.roles and recipe.evaluation is not None:
             found["evaluation.prompts"] = [prompt.text for prompt in sources.evaluation(recipe.seeds[0])]
-        if {"judge", "teacher"} & set(bound.roles) and recipe.data.prompts and recipe.data.self_instruct is None:
+        if (
+            {"judge", "teacher", *jurors(recipe)} & set(bound.roles)
+            and recipe.data.prompts
+            and recipe.data.self_instruct is None
+        ):
             found["data.prompts"] = [prompt.text for prompt in sources.fresh(recipe.seeds[0])]
     return found
 

@@ -8,7 +8,10 @@ from tutelage.pipeline import (
     MIRRORED_PAIRS,
     MIRRORED_TRAINING,
     ChosenStep,
+    CombineStep,
+    CompareStep,
     DemonstrateStep,
+    DisputedStep,
     GivenStep,
     JudgeStep,
     PairStep,
@@ -36,6 +39,27 @@ TEACHER_REWARD = Pipeline(
         TrainStep("preferences"),
     ),
 )
+CASCADE = Pipeline(
+    "the student judges all candidates, the judge only those on which the student's samples disagree",
+    (
+        SampleStep("candidates"),
+        JudgeStep("own-judgements", "candidates", by="student"),
+        DisputedStep("disputed", "candidates", "own-judgements"),
+        JudgeStep("second-judgements", "disputed", by="judge", samples=1),
+        CombineStep("judgements", ("second-judgements", "own-judgements"), how="first"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
+WIN_RATE = Pipeline(
+    "the judge compares the candidates of a prompt in pairs; their win rates are the scores",
+    (
+        SampleStep("candidates"),
+        CompareStep("judgements", "candidates", by="judge"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
 TEACHER_DEMONSTRATION = Pipeline(
     "the teacher's answer is chosen, the student's own rejected",
     (
@@ -54,6 +78,8 @@ PIPELINES: Mapping[str, Pipeline] = {
     "self-reward": SELF_REWARD,
     "teacher-reward": TEACHER_REWARD,
     "teacher-demonstration": TEACHER_DEMONSTRATION,
+    "cascade": CASCADE,
+    "win-rate": WIN_RATE,
     OWN_PREFERENCES: GIVEN_PAIRS,
 }
 """The built-in pipelines, by the names that a recipe uses."""
