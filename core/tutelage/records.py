@@ -210,7 +210,8 @@ class Rubric:
 
     name: str
     template: str = ""
-    """The judge prompt, with placeholders ``{prompt}`` and ``{answer}``, and ``{fence}`` if the answer is fenced."""
+    """The judge prompt, with placeholders ``{prompt}`` and ``{answer}``, and ``{fence}`` if the answer is fenced.
+    ``{metadata[KEY]}`` shows a key of the prompt's metadata, such as a reference answer."""
     lowest: float = 0.0
     """Lowest score."""
     highest: float = 5.0

@@ -37,6 +37,7 @@ from tutelage.planning.trial import pair_rule_problems, rubric_problems
 from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
+from tutelage.preferences.judging import metadata_keys
 from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.bindings import Binding
@@ -259,6 +260,11 @@ def _check_rubrics(
             if key == "judging.rubric" and recipe.data.eft is not None:
                 of_text.add("data.eft")
             problems.add_all(rubric_problems(rubric, is_comparison, ", ".join(sorted(of_text))), key)
+            if "data.eft" in of_text and (keys := metadata_keys(rubric)):
+                problems.add(
+                    f"{key}: rubric {name!r} shows metadata ({', '.join(keys)}), which rows of data.eft do not have; "
+                    "set it for single pipelines (pipelines.NAME.judging.rubric)"
+                )
             if key == "evaluation.rubric" and not rubric.template and not rubric.is_bounded:
                 problems.add(f"{key}: {name}; gold scores need a scale with limits: use another rubric")
 

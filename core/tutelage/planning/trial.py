@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tutelage.errors import TutelageError, nearest
 from tutelage.files.disk_errors import error_text
-from tutelage.preferences.judging import render, render_comparison, reply
+from tutelage.preferences.judging import metadata_keys, render, render_comparison, reply
 from tutelage.preferences.pairing import INVALID_SIDES, RULES, PairOptions, PairRule, pair
 from tutelage.preferences.score_parsing import parse_score
 from tutelage.recipe.schema import Recipe
@@ -47,7 +47,8 @@ def rubric_problems(rubric: Rubric, is_comparison: bool = False, readers: str = 
     if is_comparison:
         rendered = render_comparison(rubric, Comparison("trial", _PROMPT.text, _ANSWER, _OTHER))
     else:
-        rendered = render(rubric, JudgeItem("trial", _PROMPT.text, _ANSWER))
+        about = {key: f"A made-up {key}." for key in metadata_keys(rubric)}
+        rendered = render(rubric, JudgeItem("trial", _PROMPT.text, _ANSWER, metadata=about))
     lacking = [name for name, text in texts.items() if text not in rendered]
     others = sorted({*_PLACEHOLDER.findall(rubric.template)} - {*texts, "fence"})
     for name in lacking:

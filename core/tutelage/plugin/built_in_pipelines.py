@@ -18,7 +18,9 @@ from tutelage.pipeline import (
     Pipeline,
     SampleStep,
     TrainStep,
+    TransformStep,
 )
+from tutelage.plugin import checklists
 from tutelage.recipe.schema import OWN_PREFERENCES
 
 SELF_REWARD = Pipeline(
@@ -60,6 +62,18 @@ WIN_RATE = Pipeline(
         TrainStep("preferences"),
     ),
 )
+CHECKLIST = Pipeline(
+    "the teacher writes a checklist for each prompt, and the judge scores the candidates by it",
+    (
+        SampleStep("candidates"),
+        TransformStep("checklist-requests", checklists.requests, reads=("prompts",), makes="prompts"),
+        SampleStep("checklists", "checklist-requests", by="teacher", n=1, temperature=0.0),
+        TransformStep("checked-prompts", checklists.with_checklists, reads=("prompts", "checklists"), makes="prompts"),
+        JudgeStep("judgements", "candidates", by="judge", prompts="checked-prompts", rubric="checklist"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
 TEACHER_DEMONSTRATION = Pipeline(
     "the teacher's answer is chosen, the student's own rejected",
     (
@@ -80,6 +94,7 @@ PIPELINES: Mapping[str, Pipeline] = {
     "teacher-demonstration": TEACHER_DEMONSTRATION,
     "cascade": CASCADE,
     "win-rate": WIN_RATE,
+    "checklist": CHECKLIST,
     OWN_PREFERENCES: GIVEN_PAIRS,
 }
 """The built-in pipelines, by the names that a recipe uses."""

@@ -17,8 +17,19 @@ from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.preferences.judging import render
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Candidate, Comparison, JudgeItem, Judgement, Model, Outcome, Verdict
+from tutelage.records import (
+    Candidate,
+    Comparison,
+    JudgeItem,
+    Judgement,
+    Model,
+    Outcome,
+    Prompt,
+    Rubric,
+    Verdict,
+)
 from tutelage.runs.store import Store
 
 Make = Callable[..., Recipe]
@@ -45,11 +56,14 @@ class Judges:
         return PluginInfo(help="Judges.", item_by_item=True)
 
     @hookimpl
-    def judge(self, model: Model, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
+    def judge(self, model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int) -> Iterator[Judgement]:
         for item in items:
             self._begin()
             for sample in range(samples):
                 self.asked[f"{model.id} {item.id}#{sample}"] += 1
+                if rubric.name == "checklist":
+                    question = render(rubric, item)
+                    assert f"Is it {echoing_world.right_answer(item.prompt)}?\n" in question
                 score = 5.0 if echoing_world.is_right(item.prompt, item.answer) else 2.0
                 if model.name == "shy" and len(item.answer) < 5:
                     yield Judgement(item.id, sample, None, Outcome.REFUSED, detail="too short")
@@ -57,6 +71,17 @@ class Judges:
                     yield Judgement(item.id, sample, None, Outcome.UNPARSED, raw="hm")
                 else:
                     yield Judgement(item.id, sample, score - (model.name == "harsh"))
+
+    @hookimpl
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        for prompt in prompts:
+            self._begin()
+            self.asked[f"{model.id} {prompt.id}"] += 1
+            number = prompt.text.rpartition("say ")[2].partition("\n")[0]
+            if echoing_world.chance(number) < 0.2:
+                yield Candidate(prompt.id, 0, "", Outcome.REFUSED, "no checklist")
+            else:
+                yield Candidate(prompt.id, 0, f"Is it {number}?\n")
 
     @hookimpl
     def evaluate(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
@@ -89,6 +114,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "jury": ("teacher-reward", {"jury": "mean"}, {"judges": {n: {"plugin": "service", "model": n} for n in JURY}}),
     "cascade": ("cascade", {"dispute_spread": 1.0}, {"judge": {"plugin": "service"}}),
     "win-rate": ("win-rate", {}, {"judge": {"plugin": "service"}}),
+    "checklist": ("checklist", {"samples": 1}, {"teacher": {"plugin": "service"}}),
 }
 
 
@@ -183,3 +209,21 @@ def test_win_rates_compare_different_answers_in_both_orders(make_recipe: Make, t
         assert echoing_world.is_right(pair.prompt, pair.chosen)
         assert not echoing_world.is_right(pair.prompt, pair.rejected)
         assert 0.0 <= (pair.score_rejected or 0.0) < (pair.score_chosen or 0.0) <= 1.0
+
+
+def test_a_checklist_is_written_once_per_prompt_and_answers_are_judged_by_it(make_recipe: Make, tmp_path: Path) -> None:
+    _, asked, store, folder = case("checklist", make_recipe, tmp_path)
+    requests = store.read(f"{folder}/checklist-requests.jsonl", Prompt)
+    written = {one.prompt_id: one for one in store.read(f"{folder}/checklists.jsonl", Candidate)}
+    assert len(requests) == 40 == len(written)
+    assert {f"teacher {one.id}" for one in requests} == {key for key in asked if key.endswith("-checklist")}
+    refused = {id.removesuffix("-checklist") for id, one in written.items() if one.outcome is Outcome.REFUSED}
+    assert 0 < len(refused) < 40
+    checked = store.read(f"{folder}/checked-prompts.jsonl", Prompt)
+    assert {one.id for one in checked}.isdisjoint(refused)
+    for one in checked:
+        assert one.metadata["checklist"] == f"Is it {echoing_world.right_answer(one.text)}?"
+    judged = {(one.prompt_id, one.text) for one in answers_of(store) if one.prompt_id not in refused}
+    assert asked.total() == 40 + len(judged)
+    pairs = read_preferences(store.path(f"{folder}/preferences.jsonl"))
+    assert pairs and refused.isdisjoint(pair.prompt_id for pair in pairs)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+import tutelage_openai
 from tutelage.errors import InputError
 from tutelage.pipeline import CombineStep, JudgeStep, Pipeline, SampleStep, TrainStep
 from tutelage.planning.checks import checked_plan
+from tutelage.planning.estimate import estimates
 from tutelage.planning.judge_steps import CombineScores, CompareCandidates, MakeWinRates, SelectDisputed
 from tutelage.planning.pipelines import make_plan, roles_needed
 from tutelage.planning.steps import Judge, Plan
@@ -158,3 +160,47 @@ def test_a_declared_combination_is_checked() -> None:
 def test_plans_without_the_new_keys_have_no_new_steps(make_recipe: Make) -> None:
     kinds = {type(step) for step in make_plan(make_recipe()).steps}
     assert not kinds & {CombineScores, SelectDisputed, CompareCandidates, MakeWinRates}
+
+
+def test_a_checklist_is_one_request_per_prompt_for_the_teacher(make_recipe: Make, numbers_registry: Registry) -> None:
+    plan = checked_plan(make_recipe(**of("checklist")), numbers_registry)
+    counts = {step.output.rpartition("/")[2]: step.count for step in steps_of(plan, "checklist")}
+    asked = {"checklist-requests.jsonl": 40, "checklists.jsonl": 40, "checked-prompts.jsonl": 40}
+    assert counts.items() >= {**asked, "judgements.jsonl": 320}.items()
+    assert roles_needed(make_recipe(**of("checklist")))["teacher"] == {"generate_candidates"}
+
+
+def test_a_rubric_that_shows_metadata_is_not_for_judging_examples(
+    make_recipe: Make, numbers_registry: Registry
+) -> None:
+    with pytest.raises(
+        InputError, match=r"judging.rubric: rubric 'checklist' shows metadata \(checklist\), which rows"
+    ):
+        checked_plan(make_recipe(**of("self-reward", judging={"rubric": "checklist"})), numbers_registry)
+
+
+def test_the_plan_has_the_calls_and_the_cost_of_each_judge_and_of_comparisons(
+    make_recipe: Make, numbers_registry: Registry
+) -> None:
+    numbers_registry.register(tutelage_openai, "openai")
+
+    def service(price: float) -> dict[str, Any]:
+        return {"plugin": "openai", "model": f"m-{price:g}", "settings": {"price": {"input": price, "output": price}}}
+
+    def estimated(pipeline: str, **changes: Any) -> dict[tuple[str, str], tuple[int, float | None]]:
+        recipe = make_recipe(**of(pipeline, **changes))
+        plan = make_plan(recipe)
+        found = estimates(plan, recipe, numbers_registry)
+        return {(one.stage, one.role): (one.calls, one.cost) for one in found}
+
+    jury = estimated("teacher-reward", models={"judges": {"ann": service(1), "bob": service(2)}})
+    assert {key: calls for key, (calls, _) in jury.items()} == {
+        ("judge", "judges.ann"): 320,
+        ("judge", "judges.bob"): 320,
+    }
+    assert jury["judge", "judges.bob"][1] == pytest.approx(2 * (jury["judge", "judges.ann"][1] or 0.0))
+    shared = {"dispute_share": 0.25}
+    assert estimated("cascade", models={"judge": service(1)}, judging=shared)["judge", "judge"][0] == 40
+    assert estimated("win-rate", models={"judge": service(1)})["evaluate", "judge"][0] == 480
+    both = estimated("checklist", models={"teacher": service(1)})
+    assert {key: calls for key, (calls, _) in both.items()} == {("generate", "teacher"): 40, ("judge", "judge"): 320}
