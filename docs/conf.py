@@ -27,6 +27,7 @@ NAVIGATION = {
         "docs/plugins",
         "docs/pipelines",
         "docs/services",
+        "docs/judging",
         "docs/models",
         "docs/engines",
         "docs/training",

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
         MIRRORED_PAIRS,
         MIRRORED_TRAINING,
         ChosenStep,
+        CombineStep,
+        CompareStep,
         DemonstrateStep,
+        DisputedStep,
         GivenStep,
         JoinStep,
         JudgeStep,
@@ -126,8 +129,8 @@ _MODULES = {
     "hookspecs": "hookimpl",
     "objectives": "Dpo Lora Objective PairBatch PairLoss Sft",
     "pipeline": (
-        "MIRRORED_PAIRS MIRRORED_TRAINING ChosenStep DemonstrateStep GivenStep JoinStep JudgeStep PairStep Pipeline "
-        "SampleStep TrainStep TransformStep"
+        "MIRRORED_PAIRS MIRRORED_TRAINING ChosenStep CombineStep CompareStep DemonstrateStep DisputedStep GivenStep "
+        "JoinStep JudgeStep PairStep Pipeline SampleStep TrainStep TransformStep"
     ),
     "planning.checks": "checked_plan",
     "planning.roles": "find_rubric",
@@ -182,6 +185,8 @@ __all__ = [
     "Candidate",
     "Changes",
     "ChosenStep",
+    "CombineStep",
+    "CompareStep",
     "Comparison",
     "ComparisonResult",
     "Context",
@@ -189,6 +194,7 @@ __all__ = [
     "DemonstrateStep",
     "Demonstration",
     "Difference",
+    "DisputedStep",
     "Dpo",
     "Endpoint",
     "EnvironmentVariable",

@@ -40,6 +40,8 @@ RECORD_TYPES: Mapping[str, type] = {
 By: TypeAlias = Literal["student", "predecessor", "M0", "teacher", "judge", "evaluator"]
 """The model that answers or judges: ``student`` is the model that the round starts from, M(t-1) in the training of
 M(t); ``predecessor`` is the model before the student, M(t-2), or the student itself if it is M0."""
+Combination: TypeAlias = Literal["mean", "median", "majority", "minimum", "first"]
+"""How several scores of an answer become one: as ``judging.jury``, or the first one that exists."""
 OBJECTIVES: Mapping[str, Kind] = {"sft": "examples", "dpo": "preferences"}
 """The objectives that a ``TrainStep`` can name, each with the kind of the artifact that it trains on."""
 
@@ -115,6 +117,84 @@ class JudgeStep:
     def reads(self) -> tuple[tuple[str, Kind | None], ...]:
         """The artifacts that the step reads, as in ``SampleStep``."""
         return ((self.prompts, "prompts"), (self.answers, "candidates"))
+
+
+@frozen
+class CompareStep:
+    """Let a model compare every two answers to a prompt in both orders. The score of an answer is its win rate, 0 to 1.
+
+    The win rate is the mean probability that the answer is better than another candidate of its prompt, as in SPPO (Wu
+    et al., 2024, "Self-Play Preference Optimization", section 4). Equal answers are a tie, which is not asked about.
+    """
+
+    name: str
+    """Name of the artifact: judgements."""
+    answers: str
+    """The candidates to compare."""
+    by: By = "judge"
+    """The model that compares. Its plugin must implement ``evaluate``."""
+    prompts: str = PROMPTS
+    """The prompts of the answers."""
+    rubric: str | None = None
+    """Name of the rubric if the pipeline needs a certain one; ``judging.pairwise_rubric`` if left out."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "judgements"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.prompts, "prompts"), (self.answers, "candidates"))
+
+
+@frozen
+class CombineStep:
+    """Combine judgements of the same answers into one judgement per answer."""
+
+    name: str
+    """Name of the artifact: judgements."""
+    judgements: tuple[str, ...]
+    """The judgements to combine."""
+    how: Combination | None = None
+    """How to combine the averaged scores of an answer; ``judging.jury`` if left out."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "judgements"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return tuple((name, "judgements") for name in self.judgements)
+
+
+@frozen
+class DisputedStep:
+    """Select the answers on which the samples of a judge disagree, to ask another judge about them.
+
+    An answer is disputed if the standard deviation of its scores is above ``judging.dispute_spread``, or if a sample
+    has no score. At most ``judging.dispute_share`` of the answers are selected, those with the largest spread.
+    """
+
+    name: str
+    """Name of the artifact: candidates."""
+    answers: str
+    """The candidates that were judged."""
+    judgements: str
+    """The judgements, several per answer."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "candidates"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.answers, "candidates"), (self.judgements, "judgements"))
 
 
 @frozen
@@ -308,7 +388,18 @@ class TrainStep:
 
 
 PipelineStep: TypeAlias = (
-    SampleStep | JudgeStep | DemonstrateStep | PairStep | JoinStep | GivenStep | ChosenStep | TransformStep | TrainStep
+    SampleStep
+    | JudgeStep
+    | CompareStep
+    | CombineStep
+    | DisputedStep
+    | DemonstrateStep
+    | PairStep
+    | JoinStep
+    | GivenStep
+    | ChosenStep
+    | TransformStep
+    | TrainStep
 )
 """A step of a pipeline."""
 
@@ -354,6 +445,16 @@ class Pipeline:
     def judges(self) -> tuple[JudgeStep, ...]:
         """The steps in which a model judges."""
         return tuple(step for step in self.steps if isinstance(step, JudgeStep))
+
+    @property
+    def compares(self) -> tuple[CompareStep, ...]:
+        """The steps in which a model compares candidates."""
+        return tuple(step for step in self.steps if isinstance(step, CompareStep))
+
+    @property
+    def disputes(self) -> tuple[DisputedStep, ...]:
+        """The steps that select answers on which samples disagree."""
+        return tuple(step for step in self.steps if isinstance(step, DisputedStep))
 
     @property
     def demonstrates(self) -> tuple[DemonstrateStep, ...]:

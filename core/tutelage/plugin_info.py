@@ -52,6 +52,8 @@ class RunNeeds:
     """Whether conversations of the run have more than one user message."""
     expected_scores: tuple[Rubric, ...] = ()
     """The rubrics for which the model gives expected scores (``judging.score: expected``)."""
+    rubrics: tuple[Rubric, ...] = ()
+    """The rubrics with which the model judges. A language model needs the template of each of them."""
     directory: Path | None = None
     """Folder of the run, which need not exist yet. None if it is not known."""
     download: bool = True

@@ -54,6 +54,9 @@ ADDED_KEY = "added_key"
 Scores = Literal["parsed", "expected"]
 """How a judge's score is made: parsed from its reply, or as the expectation over the probabilities of the scores."""
 
+Jury = Literal["mean", "median", "majority", "minimum"]
+"""How the scores of several judges become one."""
+
 
 @frozen
 class Sampling:
@@ -207,7 +210,8 @@ class Rubric:
 
     name: str
     template: str = ""
-    """The judge prompt, with placeholders ``{prompt}`` and ``{answer}``, and ``{fence}`` if the answer is fenced."""
+    """The judge prompt, with placeholders ``{prompt}`` and ``{answer}``, and ``{fence}`` if the answer is fenced.
+    ``{metadata[KEY]}`` shows a key of the prompt's metadata, such as a reference answer."""
     lowest: float = 0.0
     """Lowest score."""
     highest: float = 5.0
@@ -220,6 +224,11 @@ class Rubric:
     """The text before the score in a reply that begins with the score, for example ``score: ``. Only with it, a judge
     can give an expected score. Empty if the reply begins with something else."""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the scale has limits. Without them, any finite score is valid, as that of a reward model."""
+        return math.isfinite(self.lowest) and math.isfinite(self.highest)
+
 
 @frozen
 class JudgeItem:
@@ -229,8 +238,15 @@ class JudgeItem:
     """Chosen by the caller; the judgement has it as ``item_id``."""
     prompt: str
     answer: str
+    messages: tuple[Message, ...] = field(default=(), kw_only=True)
+    """The messages of the prompt, as in ``Prompt.messages``."""
     metadata: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
     """The metadata of the prompt, as in ``Prompt.metadata``."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages of the prompt: those of the conversation, or one user message."""
+        return _turns(self.prompt, self.messages)
 
 
 @frozen

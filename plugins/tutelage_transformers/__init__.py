@@ -167,9 +167,11 @@ def judge(
     score: Scores,
     context: Context,
 ) -> Iterator[Judgement]:
-    """Score answers by the model's completion of the rubric's prompt, or by the probabilities of its scores."""
-    from tutelage_transformers.generation import judging
+    """Score answers by the model's completion of the rubric's prompt, the probabilities of its scores, or a reward."""
+    from tutelage_transformers.generation import judging, rewarding
 
+    if rewarding.is_reward_model(model, context):
+        return rewarding.judgements(model, items, rubric, samples, context)
     if score == "expected":
         return judging.expected_judgements(model, items, rubric, context)
     return judging.judgements(model, items, rubric, samples, sampling, context)
@@ -179,9 +181,11 @@ def judge(
 def evaluate(
     model: Model, comparisons: Iterable[Comparison], rubric: Rubric, sampling: Sampling, context: Context
 ) -> Iterator[Verdict]:
-    """Compare two answers by the model's completion of a pairwise rubric's prompt."""
-    from tutelage_transformers.generation import judging
+    """Compare two answers by the model's completion of a pairwise rubric's prompt, or by their rewards."""
+    from tutelage_transformers.generation import judging, rewarding
 
+    if rewarding.is_reward_model(model, context):
+        return rewarding.verdicts(model, comparisons, context)
     return judging.verdicts(model, comparisons, rubric, sampling, context)
 
 

@@ -13,7 +13,8 @@ from tutelage.preferences.expected_scores import score_replies
 from tutelage.records import Model
 from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
-from tutelage_transformers.models import finding, loading, quantizing, trial
+from tutelage_transformers.generation import rewarding
+from tutelage_transformers.models import finding, loading, quantizing, rewards, trial
 from tutelage_transformers.models.counting import count_tokens, is_readable
 from tutelage_transformers.models.weights import BadWeights, WeightShapes, read_shapes
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
@@ -110,9 +111,11 @@ def _run_problems(
         yield from missing
         return
     folder = finding.folder_of(location)
-    replies = [score_replies(rubric) for rubric in needs.expected_scores]
+    is_reward = rewards.is_reward_model(location, settings.local_files_only)
+    yield from _judge_problems(location, needs, is_reward)
+    replies = [] if is_reward else [score_replies(rubric) for rubric in needs.expected_scores]
     for problem in trial.problems(
-        location, folder, settings.local_files_only, needs.system, needs.several_turns, replies
+        location, folder, settings.local_files_only, needs.system, needs.several_turns, replies, is_reward
     ):
         yield Finding("tokenizer", False, problem)
     if folder is None:
@@ -133,6 +136,26 @@ def _run_problems(
         existing = next(folder for folder in (output, *output.parents) if folder.exists())
         on_gpu = capacity is not None and capacity.is_gpu
         yield from disk_findings(shapes, settings, needs, existing, shutil.disk_usage(existing).free, on_gpu)
+
+
+def _judge_problems(location: str, needs: RunNeeds, is_reward: bool) -> Iterator[Finding]:
+    """The problems of a model with what it has to do and with the rubrics: a reward model only judges, without one."""
+    if not is_reward:
+        for rubric in needs.rubrics:
+            if not rubric.template and not rubric.is_bounded:
+                detail = f"rubric {rubric.name!r} has no template, and a language model needs one; use another rubric"
+                yield Finding("rubric", False, detail)
+        return
+    if others := sorted(needs.hooks - {"judge", "evaluate"}):
+        yield Finding(
+            "model",
+            False,
+            f"model {location}: it is a classifier, which only judges and compares, and the run calls "
+            f"{', '.join(others)}; bind another model",
+        )
+    for rubric in needs.rubrics:
+        if rubric.is_bounded:
+            yield Finding("rubric", False, rewarding.rubric_problem(rubric))
 
 
 def _start_processes_ahead(settings: TransformersSettings, capacity: Capacity | None) -> None:

@@ -10,7 +10,7 @@ from attrs import asdict
 from tutelage.cli.options import ROLES, as_json, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
 from tutelage.errors import PluginError
-from tutelage.planning.roles import GENERATOR, bound_model
+from tutelage.planning.roles import GENERATOR, bound_model, jurors
 from tutelage.plugin.doctor import Diagnosis, examine
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import load_recipe
@@ -43,6 +43,7 @@ def _models(recipe: Recipe, registry: Registry) -> list[Model]:
     roles = [role for role in ROLES if getattr(recipe.models, role) is not None]
     if recipe.models.student.generator is not None:
         roles.append(GENERATOR)
+    roles += jurors(recipe)
     return [bound_model(recipe, role, registry) for role in roles]
 
 

@@ -48,7 +48,8 @@ def read_items(path: Path, prompts: Path | None) -> list[JudgeItem]:
             )
         if candidate.outcome.has_text:
             prompt = by_id[candidate.prompt_id]
-            items.append(JudgeItem(candidate.id, prompt.text, candidate.text, metadata=prompt.metadata))
+            messages, about = prompt.messages, prompt.metadata
+            items.append(JudgeItem(candidate.id, prompt.text, candidate.text, messages=messages, metadata=about))
     return items
 
 
@@ -161,8 +162,9 @@ def _prompt(row: Mapping[str, Any]) -> Prompt:
 
 
 def _item(row: Mapping[str, Any]) -> JudgeItem:
-    prompt, answer = prompt_of(row).text, text_of(row, "answer")
-    return JudgeItem(_id(row, prompt, answer), prompt, answer, metadata=metadata_of(row))
+    prompt, answer = prompt_of(row), text_of(row, "answer")
+    id, about = _id(row, prompt.text, answer), metadata_of(row)
+    return JudgeItem(id, prompt.text, answer, messages=prompt.messages, metadata=about)
 
 
 def _comparison(row: Mapping[str, Any]) -> Comparison:

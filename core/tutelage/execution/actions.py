@@ -16,11 +16,13 @@ from attrs import evolve
 
 from tutelage.errors import StageError
 from tutelage.execution.data_actions import from_sources, write_prompts
+from tutelage.execution.judge_actions import combine_scores, make_win_rates, select_disputed
 from tutelage.execution.step_context import Artifact, StepContext, rows_artifact
 from tutelage.execution.transforming import transform
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
 from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.evaluation_plan import comparison_id
+from tutelage.planning.judge_steps import CombineScores, CompareCandidates, MakeWinRates, SelectDisputed
 from tutelage.planning.steps import (
     BuildExamples,
     ChosenExamples,
@@ -41,6 +43,7 @@ from tutelage.planning.steps import (
 )
 from tutelage.plugin import stages
 from tutelage.plugin.pair_rules import guarded_rule
+from tutelage.preferences.combining import comparisons_of
 from tutelage.preferences.comparisons import split_equal
 from tutelage.preferences.judging import average
 from tutelage.preferences.pairing import PairOptions, pair
@@ -123,7 +126,7 @@ def judge(step: Judge, at: StepContext) -> Artifact:
 
 
 def _item(id: str, prompt: Prompt, answer: str) -> JudgeItem:
-    return JudgeItem(id, prompt.text, answer, metadata=prompt.metadata)
+    return JudgeItem(id, prompt.text, answer, messages=prompt.messages, metadata=prompt.metadata)
 
 
 def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
@@ -185,6 +188,15 @@ def compare(step: Compare, at: StepContext) -> Artifact:
     return _call_stage(step, at, Verdict, units, stages.evaluate, arguments, known=ties)
 
 
+def compare_candidates(step: CompareCandidates, at: StepContext) -> Artifact:
+    """Compare every two different answers to a prompt in both orders."""
+    prompts = {prompt.id: prompt for prompt in at.prompts(step.prompts)}
+    answers = at.store.read(step.answers, Candidate)
+    units = [Unit(comparison, (comparison.id,)) for comparison in comparisons_of(prompts, answers)]
+    arguments = {"rubric": at.registry.get("rubrics", step.rubric)}
+    return _call_stage(step, at, Verdict, units, stages.evaluate, arguments)
+
+
 def _comparisons(step: Compare, at: StepContext) -> Iterator[Comparison]:
     """Yield both orders of every two answers that have text."""
     texts = {
@@ -205,7 +217,7 @@ def _draw(models: Sequence[str], step: MixAnswers, prompt: Prompt) -> list[str]:
 
 
 def _call_stage(
-    step: Sample | Demonstrate | Judge | Compare,
+    step: Sample | Demonstrate | Judge | Compare | CompareCandidates,
     at: StepContext,
     cls: type[ResultT],
     units: Sequence[Unit[ItemT]],
@@ -249,4 +261,8 @@ ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {
     ChosenExamples: chosen_examples,
     MixAnswers: mix_answers,
     Compare: compare,
+    CompareCandidates: compare_candidates,
+    CombineScores: combine_scores,
+    SelectDisputed: select_disputed,
+    MakeWinRates: make_win_rates,
 }

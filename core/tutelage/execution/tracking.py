@@ -70,7 +70,9 @@ def _metrics(run: Run, step: Step, counts: Mapping[str, int]) -> Iterator[tuple[
                 name = "gold" if step.worker.role == "evaluator" else "score"
                 yield (
                     model,
-                    {f"{name}_{step.output.rpartition('/')[2].partition('.')[0]}": fmean(scores)} if scores else {},
+                    {f"{name}_{step.output.rpartition('/')[2].removesuffix('.jsonl')}": fmean(scores)}
+                    if scores
+                    else {},
                 )
 
 

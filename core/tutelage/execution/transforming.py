@@ -12,6 +12,7 @@ from tutelage.files.jsonl import read_rows
 from tutelage.files.trl_format import preference_row, read_examples, read_preferences, supervised_row
 from tutelage.pipeline import RECORD_TYPES, Kind, TransformStep
 from tutelage.planning.steps import Transform
+from tutelage.plugin import built_in
 from tutelage.plugin.stage_checks import plugin_errors
 from tutelage.preferences.pairing import PairOptions, ScoredAnswer, sides_problem
 from tutelage.records import Example, Preference
@@ -51,7 +52,7 @@ def transform(step: Transform, at: StepContext) -> Artifact:
 def _function(step: Transform, at: StepContext) -> tuple[Callable[..., Any], str]:
     """The function of the declaration, and its description for messages."""
     declared = at.registry.get("controls" if step.is_control else "pipelines", step.pipeline)
-    plugin = at.registry.label(step.pipeline.partition("/")[0])
+    plugin = at.registry.label(step.pipeline.partition("/")[0] if "/" in step.pipeline else built_in.NAME)
     label = f"transform {step.name!r} of {step.pipeline} ({step.function}) of {plugin}"
     for one in declared.steps:
         if isinstance(one, TransformStep) and one.name == step.name and callable(one.function):

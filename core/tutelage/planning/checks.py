@@ -15,7 +15,7 @@ from tutelage.data.sets import load_seed_prompts
 from tutelage.errors import InputError
 from tutelage.objectives import Objective
 from tutelage.pipeline import Pipeline
-from tutelage.planning.declared import Declared, judging_of
+from tutelage.planning.declared import Declared, judging_of, rubric_of_scores
 from tutelage.planning.judging_uses import expected_score_problems, judging_uses
 from tutelage.planning.member_checks import member_problems
 from tutelage.planning.pipelines import make_plan, members_of, roles_needed
@@ -25,6 +25,7 @@ from tutelage.planning.roles import (
     answering_role,
     bound_model,
     endpoint_of,
+    judging_roles,
     role_key,
     role_of,
     usable_binding,
@@ -37,12 +38,13 @@ from tutelage.plugin.pair_losses import pair_loss_problems
 from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
+from tutelage.preferences.judging import metadata_keys
 from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.bindings import Binding
 from tutelage.recipe.problems import recipe_problems
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Sampling
+from tutelage.records import Rubric, Sampling
 
 
 def checked_plan(recipe: Recipe, registry: Registry) -> Plan:
@@ -79,6 +81,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     _check_data(sources, problems)
     _check_pair_rules(recipe, registry, known, problems)
     problems.add_all(_generation_problems(recipe, known))
+    problems.add_all(_dispute_problems(recipe, known))
     _check_sampling(recipe, registry, known, roles, problems)
     problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
     if "student" in roles:
@@ -122,6 +125,22 @@ def _generation_problems(recipe: Recipe, known: Declared) -> Iterator[str]:
         )
 
 
+def _dispute_problems(recipe: Recipe, known: Declared) -> Iterator[str]:
+    """Samples that can disagree are several, and sampled. A jury cannot compare."""
+    for name in recipe.pipelines:
+        pipeline, judging = known.pipelines[name], recipe.for_pipeline(name).judging
+        judges = {step.name: step for step in pipeline.judges}
+        for one in pipeline.disputes:
+            of_judge = judging_of(judges[one.judgements], judging) if one.judgements in judges else judging
+            if of_judge.samples < 2 or of_judge.temperature == 0:
+                yield (
+                    f"judging: samples {of_judge.samples}, temperature {of_judge.temperature:g}; {name} needs samples "
+                    "that can disagree: set samples to at least 2 and temperature above 0"
+                )
+        if recipe.models.judges and any(step.by == "judge" for step in pipeline.compares):
+            yield f"models.judges: a jury cannot compare answers, and {name} compares them; bind models.judge"
+
+
 def _check_sampling(
     recipe: Recipe, registry: Registry, known: Declared, roles: frozenset[str], problems: Problems
 ) -> None:
@@ -146,6 +165,14 @@ def _sampling_uses(recipe: Recipe, known: Declared) -> Iterator[tuple[str, Sampl
         yield "generation", recipe.generation.sampling(), role, "demonstrate"
     for key, judging, role in judging_uses(recipe, known):
         yield key, judging.sampling(), role, "judge"
+    for name in recipe.pipelines:
+        for step in known.pipelines[name].compares:
+            yield (
+                f"pipelines.{name}.judging",
+                recipe.for_pipeline(name).judging.sampling(),
+                role_of(step.by),
+                "evaluate",
+            )
     if evaluation is not None and evaluation.sampled:
         yield "evaluation", evaluation.sampling(), "student", "generate_candidates"
 
@@ -231,19 +258,32 @@ def _check_rubrics(
     def check(key: str, name: str, judges: set[str | None], is_comparison: bool = False) -> None:
         rubric = problems.attempt(key, lambda: registry.get("rubrics", name))
         if rubric is not None:
-            of_text = {role for role in judges if role in roles and _reads_text(recipe, str(role), registry)}
+            of_text = {role for role in judges if role in roles and _reads_text(recipe, str(role), rubric, registry)}
             if key == "judging.rubric" and recipe.data.eft is not None:
                 of_text.add("data.eft")
             problems.add_all(rubric_problems(rubric, is_comparison, ", ".join(sorted(of_text))), key)
+            if "data.eft" in of_text and (keys := metadata_keys(rubric)):
+                problems.add(
+                    f"{key}: rubric {name!r} shows metadata ({', '.join(keys)}), which rows of data.eft do not have; "
+                    "set it for single pipelines (pipelines.NAME.judging.rubric)"
+                )
+            if key == "evaluation.rubric" and not rubric.template and not rubric.is_bounded:
+                problems.add(f"{key}: {name}; gold scores need a scale with limits: use another rubric")
 
     judges: dict[tuple[str, str], set[str | None]] = {("judging.rubric", recipe.judging.rubric): set()}
     for name in recipe.pipelines:
         for step in known.pipelines[name].judges:
             rubric = judging_of(step, recipe.for_pipeline(name).judging).rubric
             key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
-            judges.setdefault((key, rubric), set()).add(role_of(step.by))
+            judges.setdefault((key, rubric), set()).update(judging_roles(recipe, step.by))
     for (key, rubric), roles_of_rubric in judges.items():
         check(key, rubric, roles_of_rubric)
+    for name in recipe.pipelines:
+        for one in known.pipelines[name].compares:
+            judging = recipe.for_pipeline(name).judging
+            key = "judging" if judging == recipe.judging else f"pipelines.{name}.judging"
+            rubric = one.rubric or judging.pairwise_rubric
+            check(f"{key}.pairwise_rubric", rubric, {answering_role(recipe, role_of(one.by))}, is_comparison=True)
     if (evaluation := recipe.evaluation) is not None:
         check("evaluation.rubric", evaluation.rubric, {"evaluator"})
         check("evaluation.comparison_rubric", evaluation.comparison_rubric, {"evaluator"}, is_comparison=True)
@@ -255,16 +295,20 @@ def _pairs_samples(pipeline: Pipeline) -> bool:
     return any(step.scores and step.answers in sampled for step in pipeline.pairs)
 
 
-def _reads_text(recipe: Recipe, role: str, registry: Registry) -> bool:
-    """Whether the plugin of a role runs a language model, which judges by the rubric's template."""
+def _reads_text(recipe: Recipe, role: str, rubric: Rubric, registry: Registry) -> bool:
+    """Whether the plugin of a role runs a language model, which judges by the rubric's template.
+
+    A rubric without limits is for reward models. A plugin that runs local models checks its model itself
+    (``RunNeeds.rubrics``).
+    """
     hooks = registry.hooks(bound_model(recipe, role, registry).plugin)
-    return "endpoint" in hooks or "count_tokens" in hooks
+    is_checked_by_plugin = not rubric.is_bounded and "check_run" in hooks
+    return "endpoint" in hooks or ("count_tokens" in hooks and not is_checked_by_plugin)
 
 
 def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
     for name in recipe.pipelines:
         pipeline, settings = known.pipelines[name], recipe.for_pipeline(name)
-        judges = {step.name: step for step in pipeline.judges}
         for step in pipeline.pairs:
             key = "pairs" if settings.pairs == recipe.pairs else f"pipelines.{name}.pairs"
             rule_name = step.rule if step.fixed else settings.pairs.rule or step.rule
@@ -273,11 +317,9 @@ def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, probl
                 continue
             rubric = None
             if step.scores:
-                judging = (
-                    judging_of(judges[step.scores], settings.judging) if step.scores in judges else settings.judging
-                )
+                scored = rubric_of_scores(pipeline, step.scores, settings.judging)
                 try:
-                    rubric = registry.get("rubrics", judging.rubric)
+                    rubric = registry.get("rubrics", scored)
                 except InputError:
                     continue  # reported by its own key
             found = pair_rule_problems(name, rule_name, rule, recipe, rubric, bool(step.demonstrations))

@@ -15,7 +15,7 @@ from tutelage import pipeline as declarations
 from tutelage.errors import InputError
 from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
-from tutelage.pipeline import JudgeStep, Pipeline, PipelineStep
+from tutelage.pipeline import CombineStep, CompareStep, JudgeStep, Pipeline, PipelineStep
 from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Judging, MemberSettings, Recipe
@@ -56,6 +56,20 @@ def judging_of(step: JudgeStep, general: Judging) -> Judging:
     """Return the values of ``judging`` for a declared step. With a rubric of its own, scores are parsed."""
     found = general if step.rubric is None else evolve(general, rubric=step.rubric, score="parsed")
     return found if step.samples is None else evolve(found, samples=step.samples)
+
+
+def rubric_of_scores(pipeline: Pipeline, name: str, general: Judging) -> str:
+    """Return the name of the rubric on whose scale the judgements ``name`` of a pipeline are."""
+    made = next((step for step in pipeline.steps if step.name == name), None)
+    match made:
+        case JudgeStep():
+            return judging_of(made, general).rubric
+        case CompareStep():
+            return made.rubric or general.pairwise_rubric
+        case CombineStep():
+            return rubric_of_scores(pipeline, made.judgements[0], general)
+        case _:
+            return general.rubric
 
 
 BUILT_IN = Declared()

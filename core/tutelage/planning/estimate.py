@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
+from tutelage.planning.judge_steps import CompareCandidates
 from tutelage.planning.roles import endpoint_of
 from tutelage.planning.steps import REQUESTS_AT_ONCE, Compare, Demonstrate, Judge, Plan, Sample, Step, WritePrompts
 from tutelage.plugin.registry import Registry
@@ -19,7 +20,7 @@ from tutelage.recipe.schema import Recipe, SelfInstruct
 from tutelage.services.ledger import Ledger, Spend
 from tutelage.services.requests import Endpoint
 
-ASKING = (Sample, Judge, Demonstrate, Compare, WritePrompts)
+ASKING = (Sample, Judge, Demonstrate, Compare, CompareCandidates, WritePrompts)
 """Steps that send requests to a model."""
 TASK_TOKENS = 60
 """Guessed number of tokens of an instruction."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tutelage.planning.declared import Declared, declared, judging_of
-from tutelage.planning.roles import answering_role, bound_model, role_of
+from tutelage.planning.roles import answering_role, bound_model, judging_roles
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import score_problems
 from tutelage.recipe.schema import Judging, Recipe
@@ -27,7 +27,8 @@ def judging_uses(recipe: Recipe, known: Declared) -> Iterator[tuple[str, Judging
         for step in known.pipelines[name].judges:
             judging = recipe.for_pipeline(name).judging
             key = "judging" if judging == recipe.judging else f"pipelines.{name}.judging"
-            yield key, judging_of(step, judging), answering_role(recipe, role_of(step.by))
+            for role in judging_roles(recipe, step.by):
+                yield key, judging_of(step, judging), role
     if measures_judging(recipe):
         yield "judging", recipe.judging, answering_role(recipe)
 

@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
 from tutelage.files.jsonl import converter
 from tutelage.objectives import Dpo
+from tutelage.planning.judge_steps import CompareCandidates
 from tutelage.planning.roles import binding, bound_model, endpoint_of, role_key
 from tutelage.planning.source_rows import FROM_SOURCES, rows_of
 from tutelage.planning.sources import Sources
@@ -50,6 +51,7 @@ _HOOKS: Mapping[type[Step], str] = {
     Judge: "judge",
     Demonstrate: "demonstrate",
     Compare: "evaluate",
+    CompareCandidates: "evaluate",
 }
 """The hook that does a step."""
 _NEUTRAL_OBJECTIVE = {"micro_batch_size", "seed"}
@@ -178,11 +180,11 @@ class _Maker:
             yield "start", step.start.id
             yield "reference", step.reference.id if step.reference else None
             yield from self._model("student", any(not one.checkpoint for one in (step.start, step.reference) if one))
-        if isinstance(step, Sample | Demonstrate | Judge | Compare | WritePrompts):
+        if isinstance(step, Sample | Demonstrate | Judge | Compare | CompareCandidates | WritePrompts):
             yield from self._worker(step.worker, has_chunks=not isinstance(step, WritePrompts))
         if type(step) in _HOOKS:
             yield from self._wrappers(_HOOKS[type(step)])
-        if isinstance(step, Judge | Compare):
+        if isinstance(step, Judge | Compare | CompareCandidates):
             yield "rubric.content", self._rubric(step.rubric)
         if isinstance(step, Judge) and step.score == "expected":
             yield "rubric.score_prefix", self.registry.get("rubrics", step.rubric).score_prefix

@@ -19,13 +19,13 @@ from tutelage.objectives import Objective
 from tutelage.planning.judging_uses import judging_uses, rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import bound_model, endpoint_of, role_key
+from tutelage.planning.roles import bound_model, endpoint_of, jurors, role_key
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
 from tutelage.plugin import helpers
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
-from tutelage.records import Model
+from tutelage.records import Model, Rubric
 from tutelage.services.ledger import Ledger
 from tutelage.services.requests import Endpoint
 from tutelage.services.time_limit import TimeUp, within
@@ -124,7 +124,11 @@ def _prompts(sources: Sources, bound: _Bound) -> dict[str, list[str]]:
     with suppress(Exception):  # a set of a plugin may raise any error
         if "evaluator" in bound.roles and recipe.evaluation is not None:
             found["evaluation.prompts"] = [prompt.text for prompt in sources.evaluation(recipe.seeds[0])]
-        if {"judge", "teacher"} & set(bound.roles) and recipe.data.prompts and recipe.data.self_instruct is None:
+        if (
+            {"judge", "teacher", *jurors(recipe)} & set(bound.roles)
+            and recipe.data.prompts
+            and recipe.data.self_instruct is None
+        ):
             found["data.prompts"] = [prompt.text for prompt in sources.fresh(recipe.seeds[0])]
     return found
 
@@ -168,6 +172,7 @@ def _needs(sources: Sources, bound: _Bound, plan: Plan | None, directory: Path |
         trainings=trainings,
         system=any(roles[0] == "system" for roles in conversations) or (is_judge and _has_system_rubric(sources)),
         several_turns=any(roles.count("user") > 1 for roles in conversations),
+        rubrics=_rubrics(sources, bound),
         expected_scores=rubrics_of_expected_scores(sources.recipe, sources.registry, frozenset(bound.roles)),
         directory=directory,
         download=download,
@@ -181,6 +186,16 @@ def _conversations(sources: Sources) -> set[tuple[str, ...]]:
         return set(sources.conversations(sources.recipe.seeds[0]))
     except Exception:  # a set of a plugin may raise any error
         return set()
+
+
+def _rubrics(sources: Sources, bound: _Bound) -> tuple[Rubric, ...]:
+    """The rubrics with which the model judges. One that does not exist is reported by its own key."""
+    recipe = sources.recipe
+    names = {one.rubric for _, one, role in judging_uses(recipe, sources.declared) if role in bound.roles}
+    if recipe.evaluation is not None and "evaluator" in bound.roles:
+        names.add(recipe.evaluation.rubric)
+    offered = sources.registry.offered("rubrics")
+    return tuple(offered[name] for name in sorted(names) if name in offered)
 
 
 def _has_system_rubric(sources: Sources) -> bool:

@@ -12,7 +12,7 @@ from tutelage.pipeline import Pipeline
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.evaluation_plan import EvaluationPlan
-from tutelage.planning.roles import answering_role, role_of
+from tutelage.planning.roles import answering_role, judging_roles, role_of
 from tutelage.planning.rounds import Round
 from tutelage.planning.series import Series, SourceCounts
 from tutelage.planning.steps import Plan, PlannedModel, Step, Summarise
@@ -66,7 +66,10 @@ def roles_needed(recipe: Recipe, declared: Declared = BUILT_IN) -> dict[str, set
         for sample in one.samples:
             need(sample.by, "generate_candidates")
         for judge in one.judges:
-            need(judge.by, "judge")
+            for role in judging_roles(recipe, judge.by):
+                needed.setdefault(role, set()).add("judge")
+        for compare in one.compares:
+            need(compare.by, "evaluate")
         for demonstrate in one.demonstrates:
             need(demonstrate.by, "demonstrate")
     if recipe.evaluation:

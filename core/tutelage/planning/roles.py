@@ -17,6 +17,19 @@ from tutelage.services.requests import Endpoint
 GENERATOR = "generator"
 """The role of the student's models when they answer or judge, if the recipe binds another plugin for that."""
 
+_JUROR = "judges."
+"""Begins the role of a judge of a jury, before its name."""
+
+
+def jurors(recipe: Recipe) -> tuple[str, ...]:
+    """Return the roles of the judges of the jury; empty if there is one judge."""
+    return tuple(f"{_JUROR}{name}" for name in recipe.models.judges)
+
+
+def judging_roles(recipe: Recipe, by: str) -> tuple[str, ...]:
+    """Return the roles that judge in a declared step: for ``judge`` those of the jury, if the recipe has one."""
+    return (by == "judge" and jurors(recipe)) or (answering_role(recipe, role_of(by)),)
+
 
 def role_of(by: str) -> str:
     """Return the role of a model that a declared step names: earlier models of the student have its role."""
@@ -47,6 +60,8 @@ def binding(recipe: Recipe, role: str) -> Binding | None:
         student = recipe.models.student
         generator = student.generator
         return None if generator is None else Binding(generator.plugin, student.model, generator.settings)
+    if role.startswith(_JUROR):
+        return recipe.models.judges.get(role.removeprefix(_JUROR))
     found: Binding | None = getattr(recipe.models, role)
     return recipe.models.teacher if found is None and role == "judge" else found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -13,7 +14,10 @@ from tutelage.pipeline import (
     PROMPTS,
     By,
     ChosenStep,
+    CombineStep,
+    CompareStep,
     DemonstrateStep,
+    DisputedStep,
     GivenStep,
     JoinStep,
     JudgeStep,
@@ -26,7 +30,14 @@ from tutelage.pipeline import (
     TransformStep,
 )
 from tutelage.planning.declared import judging_of
-from tutelage.planning.roles import answerer
+from tutelage.planning.judge_steps import (
+    CombineScores,
+    CompareCandidates,
+    SelectDisputed,
+    jury_steps,
+    win_rate_steps,
+)
+from tutelage.planning.roles import answerer, jurors
 from tutelage.planning.series import Series
 from tutelage.planning.steps import (
     ChosenExamples,
@@ -150,7 +161,18 @@ class Round:
             elif isinstance(step, GivenStep) and step.source == "preferences":
                 yield from self.series.given_pairs()
             else:
-                yield self._planned(step)
+                yield from self._planned_with_parts(step)
+
+    def _planned_with_parts(self, step: PipelineStep) -> Iterator[Step]:
+        """Yield the planned step; for a jury and for comparisons, the steps that make its parts before it."""
+        planned, jury = self._planned(step), jurors(self.series.recipe)
+        if isinstance(planned, Judge) and planned.worker.role == "judge" and jury:
+            yield from jury_steps(planned, jury, self.settings.judging.jury)
+        elif isinstance(planned, CompareCandidates):
+            assert isinstance(step, CompareStep)
+            yield from win_rate_steps(planned, self.artifacts[step.answers].count)
+        else:
+            yield planned
 
     def _path(self, step: PipelineStep) -> str:
         if isinstance(step, SampleStep) and evolve(step, name="") == _SHARED:
@@ -167,6 +189,13 @@ class Round:
                 return counts[0] * (step.n or self.series.recipe.generation.n)
             case JudgeStep():
                 return known[step.answers].count * judging_of(step, self.settings.judging).samples
+            case CompareStep():
+                answers, prompts = known[step.answers].count, max(1, known[step.prompts].count)
+                return round(answers * max(0.0, answers / prompts - 1))
+            case DisputedStep():
+                return math.floor(counts[0] * self.settings.judging.dispute_share)
+            case CombineStep():
+                return max(counts)
             case JoinStep():
                 return sum(counts)
             case TransformStep():
@@ -210,6 +239,31 @@ class Round:
                     samples=judging.samples,
                     sampling=judging.sampling(judging.score),
                     score=judging.score,
+                )
+            case CompareStep():
+                return CompareCandidates(
+                    output=output,
+                    count=count,
+                    seed=seed,
+                    worker=self._worker(step.by),
+                    prompts=path(step.prompts),
+                    answers=path(step.answers),
+                    rubric=step.rubric or self.settings.judging.pairwise_rubric,
+                    sampling=self.settings.judging.sampling(),
+                )
+            case CombineStep():
+                parts, how = tuple(map(path, step.judgements)), step.how or self.settings.judging.jury
+                return CombineScores(output=output, count=count, seed=seed, parts=parts, how=how)
+            case DisputedStep():
+                judging = self.settings.judging
+                return SelectDisputed(
+                    output=output,
+                    count=count,
+                    seed=seed,
+                    answers=path(step.answers),
+                    judgements=path(step.judgements),
+                    spread=judging.dispute_spread,
+                    share=judging.dispute_share,
                 )
             case DemonstrateStep():
                 return Demonstrate(

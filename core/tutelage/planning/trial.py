@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tutelage.errors import TutelageError, nearest
 from tutelage.files.disk_errors import error_text
-from tutelage.preferences.judging import render, render_comparison, reply
+from tutelage.preferences.judging import metadata_keys, render, render_comparison, reply
 from tutelage.preferences.pairing import INVALID_SIDES, RULES, PairOptions, PairRule, pair
 from tutelage.preferences.score_parsing import parse_score
 from tutelage.recipe.schema import Recipe
@@ -30,7 +30,8 @@ def rubric_problems(rubric: Rubric, is_comparison: bool = False, readers: str = 
     A rubric without a template is for judges that are programs. ``readers`` names what needs the template: the roles of
     language models, or ``data.eft``.
     """
-    if not (math.isfinite(rubric.lowest) and math.isfinite(rubric.highest) and rubric.lowest < rubric.highest):
+    has_no_limits = not rubric.template and (rubric.lowest, rubric.highest) == (-math.inf, math.inf)
+    if not has_no_limits and not (rubric.is_bounded and rubric.lowest < rubric.highest):
         yield (
             f"the scale of rubric {rubric.name!r} is {rubric.lowest:g} to {rubric.highest:g}; "
             "its highest score must be above its lowest"
@@ -46,7 +47,8 @@ def rubric_problems(rubric: Rubric, is_comparison: bool = False, readers: str = 
     if is_comparison:
         rendered = render_comparison(rubric, Comparison("trial", _PROMPT.text, _ANSWER, _OTHER))
     else:
-        rendered = render(rubric, JudgeItem("trial", _PROMPT.text, _ANSWER))
+        about = {key: f"A made-up {key}." for key in metadata_keys(rubric)}
+        rendered = render(rubric, JudgeItem("trial", _PROMPT.text, _ANSWER, metadata=about))
     lacking = [name for name, text in texts.items() if text not in rendered]
     others = sorted({*_PLACEHOLDER.findall(rubric.template)} - {*texts, "fence"})
     for name in lacking:
@@ -68,17 +70,19 @@ def pair_rule_problems(
     """Yield each problem of the pair rule of a pipeline, as ``KEY: problem`` with a key of ``pairs``.
 
     The rule gets one made-up prompt with ``generation.n`` different answers. If ``rubric`` is given, they have scores
-    from its lowest to its highest. A rule of a plugin may find no pair in it; a built-in rule always does, unless the
-    recipe gives it no scores, no demonstrations, or options that no pair can fulfil.
+    from its lowest to its highest, or any rising ones if its scale has no limits. A rule of a plugin may find no pair
+    in it; a built-in rule always does, unless the recipe gives it no scores, no demonstrations, or options that no pair
+    can fulfil.
     """
     settings = recipe.for_pipeline(pipeline).pairs
     n = recipe.generation.n
     candidates = [Candidate(_PROMPT.id, index, f"Answer number {index}: it is blue.") for index in range(n)]
     scores: dict[str, float | None] = {}
     if rubric is not None:
-        step = (rubric.highest - rubric.lowest) / max(1, n - 1)
-        scores = {one.id: rubric.lowest + step * one.index for one in candidates[:-1]}
-        scores[candidates[-1].id] = rubric.highest
+        lowest, highest = (rubric.lowest, rubric.highest) if rubric.is_bounded else (0.0, settings.margin * n + 1.0)
+        step = (highest - lowest) / max(1, n - 1)
+        scores = {one.id: lowest + step * one.index for one in candidates[:-1]}
+        scores[candidates[-1].id] = highest
     demonstrations = {_PROMPT.id: Demonstration(_PROMPT.id, _ANSWER)} if is_demonstrated else {}
     options = PairOptions(0, settings.margin, settings.near_best, settings.length_ratio, settings.keep_cut)
     try:

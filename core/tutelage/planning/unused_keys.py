@@ -12,11 +12,11 @@ import attrs
 
 from tutelage.files.overrides import Overrides
 from tutelage.objectives import Dpo
-from tutelage.pipeline import Pipeline
+from tutelage.pipeline import CombineStep, Pipeline
 from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.pipelines import members_of, roles_needed
-from tutelage.planning.roles import GENERATOR
+from tutelage.planning.roles import GENERATOR, jurors
 from tutelage.preferences.pairing import RULES, unused_options
 from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
 
@@ -45,6 +45,8 @@ def _unused_roles(recipe: Recipe, known: Declared) -> Iterator[str]:
         yield _line("models.student.generator", "the student neither samples nor judges in this recipe")
     if recipe.models.judge is not None and "judge" not in roles_needed(recipe, known):
         yield _line("models.judge", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
+    if recipe.models.judges and not set(jurors(recipe)) & roles_needed(recipe, known).keys():
+        yield _line("models.judges", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
 
 
 def _unused_data(recipe: Recipe, known: Declared) -> Iterator[str]:
@@ -69,6 +71,10 @@ def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
             yield _line(f"sft.{key}", "nothing is trained by SFT with it (without data.ift and data.eft)")
     scored = [settings.judging for name, settings in recipe.pipelines.items() if known.pipelines[name].judges]
     for key in _changed_keys(recipe.judging):
+        if key in _OF_PIPELINES:
+            if not _uses(key, recipe, known):
+                yield _line(f"judging.{key}", _OF_PIPELINES[key])
+            continue
         of_eft = key == "rubric" and recipe.data.eft is not None
         if not of_eft and not measures_judging(recipe) and all(key in own for own in scored):
             yield _line(f"judging.{key}", "nothing in this recipe is judged by it")
@@ -79,6 +85,26 @@ def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
     for key in _changed_keys(recipe.pairs):
         if not any(key in used and key not in own for own, used in users):
             yield _line(f"pairs.{key}", "no pipeline or control of this recipe uses it with its pair rule")
+
+
+_OF_PIPELINES = {
+    "jury": "no pipeline of this recipe combines scores of several judges (models.judges)",
+    "dispute_spread": "no pipeline of this recipe selects disputed answers",
+    "dispute_share": "no pipeline of this recipe selects disputed answers",
+    "pairwise_rubric": "no pipeline of this recipe compares candidates",
+}
+"""The keys of ``judging`` that only some pipelines use, with the reason why they have no effect in others."""
+
+
+def _uses(key: str, recipe: Recipe, known: Declared) -> bool:
+    """Whether a pipeline of the recipe uses a key of ``_OF_PIPELINES``."""
+    pipelines = [known.pipelines[name] for name in recipe.pipelines]
+    if key == "jury":
+        combines = (step for one in pipelines for step in one.steps if isinstance(step, CombineStep))
+        return bool(set(jurors(recipe)) & roles_needed(recipe, known).keys()) or any(
+            step.how is None for step in combines
+        )
+    return any(one.compares if key == "pairwise_rubric" else one.disputes for one in pipelines)
 
 
 _OF_DECODING = ("temperature", "top_p", "max_new_tokens", "top_k", "min_p")

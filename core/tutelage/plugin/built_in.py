@@ -8,7 +8,13 @@ from __future__ import annotations
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin_info import PluginInfo
-from tutelage.preferences.judging import ADDITIVE_REASON_FIRST_RUBRIC, ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
+from tutelage.preferences.judging import (
+    ADDITIVE_REASON_FIRST_RUBRIC,
+    ADDITIVE_RUBRIC,
+    CHECKLIST_RUBRIC,
+    PAIRWISE_RUBRIC,
+    REWARD_RUBRIC,
+)
 from tutelage.preferences.pairing import RULES
 
 NAME = "tutelage"
@@ -17,7 +23,7 @@ NAME = "tutelage"
 @hookimpl
 def describe() -> PluginInfo:
     """Describe what is built in."""
-    rubrics = (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC)
+    rubrics = (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC, CHECKLIST_RUBRIC, REWARD_RUBRIC)
     return PluginInfo(
         help="The rubrics, pair rules, pipelines and controls that are built in.",
         rubrics={rubric.name: rubric for rubric in rubrics},

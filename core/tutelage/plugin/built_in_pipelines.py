@@ -8,14 +8,19 @@ from tutelage.pipeline import (
     MIRRORED_PAIRS,
     MIRRORED_TRAINING,
     ChosenStep,
+    CombineStep,
+    CompareStep,
     DemonstrateStep,
+    DisputedStep,
     GivenStep,
     JudgeStep,
     PairStep,
     Pipeline,
     SampleStep,
     TrainStep,
+    TransformStep,
 )
+from tutelage.plugin import checklists
 from tutelage.recipe.schema import OWN_PREFERENCES
 
 SELF_REWARD = Pipeline(
@@ -32,6 +37,39 @@ TEACHER_REWARD = Pipeline(
     (
         SampleStep("candidates"),
         JudgeStep("judgements", "candidates", by="judge"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
+CASCADE = Pipeline(
+    "the student judges all candidates, the judge only those on which the student's samples disagree",
+    (
+        SampleStep("candidates"),
+        JudgeStep("own-judgements", "candidates", by="student"),
+        DisputedStep("disputed", "candidates", "own-judgements"),
+        JudgeStep("second-judgements", "disputed", by="judge", samples=1),
+        CombineStep("judgements", ("second-judgements", "own-judgements"), how="first"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
+WIN_RATE = Pipeline(
+    "the judge compares the candidates of a prompt in pairs; their win rates are the scores",
+    (
+        SampleStep("candidates"),
+        CompareStep("judgements", "candidates", by="judge"),
+        PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
+        TrainStep("preferences"),
+    ),
+)
+CHECKLIST = Pipeline(
+    "the teacher writes a checklist for each prompt, and the judge scores the candidates by it",
+    (
+        SampleStep("candidates"),
+        TransformStep("checklist-requests", checklists.requests, reads=("prompts",), makes="prompts"),
+        SampleStep("checklists", "checklist-requests", by="teacher", n=1, temperature=0.0),
+        TransformStep("checked-prompts", checklists.with_checklists, reads=("prompts", "checklists"), makes="prompts"),
+        JudgeStep("judgements", "candidates", by="judge", prompts="checked-prompts", rubric="checklist"),
         PairStep("preferences", "candidates", rule="best-worst", scores="judgements"),
         TrainStep("preferences"),
     ),
@@ -54,6 +92,9 @@ PIPELINES: Mapping[str, Pipeline] = {
     "self-reward": SELF_REWARD,
     "teacher-reward": TEACHER_REWARD,
     "teacher-demonstration": TEACHER_DEMONSTRATION,
+    "cascade": CASCADE,
+    "win-rate": WIN_RATE,
+    "checklist": CHECKLIST,
     OWN_PREFERENCES: GIVEN_PAIRS,
 }
 """The built-in pipelines, by the names that a recipe uses."""

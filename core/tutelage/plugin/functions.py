@@ -22,7 +22,7 @@ def plugin(help: str = "", *, info: PluginInfo | None = None, **functions: Funct
     The name of each function is that of a hook. A function has either the arguments of the hook, as in
     ``tutelage.hookspecs``, or is called once per item with the arguments that it names:
 
-    - ``judge(prompt, answer, metadata)`` returns a score, or None if there is none, or a pair (score, reason);
+    - ``judge(prompt, answer, messages, metadata)`` returns a score, or (score, reason), or None if there is no score;
     - ``demonstrate(prompt, messages, metadata)`` returns the text of the answer, or None if there is none;
     - ``generate_candidates(prompt, messages, metadata, index)`` returns the text of the candidate with this number;
     - ``evaluate(prompt, first, second, metadata)`` returns the probability that the first answer is better, or None.
@@ -87,7 +87,14 @@ def _judge(call: Call) -> Function:
     def judge(items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
         for item in items:
             for sample in range(samples):
-                found = call({"prompt": item.prompt, "answer": item.answer, "metadata": item.metadata})
+                found = call(
+                    {
+                        "prompt": item.prompt,
+                        "answer": item.answer,
+                        "messages": item.turns,
+                        "metadata": item.metadata,
+                    }
+                )
                 score, reason = found if isinstance(found, tuple) else (found, "")
                 if score is None:
                     detail = "the function returned no score"
@@ -141,7 +148,7 @@ def _answer(text: str | None) -> tuple[str, Outcome, str]:
 
 
 _BY_ITEM: dict[str, tuple[tuple[str, ...], Callable[[Call], Function]]] = {
-    "judge": (("prompt", "answer", "metadata"), _judge),
+    "judge": (("prompt", "answer", "messages", "metadata"), _judge),
     "demonstrate": (("prompt", "messages", "metadata"), _demonstrate),
     "generate_candidates": (("prompt", "messages", "metadata", "index"), _generate_candidates),
     "evaluate": (("prompt", "first", "second", "metadata"), _evaluate),

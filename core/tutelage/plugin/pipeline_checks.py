@@ -18,6 +18,8 @@ from tutelage.pipeline import (
     PROMPTS,
     RECORD_TYPES,
     By,
+    Combination,
+    CombineStep,
     DemonstrateStep,
     JoinStep,
     Pipeline,
@@ -71,6 +73,11 @@ def _own_problems(step: PipelineStep) -> Iterator[str]:
         yield f"{_label(step)}: by is {by!r}{nearest(str(by), known)}"
     if isinstance(step, JoinStep) and not (isinstance(step.parts, tuple) and step.parts):
         yield f"{_label(step)}: parts must be a tuple with at least one name"
+    if isinstance(step, CombineStep):
+        if not (isinstance(step.judgements, tuple) and step.judgements):
+            yield f"{_label(step)}: judgements must be a tuple with at least one name"
+        if step.how is not None and step.how not in get_args(Combination):
+            yield f"{_label(step)}: how is {step.how!r}{nearest(str(step.how), get_args(Combination))}"
     if isinstance(step, TransformStep):
         yield from _transform_problems(step)
     if isinstance(step, TrainStep):

@@ -7,6 +7,7 @@ read.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import statistics
@@ -98,6 +99,31 @@ Reply with "better: first", "better: second" or "better: tie", then on a new lin
 )
 """Comparison of two answers in one order. The caller asks for both orders."""
 
+CHECKLIST_RUBRIC = Rubric(
+    name="checklist",
+    template="""\
+Grade an assistant's answer to a user's request by a checklist that was written for this request. Decide for each
+question of the checklist whether the answer fulfils it. The number of points is 5 times the share of the fulfilled
+questions, rounded to a whole number.
+
+The checklist stands between lines of {fence}, too.
+
+Checklist:
+{fence}
+{metadata[checklist]}
+{fence}
+
+"""
+    + FENCED_ANSWER
+    + "\n"
+    + _SCORE_FIRST,
+    score_prefix="score: ",
+)
+"""Points by a checklist of the prompt, which is in its metadata (the pipeline ``checklist``)."""
+
+REWARD_RUBRIC = Rubric(name="reward", lowest=-math.inf, highest=math.inf)
+"""For a judge that needs no rubric and whose scores have no limits: a reward model, or a function."""
+
 
 @frozen
 class AveragedScore:
@@ -117,10 +143,25 @@ class AveragedScore:
 def render(rubric: Rubric, item: JudgeItem) -> str:
     """Render the judge prompt for ``item``: the rubric's template with prompt, answer and fence filled in.
 
-    The same item always gives the same text. The fence is derived from the texts and occurs in neither of them, so an
-    answer cannot close it. Braces in the texts are not interpreted.
+    The same item always gives the same text. The fence is derived from the texts and occurs in none of them, so an
+    answer cannot close it. Braces in the texts are not interpreted. ``{metadata[KEY]}`` is the value of a key of the
+    item's metadata: a text, or another value as JSON. Raises ``InputError`` if the item has no such key.
     """
-    return _fill(rubric.template, {"prompt": item.prompt, "answer": item.answer})
+    texts = {"prompt": item.prompt, "answer": item.answer}
+    for key in metadata_keys(rubric):
+        if key not in item.metadata:
+            raise InputError(
+                f"rubric {rubric.name!r} needs {key!r} in the metadata of the prompt {item.prompt[:60]!r}; add it to "
+                "the row of the prompt, or use another rubric"
+            )
+        value = item.metadata[key]
+        texts[f"metadata[{key}]"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return _fill(rubric.template, texts)
+
+
+def metadata_keys(rubric: Rubric) -> tuple[str, ...]:
+    """Return the keys of a prompt's metadata that a rubric's template shows, each once."""
+    return tuple(dict.fromkeys(re.findall(r"\{metadata\[(\w+)\]\}", rubric.template)))
 
 
 def render_comparison(rubric: Rubric, comparison: Comparison) -> str:
@@ -179,7 +220,7 @@ def _spread(scores: tuple[float, ...]) -> float:
 def _fill(template: str, texts: dict[str, str]) -> str:
     """Fill the template in one pass, so that placeholders in the filled-in texts are not replaced."""
     values = {**texts, "fence": _fence(tuple(texts.values()))}
-    return re.sub(r"\{(" + "|".join(values) + r")\}", lambda match: values[match[1]], template)
+    return re.sub(r"\{(" + "|".join(map(re.escape, values)) + r")\}", lambda match: values[match[1]], template)
 
 
 def _fence(texts: tuple[str, ...]) -> str:

@@ -55,6 +55,8 @@ class Roles:
     """The model that writes demonstrations. It also judges if no judge is bound."""
     judge: Binding | None = None
     """The model that judges in teacher-reward. If left out, the teacher judges."""
+    judges: Mapping[str, Binding] = field(factory=dict)
+    """A jury in place of one judge: several models by name, which all judge. `judging.jury` combines their scores."""
     evaluator: Binding | None = None
     """The model that scores every model's answers (the gold scores) and compares them. Required if `evaluation` is
     set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from attrs import fields_dict
 
 from tutelage.errors import nearest
 from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Evaluation, Generation, Judging, Recipe, SelfInstruct
+
+_JUDGE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def recipe_problems(recipe: Recipe) -> Iterator[str]:
@@ -30,6 +33,7 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
         yield f"chunk: {recipe.chunk}; must be at least 1"
     if recipe.budget is not None and recipe.budget < 0:
         yield f"budget: {recipe.budget:g}; must not be negative (US dollars)"
+    yield from _jury_problems(recipe)
     yield from _data_problems(recipe)
     yield from _first_model_problems(recipe)
     yield from _preference_problems(recipe)
@@ -40,6 +44,20 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
 def _is_built_in(name: str) -> bool:
     """Whether a pipeline or control is built in. What one of a plugin needs is checked when its plugin is known."""
     return "/" not in name
+
+
+def _jury_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield the problems of a jury: names that cannot be parts of paths, and a judge beside it."""
+    for name in recipe.models.judges:
+        if not _JUDGE_NAME.fullmatch(name):
+            yield f"models.judges: {name!r} is no name of a judge: use small letters, digits and hyphens"
+    if recipe.models.judges and recipe.models.judge is not None:
+        yield "models.judges: models.judge is bound as well; the jury judges in its place, so leave one of them out"
+    for key, judging, own in _sections(recipe, ("judging",)):
+        if own and not (judging.dispute_spread >= 0 and math.isfinite(judging.dispute_spread)):
+            yield f"{key}.dispute_spread: {judging.dispute_spread:g}; must be a number of at least 0"
+        if own and not 0 < judging.dispute_share <= 1:
+            yield f"{key}.dispute_share: {judging.dispute_share:g}; must be above 0 and at most 1"
 
 
 def _objective_problems(recipe: Recipe) -> Iterator[str]:

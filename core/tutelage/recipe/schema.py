@@ -19,7 +19,7 @@ from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Sft
 from tutelage.recipe.bindings import Roles
-from tutelage.records import Sampling, Scores, added_key
+from tutelage.records import Jury, Sampling, Scores, added_key
 
 SCHEMA = 1
 """Version of the recipe format."""
@@ -201,6 +201,16 @@ class Judging:
     """How a score is made: `parsed` from the judge's reply; or `expected`, the expectation over the probabilities of
     the scores as the next token, from one forward pass without decoding. `expected` needs a judge that can compute it
     (the plugin `transformers`), a rubric whose reply begins with the score, and `samples: 1`."""
+    jury: Jury = added_key("mean")
+    """How the scores of the judges in `models.judges` become one, without those that gave none: their `mean`, `median`
+    or `minimum`; or `majority`, the score that more than half of them gave, and no score if there is none."""
+    dispute_spread: float = added_key(0.5)
+    """`cascade` only: the judge is asked about an answer if the standard deviation of the student's samples is above
+    this value, or if a sample has no score."""
+    dispute_share: float = added_key(1.0)
+    """`cascade` only: maximum share of the answers that the judge is asked about, those with the largest spread."""
+    pairwise_rubric: str = added_key("pairwise")
+    """Name of the rubric with which candidates are compared in pairs (`win-rate`)."""
 
     def sampling(self, score: Scores = "parsed") -> Sampling:
         """Return the sampling parameters for the stages. The runner sets the seed.

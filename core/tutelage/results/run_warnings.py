@@ -13,6 +13,7 @@ from tutelage.evaluation.warning_signs import drift, few_steps, frequent_outcome
 from tutelage.files.jsonl import read_rows
 from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import metrics_beside
+from tutelage.planning.judge_steps import CompareCandidates
 from tutelage.planning.steps import (
     Compare,
     Demonstrate,
@@ -49,7 +50,9 @@ def warnings_of_step(run: Run, step: Step, counts: Mapping[str, int]) -> list[st
         found = health_of(run, step).warnings
     elif isinstance(step, MakePairs | JoinPairs | SelectPreferences | Transform):
         found = _few_pairs(run, step, counts)
-    elif isinstance(step, Sample | Demonstrate | Judge | Compare) and not _is_measured_only(run, step):
+    elif isinstance(step, Sample | Demonstrate | Judge | Compare | CompareCandidates) and not _is_measured_only(
+        run, step
+    ):
         found = (*_outcomes(run, step, counts), *_one_score(run, step))
     else:
         found = ()
@@ -107,7 +110,9 @@ def _is_measured_only(run: Run, step: Step) -> bool:
     return False
 
 
-def _outcomes(run: Run, step: Sample | Demonstrate | Judge | Compare, counts: Mapping[str, int]) -> Iterator[str]:
+def _outcomes(
+    run: Run, step: Sample | Demonstrate | Judge | Compare | CompareCandidates, counts: Mapping[str, int]
+) -> Iterator[str]:
     for outcome, share in frequent_outcomes(counts).items():
         yield (
             f"{share:.0%} of the {sum(counts.values()):,} {step.unit} of {step.output} are {outcome}: "
@@ -115,12 +120,13 @@ def _outcomes(run: Run, step: Sample | Demonstrate | Judge | Compare, counts: Ma
         )
 
 
-def _change(run: Run, step: Sample | Demonstrate | Judge | Compare, outcome: str) -> str:
+def _change(run: Run, step: Sample | Demonstrate | Judge | Compare | CompareCandidates, outcome: str) -> str:
     """Return what to change if many results of a step have this outcome."""
     is_evaluation = step.output.startswith("evaluation/") or "/held-out-" in step.output
-    if isinstance(step, Judge | Compare):
+    if isinstance(step, Judge | Compare | CompareCandidates):
         section = "evaluation.judgement_tokens" if is_evaluation else "judging.max_new_tokens"
         rubric = "evaluation.rubric" if is_evaluation else "judging.rubric"
+        rubric = "judging.pairwise_rubric" if isinstance(step, CompareCandidates) else rubric
     else:
         section = "evaluation.max_new_tokens" if is_evaluation else "generation.max_new_tokens"
         rubric = ""

@@ -57,7 +57,7 @@ def completions(
     """
     settings = settings_of(context)
     complete = completer_for(model, settings)
-    for window in _windows(prompts, settings):
+    for window in windows(prompts, settings):
         conversations = [message_rows(messages) for _, messages in window]
         seeds = [context.seeds.get(_id_of(key), sampling.seed) for key, _ in window]
         for batch in complete(conversations, n, sampling, seeds, context.partial):
@@ -82,7 +82,7 @@ def reply_probabilities(
     """
     settings = settings_of(context)
     weigh = weigher_for(model, settings)
-    for window in _windows(prompts, settings):
+    for window in windows(prompts, settings):
         for batch in weigh([message_rows(messages) for _, messages in window], replies):
             for found in batch:
                 if not found.is_finite:
@@ -93,8 +93,8 @@ def reply_probabilities(
                 return
 
 
-def _windows(prompts: Iterable[Asked], settings: TransformersSettings) -> Iterator[list[Asked]]:
-    """Yield the prompts in parts that are read at once."""
+def windows(prompts: Iterable[Asked], settings: TransformersSettings) -> Iterator[list[Asked]]:
+    """Yield prompts, items or comparisons in parts that are read at once."""
     remaining = iter(prompts)
     size = WINDOW * len(parallel.device_names(settings))
     while window := list(islice(remaining, size)):

@@ -47,7 +47,7 @@ def _loaded(model: Model, settings: TransformersSettings) -> LoadedModel | Share
     """Load a model in this process or in the kept ones. Another model that is kept is released."""
     names = parallel.device_names(settings)
     if len(names) == 1:
-        _release_shared()
+        release_shared()
         return loading.load(model, settings)
     loading.release_all()
     shared = SharedModel(model, settings, tuple(names))
@@ -82,16 +82,17 @@ def release(model: Model) -> None:
     """Free the memory of ``model``, in this process and in the kept ones, if it is the one that is kept."""
     loading.release(model)
     if model.name in _shared:
-        _release_shared()
+        release_shared()
 
 
 def release_all() -> None:
     """Free the memory of every model that is kept. The kept processes stay."""
     loading.release_all()
-    _release_shared()
+    release_shared()
 
 
-def _release_shared() -> None:
+def release_shared() -> None:
+    """Free the memory of the model that the kept processes hold. The processes stay."""
     if _shared:
         _shared.clear()
         shared_model.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tutelage.context import Context
+from tutelage.errors import InputError
 from tutelage.preferences.expected_scores import expected_judgement, score_replies
 from tutelage.preferences.judging import question_messages, render, render_comparison
 from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
@@ -17,7 +18,14 @@ from tutelage_transformers.generation.engine import Completion
 def judgements(
     model: Model, items: Iterable[JudgeItem], rubric: Rubric, samples: int, sampling: Sampling, context: Context
 ) -> Iterator[Judgement]:
-    """Score each item ``samples`` times; its prompt is computed once for all of them."""
+    """Score each item ``samples`` times; its prompt is computed once for all of them.
+
+    Raises ``InputError`` if the rubric has no template.
+    """
+    if not rubric.template:
+        raise InputError(
+            f"rubric {rubric.name!r} has no template, and model {model.name} needs one; use another rubric"
+        )
     prompts = ((item.id, question_messages(rubric, render(rubric, item))) for item in items)
     for item_id, completion in completions(model, prompts, samples, sampling, context):
         yield judgement_from_reply(item_id, completion.sample, _reply(completion), rubric)

@@ -12,7 +12,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.records import Model
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
-from tutelage_transformers.models import support
+from tutelage_transformers.models import rewards, support
 from tutelage_transformers.models.finding import explain_read_errors, is_local, require
 from tutelage_transformers.models.finite import check_loaded
 from tutelage_transformers.models.quiet import quiet
@@ -34,15 +34,15 @@ _loaded: dict[object, LoadedModel] = {}
 """The one model that is kept for generation; the key is its name, its settings and its files."""
 
 
-def load(model: Model, settings: TransformersSettings) -> LoadedModel:
-    """Return the model for generation, from memory if it is the last one that was loaded.
+def load(model: Model, settings: TransformersSettings, is_reward: bool = False) -> LoadedModel:
+    """Return the model for generation, or a reward model, from memory if it is the last one that was loaded.
 
     Raises ``InputError`` if the weights do not exist or cannot be read, ``PluginError`` if a package is missing.
     """
     key = (model.name, settings, fingerprint(model))
     if key not in _loaded:
         release_all()
-        _loaded[key] = read(model, settings)
+        _loaded[key] = read(model, settings, is_reward=is_reward)
     return _loaded[key]
 
 
@@ -69,18 +69,25 @@ def fingerprint(model: Model) -> tuple[tuple[str, int, int], ...]:
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
-def read(model: Model, settings: TransformersSettings, dtype: Any = None, quantization: Any = None) -> LoadedModel:
+def read(
+    model: Model,
+    settings: TransformersSettings,
+    dtype: Any = None,
+    quantization: Any = None,
+    is_reward: bool = False,
+) -> LoadedModel:
     """Read the weights into new objects, and the tokenizer. ``dtype`` replaces that of the settings.
 
-    ``quantization`` is a configuration of transformers by which the linear layers are stored in fewer bits. Raises the
-    errors of ``load``, and ``InputError`` if the weights do not fit into memory.
+    ``quantization`` is a configuration of transformers by which the linear layers are stored in fewer bits.
+    ``is_reward`` reads a classifier with one label. Raises the errors of ``load``, and ``InputError`` if the weights do
+    not fit into memory.
     """
     require("torch", "transformers", "safetensors", "accelerate")
     name = location(model)
     local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
     with explain_read_errors(name), quiet():
-        config = _read_config(name, local_only)
+        config = _read_config(name, local_only, is_reward)
         tokenizer = read_tokenizer(name, local_only)
         options = {"dtype": dtype or dtype_of(settings)}
         if (attention := _attention(settings, device)) is not None:
@@ -90,7 +97,7 @@ def read(model: Model, settings: TransformersSettings, dtype: Any = None, quanti
         if quantization is not None or _is_read_onto(device, config, tokenizer):
             options["device_map"] = {"": device}
         with _explain_out_of_memory(name, device):
-            weights = _read_weights(name, local_only, options)
+            weights = _read_weights(name, local_only, options, is_reward)
             _add_special_tokens(weights, tokenizer)
             if quantization is None:
                 weights = weights.to(device)
@@ -129,20 +136,25 @@ def location(model: Model) -> str:
     return str(folder) if folder.is_dir() else name
 
 
-def _read_config(name: str, local_only: bool) -> Any:
-    """Return the configuration. Raises ``InputError`` if a model of this configuration cannot be a student."""
+def _read_config(name: str, local_only: bool, is_reward: bool) -> Any:
+    """Return the configuration. Raises ``InputError`` if it is not that of a student, or of a reward model."""
     from transformers.models.auto.configuration_auto import AutoConfig
 
     config = AutoConfig.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
-    if reason := support.unsupported_reason(config):
+    if is_reward:
+        rewards.check_is_reward_model(name, config)
+    elif rewards.is_classifier(config.architectures):
+        raise InputError(f"model {name}: it is a classifier, which only judges; use a model that completes text")
+    elif reason := support.unsupported_reason(config):
         raise InputError(f"model {name}: {reason}")
     return config
 
 
-def _read_weights(name: str, local_only: bool, options: dict[str, Any]) -> Any:
-    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+def _read_weights(name: str, local_only: bool, options: dict[str, Any], is_reward: bool) -> Any:
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    weights, report = AutoModelForCausalLM.from_pretrained(
+    auto = AutoModelForSequenceClassification if is_reward else AutoModelForCausalLM
+    weights, report = auto.from_pretrained(
         name,
         **options,
         local_files_only=local_only,
@@ -172,7 +184,8 @@ def _add_special_tokens(weights: Any, tokenizer: Any) -> None:
     """
     if len(tokenizer) > weights.get_input_embeddings().num_embeddings:
         weights.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    for config in (weights.config, weights.generation_config):
+    configs = (weights.config, getattr(weights, "generation_config", None))  # a classifier has only the first one
+    for config in (one for one in configs if one is not None):
         config.pad_token_id = tokenizer.pad_token_id
         if config.eos_token_id is None:
             config.eos_token_id = tokenizer.eos_token_id

@@ -13,7 +13,7 @@ from typing import Any
 
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.user_cache import cached
-from tutelage_transformers.models import support
+from tutelage_transformers.models import rewards, support
 from tutelage_transformers.models.chat import answer_text, check_opens_no_block, encode, prompt_text, reply_tokens
 from tutelage_transformers.models.finding import explain_read_errors
 from tutelage_transformers.models.quiet import quiet
@@ -42,28 +42,36 @@ def problems(
     system: bool,
     several_turns: bool,
     replies: Sequence[Sequence[str]] = (),
+    is_reward: bool = False,
 ) -> list[str]:
     """Return the problems of the model at ``location``; ``folder`` has its files, if they are on this machine.
 
     ``system`` and ``several_turns``: whether such conversations are used. ``replies``: the replies of each rubric whose
-    probabilities are needed.
+    probabilities are needed. ``is_reward``: whether it is a classifier, which completes nothing.
     """
 
     def compute() -> list[str]:
         with quiet():
-            return list(_problems(location, local_only, system, several_turns, replies))
+            return list(_problems(location, local_only, system, several_turns, replies, is_reward))
 
     if folder is None:
         return compute()
     inputs = {**fingerprint(location, folder), "system": system, "several_turns": several_turns}
     if replies:
         inputs["replies"] = [list(one) for one in replies]
+    if is_reward:
+        inputs["is_reward"] = True
     found: list[str] = cached("model-trial", inputs, compute)
     return found
 
 
 def _problems(
-    location: str, local_only: bool, system: bool, several_turns: bool, replies: Sequence[Sequence[str]]
+    location: str,
+    local_only: bool,
+    system: bool,
+    several_turns: bool,
+    replies: Sequence[Sequence[str]],
+    is_reward: bool,
 ) -> Iterator[str]:
     tokenizer = None
     try:
@@ -74,7 +82,7 @@ def _problems(
     if tokenizer is not None:
         yield from conversation_problems(tokenizer, system, several_turns)
         yield from reply_problems(tokenizer, replies)
-    yield from _config_problems(location, local_only)
+    yield from _config_problems(location, local_only, is_reward)
 
 
 def conversation_problems(tokenizer: Any, system: bool, several_turns: bool) -> Iterator[str]:
@@ -136,7 +144,7 @@ def _check_tokens(tokenizer: Any) -> None:
         )
 
 
-def _config_problems(location: str, local_only: bool) -> Iterator[str]:
+def _config_problems(location: str, local_only: bool, is_reward: bool) -> Iterator[str]:
     from transformers.generation.configuration_utils import GenerationConfig
     from transformers.models.auto.configuration_auto import AutoConfig
 
@@ -146,8 +154,12 @@ def _config_problems(location: str, local_only: bool) -> Iterator[str]:
     except TutelageError as error:
         yield str(error)
         return
-    if reason := support.unsupported_reason(config):
-        yield f"model {location}: {reason}"
+    if is_reward:
+        if reason := rewards.problem(config):
+            yield f"model {location}: {reason}"
+        return
+    if unsupported := support.unsupported_reason(config):
+        yield f"model {location}: {unsupported}"
     try:
         generation = GenerationConfig.from_pretrained(location, local_files_only=local_only)
     except OSError:

@@ -10,7 +10,7 @@ from tutelage.errors import PluginError, StageError
 from tutelage.plugin.functions import of_namespace, plugin
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
-from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Rubric, Sampling
+from tutelage.records import Comparison, JudgeItem, Message, Model, Outcome, Prompt, Rubric, Sampling
 
 ITEMS = [
     JudgeItem("a", "say 1", "1", metadata={"answer": "1"}),
@@ -106,3 +106,11 @@ def test_a_namespace_is_a_plugin_of_its_functions_with_names_of_hooks() -> None:
 def test_a_namespace_without_a_hook_is_refused() -> None:
     with pytest.raises(PluginError, match="no function with the name of a hook: describe, generate_candidates, judge"):
         of_namespace({"jugde": len})
+
+
+def test_a_judge_of_one_answer_gets_the_messages_of_the_prompt() -> None:
+    talk = Prompt.of_messages([Message("user", "one"), Message("assistant", "two"), Message("user", "three")])
+    items = [JudgeItem("a", "say 1", "1"), JudgeItem("b", talk.text, "1", messages=talk.messages)]
+    registry = registry_of(judge=lambda messages: float(len(messages)))
+    found = tutelage.judge(registry, Model("mine"), items, Rubric("r"), 1, Sampling(), Context())
+    assert [one.score for one in found] == [1.0, 3.0]

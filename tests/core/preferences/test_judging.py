@@ -9,6 +9,7 @@ from tutelage.preferences.judging import (
     ADDITIVE_RUBRIC,
     PAIRWISE_RUBRIC,
     average,
+    metadata_keys,
     question_messages,
     render,
     render_comparison,
@@ -137,3 +138,22 @@ def test_a_reply_to_learn_is_parsed_to_its_score(score: float, reason: str, text
     made = reply(score, reason)
     assert made == (text or "score: 2.5")
     assert parse_score(made, ADDITIVE_RUBRIC).score == score
+
+
+BY_REFERENCE = Rubric(
+    "by-reference", "{fence} {prompt} {answer} {metadata[reference]} {metadata[reference]} {metadata[n]}"
+)
+
+
+def test_a_template_shows_metadata_of_the_prompt_fenced_and_not_interpreted() -> None:
+    item = JudgeItem("a", "p", "{metadata[n]}", metadata={"reference": "{answer} \u00fc", "n": [1, 2], "unused": "x"})
+    fence, text = render(BY_REFERENCE, item).split(" ", 1)
+    assert text == "p {metadata[n]} {answer} \u00fc {answer} \u00fc [1, 2]"
+    assert metadata_keys(BY_REFERENCE) == ("reference", "n")
+    closing = evolve(item, metadata={"reference": fence, "n": 0})
+    assert not render(BY_REFERENCE, closing).startswith(fence)
+
+
+def test_a_prompt_without_the_metadata_of_the_rubric_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"rubric 'by-reference' needs 'n' in the metadata of the prompt 'p'; add it"):
+        render(BY_REFERENCE, JudgeItem("a", "p", "x", metadata={"reference": "r"}))
