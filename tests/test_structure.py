@@ -16,7 +16,17 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core/tutelage"
 TESTS = ROOT / "tests/core"
 PACKAGES = [CORE, *sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py"))]
-CONTRACT = {"context", "errors", "helper_specs", "hookspecs", "objectives", "pipeline", "plugin_info", "records"}
+CONTRACT = {
+    "context",
+    "errors",
+    "helper_specs",
+    "hookspecs",
+    "objectives",
+    "pipeline",
+    "pipeline_steps",
+    "plugin_info",
+    "records",
+}
 TOP = {"__init__", "__main__", "installation", *CONTRACT}
 """The modules that a plugin author reads; every other module belongs to a package."""
 
@@ -74,6 +84,7 @@ COVERED_BY = {
     "tutelage.planning.sources": "planning/test_lengths.py",
     "tutelage.planning.steps": "planning/test_pipelines.py",
     "tutelage.pipeline": "plugin/test_pipeline_checks.py",
+    "tutelage.pipeline_steps": "plugin/test_pipeline_checks.py",
     "tutelage.planning.declared": "runs/test_declarations.py",
     "tutelage.planning.member_checks": "planning/test_rounds.py",
     "tutelage.planning.series": "planning/test_own_preferences.py",

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
     from tutelage.objectives import Dpo, Lora, Objective, PairBatch, PairLoss, Sft
-    from tutelage.pipeline import (
+    from tutelage.pipeline import Pipeline
+    from tutelage.pipeline_steps import (
         MIRRORED_PAIRS,
         MIRRORED_TRAINING,
         ChosenStep,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
         JoinStep,
         JudgeStep,
         PairStep,
-        Pipeline,
         SampleStep,
         TrainStep,
         TransformStep,
@@ -128,9 +128,10 @@ _MODULES = {
     "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
     "objectives": "Dpo Lora Objective PairBatch PairLoss Sft",
-    "pipeline": (
+    "pipeline": "Pipeline",
+    "pipeline_steps": (
         "MIRRORED_PAIRS MIRRORED_TRAINING ChosenStep CombineStep CompareStep DemonstrateStep DisputedStep GivenStep "
-        "JoinStep JudgeStep PairStep Pipeline SampleStep TrainStep TransformStep"
+        "JoinStep JudgeStep PairStep SampleStep TrainStep TransformStep"
     ),
     "planning.checks": "checked_plan",
     "planning.roles": "find_rubric",

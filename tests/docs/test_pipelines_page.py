@@ -12,7 +12,7 @@ from recipes import numbers_recipe
 
 from tutelage import Pipeline
 from tutelage.execution.runner import run
-from tutelage.pipeline import PipelineStep
+from tutelage.pipeline_steps import PipelineStep
 from tutelage.plugin.built_in_pipelines import SELF_REWARD
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import from_values

@@ -10,7 +10,7 @@ from tutelage.errors import PluginError, StageError
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.jsonl import read_rows
 from tutelage.files.trl_format import preference_row, read_examples, read_preferences, supervised_row
-from tutelage.pipeline import RECORD_TYPES, Kind, TransformStep
+from tutelage.pipeline_steps import RECORD_TYPES, Kind, TransformStep
 from tutelage.planning.steps import Transform
 from tutelage.plugin import built_in
 from tutelage.plugin.stage_checks import plugin_errors

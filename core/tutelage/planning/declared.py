@@ -11,11 +11,11 @@ from typing import Any, Literal, get_args
 import attrs
 from attrs import evolve, frozen
 
-from tutelage import pipeline as declarations
 from tutelage.errors import InputError
 from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
-from tutelage.pipeline import CombineStep, CompareStep, JudgeStep, Pipeline, PipelineStep
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import CombineStep, CompareStep, JudgeStep, PipelineStep, function_name
 from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Judging, MemberSettings, Recipe
@@ -124,7 +124,7 @@ def _plain(pipeline: Pipeline) -> dict[str, Any]:
     for step in pipeline.steps:
         values = {one.alias: getattr(step, one.name) for one in attrs.fields(type(step))}
         if "function" in values:
-            values["function"] = declarations.function_name(values["function"])
+            values["function"] = function_name(values["function"])
         steps.append({"step": type(step).__name__, **values})
     return {"help": pipeline.help, "once": pipeline.once, "steps": steps}
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from attrs import evolve, frozen
 
-from tutelage.pipeline import Combination
+from tutelage.pipeline_steps import Combination
 from tutelage.planning.steps import Judge, Step, Worker
 from tutelage.records import Sampling
 

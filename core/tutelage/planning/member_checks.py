@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tutelage.errors import TutelageError, nearest
-from tutelage.pipeline import MIRRORED, OBJECTIVES, Pipeline
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import MIRRORED, OBJECTIVES
 from tutelage.planning.declared import Declared, Group
 from tutelage.planning.sources import Sources
 from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES

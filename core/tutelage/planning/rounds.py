@@ -8,7 +8,8 @@ from functools import cached_property
 
 from attrs import define, evolve, frozen
 
-from tutelage.pipeline import (
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import (
     MIRRORED_PAIRS,
     MIRRORED_TRAINING,
     PROMPTS,
@@ -23,7 +24,6 @@ from tutelage.pipeline import (
     JudgeStep,
     Kind,
     PairStep,
-    Pipeline,
     PipelineStep,
     SampleStep,
     TrainStep,

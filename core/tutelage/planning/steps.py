@@ -11,7 +11,7 @@ from typing import ClassVar
 from attrs import field, frozen
 
 from tutelage.objectives import Objective
-from tutelage.pipeline import Kind
+from tutelage.pipeline_steps import Kind
 from tutelage.planning.artifacts import ModelArtifacts, model_artifacts
 from tutelage.records import Sampling, Scores, added_key
 

@@ -12,7 +12,8 @@ import attrs
 
 from tutelage.files.overrides import Overrides
 from tutelage.objectives import Dpo
-from tutelage.pipeline import CombineStep, Pipeline
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import CombineStep
 from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.pipelines import members_of, roles_needed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tutelage.pipeline import (
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import (
     MIRRORED_PAIRS,
     MIRRORED_TRAINING,
     ChosenStep,
@@ -15,7 +16,6 @@ from tutelage.pipeline import (
     GivenStep,
     JudgeStep,
     PairStep,
-    Pipeline,
     SampleStep,
     TrainStep,
     TransformStep,

@@ -12,7 +12,8 @@ from tutelage.errors import InputError, nearest
 from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Sft
-from tutelage.pipeline import (
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import (
     MIRRORED,
     OBJECTIVES,
     PROMPTS,
@@ -22,7 +23,6 @@ from tutelage.pipeline import (
     CombineStep,
     DemonstrateStep,
     JoinStep,
-    Pipeline,
     PipelineStep,
     TrainStep,
     TransformStep,

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from attrs import frozen
 
-from tutelage.pipeline import Combination
+from tutelage.pipeline_steps import Combination
 from tutelage.preferences.comparisons import TIE
 from tutelage.preferences.judging import average
 from tutelage.records import Candidate, Comparison, Judgement, Outcome, Prompt, Verdict

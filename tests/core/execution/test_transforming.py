@@ -15,7 +15,8 @@ from tutelage import Candidate, PluginInfo, Preference, Prompt, SampleStep, Trai
 from tutelage.errors import PluginError, StageError
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
-from tutelage.pipeline import Kind, Pipeline, function_name
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import Kind, function_name
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
 

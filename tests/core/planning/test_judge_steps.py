@@ -9,7 +9,8 @@ import pytest
 
 import tutelage_openai
 from tutelage.errors import InputError
-from tutelage.pipeline import CombineStep, JudgeStep, Pipeline, SampleStep, TrainStep
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import CombineStep, JudgeStep, SampleStep, TrainStep
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.estimate import estimates
 from tutelage.planning.judge_steps import CombineScores, CompareCandidates, MakeWinRates, SelectDisputed

@@ -12,7 +12,7 @@ from attrs import evolve
 from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Dpo
-from tutelage.pipeline import PipelineStep, TrainStep, TransformStep
+from tutelage.pipeline_steps import PipelineStep, TrainStep, TransformStep
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.declared import declared
 from tutelage.planning.made_from import made_from

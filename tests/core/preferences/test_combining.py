@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tutelage.pipeline import Combination
+from tutelage.pipeline_steps import Combination
 from tutelage.preferences.combining import combine, comparisons_of, disputed, win_rates
 from tutelage.records import Candidate, Judgement, Outcome, Prompt, Verdict
 

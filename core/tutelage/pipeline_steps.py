@@ -1,0 +1,395 @@
+"""The steps of a pipeline, as a plugin declares them: what each makes, what it reads, and which model works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from attrs import evolve, field, frozen
+
+from tutelage.records import Candidate, Demonstration, Example, Judgement, Preference, Prompt, Sampling
+
+Kind: TypeAlias = Literal["prompts", "candidates", "judgements", "demonstrations", "preferences", "examples", "records"]
+"""The type of the records of an artifact. ``records`` are mappings of plain values, for what no other type fits."""
+RECORD_TYPES: Mapping[str, type] = {
+    "prompts": Prompt,
+    "candidates": Candidate,
+    "judgements": Judgement,
+    "demonstrations": Demonstration,
+    "preferences": Preference,
+    "examples": Example,
+    "records": Mapping,
+}
+"""The class of the records of each kind, as a ``TransformStep`` gets and returns them."""
+By: TypeAlias = Literal["student", "predecessor", "M0", "teacher", "judge", "evaluator"]
+"""The model that answers or judges: ``student`` is the model that the round starts from, M(t-1) in the training of
+M(t); ``predecessor`` is the model before the student, M(t-2), or the student itself if it is M0."""
+Combination: TypeAlias = Literal["mean", "median", "majority", "minimum", "first"]
+"""How several scores of an answer become one: as ``judging.jury``, or the first one that exists."""
+OBJECTIVES: Mapping[str, Kind] = {"sft": "examples", "dpo": "preferences"}
+"""The objectives that a ``TrainStep`` can name, each with the kind of the artifact that it trains on."""
+
+PROMPTS = "prompts"
+"""The fresh prompts of the round, which no step has to make."""
+MIRRORED_PAIRS = "mirrored/pairs"
+"""For a control: the artifact that the ``TrainStep`` of the mirrored pipeline names."""
+MIRRORED_TRAINING = "mirrored/training"
+"""For a control: everything that the mirrored pipeline trains on, with the user's pairs if the recipe joins them."""
+MIRRORED = (MIRRORED_PAIRS, MIRRORED_TRAINING)
+
+
+@frozen
+class SampleStep:
+    """Let a model answer prompts: candidates, or replies to requests that a ``TransformStep`` wrote.
+
+    A step with the defaults is shared by all pipelines of a recipe whose round starts from the same model.
+    """
+
+    name: str
+    """Name of the artifact: candidates."""
+    prompts: str = PROMPTS
+    """The prompts to answer."""
+    by: By = "student"
+    """The model that answers. Its plugin must implement ``generate_candidates``."""
+    n: int | None = None
+    """Number of answers per prompt; ``generation.n`` of the recipe if left out."""
+    temperature: float | None = None
+    """Softmax temperature; ``generation.temperature`` if left out."""
+    max_new_tokens: int | None = None
+    """Maximum number of tokens of an answer; ``generation.max_new_tokens`` if left out."""
+
+    def sampling(self, general: Sampling) -> Sampling:
+        """Return the sampling parameters of the recipe with those of the step."""
+        own: dict[str, Any] = {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
+        return evolve(general, **{key: value for key, value in own.items() if value is not None})
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "candidates"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, each with the kind that it must have; None for any kind."""
+        return ((self.prompts, "prompts"),)
+
+
+@frozen
+class JudgeStep:
+    """Let a model score answers, with ``judging`` of the recipe."""
+
+    name: str
+    """Name of the artifact: judgements."""
+    answers: str
+    """The candidates to score."""
+    by: By = "student"
+    """The model that judges. Its plugin must implement ``judge``. ``judge`` is the teacher if no judge is bound."""
+    prompts: str = PROMPTS
+    """The prompts of the answers. Answers to other prompts are not judged."""
+    rubric: str | None = None
+    """Name of the rubric if the pipeline needs a certain one; scores are then parsed from the replies.
+    ``judging.rubric`` if left out."""
+    samples: int | None = None
+    """Number of judgements per answer; ``judging.samples`` if left out."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "judgements"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.prompts, "prompts"), (self.answers, "candidates"))
+
+
+@frozen
+class CompareStep:
+    """Let a model compare every two answers to a prompt in both orders. The score of an answer is its win rate, 0 to 1.
+
+    The win rate is the mean probability that the answer is better than another candidate of its prompt, as in SPPO (Wu
+    et al., 2024, "Self-Play Preference Optimization", section 4). Equal answers are a tie, which is not asked about.
+    """
+
+    name: str
+    """Name of the artifact: judgements."""
+    answers: str
+    """The candidates to compare."""
+    by: By = "judge"
+    """The model that compares. Its plugin must implement ``evaluate``."""
+    prompts: str = PROMPTS
+    """The prompts of the answers."""
+    rubric: str | None = None
+    """Name of the rubric if the pipeline needs a certain one; ``judging.pairwise_rubric`` if left out."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "judgements"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.prompts, "prompts"), (self.answers, "candidates"))
+
+
+@frozen
+class CombineStep:
+    """Combine judgements of the same answers into one judgement per answer."""
+
+    name: str
+    """Name of the artifact: judgements."""
+    judgements: tuple[str, ...]
+    """The judgements to combine."""
+    how: Combination | None = None
+    """How to combine the averaged scores of an answer; ``judging.jury`` if left out."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "judgements"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return tuple((name, "judgements") for name in self.judgements)
+
+
+@frozen
+class DisputedStep:
+    """Select the answers on which the samples of a judge disagree, to ask another judge about them.
+
+    An answer is disputed if the standard deviation of its scores is above ``judging.dispute_spread``, or if a sample
+    has no score. At most ``judging.dispute_share`` of the answers are selected, those with the largest spread.
+    """
+
+    name: str
+    """Name of the artifact: candidates."""
+    answers: str
+    """The candidates that were judged."""
+    judgements: str
+    """The judgements, several per answer."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "candidates"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.answers, "candidates"), (self.judgements, "judgements"))
+
+
+@frozen
+class DemonstrateStep:
+    """Let a teacher answer prompts, once each. Its plugin must implement ``demonstrate``."""
+
+    name: str
+    """Name of the artifact: demonstrations."""
+    prompts: str = PROMPTS
+    """The prompts to answer."""
+    by: Literal["teacher", "judge", "evaluator"] = "teacher"
+    """The role that answers."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "demonstrations"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.prompts, "prompts"),)
+
+
+@frozen
+class PairStep:
+    """Make preference pairs of answers with a pair rule."""
+
+    name: str
+    """Name of the artifact: preferences."""
+    answers: str
+    """The candidates to make pairs of."""
+    rule: str
+    """Name of the pair rule; ``pairs.rule`` of the recipe replaces it, unless ``fixed`` is true."""
+    scores: str = ""
+    """The judgements with the scores of the answers; empty if the rule needs none."""
+    demonstrations: str = ""
+    """Demonstrations for the rule; empty if it needs none."""
+    prompts: str = PROMPTS
+    """The prompts of the answers."""
+    like: str = ""
+    """Preferences: pairs are made only for the prompts that have a pair in them. Empty for all prompts."""
+    fixed: bool = False
+    """Whether the rule is a part of the pipeline. Of the keys of ``pairs``, only ``keep_cut`` then has an effect."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "preferences"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        all_reads: tuple[tuple[str, Kind | None], ...] = (
+            (self.prompts, "prompts"),
+            (self.answers, "candidates"),
+            (self.scores, "judgements"),
+            (self.demonstrations, "demonstrations"),
+            (self.like, "preferences"),
+        )
+        return tuple(one for one in all_reads if one[0])
+
+
+@frozen
+class JoinStep:
+    """Join several artifacts with preference pairs into one to train on."""
+
+    name: str
+    """Name of the artifact: preferences."""
+    parts: tuple[str, ...]
+    """The preferences to join."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "preferences"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return tuple((part, "preferences") for part in self.parts)
+
+
+@frozen
+class GivenStep:
+    """Take rows of the recipe's data: the user's pairs, or the instruction examples of M1."""
+
+    name: str
+    """Name of the artifact."""
+    source: Literal["preferences", "ift"]
+    """``preferences`` for ``data.preferences`` (preferences), ``ift`` for ``data.ift`` (examples)."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "preferences" if self.source == "preferences" else "examples"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads: none."""
+        return ()
+
+
+@frozen
+class ChosenStep:
+    """Make examples for SFT of the chosen answers of preference pairs."""
+
+    name: str
+    """Name of the artifact: examples."""
+    preferences: str
+    """The pairs."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return "examples"
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.preferences, "preferences"),)
+
+
+@frozen
+class TransformStep:
+    """Make records of other records with a function of the plugin: rewritten prompts, revised answers, pairs.
+
+    The function gets the records of each artifact of ``reads`` as a sequence, in this order, and returns or yields
+    records. It is a function of a module, not a lambda, and gives the same records for the same arguments. To ask a
+    model, make prompts with one transform, answer them with a ``SampleStep``, and read the replies with another
+    transform::
+
+        TransformStep("requests", ask_for_critiques, reads=("prompts", "candidates"), makes="prompts"),
+        SampleStep("critiques", "requests", by="teacher", n=1),
+        TransformStep("revised", revise, reads=("candidates", "requests", "critiques"), makes="candidates"),
+    """
+
+    name: str
+    """Name of the artifact."""
+    function: Callable[..., Any] | str
+    """The function. Its qualified name if the declaration was read from the folder of a run."""
+    reads_from: tuple[str, ...] = field(alias="reads")
+    """The artifacts that the function gets, of any kind."""
+    makes: Kind = "records"
+    """The kind of the records that the function returns."""
+    times: float = 1.0
+    """Planned number of records per record of the first artifact, for the plan, its costs and times."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the artifact."""
+        return self.makes
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return tuple((name, None) for name in self.reads_from)
+
+    @property
+    def function_name(self) -> str:
+        """The module and the qualified name of the function: ``tutelage_loops.spin:pairs``."""
+        return function_name(self.function)
+
+
+@frozen
+class TrainStep:
+    """Train the next model. It is the last step of every pipeline."""
+
+    examples: str
+    """The preferences (``dpo``) or the examples (``sft``) to train on."""
+    objective: str = "dpo"
+    """The objective, which is the section of the recipe with its settings: ``dpo`` or ``sft``."""
+    settings: Mapping[str, Any] = field(factory=dict)
+    """Settings of the objective that are a part of the pipeline, for example ``{"loss_type": "ipo"}``. They replace
+    those of the top-level section; an override of the pipeline in the recipe replaces them."""
+
+    @property
+    def name(self) -> str:
+        """Name of the artifact."""
+        return "checkpoint"
+
+    @property
+    def kind(self) -> None:
+        """The artifact has no records."""
+        return
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, as in ``SampleStep``."""
+        return ((self.examples, OBJECTIVES.get(self.objective)),)
+
+
+PipelineStep: TypeAlias = (
+    SampleStep
+    | JudgeStep
+    | CompareStep
+    | CombineStep
+    | DisputedStep
+    | DemonstrateStep
+    | PairStep
+    | JoinStep
+    | GivenStep
+    | ChosenStep
+    | TransformStep
+    | TrainStep
+)
+"""A step of a pipeline."""
+
+
+def function_name(function: Callable[..., Any] | str) -> str:
+    """Return the module and the qualified name of a function, or the stored name itself."""
+    if isinstance(function, str):
+        return function
+    return f"{function.__module__}:{function.__qualname__}"
