@@ -22,7 +22,10 @@ from tutelage.records import Candidate
 from tutelage.runs.store import Store
 from tutelage.services.ledger import Ledger
 
-PIPELINES = ("teacher-reward", "cascade", "win-rate", "checklist")
+PIPELINES = [
+    "teacher-reward",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("cascade", "win-rate", "checklist")),
+]
 
 
 def recipe_of(pipeline: str, url: str) -> Recipe:
