@@ -57,10 +57,11 @@ def test_every_plugin_that_ships_can_be_used() -> None:
     [
         ("tutelage-echo", "attrs", ()),
         ("tutelage-ifeval", "if_verifiable", ()),
+        ("tutelage-loops", "attrs", ()),
         ("tutelage-vllm", "torch", ("-k", "greedy_answers or samples_differ or until_it_is_released or before_work")),
         pytest.param("tutelage-vllm", "torch", (), marks=pytest.mark.slow),
     ],
-    ids=["echo", "ifeval", "vllm, in part", "vllm"],
+    ids=["echo", "ifeval", "loops", "vllm, in part", "vllm"],
 )
 def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(
     tmp_path: Path, project: str, library: str, chosen: tuple[str, ...]
