@@ -24,6 +24,8 @@ NAVIGATION = {
     "Runs": ["docs/runs", "docs/report", "docs/summary", "docs/evaluation"],
     "Data and models": [
         "docs/data",
+        "docs/plugins",
+        "docs/pipelines",
         "docs/services",
         "docs/models",
         "docs/engines",

@@ -15,15 +15,16 @@ from typing import Any
 import click
 from click.testing import CliRunner
 
-from tutelage import hookspecs
+from tutelage import helper_specs, hookspecs
 from tutelage.cli import cli
 from tutelage.cli.output import Table
 from tutelage.cli.plugins import default_words, info_tables
 from tutelage.files.settings import describe_settings
+from tutelage.helper_specs import HELPERS
 from tutelage.plugin.built_in import describe
 from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin.discovery import OWN_DISTRIBUTION
-from tutelage.plugin.inspection import HOOKS
+from tutelage.plugin.inspection import HOOKS, specification
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Control, PipelineSettings, Recipe
 
@@ -80,10 +81,12 @@ def command_sections(command: click.Command, context: click.Context) -> Iterator
 
 
 def hook_sections() -> Iterator[str]:
-    """The module's introduction, then each hook with its signature."""
+    """The introductions of the modules, each before its hooks with their signatures."""
     yield rst_to_markdown(inspect.getdoc(hookspecs) or "")
     for name in HOOKS:
-        hook = getattr(hookspecs, name)
+        if name == HELPERS[0]:
+            yield f"## Helper hooks\n\n{rst_to_markdown(inspect.getdoc(helper_specs) or '')}"
+        hook = specification(name)
         yield f"## {name}\n\n```python\n{signature(hook)}\n```\n\n{rst_to_markdown(inspect.getdoc(hook) or '')}"
 
 
@@ -173,7 +176,8 @@ def rst_to_markdown(text: str) -> str:
     end = next((number for number, line in enumerate(lines) if line and not line.startswith("    ")), len(lines))
     code = textwrap.dedent("\n".join(lines[:end])).strip("\n")
     prose = [part.replace("``", "`") for part in (before, "\n".join(lines[end:]))]
-    return f"{prose[0]}:\n\n```python\n{code}\n```\n\n{prose[1]}"
+    introduction = f"{prose[0]}:" if prose[0] == prose[0].rstrip() else prose[0].rstrip()
+    return f"{introduction}\n\n```python\n{code}\n```\n\n{prose[1]}".rstrip()
 
 
 if __name__ == "__main__":

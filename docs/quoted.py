@@ -28,6 +28,7 @@ from tutelage.report.plots import forest
 
 ROOT = Path(__file__).parent.parent
 GOLDEN_RUN = "tests/fixtures/golden-run"
+_SIDES = ("before", "after")
 CONSOLE = re.compile(r"(```console\n\$ tutelage ([^\n]*)\n)(.*?)(```)", re.DOTALL)
 QUOTED = re.compile(r"(<!-- quoted: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 PICTURE = "docs/gains.svg"
@@ -181,6 +182,36 @@ def robustness(proof: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def coverage(proof: dict[str, Any]) -> str:
+    """Return the worst simulated figures by number of prompts, seeds or verdicts; empty if there are none."""
+    shown = proof.get("coverage")
+    if not shown:
+        return ""
+    differences = ("false_positives", "false_positives_of_asymmetric_differences")
+    lines = ["Highest share of p-values below 0.05 where there is no difference, over all simulated distributions:", ""]
+    lines += ["| prompts | before | after | before, asymmetric | after, asymmetric |", "|---|---|---|---|---|"]
+    for count in shown[differences[0]]:
+        cells = [max(one[side] for one in shown[name][count].values()) for name in differences for side in _SIDES]
+        lines.append(f"| {count} | {' | '.join(f'{cell:.1%}' for cell in cells)} |")
+    lines += ["", "Lowest and highest coverage of 95% intervals of a mean, where seeds differ by 0 to 0.4:", ""]
+    kinds = list(shown["seeds"])
+    columns = [f"{side}, {kind}" for kind in kinds for side in _SIDES]
+    lines += [f"| seeds | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    for number in shown["seeds"][kinds[0]]:
+        found = [[one[side] for one in shown["seeds"][kind][number].values()] for kind in kinds for side in _SIDES]
+        lines.append(f"| {number} | {' | '.join(f'{min(cells):.1%} to {max(cells):.1%}' for cells in found)} |")
+    lines += ["", "Lowest coverage of 95% intervals:", "", "| measure | before | after |", "|---|---|---|"]
+    for name, title in (
+        ("clustered_shares", "share, {}"),
+        ("win_rates", "win rate, {}"),
+        ("strengths", "strength, {}"),
+    ):
+        for case, row in shown[name].items():
+            before, after = (min(one[side] for one in row.values()) for side in _SIDES)
+            lines.append(f"| {title.format(case.replace(', share', ','))} | {before:.1%} | {after:.1%} |")
+    return "\n".join(lines) + "\n"
+
+
 def changes(proof: dict[str, Any]) -> str:
     """Return what changed recipes kept, compared with fresh runs."""
     lines = ["| change | artifacts kept | equal to a fresh run | seconds | fresh run |", "|---|---|---|---|---|"]
@@ -190,6 +221,18 @@ def changes(proof: dict[str, Any]) -> str:
             equal = "yes" if found["equal_to_a_fresh_run"] else "NO"
             lines.append(f"| {name} | {kept} | {equal} | {found['seconds']['changed']} | {found['seconds']['fresh']} |")
     return "\n".join(lines) + "\n"
+
+
+def mutants(proof: dict[str, Any]) -> str:
+    """Return the number of killed mutants by module, and the survivors."""
+    lines = ["| module | killed | equivalent | seconds |", "|---|---|---|---|"]
+    survivors = []
+    for name, found in proof.get("mutants", {}).get("modules", {}).items():
+        share = found["killed"] / found["mutants"]
+        killed = f"{found['killed']} of {found['mutants']} ({share:.0%})"
+        lines.append(f"| {name} | {killed} | {len(found['equivalent'])} | {found['seconds']} |")
+        survivors += [f"- `{survivor}`" for survivor in found["survivors"]]
+    return "\n".join([*lines, "", *(["Survivors:", "", *survivors] if survivors else ["No mutant survived."])]) + "\n"
 
 
 def sweep(proof: dict[str, Any]) -> str:
@@ -379,7 +422,9 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
 
 
 BLOCKS = {
+    "coverage": coverage,
     "changes": changes,
+    "mutants": mutants,
     "sweep": sweep,
     "families": families,
     "gpu-generation": gpu_generation,

@@ -16,18 +16,8 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core/tutelage"
 TESTS = ROOT / "tests/core"
 PACKAGES = [CORE, *sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py"))]
-TOP = {
-    "__init__",
-    "__main__",
-    "hookspecs",
-    "records",
-    "objectives",
-    "pipeline",
-    "plugin_info",
-    "context",
-    "errors",
-    "installation",
-}
+CONTRACT = {"context", "errors", "helper_specs", "hookspecs", "objectives", "pipeline", "plugin_info", "records"}
+TOP = {"__init__", "__main__", "installation", *CONTRACT}
 """The modules that a plugin author reads; every other module belongs to a package."""
 
 COVERED_BY = {
@@ -35,6 +25,7 @@ COVERED_BY = {
     "tutelage.context": "plugin/test_stages.py",
     "tutelage.errors": "recipe/test_loading.py",
     "tutelage.hookspecs": "plugin/test_registry.py",
+    "tutelage.helper_specs": "plugin/test_helpers.py",
     "tutelage.objectives": "recipe/test_loading.py",
     "tutelage.recipe.bindings": "planning/test_generator.py",
     "tutelage.plugin_info": "plugin/test_registry.py",
@@ -77,7 +68,6 @@ COVERED_BY = {
     "tutelage.planning.artifacts": "planning/test_pipelines.py",
     "tutelage.planning.checks": "planning/test_preflight.py",
     "tutelage.planning.estimate": "../plugins/test_api_runs.py",
-    "tutelage.planning.evaluation_plan": "execution/test_runner.py",
     "tutelage.planning.model_checks": "planning/test_preflight.py",
     "tutelage.planning.problem_list": "planning/test_preflight.py",
     "tutelage.planning.roles": "planning/test_pipelines.py",
@@ -98,7 +88,6 @@ COVERED_BY = {
     "tutelage.recipe.problems": "recipe/test_loading.py",
     "tutelage.recipe.schema": "recipe/test_built_in_recipes.py",
     "tutelage.results.run_results": "cli/test_evaluate.py",
-    "tutelage.results.summarise": "execution/test_runner.py",
     "tutelage.results.summary": "cli/test_results.py",
     "tutelage.results.training_data": "cli/test_data.py",
     "tutelage.runs.status": "cli/test_status.py",

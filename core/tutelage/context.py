@@ -70,7 +70,7 @@ class Context:
     early."""
     seeds: Mapping[str, int] = field(factory=dict)
     """Seeds of single items (prompts, items to judge, comparisons) by their ids, in place of that of ``sampling``. Only
-    for a plugin with ``PluginInfo.devices``, which gets the items of several chunks at once."""
+    for a plugin with the hook ``devices``, which gets the items of several chunks at once."""
     caller: Caller = field()
     """Calls APIs (bounded, retried, with ledger and budget). The default uses the user's ledger, which is opened at the
     first call, and has no budget."""

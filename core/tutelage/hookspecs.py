@@ -20,6 +20,8 @@ A plugin is a module, or an object, that implements at least one hook. It is reg
             for index in range(n):
                 yield Candidate(prompt.id, index, prompt.text.upper())
 
+Hooks beside the stages describe a plugin's models: see ``tutelage.helper_specs``. All of them are optional.
+
 Five of the hooks are stages: ``generate_candidates``, ``judge``, ``demonstrate``, ``train_step`` and ``evaluate``. A
 recipe binds each role (student, teacher, judge, evaluator) to one plugin. A stage is called on the plugin of the role
 and on no other plugin. The rules for all stages are:
@@ -89,30 +91,20 @@ def describe() -> PluginInfo:  # type: ignore[empty-body]
     Returns a ``PluginInfo``. A plugin without this hook has the first line of its docstring as its help text, and no
     settings.
 
-    ``PluginInfo`` also has the functions that tutelage calls before the first step of a run, and in ``tutelage plan``.
-    What they find is one list of problems, and nothing is written:
-
-    - ``check_run(settings, model name, needs)`` yields a ``Finding`` for each problem of a model on this machine:
-      missing or damaged files, a chat template that loses a message, too little memory or disk space. ``needs`` is a
-      ``RunNeeds``: the hooks that the run calls, its trainings, its folder, and whether downloads are allowed.
-    - ``check_prompts(prompts)`` returns the problem of prompts that a teacher, judge or evaluator does not know, or an
-      empty text. It is also called before ``tutelage evaluate head-to-head`` and ``tutelage stage``.
-    - ``check_objective(settings, objective)`` yields a line ``KEY: problem and remedy`` for each problem of an ``Sft``
-      or ``Dpo`` that the plugin cannot train.
-    - ``check(settings, model name)`` yields the findings of ``tutelage doctor``. It is called for a plugin that has an
-      ``endpoint``, with at most one request, which must be free, or that has no ``check_run``.
-    - ``count_tokens(settings, model name, rows, download)`` returns the lengths of the training data.
-
-    The ``ok`` of a ``Finding`` is True, False, or None if the check could not be made, for example without a network.
-    All of them must be fast and import no heavy library if possible: ``tutelage.files.user_cache.cached`` keeps a
-    result until its inputs change.
-
     A ``NamedModel`` or ``NamedSet`` whose files are not part of the plugin has a ``Preparation``: pinned packages of
     the package index, their licence, and a function that makes the files. ``tutelage recipes prepare`` uses it. A run
     does not start while the files are missing.
 
     If the hook raises an exception, or returns another type or an invalid description, the plugin is not loaded.
     ``tutelage plugins`` shows the error; a recipe that uses the plugin fails with ``PluginError``.
+
+    ::
+
+        from tutelage import NamedModel, PluginInfo, hookimpl
+
+        @hookimpl
+        def describe():
+            return PluginInfo(help="Answers in capitals.", models={"small": NamedModel("shouty-small")})
     """
 
 
@@ -138,6 +130,15 @@ def generate_candidates(  # type: ignore[empty-body]
 
     If ``context.partial`` is not None, there is one prompt, ``n`` is 1, and the plugin may call it with the text so far
     while it generates. The text of the candidate must start with every text that it was called with.
+    ::
+
+        from tutelage import Candidate, hookimpl
+
+        @hookimpl
+        def generate_candidates(prompts, n):
+            for prompt in prompts:
+                for index in range(n):
+                    yield Candidate(prompt.id, index, prompt.text.upper())
     """
 
 
@@ -173,6 +174,17 @@ def judge(  # type: ignore[empty-body]
     ``tutelage.render`` and parses the reply with ``tutelage.parse_score``. A classifier or a rule needs neither.
     ``score`` is between ``rubric.lowest`` and ``rubric.highest``, or None. A reply from which no score can be parsed
     has ``score=None`` and ``Outcome.UNPARSED``.
+
+    ::
+
+        from tutelage import Judgement, hookimpl
+
+        @hookimpl
+        def judge(items, rubric, samples):
+            for item in items:
+                score = rubric.highest if item.answer.isupper() else rubric.lowest
+                for sample in range(samples):
+                    yield Judgement(item.id, sample, score, reason="Only capitals are good.")
     """
 
 
@@ -192,6 +204,15 @@ def demonstrate(  # type: ignore[empty-body]
     - ``context``: the plugin's settings, the API caller, a scratch folder, progress and cancellation.
 
     Yields exactly one ``Demonstration`` per prompt. ``text`` is the completion only.
+
+    ::
+
+        from tutelage import Demonstration, hookimpl
+
+        @hookimpl
+        def demonstrate(prompts):
+            for prompt in prompts:
+                yield Demonstration(prompt.id, prompt.text.upper())
     """
 
 
@@ -223,6 +244,24 @@ def train_step(  # type: ignore[empty-body]
     true, stop and raise an exception: an incomplete checkpoint must not be returned. ``context.log`` raises
     ``StageError`` for a metric that is NaN or infinite; do not catch it. tutelage raises ``PluginError`` if the result
     is not a ``Model`` named ``output``, or if ``output`` is empty.
+
+    ::
+
+        import json
+
+        from attrs import evolve
+
+        from tutelage import hookimpl
+
+        @hookimpl
+        def train_step(model, examples, output, context):
+            rows = [json.loads(line) for line in examples.read_text().splitlines()]
+            context.expect(len(rows))
+            for step, _ in enumerate(rows, 1):
+                context.log({"step": step, "loss": 1 / step})
+                context.advance(1)
+            (output / "weights.json").write_text(json.dumps({"rows": len(rows)}))
+            return evolve(model, name=str(output))
     """
 
 
@@ -246,6 +285,16 @@ def evaluate(  # type: ignore[empty-body]
     Yields one ``Verdict`` per comparison. ``preference`` is between 0 and 1: 1 if the first answer is better, 0 if the
     second is, 0.5 if neither is. A reply from which no verdict can be parsed has ``preference=None`` and
     ``Outcome.UNPARSED``.
+
+    ::
+
+        from tutelage import Verdict, hookimpl
+
+        @hookimpl
+        def evaluate(comparisons):
+            for one in comparisons:
+                first, second = one.first.isupper(), one.second.isupper()
+                yield Verdict(one.id, 0.5 + 0.5 * (first - second))
     """
 
 
@@ -263,4 +312,14 @@ def release(model: Model) -> None:
     - ``model``: the model to free, as it was passed to the stages.
 
     Returns nothing. An exception stops the run with ``StageError``.
+
+    ::
+
+        from tutelage import hookimpl
+
+        _LOADED = {}
+
+        @hookimpl
+        def release(model):
+            _LOADED.pop(model.name, None)
     """

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
 from tutelage.objectives import Objective
 from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
-
-if TYPE_CHECKING:
-    from tutelage.context import Tracking
-    from tutelage.services.requests import Endpoint
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -44,7 +40,7 @@ class Finding:
 
 @frozen(kw_only=True)
 class RunNeeds:
-    """What a run needs of one model, for ``PluginInfo.check_run``."""
+    """What a run needs of one model, for the hook ``check_run``."""
 
     hooks: frozenset[str]
     """The hooks that the run calls with the model: ``train_step``, ``generate_candidates``, ``judge``, ..."""
@@ -190,12 +186,8 @@ class PluginInfo:
     """Environment variables that the plugin reads."""
     item_by_item: bool = False
     """True for an API: each answer is stored as soon as it arrives. False for local work: answers are stored in whole
-    chunks, and an interrupted chunk is computed again. A plugin with an ``endpoint`` need not set it: it is True then,
-    because a paid answer must not be requested again."""
-    devices: Callable[[Any], int] | None = None
-    """For local work on several devices. Called with the settings or None; returns the number of devices that share
-    answers and judgements. The plugin then gets as many chunks at once, so that each device has as much to do as one
-    device alone. It must draw by ``Context.seeds``, so that results do not depend on the number of devices."""
+    chunks, and an interrupted chunk is computed again. A plugin that implements ``endpoint`` need not set it: it is
+    True then, because a paid answer must not be requested again."""
     models: Mapping[str, NamedModel] = field(factory=dict)
     """Models by name."""
     prompt_sets: Mapping[str, NamedSet[str | Prompt]] = field(factory=dict)
@@ -214,41 +206,3 @@ class PluginInfo:
     """Pipelines by name."""
     controls: Mapping[str, Pipeline] = field(factory=dict)
     """Controls by name. A control mirrors the first round of a pipeline."""
-    endpoint: Callable[[Any, str], Endpoint] | None = None
-    """For an API. Called with (settings or None, model name or ""); returns the endpoint that serves this model."""
-    check: Callable[[Any, str], Iterable[Finding]] | None = None
-    """For ``tutelage doctor``, and before a run (see ``check_run``). Called with (settings or None, model name or "");
-    returns one finding per requirement of the plugin. It makes at most one request, which must be free. A problem is a
-    finding, not an exception. A service that cannot be reached is a finding whose ``ok`` is None."""
-    check_run: Callable[[Any, str, RunNeeds], Iterable[Finding]] | None = None
-    """For a model on this machine, called by ``tutelage plan`` and before the first step of ``tutelage run``. Called
-    with (settings or None, model name or "", ``RunNeeds``); returns a finding for each problem of the model: files that
-    are missing or damaged, a chat template that loses a message, too little memory or disk space. It loads no weights
-    and imports no heavy library if the result can be kept (``tutelage.files.user_cache``). A problem is a finding, not
-    an exception. Without it, and for a plugin with an ``endpoint``, ``check`` is called instead."""
-    check_prompts: Callable[[Sequence[str]], str] | None = None
-    """For a teacher, judge or evaluator that only knows texts of one kind, called before a run and before a command
-    judges files. Called with some of the prompts (at most 50); returns the problem and the remedy, or an empty text."""
-    check_objective: Callable[[Any, Objective], Iterable[str]] | None = None
-    """For a student, called by ``tutelage plan`` and before the first step of ``tutelage run``. Called with (settings
-    or None, ``Sft`` or ``Dpo``); returns each problem of the objective as ``KEY: problem and remedy``, where KEY is a
-    key of the objective (``loss_type``, ``lora.r``). It imports no heavy library."""
-    check_report_to: Callable[[Sequence[str]], Iterable[str]] | None = None
-    """For a student that reports to experiment trackers (``Context.tracking``). Called before the first step with the
-    names in ``report_to``; returns a problem and its remedy for each tracker that is unknown or not installed."""
-    report: Callable[[Tracking, Mapping[str, float], int], None] | None = None
-    """For a student with ``check_report_to``. Called with (tracked run, metrics of a finished step, number of training
-    steps of the model so far); adds the metrics to the tracked run."""
-    count_tokens: Callable[[Any, str, Sequence[Mapping[str, Any]], bool], TokenCounts | None] | None = None
-    """For a student, called before a run starts. Called with (settings or None, model name or "", rows, whether
-    downloads are allowed); a row has ``prompt`` and ``completion``, or only ``prompt``, in TRL's format. Returns the
-    length of each row as it is trained on; None if downloads are not allowed and the lengths cannot be computed without
-    one. Raises a ``TutelageError`` if the model does not exist or cannot be trained."""
-    convert: Callable[[Path, Path, Conversion], None] | None = None
-    """For ``tutelage export`` with a conversion; a plain copy does not call the plugin. Called with (checkpoint folder,
-    empty folder, conversion); writes the complete converted checkpoint to the empty folder. Raises a ``TutelageError``
-    if the conversion is not possible on this machine."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.endpoint is not None:
-            object.__setattr__(self, "item_by_item", True)  # the class is frozen

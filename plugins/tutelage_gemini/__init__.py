@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.chat_hooks import ChatHooks
-from tutelage.plugin_info import EnvironmentVariable, PluginInfo
+from tutelage.plugin_info import EnvironmentVariable, Finding, PluginInfo
 from tutelage.records import Model
 from tutelage.services.chat import ChatService
-from tutelage_gemini.checking import check
-from tutelage_gemini.settings import KEY_VARIABLE, OTHER_KEY_VARIABLE, GeminiSettings, endpoint
+from tutelage.services.requests import Endpoint
+from tutelage_gemini import checking
+from tutelage_gemini.settings import KEY_VARIABLE, OTHER_KEY_VARIABLE, GeminiSettings
+from tutelage_gemini.settings import endpoint as endpoint_of
 
 
 @hookimpl
@@ -30,9 +32,19 @@ def describe() -> PluginInfo:
             EnvironmentVariable(KEY_VARIABLE, "API key.", required=False),
             EnvironmentVariable(OTHER_KEY_VARIABLE, "API key, under Google's older variable name.", required=False),
         ),
-        endpoint=endpoint,
-        check=check,
     )
+
+
+@hookimpl
+def endpoint(settings: GeminiSettings | None, name: str) -> Endpoint:
+    """Return the service of a model."""
+    return endpoint_of(settings, name)
+
+
+@hookimpl
+def check(settings: GeminiSettings | None, name: str) -> Iterator[Finding]:
+    """Check SDK, key and model, with one request that is free."""
+    yield from checking.check(settings, name)
 
 
 @contextmanager
@@ -40,7 +52,7 @@ def _service(model: Model, context: Context) -> Iterator[ChatService]:
     from tutelage_gemini import client
 
     settings = context.settings or GeminiSettings()
-    service = endpoint(settings, model.name)
+    service = endpoint_of(settings, model.name)
     yield ChatService(
         caller=context.caller,
         endpoint=service,

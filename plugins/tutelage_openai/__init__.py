@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.chat_hooks import ChatHooks
-from tutelage.plugin_info import EnvironmentVariable, PluginInfo
+from tutelage.plugin_info import EnvironmentVariable, Finding, PluginInfo
 from tutelage.records import Model
 from tutelage.services.chat import ChatService
-from tutelage_openai.checking import check
-from tutelage_openai.settings import KEY_VARIABLE, OpenAiSettings, endpoint
+from tutelage.services.requests import Endpoint
+from tutelage_openai import checking
+from tutelage_openai.settings import KEY_VARIABLE, OpenAiSettings
+from tutelage_openai.settings import endpoint as endpoint_of
 
 
 @hookimpl
@@ -28,9 +30,19 @@ def describe() -> PluginInfo:
         environment=(
             EnvironmentVariable(KEY_VARIABLE, "API key; most servers on this machine need none.", required=False),
         ),
-        endpoint=endpoint,
-        check=check,
     )
+
+
+@hookimpl
+def endpoint(settings: OpenAiSettings | None, name: str) -> Endpoint:
+    """Return the service of a model."""
+    return endpoint_of(settings, name)
+
+
+@hookimpl
+def check(settings: OpenAiSettings | None, name: str) -> Iterator[Finding]:
+    """Check SDK, key and model, with one request that is free."""
+    yield from checking.check(settings, name)
 
 
 @contextmanager
@@ -38,7 +50,7 @@ def _service(model: Model, context: Context) -> Iterator[ChatService]:
     from tutelage_openai import client
 
     settings = context.settings or OpenAiSettings()
-    service = endpoint(settings, model.name)
+    service = endpoint_of(settings, model.name)
     with client.connected(settings, model.name) as connection:
         yield ChatService(
             caller=context.caller,

@@ -38,11 +38,11 @@ def describe() -> PluginInfo:
             "preferences": NamedSet(sets.preferences, "Right answers, preferred to answers with mistakes.")
         },
         rubrics={"additive": ADDITIVE},
-        check_prompts=_check_prompts,
     )
 
 
-def _check_prompts(prompts: Sequence[str]) -> str:
+@hookimpl
+def check_prompts(prompts: Sequence[str]) -> str:
     """Return the problem if none of the prompts is an instruction of this world: all answers would be refused."""
     if any(world.parse(prompt) is not None for prompt in prompts):
         return ""

@@ -65,62 +65,70 @@ def describe() -> PluginInfo:
             "phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model."),
             "gemma-3-270m": gemma_270m(),
         },
-        devices=_devices,
-        check=_check,
-        check_run=_check_run,
-        check_objective=_check_objective,
-        check_report_to=_check_report_to,
-        report=_report,
-        count_tokens=_count_tokens,
-        convert=_convert,
     )
 
 
-def _devices(settings: TransformersSettings | None) -> int:
+@hookimpl(specname="devices")  # a function of that name would be replaced by the package `devices`
+def device_count(settings: TransformersSettings | None) -> int:
+    """Return the number of devices that share answers and judgements."""
     from tutelage_transformers.devices import parallel
 
     return len(parallel.device_names(settings or TransformersSettings()))
 
 
-def _check(settings: TransformersSettings | None, name: str) -> Iterator[Finding]:
+@hookimpl
+def check(settings: TransformersSettings | None, name: str) -> Iterator[Finding]:
+    """Check libraries, device and model for ``tutelage doctor``."""
     from tutelage_transformers import checking
 
     return checking.check(settings, name)
 
 
-def _check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
+@hookimpl
+def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
+    """Check the model's files, its chat template, memory and disk space for a run."""
     from tutelage_transformers import checking
 
     return checking.check_run(settings, name, needs)
 
 
-def _check_objective(settings: TransformersSettings | None, objective: Objective) -> Iterator[str]:
+@hookimpl
+def check_objective(settings: TransformersSettings | None, objective: Objective) -> Iterator[str]:
+    """Check whether TRL's trainers can train with an objective."""
     from tutelage_transformers import checking
 
     return checking.check_objective(settings, objective)
 
 
-def _check_report_to(names: Sequence[str]) -> Iterator[str]:
+@hookimpl
+def check_report_to(names: Sequence[str]) -> Iterator[str]:
+    """Yield a problem for each tracker that transformers does not know, or that is not installed."""
     from tutelage_transformers.training import tracking
 
     return tracking.problems(names)
 
 
-def _report(tracking: Tracking, metrics: Mapping[str, float], step: int) -> None:
+@hookimpl
+def report(tracking: Tracking, metrics: Mapping[str, float], step: int) -> None:
+    """Add metrics of a finished step to the trackers."""
     from tutelage_transformers.training import tracking as trackers
 
     trackers.report(tracking, metrics, step)
 
 
-def _count_tokens(
+@hookimpl
+def count_tokens(
     settings: TransformersSettings | None, name: str, rows: Sequence[Mapping[str, Any]], download: bool
 ) -> TokenCounts | None:
+    """Count the tokens of rows, with the model's tokenizer and chat template."""
     from tutelage_transformers.models import counting
 
     return counting.count_tokens(settings, name, rows, download)
 
 
-def _convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
+@hookimpl
+def convert(checkpoint: Path, output: Path, conversion: Conversion) -> None:
+    """Convert a checkpoint to another data type or format."""
     from tutelage_transformers.models import converting
 
     converting.convert(checkpoint, output, conversion)

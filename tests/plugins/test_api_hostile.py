@@ -243,7 +243,7 @@ def test_a_malformed_key_is_refused_before_connecting_and_not_quoted(
     with pytest.raises(InputError, match=r"the key in the environment variable \w+_API_KEY contains") as caught:
         judge("gzip", ITEMS[:1])
     output = "".join(traceback.format_exception(caught.value))
-    found = list(plugin.describe().check(plugin.describe().settings(base_url=server.url), "m"))
+    found = list(plugin.check(plugin.describe().settings(base_url=server.url), "m"))
     assert [(finding.what, finding.ok) for finding in found] == [("key", False)]
     assert not leaks(output + repr(found))
     assert asked(server) == before
@@ -284,7 +284,7 @@ def test_a_proxy_that_catches_a_local_server_is_named(
     message = rf"go through the proxy 127\.0\.0\.1:9 of the environment variable {variable}: set NO_PROXY=127\.0\.0\.1"
     with pytest.raises(InputError, match=message) as caught:
         judge("gzip", ITEMS[:1])
-    (found,) = plugin.describe().check(plugin.describe().settings(base_url=server.url), "m")
+    (found,) = plugin.check(plugin.describe().settings(base_url=server.url), "m")
     assert (found.what, found.ok, "secret-word" in f"{caught.value}{found}") == ("endpoint", False, False)
     for exempt in ("127.0.0.1", "127.0.0.0/8", "localhost,127.0.0.1", "*"):
         monkeypatch.setenv("NO_PROXY", exempt)

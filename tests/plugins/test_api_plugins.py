@@ -273,7 +273,7 @@ def test_the_doctor_finds_everything_with_one_free_call(
 ) -> None:
     server = start_server(name)
     settings = surroundings(plugin, server).settings
-    findings = list(plugin.describe().check(settings, model.name))
+    findings = list(plugin.check(settings, model.name))
     assert [(finding.what, finding.ok) for finding in findings] == [
         ("SDK", True),
         ("key", True),
@@ -286,7 +286,7 @@ def test_the_doctor_finds_everything_with_one_free_call(
 def test_the_doctor_says_what_is_missing(
     plugin: Any, model: Model, start_server: StartServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check, settings_class = plugin.describe().check, plugin.describe().settings
+    check, settings_class = plugin.check, plugin.describe().settings
     unknown = list(check(surroundings(plugin, start_server(name)).settings, "no-such-model"))[-1]
     assert unknown.what == "model"
     assert "no-such-model" in unknown.detail

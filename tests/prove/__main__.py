@@ -16,11 +16,13 @@ from pathlib import Path
 from tests.prove import (
     alpaca_eval,
     changes,
+    coverage,
     embedded,
     families,
     full_disk,
     gguf,
     kills,
+    mutants,
     pages,
     services,
     startup,
@@ -31,6 +33,7 @@ from tests.prove import (
 
 MEASUREMENTS = {
     "startup": startup.prove,
+    "coverage": coverage.prove,
     "embedded": embedded.prove_one_seed,
     "embedded-seeds": embedded.prove_seeds,
     "pages": pages.prove,
@@ -40,6 +43,7 @@ MEASUREMENTS = {
     "changes": changes.prove,
     "sweep": sweep.prove,
     "terminal": terminal.prove,
+    "mutants": mutants.prove,
     "families": families.prove,
     "alpaca-eval": alpaca_eval.prove,
     "service-faults": services.prove_faults,

@@ -40,18 +40,20 @@ def describe() -> PluginInfo:
         neutral_settings=NEUTRAL_SETTINGS,
         item_by_item=True,
         sampling=("top_k", "min_p"),
-        check=_check,
-        check_run=_check_run,
     )
 
 
-def _check(settings: VllmSettings | None, name: str) -> Iterator[Finding]:
+@hookimpl
+def check(settings: VllmSettings | None, name: str) -> Iterator[Finding]:
+    """Check whether the server can be started."""
     from tutelage_vllm import checking
 
     return checking.check(settings, name)
 
 
-def _check_run(settings: VllmSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
+@hookimpl
+def check_run(settings: VllmSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
+    """Check the server and the model for a run."""
     from tutelage_vllm import checking
 
     return checking.check_run(settings, name, needs)

@@ -72,7 +72,7 @@ def command(
     session = ChatSession(registry, model, sampling, judging, judge)
     prompts = iter([prompt] if prompt is not None else _prompts(model.id))
     for number, text in enumerate(prompts):
-        if not number and sys.stderr.isatty() and registry.info(model.plugin).endpoint is None:
+        if not number and sys.stderr.isatty() and "endpoint" not in registry.hooks(model.plugin):
             print_status(LOADING)
         session.answer(text)
 

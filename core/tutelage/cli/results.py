@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from tutelage.cli.output import Table
 from tutelage.results.summary import AgreementResult, ComparisonResult, ModelResult, Summary
-from tutelage.results.wording import metric_words
+from tutelage.results.wording import metric_words, skill_words
 
 NOTE = "Each figure with its 95% interval. Exact: share of answers with the top score. Greedy answers, unless sampled."
+CHANCE_NOTE = "By length, by chance: pairwise accuracy and Spearman of judges without skill on the same answers."
 
 
 def result_tables(summary: Summary) -> Iterator[Table]:
@@ -64,14 +65,14 @@ def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:
         rows.append((model.id, contest, *_judging_cells(judgings.get("parsed"))))
         if (expected := judgings.get("expected")) is not None:
             rows.append((f"{model.id}, expected scores", "", *_judging_cells(expected)))
-    columns = ("model", "won / tied / lost", "own judging: pairwise %", "Spearman")
+    columns = ("model", "won / tied / lost", "own judging: pairwise %", "Spearman", "by length", "by chance")
     return Table(columns, rows, "Against its parent, and as a judge of its own answers")
 
 
-def _judging_cells(judging: AgreementResult | None) -> tuple[str, str]:
-    metrics = judging.metrics if judging else {}
+def _judging_cells(judging: AgreementResult | None) -> tuple[str, ...]:
+    metrics, chance = (judging.metrics, judging.chance) if judging else ({}, {})
     accuracy = metric_words(metrics.get("pairwise_accuracy"), scale=100, decimals=0)
-    return accuracy, metric_words(metrics.get("spearman"))
+    return accuracy, metric_words(metrics.get("spearman")), *(skill_words(chance, one) for one in ("length", "random"))
 
 
 def variants_table(summary: Summary) -> Table:

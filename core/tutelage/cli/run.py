@@ -14,7 +14,7 @@ from tutelage.cli.output import print_line, print_status, print_table, print_tex
 from tutelage.cli.progress import Bars, reporting
 from tutelage.cli.questions import confirmed
 from tutelage.cli.report import report_after_run
-from tutelage.cli.results import NOTE, result_tables
+from tutelage.cli.results import CHANCE_NOTE, NOTE, result_tables
 from tutelage.cli.stopping import interrupt_immediately, stop_on_interrupt
 from tutelage.errors import InputError, Interrupted
 from tutelage.execution.reporter import Reporter
@@ -128,6 +128,7 @@ def _print_results(summary: Summary) -> None:
         print_table(table)
     print_line()
     print_text(NOTE)
+    print_text(CHANCE_NOTE)
     for warning in summary.warnings:
         print_text(f"warning: {warning}")
 

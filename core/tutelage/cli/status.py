@@ -17,6 +17,8 @@ from tutelage.plugin.registry import Registry
 from tutelage.results.wording import counts_words, seconds_words, title
 from tutelage.runs.run import Run
 from tutelage.runs.status import RunStatus, StepStatus, damaged_artifacts, run_status
+from tutelage.runs.store import open_run
+from tutelage.runs.tracebacks import read_traceback
 
 
 @click.command("status")
@@ -25,12 +27,16 @@ from tutelage.runs.status import RunStatus, StepStatus, damaged_artifacts, run_s
 @click.option(
     "--verify", is_flag=True, help="Compare finished artifacts with their recorded rows, sizes and checksums."
 )
+@click.option("--traceback", is_flag=True, help="Print the traceback of the error with which the last process ended.")
 @as_json
-def command(run: Path, everything: bool, verify: bool, as_json: bool) -> None:
+def command(run: Path, everything: bool, verify: bool, traceback: bool, as_json: bool) -> None:
     """Show which steps of a run are finished and which remain.
 
     With --verify, all finished artifacts are read, and the exit code is 2 if one was truncated or changed.
     """
+    if traceback:
+        print_line(read_traceback(open_run(run)).rstrip() or "the last process ended without an error of a plugin")
+        return
     status = run_status(run)
     problems = damaged_artifacts(status) if verify else []
     if as_json:
@@ -63,6 +69,8 @@ def _show(status: RunStatus, everything: bool) -> None:
     if status.count("done") < len(status.steps):
         print_text(left_text(status))
     print_text(next_step_text(status))
+    if read_traceback(open_run(status.root)):
+        print_text(f"the last process ended with an error: `tutelage status {status.root} --traceback` shows where")
 
 
 def status_values(status: RunStatus) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -63,13 +63,13 @@ def load_seed_prompts(sets: Sets, source: str, most: int, seed: int) -> list[str
 
 
 def _load_prompts(named: NamedSet[str | Prompt] | None, source: str, count: int | None, seed: int) -> list[Prompt]:
-    found = _load(named, source, count, seed, prompt_of)
+    found = _load(named, source, count, seed, prompt_of, (str, Prompt))
     return [evolve(one, source=source) if isinstance(one, Prompt) else Prompt(one, source) for one in found]
 
 
 def load_examples(sets: Sets, source: str, count: int | None, seed: int) -> list[Example]:
     """Load instruction examples (IFT); arguments and errors as in ``load_prompts``."""
-    return _enough(_load(sets.examples(source), source, count, seed, example_of), source, count)
+    return _enough(_load(sets.examples(source), source, count, seed, example_of, (Example,)), source, count)
 
 
 def load_rated(
@@ -84,7 +84,7 @@ def load_rated(
         if rubric is not None:
             _check_scale(rubric, source, example)
 
-    return _enough(_load(sets.rated(source), source, count, seed, rated_of, check), source, count)
+    return _enough(_load(sets.rated(source), source, count, seed, rated_of, (RatedExample,), check), source, count)
 
 
 def load_preferences(sets: Sets, source: str, count: int | None, seed: int) -> list[Preference]:
@@ -93,7 +93,7 @@ def load_preferences(sets: Sets, source: str, count: int | None, seed: int) -> l
     Also raises ``InputError`` for a pair that cannot be trained on; see ``check_preference``.
     """
     named = sets.preferences(source)
-    found = _load(named, source, count, seed, parse_preference)
+    found = _load(named, source, count, seed, parse_preference, (Preference,))
     for number, preference in enumerate(found if named else (), 1):
         try:
             check_preference(preference)
@@ -213,6 +213,7 @@ def _load(
     count: int | None,
     seed: int,
     read: Callable[[Mapping[str, Any]], T],
+    kinds: tuple[type, ...],
     check: Callable[[T], None] = lambda row: None,
 ) -> list[T]:
     """Load rows; ``read`` and ``check`` raise ``ValueError`` for a row that cannot be used, which gets its location."""
@@ -221,12 +222,18 @@ def _load(
         if count is None and named.size is None:
             raise InputError(f"{source}: the size of this set is not known; set `count`")
         try:
-            found = list(named.load(named.size or 0 if count is None else count, seed))
+            loaded = named.load(named.size or 0 if count is None else count, seed)
+            if isinstance(loaded, str) or not isinstance(loaded, Iterable):
+                raise PluginError(f"{source}: its plugin returned {loaded!r} for the set, which has no rows")
+            found = list(loaded)
         except TutelageError:
             raise
         except Exception as error:
             raise PluginError(f"{source}: its plugin failed to load it: {error_text(error)}") from error
         for number, row in enumerate(found, 1):
+            if not isinstance(row, kinds):
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise PluginError(f"{source}, example {number}: its plugin gave {row!r}, which is no {names}")
             _checked(f"{source}, example {number}", check, row)
         return found
     check_made(source)

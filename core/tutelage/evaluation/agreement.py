@@ -67,6 +67,8 @@ class Rating:
     """Number of replies."""
     text: str = ""
     """The text of the answer, or an id of it, by which equal answers are found. If empty, no answer is equal to it."""
+    words: int | None = None
+    """Length of the answer in words; None if it is not known."""
 
     @parsed.default
     def _one_if_scored(self) -> int:
@@ -120,11 +122,19 @@ def ratings(
     Raises ``InputError`` if the prompt of an item is not in ``prompt_of``.
     """
     texts = text_of or {}
+    words = {item_id: len(text.split()) for item_id, text in texts.items()}
     if missing := averages.keys() - prompt_of.keys():
         raise InputError(f"item {min(missing)} was judged, but its prompt is not known ({len(missing)} such items)")
     return [
         Rating(
-            item_id, prompt_of[item_id], averaged.score, seed, averaged.parsed, averaged.asked, texts.get(item_id, "")
+            item_id,
+            prompt_of[item_id],
+            averaged.score,
+            seed,
+            averaged.parsed,
+            averaged.asked,
+            texts.get(item_id, ""),
+            words.get(item_id),
         )
         for item_id, averaged in averages.items()
     ]
@@ -141,14 +151,14 @@ def agreement(
     """Compare a judge's ratings with the gold ratings.
 
     ``lowest`` and ``highest`` are the ends of the scale. The order of the ratings has no effect, except with
-    ``as_published``, which joins them by position. Intervals are bootstrapped over prompts, and over seeds if there are
+    ``as_published``, which joins them by position. Intervals are over prompts, and over seeds if there are
     several. Raises ``InputError`` if an id occurs twice or under two prompts, if a score is outside the scale, or if
     lists that are joined by position differ in length.
     """
     judge, gold = list(judge), list(gold)
     _check(judge, "judge", lowest, highest)
     _check(gold, "gold", lowest, highest)
-    joined = _by_position(judge, gold) if as_published else _by_id(judge, gold)
+    joined = _by_position(judge, gold) if as_published else joined_by_id(judge, gold)
     clusters = Clusters.of(_cluster(rating) for rating in [*judge, *gold])
     measures = _Measures(_Table.of(joined, clusters), clusters, highest, bootstrap)
     table = measures.table
@@ -202,7 +212,7 @@ class _Measures:
     bootstrap: Bootstrap
 
     def pairwise_accuracy(self) -> Metric:
-        judge, gold = self._orders()
+        judge, gold = orders(self.table.judge_rows, self.table.gold_rows)
         return self._share((judge == gold) & (gold != 0), ~_is_nan(gold) & (gold != 0))
 
     def equal_scores(self) -> Metric:
@@ -218,7 +228,8 @@ class _Measures:
         return self._share(fives & best, fives)
 
     def exact_match(self, as_published: bool) -> Metric:
-        judge, gold = (self.table.judge_rows, self.table.gold_rows) if as_published else self._orders()
+        judge, gold = self.table.judge_rows, self.table.gold_rows
+        judge, gold = (judge, gold) if as_published else orders(judge, gold)
         same = ((judge == gold) | _is_nan(gold)).all(axis=1, keepdims=True)
         ranked = (~_is_nan(gold)).sum(axis=1, keepdims=True) > 0
         return self._share(same & ranked, ranked)
@@ -228,13 +239,13 @@ class _Measures:
         numerators, denominators = (part.sum(axis=1, keepdims=True).astype(float) for part in (hits, units))
         return ratio_metrics(numerators, denominators, self.clusters, self.bootstrap, proportion=True)[0]
 
-    def _orders(self) -> tuple[Floats, Floats]:
-        """Order of every two items of a prompt, by judge and gold: 1, 0, -1 or NaN; two arrays (clusters, pairs)."""
-        import numpy as np
 
-        one, other = np.triu_indices(self.table.judge_rows.shape[1], 1)
-        judge, gold = (np.sign(rows[:, one] - rows[:, other]) for rows in (self.table.judge_rows, self.table.gold_rows))
-        return judge, gold
+def orders(*sides: Floats) -> tuple[Floats, ...]:
+    """Return the order of every two items of a row as 1, 0, -1 or NaN: arrays (rows, items) to arrays (rows, pairs)."""
+    import numpy as np
+
+    one, other = np.triu_indices(sides[0].shape[1], 1)
+    return tuple(np.sign(rows[:, one] - rows[:, other]) for rows in sides)
 
 
 def _parsed(judge: Sequence[Rating], clusters: Clusters, bootstrap: Bootstrap) -> Metric:
@@ -266,7 +277,11 @@ def _is_nan(values: Floats) -> NDArray[np.bool_]:
     return np.isnan(values)
 
 
-def _by_id(judge: Sequence[Rating], gold: Sequence[Rating]) -> list[tuple[Rating, Rating]]:
+def joined_by_id(judge: Sequence[Rating], gold: Sequence[Rating]) -> list[tuple[Rating, Rating]]:
+    """Return the ratings of the answers that are in both lists, in the order of seed and id.
+
+    Raises ``InputError`` if an answer belongs to two prompts.
+    """
     known = {(rating.seed, rating.id): rating for rating in gold}
     matched = sorted((one for one in judge if (one.seed, one.id) in known), key=lambda one: (one.seed, one.id))
     joined = [(one, known[one.seed, one.id]) for one in matched]

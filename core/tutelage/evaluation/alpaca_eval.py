@@ -41,7 +41,7 @@ class WinRates:
     win_rate: float | None
     """Mean probability that the model's answer is preferred; None if no annotation has a preference."""
     low: float | None
-    """Lower end of the 95% interval of the win rate (bootstrap over instructions)."""
+    """Lower end of the 95% interval of the win rate, see ``evaluation.shares``."""
     high: float | None
     """Upper end of the interval."""
     standard_error: float | None
@@ -134,7 +134,7 @@ def _interval(annotations: Sequence[Annotation], bootstrap: Bootstrap) -> tuple[
     keys = [(0, instruction) for instruction, _ in known]
     clusters = Clusters.of(keys)
     sums, counts = clusters.sums(keys, [gain for _, gain in known]), clusters.sums(keys, np.ones(len(keys)))
-    (metric,) = ratio_metrics(sums[:, None], counts[:, None], clusters, bootstrap)
+    (metric,) = ratio_metrics(sums[:, None], counts[:, None], clusters, bootstrap, proportion=True)
     if metric.low is None or metric.high is None:
         return None, None
     return 100 * metric.low, 100 * metric.high

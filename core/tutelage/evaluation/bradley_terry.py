@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 
-from tutelage.evaluation.intervals import Bootstrap, Floats, Metric, metrics
+from tutelage.evaluation.intervals import Bootstrap, Clusters, Estimates, Floats, Metric
+from tutelage.evaluation.variation import Variation, jackknifed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,17 +47,61 @@ def connected(met: NDArray[np.bool_]) -> bool:
     return bool(len(met) and reached.all())
 
 
-def rank(models: Sequence[str], wins: Floats, resampled_wins: Floats, bootstrap: Bootstrap) -> tuple[Strength, ...]:
+def rank(
+    models: Sequence[str], wins: Floats, clusters: Clusters, pairs: Sequence[tuple[int, int]], bootstrap: Bootstrap
+) -> tuple[Strength, ...]:
     """Rank models, strongest first; equal strengths are ordered by name.
 
-    ``wins[i, j]`` is the number of wins of model i over model j, with a tie as half a win for each: shape (models,
-    models). ``resampled_wins`` has the wins of every resample: shape (resamples, models, models).
+    ``wins[c, p]`` has the wins of the left and of the right model of pair p in cluster c, with a tie as half a win for
+    each: shape (clusters, pairs, 2). ``pairs`` has the indices of the models: (left, right).
+
+    The intervals are those of a posterior: the strengths of randomly weighted wins. The weight of a prompt is
+    exponential (the Bayesian bootstrap; Rubin, 1981), and each side of a pair that met gets additional wins, whose
+    number is Gamma(1/2). The share of wins of a pair whose prompts are independent is then Beta(wins + 1/2, losses +
+    1/2), the posterior of Jeffreys' prior. A model that won every comparison has therefore an interval that depends on
+    the number of comparisons. With several seeds, the interval also contains that of ``variation``.
     """
-    strengths = fit(wins[None])[0]
-    counts = (wins + wins.T).sum(axis=1).round().astype(int)
-    measured = metrics(strengths, fit(resampled_wins), counts, bootstrap)
+    import numpy as np
+
+    tables = _Tables(len(models), np.array(pairs, int).reshape(-1, 2))
+    total = wins.sum(axis=0)
+    met = (total.sum(axis=1) > 0)[:, None]
+    generator = np.random.default_rng(bootstrap.seed)
+    prior = generator.gamma(0.5, size=(bootstrap.resamples, *total.shape))
+    weights = generator.exponential(size=(bootstrap.resamples, len(set(clusters.prompts))))[:, clusters.prompts]
+    replicates = fit(tables.of(np.tensordot(weights, wins, axes=1) + met * prior))
+    strengths = fit(tables.of(total[None]))[0]
+    counts = tables.of(total[None])[0]
+    games = (counts + counts.T).sum(axis=1).round().astype(int)
+    involved = tables.of(wins)
+    played = (involved + involved.transpose(0, 2, 1)).sum(axis=2) > 0
+    variation = None
+    if not clusters.is_of_one_seed:
+        influence = jackknifed(strengths, fit(tables.of(total - wins)))
+        variation = Variation.of(influence, played, clusters.seeds, clusters.prompts)
+    any_number = np.full(len(models), bootstrap.fewest)  # the prior gives an interval for any number of prompts
+    measured = Estimates(strengths, any_number, replicates, variation).metrics(games, bootstrap)
     order = sorted(range(len(models)), key=lambda number: (-strengths[number], models[number]))
     return tuple(Strength(models[number], measured[number]) for number in order)
+
+
+@frozen
+class _Tables:
+    """Makes tables of wins from the wins of pairs."""
+
+    models: int
+    pairs: NDArray[np.int64] = field(eq=False)
+    """Indices of the left and of the right model: shape (pairs, 2)."""
+
+    def of(self, wins: Floats) -> Floats:
+        """Arrange (tables, pairs, 2) as (tables, models, models): wins of the row's model over the column's."""
+        import numpy as np
+
+        tables = np.zeros((len(wins), self.models, self.models))
+        lefts, rights = self.pairs.T
+        tables[:, lefts, rights] = wins[:, :, 0]
+        tables[:, rights, lefts] = wins[:, :, 1]
+        return tables
 
 
 def fit(wins: Floats) -> Floats:

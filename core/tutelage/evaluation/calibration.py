@@ -72,7 +72,7 @@ class Calibration:
 def calibrate(items: Iterable[JudgedItem], bootstrap: Bootstrap = DEFAULT) -> Calibration:
     """Compute the calibration of a judge from its scores.
 
-    Intervals are bootstrapped over prompts, and over seeds if there are several. Raises ``InputError`` if an item
+    Intervals are over prompts, and over seeds if there are several. Raises ``InputError`` if an item
     occurs twice with the same seed.
     """
     import numpy as np

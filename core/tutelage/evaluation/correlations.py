@@ -1,14 +1,25 @@
 """Rank correlations of two raters with intervals, pooled over all items and inside each prompt.
 
 Scores have few distinct values. Pooled items are therefore counted in cells, one for each distinct pair of scores. A
-resample is then a row of cell counts, from which both correlations are computed exactly, ties included.
+subset of the prompts is then a row of cell counts, from which both correlations are computed exactly, ties included.
 """
 
 from __future__ import annotations
 
 from attrs import field, frozen
 
-from tutelage.evaluation.intervals import NOTHING, Bootstrap, Clusters, Floats, Integers, Metric, metrics, ratio_metrics
+from tutelage.evaluation.intervals import (
+    NOTHING,
+    Bootstrap,
+    Clusters,
+    Estimates,
+    Floats,
+    Integers,
+    Metric,
+    of_several_seeds,
+    ratio_metrics,
+)
+from tutelage.evaluation.variation import jackknifed
 
 _BLOCK = 1024
 """Number of cells compared at once. It bounds the memory if scores are continuous and every item is its own cell."""
@@ -28,9 +39,16 @@ def pooled(
     cells = Cells.of(first, second)
     counts = np.zeros((len(clusters.keys), len(cells.first)))
     np.add.at(counts, (positions, cells.of_item), 1.0)
-    resampled = np.concatenate([counts.sum(axis=0, keepdims=True), clusters.weights(bootstrap) @ counts])
-    both = np.stack([correlation(resampled, cells) for correlation in (spearman, kendall_tau)], axis=1)
-    rho, tau = metrics(both[0], both[1:], [len(first)] * 2, bootstrap)
+    total = counts.sum(axis=0, keepdims=True)
+    involved = np.repeat(counts.sum(axis=1, keepdims=True) > 0, 2, axis=1)
+    one_seed = clusters.is_of_one_seed
+    rows = np.concatenate([total, clusters.weights(bootstrap) @ counts if one_seed else total - counts])
+    both = np.stack([correlation(rows, cells) for correlation in (spearman, kendall_tau)], axis=1)
+    if one_seed:
+        found = Estimates(both[0], involved.sum(axis=0), both[1:])
+    else:
+        found = of_several_seeds(both[0], jackknifed(both[0], both[1:]), involved, clusters)
+    rho, tau = found.metrics([len(first)] * 2, bootstrap)
     return rho, tau
 
 

@@ -57,7 +57,9 @@ class PairResult:
             right=self.left,
             wins=self.losses,
             losses=self.wins,
-            win_rate=Metric(_complement(rate.value), _complement(rate.high), _complement(rate.low), rate.n),
+            win_rate=Metric(
+                _complement(rate.value), _complement(rate.high), _complement(rate.low), rate.n, rate.no_interval
+            ),
             win_share=self.loss_share,
             loss_share=self.win_share,
         )
@@ -93,7 +95,7 @@ def head_to_head(
     """Compute the head-to-head results of models.
 
     Verdicts are joined to their contests by comparison id. Of two models, the left one comes first in ``models``; by
-    default the names are sorted. Intervals are bootstrapped over prompts, and over seeds if there are several. Raises
+    default the names are sorted. Intervals are over prompts, and over seeds if there are several. Raises
     ``InputError`` if contests and verdicts do not match (see ``Bouts.of``).
     """
     bouts = Bouts.of(contests, verdicts, models)
@@ -145,14 +147,14 @@ def _evaluator_metrics(bouts: Bouts, bootstrap: Bootstrap) -> dict[str, Metric]:
     winner = np.where(left_won, bouts.left_words, bouts.right_words) * decided
     loser = np.where(left_won, bouts.right_words, bouts.left_words) * decided
     uneven = decided * (bouts.left_words != bouts.right_words)
-    bias = np.nan_to_num(bouts.firsts - 0.5) * parsed
+    firsts = np.nan_to_num(bouts.firsts) * parsed
 
     def measure(values: Floats, units: Floats, proportion: bool = False) -> Metric:
         sums = bouts.totals(values), bouts.totals(units)
         return ratio_metrics(*sums, bouts.clusters, bootstrap, proportion=proportion)[0]
 
     return {
-        "position_bias": measure(bias, parsed),
+        "position_bias": measure(firsts, parsed, proportion=True).shifted(-0.5),
         "inconsistent": measure(bouts.inconsistent * parsed, parsed, proportion=True),
         "winner_words": measure(winner, decided),
         "loser_words": measure(loser, decided),
@@ -170,11 +172,7 @@ def _ranking(bouts: Bouts, won: Floats, lost: Floats, bootstrap: Bootstrap) -> t
     met[lefts, rights] = (won + lost).sum(axis=0) > 0
     if not connected(met):
         return ()
-    weights = np.concatenate([np.ones((1, len(bouts.clusters.keys))), bouts.clusters.weights(bootstrap)])
-    wins = np.zeros((len(weights), size, size))
-    wins[:, lefts, rights] = weights @ won
-    wins[:, rights, lefts] = weights @ lost
-    return rank(bouts.models, wins[0], wins[1:], bootstrap)
+    return rank(bouts.models, np.stack([won, lost], axis=2), bouts.clusters, bouts.pairs, bootstrap)
 
 
 def _complement(value: float | None) -> float | None:

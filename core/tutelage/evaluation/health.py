@@ -3,6 +3,11 @@
 DPO can reduce its loss by making both answers improbable, the chosen one included, while its accuracy stays near 1 (Pal
 et al., 2024, "Smaug"). The warnings are therefore based on the log-probabilities of the chosen and rejected answers
 relative to the reference, and on the length of the model's answers, but not on the accuracy.
+
+The metrics of a step are measured before its update. Those of the first step are therefore of a model that has not
+changed, whose accuracy has no meaning: with dropout off, both changes are 0 and no pair is ordered. The figures leave
+out the warm-up, which is every row before the first one at the highest learning rate, and every row before the second
+update.
 """
 
 from __future__ import annotations
@@ -18,21 +23,22 @@ from tutelage.errors import InputError
 LN_2 = math.log(2)
 """The sigmoid loss of DPO before the first update, when the policy equals the reference."""
 _FIRST_UPDATES = 2
-"""Number of first rows without a meaning for the accuracy: with warm-up, the policy still equals the reference."""
+"""Number of first rows in which the policy may still equal the reference, if the rows have no learning rate."""
 _FEWEST_ROWS = 3
 """Smallest number of rows from which a training is judged to be stuck, or to have been too easy."""
 SHARE = 0.1
-"""Share of the rows over which the first and the last value of a quantity are averaged."""
+"""Share of the rows after the warm-up over which the first and the last value of a quantity are averaged."""
 
 
 @frozen
 class FirstLast:
-    """A quantity at the start and at the end of training: means over the first and the last tenth of the rows."""
+    """A quantity at the start and at the end of training: means over the first and the last tenth of the rows after the
+    warm-up."""
 
     first: float | None
-    """None if the run did not log the quantity."""
+    """None if the run did not log the quantity after the warm-up."""
     last: float | None
-    """None if the run did not log the quantity."""
+    """None if the run did not log the quantity after the warm-up."""
 
 
 @frozen
@@ -88,6 +94,9 @@ class TrainingHealth:
     """Mean length of this model's answers to the same prompts in words."""
     warnings: tuple[str, ...]
     """Descriptions of signs of a collapse; empty for a healthy run."""
+    updates: int | None = None
+    """Number of steps that changed the weights: those with a learning rate and a gradient above 0. None if the run did
+    not log its learning rate, as in summaries of older versions."""
 
 
 def training_health(
@@ -108,22 +117,23 @@ def training_health(
     nothing. Raises ``InputError`` if rows have rewards and beta is missing or not positive.
     """
     rows = list(rows)
+    trained = rows[_warm_up(rows) :]
     has_rewards = any("rewards/chosen" in row for row in rows)
     if has_rewards and not (beta is not None and beta > 0):
         raise InputError(f"beta is {beta}, but the metrics have rewards: give the positive beta of the DPO objective")
     scale = 1 / beta if beta else 1.0
     length_factor = max(1.0, (words_before or 0.0) / limits.words)
-    chosen_change = _first_last(rows, "rewards/chosen", scale)
-    rejected_change = _first_last(rows, "rewards/rejected", scale)
+    chosen_change = _first_last(trained, "rewards/chosen", scale)
+    rejected_change = _first_last(trained, "rewards/rejected", scale)
     return TrainingHealth(
         rows=len(rows),
-        loss=_first_last(rows, "loss"),
+        loss=_first_last(trained, "loss"),
         chosen_change=chosen_change,
         rejected_change=rejected_change,
-        margin=_first_last(rows, "rewards/margins", scale),
-        accuracy=_first_last(rows, "rewards/accuracies"),
-        chosen_logp=_first_last(rows, "logps/chosen"),
-        rejected_logp=_first_last(rows, "logps/rejected"),
+        margin=_first_last(trained, "rewards/margins", scale),
+        accuracy=_first_last(trained, "rewards/accuracies"),
+        chosen_logp=_first_last(trained, "logps/chosen"),
+        rejected_logp=_first_last(trained, "logps/rejected"),
         words_before=words_before,
         words_after=words_after,
         warnings=(
@@ -134,7 +144,31 @@ def training_health(
             *(_stuck_warning(rows, limits.stuck) if loss_type == "sigmoid" else ()),
             *_easy_warning(rows, limits.accuracy),
         ),
+        updates=_updates(rows),
     )
+
+
+def _changes_weights(row: Mapping[str, Any]) -> bool:
+    gradient = row.get("grad_norm")
+    return _is_positive(row.get("learning_rate")) and (gradient is None or _is_positive(gradient))
+
+
+def _updates(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    if not any(_is_number(row.get("learning_rate")) for row in rows):
+        return None
+    return sum(_changes_weights(row) for row in rows)
+
+
+def _warm_up(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Number of first rows that belong to the warm-up; 0 if the rows have no learning rate."""
+    rates = [row["learning_rate"] if _is_number(row.get("learning_rate")) else -1.0 for row in rows]
+    highest = max(rates, default=-1.0)
+    return 0 if highest < 0 else max(rates.index(highest), _first_changed(rows))
+
+
+def _first_changed(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Index of the first row that was measured after an update."""
+    return next((number + 1 for number, row in enumerate(rows) if _changes_weights(row)), len(rows))
 
 
 def _first_last(rows: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> FirstLast:
@@ -151,6 +185,10 @@ def _mean(values: Sequence[float]) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value) and value > 0
 
 
 def _not_finite_warning(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -184,8 +222,9 @@ def _stuck_warning(rows: Sequence[Mapping[str, Any]], distance: float) -> Iterat
 
 def _easy_warning(rows: Sequence[Mapping[str, Any]], accuracy: float) -> Iterator[str]:
     """Warn if the preference accuracy is 1 as soon as the model has changed."""
+    unchanged = _FIRST_UPDATES if _updates(rows) is None else max(_FIRST_UPDATES, _first_changed(rows))
     values = [row["rewards/accuracies"] for row in rows if _is_number(row.get("rewards/accuracies"))]
-    first = values[_FIRST_UPDATES : _FIRST_UPDATES + max(_FEWEST_ROWS, round(SHARE * len(values)))]
+    first = values[unchanged : unchanged + max(_FEWEST_ROWS, round(SHARE * len(values)))]
     if len(first) >= _FEWEST_ROWS and min(first) >= accuracy:
         yield (
             "accuracy is about 1 after two updates: the sides may differ in something simple, such as length, "

@@ -1,29 +1,39 @@
-"""Confidence intervals from a bootstrap over prompts, and over seeds if there are several.
+"""Confidence intervals over prompts, and over seeds if there are several.
 
-Answers to one prompt are not independent, so the unit of resampling (the cluster) is the prompt. With several seeds,
-seeds are resampled first, and then prompts within each drawn seed (a two-stage cluster bootstrap; Davison & Hinkley,
-1997, section 3.8). A resample is one row of weights, the number of times each cluster was drawn. A ratio of sums over
-clusters is then two matrix products for all resamples at once. The weights depend only on the number of prompts of each
-seed and on the bootstrap's own seed. Two models on the same prompts are therefore resampled together, which makes their
-difference a paired one, and a repeated call gives identical results.
+Answers to one prompt are not independent, so the unit (the cluster) is the prompt.
+
+- One seed: a mean or a difference has the interval of random subsets of the prompts (Hartigan, 1969, "Using subsample
+  values as typical values"; the "double-or-nothing" bootstrap of Owen & Eckles, 2012, section 3). Each
+  subset is equally likely. For independent values that are distributed symmetrically around their centre, the means of
+  the subsets divide the line into intervals that contain the centre equally often. The coverage is therefore at least
+  95% at every number of prompts, and the p-value of a difference is that of the sign-flip permutation test. With fewer
+  than 6 prompts, all subsets together contain the centre in less than 95% of the cases, and there is no interval.
+- Several seeds: the variances of seeds and of prompts are combined with t quantiles, see ``variation``.
+- Shares have Wilson's interval at the effective number of trials, see ``shares``.
+
+A subset is one row of weights, 0 or 1 for each cluster. A ratio of sums over clusters is then two matrix products for
+all subsets at once. The weights depend only on the prompts and on the bootstrap's own seed: two models on the same
+prompts have the same subsets, which makes their difference a paired one, and a repeated call gives identical results.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from statistics import NormalDist
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import field, frozen
+
+from tutelage.evaluation.shares import share_ends, wilson_ends
+from tutelage.evaluation.variation import Floats as Floats
+from tutelage.evaluation.variation import Integers as Integers
+from tutelage.evaluation.variation import Variation
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Floats: TypeAlias = "NDArray[np.float64]"
-Integers: TypeAlias = "NDArray[np.int64]"
 Cluster: TypeAlias = tuple[int, str]
 """A prompt with a seed: (seed, prompt id)."""
 
@@ -40,12 +50,13 @@ class Metric:
     """Upper end of the interval."""
     n: int
     """Number of units (answers, pairs or prompts, depending on the metric) from which the value was computed."""
+    no_interval: str = ""
+    """Why a value has no interval (``low`` and ``high`` are None). Only written if it is not empty."""
 
     def shifted(self, by: float) -> Metric:
         """Return the metric with ``by`` added to its value and to both ends of its interval."""
-        if self.value is None or self.low is None or self.high is None:
-            return self
-        return measured(self.value + by, self.low + by, self.high + by, self.n)
+        value, low, high = (None if end is None else _rounded(end + by) for end in (self.value, self.low, self.high))
+        return Metric(value, low, high, self.n, self.no_interval)
 
 
 NOTHING = Metric(None, None, None, 0)
@@ -57,15 +68,24 @@ class Bootstrap:
     """Parameters of the bootstrap."""
 
     resamples: int = 2000
-    """Number of resamples."""
+    """Number of random subsets. If there are not more subsets than that (up to 10 prompts), each is used once."""
     seed: int = 0
     """Seed of the random draws."""
     confidence: float = 0.95
     """Confidence level of the intervals."""
 
+    @property
+    def fewest(self) -> int:
+        """Smallest number of prompts with an interval: 6 at 95%, because 2 / 2^6 is the first value below 5%."""
+        return math.ceil(1 - math.log2(1 - self.confidence))
+
 
 DEFAULT = Bootstrap()
-"""2,000 resamples at 95%: 50 resamples are below the 2.5th percentile, and 50 above the 97.5th."""
+"""2,000 subsets at 95%."""
+_NO_WIDTH = 1e-12
+"""Relative width below which the ends of an interval differ only by the order of additions."""
+NO_SPREAD = "it is the same on all prompts"
+"""The reason for a missing interval of a value that does not vary."""
 
 
 @frozen
@@ -107,73 +127,137 @@ class Clusters:
         rows[sorted_positions, place] = values[order]
         return rows
 
+    @cached_property
+    def prompts(self) -> Integers:
+        """The number of each cluster's prompt, equal for the clusters of one prompt: shape (clusters,)."""
+        import numpy as np
+
+        return np.unique([prompt for _, prompt in self.keys], return_inverse=True)[1].reshape(-1)
+
+    @cached_property
+    def seeds(self) -> Integers:
+        """The number of each cluster's seed: shape (clusters,)."""
+        import numpy as np
+
+        return np.unique([seed for seed, _ in self.keys], return_inverse=True)[1].reshape(-1)
+
+    @cached_property
+    def is_of_one_seed(self) -> bool:
+        """Whether all clusters have the same seed."""
+        return len({seed for seed, _ in self.keys}) < 2
+
     def weights(self, bootstrap: Bootstrap) -> Floats:
-        """Return the number of times each resample drew each cluster: shape (resamples, clusters), read-only."""
-        sizes: dict[Hashable, int] = {}
-        for seed, _ in self.keys:
-            sizes[seed] = sizes.get(seed, 0) + 1
-        return _weights(tuple(sizes.values()), bootstrap.resamples, bootstrap.seed)
+        """Return 1 for each cluster whose prompt is in a subset, else 0: shape (subsets, clusters)."""
+        prompts = self.prompts
+        subsets = _subsets(int(prompts.max(initial=-1)) + 1, bootstrap.resamples, bootstrap.seed)
+        return (
+            subsets if len(prompts) == subsets.shape[1] and (prompts[1:] > prompts[:-1]).all() else subsets[:, prompts]
+        )
 
 
 @lru_cache(maxsize=4)
-def _weights(sizes: tuple[int, ...], resamples: int, seed: int) -> Floats:
-    """Draw seeds, then prompts within each drawn seed, as counts; ``sizes`` has the number of prompts of each seed."""
+def _subsets(prompts: int, number: int, seed: int) -> Floats:
+    """All non-empty subsets if there are at most ``number``, otherwise random ones: shape (subsets, prompts)."""
     import numpy as np
 
-    if not sizes:
-        return np.zeros((resamples, 0))
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
-    blocks = [_draws(generator, drawn[:, number] * size, size) for number, size in enumerate(sizes)]
-    weights = np.concatenate(blocks, axis=1)
-    weights.setflags(write=False)
-    return weights
+    if 2**prompts - 1 <= number:
+        subsets = (np.arange(1, 2**prompts)[:, None] >> np.arange(prompts) & 1).astype(float)
+    else:
+        subsets = np.random.default_rng(seed).integers(0, 2, size=(number, prompts)).astype(float)
+    subsets.setflags(write=False)
+    return subsets
 
 
-def _draws(generator: np.random.Generator, totals: Integers, size: int) -> Floats:
-    """Draw with replacement: row r counts how often each of ``size`` prompts came up in ``totals[r]`` draws."""
-    import numpy as np
+@frozen
+class Estimates:
+    """Statistics of the same clusters, and how they vary: arrays with one column per statistic."""
 
-    rows = np.repeat(np.arange(len(totals)), totals)
-    cells = rows * size + generator.integers(0, size, size=len(rows))
-    return np.bincount(cells, minlength=len(totals) * size).reshape(len(totals), size).astype(float)
+    values: Floats = field(eq=False)
+    """NaN if a statistic is not defined: shape (statistics,)."""
+    prompts: Integers = field(eq=False)
+    """Number of distinct prompts of each statistic: shape (statistics,)."""
+    replicates: Floats | None = field(eq=False, default=None)
+    """The statistics of each subset of the prompts, NaN if not defined: shape (subsets, statistics)."""
+    variation: Variation | None = field(eq=False, default=None)
+    """The variances of seeds and prompts, if there are several seeds."""
+
+    def metrics(self, counts: Sequence[int] | Integers, bootstrap: Bootstrap) -> list[Metric]:
+        """Make metrics with intervals; ``counts`` has the units of each statistic: shape (statistics,).
+
+        A value of NaN gives ``NOTHING``. A value without variation, and one of too few prompts, have no interval. If
+        there are both replicates and variation, the interval contains the intervals of both.
+        """
+        import numpy as np
+
+        if not len(self.values):
+            return []
+        low, high = np.full((2, len(self.values)), np.nan)
+        if self.replicates is not None:
+            low, high = _typical_ends(self.replicates, bootstrap.confidence)
+            low, high = (np.where(self.prompts >= bootstrap.fewest, end, np.nan) for end in (low, high))
+        if self.variation is not None:
+            half = self.variation.half_widths(1 - bootstrap.confidence)
+            low, high = np.fmin(low, self.values - half), np.fmax(high, self.values + half)
+        return [
+            _metric(value, lower, upper, int(n), int(prompts), bootstrap)
+            for value, lower, upper, n, prompts in zip(
+                self.values.tolist(), low.tolist(), high.tolist(), counts, self.prompts, strict=True
+            )
+        ]
+
+    def p_value(self, column: int) -> float | None:
+        """Return the two-sided p-value of a statistic for the hypothesis that it is 0.
+
+        It is below 0.05 if and only if the 95% interval does not contain 0. None if the statistic does not vary.
+        """
+        import numpy as np
+        from scipy.special import stdtr
+
+        value = float(self.values[column])
+        if self.variation is not None:
+            return self.variation.p_value(value, column)
+        assert self.replicates is not None
+        replicates = self.replicates[:, column]
+        defined = replicates[~np.isnan(replicates)]
+        if math.isnan(value) or not len(defined) or np.ptp(defined) < _NO_WIDTH * max(1.0, abs(value)):
+            return None
+        beyond = min(int((defined <= _NO_WIDTH).sum()), int((defined >= -_NO_WIDTH).sum()))
+        beyond += len(replicates) - len(defined)  # the empty subset is on both sides of 0
+        p_value = min(1.0, 2 * (beyond + 1) / (len(replicates) + 1))
+        if beyond or math.log2(len(replicates) + 1) >= self.prompts[column]:
+            return p_value
+        # All random subsets are on one side of 0. The tail of Student's t gives p-values below their resolution.
+        t = value / defined.std()
+        return min(p_value, 2 * float(stdtr(self.prompts[column] - 1, -abs(t))))
 
 
-def ratio(numerators: Floats, denominators: Floats, clusters: Clusters, bootstrap: Bootstrap) -> tuple[Floats, Floats]:
-    """Compute ratios of sums over clusters, and the same ratios in every resample.
+def _metric(value: float, low: float, high: float, n: int, prompts: int, bootstrap: Bootstrap) -> Metric:
+    if math.isnan(value):
+        return NOTHING
+    if math.isnan(low) or high - low < _NO_WIDTH * max(1.0, abs(value)):
+        few = prompts < bootstrap.fewest
+        reason = f"there are fewer than {bootstrap.fewest} prompts"
+        return Metric(_rounded(value), None, None, n, reason if few else NO_SPREAD)
+    return measured(value, low, high, n)
 
-    Both arrays have the shape (clusters, ratios). Returns the ratios, shape (ratios,), and their replicates, shape
-    (resamples, ratios). A ratio with a denominator of 0 is NaN.
+
+def ratio(numerators: Floats, denominators: Floats, clusters: Clusters, bootstrap: Bootstrap) -> Estimates:
+    """Estimate ratios of sums over clusters. Both arrays have the shape (clusters, ratios).
+
+    A ratio with a denominator of 0 is NaN.
     """
-    import numpy as np
-
-    weights = clusters.weights(bootstrap)
-    count = numerators.shape[1]
-    sums = weights @ np.concatenate([numerators, denominators], axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = numerators.sum(axis=0) / denominators.sum(axis=0)
-        replicates = sums[:, :count] / sums[:, count:]
-    return _nan_for_infinite(values), _nan_for_infinite(replicates)
+    values, influence = _ratios(numerators, denominators)
+    involved = denominators > 0
+    if clusters.is_of_one_seed:
+        replicates = _divided(*_both(clusters.weights(bootstrap), numerators, denominators))
+        return Estimates(values, involved.sum(axis=0), replicates)
+    return of_several_seeds(values, influence, involved, clusters)
 
 
-def metrics(values: Floats, replicates: Floats, counts: Sequence[int] | Integers, bootstrap: Bootstrap) -> list[Metric]:
-    """Make metrics with percentile intervals from values (ratios,), replicates (resamples, ratios) and counts
-    (ratios,).
-
-    Resamples in which a ratio is undefined (NaN) are left out of its interval. A value of NaN gives ``NOTHING``.
-    """
-    import numpy as np
-
-    if not len(values):
-        return []
-    tail = (1 - bootstrap.confidence) / 2
-    never_defined = np.isnan(replicates).all(axis=0)
-    defined = np.where(never_defined, np.nan_to_num(values), replicates)
-    low, high = _quantiles(defined, (tail, 1 - tail))
-    return [
-        NOTHING if math.isnan(value) else measured(value, lower, upper, int(n))
-        for value, lower, upper, n in zip(values.tolist(), low.tolist(), high.tolist(), counts, strict=True)
-    ]
+def of_several_seeds(values: Floats, influence: Floats, involved: NDArray[np.bool_], clusters: Clusters) -> Estimates:
+    """Make estimates over seeds and prompts from the influence of each cluster, see ``Variation.of``."""
+    variation = Variation.of(influence, involved, clusters.seeds, clusters.prompts)
+    return Estimates(values, variation.prompts, variation=variation)
 
 
 def ratio_metrics(
@@ -187,48 +271,61 @@ def ratio_metrics(
     """Compute a metric for each column: sum of numerators divided by sum of denominators. n is the latter sum.
 
     Both arrays have the shape (clusters, columns). ``proportion`` (one value, or one per column) is true for a column
-    that is a share. A share gets Wilson's interval in two cases: if every cluster is one independent trial, because the
-    coverage of a percentile interval is too low near 0 and 1; and if the share is exactly 0 or 1, because every
-    resample has the same share and the bootstrap interval has no width.
-    """
-    values, replicates = ratio(numerators, denominators, clusters, bootstrap)
-    bootstrapped = metrics(values, replicates, denominators.sum(axis=0).round().astype(int), bootstrap)
-    shares = [proportion] * len(bootstrapped) if isinstance(proportion, bool) else proportion
-    trials = _are_trials(numerators, denominators, clusters)
-    involved = (denominators > 0).sum(axis=0).tolist()
-    return [
-        _with_wilson_interval(metric, count, bootstrap) if share and (trial or metric.value in (0.0, 1.0)) else metric
-        for metric, share, trial, count in zip(bootstrapped, shares, trials, involved, strict=True)
-    ]
-
-
-def paired_ratio(
-    left: tuple[Floats, Floats], right: tuple[Floats, Floats], clusters: Clusters, bootstrap: Bootstrap
-) -> tuple[Floats, Floats, Integers]:
-    """Compute paired differences of ratios, left minus right, over the clusters in which both denominators are
-    positive.
-
-    Each side is (numerators, denominators), both of the shape (clusters, ratios). Returns the differences (ratios,),
-    their replicates (resamples, ratios), and the number of clusters of each difference (ratios,).
+    that is a share, see ``shares``.
     """
     import numpy as np
 
-    both = (left[1] > 0) & (right[1] > 0)
-    numerators, denominators = (np.concatenate([left[part] * both, right[part] * both], axis=1) for part in (0, 1))
-    values, replicates = ratio(numerators, denominators, clusters, bootstrap)
-    count = both.shape[1]
-    return values[:count] - values[count:], replicates[:, :count] - replicates[:, count:], both.sum(axis=0)
+    count = numerators.shape[1]
+    is_share = np.broadcast_to(np.asarray(proportion, bool), (count,))
+    found: dict[int, Metric] = {}
+    for columns, make in ((~is_share, _mean_metrics), (is_share, _share_metrics)):
+        if columns.any():
+            made = make(numerators[:, columns], denominators[:, columns], clusters, bootstrap)
+            found |= dict(zip(np.flatnonzero(columns).tolist(), made, strict=True))
+    return [found[column] for column in range(count)]
+
+
+def _mean_metrics(numerators: Floats, denominators: Floats, clusters: Clusters, bootstrap: Bootstrap) -> list[Metric]:
+    counts = denominators.sum(axis=0).round().astype(int)
+    return ratio(numerators, denominators, clusters, bootstrap).metrics(counts, bootstrap)
+
+
+def _share_metrics(numerators: Floats, denominators: Floats, clusters: Clusters, bootstrap: Bootstrap) -> list[Metric]:
+    values, influence = _ratios(numerators, denominators)
+    ends = share_ends(numerators, denominators, influence, clusters.seeds, clusters.prompts, bootstrap.confidence)
+    counts = denominators.sum(axis=0).round().astype(int)
+    return [
+        NOTHING if math.isnan(value) else measured(value, low, high, n)
+        for value, low, high, n in zip(values.tolist(), *(end.tolist() for end in ends), counts.tolist(), strict=True)
+    ]
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Metric:
     """Return the share of successes in n independent trials with Wilson's score interval (Wilson, 1927)."""
+    import numpy as np
+
     if n == 0:
         return NOTHING
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, square = successes / n, z * z / n
-    middle = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    return measured(share, max(0.0, middle - half), min(1.0, middle + half), n)
+    low, high = wilson_ends(np.array(successes / n), np.array(float(n)), confidence)
+    return measured(successes / n, float(low), float(high), n)
+
+
+def paired_ratio(
+    left: tuple[Floats, Floats], right: tuple[Floats, Floats], clusters: Clusters, bootstrap: Bootstrap
+) -> Estimates:
+    """Estimate paired differences of ratios, left minus right, over the clusters in which both denominators are
+    positive.
+
+    Each side is (numerators, denominators), both of the shape (clusters, ratios).
+    """
+    both = (left[1] > 0) & (right[1] > 0)
+    sides = [(numerators * both, denominators * both) for numerators, denominators in (left, right)]
+    (one, influence), (other, its_influence) = (_ratios(*side) for side in sides)
+    if clusters.is_of_one_seed:
+        weights = clusters.weights(bootstrap)
+        replicates = [_divided(*_both(weights, *side)) for side in sides]
+        return Estimates(one - other, both.sum(axis=0), replicates[0] - replicates[1])
+    return of_several_seeds(one - other, influence - its_influence, both, clusters)
 
 
 def measured(value: float, low: float, high: float, n: int) -> Metric:
@@ -243,35 +340,44 @@ def _rounded(value: float) -> float:
     return round(value, 10) + 0.0  # turns -0.0 into 0.0
 
 
-def _nan_for_infinite(values: Floats) -> Floats:
+def _both(weights: Floats, numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
     import numpy as np
 
-    return np.where(np.isfinite(values), values, np.nan)
+    sums = weights @ np.concatenate([numerators, denominators], axis=1)
+    return sums[:, : numerators.shape[1]], sums[:, numerators.shape[1] :]
 
 
-def _quantiles(replicates: Floats, shares: tuple[float, float]) -> Floats:
-    """Quantiles of each column, without NaN. ``nanquantile`` is slow and is used only if there is a NaN."""
+def _ratios(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
+    """Ratios of sums, and the influence of each cluster on them (0 for a ratio that is not defined)."""
     import numpy as np
 
-    return (
-        np.nanquantile(replicates, shares, axis=0)
-        if np.isnan(replicates).any()
-        else np.quantile(replicates, shares, axis=0)
-    )
+    totals = denominators.sum(axis=0)
+    values = _divided(numerators.sum(axis=0), totals)
+    return values, np.nan_to_num(_divided(numerators - values * denominators, totals + 0 * denominators))
 
 
-def _are_trials(numerators: Floats, denominators: Floats, clusters: Clusters) -> list[bool]:
-    """Whether each column has at most one unit per cluster, with a numerator of 0 or 1, and there is one seed."""
+def _divided(numerators: Floats, denominators: Floats) -> Floats:
+    """The ratio; NaN for a denominator of 0."""
     import numpy as np
 
-    if len({seed for seed, _ in clusters.keys}) > 1:
-        return [False] * numerators.shape[1]
-    whole = np.isin(numerators, (0.0, 1.0)) & np.isin(denominators, (0.0, 1.0))
-    return [bool(column) for column in np.logical_and.reduce(whole, axis=0)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = numerators / denominators
+    return np.where(np.isfinite(found), found, np.nan)
 
 
-def _with_wilson_interval(metric: Metric, clusters: int, bootstrap: Bootstrap) -> Metric:
-    if metric.value is None:
-        return metric
-    bounds = wilson(metric.value * clusters, clusters, bootstrap.confidence)
-    return Metric(metric.value, bounds.low, bounds.high, metric.n)
+def _typical_ends(replicates: Floats, confidence: float) -> Iterable[Floats]:
+    """The ends of the interval of each column: the k-th smallest and the k-th largest value of the subsets.
+
+    With the values of v subsets, k is the whole part of (1 - confidence) / 2 * (v + 1), less the number of subsets
+    without a value: empty ones are on both sides of every number. The ends are NaN if k is less than 1.
+    """
+    import numpy as np
+
+    if not len(replicates):
+        return np.full((2, replicates.shape[1]), np.nan)
+    defined = (~np.isnan(replicates)).sum(axis=0)
+    k = math.floor((1 - confidence) / 2 * (len(replicates) + 1) + 1e-9) - (len(replicates) - defined)
+    ordered = np.sort(replicates, axis=0)  # NaN last
+    columns = np.arange(replicates.shape[1])
+    ends = (ordered[rows.clip(0, len(ordered) - 1), columns] for rows in (k - 1, defined - k))
+    return [np.where(k > 0, end, np.nan) for end in ends]

@@ -13,7 +13,6 @@ from tutelage.evaluation.intervals import (
     Clusters,
     Floats,
     Metric,
-    metrics,
     paired_ratio,
     ratio_metrics,
 )
@@ -96,8 +95,9 @@ def score_differences(
     clusters = Clusters.of((answer.seed, answer.prompt_id) for answer in [*left, *right])
     sides = [_Table.of(answers, highest, clusters) for answers in (left, right)]
     one, other = ((side.numerators, side.denominators) for side in sides)
-    values, replicates, counts = paired_ratio(one, other, clusters, bootstrap)
-    return dict(zip(COMPARED, metrics(values, replicates, counts, bootstrap), strict=True))
+    estimates = paired_ratio(one, other, clusters, bootstrap)
+    counts = ((one[1] > 0) & (other[1] > 0)).sum(axis=0)
+    return dict(zip(COMPARED, estimates.metrics(counts, bootstrap), strict=True))
 
 
 @frozen

@@ -1,19 +1,38 @@
-"""Differences between models: size, significance, and the number of prompts needed to detect them."""
+"""Differences between models: size, significance, and the number of prompts needed to detect them.
+
+With one seed, the p-value is that of the sign-flip permutation test, see ``intervals``. If both models have the same
+distribution, at most 5% of the p-values are below 0.05, at every number of prompts. No p-value of fewer than 6 prompts
+can be below 0.05. With several seeds, it is that of the interval over seeds and prompts, see ``variation``. A p-value
+is below 0.05 if and only if the 95% interval does not contain 0. If the difference is the same on every prompt, there
+is neither: it cannot be told how much it would vary.
+"""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from statistics import NormalDist
 
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError
-from tutelage.evaluation.intervals import DEFAULT, NOTHING, Bootstrap, Clusters, Floats, Metric, metrics, paired_ratio
+from tutelage.evaluation.intervals import (
+    DEFAULT,
+    NO_SPREAD,
+    NOTHING,
+    Bootstrap,
+    Clusters,
+    Floats,
+    Metric,
+    paired_ratio,
+)
+from tutelage.evaluation.variation import Variation
 
 POWER = 0.8
 """Probability of detecting an existing difference, by the convention of Cohen (1988)."""
+_MOST_PROMPTS = 10**12
+"""If this number of prompts is not enough, no number is."""
 
 
 @frozen
@@ -32,12 +51,16 @@ class Separation:
     difference: Metric
     """Mean of left minus right with its paired interval. n counts prompts, once per seed."""
     standard_error: float | None
-    """Standard deviation of the difference over the resamples; None if there is no common prompt."""
+    """Standard error of the difference, with the variation of the seeds if there are several; None if it cannot be
+    told."""
     p_value: float | None
-    """Two-sided p-value by the normal approximation with this standard error; None if there is no common prompt."""
+    """Two-sided p-value, see the docstring of the module; None if it cannot be told."""
     prompts_needed: int | None
-    """Number of prompts that detects a difference of this size with 80% power; None if there is no difference, or only
-    one prompt."""
+    """Number of prompts, once per seed, that detects a difference of this size with 80% power, with the same number of
+    seeds; None if there is no difference, if it cannot be told, or if no number of prompts is enough, because the seeds
+    vary too much."""
+    seeds: int = 1
+    """Number of seeds that the difference is based on."""
 
 
 @frozen
@@ -56,19 +79,24 @@ def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap
 
     Several observations of one prompt are averaged. Raises ``InputError`` if a value is not finite.
     """
-    import numpy as np
 
     left, right = list(left), list(right)
     clusters = Clusters.of((one.seed, one.prompt_id) for one in [*left, *right])
     sides = [_means(observations, clusters) for observations in (left, right)]
-    values, replicates, counts = paired_ratio(sides[0], sides[1], clusters, bootstrap)
-    (difference,) = metrics(values, replicates, counts, bootstrap)
+    both = ((sides[0][1] > 0) & (sides[1][1] > 0))[:, 0]
+    count = int(both.sum())
+    estimates = paired_ratio(sides[0], sides[1], clusters, bootstrap)
+    (difference,) = estimates.metrics([count], bootstrap)
     if difference.value is None:
         return Separation(NOTHING, None, None, None)
-    both = (sides[0][1] > 0) & (sides[1][1] > 0)
-    error = float(np.nanstd(replicates))
-    needed = _prompts_needed((sides[0][0] - sides[1][0])[both], bootstrap.confidence)
-    return Separation(difference, round(error, 10), _p_value(difference.value, error), needed)
+    differences = (sides[0][0] - sides[1][0])[both, 0]
+    influence = ((differences - differences.mean()) / count)[:, None]
+    variation = Variation.of(influence, influence == influence, clusters.seeds[both], clusters.prompts[both])
+    seeds = int(variation.seeds[0])
+    p_value, error = (None, None) if difference.no_interval == NO_SPREAD else (estimates.p_value(0), _error(variation))
+    if count == 1:
+        p_value, error = None, None
+    return Separation(difference, error, p_value, _prompts_needed(difference.value, variation, count, bootstrap), seeds)
 
 
 def compare_all(
@@ -129,16 +157,33 @@ def _means(observations: Sequence[Observation], clusters: Clusters) -> tuple[Flo
     return (sums / np.maximum(counts, 1))[:, None], (counts > 0).astype(float)[:, None]
 
 
-def _p_value(difference: float, error: float) -> float:
-    if difference == 0:
-        return 1.0
-    return math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else 0.0
+def _error(variation: Variation) -> float:
+    """The standard error of the only statistic."""
+    over_seeds = float((variation.between + variation.shared)[0])
+    return round(math.sqrt(max(over_seeds, float(variation.within[0]))), 10)
 
 
-def _prompts_needed(differences: Floats, confidence: float) -> int | None:
-    """Sample size of a paired comparison (Cohen, 1988, section 2.4): ((z + z_power) * deviation / mean)^2."""
-    mean = float(differences.mean())
-    if abs(mean) < 1e-12 or len(differences) < 2:
+def _prompts_needed(difference: float, variation: Variation, count: int, bootstrap: Bootstrap) -> int | None:
+    """The smallest number of prompts at which the difference is the sum of the t quantiles of the confidence and of the
+    power (Cohen, 1988, section 2.4, with t in place of z), times the standard error.
+
+    The variance of prompts decreases with their number. The variance of seeds does not: it is the part of the variance
+    between the means of the seeds that the prompts do not explain.
+    """
+    from scipy.special import stdtrit
+
+    of_prompts = float(variation.within[0]) * count
+    seeds = int(variation.seeds[0])
+    of_seeds = max(0.0, float((variation.between + variation.shared - variation.within)[0])) if seeds > 1 else 0.0
+    if abs(difference) < 1e-12 or of_prompts <= 0:
         return None
-    z = NormalDist().inv_cdf((1 + confidence) / 2) + NormalDist().inv_cdf(POWER)
-    return max(2, math.ceil((z * float(differences.std(ddof=1)) / mean) ** 2))
+
+    def is_enough(number: int) -> bool:
+        free = seeds - 1 if seeds > 1 else number - 1
+        quantiles = float(stdtrit(free, (1 + bootstrap.confidence) / 2) + stdtrit(free, POWER))
+        return quantiles**2 * (of_prompts / number + of_seeds) <= difference**2
+
+    fewest = max(bootstrap.fewest, seeds)
+    if not is_enough(_MOST_PROMPTS):
+        return None
+    return bisect_left(range(_MOST_PROMPTS), True, lo=fewest, key=is_enough)

@@ -40,6 +40,7 @@ from tutelage.planning.steps import (
     WritePrompts,
 )
 from tutelage.plugin import stages
+from tutelage.plugin.pair_rules import guarded_rule
 from tutelage.preferences.comparisons import split_equal
 from tutelage.preferences.judging import average
 from tutelage.preferences.pairing import PairOptions, pair
@@ -135,7 +136,7 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
     only = {pair.prompt_id for pair in read_preferences(at.store.complete(step.like))} if step.like else None
     prompts = {prompt.id: prompt for prompt in at.prompts(step.prompts) if only is None or prompt.id in only}
     pairing = pair(
-        at.registry.get("pair_rules", step.rule),
+        guarded_rule(at.registry, step.rule),
         prompts,
         (c for c in at.store.read(step.candidates, Candidate) if only is None or c.prompt_id in only),
         scores={item: averaged.score for item, averaged in scores.items()},

@@ -8,14 +8,14 @@ recipe was changed, these are the artifacts of the new recipe.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, field, frozen
 
 from tutelage.context import Context
-from tutelage.errors import InputError, Interrupted, StageError
+from tutelage.errors import InputError, Interrupted, StageError, TutelageError
 from tutelage.execution.actions import ACTIONS
 from tutelage.execution.prepared import Prepared, notices_of, prepare, raise_problems, unshared
 from tutelage.execution.reconciling import apply
@@ -24,7 +24,9 @@ from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.execution.tracking import report_step, tracking_of
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import RECIPE, SUMMARY
+from tutelage.planning.declared import declared
 from tutelage.planning.made_from import MadeFrom
+from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.roles import GENERATOR, endpoint_of
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Step, Summarise, Train, Worker
@@ -46,6 +48,7 @@ from tutelage.runs.run import Run
 from tutelage.runs.speeds import note_speed
 from tutelage.runs.started import Started, Timer, drop_started, live_metrics, read_started, write_started
 from tutelage.runs.store import Store
+from tutelage.runs.tracebacks import kept_traceback
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
 from tutelage.services.ledger import Ledger
@@ -99,7 +102,7 @@ def run(
     _open_ledger(list(unshared(prepared)), checked, registry, context.caller)
     if approve is not None and not all(approve(one.changes) for one in prepared):
         raise Interrupted("nothing was changed")
-    with store.lock(), _after_the_start():
+    with store.lock(), kept_traceback(store, lambda: _secrets(checked, registry)), _after_the_start():
         _do_all(prepared, registry, reporter, context, caches)
         return read_summary(store.path(SUMMARY)) if checked.evaluation else None
 
@@ -143,6 +146,15 @@ def _started(
     _describe_run(prepared.store, prepared.recipe, registry)
     made_from = {change.step.output: change.made_from for change in found.steps}
     return Runner(prepared.run, registry, reporter, context, made_from, prepared.sources, caches)
+
+
+def _secrets(recipe: Recipe, registry: Registry) -> Iterator[str]:
+    """The API keys of the services that the recipe's models call."""
+    for role in roles_needed(recipe, declared(recipe, registry)):
+        with suppress(TutelageError):
+            service = endpoint_of(recipe, role, registry)
+            if service is not None and service.secret:
+                yield service.secret
 
 
 @contextmanager

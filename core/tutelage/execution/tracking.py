@@ -13,7 +13,9 @@ from tutelage.context import Tracking
 from tutelage.errors import InputError
 from tutelage.planning.artifacts import TRACKING
 from tutelage.planning.made_from import MadeFrom
+from tutelage.planning.roles import bound_model
 from tutelage.planning.steps import Judge, MakePairs, PlannedModel, Step, Summarise
+from tutelage.plugin import helpers
 from tutelage.plugin.registry import Registry
 from tutelage.records import Judgement
 from tutelage.results.summary import read_summary
@@ -42,15 +44,15 @@ def report_step(
     run: Run, step: Step, counts: Mapping[str, int], made_from: Mapping[str, MadeFrom], registry: Registry
 ) -> None:
     """Report the metrics of a finished step to the recipe's trackers. Raises the errors of the trackers."""
-    report = registry.info(run.recipe.models.student.plugin).report
-    if report is None or not run.recipe.report_to:
+    if not run.recipe.report_to:
         return
+    student = bound_model(run.recipe, "student", registry)
     notes = run.store.finished_steps()
     for model, metrics in _metrics(run, step, counts):
         tracking = _tracked(run, model, made_from)
         if tracking is not None and metrics:
             trained = notes.get(model.files.checkpoint)
-            report(tracking, metrics, trained.counts.get("steps", 0) if trained else 0)
+            helpers.report(registry, student, tracking, metrics, trained.counts.get("steps", 0) if trained else 0)
 
 
 def _metrics(run: Run, step: Step, counts: Mapping[str, int]) -> Iterator[tuple[PlannedModel, Metrics]]:

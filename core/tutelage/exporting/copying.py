@@ -14,6 +14,7 @@ from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.jsonl import read_json, write_json
 from tutelage.files.whole import whole_folder
 from tutelage.planning.steps import PlannedModel
+from tutelage.plugin.helpers import convert, implements
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
 from tutelage.recipe.schema import Generation
@@ -50,7 +51,7 @@ class Export:
         if self.destination.exists() and (not self.destination.is_dir() or any(self.destination.iterdir())):
             raise InputError(f"{self.destination}: already exists and is not empty; choose another folder")
         check_writable(self.destination / CARD)
-        if self.conversion.words and registry.info(self._plugin).convert is None:
+        if self.conversion.words and not implements(registry, self._plugin, "convert"):
             raise PluginError(
                 f"{registry.label(self._plugin)} cannot convert checkpoints; leave out --format, --dtype and --quantize"
             )
@@ -65,14 +66,13 @@ class Export:
                 (folder / CARD).write_text(text, encoding="utf-8")
 
     def _copy(self, folder: Path, registry: Registry) -> None:
-        convert = registry.info(self._plugin).convert if self.conversion.words else None
-        if convert is None:
+        if not self.conversion.words:
             checkpoint = self.checkpoint
             with writing(self.destination):
                 shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
         else:
             with writing(self.destination):
-                convert(self.checkpoint, folder, self.conversion)
+                convert(registry, self._plugin, self.checkpoint, folder, self.conversion)
 
     @property
     def _plugin(self) -> str:

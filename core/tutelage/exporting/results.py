@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
+from tutelage.evaluation.chance import JUDGES
 from tutelage.evaluation.intervals import Metric
 from tutelage.exporting.model_card import code, table
 from tutelage.recipe.schema import Recipe
 from tutelage.results.summary import ComparisonResult, Summary
-from tutelage.results.wording import metric_words
+from tutelage.results.wording import CANNOT_TELL, metric_words, skill_words
 
 _COLUMNS = ("metric", "value", "95% interval", "n")
 
@@ -44,6 +45,9 @@ class ModelResults:
                 how = "" if judged.scores == "parsed" else f", with {judged.scores} scores"
                 yield f"Agreement of the model as a judge of its own sampled answers{how} with the evaluator's scores:"
                 yield metric_table(judged.metrics)
+                if judged.chance:
+                    yield "Judges without skill on the same answers, pairwise accuracy and Spearman's correlation:"
+                    yield table(("judge", "reaches"), [(one, skill_words(judged.chance, one)) for one in JUDGES])
         if warnings := [warning for warning in self.summary.warnings if warning.startswith(self._warned)]:
             yield table(("warning",), [(warning,) for warning in warnings])
 
@@ -75,7 +79,7 @@ def _explanation(recipe: Recipe) -> str:
         f"Scores and verdicts are by {judge}{rubric}, on held-out prompts that no model was trained on. `gold_score` "
         "is the mean score, `gold_exact` the share of answers with the highest score, and `gold_scored` the share of "
         "answers with a score. Answers are greedy, except in metrics with the prefix `sampled_`. Intervals are 95% "
-        "bootstrap intervals over prompts. The figures are for these weights only; models with other seeds have other "
+        "intervals over prompts. The figures are for these weights only; models with other seeds have other "
         "figures."
     )
 
@@ -92,7 +96,7 @@ def _point(metric: Metric) -> Metric:
 
 def _interval(metric: Metric, sign: bool) -> str:
     if metric.value is None or metric.low is None or metric.high is None:
-        return "-"
+        return CANNOT_TELL if metric.no_interval else "-"
     low, high = (metric_words(Metric(end, None, None, metric.n), decimals=3, sign=sign) for end in _ends(metric))
     return f"{low} to {high}"
 

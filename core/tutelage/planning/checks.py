@@ -6,9 +6,8 @@ checks of the models and of the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from attrs import evolve
 
@@ -33,6 +32,7 @@ from tutelage.planning.roles import (
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
+from tutelage.plugin.helpers import check_objective, check_report_to, implements
 from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
@@ -176,7 +176,7 @@ def _check_model(name: str, registry: Registry) -> None:
 
 def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
     """The generator gets the student's weights: M0 by its name, every other model as a folder."""
-    if registry.info(bound.plugin).endpoint is not None:
+    if implements(registry, bound.plugin, "endpoint"):
         yield (
             f"models.student.generator.plugin: {bound.plugin!r} calls a service, which does not have the models that "
             "the run trains; use a plugin that runs a folder of weights on this machine"
@@ -190,27 +190,20 @@ def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
 
 def _check_objectives(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
     student = bound_model(recipe, "student", registry)
-    check = registry.info(student.plugin).check_objective
-    if check is None:
-        return
-    settings = registry.settings(student.plugin, student.settings, "models.student.settings")
     for key, objective in objectives(recipe, known).items():
-        lines = problems.attempt(key, partial(_listed, check, settings, objective))
+        lines = problems.attempt(key, partial(check_objective, registry, student, objective))
         problems.add_all(f"{key}.{line}" for line in lines or ())
 
 
 def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> None:
     if not recipe.report_to:
         return
-    student = bound_model(recipe, "student", registry).plugin
-    if (check := registry.info(student).check_report_to) is None:
-        problems.add(f"report_to: the plugin {student!r} reports to no tracker; leave the key out")
+    student = bound_model(recipe, "student", registry)
+    if not implements(registry, student.plugin, "check_report_to"):
+        problems.add(f"report_to: the plugin {student.plugin!r} reports to no tracker; leave the key out")
         return
-    problems.add_all(problems.attempt("report_to", lambda: list(check(recipe.report_to))) or (), "report_to")
-
-
-def _listed(check: Callable[[Any, Objective], Iterable[str]], settings: Any, objective: Objective) -> list[str]:
-    return list(check(settings, objective))
+    found = problems.attempt("report_to", lambda: check_report_to(registry, student, recipe.report_to))
+    problems.add_all(found or (), "report_to")
 
 
 def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
@@ -255,8 +248,8 @@ def _pairs_samples(pipeline: Pipeline) -> bool:
 
 def _reads_text(recipe: Recipe, role: str, registry: Registry) -> bool:
     """Whether the plugin of a role runs a language model, which judges by the rubric's template."""
-    info = registry.info(bound_model(recipe, role, registry).plugin)
-    return info.endpoint is not None or info.count_tokens is not None
+    hooks = registry.hooks(bound_model(recipe, role, registry).plugin)
+    return "endpoint" in hooks or "count_tokens" in hooks
 
 
 def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:

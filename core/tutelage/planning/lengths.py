@@ -11,12 +11,12 @@ from typing import Any
 
 from attrs import frozen
 
-from tutelage.errors import InputError, PluginError, TutelageError
+from tutelage.errors import InputError, TutelageError
 from tutelage.files.trl_format import message_rows, supervised_row
 from tutelage.planning.declared import Declared
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import Sources
-from tutelage.plugin_info import TokenCounts
+from tutelage.plugin.helpers import count_tokens, implements
 from tutelage.recipe.schema import Recipe
 
 _EXCERPT = 60
@@ -48,19 +48,15 @@ def check_lengths(sources: Sources, download: bool = True) -> bool | None:
     """
     registry = sources.registry
     student = bound_model(sources.recipe, "student", registry)
-    info = registry.info(student.plugin)
-    if info.count_tokens is None:
+    if not implements(registry, student.plugin, "count_tokens"):
         return None
-    settings = registry.settings(student.plugin, student.settings, "models.student.settings")
     texts = [(limit, row) for limit, rows in _sources(sources).items() for row in rows.values()]
     try:
-        counts = info.count_tokens(settings, student.name, [row for _, row in texts], download)
+        counts = count_tokens(registry, student, [row for _, row in texts], download, "models.student.settings")
     except TutelageError as error:
         raise type(error)("\n".join(f"models.student: {line}" for line in str(error).splitlines())) from error
     if counts is None:
         return False
-    if not isinstance(counts, TokenCounts) or len(counts.tokens) != len(texts):
-        raise PluginError(f"{registry.label(student.plugin)}: count_tokens must return one number per row")
     too_long: dict[_Limit, list[tuple[int, str]]] = {}
     for (limit, row), tokens in zip(texts, counts.tokens, strict=True):
         if tokens + limit.answer > min(limit.max_tokens, counts.context):

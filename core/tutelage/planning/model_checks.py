@@ -10,9 +10,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve, frozen
 
@@ -21,19 +19,19 @@ from tutelage.objectives import Objective
 from tutelage.planning.judging_uses import judging_uses, rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import bound_model, role_key
+from tutelage.planning.roles import bound_model, endpoint_of, role_key
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
+from tutelage.plugin import helpers
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
 from tutelage.records import Model
 from tutelage.services.ledger import Ledger
+from tutelage.services.requests import Endpoint
 from tutelage.services.time_limit import TimeUp, within
 
 CHECK_SECONDS = 30.0
 """Time limit for the check of a service."""
-_MOST_PROMPTS = 50
-"""Number of prompts that a plugin is shown before a run."""
 
 
 @frozen
@@ -41,8 +39,8 @@ class _Bound:
     """A model with the roles that it fills."""
 
     model: Model
-    settings: Any
     info: PluginInfo
+    service: Endpoint | None
     roles: tuple[str, ...]
     hooks: frozenset[str]
 
@@ -81,7 +79,7 @@ def check_models(
     missing: set[str] = set()
     of_services: set[str] = set()
     models = _bound(sources, roles)
-    if any(bound.info.endpoint is not None for bound in models):
+    if any(bound.service is not None for bound in models):
         problems.attempt("", Ledger)  # every paid answer is stored there
     for bound in models:
         before = len(problems.lines)
@@ -92,30 +90,26 @@ def check_models(
                     f"{bound.model.plugin!r} needs it ({variable.help})"
                 )
         needs = _needs(sources, bound, plan, directory, download)
-        for finding in problems.attempt(bound.key, partial(_findings, bound, needs)) or ():
-            if finding.ok is None and not (download and bound.info.endpoint is not None):
+        for finding in problems.attempt(bound.key, partial(_findings, sources.registry, bound, needs)) or ():
+            if finding.ok is None and not (download and bound.service is not None):
                 notices.append(f"not checked: {bound.key}: {finding.detail}")
             elif not finding.ok:
                 problems.add_all(finding.detail.splitlines(), bound.key)
             if not finding.ok and finding.what == "model":
                 missing.update(bound.roles)
         for key, prompts in _prompts(sources, bound).items():
-            if problem := problems.attempt(bound.key, partial(prompts_problem, bound.info, prompts)):
+            if problem := problems.attempt(
+                bound.key, partial(helpers.check_prompts, sources.registry, bound.model.plugin, prompts)
+            ):
                 problems.add(f"{bound.key}: {key}: {problem}")
-        if bound.info.endpoint is not None:
+        if bound.service is not None:
             of_services.update(problems.lines[before:])
     return ModelFindings(tuple(notices), frozenset(missing), frozenset(of_services))
 
 
-def prompts_problem(info: PluginInfo, prompts: Iterable[str]) -> str:
-    """Return why a teacher, judge or evaluator cannot work on these prompts, and the remedy; empty if it can."""
-    some = list(islice(prompts, _MOST_PROMPTS))
-    return info.check_prompts(some) if info.check_prompts is not None and some else ""
-
-
 def check_prompts(registry: Registry, model: Model, prompts: Iterable[str]) -> None:
     """Raise InputError if the model's plugin does not know texts of the kind of these prompts."""
-    if problem := prompts_problem(registry.info(model.plugin), prompts):
+    if problem := helpers.check_prompts(registry, model.plugin, prompts):
         raise InputError(f"plugin {model.plugin!r}: {problem}")
 
 
@@ -125,7 +119,7 @@ def _prompts(sources: Sources, bound: _Bound) -> dict[str, list[str]]:
     Prompts that a model writes are not known yet. A source with a problem is reported by its own key.
     """
     recipe, found = sources.recipe, {}
-    if bound.info.check_prompts is None:
+    if not helpers.implements(sources.registry, bound.model.plugin, "check_prompts"):
         return {}
     with suppress(Exception):  # a set of a plugin may raise any error
         if "evaluator" in bound.roles and recipe.evaluation is not None:
@@ -141,31 +135,23 @@ def _bound(sources: Sources, roles: Iterable[str]) -> list[_Bound]:
     found: dict[object, _Bound] = {}
     for role in roles:
         model = bound_model(sources.recipe, role, sources.registry)
-        info, settings = _described(model, role, sources.registry)
-        if info.endpoint is not None:
-            identity: object = (model.plugin, info.endpoint(settings, model.name))
-        else:
-            identity = (model.plugin, model.name, repr(settings))
+        settings = helpers.settings_of(sources.registry, model, f"{role_key(role)}.settings")
+        service = endpoint_of(sources.recipe, role, sources.registry)
+        local = (model.name, repr(settings))
+        identity = (model.plugin, local if service is None else service)
         if (same := found.get(identity)) is not None:
             found[identity] = evolve(same, roles=(*same.roles, role), hooks=same.hooks | hooks[role])
         else:
-            found[identity] = _Bound(model, settings, info, (role,), frozenset(hooks[role]))
+            info = sources.registry.info(model.plugin)
+            found[identity] = _Bound(model, info, service, (role,), frozenset(hooks[role]))
     return list(found.values())
 
 
-def _described(model: Model, role: str, registry: Registry) -> tuple[PluginInfo, Any]:
-    settings = registry.settings(model.plugin, model.settings, f"{role_key(role)}.settings")
-    return registry.info(model.plugin), settings
-
-
-def _findings(bound: _Bound, needs: RunNeeds) -> list[Finding]:
-    info, name = bound.info, bound.model.name
-    if info.check_run is not None and info.endpoint is None:
-        return list(info.check_run(bound.settings, name, needs))
-    if (check := info.check) is None:
-        return []
+def _findings(registry: Registry, bound: _Bound, needs: RunNeeds) -> list[Finding]:
+    if bound.service is None and (found := helpers.check_run(registry, bound.model, needs)) is not None:
+        return found
     try:
-        return within(CHECK_SECONDS, lambda: list(check(bound.settings, name)))
+        return within(CHECK_SECONDS, lambda: helpers.check(registry, bound.model)) or []
     except TimeUp:
         detail = f"plugin {bound.model.plugin!r}: its check gave no answer within {CHECK_SECONDS:g} s; try again later"
         return [Finding("endpoint", None, detail)]

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.planning.steps import PlannedModel, Worker
+from tutelage.plugin.helpers import endpoint
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.suggestions import plugin_hint
 from tutelage.recipe.bindings import Binding
@@ -81,10 +82,7 @@ def bound_model(recipe: Recipe, role: str, registry: Registry) -> Model:
 def endpoint_of(recipe: Recipe, role: str, registry: Registry) -> Endpoint | None:
     """Return the service that a role's plugin calls; None if it calls none."""
     model = bound_model(recipe, role, registry)
-    info = registry.info(model.plugin)
-    if info.endpoint is None:
-        return None
-    return info.endpoint(registry.settings(model.plugin, model.settings, f"{role_key(role)}.settings"), model.name)
+    return endpoint(registry, model, f"{role_key(role)}.settings")
 
 
 def find_rubric(name: str, registry: Registry) -> Rubric:

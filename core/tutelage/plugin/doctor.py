@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from tutelage.errors import InputError, TutelageError
+from tutelage.plugin import helpers
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo
 from tutelage.records import Model
@@ -51,15 +52,17 @@ def _findings(registry: Registry, model: Model) -> Iterator[Finding]:
     except TutelageError as error:
         yield Finding("plugin", False, str(error))
         return
-    if info.check is None:
-        yield from _environment(info)
-        return
     try:
-        settings = registry.settings(model.plugin, model.settings, f"plugin {model.plugin}")
+        registry.settings(model.plugin, model.settings, f"plugin {model.plugin}")
     except InputError as error:
         yield Finding("settings", False, str(error))
         return
-    yield from info.check(settings, model.name)
+    try:
+        found = helpers.check(registry, model)
+    except TutelageError as error:
+        yield Finding("check", False, str(error))
+        return
+    yield from _environment(info) if found is None else found
 
 
 def service_finding(endpoint: Endpoint, problem: CallError, what: str) -> Finding:

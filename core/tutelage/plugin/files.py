@@ -73,7 +73,7 @@ class PluginFile:
         return of_namespace(vars(module), (module.__doc__ or "").partition("\n")[0])
 
     def _import(self) -> ModuleType:
-        name = f"_tutelage_plugin_{self.sha256[:16]}"
+        name = f"tutelage_plugin_file_{self.name}"  # a part of the fingerprint of its transforms
         spec = importlib.util.spec_from_file_location(name, self.path)
         assert spec is not None and spec.loader is not None, "the name of the file ends with .py"
         module = importlib.util.module_from_spec(spec)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 import pluggy
-from attrs import frozen
+from attrs import evolve, frozen
 
-from tutelage import hookspecs
+from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
 from tutelage.pipeline import Pipeline
 from tutelage.plugin.pipeline_checks import pipeline_problems
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
 from tutelage.records import Rubric
 
-HOOKS = ("describe", *hookspecs.STAGES, "release")
+HOOKS = ("describe", *hookspecs.STAGES, "release", *helper_specs.HELPERS)
 """Every hook, in the order in which the hooks are shown."""
 
 _RESERVED = "/:,"
@@ -49,8 +49,9 @@ def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
     implementations = list(_implementations(manager, plugin))
     hooks = {hook for hook, implementation in implementations if not _wraps(implementation)}
     wraps = {hook for hook, implementation in implementations if _wraps(implementation)} - hooks
+    info = _described(manager, plugin)
     return InspectedPlugin(
-        info=_described(manager, plugin),
+        info=evolve(info, item_by_item=info.item_by_item or "endpoint" in hooks),
         hooks=tuple(hook for hook in HOOKS if hook in hooks),
         wraps=tuple(hook for hook in HOOKS if hook in wraps),
     )
@@ -67,7 +68,14 @@ def new_manager() -> pluggy.PluginManager:
     """Return a pluggy manager with tutelage's hook specifications and no plugin."""
     manager = pluggy.PluginManager("tutelage")
     manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(helper_specs)
     return manager
+
+
+def specification(hook: str) -> Callable[..., Any]:
+    """Return the function that specifies a hook: its signature and its documentation."""
+    found: Callable[..., Any] = getattr(helper_specs if hook in helper_specs.HELPERS else hookspecs, hook)
+    return found
 
 
 def hook_problems(plugin: object) -> Iterator[str]:
@@ -110,7 +118,7 @@ def _wraps(implementation: pluggy.HookImpl) -> bool:
 
 
 def _argument_problems(hook: str, implementation: pluggy.HookImpl) -> Iterator[str]:
-    known = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    known = list(inspect.signature(specification(hook)).parameters)
     for argument in inspect.signature(implementation.function).parameters.values():
         if argument.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
             yield f"{hook}: argument {argument} is never passed: name each argument that is needed"
@@ -164,9 +172,6 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
-    for name in ("endpoint", "check", "check_run", "check_prompts", "check_objective", "count_tokens", "convert"):
-        if (function := getattr(info, name)) is not None and not callable(function):
-            yield f"{name} must be callable, not {function!r}"
 
 
 def _is_folder_name(name: str) -> bool:

@@ -21,6 +21,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.objectives import Objective
+from tutelage.plugin.helpers import hook_label
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import (
     Questions,
@@ -175,7 +176,7 @@ def release(registry: Registry, model: Model) -> None:
     if "release" not in registry.hooks(model.plugin):
         return
     call = registry.caller(model.plugin, "release")
-    with plugin_errors(_hook_label(registry, model.plugin, "release")):
+    with plugin_errors(hook_label(registry, model, "release")):
         call(model=model)
 
 
@@ -201,12 +202,7 @@ def _bind(
     def call(**arguments: Any) -> Any:
         return caller(model=model, context=bound, **arguments)
 
-    return _Bound(call, _hook_label(registry, model.plugin, hook), bound)
-
-
-def _hook_label(registry: Registry, plugin: str, hook: str) -> str:
-    wrappers = ", ".join(repr(name) for name in registry.wrappers(hook))
-    return f"hook {hook!r} of {registry.label(plugin)}" + (f", wrapped by {wrappers}," if wrappers else "")
+    return _Bound(call, hook_label(registry, model, hook), bound)
 
 
 def _positive(name: str, number: int) -> int:

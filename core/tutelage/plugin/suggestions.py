@@ -7,7 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tutelage.errors import TutelageError, nearest
+from tutelage.plugin.helpers import endpoint
 from tutelage.plugin.registry import Registry
+from tutelage.records import Model
 
 
 def plugin_hint(text: str, registry: Registry, hooks: Collection[str] = ()) -> str:
@@ -39,15 +41,12 @@ def _names_weights(text: str) -> bool:
 
 
 def _reads_weights(name: str, registry: Registry) -> bool:
-    info = registry.info(name)
-    return info.endpoint is None and info.count_tokens is not None
+    return "endpoint" not in registry.hooks(name) and "count_tokens" in registry.hooks(name)
 
 
 def _knows_price(name: str, model: str, registry: Registry) -> bool:
-    info = registry.info(name)
-    if info.endpoint is None:
-        return False
     try:
-        return info.endpoint(registry.settings(name, {}, name), model).cost(1, 1) is not None
+        service = endpoint(registry, Model(name, model), name)
+        return service is not None and service.cost(1, 1) is not None
     except TutelageError:  # for example if a setting of the plugin is required
         return False

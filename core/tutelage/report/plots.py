@@ -90,7 +90,8 @@ def curve_plots(contents: Contents) -> Iterator[Plot]:
 def forest(
     metrics: Mapping[str, Metric | None], axis: str, zero: bool = False, domain: tuple[float, float] | None = None
 ) -> str:
-    """Return an SVG with one point and interval per model; models without a value are left out.
+    """Return an SVG with one point and interval per model; models without a value are left out. A value without an
+    interval is a point.
 
     ``axis`` is the title of the axis, which always includes 0, and ``domain`` its range. With ``zero``, a line marks
     the value 0.
@@ -103,7 +104,11 @@ def forest(
     scale = {"domain": domain} if domain else {"zero": True}
     x = {"type": "quantitative", "title": axis, "scale": scale, "axis": {"tickCount": 6}}
     marks: list[dict[str, Any]] = [
-        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}}},
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}},
+        },
         {
             "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
             "encoding": {"x": {"field": "value", **x}},

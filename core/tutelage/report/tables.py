@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 from tutelage.evaluation.calibration import Calibration
+from tutelage.evaluation.chance import JUDGES as JUDGES
 from tutelage.evaluation.intervals import Metric
 from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents
 from tutelage.results.comparing import ComparedModel
 from tutelage.results.summary import AgreementResult, ComparisonResult, Summary
-from tutelage.results.wording import metric_words
+from tutelage.results.wording import metric_words, skill_words
 
 AGREEMENT = {
     "pairwise_accuracy": "pairwise %",
@@ -101,8 +102,9 @@ def agreement(summary: Summary, answers: str) -> list[AgreementResult]:
 
 
 def agreement_cells(result: AgreementResult) -> list[str]:
-    """Return the cells of one row of agreement, in the order of ``AGREEMENT``."""
-    return [_share_or_number(name, result.metrics.get(name)) for name in AGREEMENT]
+    """Return the cells of one row of agreement, in the order of ``AGREEMENT`` and ``JUDGES``."""
+    own = [_share_or_number(name, result.metrics.get(name)) for name in AGREEMENT]
+    return [*own, *(skill_words(result.chance, judge) for judge in JUDGES)]
 
 
 def calibration_cells(result: Calibration) -> list[str]:

@@ -15,9 +15,6 @@ from tutelage.recipe.variants import BASE
 from tutelage.results.run_results import measured_value
 from tutelage.results.selecting import SelectedModel, run_labels
 
-_FEW = 20
-"""Number of prompts below which the normal approximation and the bootstrap have too narrow intervals."""
-
 
 @frozen
 class ComparedModel:
@@ -85,9 +82,8 @@ def compare_models(
         for model in measured
     )
     recipes = recipes_of(measured)
-    fewest = min((one.difference.n for one in separations.values()), default=_FEW)
-    if fewest < _FEW:
-        notes.append(f"intervals of fewer than {_FEW} prompts are too narrow; the fewest are {fewest}")
+    unknown = {one.difference.no_interval for one in separations.values()} - {""}
+    notes += [f"a difference has no interval, because {reason}" for reason in sorted(unknown)]
     notes += [*_limits(answers, others), *_different_measures(measured)]
     return ModelsCompared(metric, compared, recipes, tuple(notes))
 
@@ -129,8 +125,6 @@ def _separation(
             "recipe draws by seed differ between seeds; to compare runs of different seeds, give their recipes the "
             "same file as evaluation.prompts.source"
         )
-    if found.difference.n == 1:  # one prompt has no variation, so that it has no interval and no p-value
-        return Separation(evolve(found.difference, low=None, high=None), None, None, None)
     return found
 
 

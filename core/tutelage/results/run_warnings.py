@@ -23,6 +23,7 @@ from tutelage.planning.steps import (
     SelectPreferences,
     Step,
     Train,
+    Transform,
 )
 from tutelage.preferences.judging import average
 from tutelage.records import Judgement, Outcome
@@ -46,7 +47,7 @@ def warnings_of_step(run: Run, step: Step, counts: Mapping[str, int]) -> list[st
     found: Iterable[str]
     if isinstance(step, Train):
         found = health_of(run, step).warnings
-    elif isinstance(step, MakePairs | JoinPairs | SelectPreferences):
+    elif isinstance(step, MakePairs | JoinPairs | SelectPreferences | Transform):
         found = _few_pairs(run, step, counts)
     elif isinstance(step, Sample | Demonstrate | Judge | Compare) and not _is_measured_only(run, step):
         found = (*_outcomes(run, step, counts), *_one_score(run, step))
@@ -148,7 +149,9 @@ def _one_score(run: Run, step: Step) -> Iterator[str]:
         )
 
 
-def _few_pairs(run: Run, step: MakePairs | JoinPairs | SelectPreferences, counts: Mapping[str, int]) -> Iterator[str]:
+def _few_pairs(
+    run: Run, step: MakePairs | JoinPairs | SelectPreferences | Transform, counts: Mapping[str, int]
+) -> Iterator[str]:
     """Warn if the training on these pairs has few optimizer steps, with the most frequent reason of dropped pairs."""
     pairs = counts.get("pairs", 0)
     for training in run.plan.steps:

@@ -12,6 +12,7 @@ import attrs
 from attrs import evolve, field, frozen
 
 from tutelage.evaluation.agreement import Rating, agreement, ratings
+from tutelage.evaluation.chance import JUDGES, chance
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.health import TrainingHealth
@@ -185,7 +186,7 @@ class Reader:
                 ]
                 found = agreement(judged, gold)
                 metrics: dict[str, Metric] = {name: getattr(found, name) for name in names}
-                yield AgreementResult(model.id, answers, scope, metrics, scores)
+                yield AgreementResult(model.id, answers, scope, metrics, scores, chance(judged, gold))
 
     def training(self) -> Iterator[TrainingResult]:
         """Yield the health of each training."""
@@ -304,18 +305,22 @@ def _warnings(reader: Reader, training: Sequence[TrainingResult], differences: S
 
 
 def _metric_rows(results: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """One row per metric: the fields of its result, and its name, value, interval and n.
+    """One row per metric: the fields of its result, its name, value, interval and n, and why it has no interval.
 
-    The column ``scores`` of agreements exists only if some of them are of expected scores.
+    The column ``scores`` of agreements exists only if some of them are of expected scores. Agreements have one column
+    more for each judge without skill.
     """
     results = list(results)
-    omitted = (
-        {"metrics"} if any(getattr(one, "scores", "parsed") != "parsed" for one in results) else {"metrics", "scores"}
-    )
+    omitted = {"metrics", "chance"}
+    if all(getattr(one, "scores", "parsed") == "parsed" for one in results):
+        omitted.add("scores")
     for result in results:
         about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key not in omitted}
         for name, metric in result.metrics.items():
-            yield {**about, "metric": name, **attrs.asdict(metric)}
+            row = {**about, "metric": name, **attrs.asdict(metric)}
+            if isinstance(result, AgreementResult):
+                row |= {f"{judge}_judge": result.chance.get(judge, {}).get(name) for judge in JUDGES}
+            yield row
 
 
 def _comparison_rows(results: Iterable[ComparisonResult]) -> Iterator[Mapping[str, Any]]:

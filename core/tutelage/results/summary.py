@@ -8,6 +8,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from tutelage.errors import InputError
+from tutelage.evaluation.chance import Chance
 from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
 from tutelage.files.jsonl import converter, read_json
@@ -83,6 +84,9 @@ class AgreementResult:
     defined in ``evaluation.agreement``. ``unique_best`` only if the recipe uses expected scores."""
     scores: Scores = "parsed"
     """How the model's scores were made. A recipe with ``judging.score: expected`` has both on the same answers."""
+    chance: Chance = field(factory=dict)
+    """The values that judges without skill reach on the same answers: ``constant``, ``length`` and ``random``, as
+    defined in ``evaluation.chance``. Empty in summaries of older versions."""
 
 
 @frozen

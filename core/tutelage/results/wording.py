@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.evaluation.chance import Chance
 from tutelage.evaluation.intervals import Metric
 from tutelage.planning.steps import Step, Train, Worker
 from tutelage.records import Outcome
 
+CANNOT_TELL = "cannot tell"
+"""Stands for an interval that cannot be computed, see ``Metric.no_interval``."""
 OUTCOMES = {str(outcome) for outcome in Outcome}
 
 
@@ -65,6 +68,7 @@ def figure_word(label: str, value: float) -> str:
 def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, sign: bool = False) -> str:
     """Return a metric with its 95% interval as text: ``3.40 [3.21, 3.58]``; a dash if it has no value.
 
+    If the interval cannot be told, the text is ``3.40 [cannot tell]``.
     The numbers are multiplied by ``scale``; ``sign`` adds a plus sign to positive numbers.
     """
     if metric is None or metric.value is None:
@@ -75,7 +79,7 @@ def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, s
         return f"{rounded:{'+' if sign else ''}.{decimals}f}"
 
     if metric.low is None or metric.high is None:
-        return formatted(metric.value)
+        return f"{formatted(metric.value)} [{CANNOT_TELL}]" if metric.no_interval else formatted(metric.value)
     return f"{formatted(metric.value)} [{formatted(metric.low)}, {formatted(metric.high)}]"
 
 
@@ -84,6 +88,16 @@ def p_words(p_value: float | None) -> str:
     if p_value is None:
         return "-"
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def skill_words(chance: Chance, judge: str) -> str:
+    """Return what a judge without skill reaches as text, pairwise accuracy and Spearman: ``39%, 0.00``.
+
+    A dash if neither is known.
+    """
+    accuracy, spearman = (chance.get(judge, {}).get(name) for name in ("pairwise_accuracy", "spearman"))
+    shown = "-" if accuracy is None else f"{accuracy:.0%}", "-" if spearman is None else f"{spearman + 0.0:.2f}"
+    return "-" if shown == ("-", "-") else ", ".join(shown)
 
 
 def seconds_words(seconds: float) -> str:

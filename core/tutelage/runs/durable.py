@@ -21,6 +21,7 @@ from attrs import evolve, frozen
 from tutelage.context import Context
 from tutelage.errors import Interrupted, StageError
 from tutelage.files.jsonl import read_records, write_rows
+from tutelage.plugin.helpers import devices
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Outcome, Sampling
 from tutelage.runs.ahead import one_ahead
@@ -92,11 +93,7 @@ class DurableStage:
     @property
     def chunks_at_once(self) -> int:
         """Number of chunks that the plugin gets at once: the number of devices of the model. It changes no seed."""
-        devices = self.registry.info(self.model.plugin).devices
-        if devices is None:
-            return 1
-        where = f"settings of {self.model.id or 'the model'}"
-        return devices(self.registry.settings(self.model.plugin, self.model.settings, where))
+        return devices(self.registry, self.model, f"settings of {self.model.id or 'the model'}")
 
     def results(
         self,

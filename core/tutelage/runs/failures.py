@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from tutelage.errors import StageError
+from tutelage.plugin.helpers import endpoint
 from tutelage.plugin.registry import Registry
 from tutelage.records import Model, Outcome
 
@@ -39,8 +40,7 @@ def unless_all_failed(results: Iterable[_T], registry: Registry, model: Model, o
 
 def _described(registry: Registry, model: Model) -> str:
     """The plugin and, for an API, the model and the address that are called."""
-    info = registry.info(model.plugin)
-    if info.endpoint is None:
+    service = endpoint(registry, model, "settings")
+    if service is None:
         return f"plugin {model.plugin!r}, model {model.name!r}"
-    endpoint = info.endpoint(registry.settings(model.plugin, model.settings, "settings"), model.name)
-    return f"plugin {model.plugin!r}, model {endpoint.model!r} at {endpoint.base_url}"
+    return f"plugin {model.plugin!r}, model {service.model!r} at {service.base_url}"

@@ -11,18 +11,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
+from attrs import evolve
 
+from tutelage.context import Tracking
+from tutelage.errors import TutelageError
 from tutelage.files.settings import describe_settings
 from tutelage.files.trl_format import preference_row, supervised_row
 from tutelage.objectives import Dpo, Objective, Sft
+from tutelage.plugin import helpers
 from tutelage.plugin.preparation import is_prepared
 from tutelage.plugin.stages import release, train_step
-from tutelage.plugin_info import Finding, RunNeeds
+from tutelage.plugin_info import Conversion, Finding, RunNeeds
 from tutelage.preferences.expected_scores import expected_judgement, expected_score_problem
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import Model, Preference, Prompt
@@ -95,10 +100,7 @@ def _reproducible_sets(subject: Subject, hook: str) -> None:
 
 
 def _finds_nothing_unexplained(subject: Subject, hook: str) -> None:
-    """check_run yields a Finding with a detail for each problem, and does not raise or write into the run's folder"""
-    check = subject.info.check_run
-    if check is None:
-        return
+    """yields a Finding with a detail for each problem, and does not raise or write into the run's folder"""
     folder = subject.folder / "run-that-does-not-exist"
     needs = RunNeeds(
         hooks=frozenset(subject.registry.hooks(subject.name)),
@@ -107,25 +109,79 @@ def _finds_nothing_unexplained(subject: Subject, hook: str) -> None:
         download=False,
     )
     for name in (subject.model.name, str(subject.folder / "no-such-model")):
-        for finding in check(subject.settings, name, needs):
-            _expect(isinstance(finding, Finding), f"check_run yields {finding!r}, not a Finding")
-            _expect(finding.ok in (True, False, None), f"the ok of {finding!r} is not True, False or None")
-            _expect(bool(finding.detail.strip()), f"the detail of {finding!r} is empty")
+        _are_findings(helpers.check_run(subject.registry, evolve(subject.model, name=name), needs) or ())
     _expect(not folder.exists(), "check_run created the run's folder")
 
 
+def _finds_what_it_needs(subject: Subject, hook: str) -> None:
+    """yields a Finding with a detail for each requirement, and does not raise; not called if it asks a service"""
+    if helpers.endpoint(subject.registry, subject.model) is None:
+        _are_findings(helpers.check(subject.registry, subject.model) or ())
+
+
+def _are_findings(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        _expect(finding.ok in (True, False, None), f"the ok of {finding!r} is not True, False or None")
+        _expect(bool(finding.detail.strip()), f"the detail of {finding!r} is empty")
+
+
+def _names_its_service(subject: Subject, hook: str) -> None:
+    """returns equal endpoints with an address and a model for the same settings and name, without a request"""
+    first, again = (helpers.endpoint(subject.registry, subject.model) for _ in range(2))
+    _expect(first == again, "endpoint differs between two calls")
+    if first is not None:
+        _expect(bool(first.base_url and first.model), f"{first!r} has no address or no model")
+
+
+def _explains_in_words(subject: Subject, hook: str) -> None:
+    """returns a text for prompts of any kind"""
+    helpers.check_prompts(subject.registry, subject.name, subject.prompt_texts)
+
+
+def _refuses_an_unknown_tracker(subject: Subject, hook: str) -> None:
+    """yields a problem for a tracker that does not exist"""
+    found = helpers.check_report_to(subject.registry, subject.model, ["no such tracker"])
+    _expect(bool(found), "check_report_to accepts the tracker 'no such tracker'")
+
+
+def _reports_within_its_folder(subject: Subject, hook: str) -> None:
+    """adds metrics to a tracked run without trackers, or to files in its folder"""
+    tracking = Tracking((), "project", "run/M2", subject.folder / "tracking")
+    helpers.report(subject.registry, subject.model, tracking, {"pairs": 3.0}, 0)
+
+
+def _counts_each_row(subject: Subject, hook: str) -> None:
+    """returns a positive length for each row, and a context length, or raises a TutelageError for a wrong model"""
+    rows = [supervised_row(prompt.turns, "An answer.") for prompt in subject.prompts]
+    counts = helpers.count_tokens(subject.registry, subject.model, rows, download=False)
+    if counts is not None:
+        _expect(min(counts.tokens) > 0, f"count_tokens returned {counts.tokens}: each row has a prompt and an answer")
+        _expect(counts.context > 0, f"count_tokens returned the context length {counts.context}")
+
+
+def _changes_no_checkpoint(subject: Subject, hook: str) -> None:
+    """does not change the folder of the checkpoint, also if it refuses the conversion"""
+    checkpoint, output = subject.folder / "no-checkpoint", subject.folder / "converted"
+    for folder in (checkpoint, output):
+        folder.mkdir(exist_ok=True)
+    with suppress(TutelageError):
+        helpers.convert(subject.registry, subject.name, checkpoint, output, Conversion(dtype="float32"))
+    _expect(not any(checkpoint.iterdir()), "convert wrote into the folder of the checkpoint")
+
+
+def _has_a_device(subject: Subject, hook: str) -> None:
+    """returns at least 1"""
+    helpers.devices(subject.registry, subject.model)
+
+
 def _names_the_key_of_an_objective(subject: Subject, hook: str) -> None:
-    """check_objective accepts the default objectives, and yields lines `KEY: problem` with a key of the objective"""
-    check = subject.info.check_objective
-    if check is None:
-        return
+    """accepts the default objectives, and yields lines `KEY: problem` with a key of the objective"""
     for objective in (Sft(), Dpo()):
-        found = list(check(subject.settings, objective))
+        found = helpers.check_objective(subject.registry, subject.model, objective)
         _expect(not found, f"check_objective refuses the default {type(objective).__name__}: {found}")
     for objective in (Sft(epochs=-1.0, batch_size=0), Dpo(beta=-1.0, loss_type="no-such-loss")):
         keys = {field.name for field in attrs.fields(type(objective))}
-        for line in check(subject.settings, objective):
-            _expect(isinstance(line, str), f"check_objective yields {line!r}, not a text")
+        for line in helpers.check_objective(subject.registry, subject.model, objective):
             key = line.partition(":")[0].partition(".")[0]
             _expect(key in keys, f"check_objective yields {line!r}, which does not begin with a key of the objective")
 
@@ -293,13 +349,22 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
         _documented_settings,
         _light_entry_module,
         _reproducible_sets,
-        _finds_nothing_unexplained,
     ),
     "generate_candidates": (*_STREAMING, _can_be_closed_early, _streams),
     "judge": (*_STREAMING, _gives_expected_scores),
     "demonstrate": _STREAMING,
     "evaluate": _STREAMING,
-    "train_step": (_names_the_key_of_an_objective, _trains_by_sft, _trains_by_dpo),
+    "train_step": (_trains_by_sft, _trains_by_dpo),
     "release": (_can_be_released_twice,),
+    "endpoint": (_names_its_service,),
+    "check": (_finds_what_it_needs,),
+    "check_run": (_finds_nothing_unexplained,),
+    "check_prompts": (_explains_in_words,),
+    "check_objective": (_names_the_key_of_an_objective,),
+    "check_report_to": (_refuses_an_unknown_tracker,),
+    "report": (_reports_within_its_folder,),
+    "count_tokens": (_counts_each_row,),
+    "convert": (_changes_no_checkpoint,),
+    "devices": (_has_a_device,),
 }
 """The requirements of every hook. A test checks that every hook has at least one."""

@@ -171,10 +171,17 @@ def add_reference_logps(trainer: Any, dataset: Any, batch_size: int) -> Any:
 
 
 def disable_dropout(model: Any) -> None:
-    """Disable the model's own dropout, as TRL does for DPO by default: policy and reference must be comparable."""
+    """Disable the model's own dropout, as TRL does for DPO by default: policy and reference must be comparable.
+
+    TRL disables modules of dropout only. The dropout of attention is a number in most types of models.
+    """
     from trl.trainer.utils import disable_dropout_in_model
 
     disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 @cache

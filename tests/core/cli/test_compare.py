@@ -124,7 +124,7 @@ def test_one_common_prompt_has_no_interval_and_few_prompts_are_a_warning(
     found = values(f"{both[0]}:M1", f"{both[1]}:M1")
     separation = found["models"][1]["separation"]
     assert (separation["difference"]["n"], separation["difference"]["low"], separation["p_value"]) == (1, None, None)
-    assert found["notes"][0] == "intervals of fewer than 20 prompts are too narrow; the fewest are 1"
+    assert found["notes"][0] == "a difference has no interval, because there are fewer than 6 prompts"
 
 
 def test_runs_without_a_common_prompt_are_an_error_that_names_the_key(
@@ -176,7 +176,7 @@ def test_prompts_that_only_one_run_has_are_ignored_and_counted(
     found = values(f"{make_run('whole')}:M1", f"{make_run('half', evaluation=half)}:M1")
     assert found["models"][1]["separation"]["difference"]["n"] == 12
     assert found["notes"] == [
-        "intervals of fewer than 20 prompts are too narrow; the fewest are 12",
+        "a difference has no interval, because it is the same on all prompts",
         "half:M1 and whole:M1: 18 prompts are ignored, because only one of them answered it",
     ]
     assert found["recipes"]["evaluation.prompts.count"] == {"whole": 30, "half": 12}

@@ -73,14 +73,15 @@ def test_stored_annotations_give_the_leaderboards_figures(values: Callable[..., 
 @needs_the_published_data
 def test_the_figures_are_shown_as_tables(invoke: Invoke) -> None:
     shown = invoke("evaluate", "agreement", *SCORES).stdout
-    assert "pairwise_accuracy   0.344 [0.295, 0.393]  575" in shown
+    assert "pairwise_accuracy   0.344 [0.294, 0.398]  575" in shown
     assert "798 answers are in both files; 0 are in only one" in shown
+    assert "constant 0%, -; length -; random 33%, 0.00" in shown
     shown = invoke("evaluate", "alpaca-eval", "--annotations", ANNOTATIONS).stdout
     assert "phi-2 against gpt4_1106_preview" in shown
     assert "no tables of length control were given" in shown
     answers = ("--answers", DATA / "seed_paper/responses.jsonl")
     shown = invoke("evaluate", "calibration", *SCORES, *answers).stdout
-    assert "length_correlation          0.105 [0.034, 0.176]    799" in shown
+    assert "length_correlation          0.105 [0.033, 0.180]    799" in shown
     both = [ANNOTATIONS, str(ANNOTATIONS).replace("phi-2", "alpaca-7b")]
     assert "phi-2 - alpaca-7b" in invoke("evaluate", "difference", *both).stdout
 

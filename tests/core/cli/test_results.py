@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import echoing_world
 import pytest
+from click.testing import Result
 from recipes import numbers_recipe
 
 from tutelage.cli.output import plain
@@ -15,7 +17,7 @@ from tutelage.execution.runner import run
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
-from tutelage.results.summary import Summary
+from tutelage.results.summary import Summary, read_summary
 from tutelage.results.wording import metric_words
 
 
@@ -58,5 +60,30 @@ def test_what_was_not_measured_is_a_dash(
     summary = run(recipe, tmp_path / "run", numbers_registry)
     assert summary is not None
     assert {row[4] for row in answers_table(summary.overall()).rows} == {"-"}
-    assert {row[2:] for row in rivals_table(summary, summary.overall()).rows} == {("-", "-")}
+    assert {row[2:] for row in rivals_table(summary, summary.overall()).rows} == {("-",) * 4}
     assert "M2/teacher-reward" in plain(gains_table(summary))
+
+
+def test_a_run_with_a_summary_of_an_earlier_version_is_still_read(invoke: Callable[..., Result], golden: Path) -> None:
+    """The earlier summary has no ``chance``, no ``updates``, and intervals without a width."""
+    text = (Path(__file__).parents[2] / "fixtures/earlier-summary.json").read_text(encoding="utf-8")
+    assert "chance" not in text and "updates" not in text and "no_interval" not in text
+    (golden / "summary.json").write_text(text, encoding="utf-8")
+    summary = read_summary(golden / "summary.json")
+    assert {one.health.updates for one in summary.training} == {None}
+    assert {tuple(one.chance) for one in summary.agreement} == {()}
+    for command in ("status", "report", "compare"):
+        assert invoke(command, golden).exit_code == 0, command
+    assert "M2/self-reward" in (golden / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_new_figures_of_a_run_are_in_its_tables(golden: Path) -> None:
+    with (golden / "evaluation/agreement.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-4:] == ["no_interval", "constant_judge", "length_judge", "random_judge"]
+    own = {row["metric"]: row for row in rows if (row["model"], row["answers"]) == ("M1", "own")}
+    assert own["pairwise_accuracy"]["constant_judge"] == "0.0"
+    assert 0 < float(own["pairwise_accuracy"]["random_judge"]) <= 0.5
+    assert (own["spearman"]["random_judge"], own["spearman"]["constant_judge"]) == ("0.0", "")
+    assert (own["spearman"]["low"], own["spearman"]["no_interval"]) == ("", "there are fewer than 6 prompts")
+    assert own["parsed"]["random_judge"] == ""

@@ -55,6 +55,20 @@ def test_scripts_without_spaces_are_compared_letter_by_letter() -> None:
     assert known(KNOWN.find("请用中文写一首关于高山和大海的诗")).source == "other"
 
 
+@pytest.mark.parametrize(("share", "is_found"), [(0.5, True), (0.51, False)])
+def test_a_prompt_of_eight_n_grams_is_found_from_the_given_share_on(share: float, is_found: bool) -> None:
+    prompts = index([("one two three four five six seven eight nine ten", "held-out")], share=share)
+    found = prompts.find("one two three four five six and then something quite different follows")
+    assert (found is not None) is is_found
+    assert not is_found or known(found).share == 0.5
+
+
+def test_scripts_with_spaces_are_compared_word_by_word() -> None:
+    korean = index([("가나다 라마바 사아자 차카타", "held-out")])
+    assert known(korean.find("가나다 라마바 사아자 차카타")).share == 1
+    assert korean.find("가 나 다 라 마 바 사 아 자 차 카 타") is None
+
+
 def test_scattered_n_grams_of_a_long_text_are_no_copy() -> None:
     words = RIVERS.rstrip(".").split()
     filler = " lorem ipsum dolor sit amet " * 20

@@ -41,6 +41,14 @@ def lines(*rows: Mapping[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+@pytest.mark.parametrize("name", ["mine.csv", "mine.v2.csv", "2026.11.mine.CSV"])
+def test_the_last_ending_of_a_name_is_the_format(name: str, tmp_path: Path) -> None:
+    rows = list(read_table(str(file_of(tmp_path, "prompt\nhello\n", name))))
+    assert [row.values for row in rows] == [{"prompt": "hello"}]
+    with pytest.raises(InputError, match="unknown file extension"):
+        read_table(str(file_of(tmp_path, "prompt\nhello\n", "mine.gz")))
+
+
 def test_instruction_columns_get_the_names_that_a_recipe_reads(tmp_path: Path) -> None:
     path = file_of(tmp_path, 'question;reply\n"Say; hello";Hello!\nName a river;"The\nNile"\n', "mine.csv")
     found = import_rows("ift", read_table(str(path), separator=";"), Columns(prompt="question", answer="reply"))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated, load_seed_prompts
-from tutelage.errors import InputError
+from tutelage.errors import InputError, PluginError
 from tutelage.files.jsonl import dump
 from tutelage.plugin_info import NamedSet
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
@@ -217,3 +217,19 @@ def test_a_pair_of_a_plugin_that_teaches_nothing_is_named_by_its_number() -> Non
     sets = Sets(lambda name: None, lambda name: None, lambda name: None, lambda name: offered)
     with pytest.raises(InputError, match="a/b, pair 2: `rejected` is empty"):
         load_preferences(sets, "a/b", 2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "mine/set: its plugin returned None for the set, which has no rows"),
+        ("a text", "mine/set: its plugin returned 'a text' for the set, which has no rows"),
+        ([Example("a", "b")], "mine/set, example 1: its plugin gave Example.*, which is no str or Prompt"),
+        (["a", 7], "mine/set, example 2: its plugin gave 7, which is no str or Prompt"),
+    ],
+)
+def test_a_set_of_a_plugin_with_other_rows_than_its_kind_is_named(rows: Any, message: str) -> None:
+    named: NamedSet[str | Prompt] = NamedSet(lambda count, seed: rows, size=2)
+    sets = Sets(lambda name: named, lambda name: None, lambda name: None)
+    with pytest.raises(PluginError, match=message):
+        load_prompts(sets, "mine/set", 2, 0)

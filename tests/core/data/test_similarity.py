@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tutelage.data.similarity import SeenTexts, Similar, jaccard, letter_groups, normalised
+from tutelage.data.similarity import BANDS, ROWS, SeenTexts, Similar, jaccard, letter_groups, normalised
+
+
+@pytest.mark.parametrize(("similarity", "probability"), [(0.7, 0.92), (0.8, 0.998)])
+def test_the_bands_find_near_duplicates_with_the_documented_probability(similarity: float, probability: float) -> None:
+    assert 1 - (1 - similarity**ROWS) ** BANDS == pytest.approx(probability, abs=0.003)
 
 
 def repeats(texts: list[str], threshold: float = 0.7) -> dict[str, Similar]:

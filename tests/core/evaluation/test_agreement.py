@@ -148,6 +148,21 @@ def test_an_exact_match_is_the_same_order_with_the_same_ties() -> None:
     assert (made.exact_match.value, made.exact_match.n) == (0.5, 2)
 
 
+def test_prompts_with_two_answers_are_ranked_and_those_with_one_are_not() -> None:
+    made = agreement(rows([1, 2], [2, 1], [1]), rows([3, 4], [3, 4], [1]))
+    assert (made.exact_match.value, made.exact_match.n) == (0.5, 2)
+    assert (made.pairwise_accuracy.value, made.pairwise_accuracy.n) == (0.5, 2)
+    assert (made.unique_best.value, made.unique_best.n) == (1.0, 2)
+
+
+def test_an_answer_that_the_gold_did_not_score_is_no_item_of_any_measure() -> None:
+    scored = agreement(rows([1, 5], [2, 3, 5]), rows([3, 4], [3, 4, 2]))
+    more = agreement(rows([1, 5, 5], [2, 3, 5, 1]), rows([3, 4, None], [3, 4, 2, None]))
+    assert more.items == scored.items == 5
+    for name in ("pairwise_accuracy", "five_best", "exact_match", "spearman", "kendall_tau", "spearman_within"):
+        assert getattr(more, name) == getattr(scored, name), name
+
+
 def test_unparsed_items_are_left_out_and_counted() -> None:
     judge = [Rating("a", "p", 4.0, parsed=2, asked=3), Rating("b", "p", None, parsed=0, asked=3)]
     made = agreement(judge, [Rating("a", "p", 4.0), Rating("c", "p", 1.0)])

@@ -3,11 +3,14 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from attrs import evolve
 from known import known
+from tests.prove import coverage
 
 from tutelage.errors import InputError
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
+from tutelage.evaluation.intervals import Metric
 from tutelage.records import Outcome, Verdict
 
 Asked = tuple[list[Contest], list[Verdict]]
@@ -45,7 +48,7 @@ def simulated(
 
 
 def test_a_win_takes_both_orders_and_a_disagreement_is_a_tie() -> None:
-    (result,) = head_to_head(
+    made = head_to_head(
         *together(
             bout("win", 1, 0),
             bout("loss", 0, 1),
@@ -57,13 +60,17 @@ def test_a_win_takes_both_orders_and_a_disagreement_is_a_tie() -> None:
             bout("unparsed", None, 0),
             bout("unparsed too", 1, None),
         )
-    ).pairs
+    )
+    (result,) = made.pairs
     assert (result.left, result.right) == ("left", "right")
     assert (result.wins, result.ties, result.losses, result.unparsed, result.n) == (2, 4, 1, 2, 9)
     assert result.win_rate.value == pytest.approx(4 / 7)
     assert result.win_rate.n == 7
     shares = (result.win_share, result.tie_share, result.loss_share)
     assert [share.value for share in shares] == pytest.approx([2 / 7, 4 / 7, 1 / 7])
+    # the orders disagree only if both have a preference: an order without one is no disagreement
+    assert made.inconsistent.value == pytest.approx(2 / 7)
+    assert made.inconsistent.n == 7
 
 
 def test_a_comparison_without_a_verdict_is_unparsed() -> None:
@@ -119,6 +126,17 @@ def test_the_lengths_of_winners_and_losers_are_reported_separately() -> None:
     assert made.longer_wins.n == 3
 
 
+def test_answers_of_equal_length_are_no_case_of_a_longer_answer_that_won() -> None:
+    def equally_long(asked: Asked) -> Asked:
+        return [evolve(contest, first_words=4, second_words=4) for contest in asked[0]], asked[1]
+
+    even, longer, shorter = equally_long(bout("a", 1, 0)), bout("b", 0, 1), bout("c", 1, 0)
+    made = head_to_head(*together(even, longer, shorter))
+    assert (made.longer_wins.value, made.longer_wins.n) == (0.5, 2)
+    assert made.winner_words.value == pytest.approx((4 + 5 + 2) / 3)
+    assert head_to_head(*even).longer_wins.value is None
+
+
 def ranked(made: HeadToHead) -> list[str]:
     return [strength.model for strength in made.ranking]
 
@@ -148,6 +166,24 @@ def test_models_that_never_met_are_not_ranked() -> None:
     made = head_to_head([*contests, *others], [*verdicts, Verdict("x", 1), Verdict("y", 0)])
     assert len(made.pairs) == 2
     assert made.ranking == ()
+
+
+@pytest.mark.parametrize("middle", [0, 1, 2])
+def test_models_that_met_through_a_third_one_are_ranked_whatever_its_position(middle: int) -> None:
+    names = ["a", "b", "c"]
+    asked = []
+    for number, other in enumerate(names):
+        if number != middle:
+            contests, verdicts = bout(f"p{number}", 1, 0)
+            sides = {"left": names[middle], "right": other}
+            asked.append(
+                (
+                    [evolve(one, first=sides[one.first], second=sides[one.second]) for one in contests],
+                    verdicts,
+                )
+            )
+    assert ranked(head_to_head(*together(*asked)))[0] == names[middle]
+    assert len(ranked(head_to_head(*together(*asked)))) == 3
 
 
 def test_nothing_compared_is_an_empty_result() -> None:
@@ -181,3 +217,49 @@ def test_a_verdict_without_preference_is_unparsed_whatever_its_outcome() -> None
     contests, verdicts = bout("a", 1, 0)
     refused = [verdicts[0], Verdict(verdicts[1].comparison_id, None, Outcome.REFUSED)]
     assert head_to_head(contests, refused).pairs[0].unparsed == 1
+
+
+def strengths(made: HeadToHead) -> dict[str, Metric]:
+    return {one.model: one.strength for one in made.ranking}
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_strength_of_a_model_that_won_every_time_has_an_interval_that_narrows_with_the_prompts(seeds: int) -> None:
+    lows = []
+    for prompts in (1, 10, 100):
+        bouts = (bout(str(number), 1, 0, seed) for number in range(prompts) for seed in range(seeds))
+        found = strengths(head_to_head(*together(*bouts)))
+        left, right = found["left"], found["right"]
+        assert known(left.low) < known(left.value) < known(left.high)
+        assert (known(right.low), known(right.high)) == pytest.approx((-known(left.high), -known(left.low)))
+        lows.append(known(left.low))
+    assert lows[0] < 0 < lows[1] < lows[2]  # one win is no evidence, ten are
+
+
+def test_one_verdict_says_little_about_strengths_and_win_rate() -> None:
+    made = head_to_head(*bout("a", 1, 0))
+    assert known(strengths(made)["left"].low) < 0
+    assert known(made.pairs[0].win_rate.low) < 0.5 < known(made.pairs[0].win_rate.high)
+
+
+@pytest.mark.parametrize("preference", [0.5, 1.0, 0.0])
+def test_ties_only_give_a_win_rate_and_a_position_bias_with_a_width(preference: float) -> None:
+    made = head_to_head(*together(*(bout(str(number), preference, preference) for number in range(40))))
+    rate, bias = made.pairs[0].win_rate, made.position_bias
+    assert (rate.value, bias.value) == (0.5, preference - 0.5)
+    assert known(rate.low) < 0.5 < known(rate.high)
+    assert 0 < known(bias.high) - known(bias.low) < 0.2
+    assert -0.5 <= known(bias.low) <= known(bias.value) <= known(bias.high) <= 0.5
+    assert made.pairs[0].flipped().win_rate == rate
+    assert known(strengths(made)["left"].low) < 0 < known(strengths(made)["left"].high)
+
+
+def test_lengths_that_are_all_equal_have_no_interval() -> None:
+    made = head_to_head(*together(*(bout(str(number), 1, 0) for number in range(10))))
+    assert made.winner_words == Metric(2.0, None, None, 10, "it is the same on all prompts")
+
+
+def test_a_ranking_of_few_verdicts_covers_the_truth() -> None:
+    for case, row in coverage.strengths(40, prompts=(1, 6), chances=(0.9,)).items():
+        assert min(found["after"] for found in row.values()) >= 0.86, case  # 95%, less three standard errors
+        assert min(found["before"] for found in row.values()) < 0.7, case

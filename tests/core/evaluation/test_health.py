@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -130,3 +131,64 @@ def test_pairs_that_are_told_apart_at_once_are_reported(accuracies: list[float],
     rows = [{**dpo(1.0, -1.0, steps=1)[0], "rewards/accuracies": accuracy} for accuracy in accuracies]
     warnings = training_health(rows, beta=0.1).warnings
     assert any("accuracy is about 1 after two updates" in warning for warning in warnings) is warned
+
+
+def scheduled(rates: list[float], gradient: float | None = 1.0) -> list[dict[str, Any]]:
+    """Rows with a learning rate. A row is measured before its update: the model has changed from the next row on."""
+    rows: list[dict[str, Any]] = []
+    for step, rate in enumerate(rates, 1):
+        changed = any(earlier > 0 for earlier in rates[: step - 1]) and gradient != 0
+        accuracy, chosen = (0.8 + step / 100, 0.1) if changed else (0.0, 0.0)
+        row = {"step": step, "learning_rate": rate, "loss": 0.5, "rewards/accuracies": accuracy}
+        rows.append({**row, "rewards/chosen": chosen, **({} if gradient is None else {"grad_norm": gradient})})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rates", "updates", "first", "last"),
+    [
+        ([0.0, 0.5, 1.0, 0.5, 0.1], 4, 0.83, 0.85),  # a warm-up of two steps, the first of which changes nothing
+        ([0.5, 1.0, 0.5], 3, 0.82, 0.83),
+        ([1.0, 1.0, 1.0], 3, 0.82, 0.83),  # no warm-up: only the first row is of a model that has not changed
+        ([0.0, 1.0, 1.0], 2, 0.83, 0.83),
+        ([1.0, 0.5, 0.0], 2, 0.82, 0.83),  # the last step changes nothing
+        ([0.0, 1.0], 1, None, None),  # no step was measured after the only update
+        ([0.0, 0.0], 0, None, None),
+        ([1.0], 1, None, None),
+    ],
+)
+def test_the_figures_begin_after_the_warm_up_with_a_model_that_has_changed(
+    rates: list[float], updates: int, first: float | None, last: float | None
+) -> None:
+    health = training_health(scheduled(rates), beta=0.1)
+    assert health.updates == updates
+    assert (health.accuracy.first, health.accuracy.last) == (first, last)
+    assert health.loss.first == (None if first is None else 0.5)
+    assert health.chosen_change.first == (None if first is None else pytest.approx(1.0))
+    assert health.rows == len(rates)
+
+
+@pytest.mark.parametrize(("gradient", "updates"), [(0.0, 0), (float("nan"), 0), (None, 3), (0.1, 3)])
+def test_a_step_without_a_gradient_changes_no_weights(gradient: float | None, updates: int) -> None:
+    assert training_health(scheduled([0.0, 0.5, 1.0, 0.5], gradient), beta=0.1).updates == updates
+
+
+def test_rows_at_the_end_that_are_not_steps_are_no_updates() -> None:
+    assert training_health([*scheduled([0.5, 1.0]), {"step": 2, "train_runtime": 3.0}], beta=0.1).updates == 2
+
+
+def test_rows_without_a_learning_rate_all_count_and_their_updates_are_not_known() -> None:
+    health = training_health(dpo(1.0, -1.0, steps=10), beta=0.1)
+    assert health.updates is None
+    assert health.accuracy == FirstLast(0.97, 0.97)
+    assert health.chosen_change.first == pytest.approx(0.1)
+
+
+def test_a_long_start_without_updates_is_no_sign_of_pairs_that_are_too_easy() -> None:
+    rows = [*scheduled([0.0] * 6), *scheduled([1.0] * 8)]
+    for row in rows:
+        row["rewards/accuracies"] = 1.0
+    rows[-1]["rewards/accuracies"] = rows[-3]["rewards/accuracies"] = 0.5
+    assert any("about 1 after two updates" in text for text in training_health(rows, beta=0.1).warnings)
+    rows[7]["rewards/accuracies"] = 0.5  # the first row of a model that has changed
+    assert training_health(rows, beta=0.1).warnings == ()

@@ -4,7 +4,7 @@ import pytest
 from known import known
 
 from tutelage.errors import InputError
-from tutelage.evaluation.intervals import NOTHING
+from tutelage.evaluation.intervals import NOTHING, Metric
 from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
 from tutelage.records import Candidate, Outcome
 
@@ -63,15 +63,26 @@ def test_a_model_does_not_differ_from_itself() -> None:
     differences = score_differences(model(3, 1), model(3, 1))
     assert {"gold_score", "gold_exact", "answer_words"} <= differences.keys()
     for metric in differences.values():
-        assert (metric.value, metric.low, metric.high, metric.n) == (0.0, 0.0, 0.0, 200)
+        assert metric == Metric(0.0, None, None, 200, "it is the same on all prompts")
 
 
 def test_a_real_difference_has_an_interval_without_zero_and_changes_its_sign_with_the_sides() -> None:
-    better, worse = model(4, 1), model(3, 2)
+    better, worse = model(4, 1, seeds=1), model(3, 2, seeds=1)
     difference = score_differences(better, worse)["gold_score"]
     assert known(difference.low) > 0
     assert known(difference.low) < known(difference.value) < known(difference.high)
     assert score_differences(worse, better)["gold_score"].value == -known(difference.value)
+
+
+def test_a_prompt_without_a_gold_score_of_both_models_counts_for_their_lengths_only() -> None:
+    left = [GradedAnswer("a", 2, 5.0), GradedAnswer("b", 6, None), GradedAnswer("c", 4, 3.0)]
+    right = [GradedAnswer("a", 1, 4.0), GradedAnswer("b", 1, 5.0), GradedAnswer("c", 1, 5.0)]
+    made = score_differences(left, right)
+    assert {name: (metric.value, metric.n) for name, metric in made.items()} == {
+        "gold_score": (-0.5, 2),
+        "gold_exact": (0.0, 2),
+        "answer_words": (3.0, 3),
+    }
 
 
 def test_models_are_paired_under_the_same_seed_only() -> None:

@@ -122,6 +122,51 @@ def test_equal_answers_to_a_prompt_are_judged_once_and_have_equal_scores(
     assert len(scores) == 40 * 4
 
 
+def test_refusals_are_requested_again_only_if_the_caller_says_so(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    seen = []
+
+    class Watching:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            return numbers_registry.info("numbers")
+
+        @hookimpl
+        def judge(self, items: Iterable[JudgeItem], samples: int, context: Context) -> Iterator[Judgement]:
+            seen.append((context.caller.ask_refused_again, context.caller.run, context.caller.stage))
+            for number, item in enumerate(items):
+                yield from (Judgement(item.id, sample, number % 6) for sample in range(samples))
+
+    numbers_registry.register(Watching(), "watching")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "watching"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "first", numbers_registry)
+    run(recipe, tmp_path / "second", numbers_registry, ask_refused_again=True)
+    assert set(seen) == {(False, str(tmp_path / "first"), "judge"), (True, str(tmp_path / "second"), "judge")}
+
+
+def test_a_run_notes_the_versions_that_began_it_and_the_warnings_of_its_steps(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    class Noting(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    reporter = Noting()
+    data = {**numbers_recipe()["data"], "prompts": {"source": "numbers/train", "count": 6}}
+    recipe = make_recipe(data=data, pipelines={"self-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "run", numbers_registry, reporter)
+    assert any(note.startswith("warning: ") for note in reporter.notes)
+    description = json.loads((tmp_path / "run/run.json").read_text())
+    assert description["schema"] == 1
+    assert description["python"] == ".".join(map(str, sys.version_info[:3]))
+    time.strptime(description["started"], "%Y-%m-%dT%H:%M:%SZ")
+
+
 def test_random_pairs_have_the_prompts_of_the_mirrored_pipelines_pairs(undisturbed: Path) -> None:
     mirrored = read_preferences(undisturbed / "seed-0/self-reward/M2/preferences.jsonl")
     control = read_preferences(undisturbed / "seed-0/random-pairs/M2/preferences.jsonl")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import echoing_world
 import pytest
-from attrs import evolve
 
 from tutelage.context import Tracking
 from tutelage.errors import InputError
@@ -17,7 +16,6 @@ from tutelage.execution.reporter import Silent
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.registry import Registry
-from tutelage.plugin_info import PluginInfo
 from tutelage.recipe.schema import Recipe
 
 Make = Callable[..., Recipe]
@@ -35,11 +33,15 @@ def tracking_registry(report: Callable[..., None], problems: Callable[..., list[
     """The echoing world, whose student reports to trackers with ``report``."""
 
     @hookimpl
-    def describe() -> PluginInfo:
-        return evolve(echoing_world.describe(), check_report_to=problems, report=report)
+    def check_report_to(names: Sequence[str]) -> list[str]:
+        return problems(names)
+
+    @hookimpl(specname="report")
+    def report_metrics(tracking: Tracking, metrics: Mapping[str, float], step: int) -> None:
+        report(tracking, metrics, step)
 
     world = ModuleType("reporting_world")
-    vars(world).update(vars(echoing_world), describe=describe)
+    vars(world).update(vars(echoing_world), check_report_to=check_report_to, report_metrics=report_metrics)
     registry = Registry.empty()
     registry.register(world, "numbers")
     return registry

@@ -68,15 +68,23 @@ def test_the_summary_ranks_the_variants_with_paired_differences_and_adjusted_p_v
     assert scores == sorted(scores, key=lambda value: -(value or 0.0))
     of_base = [result for result in summary.variants if result.variant == "base"]
     assert [result.difference for result in of_base] == [None, None]
+    of_the_recipe = {result.model: result.metrics["gold_score"] for result in of_base}
     for result in summary.variants:
         if result.variant != "base":
             own = run_status(tmp_path / "sweep/variants" / result.variant)
             assert own.count("done") == len(own.steps)
             assert result.difference is not None
-            assert result.p_value_adjusted is not None
-            assert result.difference.low is not None
-            assert result.difference.value is not None
-            assert result.difference.low <= result.difference.value
+            difference = result.difference
+            assert difference.value is not None
+            if (
+                result.metrics["gold_score"] == of_the_recipe[result.model]
+            ):  # the echoing world learns nothing from beta
+                assert (difference.value, difference.low, result.p_value_adjusted) == (0.0, None, None)
+                assert difference.no_interval == "it is the same on all prompts"
+            else:
+                assert result.p_value_adjusted is not None
+                assert difference.low is not None
+                assert difference.low <= difference.value
     table = (tmp_path / "sweep/evaluation/variants.csv").read_text().splitlines()
     assert len(table) == 1 + len(summary.variants)
     assert summary.variants[0].name == f"{summary.variants[0].model}@{summary.variants[0].variant}"

@@ -183,7 +183,12 @@ def test_wrong_settings_of_a_generator_are_named_by_their_key(registry: Registry
 
 
 def test_a_service_cannot_be_the_generator(registry: Registry) -> None:
-    registry.register(Engine(endpoint=lambda settings, model: Endpoint("far", "https://far.invalid", model)), "far")
+    class Service(Engine):
+        @hookimpl
+        def endpoint(self, name: str) -> Endpoint:
+            return Endpoint("far", "https://far.invalid", name)
+
+    registry.register(Service(), "far")
     [problem] = problems_of(recipe_with({"plugin": "far"}), registry)
     assert problem == (
         "models.student.generator.plugin: 'far' calls a service, which does not have the models that the run trains; "
@@ -205,11 +210,13 @@ def test_a_generator_cannot_have_a_model_of_its_own() -> None:
 def test_the_model_is_checked_by_the_generators_own_check(numbers_registry: Registry) -> None:
     asked: list[tuple[str, frozenset[str]]] = []
 
-    def check_run(settings: Settings, name: str, needs: RunNeeds) -> Iterator[Finding]:
-        asked.append((name, needs.hooks))
-        yield Finding("model", False, "does not fit")
+    class Checking(Engine):
+        @hookimpl
+        def check_run(self, name: str, needs: RunNeeds) -> Iterator[Finding]:
+            asked.append((name, needs.hooks))
+            yield Finding("model", False, "does not fit")
 
-    numbers_registry.register(Engine(check_run=check_run), "engine")
+    numbers_registry.register(Checking(), "engine")
     found = preflight(Sources(recipe_with(), numbers_registry))
     assert found.problems == ("models.student.generator: does not fit",)
     assert asked == [("novice", frozenset({"generate_candidates", "judge"}))]

@@ -52,13 +52,14 @@ class World:
     def __init__(self, scores: tuple[Scores, ...] = ("expected",), rubric: Rubric = PREFIXED) -> None:
         self.needs: list[RunNeeds] = []
         described = echoing_world.describe()
-        self.info = evolve(described, scores=scores, rubrics={"numbers": rubric}, check_run=self.check_run)
+        self.info = evolve(described, scores=scores, rubrics={"numbers": rubric})
 
     @hookimpl
     def describe(self) -> PluginInfo:
         return self.info
 
-    def check_run(self, settings: None, name: str, needs: RunNeeds) -> Iterator[Finding]:
+    @hookimpl
+    def check_run(self, needs: RunNeeds) -> Iterator[Finding]:
         self.needs.append(needs)
         yield from ()
 

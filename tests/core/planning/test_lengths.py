@@ -31,9 +31,10 @@ class WordCounter:
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo(help="Counts words.", count_tokens=self.count)
+        return PluginInfo(help="Counts words.")
 
-    def count(self, settings: Any, name: str, rows: Any, download: bool) -> TokenCounts | None:
+    @hookimpl
+    def count_tokens(self, settings: Any, name: str, rows: Any, download: bool) -> TokenCounts | None:
         self.asked.append((settings, name, len(rows), download))
         if name == "elsewhere" and not download:
             return None
@@ -132,9 +133,9 @@ def test_the_error_for_a_plugin_that_miscounts_names_the_plugin(
     make: Make, registry: Registry, counter: WordCounter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     registry.unregister("counter")
-    counter.count = lambda *_: TokenCounts((1,), 10)  # type: ignore[method-assign]
+    counter.count_tokens = hookimpl(lambda: TokenCounts((1,), 10))  # type: ignore[assignment,method-assign]
     registry.register(counter, "counter")
-    with pytest.raises(PluginError, match=r"plugin 'counter' .*count_tokens must return one number per row"):
+    with pytest.raises(PluginError, match=r"hook 'count_tokens' of plugin 'counter' .*must return one number per row"):
         check_lengths(Sources(make(), registry))
 
 

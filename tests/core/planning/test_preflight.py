@@ -43,20 +43,21 @@ class Service:
     def __init__(self, **info: Any) -> None:
         self.asked: list[tuple[str, str]] = []
         self.findings = [Finding("endpoint", True, "there")]
-        self.info = PluginInfo(
-            "A service.", settings=Settings, endpoint=self.endpoint, check=self.check, check_run=self.never, **info
-        )
+        self.info = PluginInfo("A service.", settings=Settings, **info)
 
-    def endpoint(self, settings: Settings, model: str) -> Endpoint:
-        return Endpoint("service", settings.url, model or "default")
+    @hookimpl
+    def endpoint(self, settings: Settings, name: str) -> Endpoint:
+        return Endpoint("service", settings.url, name or "default")
 
-    def check(self, settings: Settings, model: str) -> Iterator[Finding]:
-        self.asked.append((settings.url, model))
+    @hookimpl
+    def check(self, settings: Settings, name: str) -> Iterator[Finding]:
+        self.asked.append((settings.url, name))
         if settings.slow:
             time.sleep(5)
         yield from self.findings
 
-    def never(self, settings: Settings, model: str, needs: RunNeeds) -> Iterator[Finding]:
+    @hookimpl
+    def check_run(self) -> Iterator[Finding]:
         raise AssertionError("check_run is for local models")
 
     @hookimpl
@@ -81,19 +82,24 @@ class Local:
 
     def __init__(self) -> None:
         self.needs: list[RunNeeds] = []
+        self.fails = False
         self.findings: list[Finding] = []
 
-    def check_run(self, settings: None, name: str, needs: RunNeeds) -> list[Finding]:
+    @hookimpl
+    def check_run(self, needs: RunNeeds) -> list[Finding]:
+        if self.fails:
+            raise IndexError("list index out of range")
         self.needs.append(needs)
         return self.findings
 
-    def check_objective(self, settings: None, objective: Any) -> Iterator[str]:
+    @hookimpl
+    def check_objective(self, objective: Any) -> Iterator[str]:
         if objective.max_length < 10:
             yield "max_length: too short"
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo("Local.", check_run=self.check_run, check_objective=self.check_objective)
+        return PluginInfo("Local.")
 
     @hookimpl
     def train_step(self) -> None: ...
@@ -293,12 +299,13 @@ def test_an_error_of_a_plugins_check_is_a_problem_and_not_the_end_of_the_checks(
     make_recipe: Make, numbers_registry: Registry, service: Service, local: Local
 ) -> None:
     service.findings = [Finding("key", False, "no key")]
-    local.check_run = lambda *_: [][1]  # type: ignore[method-assign]
+    local.fails = True
     numbers_registry.unregister("local")
     numbers_registry.register(local, "local")
     recipe = make_recipe(**bound(student={"plugin": "local"}, evaluator={"plugin": "service"}))
     assert preflight(Sources(recipe, numbers_registry)).problems == (
-        "models.student: the check failed: IndexError: list index out of range",
+        "models.student: hook 'check_run' of plugin 'local' (registered manually), model 'student', failed: "
+        "IndexError: list index out of range",
         "models.evaluator: no key",
     )
 

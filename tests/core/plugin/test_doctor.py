@@ -21,12 +21,13 @@ class Settings:
     port: int = 1
 
 
-def check(settings: Settings | None, model: str) -> Iterator[Finding]:
+@hookimpl
+def check(settings: Settings | None, name: str) -> Iterator[Finding]:
     yield Finding("endpoint", True, f"port {settings.port if settings else '?'}")
-    yield Finding("model", model == "there", model)
+    yield Finding("model", name == "there", name)
 
 
-def plugin(**info: Any) -> object:
+def plugin(check: Any = None, **info: Any) -> object:
     @hookimpl
     def describe() -> PluginInfo:
         return PluginInfo(help="For the doctor.", **info)
@@ -37,6 +38,8 @@ def plugin(**info: Any) -> object:
 
     module = ModuleType("module")
     module.describe, module.demonstrate = describe, demonstrate  # type: ignore[attr-defined]
+    if check is not None:
+        module.check = check  # type: ignore[attr-defined]
     return module
 
 
@@ -71,3 +74,21 @@ def test_wrong_settings_and_missing_plugins_are_findings(registry: Registry) -> 
     found = examine(registry, [Model("api", settings={"prot": 7}), Model("nowhere")])
     assert summaries(found) == [("api", "settings", False), ("nowhere", "plugin", False)]
     assert "did you mean 'port'" in found[0].finding.detail
+
+
+@hookimpl
+def broken(name: str) -> Iterator[Finding]:
+    yield Finding("SDK", True, "there")
+    raise KeyError("no key")
+
+
+def test_a_check_that_raises_is_a_finding_that_names_the_plugin_and_the_other_plugins_are_checked(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "x")
+    registry.register(plugin(check=broken), "broken")
+    found = examine(registry, [Model("broken", "large"), Model("keyed")])
+    assert summaries(found) == [("broken", "check", False), ("keyed", "plugin", True)]
+    assert found[0].finding.detail == (
+        "hook 'check' of plugin 'broken' (registered manually), model 'large', failed: KeyError: 'no key'"
+    )

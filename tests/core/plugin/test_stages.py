@@ -365,7 +365,8 @@ def test_an_exception_in_the_plugins_generator_names_plugin_and_hook_and_keeps_i
     with pytest.raises(StageError) as caught:
         next(stream)
     assert str(caught.value) == (
-        "hook 'generate_candidates' of plugin 'plugin' (registered manually) failed: ZeroDivisionError: no memory left"
+        "hook 'generate_candidates' of plugin 'plugin' (registered manually), model 'M1', failed: "
+        "ZeroDivisionError: no memory left"
     )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -416,7 +417,7 @@ def test_a_plugin_that_wraps_a_stage_is_called_and_named_in_errors() -> None:
     registry, wrapper = registry_of(Scripted(broken)), Wrapper()
     registry.register(Scripted(answers), "other")
     registry.register(wrapper, "counter")
-    with pytest.raises(StageError, match=r"of plugin 'plugin' .*, wrapped by 'counter', failed"):
+    with pytest.raises(StageError, match=r"of plugin 'plugin' .*, wrapped by 'counter', model 'M1', failed"):
         list(stages.generate_candidates(registry, MODEL, PROMPTS, 1, Sampling(), Context()))
     list(stages.generate_candidates(registry, evolve(MODEL, plugin="other"), PROMPTS, 1, Sampling(), Context()))
     assert wrapper.calls == 2
@@ -473,6 +474,24 @@ def test_training_on_a_missing_file_or_into_a_used_folder_is_refused(tmp_path: P
     train(Trainer(), tmp_path)
     with pytest.raises(InputError, match="is not empty"):
         train(Trainer(), tmp_path)
+
+
+def test_the_folders_of_a_checkpoint_are_made_and_an_empty_one_is_used(tmp_path: Path) -> None:
+    (tmp_path / "examples.jsonl").write_text("{}\n")
+    output = tmp_path / "seed-0" / "M1" / "checkpoint"
+    for _ in range(2):
+        trained = stages.train_step(
+            registry_of(Trainer()), MODEL, None, Dpo(), tmp_path / "examples.jsonl", output, Context()
+        )
+        assert trained.name == str(output)
+        for file in output.iterdir():
+            file.unlink()
+
+
+def test_expected_scores_of_a_plugin_that_has_none_are_refused_before_any_item_is_read() -> None:
+    registry = registry_of(Scripted(lambda items: []))
+    with pytest.raises(InputError, match=r"(?s)score: expected; plugin 'plugin'.*samples: 2;"):
+        stages.judge(registry, MODEL, [ITEM], RUBRIC, 2, Sampling(), Context(), score="expected")
 
 
 def test_release_reaches_only_the_models_own_plugin() -> None:

@@ -11,6 +11,7 @@ from tutelage.hookspecs import hookimpl
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.suggestions import plugin_hint
 from tutelage.plugin_info import PluginInfo
+from tutelage.services.requests import Endpoint
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,10 @@ def test_two_plugins_that_fit_are_both_listed(tmp_path: Path) -> None:
     class Student:
         @hookimpl
         def describe(self) -> PluginInfo:
-            return PluginInfo("Reads weights.", count_tokens=lambda settings, name, rows, download: None)
+            return PluginInfo("Reads weights.")
+
+        @hookimpl
+        def count_tokens(self) -> None: ...
 
         @hookimpl
         def train_step(self) -> None: ...
@@ -84,7 +88,11 @@ def test_a_plugin_whose_settings_are_required_does_not_hide_the_others() -> None
     class Strict:
         @hookimpl
         def describe(self) -> PluginInfo:
-            return PluginInfo("Needs an address.", settings=Settings, endpoint=lambda settings, name: settings.url)
+            return PluginInfo("Needs an address.", settings=Settings)
+
+        @hookimpl
+        def endpoint(self, settings: Settings, name: str) -> Endpoint:
+            return Endpoint("strict", settings.url, name)
 
     registry = Registry.discover(environment={})
     registry.register(Strict(), "strict")

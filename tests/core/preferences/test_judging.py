@@ -1,4 +1,5 @@
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,11 +9,13 @@ from tutelage.preferences.judging import (
     ADDITIVE_RUBRIC,
     PAIRWISE_RUBRIC,
     average,
+    question_messages,
     render,
     render_comparison,
+    reply,
 )
 from tutelage.preferences.score_parsing import parse_score
-from tutelage.records import Comparison, JudgeItem, Judgement, Outcome, Rubric
+from tutelage.records import Comparison, JudgeItem, Judgement, Message, Outcome, Rubric
 
 ORDERS = st.sampled_from(
     [
@@ -110,3 +113,27 @@ def test_a_judge_may_be_asked_for_its_reason_first() -> None:
     assert question.index("Reply with the reason") < question.index('"score: "')
     parsed = parse_score("It is sorted, as 3 of 3 numbers show.\nscore: 5", ADDITIVE_REASON_FIRST_RUBRIC)
     assert (parsed.score, parsed.reason) == (5.0, "It is sorted, as 3 of 3 numbers show.")
+
+
+def test_the_built_in_rubrics_have_names_scales_and_a_prefix_only_if_the_reply_begins_with_the_score() -> None:
+    rubrics = (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC)
+    assert [(one.name, one.lowest, one.highest, one.score_prefix) for one in rubrics] == [
+        ("additive", 0.0, 5.0, "score: "),
+        ("additive-reason-first", 0.0, 5.0, ""),
+        ("pairwise", 0.0, 1.0, ""),
+    ]
+
+
+def test_a_question_follows_the_rubrics_system_message_if_it_has_one() -> None:
+    assert question_messages(ADDITIVE_RUBRIC, "good?") == (Message("user", "good?"),)
+    strict = evolve(ADDITIVE_RUBRIC, system="Be strict.")
+    assert question_messages(strict, "good?") == (Message("system", "Be strict."), Message("user", "good?"))
+
+
+@pytest.mark.parametrize(
+    ("score", "reason", "text"), [(4.0, "It is short.", "score: 4\nIt is short."), (2.5, "", None)]
+)
+def test_a_reply_to_learn_is_parsed_to_its_score(score: float, reason: str, text: str | None) -> None:
+    made = reply(score, reason)
+    assert made == (text or "score: 2.5")
+    assert parse_score(made, ADDITIVE_RUBRIC).score == score

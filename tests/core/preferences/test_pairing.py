@@ -5,8 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import InputError
-from tutelage.preferences.pairing import RULES, Group, Pairing, PairOptions, Proposal, ScoredAnswer, pair
-from tutelage.records import Candidate, Demonstration, Outcome, Prompt
+from tutelage.preferences.pairing import (
+    RULES,
+    UNSCORED,
+    Group,
+    Pairing,
+    PairOptions,
+    Proposal,
+    ScoredAnswer,
+    pair,
+    unused_options,
+)
+from tutelage.records import Candidate, Demonstration, Message, Outcome, Prompt
 
 PROMPT = Prompt("sort pear fig")
 PROMPTS = {PROMPT.id: PROMPT}
@@ -161,6 +171,33 @@ def test_length_control_takes_the_shortest_of_the_answers_that_are_nearly_the_be
     assert tied.dropped == {"same text": 1}
 
 
+def test_length_control_takes_the_better_of_two_answers_of_equal_length() -> None:
+    rows = candidates("one two", "three four", "five six", "nine")
+    for best in range(3):
+        given_scores = scores(*(4.9 if index == best else 4.8 for index in range(3)), 0)
+        pairing = pair(RULES["length-controlled"], PROMPTS, rows, given_scores)
+        assert texts(pairing) == {(rows[best].text, "nine")}
+    drawn = {
+        texts(pair(RULES["length-controlled"], PROMPTS, rows, scores(5, 5, 5, 0), options=PairOptions(seed=seed))).pop()
+        for seed in range(30)
+    }
+    assert drawn == {(row.text, "nine") for row in rows[:3]}
+
+
+def test_length_control_needs_two_scored_answers() -> None:
+    pairing = pair(RULES["length-controlled"], PROMPTS, candidates("a", "b"), scores(5, None))
+    assert pairing == Pairing((), {"fewer than two scored answers": 1})
+
+
+def test_which_of_several_equal_margins_of_similar_length_is_taken_depends_on_the_seed() -> None:
+    rows = candidates("a", "b", "c")
+    drawn = {
+        texts(pair(RULES["similar-length"], PROMPTS, rows, scores(5, 5, 0), options=PairOptions(seed=seed))).pop()
+        for seed in range(30)
+    }
+    assert drawn == {("a", "c"), ("b", "c")}
+
+
 def test_similar_length_takes_the_widest_margin_of_similar_length() -> None:
     rows = candidates("one two three four five", "one", "six seven eight nine", "two three four five")
     pairing = pair(RULES["similar-length"], PROMPTS, rows, scores(5, 0, 2, 4))
@@ -221,3 +258,80 @@ def test_every_preference_of_every_rule_has_two_different_texts_and_no_tie(
             assert preference.score_chosen > preference.score_rejected
     assert pairing.preferences or pairing.dropped
     assert pairing == pair(RULES[rule], PROMPTS, made[::-1], given_scores, demonstration(taught), options)
+
+
+def cause_of(rule: str, rows: list[Candidate], given_scores: dict[str, float | None], **options: bool) -> str:
+    """The one cause why the prompt has no pair."""
+    pairing = pair(RULES[rule], PROMPTS, rows, given_scores, options=PairOptions(**options))
+    assert list(pairing.causes.values()) == [1]
+    return next(iter(pairing.causes))
+
+
+def lost(*outcomes: Outcome) -> list[Candidate]:
+    """Answers that cannot be sides of a pair."""
+    return [Candidate(PROMPT.id, 10 + index, "x", outcome) for index, outcome in enumerate(outcomes)]
+
+
+def test_the_cause_is_the_most_frequent_reason_if_too_few_answers_are_usable() -> None:
+    unusable = lost(Outcome.FAILED, Outcome.CUT, Outcome.CUT, Outcome.UNPARSED)
+    assert cause_of("best-worst", [*candidates("a"), *unusable], scores(3)) == "answer cut"
+    assert cause_of("demonstration-vs-own", candidates("a"), {}) == "no demonstration"
+
+
+def test_the_cause_is_the_missing_score_if_enough_answers_are_usable() -> None:
+    assert cause_of("best-worst", [*candidates("a", "b"), *lost(Outcome.CUT)], scores(3, None)) == UNSCORED
+    assert cause_of("best-worst", candidates("a", "b", "c"), scores(3, None, None)) == UNSCORED
+    assert cause_of("best-worst", candidates("a"), scores(None)) == UNSCORED
+    assert cause_of("best-worst", candidates("a"), scores(3)) == "fewer than two scored answers"
+
+
+def test_the_cause_is_the_rules_own_reason_if_scores_would_not_change_it() -> None:
+    assert cause_of("random-pairs", candidates("a", "a"), {}) == "fewer than two different answers"
+    far = candidates("one", "one two three")
+    assert cause_of("similar-length", far, scores(3, 1)) == "no two scored answers of similar length"
+
+
+def test_the_cause_is_the_invalid_pair_even_if_other_answers_are_unusable() -> None:
+    rows = [*candidates("right"), *lost(Outcome.CUT)]
+    pairing = pair(RULES["demonstration-vs-own"], PROMPTS, rows, demonstrations=demonstration("right"))
+    assert pairing.causes == {"same text": 1}
+    assert cause_of("best-worst", [*candidates("a", "b"), *lost(Outcome.CUT)], scores(3, 3)) == "tied"
+
+
+def test_a_lost_demonstration_is_the_cause_only_for_a_rule_that_needs_it() -> None:
+    rows, cut = [*candidates("a"), *lost(Outcome.FAILED)], demonstration("right", Outcome.CUT)
+    assert pair(RULES["demonstration-vs-own"], PROMPTS, rows, demonstrations=cut).causes == {"demonstration cut": 1}
+    assert pair(RULES["best-worst"], PROMPTS, rows, scores(3), cut).causes == {"answer failed": 1}
+
+
+def test_causes_and_preferences_are_counted_for_each_prompt() -> None:
+    prompts, rows = many(3)
+    first, second, _ = sorted(prompts)
+    given_scores = {f"{first}/0": 3.0, f"{first}/1": 1.0, f"{second}/0": 2.0, f"{second}/1": 2.0}
+    pairing = pair(RULES["best-worst"], prompts, rows, given_scores)
+    assert [preference.prompt_id for preference in pairing.preferences] == [first]
+    assert pairing.causes == {"tied": 1, UNSCORED: 1}
+    assert pairing.dropped == {"fewer than two scored answers": 1, "tied": 1}
+
+
+def test_the_options_that_a_built_in_rule_does_not_use_are_known() -> None:
+    assert unused_options("length-controlled") == {"length_ratio"}
+    assert unused_options("similar-length") == {"near_best"}
+    assert unused_options("best-worst") == {"length_ratio", "near_best"}
+    assert unused_options("a rule of a plugin") == set()
+
+
+def test_without_options_every_difference_of_scores_is_a_preference_and_the_seed_is_0() -> None:
+    rows, given_scores = candidates("a", "b"), scores(3.001, 3)
+    assert texts(pair(RULES["best-worst"], PROMPTS, rows, given_scores)) == {("a", "b")}
+    rows, ties = candidates(*"abcdefgh"), scores(*[5] * 7, 0)
+    default = pair(RULES["best-worst"], PROMPTS, rows, ties)
+    assert default == pair(RULES["best-worst"], PROMPTS, rows, ties, options=PairOptions(seed=0))
+
+
+def test_a_preference_keeps_the_conversation_of_its_prompt() -> None:
+    turns = (Message("user", "sort"), Message("assistant", "what?"), Message("user", "pear fig"))
+    prompt = Prompt.of_messages(turns)
+    rows = [Candidate(prompt.id, index, text) for index, text in enumerate("ab")]
+    (preference,) = pair(RULES["random-pairs"], {prompt.id: prompt}, rows).preferences
+    assert preference.messages == turns

@@ -56,6 +56,15 @@ def test_the_best_model_of_a_pipeline_is_compared_with_m0_m1_and_every_control(
     assert "one seed" in text[4] and "chosen among 3" in text[5]
 
 
+def test_a_difference_without_an_interval_is_neither_open_nor_a_gain(make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={"random-pairs": {"mirrors": "teacher-reward"}})
+    few = Metric(2.0, None, None, 3, "there are fewer than 6 prompts")
+    text = sentences(recipe, {"M0": all_over_m0(few), "M1": {"M2/teacher-reward": few}})
+    assert text.startswith("No trained model scores measurably higher than M0")
+    assert "with a difference to M0 of +2.00 [cannot tell]." in text
+    assert "better or worse than M1 cannot be told, because there are fewer than 6 prompts." in text
+
+
 def test_if_no_model_beats_m0_this_is_the_first_sentence(make_recipe: Callable[..., Recipe]) -> None:
     recipe = make_recipe(pipelines={"teacher-reward": None}, controls={"random-pairs": {"mirrors": "teacher-reward"}})
     undecided = sentences(recipe, {"M0": all_over_m0(OPEN)}).splitlines()

@@ -33,6 +33,19 @@ def test_a_forest_plot_has_a_point_and_an_interval_per_model_with_a_value() -> N
     assert len(points) == 2
 
 
+def test_a_value_without_an_interval_is_a_point_without_a_line() -> None:
+    known, unknown = Metric(1.0, 0.5, 1.5, 9), Metric(1.0, None, None, 3, "there are fewer than 6 prompts")
+
+    def marks(metrics: dict[str, Metric]) -> tuple[int, int]:
+        root = ElementTree.fromstring(forest(metrics, "difference"))
+        groups = [group for group in root.iter() if "role-mark" in group.get("class", "")]
+        lines, points = ([one for one in groups if kind in one.get("class", "")] for kind in ("mark-rule", "symbol"))
+        return sum(len(one) for one in lines if "axis" not in one.get("class", "")), sum(len(one) for one in points)
+
+    assert marks({"M1": known, "M2": known}) == (2, 2)
+    assert marks({"M1": known, "M2": unknown}) == (1, 2)
+
+
 def test_the_plots_of_a_run_need_no_style_no_script_and_no_address(finished: Path) -> None:
     metrics = '{"step": 1, "loss": 0.7, "rewards/chosen": 0.0}\n{"step": 2, "loss": 0.6, "rewards/chosen": 0.5}\n'
     (finished / "seed-0/self-reward/M2/metrics.jsonl").write_text(metrics, encoding="utf-8")

@@ -39,3 +39,24 @@ def test_the_confusion_table_counts_every_answer_once(finished: Path) -> None:
     columns, rows = tables.confusion(calibration)
     total = sum(sum(counts.values()) for counts in calibration.confusion.values())
     assert sum(sum(counts) for _, counts in rows) == total > 0 and columns
+
+
+def test_a_row_of_agreement_ends_with_what_judges_without_skill_reach(finished: Path) -> None:
+    contents = read_contents(finished)
+    assert contents.summary is not None
+    for answers in ("own", "mixed"):
+        for result in tables.agreement(contents.summary, answers):
+            cells = tables.agreement_cells(result)
+            assert len(cells) == len(tables.AGREEMENT) + len(tables.JUDGES)
+            constant, length, random = cells[-3:]
+            assert constant == "0%, -"
+            assert length.count("%") == random.count("%") == 1
+
+
+def test_figures_of_four_prompts_have_no_interval(finished: Path) -> None:
+    contents = read_contents(finished)
+    assert contents.summary is not None
+    result = tables.agreement(contents.summary, "own")[0]
+    cells = dict(zip(tables.AGREEMENT.values(), tables.agreement_cells(result), strict=False))
+    assert cells["Spearman"].endswith(" [cannot tell]")
+    assert "[cannot tell]" not in cells["exact %"]

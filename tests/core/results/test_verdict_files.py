@@ -119,6 +119,18 @@ def test_both_orders_are_asked_and_kept_so_that_a_second_call_asks_nothing(
 def test_prompts_that_not_every_model_answered_are_counted(registry: Registry, tmp_path: Path) -> None:
     compared = ask(registry, tmp_path, model("a", "0", "1"), model("b", "1"))
     assert (len(compared.verdicts), compared.unmatched) == (2, 1)
+    assert ask(registry, tmp_path / "other", model("a", "0"), model("b", "1", "1", "2")).unmatched == 2
+
+
+def test_a_verdict_has_the_lengths_of_the_answers_in_the_order_of_its_comparison(
+    registry: Registry, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    verdicts = ask(registry, tmp_path / "run", model("a", "0 0 0"), model("b", "1")).verdicts
+    assert {(judged.first, judged.first_words, judged.second_words) for judged in verdicts} == {
+        ("a", 3, 1),
+        ("b", 1, 3),
+    }
 
 
 def test_models_of_one_name_or_without_a_common_prompt_are_an_error(registry: Registry, tmp_path: Path) -> None:

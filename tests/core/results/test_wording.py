@@ -6,7 +6,7 @@ import pytest
 
 from tutelage.evaluation.intervals import Metric
 from tutelage.planning.steps import MakePairs, Step
-from tutelage.results.wording import counts_words, metric_words, seconds_words
+from tutelage.results.wording import counts_words, metric_words, seconds_words, skill_words
 
 PAIRS = MakePairs(output="o", count=512, prompts="p", candidates="c", rule="best-worst", margin=0.0)
 
@@ -37,6 +37,16 @@ def test_a_figure_comes_with_its_interval() -> None:
     assert metric_words(Metric(0.4, -0.1, 0.9, 200), sign=True) == "+0.40 [-0.10, +0.90]"
     assert metric_words(Metric(0.4, None, None, 1)) == "0.40"
     assert metric_words(Metric(-0.001, -0.04, 0.02, 9), scale=100, decimals=0, sign=True) == "+0 [-4, +2]"
+
+
+def test_an_interval_that_cannot_be_told_is_shown_as_such() -> None:
+    assert metric_words(Metric(4.0, None, None, 3, "there are fewer than 6 prompts")) == "4.00 [cannot tell]"
+    assert metric_words(Metric(0.0, None, None, 9, "it is the same on all prompts"), sign=True) == "+0.00 [cannot tell]"
+
+
+def test_what_a_judge_without_skill_reaches_is_short() -> None:
+    chance = {"random": {"pairwise_accuracy": 0.394, "spearman": 0.0}, "constant": {"pairwise_accuracy": 0.0}}
+    assert [skill_words(chance, judge) for judge in ("random", "constant", "length")] == ["39%, 0.00", "0%, -", "-"]
 
 
 def test_what_could_not_be_measured_is_a_dash() -> None:

@@ -85,7 +85,11 @@ class TwoDevices:
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo(help="Two devices.", devices=lambda settings: 2)
+        return PluginInfo(help="Two devices.")
+
+    @hookimpl
+    def devices(self) -> int:
+        return 2
 
     @hookimpl
     def generate_candidates(

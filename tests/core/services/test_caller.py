@@ -50,7 +50,7 @@ class Service:
             self.in_flight -= 1
         if problem:
             raise problem
-        return Reply(body["text"].upper(), input_tokens=10, output_tokens=5)
+        return Reply(body["text"].upper(), input_tokens=10, output_tokens=5, extra={"id": "1"})
 
 
 class Clock:
@@ -316,6 +316,15 @@ def test_a_service_that_was_reached_is_tried_until_the_limit(caller: Caller, rea
     assert (answer.reply.outcome, answer.attempts) == (Outcome.ANSWERED, 8)
 
 
+@pytest.mark.usefixtures("waits")
+def test_a_service_that_answered_once_is_tried_until_the_limit(caller: Caller) -> None:
+    limits = Limits(in_flight=1, attempts=9)
+    list(caller.map(requests(1), Service(), SERVICE, limits))
+    service = Service(*(Transient("refused", unreachable=True) for _ in range(7)))
+    (answer,) = caller.map([Request(0, {"text": "later"})], service, SERVICE, limits)
+    assert (answer.reply.outcome, answer.attempts) == (Outcome.ANSWERED, 8)
+
+
 def test_texts_that_no_file_can_store_are_repaired(caller: Caller, ledger: Ledger) -> None:
     def ask(body: Mapping[str, Any], timeout: float) -> Reply:
         return Reply("half \ud83d, whole \ud83d\ude00", detail="\udc80", extra={"\ud83d": ["\ud83d", 10**30]})
@@ -427,6 +436,25 @@ def test_on_ctrl_c_the_answers_in_flight_are_kept_and_waits_end_at_once(caller: 
     assert len(list(ledger.export())) == len(service.asked) - 1
 
 
+def test_a_request_that_waits_for_a_slot_is_not_sent_after_ctrl_c(caller: Caller) -> None:
+    gate, asked = threading.Event(), Counter[str]()
+
+    def ask(body: Mapping[str, Any], timeout: float) -> Reply:
+        asked[body["text"]] += 1
+        if body["text"] != "word 0":
+            gate.wait(30)
+        return Reply("done")
+
+    with pytest.raises(KeyboardInterrupt):
+        for _ in caller.map(requests(4), ask, SERVICE, Limits(in_flight=2)):
+            while len(asked) < 3:
+                time.sleep(0.001)
+            threading.Timer(0.2, gate.set).start()
+            raise KeyboardInterrupt
+    assert threads_left() == []
+    assert len(asked) == 3
+
+
 def test_an_error_in_the_stream_of_requests_is_raised_and_answers_are_kept(caller: Caller, ledger: Ledger) -> None:
     def broken() -> Iterator[Request[int]]:
         yield from requests(3)
@@ -449,7 +477,7 @@ def test_a_server_on_this_machine_is_kept_only_with_a_revision(caller: Caller, l
     for _ in range(2):
         list(caller.map(requests(1), service, Endpoint("shouty", url, "m"), QUICK))
     assert len(service.asked) == 2
-    assert [row["text"] for row in ledger.export()] == ["", ""]
+    assert [(row["text"], row["request"], row["extra"]) for row in ledger.export()] == [("", "", "{}")] * 2
     for _ in range(2):
         list(caller.map(requests(1), service, Endpoint("shouty", url, "m", revision="sha-1"), QUICK))
     assert len(service.asked) == 3
@@ -511,6 +539,14 @@ def test_a_budget_with_an_unknown_price_is_an_error_before_the_first_request(led
     with pytest.raises(InputError, match=r"price of 'loud-1' at https://api\.shouty\.example is unknown"):
         list(Caller(ledger, Budget(1.0)).map(requests(1), service, SERVICE, QUICK))
     assert service.asked == []
+
+
+def test_a_known_price_is_never_counted_as_unknown(caller: Caller, ledger: Ledger) -> None:
+    for _ in range(2):  # the second time, the answer is in the ledger
+        list(caller.map(small(1), counting([]), PRICED, QUICK))
+    assert caller.tally.unknown == 0
+    assert caller.tally.cost == pytest.approx(EACH)
+    assert caller.tally.from_ledger == 1
 
 
 def test_an_unknown_price_is_counted_as_unknown(caller: Caller, ledger: Ledger) -> None:

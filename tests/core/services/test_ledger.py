@@ -37,6 +37,21 @@ def test_it_is_still_there_when_the_file_is_opened_again(ledger: Ledger) -> None
     assert Ledger(ledger.path).find("k1") == ENTRY
 
 
+def test_a_closed_ledger_is_one_file_in_a_folder_that_was_made_for_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "data" / "tutelage" / "ledger.db")
+    ledger.store(ENTRY)
+    ledger.find("k1")
+    ledger.close()
+    assert [path.name for path in ledger.path.parent.iterdir()] == ["ledger.db"]
+
+
+def test_an_answer_has_the_second_in_which_it_was_requested_in_utc(ledger: Ledger) -> None:
+    ledger.store(evolve(ENTRY, asked_at=Entry("k", "p", "u", "m", "", "", 0, Outcome.ANSWERED).asked_at))
+    moment = datetime.fromisoformat(known(ledger.find("k1")).asked_at)
+    assert moment.microsecond == 0
+    assert abs(datetime.now(UTC) - moment) < timedelta(minutes=5)
+
+
 def test_the_key_differs_with_each_part_of_the_question() -> None:
     parts = ("openai", "https://a", "m", "r", "{}", 0)
     others = [("x", *parts[1:]), (*parts[:1], "https://b", *parts[2:]), (*parts[:2], "n", *parts[3:])]

@@ -17,7 +17,8 @@ from tutelage.context import Context
 from tutelage.errors import PluginError
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin.inspection import HOOKS
-from tutelage.plugin_info import Finding, NamedSet, PluginInfo, RunNeeds
+from tutelage.plugin.registry import Registry
+from tutelage.plugin_info import Finding, NamedSet, PluginInfo, RunNeeds, TokenCounts
 from tutelage.preferences.expected_scores import expected_judgement
 from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Scores
 from tutelage.services.requests import Endpoint, Reply, Request
@@ -135,13 +136,13 @@ class Spending(Sound):
 
 
 class Declared(Spending):
-    info = evolve(Sound.info, endpoint=lambda settings, model: Spending.service)
+    @hookimpl
+    def endpoint(self) -> Endpoint:
+        return self.service
 
 
-class DeclaredFalse(Spending):
-    info = PluginInfo(
-        "Says it loud.", settings=Settings, item_by_item=False, endpoint=lambda settings, model: Spending.service
-    )
+class DeclaredFalse(Declared):
+    info = PluginInfo("Says it loud.", settings=Settings, item_by_item=False)
 
 
 class DeclaredByField(Spending):
@@ -227,7 +228,9 @@ def test_a_violation_is_reported_for_its_own_hook_only(plugin: object, hook: str
 
 @pytest.mark.parametrize("plugin", [Declared(), DeclaredFalse(), DeclaredByField()])
 def test_a_plugin_with_an_endpoint_is_item_by_item_whether_it_says_so_or_not(plugin: Sound) -> None:
-    assert plugin.info.item_by_item
+    registry = Registry.empty()
+    registry.register(plugin, "declared")
+    assert registry.info("declared").item_by_item
     check_plugin(plugin).raise_for_problems()
 
 
@@ -282,29 +285,28 @@ def test_expected_scores_that_are_not_the_mean_of_the_scores_are_found(plugin: S
 @pytest.mark.parametrize(
     ("check", "problem"),
     [
-        (lambda settings, objective: ["lora: missing"], "check_objective refuses the default Sft: ['lora: missing']"),
+        (lambda objective: ["lora: missing"], "check_objective refuses the default Sft: ['lora: missing']"),
         (
-            lambda settings, objective: ["temperature: 1"] if objective.epochs < 0 else [],
+            lambda objective: ["temperature: 1"] if objective.epochs < 0 else [],
             "'temperature: 1', which does not begin with a key of the objective",
         ),
-        (lambda settings, objective: [7] if objective.epochs < 0 else [], "check_objective yields 7, not a text"),
+        (lambda objective: [7] if objective.epochs < 0 else [], "gave 7, which is not a str"),
     ],
 )
 def test_a_check_of_objectives_that_misleads_is_found(check: Any, problem: str) -> None:
     plugin = Sound()
-    plugin.info = evolve(Sound.info, check_objective=check)
+    plugin.check_objective = hookimpl(check)  # type: ignore[attr-defined]
     found = problems(plugin)
-    assert list(found) == ["train_step"]
-    assert problem in found["train_step"]
+    assert list(found) == ["check_objective"]
+    assert problem in found["check_objective"]
 
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_without_an_endpoint_the_field_counts(declared: bool) -> None:
     assert PluginInfo("x", item_by_item=declared).item_by_item is declared
-    assert evolve(PluginInfo("x"), endpoint=lambda settings, model: Spending.service).item_by_item
 
 
-def meddling(settings: Any, name: str, needs: RunNeeds) -> list[Finding]:
+def meddling(needs: RunNeeds) -> list[Finding]:
     if needs.directory is not None:
         needs.directory.mkdir(exist_ok=True)
     return []
@@ -324,11 +326,6 @@ def offering(kind: str, items: Any) -> PluginInfo:
         (offering("prompt_sets", lambda count, seed: ["a", "a"]), "prompt_sets['some'] has duplicates"),
         (offering("prompt_sets", lambda count, seed: list("abcdefgh")), "returned 8 items for count 5"),
         (offering("prompt_sets", lambda count, seed: [str(next(numbers))]), "differs between two calls"),
-        (evolve(Sound.info, check_run=lambda *_: ["bad"]), "check_run yields 'bad', not a Finding"),
-        (evolve(Sound.info, check_run=lambda *_: [Finding("disk", False, " ")]), "is empty"),
-        (evolve(Sound.info, check_run=lambda *_: [Finding("disk", "no", "full")]), "is not True, False or None"),  # type: ignore[arg-type]
-        (evolve(Sound.info, check_run=lambda *_: 1 / 0), "ZeroDivisionError"),  # type: ignore[arg-type]
-        (evolve(Sound.info, check_run=meddling), "created the run's folder"),
     ],
 )
 def test_a_description_that_misleads_is_found(info: PluginInfo, problem: str) -> None:
@@ -417,3 +414,30 @@ def test_the_fixtures_register_on_a_fresh_registry_and_take_the_plugin_out_again
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hook", "function", "problem"),
+    [
+        ("check_run", lambda: ["bad"], "gave 'bad', which is not a Finding"),
+        ("check_run", lambda: [Finding("disk", False, " ")], "is empty"),
+        ("check_run", lambda: [Finding("disk", "no", "full")], "is not True, False or None"),  # type: ignore[arg-type]
+        ("check_run", lambda: 1 / 0, "ZeroDivisionError"),
+        ("check_run", meddling, "created the run's folder"),
+        ("check", lambda: "all is well", "it must return or yield Findings"),
+        ("check_prompts", lambda: 7, "gave 7, which is not a str"),
+        ("endpoint", lambda: "https://x.invalid", "which is not a Endpoint"),
+        ("endpoint", lambda: Endpoint("x", "", "m"), "has no address or no model"),
+        ("endpoint", lambda: Endpoint("x", "https://x.invalid", f"m{next(numbers)}"), "differs between two calls"),
+        ("count_tokens", lambda rows: TokenCounts((1,) * (len(rows) - 1), 8), "it must return one number per row"),
+        ("count_tokens", lambda rows: TokenCounts((0,) * len(rows), 8), "each row has a prompt and an answer"),
+        ("convert", lambda checkpoint: (checkpoint / "x").write_text(""), "wrote into the folder of the checkpoint"),
+        ("devices", lambda: 0, "returned 0; it must be at least 1"),
+    ],
+)
+def test_a_helper_hook_that_breaks_its_promise_is_found(hook: str, function: Any, problem: str) -> None:
+    plugin = Sound()
+    setattr(plugin, hook, hookimpl(function))
+    found = problems(plugin)
+    assert list(found) == [hook]
+    assert problem in found[hook]

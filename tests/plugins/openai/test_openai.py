@@ -93,8 +93,7 @@ def test_another_server_gets_the_key_of_the_setting_and_no_name_of_the_account(
 
 
 def test_gpt_4_turbo_is_asked_where_the_recipe_names_no_model() -> None:
-    endpoint = plugin.describe().endpoint
-    assert endpoint is not None
+    endpoint = plugin.endpoint
     assert endpoint(None, "").model == "gpt-4-turbo"
     assert endpoint(None, "").cost(1_000_000, 0) == 10.0
 

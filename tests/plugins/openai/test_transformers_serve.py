@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from known import known
 from transformers_server import serving
 
 import tutelage_openai as plugin
@@ -70,7 +69,7 @@ def test_a_judge_that_does_not_know_the_form_is_unparsed_and_never_a_number(serv
 
 def test_the_doctor_finds_the_server(served: tuple[Model, Context]) -> None:
     model, context = served
-    findings = list(known(plugin.describe().check)(context.settings, model.name))
+    findings = list(plugin.check(context.settings, model.name))
     assert findings
     assert all(finding.ok for finding in findings)
 

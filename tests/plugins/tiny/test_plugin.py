@@ -138,8 +138,7 @@ def test_prompts_are_those_of_the_world() -> None:
 
 
 def test_texts_outside_the_world_are_a_problem_before_work() -> None:
-    check = tiny.describe().check_prompts
-    assert check is not None
+    check = tiny.check_prompts
     assert "none of 2 prompts is one, such as 'Write a poem about the sea.'" in check([FOREIGN, "Why is the sky blue?"])
     assert check([FOREIGN, PROMPT]) == ""
 

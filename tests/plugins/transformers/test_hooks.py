@@ -10,7 +10,7 @@ import pluggy
 import pytest
 
 import tutelage_transformers
-from tutelage import hookspecs
+from tutelage import helper_specs, hookspecs
 from tutelage.context import Context
 from tutelage.files.jsonl import converter, dump, write_rows
 from tutelage.files.trl_format import supervised_row
@@ -46,6 +46,7 @@ def hooks() -> Any:
     """The plugin as pluggy calls it."""
     manager = pluggy.PluginManager("tutelage")
     manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(helper_specs)
     manager.register(tutelage_transformers, "transformers")
     manager.check_pending()
     return manager.hook
@@ -57,6 +58,10 @@ def test_every_hook_is_implemented(hooks: Any) -> None:
     assert info.models["phi-2"].location == "microsoft/phi-2"
     assert not info.item_by_item
     assert all(getattr(hooks, stage).get_hookimpls() for stage in (*hookspecs.STAGES, "release"))
+    assert [name for name in helper_specs.HELPERS if not getattr(hooks, name).get_hookimpls()] == [
+        "endpoint",
+        "check_prompts",
+    ]
 
 
 def test_candidates_are_complete_and_typed(hooks: Any, base: Path) -> None:

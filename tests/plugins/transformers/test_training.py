@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import LOSS_TYPES, SMOOTHED, objective_problems
-from tutelage_transformers.training.step import train
-from tutelage_transformers.training.trainers import bucket_sampler
+from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.step import build, train
+from tutelage_transformers.training.trainers import add_reference_logps, bucket_sampler
 
 SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
 DPO = Dpo(epochs=2, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)
@@ -240,6 +243,44 @@ def test_an_adapter_has_every_linear_layer_of_phi_except_the_head(base: Path, sf
     run(base, None, evolve(SFT, lora=LORA, epochs=1), sft_file, tmp_path / "M1")
     names = load_file(tmp_path / "M1" / "adapter" / "adapter_model.safetensors")
     assert {name.split(".")[-3] for name in names} == {"q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"}
+
+
+@pytest.fixture
+def dropping(base: Path, tmp_path: Path) -> Path:
+    """The base model with a dropout of its own."""
+    folder = tmp_path / "dropping"
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    changed = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attention_dropout"), 0.5)
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    return folder
+
+
+def test_a_models_own_dropout_is_off_in_dpo(base: Path, dropping: Path, dpo_file: Path, tmp_path: Path) -> None:
+    """With it, policy and reference would differ at the first step, by chance."""
+    expected = run(base, base, evolve(DPO, epochs=1), dpo_file, tmp_path / "without")
+    rows = run(dropping, dropping, evolve(DPO, epochs=1), dpo_file, tmp_path / "with")
+    assert_close(rows, expected, REWARDS)
+
+
+def test_the_reference_has_no_dropout_and_the_mode_of_the_model_is_as_before(
+    base: Path, dpo_file: Path, tmp_path: Path
+) -> None:
+    settings = TransformersSettings(device="cpu")
+    request = TrainingRequest(model_of(base), None, DPO, dpo_file, tmp_path, tmp_path, settings)
+    with quiet():
+        trainer = build(request, read(model_of(base), settings), None, tmp_path, Context())
+    columns = ["ref_chosen_logps", "ref_rejected_logps"]
+    expected = [trainer.train_dataset[name] for name in columns]
+    rows = trainer.train_dataset.remove_columns(columns)
+    for module in trainer.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    for training in (True, False):
+        trainer.model.train(training)
+        found = add_reference_logps(trainer, rows, DPO.batch_size)
+        assert [list(found[name]) for name in columns] == [list(column) for column in expected]
+        assert trainer.model.training is training
 
 
 def test_the_adapters_dropout_is_used_in_dpo(base: Path, dpo_file: Path, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.options import PATH, as_json
 from tutelage.cli.output import print_line, print_table, print_text
 from tutelage.evaluation.agreement import Agreement, agreement
+from tutelage.evaluation.chance import JUDGES, Chance, chance
 from tutelage.results.run_results import RunResults
 from tutelage.results.score_files import check_overlap, read_ratings
 from tutelage.results.summarise import AGREEMENT_METRICS
+from tutelage.results.wording import skill_words
 
 _NAMES_AS_PUBLISHED = AGREEMENT_METRICS[:5]
 
@@ -46,19 +48,29 @@ def agreement_command(
     elif run is None and judge and gold:
         ratings = read_ratings(judge), read_ratings(gold)
         check_overlap(*ratings)
-        _show_files(agreement(*ratings, highest, lowest, as_published), as_published, as_json)
+        _show_files(agreement(*ratings, highest, lowest, as_published), chance(*ratings), as_published, as_json)
     else:
         raise click.UsageError("give a RUN, or --judge FILE and --gold FILE")
 
 
-def _show_files(found: Agreement, as_published: bool, as_json: bool) -> None:
+def _show_files(found: Agreement, by_chance: Chance, as_published: bool, as_json: bool) -> None:
     metrics = {name: getattr(found, name) for name in AGREEMENT_METRICS}
     if as_json:
-        print_json({**metrics, "items": found.items, "unmatched": found.unmatched, "as_published": as_published})
+        print_json(
+            {
+                **metrics,
+                "chance": by_chance,
+                "items": found.items,
+                "unmatched": found.unmatched,
+                "as_published": as_published,
+            }
+        )
         return
     shown = {name: metric for name, metric in metrics.items() if not as_published or name in _NAMES_AS_PUBLISHED}
     print_table(metrics_table(shown))
     print_line(f"\n{found.items:,} answers are in both files; {found.unmatched:,} are in only one")
+    if not as_published:
+        _show_chance(by_chance)
     if as_published:
         print_text("As published: rows are joined by position, and a reply without a score counts as -1.")
 
@@ -71,4 +83,11 @@ def _show_run(run: Path, as_json: bool) -> None:
     for result in results:
         how = "" if result.scores == "parsed" else f", by {result.scores} scores"
         print_table(metrics_table(result.metrics, f"{result.model}, judging its {result.answers} answers{how}"))
+        _show_chance(result.chance)
         print_line()
+
+
+def _show_chance(by_chance: Chance) -> None:
+    if by_chance:
+        shown = "; ".join(f"{judge} {skill_words(by_chance, judge)}" for judge in JUDGES)
+        print_text(f"judges without skill, pairwise accuracy and Spearman: {shown}")

@@ -16,6 +16,7 @@ from tutelage.errors import InputError
 from tutelage.evaluation.length_control import ANNOTATOR
 from tutelage.records import Sampling
 from tutelage.results.alpaca_eval_files import Output, read_annotations, read_outputs
+from tutelage.results.wording import CANNOT_TELL
 from tutelage.runs.durable import DurableStage
 
 
@@ -131,7 +132,7 @@ def _outputs(run: BenchmarkOptions, options: EvaluatorOptions) -> list[Output]:
 def _show(result: AlpacaEvalResult) -> None:
     rows = [
         ("win rate %", _rate(result.win_rate)),
-        ("95% interval", f"{_rate(result.low)} to {_rate(result.high)}"),
+        ("95% interval", CANNOT_TELL if result.low is None else f"{_rate(result.low)} to {_rate(result.high)}"),
         ("standard error", _rate(result.standard_error)),
         ("discrete win rate %", _rate(result.discrete_win_rate)),
         ("length-controlled win rate %", _rate(result.length_controlled_winrate)),
