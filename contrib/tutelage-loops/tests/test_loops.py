@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,16 @@ def test_the_plugins_fulfil_the_contract(plugin: str) -> None:
 @pytest.mark.parametrize("module", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
 def test_each_module_has_at_most_150_lines(module: Path) -> None:
     assert len(module.read_text().splitlines()) <= 150
+
+
+def test_the_readme_states_the_lines_of_each_loop_and_names_every_pipeline() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`loops/.*) \| (\d+) \|$", readme, re.MULTILINE)
+    names = {name: int(lines) for text, lines in rows for name in re.findall(r"`loops/([\w-]+)`", text)}
+    modules = {"critique-and-revise": "critique", "cream-filter": "cream", "spin-on-preferences": "spin"}
+    modules["meta-rewarding-tiny"] = "meta_rewarding"
+    files = {name: PACKAGE / f"{modules.get(name, name.replace('-', '_'))}.py" for name in LOOPS}
+    assert names == {name: len(file.read_text().splitlines()) for name, file in files.items()}
 
 
 def test_spin_asks_each_instruction_once_and_keeps_conversations() -> None:
