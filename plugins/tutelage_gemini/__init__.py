@@ -14,9 +14,10 @@ from tutelage.plugin.chat_hooks import ChatHooks
 from tutelage.plugin_info import EnvironmentVariable, Finding, PluginInfo
 from tutelage.records import Model
 from tutelage.services.chat import ChatService
+from tutelage.services.gemini import KEY_VARIABLE, OTHER_KEY_VARIABLE
 from tutelage.services.requests import Endpoint
 from tutelage_gemini import checking
-from tutelage_gemini.settings import KEY_VARIABLE, OTHER_KEY_VARIABLE, GeminiSettings
+from tutelage_gemini.settings import GeminiSettings
 from tutelage_gemini.settings import endpoint as endpoint_of
 
 

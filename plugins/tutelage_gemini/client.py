@@ -1,4 +1,4 @@
-"""Google's SDK: request bodies, and the classification of errors. Replies are read in ``replies``.
+"""Google's SDK: request bodies, and the classification of errors. Replies are read in ``tutelage.services.gemini``.
 
 The package google-generativeai is at its end of life, but works. Its REST transport has no asynchronous calls. Its
 retries cover only one status and ignore the time-out, so they are disabled and ``tutelage.services`` retries instead.
@@ -16,24 +16,15 @@ from tutelage.installation import install_command
 from tutelage.services.api_key import key_to_send
 from tutelage.services.chat import Question
 from tutelage.services.error_bodies import error_in_reply, error_in_response
+from tutelage.services.gemini import HARMS, PARAMETERS, ROLES, TOP_LOG_PROBABILITIES, read_reply
 from tutelage.services.problems import CallError, Permanent, Transient, Unusable
 from tutelage.services.proxies import check_no_proxy
 from tutelage.services.redaction import WithoutExtras
 from tutelage.services.reply_json import parse_reply
 from tutelage.services.requests import Ask, Reply
 from tutelage.services.status_errors import Advice, problem_of_error
-from tutelage_gemini.replies import read_reply
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
-_TOP_LOG_PROBABILITIES = 5
-"""The maximum of the service (Gemini API reference, GenerationConfig.logprobs)."""
-_HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
-_ROLES = {"user": "user", "assistant": "model"}
-_PARAMETERS = {
-    "logprobs": "set log_probabilities: false",
-    "responselogprobs": "set log_probabilities: false",
-    "response_logprobs": "set log_probabilities: false",
-}
 _LOGGERS = ("generative_service", "model_service")
 """Services of the SDK whose loggers write each request with its headers at DEBUG."""
 
@@ -49,15 +40,15 @@ def request_body(settings: GeminiSettings, model: str, question: Question) -> di
     if question.sampling.top_k is not None:
         generation["top_k"] = question.sampling.top_k
     if question.log_probabilities:
-        generation |= {"response_logprobs": True, "logprobs": _TOP_LOG_PROBABILITIES}
+        generation |= {"response_logprobs": True, "logprobs": TOP_LOG_PROBABILITIES}
     threshold = f"BLOCK_{settings.block.upper()}"
     system = {"system_instruction": {"parts": [{"text": question.system}]}} if question.system else {}
     return {
         **system,
         "model": f"models/{model}",
-        "contents": [{"role": _ROLES[turn.role], "parts": [{"text": turn.content}]} for turn in question.turns],
+        "contents": [{"role": ROLES[turn.role], "parts": [{"text": turn.content}]} for turn in question.turns],
         "generation_config": generation,
-        "safety_settings": [{"category": f"HARM_CATEGORY_{harm}", "threshold": threshold} for harm in _HARMS],
+        "safety_settings": [{"category": f"HARM_CATEGORY_{harm}", "threshold": threshold} for harm in HARMS],
     }
 
 
@@ -121,7 +112,7 @@ def make_ask(client: Any, settings: GeminiSettings) -> Ask:
 
 def advice(settings: GeminiSettings, model: str) -> Advice:
     """Return what the user can change, for the messages of errors."""
-    return Advice("gemini", model, settings.key_variable, _PARAMETERS)
+    return Advice("gemini", model, settings.key_variable, PARAMETERS)
 
 
 def problem_of(error: Exception, settings: GeminiSettings, model: str) -> CallError:

@@ -1,6 +1,6 @@
 """The HTTP adapter of the SDK's session: no redirect, no proxy to this machine, bodies of a limited size.
 
-The body of a reply is kept for ``replies``, and the SDK gets an empty object. The SDK's parser (protobuf) drops the
+The body of a reply is kept for ``take_body``, and the SDK gets an empty object. The SDK's parser (protobuf) drops the
 fields that it does not know, such as the mark of a thought, and raises an error for a reply with one odd value. Its
 parser of errors fails at every format but Google's, so the body of an error is kept, too, as ``checked_body``.
 """

@@ -26,7 +26,7 @@ def describe() -> PluginInfo:
     return PluginInfo(
         help="GPT-4 and OpenAI-compatible servers (Ollama, vLLM, llama.cpp): evaluate, judge, demonstrate, generate.",
         settings=OpenAiSettings,
-        neutral_settings=("key_variable", "price", "limits"),
+        neutral_settings=("key_variable", "price", "batch", "batch_limits", "limits"),
         environment=(
             EnvironmentVariable(KEY_VARIABLE, "API key; most servers on this machine need none.", required=False),
         ),
@@ -48,6 +48,7 @@ def check(settings: OpenAiSettings | None, name: str) -> Iterator[Finding]:
 @contextmanager
 def _service(model: Model, context: Context) -> Iterator[ChatService]:
     from tutelage_openai import client
+    from tutelage_openai.batches import OpenAiBatches
 
     settings = context.settings or OpenAiSettings()
     service = endpoint_of(settings, model.name)
@@ -60,6 +61,7 @@ def _service(model: Model, context: Context) -> Iterator[ChatService]:
             limits=settings.limits,
             thinking_tokens=settings.thinking_tokens,
             log_probabilities=settings.log_probabilities,
+            batches=OpenAiBatches(connection, settings, service.model) if settings.batch else None,
         )
 
 

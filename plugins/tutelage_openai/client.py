@@ -5,7 +5,6 @@ The SDK sends the requests. Its retries and redirects are disabled; ``tutelage.s
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,11 @@ from tutelage.installation import install_command
 from tutelage.services.api_key import key_to_send
 from tutelage.services.chat import Question
 from tutelage.services.error_bodies import error_in_reply, error_in_response
-from tutelage.services.problems import CallError, Transient, Unusable
+from tutelage.services.http_client import client_options, connection_problem, library_of, timeouts
+from tutelage.services.problems import CallError, Transient
 from tutelage.services.proxies import check_no_proxy
 from tutelage.services.reply_json import parse_reply
-from tutelage.services.requests import Ask, Endpoint, Reply
-from tutelage.services.response_guard import ACCEPTED_ENCODINGS, checked_body
+from tutelage.services.requests import Ask, Reply
 from tutelage.services.status_errors import Advice, problem_of_error
 from tutelage_openai.replies import read_reply
 from tutelage_openai.settings import OpenAiSettings, endpoint, parameters
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     import openai
 
 _TOP_LOG_PROBABILITIES = 10
+STREAMED_PATH = "/content"
+"""The end of the paths of files, which are read line by line."""
 _LARGEST_SEED = 2**31
-_CONNECT_SECONDS = 10.0
 
 
 def request_body(settings: OpenAiSettings, model: str, question: Question) -> dict[str, Any]:
@@ -63,22 +63,16 @@ def connected(settings: OpenAiSettings, model: str) -> Iterator[openai.OpenAI]:
     called = endpoint(settings, model)
     check_no_proxy(called)
     key = key_to_send(called, (settings.key_variable,))
-    http = openai.DefaultHttpxClient(
-        follow_redirects=False,
-        headers={"Accept-Encoding": ACCEPTED_ENCODINGS},
-        event_hooks={
-            "request": [_with_own_headers(key, settings.official)],
-            "response": [_checking(settings.limits.response_bytes)],
-        },
-        mounts=_direct(called),
+    options = client_options(
+        library_of(openai.DefaultHttpxClient),
+        called,
+        settings.limits.response_bytes,
+        streamed=STREAMED_PATH,
+        before=_with_own_headers(key, settings.official),
     )
+    http = openai.DefaultHttpxClient(**options)
     with openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=0, http_client=http) as client:
         yield client
-
-
-def _direct(called: Endpoint) -> dict[str, None]:
-    """No proxy for a server on this machine: ``check_no_proxy`` has found that none is wanted."""
-    return {"http://": None, "https://": None} if called.on_this_machine else {}
 
 
 def _with_own_headers(key: str, is_official: bool) -> Callable[[Any], None]:
@@ -97,52 +91,29 @@ def _with_own_headers(key: str, is_official: bool) -> Callable[[Any], None]:
     return set_headers
 
 
-def http_library() -> Any:
-    """Return the HTTP library of the SDK: httpx, or httpx2 from version 3 of the SDK on."""
-    import openai
-
-    client_class = next(cls for cls in openai.DefaultHttpxClient.__mro__ if cls.__module__.startswith("httpx"))
-    return importlib.import_module(client_class.__module__.partition(".")[0])
-
-
-def _checking(most_bytes: int) -> Callable[[Any], None]:
-    """A hook that replaces the body of a response by the checked one, before the SDK reads it."""
-    library = http_library()
-
-    def check(response: Any) -> None:
-        try:
-            body, headers = checked_body(
-                str(response.request.url), response.status_code, response.headers, response.stream, most_bytes
-            )
-        finally:
-            response.stream.close()
-        response.stream = library.ByteStream(body)
-        response.headers = library.Headers(headers)
-
-    return check
-
-
 def make_ask(client: openai.OpenAI, settings: OpenAiSettings) -> Ask:
     """Return the function that ``Caller.map`` calls in its threads."""
     import openai
 
-    library = http_library()
+    library = library_of(openai.DefaultHttpxClient)
 
     def ask(body: Mapping[str, Any], timeout: float) -> Reply:
         model = str(body.get("model", ""))
-        limits = library.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS))
+        options: Any = {"timeout": timeouts(library, timeout)}
         try:
-            response = client.post(
-                "/chat/completions", body=dict(body), cast_to=library.Response, options={"timeout": limits}
-            )
+            response = client.post("/chat/completions", body=dict(body), cast_to=library.Response, options=options)
         except openai.OpenAIError as error:
             raise problem_of(error, settings, model) from None
-        value = parse_reply(response.content)
-        if sent := error_in_reply(value, "choices"):
-            raise problem_of_error(sent, advice(settings, model))
-        return read_reply(value)
+        return reply_in(parse_reply(response.content), settings, model)
 
     return ask
+
+
+def reply_in(value: Mapping[str, Any], settings: OpenAiSettings, model: str) -> Reply:
+    """Return the reply in a completion. Raises the ``CallError`` of an error in it."""
+    if sent := error_in_reply(value, "choices"):
+        raise problem_of_error(sent, advice(settings, model))
+    return read_reply(value)
 
 
 def advice(settings: OpenAiSettings, model: str) -> Advice:
@@ -159,23 +130,11 @@ def problem_of(error: Exception, settings: OpenAiSettings, model: str) -> CallEr
         return error
     if isinstance(cause, CallError):  # the same, wrapped by version 2 of the SDK
         return cause
-    if isinstance(error, openai.APITimeoutError):
-        unreachable = isinstance(cause, http_library().ConnectTimeout)
-        return Transient("time-out: no connection" if unreachable else "time-out: no answer", unreachable=unreachable)
     if isinstance(error, openai.APIConnectionError):
-        return _problem_of_connection(f"{error} {cause or ''}".strip(), cause)
+        return connection_problem(cause, f"{error} {cause or ''}".strip())
     if isinstance(error, openai.APIStatusError):
         return _problem_of_status(error, settings, model)
     return Transient(f"{type(error).__name__}: {error}")
-
-
-def _problem_of_connection(message: str, cause: BaseException | None) -> CallError:
-    library = http_library()
-    if "CERTIFICATE" in message.upper():
-        return Unusable(f"the certificate of the service is not trusted: {message}")
-    if isinstance(cause, library.UnsupportedProtocol | library.InvalidURL):
-        return Unusable(f"base_url is not an address: {message}")
-    return Transient(message, unreachable=isinstance(cause, library.ConnectError | library.ProxyError))
 
 
 def _problem_of_status(error: openai.APIStatusError, settings: OpenAiSettings, model: str) -> CallError:

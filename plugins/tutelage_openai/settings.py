@@ -9,6 +9,7 @@ from attrs import field, frozen, validators
 
 from tutelage.services.address import check_address
 from tutelage.services.api_key import secret_in
+from tutelage.services.batch_service import BatchLimits
 from tutelage.services.prices import Price
 from tutelage.services.requests import Endpoint, Limits
 
@@ -44,6 +45,10 @@ class OpenAiSettings:
     """Request log-probabilities in `evaluate`, to weight preferences by them. Some servers reject the request."""
     extra: Mapping[str, Any] = field(factory=dict)
     """Further keys of the request body. A null value removes a key that the plugin sets."""
+    batch: bool = False
+    """Send the requests of `judge`, `demonstrate` and `evaluate` in batches: half the price, answered within a day."""
+    batch_limits: BatchLimits = field(factory=BatchLimits)
+    """Limits of the batches."""
     limits: Limits = field(factory=Limits)
     """Limits on rate, retries and time of the calls."""
 
@@ -69,6 +74,7 @@ def endpoint(settings: OpenAiSettings | None, model: str) -> Endpoint:
         model=model or settings.model,
         revision=settings.revision,
         price=settings.price,
+        batch=settings.batch,
         secret=secret_in((settings.key_variable,)),
     )
 

@@ -14,12 +14,12 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tutelage.records import Sampling
-from tutelage_transformers.generation import answerer
+from tutelage_transformers.generation import answerer, dispatch
 from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.processes import serving
 
@@ -59,7 +59,13 @@ def schedule(tokens: Sequence[int]) -> Iterator[tuple[float, list[int]]]:
 
 
 def complete(
-    loaded: Any, settings: Any, conversations: Sequence[Any], n: int, sampling: Sampling, seeds: Sequence[int]
+    loaded: Any,
+    settings: Any,
+    conversations: Sequence[Any],
+    n: int,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    on_text: Callable[[str], None] | None = None,
 ) -> Iterator[list[Completion]]:
     """Replace ``dispatch.complete``: sleep as long as a GPU works, and return texts of the right lengths."""
     started = now = time.perf_counter()
@@ -80,5 +86,5 @@ def complete(
 if __name__ == "__main__":
     serving._prepare = lambda device: None  # no libraries are needed
     answerer._loaded = lambda arguments: (None, None)  # type: ignore[assignment, return-value]
-    answerer.complete = complete  # type: ignore[attr-defined]
+    dispatch.complete = complete
     serving.main(sys.argv[1])

@@ -52,23 +52,32 @@ def test_every_plugin_that_ships_can_be_used() -> None:
     assert broken == []
 
 
+def is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ModuleNotFoundError:  # of the package that contains it
+        return False
+
+
 @pytest.mark.parametrize(
     ("project", "library", "chosen"),
     [
         ("tutelage-echo", "attrs", ()),
+        ("tutelage-google-genai", "google.genai", ("-k", "demonstrates_and_judges or half_the_price or valid_for")),
+        pytest.param("tutelage-google-genai", "google.genai", (), marks=pytest.mark.slow),
         ("tutelage-ifeval", "if_verifiable", ()),
         ("tutelage-loops", "attrs", ()),
         ("tutelage-vllm", "torch", ("-k", "greedy_answers or samples_differ or until_it_is_released or before_work")),
         pytest.param("tutelage-vllm", "torch", (), marks=pytest.mark.slow),
     ],
-    ids=["echo", "ifeval", "loops", "vllm, in part", "vllm"],
+    ids=["echo", "google-genai, in part", "google-genai", "ifeval", "loops", "vllm, in part", "vllm"],
 )
 def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(
     tmp_path: Path, project: str, library: str, chosen: tuple[str, ...]
 ) -> None:
     import hatchling.build
 
-    if importlib.util.find_spec(library) is None:
+    if not is_installed(library):
         pytest.skip(f"{library} is not installed, which {project} requires; run: {install_command('dev')}")
     folder, site = ROOT / "contrib" / project, tmp_path / "site"
     with chdir(folder):

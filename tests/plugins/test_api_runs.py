@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_runs import IN_FLIGHT, Undisturbed, api_recipe, api_registry, kill_and_continue, undisturbed_run
+from api_runs import (
+    ARTIFACTS,
+    IN_FLIGHT,
+    Undisturbed,
+    api_recipe,
+    api_registry,
+    kill_and_continue,
+    kill_while_a_batch_is_pending,
+    undisturbed_run,
+)
 from api_servers import ApiServer, running
 from attrs import evolve
 
@@ -114,6 +123,34 @@ def test_a_refusal_is_kept_until_ask_refused_again_is_set(registry: Registry, tm
         assert set(questions.values()) == {1, 2}
         assert run(recipe, tmp_path / "later", registry) is not None  # answers take precedence over refusals
         assert Counter(row["question"] for row in server.asked()) == questions
+
+
+@pytest.mark.slow  # the processes of tests/core/services/test_batches.py are killed by default
+def test_a_run_in_batches_that_is_killed_at_each_batch_writes_what_single_requests_give_and_asks_nothing_twice(
+    registry: Registry, start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server("openai", "--batch-seconds", "1.5")
+    price = {"input": 100.0, "output": 100.0}
+    run(api_recipe("openai", server.url, price=price), tmp_path / "single", registry)
+    single = Counter(row["question"] for row in server.asked())
+    batch_limits = {"requests": 5, "poll_seconds": 0.1}
+    kills = kill_while_a_batch_is_pending(server, tmp_path / "run", price=price, batch_limits=batch_limits)
+    assert kills >= 3, "demonstrations, judgements and verdicts"
+    assert Counter(row["question"] for row in server.asked()) == single + single
+    for name in ARTIFACTS:
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "single" / name).read_bytes()
+    ledger = Ledger(Path(f"{tmp_path / 'run'}-ledger.db"))
+    assert ledger.spent(str(tmp_path / "run")) == pytest.approx(Ledger().spent(str(tmp_path / "single")) / 2)
+
+
+def test_a_plan_in_batches_costs_half(registry: Registry) -> None:
+    def cost(**settings: bool) -> dict[str, float | None]:
+        recipe = api_recipe("openai", "http://127.0.0.1:9", price={"input": 1.0, "output": 10.0}, **settings)
+        return {line.stage: line.cost for line in estimates(checked_plan(recipe, registry), recipe, registry)}
+
+    single = cost()
+    assert set(single) == {"judge", "demonstrate", "evaluate"}
+    assert cost(batch=True) == {stage: pytest.approx(0.5 * (dollars or 0)) for stage, dollars in single.items()}
 
 
 def test_a_plan_is_estimated_by_price_and_corrected_by_what_was_seen(

@@ -13,6 +13,7 @@ import click
 from attrs import frozen
 
 from tutelage.cli.models import find_model
+from tutelage.cli.output import print_status
 from tutelage.cli.progress import item_bar
 from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
@@ -197,7 +198,13 @@ class EvaluatorOptions:
         """
         budget = None if self.budget is None else Budget(self.budget)
         with stop_on_interrupt(lambda: 1) as asked, item_bar(unit, expected) as bar:
-            caller = Caller(budget=budget, run=run, stage=stage, cancelled=asked)
+
+            def note(text: str) -> None:
+                if not bar.hidden:
+                    click.echo("\r\x1b[2K", nl=False, err=True)
+                print_status(text)
+
+            caller = Caller(budget=budget, run=run, stage=stage, cancelled=asked, note=note)
             yield Context(advance=bar.update, caller=caller, cancelled=asked)
 
 

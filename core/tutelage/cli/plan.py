@@ -171,7 +171,7 @@ def _cost_table(expected: list[Estimate]) -> Table:
             f"{line.input_tokens:,}",
             f"{line.output_tokens:,}",
             "measured" if line.seen else "estimated",
-            "unknown" if line.cost is None else f"${line.cost:,.2f}",
+            _cost(line),
         )
         for line in expected
     ]
@@ -179,6 +179,11 @@ def _cost_table(expected: list[Estimate]) -> Table:
     unknown = " plus unknown costs" if any(line.cost is None for line in expected) else ""
     columns = ("stage", "role", "model", "calls", "tokens in", "tokens out", "tokens", "cost")
     return Table(columns, rows, f"services: ${known:,.2f}{unknown}", left=frozenset({"role", "model", "tokens"}))
+
+
+def _cost(line: Estimate) -> str:
+    cost = "unknown" if line.cost is None else f"${line.cost:,.2f}"
+    return f"{cost} in batches" if line.in_batches else cost
 
 
 def _totals_table(plan: Plan) -> Table:

@@ -48,6 +48,7 @@ from tutelage.results.wording import training_words
 from tutelage.runs.durable import Result
 from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store
+from tutelage.services.caller import Caller
 
 OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
 _OBJECTIVE_PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
@@ -160,7 +161,7 @@ def generate(prompts: Path, n: int, keep_thinking: bool, options: StageOptions) 
     """
     rows = read_prompts(prompts)
     sampling = evolve(options.sampling, keep_thinking=keep_thinking)
-    results = stages.generate_candidates(options.registry, options.model, rows, n, sampling, Context())
+    results = stages.generate_candidates(options.registry, options.model, rows, n, sampling, _context())
     _write(options, results, len(rows) * n, "answers")
 
 
@@ -185,7 +186,7 @@ def judge(answers: Path, prompts: Path | None, rubric: str, samples: int, score:
     items = read_items(answers, prompts)
     check_prompts(options.registry, options.model, (item.prompt for item in items))
     found = find_rubric(rubric, options.registry)
-    results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, Context(), score)
+    results = stages.judge(options.registry, options.model, items, found, samples, options.sampling, _context(), score)
     _write(options, results, len(items) * samples, "judgements")
 
 
@@ -201,7 +202,7 @@ def demonstrate(prompts: Path, keep_thinking: bool, options: StageOptions) -> No
     rows = read_prompts(prompts)
     check_prompts(options.registry, options.model, (row.text for row in rows))
     sampling = evolve(options.sampling, keep_thinking=keep_thinking)
-    results = stages.demonstrate(options.registry, options.model, rows, sampling, Context())
+    results = stages.demonstrate(options.registry, options.model, rows, sampling, _context())
     _write(options, results, len(rows), "demonstrations")
 
 
@@ -218,7 +219,7 @@ def evaluate(comparisons: Path, rubric: str, options: StageOptions) -> None:
     rows = read_comparisons(comparisons)
     check_prompts(options.registry, options.model, (row.prompt for row in rows))
     found = find_rubric(rubric, options.registry)
-    results = stages.evaluate(options.registry, options.model, rows, found, options.sampling, Context())
+    results = stages.evaluate(options.registry, options.model, rows, found, options.sampling, _context())
     _write(options, results, len(rows), "verdicts")
 
 
@@ -293,3 +294,8 @@ def _objective(name: str, overrides: list[str], seed: int) -> Objective:
             raise InputError(f"--set {text}: does not apply, the objective is {name}")
     values = nested([text.removeprefix(f"{name}.") for text in overrides])
     return structure(OBJECTIVES[name], {**values, "seed": seed}, f"--set {name}")
+
+
+def _context() -> Context:
+    """The context of a stage, with lines about the progress of batches."""
+    return Context(caller=Caller(note=print_status))

@@ -44,10 +44,15 @@ def records_of(frame: Frame, cls: type[T]) -> list[T]:
 def frame_of(records: Iterable[Any]) -> Frame:
     """Make a data frame with one row per record.
 
-    A metric becomes four columns: ``NAME``, ``NAME_low``, ``NAME_high`` and ``NAME_n``. A nested record becomes one
-    column per field: ``NAME_FIELD``.
+    A metric becomes four columns: ``NAME``, ``NAME_low``, ``NAME_high`` and ``NAME_n``; a mapping of metrics becomes
+    those of each metric. A nested record becomes one column per field: ``NAME_FIELD``. Raises ``InputError`` if pandas
+    is not installed.
     """
-    return import_module("pandas").DataFrame([_flat(record) for record in records])
+    try:
+        pandas = import_module("pandas")
+    except ImportError as error:
+        raise InputError("data frames need pandas; run: pip install pandas") from error
+    return pandas.DataFrame([_flat(record) for record in records])
 
 
 def _record(row: Mapping[Any, Any], cls: type[T], fields: Mapping[str, Any], number: int) -> T:
@@ -61,9 +66,18 @@ def _flat(record: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in attrs.asdict(record, recurse=False).items():
         if isinstance(value, Metric):
-            flat |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high, f"{name}_n": value.n}
+            flat |= _flat_metrics({name: value})
+        elif isinstance(value, Mapping) and all(isinstance(one, Metric) for one in value.values()):
+            flat |= _flat_metrics(value)
         elif attrs.has(type(value)):
             flat |= {f"{name}_{key}": part for key, part in _flat(value).items()}
         else:
             flat[name] = value
+    return flat
+
+
+def _flat_metrics(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, one in metrics.items():
+        flat |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high, f"{name}_n": one.n}
     return flat

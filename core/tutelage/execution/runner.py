@@ -92,9 +92,9 @@ def run(
     checked = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     registry = registry or Registry.discover()
     store = Store(Path(directory) if directory else Path("runs") / checked.name)
-    context = _context(store, checked, cancelled, ask_refused_again)
-    caches = (checked_cache(Path(cache)),) if cache else ()
     reporter = reporter or Silent()
+    context = _context(store, checked, cancelled, ask_refused_again, reporter)
+    caches = (checked_cache(Path(cache)),) if cache else ()
     prepared = prepare(checked, registry, store, caches)
     raise_problems(prepared)
     for notice in notices_of(prepared):
@@ -166,12 +166,15 @@ def _after_the_start() -> Iterator[None]:
         raise StageError(str(error)) from error
 
 
-def _context(store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None, ask_refused_again: bool) -> Context:
+def _context(
+    store: Store, recipe: Recipe, cancelled: Callable[[], bool] | None, ask_refused_again: bool, reporter: Reporter
+) -> Context:
     """Return the context for plugins. Its caller has the name of the run and the budget of the recipe, if any."""
     name = str(store.root.resolve())
     budget = None if recipe.budget is None else Budget(recipe.budget, Ledger().spent(name))
     is_cancelled = cancelled or bool  # bool() is False
     caller = Caller(budget=budget, run=name, cancelled=is_cancelled, ask_refused_again=ask_refused_again)
+    caller.note = reporter.note
     return Context(cancelled=is_cancelled, caller=caller)
 
 

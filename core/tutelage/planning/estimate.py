@@ -44,6 +44,8 @@ class Estimate:
     """US dollars; None if the price is unknown."""
     seen: bool
     """True if the tokens are the ledger's means, False if they are a guess, with answers of the maximum length."""
+    in_batches: bool = False
+    """Whether the requests are sent in batches, for which the cost is computed."""
 
 
 def estimates(plan: Plan, recipe: Recipe, registry: Registry, ledger: Ledger | None = None) -> list[Estimate]:
@@ -76,8 +78,18 @@ def _estimate(
         calls += requests
         input_tokens += round(requests * input_mean)
         output_tokens += round(requests * output_mean)
-    cost = endpoint.cost(input_tokens, output_tokens)
-    return Estimate(stage, role, endpoint.model, calls, input_tokens, output_tokens, cost, means is not None)
+    cost, share = endpoint.cost(input_tokens, output_tokens), endpoint.price_share(stage)
+    return Estimate(
+        stage,
+        role,
+        endpoint.model,
+        calls,
+        input_tokens,
+        output_tokens,
+        None if cost is None else cost * share,
+        means is not None,
+        share < 1,
+    )
 
 
 def _calls(step: Step, self_instruct: SelfInstruct) -> int:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
 from tutelage.errors import InputError
 from tutelage.evaluation.chance import Chance
+from tutelage.evaluation.frames import Frame, frame_of
 from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
 from tutelage.files.jsonl import converter, read_json
 from tutelage.records import Scores
+
+SummaryTable: TypeAlias = Literal["models", "differences", "comparisons", "agreement", "training", "variants"]
+"""The parts of a summary that are tables."""
 
 SCHEMA = 1
 """Version of the format of ``summary.json``."""
@@ -174,6 +179,20 @@ class Summary:
         """Return one row per model: over all seeds, or for the only seed of the run."""
         wanted = self.seeds[0] if len(self.seeds) == 1 else None
         return tuple(row for row in (rows or self.models) if row.seed == wanted)
+
+    def frame(self, table: SummaryTable = "models") -> Frame:
+        """Return one of the tables as a ``pandas.DataFrame``, one row per record, with a column for each metric.
+
+        The columns are described in ``evaluation.frames.frame_of``. Raises ``InputError`` if pandas is not installed.
+        """
+        return frame_of(getattr(self, table))
+
+    def _repr_html_(self) -> str | None:
+        """The models as a table, which a notebook shows; None without pandas, so that it shows the plain text."""
+        try:
+            return str(self.frame().to_html(float_format="{:.3f}".format, na_rep=""))
+        except InputError:
+            return None
 
 
 def read_summary(path: Path) -> Summary:

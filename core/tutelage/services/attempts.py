@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
-import traceback
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from attrs import define, evolve
+from attrs import define
 
 from tutelage.errors import StageError, TutelageError
 from tutelage.records import Outcome
+from tutelage.services.booking import STORED, Bookkeeper, stored_reply, unexpected
 from tutelage.services.budget import Budget
-from tutelage.services.ledger import Entry
 from tutelage.services.pool import Stopped
 from tutelage.services.problems import CallError, Permanent, Refused, Transient, Unreadable, Unusable
 from tutelage.services.proxies import proxy_of
-from tutelage.services.redaction import redact_values
 from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Reply, Request
 from tutelage.services.shared import Shared
 from tutelage.services.throttle import Slot
 from tutelage.services.time_limit import TimeUp, within
-from tutelage.services.usage import with_plausible_counts
 
 if TYPE_CHECKING:
     import tenacity
 
 T = TypeVar("T")
 
-STORED = (Outcome.ANSWERED, Outcome.CUT, Outcome.REFUSED, Outcome.UNPARSED)
-"""Outcomes that the ledger stores. Failures are not stored, because a later request may succeed."""
 _CONNECTION_ATTEMPTS = 3
 """Attempts to reach a service that was never reached. With the default waits they take at most three seconds."""
-_LONGEST_DETAIL = 500
-"""Characters of a service's message that are kept. A message may be as long as the largest response."""
 _LATE_SECONDS = 5.0
 """How long after its time-out an attempt is abandoned if the SDK does not end it (a server that sends very slowly)."""
 _LONGEST_WAIT = 60.0
@@ -72,11 +63,9 @@ class Calls:
         self._endpoint = endpoint
         self._limits = limits
         self._budget = budget
-        self._run_and_stage = run_and_stage
+        self._books = Bookkeeper(endpoint, limits, *run_and_stage)
         self._reuse_refusals = reuse_refusals
         self._throttle = shared.throttle(endpoint, limits)
-        self._failures_in_a_row = 0
-        self._counting = threading.Lock()
 
     def answer(self, request: Request[T], stopped: threading.Event) -> Answer[T]:
         """Return the answer of the ledger, or a new one.
@@ -87,13 +76,9 @@ class Calls:
         with self._shared.exclusive(key) if key else nullcontext():
             stored = self._shared.ledger.find(key, self._reuse_refusals) if key else None
             if stored is not None:
-                return Answer(request.about, _stored_reply(stored), from_ledger=True, cost=0.0)
-            with self._budget.reserved(self._max_cost(request)) if self._budget else nullcontext():
+                return Answer(request.about, stored_reply(stored), from_ledger=True, cost=0.0)
+            with self._budget.reserved(self._books.max_cost(request)) if self._budget else nullcontext():
                 return self._new_answer(request, key, stopped)
-
-    def _max_cost(self, request: Request[Any]) -> float:
-        """Estimated maximum cost in US dollars. With a budget, ``Caller.map`` has checked that the price is known."""
-        return self._endpoint.cost(request.input_tokens, request.max_output_tokens) or 0.0
 
     def _new_answer(self, request: Request[T], key: str | None, stopped: threading.Event) -> Answer[T]:
         tries = _Tries()
@@ -105,7 +90,7 @@ class Calls:
         except Refused as refusal:
             return self._record(request, key, Reply("", Outcome.REFUSED, str(refusal)), tries)
         except Permanent as problem:
-            return self._failed(request, str(problem), tries)
+            return self._books.failed(request, str(problem), tries.count)
         except Unreadable as problem:
             return self._record(request, key, Reply("", Outcome.UNPARSED, str(problem)), tries)
         except Transient as problem:
@@ -114,21 +99,14 @@ class Calls:
             if self._was_never_reached(problem):
                 proxy = proxy_of(self._endpoint.base_url)
                 remedy = f"requests go through {proxy}" if proxy else "check base_url, and that the server runs"
-                raise self._stage_error(f"{problem} ({tries.count} attempts); {remedy}") from None
-            return self._failed(request, f"{problem} ({tries.count} attempts)", tries)
+                raise self._books.stage_error(f"{problem} ({tries.count} attempts); {remedy}") from None
+            return self._books.failed(request, f"{problem} ({tries.count} attempts)", tries.count)
         except Unusable as problem:
-            raise self._stage_error(str(problem)) from None
+            raise self._books.stage_error(str(problem)) from None
         return answer
 
     def _was_never_reached(self, problem: BaseException | None) -> bool:
         return isinstance(problem, Transient) and problem.unreachable and not self._throttle.was_reached
-
-    def _stage_error(self, problem: str) -> StageError:
-        """An error that ends the step. It names plugin, model and address."""
-        called = self._endpoint
-        return StageError(
-            called.scrub(f"plugin {called.provider!r}, model {called.model!r} at {called.base_url}: {problem}")
-        )
 
     def _retrying(self, tries: _Tries, stopped: threading.Event) -> tenacity.Retrying:
         import tenacity
@@ -189,7 +167,7 @@ class Calls:
         slots. An error that ends the step sets ``stopped`` before that, so that no further request takes the slot.
         """
         try:
-            reply = self._cleaned(self._ask(request.body, timeout), request)
+            reply = self._books.cleaned(self._ask(request.body, timeout), request)
             self._throttle.was_reached = True
             seconds = time.monotonic() - slot.started
             slot.report_answer(None if reply.input_tokens is None else reply.input_tokens + (reply.output_tokens or 0))
@@ -201,7 +179,7 @@ class Calls:
                 slot.report_overload()
             if isinstance(problem, Unusable):
                 stopped.set()
-            problem.args = (_shortened(self._endpoint.scrub(str(problem))),)
+            problem.args = (self._books.shown(problem),)
             # the frames of the SDK hold the key and the body of the response: they must not outlive the attempt
             problem.__context__ = None
             raise problem.with_traceback(None) from None
@@ -210,7 +188,7 @@ class Calls:
             raise StageError(self._endpoint.scrub(str(error))) from None
         except Exception as error:
             stopped.set()
-            raise self._stage_error(_unexpected(error)) from None
+            raise self._books.stage_error(unexpected(error)) from None
         finally:
             slot.release()
 
@@ -221,86 +199,10 @@ class Calls:
 
         If the number of tokens is unknown, the estimate is booked as the cost, so that it also counts in a later run.
         """
-        cost = self._endpoint.cost(reply.input_tokens, reply.output_tokens)
-        if cost is None:
-            cost = self._endpoint.cost(request.input_tokens, request.max_output_tokens)
+        entry = self._books.entry(request, key, reply, seconds, tries.count)
         if self._budget:
-            self._budget.spend(cost or 0.0)
+            self._budget.spend(entry.cost or 0.0)
         if reply.outcome in STORED:
-            self._shared.ledger.store(self._entry(request, key, reply, cost, seconds, tries.count))
-            with self._counting:
-                self._failures_in_a_row = 0
-        return Answer(request.about, reply, attempts=tries.count, cost=cost)
-
-    def _entry(
-        self, request: Request[Any], key: str | None, reply: Reply, cost: float | None, seconds: float, attempts: int
-    ) -> Entry:
-        """The row for the ledger. Without a key, texts are left out: only the cost of such an answer is recorded."""
-        run, stage = self._run_and_stage
-        entry = Entry(
-            key=key,
-            provider=self._endpoint.provider,
-            base_url=self._endpoint.base_url,
-            model=self._endpoint.model,
-            revision=self._endpoint.revision,
-            request=_encodable(request.text),
-            sample=request.sample,
-            outcome=reply.outcome,
-            text=reply.text,
-            detail=reply.detail,
-            extra=json.dumps(dict(reply.extra), ensure_ascii=False),
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
-            cost=cost,
-            seconds=round(seconds, 3),
-            attempts=attempts,
-            run=run,
-            stage=stage,
-        )
-        return entry if key else evolve(entry, request="", text="", extra="{}")
-
-    def _failed(self, request: Request[T], detail: str, tries: _Tries) -> Answer[T]:
-        """A failed answer. Raises ``StageError`` after too many failures in a row: then the service is the cause."""
-        with self._counting:
-            self._failures_in_a_row += 1
-            too_many = self._failures_in_a_row >= self._limits.failures_in_a_row
-        if too_many:
-            raise self._stage_error(
-                f"no answer to {self._limits.failures_in_a_row} requests in a row, the last error is: {detail}; "
-                "answers are kept, and the same command continues from here"
-            ) from None
-        return Answer(request.about, Reply("", Outcome.FAILED, detail), attempts=tries.count, cost=0.0)
-
-    def _cleaned(self, reply: Reply, request: Request[Any]) -> Reply:
-        """The reply without the key, without characters that no file can store, and with plausible token counts."""
-        secret = self._endpoint.secret
-        text, detail, extra = (
-            _encodable(redact_values(value, secret)) for value in (reply.text, reply.detail, dict(reply.extra))
-        )
-        cleaned = evolve(reply, text=text, detail=_shortened(detail), extra=extra)
-        return with_plausible_counts(cleaned, request)
-
-
-def _shortened(message: str) -> str:
-    return message if len(message) <= _LONGEST_DETAIL else f"{message[:_LONGEST_DETAIL]}..."
-
-
-def _encodable(value: Any) -> Any:
-    """A plain JSON value in which every lone surrogate is a replacement character: UTF-8 cannot encode surrogates."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(item) for key, item in value.items()}
-    return [_encodable(item) for item in value] if isinstance(value, list) else value
-
-
-def _unexpected(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    location = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"the plugin does not handle this error: {type(error).__name__}: {error}{location}"
-
-
-def _stored_reply(entry: Entry) -> Reply:
-    return Reply(
-        entry.text, entry.outcome, entry.detail, entry.input_tokens, entry.output_tokens, json.loads(entry.extra)
-    )
+            self._shared.ledger.store(entry)
+            self._books.note_success()
+        return Answer(request.about, reply, attempts=tries.count, cost=entry.cost)

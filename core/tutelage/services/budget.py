@@ -33,10 +33,21 @@ class Budget:
         ``BudgetError`` if no request is in flight and this one could exceed the limit.
         """
         with self._settled:
-            while self.spent + self._reserved + max_cost > self.limit:
+            while not self.fits(max_cost):
                 if self._in_flight == 0:
-                    raise self._exceeded(max_cost)
+                    raise self.exceeded(max_cost)
                 self._settled.wait()
+        with self.held(max_cost):
+            yield
+
+    def fits(self, max_cost: float) -> bool:
+        """Return whether a request may be sent now: its maximum cost and the reservations leave the limit intact."""
+        return self.spent + self._reserved + max_cost <= self.limit
+
+    @contextmanager
+    def held(self, max_cost: float) -> Iterator[None]:
+        """Reserve ``max_cost`` US dollars without a check, for requests that were sent by an earlier process."""
+        with self._settled:
             self._reserved += max_cost
             self._in_flight += 1
         try:
@@ -52,7 +63,8 @@ class Budget:
         with self._settled:
             self.spent += cost
 
-    def _exceeded(self, max_cost: float) -> BudgetError:
+    def exceeded(self, max_cost: float) -> BudgetError:
+        """Return the error of a request that could exceed the limit."""
         return BudgetError(
             f"the budget of ${self.limit:.4f} is used up: ${self.spent:.4f} is spent, and the next request may cost "
             f"${max_cost:.4f}; answers are kept, and the same command with a higher budget continues from here"

@@ -10,7 +10,10 @@ from attrs import define, field
 
 from tutelage.errors import InputError
 from tutelage.records import Outcome
-from tutelage.services.attempts import STORED, Calls
+from tutelage.services.attempts import Calls
+from tutelage.services.batch_service import BatchService
+from tutelage.services.batches import BatchCalls
+from tutelage.services.booking import STORED
 from tutelage.services.budget import Budget
 from tutelage.services.ledger import Ledger
 from tutelage.services.pool import Pool
@@ -69,13 +72,18 @@ class Caller:
         stage: str = "",
         cancelled: Callable[[], bool] = bool,
         ask_refused_again: bool = False,
+        note: Callable[[str], object] = str,
     ) -> None:
-        """``ledger`` None is the user's, opened at the first call. ``run`` and ``stage`` are stored with answers."""
+        """``ledger`` None is the user's, opened at the first call. ``run`` and ``stage`` are stored with answers.
+
+        ``note`` is called with lines about the progress of batches. The default does nothing.
+        """
         self.budget = budget
         self.run = run
         self.stage = stage
         self.cancelled = cancelled
         self.ask_refused_again = ask_refused_again
+        self.note = note
         self.tally = Tally()
         self._shared = Shared(ledger)
 
@@ -86,7 +94,7 @@ class Caller:
 
     def for_stage(self, stage: str) -> Caller:
         """Return a caller for another stage of the same run: same ledger, budget and limits, a new tally."""
-        other = Caller(None, self.budget, self.run, stage, self.cancelled, self.ask_refused_again)
+        other = Caller(None, self.budget, self.run, stage, self.cancelled, self.ask_refused_again, self.note)
         other._shared = self._shared
         return other
 
@@ -115,6 +123,25 @@ class Caller:
         # twice the requests in flight: the others wait for their next attempt or are being stored
         pool: Pool[Request[T], Answer[T]] = Pool(calls.answer, 2 * limits.in_flight)
         for answer in pool.run(requests, self.cancelled):
+            self.tally.count(answer)
+            yield answer
+
+    def map_in_batches(
+        self, requests: Iterable[Request[T]], batches: BatchService, endpoint: Endpoint, limits: Limits | None = None
+    ) -> Iterator[Answer[T]]:
+        """Send the requests in batches to the batch endpoint of a service, and yield an answer for each, in any order.
+
+        All requests are read first. Answers of the ledger are yielded at once, and the others when their batch has
+        ended. A batch that this or another process has submitted before is waited for, and none of its requests is
+        sent again. Requests that fail temporarily are sent again in a further batch.
+
+        Raises ``Interrupted`` if the caller is cancelled: pending batches continue at the service, and the same call
+        collects their answers. Raises ``StageError``, ``BudgetError`` and ``InputError`` as ``map``, and ``InputError``
+        if the answers of the endpoint are not kept.
+        """
+        self._check_price(endpoint)
+        calls = BatchCalls(self._shared.ledger, batches, endpoint, limits or Limits(), self.budget, self)
+        for answer in calls.answers(requests):
             self.tally.count(answer)
             yield answer
 

@@ -26,6 +26,7 @@ from tutelage.records import (
     conversation_text,
     is_one_turn,
 )
+from tutelage.services.batch_service import BatchService
 from tutelage.services.caller import Caller
 from tutelage.services.requests import Answer, Ask, Endpoint, Limits, Request
 
@@ -74,6 +75,8 @@ class ChatService:
     """Number of tokens for the thoughts of a reasoning model, in addition to the maximum length of the answer."""
     log_probabilities: bool = True
     """Whether comparisons request the log-probabilities of the tokens and are weighted by them."""
+    batches: BatchService | None = None
+    """The batch endpoint, for the stages in ``BATCH_STAGES``; None if each request is sent by itself."""
 
     def generate_candidates(self, prompts: Iterable[Prompt], n: int, sampling: Sampling) -> Iterator[Candidate]:
         """Answer each prompt ``n`` times. Each answer is a separate request, because many servers ignore a count."""
@@ -87,7 +90,7 @@ class ChatService:
     def demonstrate(self, prompts: Iterable[Prompt], sampling: Sampling) -> Iterator[Demonstration]:
         """Answer each prompt once."""
         requests = (self._request(prompt.id, prompt.turns, sampling) for prompt in prompts)
-        for answer in self._answers(requests):
+        for answer in self._answers(requests, self.batches):
             yield Demonstration(answer.about, answer.reply.text, answer.reply.outcome, answer.reply.detail)
 
     def judge(
@@ -99,7 +102,7 @@ class ChatService:
             for item in items
             for sample in range(samples)
         )
-        for answer in self._answers(requests):
+        for answer in self._answers(requests, self.batches):
             item_id, sample = answer.about
             yield judgement_from_reply(item_id, sample, answer.reply, rubric)
 
@@ -118,7 +121,7 @@ class ChatService:
             )
             for comparison in comparisons
         )
-        for answer in self._answers(requests):
+        for answer in self._answers(requests, self.batches):
             alternatives = answer.reply.extra.get(VERDICT, ())
             yield verdict_from_reply(answer.about, answer.reply, rubric, alternatives, self.log_probabilities)
 
@@ -138,7 +141,9 @@ class ChatService:
         body = self.body(Question(text, sampling, sample, max_tokens, log_probabilities, system, several))
         return Request(about, body, sample, max_tokens)
 
-    def _answers(self, requests: Iterable[Request[Any]]) -> Iterator[Answer[Any]]:
+    def _answers(self, requests: Iterable[Request[Any]], batches: BatchService | None = None) -> Iterator[Answer[Any]]:
+        if batches is not None:
+            return self.caller.map_in_batches(requests, batches, self.endpoint, self.limits)
         return self.caller.map(requests, self.ask, self.endpoint, self.limits)
 
 

@@ -1,8 +1,9 @@
 """Every paid answer with its tokens and its cost, in one SQLite file per user that all runs share.
 
 Rows are only added, except by ``prune``: an answer is stored before it is used, and a second answer to the same request
-(a refusal that was requested again) is a second row. The file has one table, ``answers``, which can be read with
-datasette or the sqlite3 shell. Several threads and processes may use the file at the same time.
+(a refusal that was requested again) is a second row. The table ``answers`` can be read with datasette or the sqlite3
+shell; ``batches`` are requests that a service has not answered yet (``batch_journal``). Several threads and processes
+may use the file at the same time.
 """
 
 from __future__ import annotations
@@ -74,6 +75,26 @@ CREATE TABLE IF NOT EXISTS answers (
 );
 CREATE INDEX IF NOT EXISTS answers_key ON answers (key);
 CREATE INDEX IF NOT EXISTS answers_run ON answers (run);
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY,       -- the service stores it with the batch
+    id TEXT,                     -- the service's id; NULL until it is known that the batch was created
+    provider TEXT NOT NULL,
+    base_url TEXT NOT NULL,
+    model TEXT NOT NULL,
+    revision TEXT NOT NULL,
+    max_cost REAL NOT NULL,      -- US dollars; 0 where the price is unknown
+    asked_at TEXT NOT NULL,
+    run TEXT NOT NULL,
+    stage TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batch_requests (
+    key TEXT PRIMARY KEY,        -- a request is in one batch at most
+    batch TEXT NOT NULL,
+    request TEXT NOT NULL,
+    sample INTEGER NOT NULL,
+    max_output_tokens INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS batch_requests_batch ON batch_requests (batch);
 """
 
 
@@ -217,6 +238,22 @@ class Ledger:
                 written.set_result(None)
 
     @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection in a transaction that is committed at the end. Raises ``StageError`` if that fails."""
+        try:
+            with self._writing:
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._writer
+                    self._writer.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        self._writer.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise StageError(f"the ledger {self.path} can't be changed: {self._explained(error)}") from error
+
+    @contextmanager
     def _readable(self, kind: type[TutelageError]) -> Iterator[None]:
         """Raise an error of reading as ``kind``, with the file and what to do."""
         try:
@@ -310,6 +347,11 @@ class Ledger:
                 f"the ledger {self.path} was written by a newer version of tutelage (schema {version}); update tutelage"
             )
         self._writer.executescript(f"BEGIN IMMEDIATE; {_TABLE} PRAGMA user_version = {SCHEMA}; COMMIT;")
+
+
+def insert(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """Add answers within a transaction."""
+    connection.executemany(_INSERT, [attrs.astuple(entry) for entry in entries])
 
 
 def _code(error: Exception) -> int:

@@ -19,6 +19,11 @@ from tutelage.services.redaction import redact
 
 T = TypeVar("T")
 
+BATCH_STAGES = ("judge", "demonstrate", "evaluate")
+"""Stages that send their requests in batches if the plugin's setting ``batch`` is true."""
+BATCH_PRICE = 0.5
+"""Share of the price that a request in a batch costs (OpenAI: Batch API; Gemini: Batch Mode)."""
+
 
 @frozen
 class Limits:
@@ -56,6 +61,8 @@ class Endpoint:
     """Version of the weights. Answers of a server on this machine are stored only if it is given."""
     price: Price | None = None
     """The user's price; None means that of the price table."""
+    batch: bool = False
+    """Whether the stages in ``BATCH_STAGES`` send their requests in batches."""
     secret: str = field(default="", repr=False, eq=False)
     """The API key. It is removed from every text of the service, answers and errors."""
 
@@ -80,6 +87,10 @@ class Endpoint:
         if input_tokens is None or output_tokens is None:
             return None
         return cost(self.base_url, self.model, input_tokens, output_tokens, self.price)
+
+    def price_share(self, stage: str) -> float:
+        """Return the share of the price that a stage pays: less than 1 if it sends its requests in batches."""
+        return BATCH_PRICE if self.batch and stage in BATCH_STAGES else 1.0
 
     def scrub(self, text: str) -> str:
         """Return the text with the API key replaced by ``[key]``, in every form in which a library quotes it."""

@@ -66,6 +66,22 @@ def check_redirect(url: str, status: int, location: str | None) -> None:
         )
 
 
+def lines_of(chunks: Iterable[bytes], most_bytes: int) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line of a file that is read in pieces, and whether it is whole: the end of a longer one is dropped."""
+    line, is_whole = b"", True
+    for chunk in chunks:
+        *ended, last = chunk.split(b"\n")
+        for part in ended:
+            whole = line + part[: most_bytes + 1 - len(line)]
+            yield whole[:most_bytes], is_whole and len(whole) <= most_bytes
+            line, is_whole = b"", True
+        line += last[: most_bytes + 1 - len(line)]
+        is_whole = is_whole and len(line) <= most_bytes
+        line = line[:most_bytes] if not is_whole else line
+    if line:
+        yield line, is_whole
+
+
 def _without_query(url: str) -> str:
     """The address without user name, password, query and fragment, which may contain secrets."""
     parts = urlsplit(url)

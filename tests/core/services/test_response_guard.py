@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tutelage.services.problems import CallError, Permanent, Transient, Unusable
-from tutelage.services.response_guard import checked_body
+from tutelage.services.response_guard import checked_body, lines_of
 
 URL = "https://api.example/v1/chat"
 TEXT = b'{"answer": "' + b"word " * 20_000 + b'"}'
@@ -103,3 +103,11 @@ def test_a_redirect_names_its_target_without_its_secrets(status: int) -> None:
 def test_a_redirect_may_be_relative_or_nameless(location: str | None, target: str) -> None:
     with pytest.raises(Unusable, match=f"to {target}"):
         checked_body(URL, 302, {"location": location} if location else {}, [], 10)
+
+
+def test_lines_are_read_from_pieces_and_the_end_of_a_long_line_is_dropped() -> None:
+    text = b"one\ntwo two\n\nfour and more\nfive!"
+    expected = [(b"one", True), (b"two two", True), (b"", True), (b"four an", False), (b"five!", True)]
+    for size in range(1, len(text) + 1):
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        assert list(lines_of(pieces, 7)) == expected

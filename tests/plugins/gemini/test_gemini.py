@@ -14,10 +14,10 @@ from tutelage.errors import StageError
 from tutelage.preferences.judging import PAIRWISE_RUBRIC
 from tutelage.records import Comparison, Message, Model, Outcome, Prompt, Sampling
 from tutelage.services.chat import Question
+from tutelage.services.gemini import BLOCK_REASONS, FINISH_REASONS, read_reply
 from tutelage.services.problems import Transient
 from tutelage.services.requests import Limits
 from tutelage_gemini.client import problem_of, request_body
-from tutelage_gemini.replies import BLOCK_REASONS, FINISH_REASONS, read_reply
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
 QUESTION = Question("Why?", Sampling(temperature=0.3, top_p=0.8), sample=7, max_tokens=50)

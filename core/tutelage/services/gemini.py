@@ -1,18 +1,47 @@
-"""The reading of replies in Gemini's protocol (Gemini API reference, GenerateContentResponse)."""
+"""Gemini's protocol, for the plugins of its SDKs: the reading of replies, and names that requests use.
+
+The source is the Gemini API reference (GenerateContentRequest, GenerateContentResponse).
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
+
+from attrs import field, frozen, validators
 
 from tutelage.preferences.token_weights import verdict_alternatives
 from tutelage.records import Outcome
+from tutelage.services.address import check_address
+from tutelage.services.api_key import secret_in
 from tutelage.services.chat import VERDICT
+from tutelage.services.prices import Price
 from tutelage.services.problems import Transient
 from tutelage.services.reply_json import list_at, log_probabilities, object_at, text_at
-from tutelage.services.requests import Reply
+from tutelage.services.requests import Endpoint, Limits, Reply
 from tutelage.services.usage import token_count
+
+OFFICIAL_URL = "https://generativelanguage.googleapis.com"
+KEY_VARIABLE = "GEMINI_API_KEY"
+OTHER_KEY_VARIABLE = "GOOGLE_API_KEY"
+"""Google's older name of the variable."""
+DEFAULT_MODEL = "gemini-2.5-flash-lite"
+"""A current model without thinking tokens. The published method used gemini-1.0-pro."""
+ROLES = {"user": "user", "assistant": "model"}
+"""The roles of a conversation in the protocol."""
+HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+"""The categories of the safety settings, without the prefix HARM_CATEGORY_."""
+TOP_LOG_PROBABILITIES = 5
+"""The maximum of the service (GenerationConfig.logprobs)."""
+PARAMETERS = {
+    "logprobs": "set log_probabilities: false",
+    "responselogprobs": "set log_probabilities: false",
+    "response_logprobs": "set log_probabilities: false",
+}
+"""The setting to change for each parameter that a model may reject."""
+Block = Literal["none", "only_high", "medium_and_above", "low_and_above"]
+"""Probability of harm from which an answer is blocked."""
 
 FINISH_REASONS = (
     "FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST",
@@ -27,6 +56,46 @@ _BLOCKED = (
 )  # fmt: skip
 _LARGEST_COUNT = 10**9
 """Larger token counts are not passed on; ``tutelage.services`` compares the others with the request."""
+
+
+@frozen
+class GeminiProtocolSettings:
+    """Settings of a plugin for Gemini. The API key is not a setting; it is read from the environment."""
+
+    model: str = DEFAULT_MODEL
+    """Model that is called if the recipe names none."""
+    base_url: str = field(default=OFFICIAL_URL, validator=check_address)
+    """Address of the service, without a path."""
+    key_variable: str = KEY_VARIABLE
+    """Environment variable with the API key. If it is not set, GOOGLE_API_KEY is used."""
+    revision: str = ""
+    """Version of the weights, for a server on this machine. Without it, its answers are not stored in the ledger."""
+    price: Price | None = None
+    """US dollars per million tokens. Needed for a budget if the price table does not have the model."""
+    block: Block = "only_high"
+    """Probability of harm from which the service blocks an answer."""
+    thinking_tokens: int = field(default=0, validator=validators.ge(0))
+    """Tokens for the thoughts of a reasoning model, in addition to the length limit of the answer."""
+    log_probabilities: bool = False
+    """Request log-probabilities in `evaluate`, to weight preferences by them. Most models reject the request."""
+    limits: Limits = field(factory=Limits)
+    """Limits on rate, retries and time of the calls."""
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The environment variables that may hold the key, in the order in which they are read."""
+        return (self.key_variable, OTHER_KEY_VARIABLE)
+
+    def endpoint(self, provider: str, model: str) -> Endpoint:
+        """Return the model and service that the plugin ``provider`` calls, with the key of the environment."""
+        return Endpoint(
+            provider=provider,
+            base_url=self.base_url.rstrip("/"),
+            model=(model or self.model).removeprefix("models/"),
+            revision=self.revision,
+            price=self.price,
+            secret=secret_in(self.key_variables),
+        )
 
 
 def read_reply(value: Mapping[str, Any]) -> Reply:
