@@ -300,9 +300,8 @@ def test_the_recipe_runs_all_loops_beside_the_pipelines_and_both_controls() -> N
     loops = {f"loops/{name}" for name in LOOPS if name not in ("spin", "meta-rewarding")}
     assert set(recipe.pipelines) == {"self-reward", "teacher-reward", "teacher-demonstration", *loops}
     assert set(recipe.controls) == {"random-pairs", "sft-on-chosen"}
-    done = CliRunner().invoke(cli, ["plan", str(RECIPE), "--set", "seeds=[11]"])
-    assert done.exit_code == 0, done.output
-    assert done.output.startswith("loops-embedded: 166 steps, 24 models")
+    plan = checked_plan(evolve(recipe, seeds=(11,)), Registry.discover())
+    assert len(plan.models) == 24
 
 
 SMALL = """
@@ -314,6 +313,13 @@ data:
 generation: {{max_new_tokens: 12}}
 evaluation: {{prompts: {{count: 8}}}}
 """
+
+
+@pytest.mark.slow
+def test_the_command_plans_the_recipe() -> None:
+    done = CliRunner().invoke(cli, ["plan", str(RECIPE), "--set", "seeds=[11]"])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("loops-embedded: 166 steps, 24 models")
 
 
 @pytest.mark.slow
