@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tutelage.files.jsonl import write_rows
     from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
-    from tutelage.objectives import Dpo, Lora, Objective, Sft
+    from tutelage.objectives import Dpo, Lora, Objective, PairBatch, PairLoss, Sft
     from tutelage.pipeline import (
         MIRRORED_PAIRS,
         MIRRORED_TRAINING,
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         render_comparison,
         reply,
     )
-    from tutelage.preferences.pairing import Pairing, PairOptions, PairRule, pair
+    from tutelage.preferences.pairing import Pairing, PairOptions, PairRule, ProposedPair, pair
     from tutelage.preferences.replies import judgement_from_reply, verdict_from_reply
     from tutelage.preferences.score_parsing import ParsedScore, parse_score
     from tutelage.preferences.verdict_parsing import ParsedPreference, parse_preference
@@ -124,7 +124,7 @@ _MODULES = {
     "files.jsonl": "write_rows",
     "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
-    "objectives": "Dpo Lora Objective Sft",
+    "objectives": "Dpo Lora Objective PairBatch PairLoss Sft",
     "pipeline": (
         "MIRRORED_PAIRS MIRRORED_TRAINING ChosenStep DemonstrateStep GivenStep JoinStep JudgeStep PairStep Pipeline "
         "SampleStep TrainStep TransformStep"
@@ -141,7 +141,7 @@ _MODULES = {
     "preferences.judging": (
         "ADDITIVE_RUBRIC FENCED_ANSWER PAIRWISE_RUBRIC AveragedScore average render render_comparison reply"
     ),
-    "preferences.pairing": "PairOptions PairRule Pairing pair",
+    "preferences.pairing": "PairOptions PairRule Pairing ProposedPair pair",
     "preferences.replies": "judgement_from_reply verdict_from_reply",
     "preferences.score_parsing": "ParsedScore parse_score",
     "preferences.verdict_parsing": "ParsedPreference parse_preference",
@@ -212,6 +212,8 @@ __all__ = [
     "Objective",
     "Outcome",
     "Package",
+    "PairBatch",
+    "PairLoss",
     "PairOptions",
     "PairRule",
     "PairStep",
@@ -228,6 +230,7 @@ __all__ = [
     "Preparation",
     "Price",
     "Prompt",
+    "ProposedPair",
     "RatedExample",
     "Recipe",
     "Refused",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 if TYPE_CHECKING:
+    from tutelage.objectives import PairLoss
     from tutelage.services.caller import Caller
 
 
@@ -71,6 +72,9 @@ class Context:
     seeds: Mapping[str, int] = field(factory=dict)
     """Seeds of single items (prompts, items to judge, comparisons) by their ids, in place of that of ``sampling``. Only
     for a plugin with the hook ``devices``, which gets the items of several chunks at once."""
+    pair_losses: Mapping[str, PairLoss] = field(factory=dict)
+    """For a student with ``PluginInfo.trains_pair_losses``: the losses of plugins that ``Dpo.loss_type`` names, by this
+    name. Their ``function`` is called with the ``PairBatch`` alone: it has its settings already."""
     caller: Caller = field()
     """Calls APIs (bounded, retried, with ledger and budget). The default uses the user's ledger, which is opened at the
     first call, and has no budget."""

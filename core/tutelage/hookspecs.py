@@ -231,7 +231,8 @@ def train_step(  # type: ignore[empty-body]
     - ``reference``: the reference policy of DPO; None for SFT.
     - ``objective``: an ``Sft`` or ``Dpo`` record with the hyperparameters.
     - ``examples``: a JSON-lines file in TRL's conversational format. Each row has ``prompt`` and ``completion`` for
-      ``Sft``, or ``prompt``, ``chosen`` and ``rejected`` for ``Dpo``. Each of these values is a list of messages.
+      ``Sft``, or ``prompt``, ``chosen`` and ``rejected`` for ``Dpo``. Each of these values is a list of messages. A
+      pair may also have ``weight`` and ``probability``, see ``Preference``; refuse them if you do not support them.
     - ``output``: an empty temporary folder. The runner renames it after the hook has returned. Write nowhere else,
       except to ``context.scratch``.
     - ``context``: as for the other stages. Report the total number of optimizer steps with ``context.expect``, finished

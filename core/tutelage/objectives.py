@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 from attrs import frozen
 
@@ -87,8 +87,8 @@ class Dpo:
     """Weight of the KL constraint towards the reference policy: larger values keep the policy closer to the reference
     (Rafailov et al., 2023, eq. 7)."""
     loss_type: str | Mapping[str, float] = "sigmoid"
-    """A loss of TRL's DPO trainer (sigmoid, ipo, hinge, robust, ...), or a weighted sum of several losses, for example
-    {sigmoid: 1, sft: 0.2}."""
+    """A loss of TRL's DPO trainer (sigmoid, ipo, hinge, robust, ...), a loss of a plugin (PLUGIN/NAME), or a weighted
+    sum of several losses, for example {sigmoid: 1, sft: 0.2}."""
     lora: Lora | None = None
     """LoRA adapter to train; full fine-tuning if left out."""
     seed: int = 0
@@ -117,7 +117,59 @@ class Dpo:
     to 1. If left out, all tokens count alike, as with 1."""
     use_weighting: bool = added_key(False)
     """Whether each pair is weighted by the policy's own probability of its answers (Zhou et al., 2024, WPO, eq. 2)."""
+    loss_settings: Mapping[str, Any] | None = added_key(None)
+    """Settings of the loss of a plugin that `loss_type` names, for example {gamma: 1.0} of `transformers/simpo`."""
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        """The losses that are summed, each with its weight."""
+        return {self.loss_type: 1.0} if isinstance(self.loss_type, str) else dict(self.loss_type)
+
+    @property
+    def plugin_losses(self) -> tuple[str, ...]:
+        """The names of the losses of plugins among them: ``PLUGIN/NAME``."""
+        return tuple(name for name in self.losses if "/" in name)
 
 
 Objective = Sft | Dpo
 """The objective of a training, with its hyperparameters."""
+
+
+@frozen
+class PairBatch:
+    """A batch of preference pairs, as a ``PairLoss`` gets it. All tensors have the shape (pairs,)."""
+
+    chosen: Any
+    """Tensor: log-probability of the chosen answer under the policy, summed over its tokens and its end token."""
+    rejected: Any
+    """Tensor: the same of the rejected answer."""
+    reference_chosen: Any
+    """Tensor: log-probability of the chosen answer under the reference policy."""
+    reference_rejected: Any
+    """Tensor: the same of the rejected answer."""
+    chosen_tokens: Any
+    """Tensor: number of tokens of the chosen answer, with its end token."""
+    rejected_tokens: Any
+    """Tensor: the same of the rejected answer."""
+    probability: Any
+    """Tensor: probability that the chosen answer is the better one, see ``Preference.probability``."""
+    beta: float
+    """``dpo.beta``."""
+
+
+@frozen
+class PairLoss:
+    """A loss of preference pairs that a plugin offers in ``PluginInfo.pair_losses``; ``dpo.loss_type`` names it."""
+
+    function: Callable[..., Any]
+    """Called with (``PairBatch``, settings or None) in each step; returns the loss of each pair: a tensor of the shape
+    (pairs,). It may import torch."""
+    help: str
+    """What it is, in one line."""
+    settings: type | None = None
+    """attrs class of the settings, which ``dpo.loss_settings`` sets. All of them need a default."""
+    soft_labels: bool = False
+    """Whether the loss reads ``PairBatch.probability``. If false, pairs with soft labels are refused."""
+    check: Callable[[Dpo, Any], Iterable[str]] | None = None
+    """Called before a run with (objective, settings or None); returns each problem as ``KEY: problem and remedy``,
+    where KEY is a key of ``dpo`` (``beta``, ``loss_settings.gamma``)."""

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.objectives import Objective
+from tutelage.objectives import Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
 
@@ -202,6 +202,10 @@ class PluginInfo:
     """Rubrics by name."""
     pair_rules: Mapping[str, Callable[..., Any]] = field(factory=dict)
     """Pair rules by name, each with the signature of ``tutelage.preferences.pairing.PairRule``."""
+    pair_losses: Mapping[str, PairLoss] = field(factory=dict)
+    """Losses of preference pairs by name; ``dpo.loss_type`` names one as ``PLUGIN/NAME``."""
+    trains_pair_losses: bool = False
+    """For a student: whether it trains with the losses of plugins, which it gets in ``Context.pair_losses``."""
     pipelines: Mapping[str, Pipeline] = field(factory=dict)
     """Pipelines by name."""
     controls: Mapping[str, Pipeline] = field(factory=dict)

@@ -7,9 +7,10 @@ module imports only attrs and the standard library. Records are joined by id, ne
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from attrs import field, frozen, validators
 
@@ -258,6 +259,25 @@ class Judgement:
         return f"{self.item_id}#{self.sample}"
 
 
+def check_weight(_: Any, __: Any, value: object) -> None:
+    """Raise ``ValueError`` if the weight of a pair is not a finite number of at least 0: a validator of attrs."""
+    if not (_is_number(value) and 0 <= value < math.inf):
+        raise ValueError(f"`weight` must be a finite number of at least 0, not {value!r}")
+
+
+def check_probability(_: Any, __: Any, value: object) -> None:
+    """Raise ``ValueError`` if the soft label of a pair is not a number from 0.5 to 1: a validator of attrs."""
+    if not (_is_number(value) and 0.5 <= value <= 1):
+        raise ValueError(
+            f"`probability` must be a number from 0.5 to 1, not {value!r}; below 0.5 the rejected answer would be the "
+            "better one: exchange the two"
+        )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @frozen
 class Preference:
     """A preference pair to train on. The two texts differ, neither is empty, and two scores are never equal."""
@@ -272,6 +292,10 @@ class Preference:
     score_rejected: float | None = None
     messages: tuple[Message, ...] = ()
     """The messages of the prompt, as in ``Prompt.messages``."""
+    weight: float = field(default=1.0, validator=check_weight, kw_only=True)
+    """Factor of the loss of the pair; a finite number of at least 0."""
+    probability: float = field(default=1.0, validator=check_probability, kw_only=True)
+    """Probability that the chosen answer is the better one (a soft label), from 0.5 to 1."""
 
     @property
     def turns(self) -> tuple[Message, ...]:

@@ -43,6 +43,7 @@ from tutelage.records import (
     Verdict,
 )
 from tutelage_transformers.settings import DEFAULT_MODEL, NEUTRAL_SETTINGS, TransformersSettings
+from tutelage_transformers.training.published_losses import LOSSES
 
 
 @hookimpl
@@ -65,6 +66,8 @@ def describe() -> PluginInfo:
             "phi-2": NamedModel(DEFAULT_MODEL, "2.7 billion parameters, a base model."),
             "gemma-3-270m": gemma_270m(),
         },
+        pair_losses=LOSSES,
+        trains_pair_losses=True,
     )
 
 

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from tutelage.cli import cli
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
+from tutelage.objectives import Dpo, PairBatch
 from tutelage.plugin.files import PluginFile
+from tutelage.plugin.pair_losses import bound_pair_losses
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
 
@@ -61,6 +63,25 @@ def test_the_pipeline_trains_on_the_pairs_that_its_function_keeps(
     assert kept == [pair for pair in every if len(pair.chosen) <= len(pair.rejected)]
     assert 0 < len(kept) < len(every)
     assert (made / "checkpoint").is_dir()
+
+
+def test_the_loss_of_the_page_is_found_and_is_sppo(folder: Path) -> None:
+    import torch
+
+    [command] = re.findall(r"^    tutelage run (.*--plugin sppo.py)$", PAGE, re.MULTILINE)
+    planned = CliRunner().invoke(cli, ["plan", *shlex.split(command)])
+    assert planned.exit_code == 0, planned.output
+    registry = Registry.discover()
+    registry.load_files([PluginFile.of(str(folder / "sppo.py"))])
+    [loss] = bound_pair_losses(Dpo(loss_type="sppo/soft"), "transformers", registry).values()
+    names = ("chosen", "rejected", "reference_chosen", "reference_rejected")
+    logps = dict(zip(names, map(torch.tensor, ([-3.0], [-5.0], [-4.0], [-4.5])), strict=True))
+    counts = dict.fromkeys(("chosen_tokens", "rejected_tokens"), torch.tensor([2]))
+    hard, soft = (
+        loss.function(PairBatch(**logps, **counts, probability=torch.tensor([p]), beta=0.5)) for p in (1, 0.5)
+    )
+    assert hard.tolist() == [(1.0 - 1.0) ** 2 + (-0.5 + 1.0) ** 2]  # TRL's sppo_hard
+    assert soft.tolist() == [1.0**2 + 0.5**2]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -50,6 +50,7 @@ PACKAGE = Path(tutelage_loops.__file__).parent
 RECIPE = PACKAGE / "embedded.yaml"
 BY_TEACHER = ("spin", "spin-on-preferences", "critique-and-revise", "iterative-rpo", "west-of-n", "sppo")
 LOOPS = sorted(tutelage_loops.describe().pipelines)
+NOT_IN_RECIPE = ("cream", "spin", "meta-rewarding")
 PROMPT = Prompt("say 12")
 
 
@@ -189,6 +190,22 @@ def test_the_filter_of_cream_drops_the_pairs_that_the_earlier_model_does_not_con
     assert [one.prompt_id for one in cream.consistent(pairs, earlier)] == ["confirmed", "unknown"]
 
 
+def test_cream_gives_all_pairs_the_consistency_rate_as_soft_label() -> None:
+    pairs = [scored_pair("same", 5, 1), scored_pair("reversed", 5, 1)]
+    now = [*judged("same/0", 5), *judged("same/1", 1), *judged("same/2", 3), *judged("reversed/0", 5)]
+    now += judged("reversed/1", 1)
+    before = [*judged("same/0", 4), *judged("same/1", 0), *judged("same/2", 0), *judged("reversed/0", 1)]
+    before += judged("reversed/1", 2)
+    # tau of "same" is 2 of 3, as one pair of answers is tied; that of "reversed" is -1
+    same = (2 / 3 + 1) / 2
+    assert [one.probability for one in cream.softened(pairs, now, before)] == [0.5, 0.5], "the mean is below 0.5"
+    [one] = cream.softened(pairs[:1], now, before[:3])
+    assert one == evolve(pairs[0], probability=one.probability)
+    assert one.probability == pytest.approx(same)
+    unknown = [*judged("same/0", None), *judged("same/1", None)]
+    assert cream.softened(pairs, now, unknown) == pairs
+
+
 def test_the_tiny_critic_answers_criticises_and_revises() -> None:
     request = Prompt("reverse these words with dashes: pear cat blue owl")
     wrong = Candidate(request.id, 0, "pear - cat - blue - owl")
@@ -279,6 +296,11 @@ def test_the_filter_of_cream_leaves_some_of_the_pairs(finished: Path) -> None:
     assert set(kept) < set(ranked)
 
 
+def test_cream_trains_on_one_soft_label_for_all_pairs(finished: Path) -> None:
+    [label] = {one.probability for one in read_preferences(finished / "cream/M3/preferences.jsonl")}
+    assert 0.5 <= label < 1
+
+
 def test_the_losses_are_those_of_the_papers() -> None:
     registry = Registry.discover()
     registry.register(Rating(), "numbers")
@@ -297,7 +319,7 @@ def test_the_losses_are_those_of_the_papers() -> None:
 
 def test_the_recipe_runs_all_loops_beside_the_pipelines_and_both_controls() -> None:
     recipe = load_recipe(str(RECIPE))
-    loops = {f"loops/{name}" for name in LOOPS if name not in ("spin", "meta-rewarding")}
+    loops = {f"loops/{name}" for name in LOOPS if name not in NOT_IN_RECIPE}
     assert set(recipe.pipelines) == {"self-reward", "teacher-reward", "teacher-demonstration", *loops}
     assert set(recipe.controls) == {"random-pairs", "sft-on-chosen"}
     plan = checked_plan(evolve(recipe, seeds=(11,)), Registry.discover())
@@ -328,4 +350,4 @@ def test_all_loops_run_in_the_embedded_world(tmp_path: Path) -> None:
     summary = tutelage.run(load_recipe(str(tmp_path / "small.yaml")), directory=tmp_path / "run")
     assert summary is not None
     trained = {model.id for model in summary.models}
-    assert {f"M2/loops/{name}" for name in LOOPS if name not in ("spin", "meta-rewarding")} < trained
+    assert {f"M2/loops/{name}" for name in LOOPS if name not in NOT_IN_RECIPE} < trained

@@ -19,6 +19,7 @@ def describe() -> PluginInfo:
             "meta-rewarding": meta_rewarding.META_REWARDING,
             "meta-rewarding-tiny": meta_rewarding.META_REWARDING_TINY,
             "west-of-n": west_of_n.WEST_OF_N,
+            "cream": cream.CREAM,
             "cream-filter": cream.CREAM_FILTER,
             "sppo": sppo.SPPO,
         },

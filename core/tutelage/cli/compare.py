@@ -37,7 +37,7 @@ def command(
     Differences are paired by prompt; p-values are adjusted for the number of comparisons (Holm).
 
     --page writes one HTML file that needs no network: plots and tables of the comparison, and the answers of all models
-    to each shared prompt side by side. The libraries for it are installed with: pip install 'tutelage[report]'
+    to each shared prompt side by side. The page needs the libraries of the extra `report`.
     """
     if page is not None:
         check_libraries()

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from tutelage.data.conversations import conversation_of, is_conversation, messages_of
 from tutelage.data.tables import LONGEST, TableRow, need_columns
-from tutelage.files.trl_format import message_rows, preference_row
+from tutelage.files.trl_format import labels_of, message_rows, preference_row
 from tutelage.records import Message, Preference, Prompt, content_id, conversation_text, is_one_turn, user_texts
 
 EQUAL_SIDES = "chosen and rejected are the same text"
@@ -167,8 +167,9 @@ def _preference(values: Mapping[str, Any], columns: Columns, id: str) -> dict[st
     asked = Prompt.of_messages(turns)
     prompt_id = id or asked.id
     chosen, rejected = sides
-    return preference_row(
-        Preference(
+    labels = {key: _optional_score(values, key) for key in ("weight", "probability")}
+    try:
+        preference = Preference(
             prompt_id=prompt_id,
             prompt=asked.text,
             chosen=chosen,
@@ -178,8 +179,11 @@ def _preference(values: Mapping[str, Any], columns: Columns, id: str) -> dict[st
             score_chosen=better,
             score_rejected=worse,
             messages=asked.messages,
+            **labels_of(labels),
         )
-    )
+    except ValueError as error:
+        raise FaultyRow(str(error)) from error
+    return preference_row(preference)
 
 
 Reader = Callable[[Mapping[str, Any], Columns, str], dict[str, Any]]

@@ -14,7 +14,7 @@ from tutelage.data.tables import load_library
 from tutelage.errors import InputError
 from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.jsonl import write_rows
-from tutelage.files.trl_format import message, message_rows, preference_row
+from tutelage.files.trl_format import label_columns, message, message_rows, preference_row
 from tutelage.files.whole import whole_folder, write_whole
 from tutelage.records import Preference, user_texts
 
@@ -34,6 +34,7 @@ def ultrafeedback_row(preference: Preference) -> dict[str, Any]:
         "messages": chosen,
         "score_chosen": preference.score_chosen,
         "score_rejected": preference.score_rejected,
+        **label_columns(preference),
     }
 
 
@@ -71,4 +72,6 @@ def _write_folder(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def _dataset(rows: Iterable[Mapping[str, Any]]) -> Any:
     datasets = load_library("datasets")
     datasets.disable_progress_bars()
-    return datasets.Dataset.from_list([dict(row) for row in rows])
+    found = list(rows)
+    columns = dict.fromkeys(key for row in found for key in row)  # a row leaves out a weight of 1
+    return datasets.Dataset.from_list([{key: row.get(key) for key in columns} for row in found])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tutelage.data.conversations import conversation_of
+from tutelage.files.trl_format import labels_of
 from tutelage.records import Preference, Prompt, content_id
 
 CONVERT = "`tutelage data import preferences` converts other formats"
@@ -16,7 +17,8 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
     """Parse a row with ``prompt``, ``chosen`` and ``rejected``, each a list of messages.
 
     The prompt may have a system message and several turns; each side has one message. Ids that the row does not have
-    are computed from the messages; other keys are ignored. Raises ``ValueError`` if the row has another form, or as
+    are computed from the messages. ``weight`` and ``probability`` are those of ``Preference``, 1 if the row does not
+    have them. Other keys are ignored. Raises ``ValueError`` if the row has another form, or as
     ``check_preference`` does.
     """
     prompt = _prompt(row)
@@ -32,6 +34,7 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
         _score(row, "score_chosen"),
         _score(row, "score_rejected"),
         prompt.messages,
+        **labels_of(row),
     )
     check_preference(preference)
     return preference

@@ -48,7 +48,10 @@ def _messages_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
 
 
 def preference_row(preference: Preference) -> dict[str, Any]:
-    """Make a row for ``trl.DPOTrainer``. It also has scores and ids, which TRL ignores."""
+    """Make a row for ``trl.DPOTrainer``. It also has scores and ids, which TRL ignores.
+
+    Weight and soft label of the pair are left out at their default, 1.
+    """
     return {
         "prompt": message_rows(preference.turns),
         "chosen": message("assistant", preference.chosen),
@@ -58,7 +61,19 @@ def preference_row(preference: Preference) -> dict[str, Any]:
         "prompt_id": preference.prompt_id,
         "chosen_id": preference.chosen_id,
         "rejected_id": preference.rejected_id,
+        **label_columns(preference),
     }
+
+
+def label_columns(preference: Preference) -> dict[str, float]:
+    """Return the weight and the soft label of a pair, by their keys of a row, without those at their default."""
+    columns = {"weight": preference.weight, "probability": preference.probability}
+    return {key: value for key, value in columns.items() if value != 1}
+
+
+def labels_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments ``weight`` and ``probability`` of ``Preference`` that a row has and that are not null."""
+    return {key: row[key] for key in ("weight", "probability") if row.get(key) is not None}
 
 
 def preference_of(row: Mapping[str, Any]) -> Preference:
@@ -77,6 +92,7 @@ def preference_of(row: Mapping[str, Any]) -> Preference:
         score_chosen=row.get("score_chosen"),
         score_rejected=row.get("score_rejected"),
         messages=() if is_one_turn(messages) else messages,
+        **labels_of(row),
     )
 
 

@@ -33,6 +33,7 @@ from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
 from tutelage.plugin.helpers import check_objective, check_report_to, implements
+from tutelage.plugin.pair_losses import pair_loss_problems
 from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import sampling_problems
@@ -191,8 +192,12 @@ def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
 def _check_objectives(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
     student = bound_model(recipe, "student", registry)
     for key, objective in objectives(recipe, known).items():
-        lines = problems.attempt(key, partial(check_objective, registry, student, objective))
-        problems.add_all(f"{key}.{line}" for line in lines or ())
+        for check in (
+            partial(_pair_loss_problems, objective, student.plugin, registry),
+            partial(check_objective, registry, student, objective),
+        ):
+            lines = problems.attempt(key, check)
+            problems.add_all(f"{key}.{line}" for line in lines or ())
 
 
 def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> None:
@@ -204,6 +209,10 @@ def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> N
         return
     found = problems.attempt("report_to", lambda: check_report_to(registry, student, recipe.report_to))
     problems.add_all(found or (), "report_to")
+
+
+def _pair_loss_problems(objective: Objective, student: str, registry: Registry) -> list[str]:
+    return list(pair_loss_problems(objective, student, registry))
 
 
 def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:

@@ -16,6 +16,7 @@ from attrs import evolve, field, frozen
 
 from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
 from tutelage.files.jsonl import converter
+from tutelage.objectives import Dpo
 from tutelage.planning.roles import binding, bound_model, endpoint_of, role_key
 from tutelage.planning.source_rows import FROM_SOURCES, rows_of
 from tutelage.planning.sources import Sources
@@ -171,6 +172,8 @@ class _Maker:
         yield from _plain(step, _NOT_VALUES | (unused_options(step.rule) if isinstance(step, MakePairs) else set()))
         if isinstance(step, Train):
             yield "objective", type(step.objective).__name__
+            for loss in step.objective.plugin_losses if isinstance(step.objective, Dpo) else ():
+                yield from ((f"{loss}.{key}", version) for key, version in self._plugin_version(loss))
             yield from _flat("", _plain_values(step.objective), _NEUTRAL_OBJECTIVE)
             yield "start", step.start.id
             yield "reference", step.reference.id if step.reference else None

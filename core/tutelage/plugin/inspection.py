@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
+from tutelage.objectives import PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin.pipeline_checks import pipeline_problems
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
@@ -156,7 +157,7 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
         if not isinstance(variable, EnvironmentVariable):
             yield f"environment must hold EnvironmentVariable, not {type(variable).__name__}"
     sets = dict.fromkeys(("prompt_sets", "example_sets", "rated_sets", "preference_sets"), NamedSet)
-    for offered, kind in {"models": NamedModel, **sets, "rubrics": Rubric}.items():
+    for offered, kind in {"models": NamedModel, **sets, "rubrics": Rubric, "pair_losses": PairLoss}.items():
         for name, value in getattr(info, offered).items():
             if not isinstance(value, kind):
                 yield f"{offered}[{name!r}] must be a {kind.__name__}, not {type(value).__name__}"
@@ -172,6 +173,16 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
+    for name, loss in info.pair_losses.items():
+        if isinstance(loss, PairLoss):
+            yield from (f"pair_losses[{name!r}]: {problem}" for problem in _loss_problems(loss))
+
+
+def _loss_problems(loss: PairLoss) -> Iterator[str]:
+    if not callable(loss.function):
+        yield f"function must be callable, not {loss.function!r}"
+    if loss.settings is not None:
+        yield from _settings_problems(loss.settings)
 
 
 def _is_folder_name(name: str) -> bool:

@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
+from tutelage.objectives import PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin import built_in
 from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, resolve_clash, status_of
@@ -39,6 +40,7 @@ Offered = Literal[
     "preference_sets",
     "rubrics",
     "pair_rules",
+    "pair_losses",
     "pipelines",
     "controls",
 ]
@@ -230,6 +232,8 @@ class Registry:
     @overload
     def find(self, kind: Literal["pair_rules"], name: str) -> PairRule | None: ...
     @overload
+    def find(self, kind: Literal["pair_losses"], name: str) -> PairLoss | None: ...
+    @overload
     def find(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline | None: ...
 
     def find(self, kind: Offered, name: str) -> Any:
@@ -265,6 +269,8 @@ class Registry:
     def get(self, kind: Literal["rubrics"], name: str) -> Rubric: ...
     @overload
     def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
+    @overload
+    def get(self, kind: Literal["pair_losses"], name: str) -> PairLoss: ...
     @overload
     def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
 
@@ -352,7 +358,7 @@ class Registry:
 
 def _kind_words(kind: Offered) -> str:
     """Return the singular of a kind for messages: ``pair rule`` for ``pair_rules``."""
-    return kind.removesuffix("s").replace("_", " ")
+    return "pair loss" if kind == "pair_losses" else kind.removesuffix("s").replace("_", " ")
 
 
 def _names(text: str) -> list[str]:

@@ -22,6 +22,7 @@ from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.objectives import Objective
 from tutelage.plugin.helpers import hook_label
+from tutelage.plugin.pair_losses import bound_pair_losses
 from tutelage.plugin.registry import Registry
 from tutelage.plugin.stage_checks import (
     Questions,
@@ -137,7 +138,9 @@ def train_step(
     not exist, and must be empty. Returns the trained model. Raises ``StageError``, which stops the training, if the
     plugin logs a metric that is NaN or infinite.
     """
-    bound = _bind(registry, model, "train_step", _with_checked_log(context or Context(), model.plugin))
+    losses = bound_pair_losses(objective, model.plugin, registry)
+    context = evolve(context or Context(), pair_losses=losses)
+    bound = _bind(registry, model, "train_step", _with_checked_log(context, model.plugin))
     if not examples.is_file():
         raise InputError(f"{examples}: no such file of training examples")
     with writing(output):

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from attrs import evolve, field, frozen
 
 from tutelage.errors import InputError
-from tutelage.records import Candidate, Demonstration, Outcome, Preference, Prompt
+from tutelage.records import Candidate, Demonstration, Outcome, Preference, Prompt, check_probability, check_weight
 
 
 @frozen
@@ -72,8 +72,21 @@ UNSCORED = "answer without a score"
 INVALID_SIDES = frozenset({"empty text", "same text", "tied", "chosen scored lower than rejected", "margin too small"})
 """The reasons for which two proposed sides are not a valid pair."""
 
-Proposal: TypeAlias = tuple[ScoredAnswer, ScoredAnswer] | str
-"""A pair (chosen, rejected), or the reason why the prompt has no pair."""
+
+@frozen
+class ProposedPair:
+    """A pair with a weight or a soft label, which a rule may yield in place of a tuple (chosen, rejected)."""
+
+    chosen: ScoredAnswer
+    rejected: ScoredAnswer
+    weight: float = field(default=1.0, validator=check_weight)
+    """As in ``Preference.weight``: factor of the loss of the pair."""
+    probability: float = field(default=1.0, validator=check_probability)
+    """As in ``Preference.probability``: probability that the chosen answer is the better one."""
+
+
+Proposal: TypeAlias = tuple[ScoredAnswer, ScoredAnswer] | ProposedPair | str
+"""A pair (chosen, rejected), a pair with a weight, or the reason why the prompt has no pair."""
 
 PairRule: TypeAlias = Callable[[Group, PairOptions], Iterable[Proposal]]
 """A function that proposes the pairs of one prompt. Plugins offer rules of their own in ``PluginInfo.pair_rules``."""
@@ -274,11 +287,12 @@ def _pairs_of(rule: PairRule, group: Group, options: PairOptions, dropped: Count
     pairs: dict[str, Preference] = {}
     proposals = list(rule(group, options))
     for proposal in proposals:
-        reason = proposal if isinstance(proposal, str) else sides_problem(*proposal, options)
-        if reason or isinstance(proposal, str):
+        proposed = proposal if isinstance(proposal, str | ProposedPair) else ProposedPair(*proposal)
+        reason = proposed if isinstance(proposed, str) else sides_problem(proposed.chosen, proposed.rejected, options)
+        if reason or isinstance(proposed, str):
             dropped[reason] += 1
             continue
-        preference = _preference(group.prompt, *proposal)
+        preference = _preference(group.prompt, proposed)
         pairs[preference.id] = preference
     if not proposals:
         dropped["the rule proposed nothing"] += 1
@@ -312,7 +326,8 @@ def sides_problem(chosen: ScoredAnswer, rejected: ScoredAnswer, options: PairOpt
     return "margin too small" if chosen.score - rejected.score < options.margin else ""
 
 
-def _preference(prompt: Prompt, chosen: ScoredAnswer, rejected: ScoredAnswer) -> Preference:
+def _preference(prompt: Prompt, pair: ProposedPair) -> Preference:
+    chosen, rejected = pair.chosen, pair.rejected
     return Preference(
         prompt_id=prompt.id,
         prompt=prompt.text,
@@ -323,6 +338,8 @@ def _preference(prompt: Prompt, chosen: ScoredAnswer, rejected: ScoredAnswer) ->
         score_chosen=chosen.score,
         score_rejected=rejected.score,
         messages=prompt.messages,
+        weight=pair.weight,
+        probability=pair.probability,
     )
 
 

@@ -7,7 +7,7 @@ but not the adapter's, which the recipe sets.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -88,7 +88,7 @@ def objective_problems(objective: Objective) -> Iterator[str]:
     if isinstance(objective, Dpo):
         if not (objective.beta > 0 and math.isfinite(objective.beta)):
             yield f"beta: {objective.beta}; it must be a number above 0"
-        yield from _loss_problems(losses_of(objective))
+        yield from _loss_problems(objective.losses)
         yield from _dpo_problems(objective)
 
 
@@ -100,7 +100,7 @@ def _choice_problems(key: str, value: str, choices: Collection[str]) -> Iterator
 
 def _dpo_problems(objective: Dpo) -> Iterator[str]:
     """The settings of losses: their ranges, and what TRL's trainer cannot combine."""
-    losses = losses_of(objective)
+    losses = objective.losses
     if not 0 <= objective.label_smoothing < 0.5:
         yield f"label_smoothing: {objective.label_smoothing}; it is a share of the pairs, from 0 to below 0.5"
     for name in losses.keys() & SMOOTHED.keys() if objective.label_smoothing == 0 else ():
@@ -119,6 +119,9 @@ def _dpo_problems(objective: Dpo) -> Iterator[str]:
         yield f"discopop_tau: {objective.discopop_tau}; it must be a number above 0"
     if objective.ld_alpha is not None and not 0 <= objective.ld_alpha <= 1:
         yield f"ld_alpha: {objective.ld_alpha}; it must be from 0 to 1"
+    unknown = {"ld_alpha": objective.ld_alpha is not None, "use_weighting": objective.use_weighting}
+    for key in [key for key, is_set in unknown.items() if is_set and objective.plugin_losses]:
+        yield f"{key}: {getattr(objective, key)}; the losses of plugins do not know it; leave it out"
     unweighted = sorted(losses.keys() & _NOT_WEIGHTED)
     if objective.use_weighting and unweighted:
         yield (
@@ -127,17 +130,16 @@ def _dpo_problems(objective: Dpo) -> Iterator[str]:
         )
 
 
-def losses_of(objective: Dpo) -> dict[str, float]:
-    """Return the losses that are summed, each with its weight."""
-    named = objective.loss_type
-    return {named: 1.0} if isinstance(named, str) else dict(named)
+def trl_losses(objective: Dpo) -> dict[str, float]:
+    """Return the losses that TRL's trainer computes, each with its weight: all but those of plugins."""
+    return {name: weight for name, weight in objective.losses.items() if name not in objective.plugin_losses}
 
 
-def _loss_problems(losses: dict[str, float]) -> Iterator[str]:
+def _loss_problems(losses: Mapping[str, float]) -> Iterator[str]:
     if not losses:
         yield "loss_type: no loss is named; leave it out for sigmoid"
     for name, weight in losses.items():
-        if name not in LOSS_TYPES:
+        if name not in LOSS_TYPES and "/" not in name:  # core has checked the losses of plugins
             yield f"loss_type: {name!r} is unknown{nearest(name, LOSS_TYPES)}"
         if not (weight > 0 and math.isfinite(weight)):
             yield f"loss_type: the weight of {name!r} is {weight}; give one above 0, or leave the loss out"
@@ -190,7 +192,7 @@ def trainer_arguments(
 
 
 def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> Any:
-    losses = losses_of(objective)
+    losses = trl_losses(objective)
     return config(
         **common,
         beta=objective.beta,

@@ -15,7 +15,8 @@ from attrs import frozen
 from tutelage.data.conversations import conversation_of
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
-from tutelage.files.trl_format import message_rows
+from tutelage.files.trl_format import labels_of, message_rows
+from tutelage.records import check_probability, check_weight
 from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
 
 _IGNORED = -100
@@ -29,6 +30,8 @@ class _Example:
     line: int
     prompt: list[int]
     answers: dict[str, list[int]]
+    labels: dict[str, float]
+    """Weight and soft label of a pair, without those at their default, 1."""
 
 
 def sft_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
@@ -46,20 +49,27 @@ def sft_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list
     ]
 
 
-def dpo_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
-    """Return rows for ``trl.DPOTrainer``: ``prompt_ids``, ``chosen_ids``, ``rejected_ids``. Raises as ``sft_rows``."""
+def dpo_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+    """Return rows for ``trl.DPOTrainer``: ``prompt_ids``, ``chosen_ids``, ``rejected_ids``. Raises as ``sft_rows``.
+
+    They also have ``weight`` or ``probability`` if these are not 1 for all pairs.
+    """
+    examples = _examples(path, tokenizer, ("chosen", "rejected"), max_length)
+    columns = {column for example in examples for column in example.labels}
     return [
         {
             "prompt_ids": example.prompt,
             "chosen_ids": example.answers["chosen"],
             "rejected_ids": example.answers["rejected"],
+            **{column: example.labels.get(column, 1.0) for column in columns},
         }
-        for example in _examples(path, tokenizer, ("chosen", "rejected"), max_length)
+        for example in examples
     ]
 
 
 def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: int) -> list[_Example]:
     lines: list[int] = []
+    labels: list[dict[str, float]] = []
     prompts: list[str] = []
     answers: dict[str, list[str]] = {side: [] for side in sides}
     for line, row in read_rows(path):
@@ -67,6 +77,7 @@ def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: in
         prompt = _prompt(row, where)
         ends = {side: _messages(row, side, where) for side in sides}
         lines.append(line)
+        labels.append(_labels(row, where) if "chosen" in sides else {})
         try:
             begin = prompt_text(tokenizer, prompt)
             prompts.append(begin)
@@ -79,12 +90,22 @@ def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: in
     prompt_ids = encode(tokenizer, prompts)
     ids = {side: encode_answers(tokenizer, answers[side]) for side in sides}
     examples = [
-        _Example(line, prompt_ids[index], {side: ids[side][index] for side in sides})
+        _Example(line, prompt_ids[index], {side: ids[side][index] for side in sides}, labels[index])
         for index, line in enumerate(lines)
     ]
     for example in examples:
         _check_length(example, path, max_length)
     return examples
+
+
+def _labels(row: dict[str, Any], where: str) -> dict[str, float]:
+    labels = labels_of(row)
+    try:
+        for key, check in (("weight", check_weight), ("probability", check_probability)):
+            check(None, None, labels.get(key, 1.0))
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+    return {key: value for key, value in labels.items() if value != 1}
 
 
 def _check_length(example: _Example, path: Path, max_length: int) -> None:

@@ -39,7 +39,7 @@ def take_part(arguments: Any, job: Job) -> None:
     loading.release_all()
     rank, processes = int(arguments["rank"]), int(arguments["processes"])
     training = TrainingRequest.from_json(arguments["request"])
-    context = Context(cancelled=job.cancelled)
+    context = Context(cancelled=job.cancelled, pair_losses=worker.pair_losses_of(training))
     if rank == 0:
         report = partial(partial, _report, job)
         context = evolve(context, expect=report("expect"), advance=report("advance"), log=report("log"))

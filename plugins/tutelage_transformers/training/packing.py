@@ -20,6 +20,7 @@ from tutelage.errors import InputError
 from tutelage_transformers.attention import packed, probing, segments
 from tutelage_transformers.devices.selection import is_nvidia
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training import pair_labels
 from tutelage_transformers.training.routing import spread_router_logits
 
 _ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
@@ -133,10 +134,9 @@ def _ranges(firsts: Sequence[int], counts: Sequence[int]) -> Any:
 
 @cache
 def _collators() -> tuple[type[Any], type[Any]]:
-    from trl.trainer.dpo_trainer import DataCollatorForPreference
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    class PackedDpoCollator(DataCollatorForPreference):  # type: ignore[misc]  # TRL has no types
+    class PackedDpoCollator(pair_labels.collator()):  # type: ignore[misc]  # TRL has no types
         def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
             batch = dict(super().torch_call(examples))
             lengths = [

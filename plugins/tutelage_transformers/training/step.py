@@ -23,12 +23,23 @@ from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
-from tutelage_transformers.training import adapters, finite, launching, packing, routing, together, tracking, trainers
+from tutelage_transformers.training import (
+    adapters,
+    finite,
+    launching,
+    packing,
+    pair_labels,
+    routing,
+    together,
+    tracking,
+    trainers,
+)
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, sft_rows
 from tutelage_transformers.training.fitting import divide_step, explain_out_of_memory
 from tutelage_transformers.training.gathering import gathered_model
+from tutelage_transformers.training.pair_losses import WeightedLoss
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.resuming import (
     TrainingFolder,
@@ -175,13 +186,15 @@ def build(
     limit = min(objective.max_length, loading.context_length(start.model.config))
     read = sft_rows if isinstance(objective, Sft) else dpo_rows
     rows = read(request.examples, start.tokenizer, limit)
+    if isinstance(objective, Dpo):
+        pair_labels.check(objective, context.pair_losses, rows, request.examples)
     packed = packing.is_wanted(start.model, settings)
     lengths = [tokens_held(row, packed) for row in rows]
     division = divide_step(parallel.share_of_objective(objective, settings), start.model, lengths, packed, settings)
     common = {
         "model": start.model,
         "args": trainer_arguments(objective, start.model, folder, settings, packed, division),
-        "data_collator": _packing_collator(objective, start, reference) if packed else None,
+        "data_collator": _collator(objective, start, reference, packed),
         "train_dataset": Dataset.from_list(rows),
         "processing_class": start.tokenizer,
         "peft_config": lora_config(objective.lora, start.model),
@@ -196,7 +209,11 @@ def build(
     else:
         trainers.disable_dropout(start.model)
         with explain_out_of_memory(objective, division.rows):
-            trainer = trainers.dpo_trainer()(**common, ref_model=reference.model if reference else None)
+            trainer = trainers.dpo_trainer()(
+                **common,
+                ref_model=reference.model if reference else None,
+                pair_losses=_weighted_losses(objective, context),
+            )
         if reference is not None:  # its log-probabilities are columns of the rows now
             trainer.ref_model = None
             trainer.accelerator.free_memory()
@@ -208,14 +225,20 @@ def build(
     return trainer
 
 
-def _packing_collator(objective: Objective, start: LoadedModel, reference: LoadedModel | None) -> Any:
-    """Prepare the models for packed batches; returns the collator of these batches."""
+def _collator(objective: Objective, start: LoadedModel, reference: LoadedModel | None, packed: bool) -> Any:
+    """Return the collator of the batches, None for TRL's own. For packed batches, the models are prepared."""
+    if not packed:
+        return pair_labels.collator()(start.tokenizer.pad_token_id) if isinstance(objective, Dpo) else None
     for loaded in (start, reference):
         if loaded is not None:
             packing.pack(loaded.model)
             fuse_activations(loaded.model)
     collator = packing.sft_collator if isinstance(objective, Sft) else packing.dpo_collator
     return collator(start.tokenizer.pad_token_id)
+
+
+def _weighted_losses(objective: Dpo, context: Context) -> list[WeightedLoss]:
+    return [WeightedLoss(name, context.pair_losses[name], objective.losses[name]) for name in objective.plugin_losses]
 
 
 def _needs_reference(request: TrainingRequest) -> bool:

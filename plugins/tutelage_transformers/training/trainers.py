@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
 
 from tutelage_transformers.devices.parallel import broadcast
-from tutelage_transformers.training import finite, packing
+from tutelage_transformers.training import finite, packing, pair_labels, pair_losses
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
+from tutelage_transformers.training.pair_losses import WeightedLoss
 from tutelage_transformers.training.sharing import batches_of_rank, shared_loader
 
 REFERENCE_TOKENS = 32_768
@@ -79,7 +80,10 @@ def dpo_trainer() -> type[Any]:
     from trl.trainer.dpo_trainer import DPOTrainer
 
     class StudentDpoTrainer(_TrainerChanges, DPOTrainer):  # type: ignore[misc]  # TRL has no types
-        def __init__(self, *arguments: Any, **options: Any) -> None:
+        _signature_columns: Any
+
+        def __init__(self, *arguments: Any, pair_losses: Sequence[WeightedLoss] = (), **options: Any) -> None:
+            self.pair_losses = pair_losses
             with _no_fingerprint(), _no_second_copy():
                 super().__init__(*arguments, **options)
 
@@ -90,6 +94,21 @@ def dpo_trainer() -> type[Any]:
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             """Return an order with rows of similar length in each batch."""
             return bucket_sampler(self)
+
+        def _set_signature_columns_if_needed(self) -> None:
+            """Keep the columns of weights and soft labels in the batches, too."""
+            super()._set_signature_columns_if_needed()
+            self._signature_columns = list(dict.fromkeys([*self._signature_columns, *pair_labels.COLUMNS]))
+
+        def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+            """Compute what TRL does, without the columns that the model does not know."""
+            return super().compute_ref_log_probs(model, pair_labels.split(inputs)[0])
+
+        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            """Compute TRL's loss, with weights and soft labels of the pairs and the losses of plugins, if any."""
+            if not self.pair_losses and not pair_labels.split(inputs)[1]:
+                return super()._compute_loss(model, inputs, return_outputs)
+            return pair_losses.loss_of_batch(self, self.pair_losses, super()._compute_loss, model, inputs)
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             """Compute what TRL does, without its cache file: a training may write into its output only."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -16,9 +16,12 @@ from typing import IO, Any
 from attrs import evolve
 
 from tutelage.context import Context
-from tutelage.errors import TutelageError
+from tutelage.errors import InputError, TutelageError
 from tutelage.files.jsonl import dump, write_json
 from tutelage.files.locking import wait_until_free
+from tutelage.objectives import Dpo, PairLoss
+from tutelage.plugin.pair_losses import bound_pair_losses
+from tutelage.plugin.registry import Registry
 from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.training import step
@@ -44,11 +47,24 @@ def main(folder: Path) -> int:
 
 def _train(request: TrainingRequest, folder: Path) -> None:
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
-        context = Context(cancelled=(folder / STOP).exists)
+        context = Context(cancelled=(folder / STOP).exists, pair_losses=pair_losses_of(request))
         if _rank() == 0:
             writer = partial(_writer, file)
             context = evolve(context, expect=writer("expect"), advance=writer("advance"), log=writer("log"))
         train_as_member(request, int(os.environ.get("WORLD_SIZE", "1")), context)
+
+
+def pair_losses_of(request: TrainingRequest) -> Mapping[str, PairLoss]:
+    """Return the losses of plugins that the training names. Raises ``InputError`` if a plugin is not installed."""
+    objective = request.objective
+    if not isinstance(objective, Dpo) or not objective.plugin_losses:
+        return {}
+    try:
+        return bound_pair_losses(objective, request.model.plugin, Registry.discover())
+    except InputError as error:
+        raise InputError(
+            f"{error}; a training by several processes knows the losses of installed plugins only"
+        ) from error
 
 
 def train_as_member(request: TrainingRequest, processes: int, context: Context) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from known import known
 
 from tutelage.data.importing import EQUAL_SIDES, Columns, Imported, ScoreMapping, import_rows
@@ -241,6 +242,21 @@ def test_preferences_survive_every_format_and_file(tmp_path: Path, form: str, na
     sides = [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in PAIRS]
     back = [preference_of(row) for row in found.rows]
     assert [(p.prompt_id, p.turns, p.chosen, p.rejected, p.score_chosen, p.score_rejected) for p in back] == sides
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet"])
+def test_weights_survive_every_format_where_the_first_pair_has_none(tmp_path: Path, form: str, name: str) -> None:
+    labelled = [PAIRS[0], evolve(PAIRS[1], weight=0.25, probability=0.75)]
+    write_table(tmp_path / name, [FORMATS[form](pair) for pair in labelled])
+    back = [preference_of(row) for row in imported("preferences", tmp_path / name, id="prompt_id").rows]
+    assert [(p.weight, p.probability) for p in back] == [(1, 1), (0.25, 0.75)]
+
+
+def test_a_weight_out_of_range_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    row = {"prompt": "Say hello.", "chosen": "Hello!", "rejected": "No.", "weight": -2}
+    (fault,) = imported("preferences", file_of(tmp_path, lines(row))).faults
+    assert fault.reason == "`weight` must be a finite number of at least 0, not -2.0"
 
 
 def test_an_export_for_trl_is_what_a_run_keeps(tmp_path: Path) -> None:

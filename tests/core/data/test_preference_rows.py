@@ -80,3 +80,11 @@ def test_a_row_that_cannot_be_trained_on_says_why(changes: dict[str, Any], messa
 def test_a_row_of_another_form_names_the_command_that_converts_it() -> None:
     with pytest.raises(ValueError, match="`tutelage data import preferences` converts other formats"):
         parse_preference({"prompt": "Say hello.", "chosen": "Hello!", "rejected": "What?"})
+
+
+def test_weight_and_soft_label_are_read_and_checked() -> None:
+    preference = parse_preference({**ROW, "weight": 2, "probability": 0.5})
+    assert (preference.weight, preference.probability) == (2, 0.5)
+    assert parse_preference({**ROW, "weight": None}).weight == 1
+    with pytest.raises(ValueError, match=r"`probability` must be a number from 0.5 to 1, not 0.2"):
+        parse_preference({**ROW, "probability": 0.2})

@@ -14,6 +14,7 @@ from interrupted_runs import Interrupting, artifacts_of
 from tutelage import Candidate, PluginInfo, Preference, Prompt, SampleStep, TrainStep, TransformStep, hookimpl
 from tutelage.errors import PluginError, StageError
 from tutelage.execution.runner import run
+from tutelage.files.trl_format import read_preferences
 from tutelage.pipeline import Kind, Pipeline, function_name
 from tutelage.plugin.registry import Registry
 from tutelage.recipe.schema import Recipe
@@ -23,12 +24,12 @@ SMALL = {"controls": {}, "iterations": 1, "evaluation": None}
 
 
 def pairs_of(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> Iterator[Preference]:
-    """Pairs of which some are not valid: equal sides, and an empty one."""
+    """Weighted pairs of which some are not valid: equal sides, and an empty one."""
     texts = {prompt.id: prompt.text for prompt in prompts}
     for one in candidates:
         right = texts[one.prompt_id].partition(" ")[2]
         chosen = "" if one.index == 0 else right
-        yield Preference(one.prompt_id, texts[one.prompt_id], chosen, one.text, f"{one.id}!", one.id)
+        yield Preference(one.prompt_id, texts[one.prompt_id], chosen, one.text, f"{one.id}!", one.id, weight=0.5)
 
 
 def raising(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> Iterator[Preference]:
@@ -80,7 +81,8 @@ def test_pairs_that_are_not_valid_are_dropped_and_counted(
     assert counts["empty text"] == 40
     assert counts["same text"] > 0
     assert counts["pairs"] + counts["same text"] == 120
-    assert len((tmp_path / "seed-0/mine/own/M2/pairs.jsonl").read_text().splitlines()) == counts["pairs"]
+    pairs = read_preferences(tmp_path / "seed-0/mine/own/M2/pairs.jsonl")
+    assert [pair.weight for pair in pairs] == [0.5] * counts["pairs"]
 
 
 @pytest.mark.parametrize(

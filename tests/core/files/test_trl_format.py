@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import write_rows
@@ -50,3 +51,17 @@ def test_a_prompt_that_is_not_a_conversation_is_named_with_file_and_line(prompt:
     write_rows(path, [preference_row(PAIR), {**preference_row(PAIR), "prompt": prompt}])
     with pytest.raises(InputError, match=r"pairs\.jsonl, line 2: not a preference pair"):
         read_preferences(path)
+
+
+def test_weight_and_soft_label_are_written_only_if_they_differ_from_1(tmp_path: Path) -> None:
+    pairs = [evolve(PAIR, chosen_id="a", weight=0.0), evolve(PAIR, chosen_id="b", probability=0.75), PAIR]
+    rows = [preference_row(pair) for pair in pairs]
+    assert [row.keys() - preference_row(PAIR).keys() for row in rows] == [{"weight"}, {"probability"}, set()]
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    assert read_preferences(tmp_path / "pairs.jsonl") == pairs
+
+
+def test_a_weight_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+    write_rows(tmp_path / "pairs.jsonl", [preference_row(PAIR), {**preference_row(PAIR), "weight": -1}])
+    with pytest.raises(InputError, match=r"line 2: not a preference pair .*`weight` must be a finite number"):
+        read_preferences(tmp_path / "pairs.jsonl")

@@ -74,6 +74,11 @@ def test_keys_that_were_added_later_are_in_no_fingerprint_at_their_defaults(name
         ({"sft": {"weight_decay": 0.1}}, CHECKPOINT, "weight_decay"),
         ({"sft": {"lora": {"target_modules": ["q_proj"]}}}, CHECKPOINT, "lora.target_modules"),
         ({"dpo": {"ld_alpha": 0.5}}, "seed-0/self-reward/M2/checkpoint", "ld_alpha"),
+        (
+            {"dpo": {"loss_type": "transformers/simpo", "loss_settings": {"gamma": 1.0}}},
+            "seed-0/self-reward/M2/checkpoint",
+            "loss_settings.gamma",
+        ),
         ({"generation": {"top_k": 5}}, "seed-0/M1/samples/candidates.jsonl", "sampling.top_k"),
         ({"judging": {**numbers_recipe()["judging"], "min_p": 0.1}}, JUDGEMENTS, "sampling.min_p"),
     ],

@@ -172,6 +172,20 @@ def test_problems_of_every_kind_are_one_list_with_their_keys(
     assert str(caught.value).splitlines() == list(found.problems)
 
 
+def test_a_loss_that_the_student_does_not_know_is_refused_with_its_key(
+    make_recipe: Make, numbers_registry: Registry, local: Local
+) -> None:
+    dpo = {"loss_type": "local/simpo", "loss_settings": {"gamma": 1.0}}
+    pipelines = {"self-reward": {"dpo": dpo}}
+    recipe = make_recipe(**bound(student={"plugin": "local"}), pipelines=pipelines, controls={})
+    found = preflight(Sources(recipe, numbers_registry))
+    key, label = "pipelines.self-reward.dpo.loss_type", numbers_registry.label("local")
+    assert [line.partition(": these")[0] for line in found.problems] == [
+        f"{key}: local/simpo; {label} does not train with losses of plugins",
+        f"{key}: no pair loss 'local/simpo'",
+    ]
+
+
 def test_if_only_plugins_are_wrong_the_error_is_one_of_plugins(make_recipe: Make, numbers_registry: Registry) -> None:
     recipe = make_recipe(**bound(student={"plugin": "echoless"}))
     with pytest.raises(InputError, match=r"models\.student\.plugin: no plugin 'echoless'"):

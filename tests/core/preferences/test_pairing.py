@@ -12,6 +12,7 @@ from tutelage.preferences.pairing import (
     Pairing,
     PairOptions,
     Proposal,
+    ProposedPair,
     ScoredAnswer,
     pair,
     unused_options,
@@ -335,3 +336,24 @@ def test_a_preference_keeps_the_conversation_of_its_prompt() -> None:
     rows = [Candidate(prompt.id, index, text) for index, text in enumerate("ab")]
     (preference,) = pair(RULES["random-pairs"], {prompt.id: prompt}, rows).preferences
     assert preference.messages == turns
+
+
+def test_a_rule_may_give_a_pair_a_weight_and_a_soft_label() -> None:
+    def rule(group: Group, options: PairOptions) -> Iterator[Proposal]:
+        first, second, third = group.answers
+        yield ProposedPair(first, second, weight=0.5, probability=0.75)
+        yield ProposedPair(second, third, weight=2.0)
+        yield ProposedPair(third, first)
+        yield ProposedPair(first, first, weight=2.0)
+
+    pairing = pair(rule, PROMPTS, candidates("a", "b", "c"))
+    labels = {p.chosen: (p.weight, p.probability) for p in pairing.preferences}
+    assert labels == {"a": (0.5, 0.75), "b": (2.0, 1.0), "c": (1.0, 1.0)}
+    assert pairing.dropped == {"same text": 1}
+
+
+@pytest.mark.parametrize("labels", [{"weight": -1}, {"weight": float("nan")}, {"probability": 0.4}, {"weight": True}])
+def test_a_weight_or_soft_label_out_of_range_is_an_error(labels: dict[str, float]) -> None:
+    answer = ScoredAnswer("0", "a")
+    with pytest.raises(ValueError, match=f"`{next(iter(labels))}` must be a .*number"):
+        ProposedPair(answer, answer, **labels)
