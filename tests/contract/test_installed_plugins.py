@@ -66,10 +66,11 @@ def is_installed(library: str) -> bool:
         ("tutelage-google-genai", "google.genai", ("-k", "demonstrates_and_judges or half_the_price or valid_for")),
         pytest.param("tutelage-google-genai", "google.genai", (), marks=pytest.mark.slow),
         ("tutelage-ifeval", "if_verifiable", ()),
+        ("tutelage-loops", "attrs", ()),
         ("tutelage-vllm", "torch", ("-k", "greedy_answers or samples_differ or until_it_is_released or before_work")),
         pytest.param("tutelage-vllm", "torch", (), marks=pytest.mark.slow),
     ],
-    ids=["echo", "google-genai, in part", "google-genai", "ifeval", "vllm, in part", "vllm"],
+    ids=["echo", "google-genai, in part", "google-genai", "ifeval", "loops", "vllm, in part", "vllm"],
 )
 def test_a_plugin_from_outside_passes_its_own_tests_as_it_is_installed(
     tmp_path: Path, project: str, library: str, chosen: tuple[str, ...]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tutelage.cli import cli
+from tutelage.execution.runner import run
+from tutelage.files.trl_format import read_preferences
 from tutelage.objectives import Dpo, PairBatch
 from tutelage.plugin.files import PluginFile
 from tutelage.plugin.pair_losses import bound_pair_losses
 from tutelage.plugin.registry import Registry
+from tutelage.recipe.schema import Recipe
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
 FILES = re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL)
@@ -38,6 +42,27 @@ def test_the_file_is_a_judge_and_the_command_loads_it(folder: Path) -> None:
     assert CliRunner().invoke(cli, plan).exit_code == 0
     without = CliRunner().invoke(cli, plan[: plan.index("--plugin")])
     assert "no plugin 'length' is installed" in without.output
+
+
+def test_the_pipeline_is_planned_by_the_command(folder: Path) -> None:
+    [command] = re.findall(r"^    tutelage run (.*--plugin mine.py)$", PAGE, re.MULTILINE)
+    [setting] = re.findall(r"`(--set pipelines.mine/[^`]*)`", PAGE)
+    planned = CliRunner().invoke(cli, ["plan", "--json", *shlex.split(command), *shlex.split(setting)])
+    assert planned.exit_code == 0, planned.output
+    assert "mine/not-longer/M3/pairs.jsonl" in planned.output
+
+
+def test_the_pipeline_trains_on_the_pairs_that_its_function_keeps(
+    folder: Path, make_recipe: Callable[..., Recipe], numbers_registry: Registry
+) -> None:
+    numbers_registry.load_files([PluginFile.of(str(folder / "mine.py"))])
+    recipe = make_recipe(pipelines={"mine/not-longer": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, directory=folder / "run", registry=numbers_registry)
+    made = folder / "run/seed-0/mine/not-longer/M2"
+    every, kept = (read_preferences(made / f"{name}.jsonl") for name in ("all-pairs", "pairs"))
+    assert kept == [pair for pair in every if len(pair.chosen) <= len(pair.rejected)]
+    assert 0 < len(kept) < len(every)
+    assert (made / "checkpoint").is_dir()
 
 
 def test_the_loss_of_the_page_is_found_and_is_sppo(folder: Path) -> None:

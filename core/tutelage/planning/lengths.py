@@ -107,6 +107,8 @@ def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[
         return
     known, label = sources.declared, f"data.preferences ({source.source})"
     users = {*source.join, *(name for name in recipe.pipelines if "preferences" in known.pipelines[name].given)}
+    if not users:
+        return  # reported as unused
     dpo_lengths, sft_lengths = _dpo_lengths(recipe, users, known), {}
     for name, control in recipe.controls.items():
         settings = known.settings(recipe, name)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import critic_world
 import pytest
 from attrs import evolve
 
@@ -17,7 +18,7 @@ from tutelage.planning.lengths import check_lengths
 from tutelage.planning.sources import Sources
 from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo, TokenCounts
-from tutelage.recipe.schema import PipelineSettings, Recipe
+from tutelage.recipe.schema import PipelineSettings, Preferences, Recipe
 
 Make = Callable[..., Recipe]
 
@@ -205,3 +206,12 @@ def test_a_pair_that_decontamination_drops_is_not_measured(
         Sources(evolve(recipe, pipelines={"own-preferences": PipelineSettings(dpo=Dpo(max_length=3))}), registry)
     )
     assert counter.asked[0][2] == 2
+
+
+def test_pairs_that_no_pipeline_of_a_plugin_trains_on_are_not_measured(
+    make: Make, registry: Registry, counter: WordCounter
+) -> None:
+    registry.register(critic_world, "critic")
+    recipe = make(pipelines={"critic/revise": None}, controls={})
+    check_lengths(Sources(evolve(recipe, data=evolve(recipe.data, preferences=Preferences("numbers/pairs"))), registry))
+    assert counter.asked == [(None, "here", 8 + 8 + 2 * 40, True)]
