@@ -21,11 +21,11 @@ from tutelage.cli.output import Table
 from tutelage.cli.plugins import default_words, info_tables
 from tutelage.files.settings import describe_settings
 from tutelage.helper_specs import HELPERS
-from tutelage.plugin.built_in import describe
-from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
-from tutelage.plugin.discovery import OWN_DISTRIBUTION
-from tutelage.plugin.inspection import HOOKS, specification
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.built_in import describe
+from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
+from tutelage.plugins.discovery import OWN_DISTRIBUTION
+from tutelage.plugins.inspection import HOOKS, specification
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Control, PipelineSettings, Recipe
 
 REFERENCE = Path(__file__).parent / "reference"

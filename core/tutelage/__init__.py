@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     from tutelage.planning.checks import checked_plan
     from tutelage.planning.roles import find_rubric
     from tutelage.planning.steps import Plan, Step
-    from tutelage.plugin.discovery import PluginStatus
-    from tutelage.plugin.registry import Registry
-    from tutelage.plugin.stages import demonstrate, evaluate, generate_candidates, judge, release, train_step
     from tutelage.plugin_info import (
         Conversion,
         EnvironmentVariable,
@@ -63,6 +60,10 @@ if TYPE_CHECKING:
         RunNeeds,
         TokenCounts,
     )
+    from tutelage.plugins.discovery import PluginStatus
+    from tutelage.plugins.functions import plugin
+    from tutelage.plugins.registry import Registry
+    from tutelage.plugins.stages import demonstrate, evaluate, generate_candidates, judge, release, train_step
     from tutelage.preferences.expected_scores import expected_judgement, score_replies
     from tutelage.preferences.judging import (
         ADDITIVE_RUBRIC,
@@ -136,9 +137,10 @@ _MODULES = {
     "planning.checks": "checked_plan",
     "planning.roles": "find_rubric",
     "planning.steps": "Plan Step",
-    "plugin.discovery": "PluginStatus",
-    "plugin.registry": "Registry",
-    "plugin.stages": "demonstrate evaluate generate_candidates judge release train_step",
+    "plugins.discovery": "PluginStatus",
+    "plugins.functions": "plugin",
+    "plugins.registry": "Registry",
+    "plugins.stages": "demonstrate evaluate generate_candidates judge release train_step",
     "plugin_info": "Conversion EnvironmentVariable Finding NamedModel NamedSet Package PluginInfo Preparation RunNeeds "
     "TokenCounts",
     "preferences.expected_scores": "expected_judgement score_replies",
@@ -286,6 +288,7 @@ __all__ = [
     "pair",
     "parse_preference",
     "parse_score",
+    "plugin",
     "preference_row",
     "read_summary",
     "release",

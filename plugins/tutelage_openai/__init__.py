@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.chat_hooks import ChatHooks
 from tutelage.plugin_info import EnvironmentVariable, Finding, PluginInfo
+from tutelage.plugins.chat_hooks import ChatHooks
 from tutelage.records import Model
 from tutelage.services.chat import ChatService
 from tutelage.services.requests import Endpoint

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tutelage.errors import InputError, PluginError, nearest
-from tutelage.plugin.doctor import service_finding
 from tutelage.plugin_info import Finding
+from tutelage.plugins.doctor import service_finding
 from tutelage.services.proxies import CaughtByProxyError
 from tutelage.services.requests import Endpoint
 from tutelage_openai.settings import OpenAiSettings, endpoint

@@ -37,8 +37,8 @@ import random_student
 import tutelage_transformers
 from tutelage.context import Context
 from tutelage.files.jsonl import read_rows
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import Candidate, JudgeItem, Judgement, Model, Prompt, Sampling
 from tutelage.runs.durable import DurableStage, Unit

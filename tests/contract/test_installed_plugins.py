@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tutelage.installation import install_command
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model, Prompt
 from tutelage.testing import PROMPTS, check_plugin
 

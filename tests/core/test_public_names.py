@@ -34,7 +34,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_a_submodule_is_no_less_importable_for_it() -> None:
-    from tutelage.plugin import stages
+    from tutelage.plugins import stages
 
     assert stages.judge is tutelage.judge
 

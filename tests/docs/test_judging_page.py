@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tutelage import JudgeItem, Model, Outcome, Registry, Sampling, judge
-from tutelage.plugin.built_in_pipelines import PIPELINES
-from tutelage.plugin.files import PluginFile
+from tutelage.plugins.built_in_pipelines import PIPELINES
+from tutelage.plugins.files import PluginFile
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 
 PAGE = (Path(__file__).parents[2] / "docs/judging.md").read_text(encoding="utf-8")

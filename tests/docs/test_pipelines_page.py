@@ -13,8 +13,8 @@ from recipes import numbers_recipe
 from tutelage import Pipeline
 from tutelage.execution.runner import run
 from tutelage.pipeline_steps import PipelineStep
-from tutelage.plugin.built_in_pipelines import SELF_REWARD
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.built_in_pipelines import SELF_REWARD
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 
 PAGE = (Path(__file__).parents[2] / "docs/pipelines.md").read_text(encoding="utf-8")

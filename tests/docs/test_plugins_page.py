@@ -14,9 +14,9 @@ from tutelage.cli import cli
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.objectives import Dpo, PairBatch
-from tutelage.plugin.files import PluginFile
-from tutelage.plugin.pair_losses import bound_pair_losses
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.files import PluginFile
+from tutelage.plugins.pair_losses import bound_pair_losses
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")

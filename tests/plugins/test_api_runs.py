@@ -25,7 +25,7 @@ from tutelage.errors import BudgetError, InputError, Interrupted, StageError
 from tutelage.execution.runner import run
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.estimate import Estimate, estimates
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe, SelfInstruct
 from tutelage.records import Judgement
 from tutelage.runs.store import Store

@@ -30,7 +30,7 @@ CORE, TRAINING = "core/tutelage", "plugins/tutelage_transformers/training"
 MODULES = {
     "judging": (f"{CORE}/preferences/judging.py",),
     "pairing": (f"{CORE}/preferences/pairing.py",),
-    "stages": (f"{CORE}/plugin/stages.py",),
+    "stages": (f"{CORE}/plugins/stages.py",),
     "store": (f"{CORE}/runs/store.py",),
     "calling": tuple(f"{CORE}/services/{name}.py" for name in ("caller", "attempts", "ledger")),
     "data": (f"{CORE}/data/*.py",),

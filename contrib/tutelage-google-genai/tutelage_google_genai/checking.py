@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tutelage.errors import InputError, PluginError
-from tutelage.plugin.doctor import service_finding
 from tutelage.plugin_info import Finding
+from tutelage.plugins.doctor import service_finding
 from tutelage.services.problems import Unusable
 from tutelage.services.proxies import CaughtByProxyError
 from tutelage_google_genai.settings import GoogleGenAiSettings, endpoint

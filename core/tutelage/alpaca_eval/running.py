@@ -16,8 +16,8 @@ from attrs import frozen
 from tutelage.alpaca_eval.library import Annotator, model_stands_first
 from tutelage.context import Context
 from tutelage.errors import InputError
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.records import Candidate, Comparison, Model, Outcome, Prompt, Sampling, Verdict, content_id
 from tutelage.results.alpaca_eval_files import Output, write_list
 from tutelage.runs.durable import DurableStage, Unit, finish_file

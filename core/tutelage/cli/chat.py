@@ -16,8 +16,8 @@ from tutelage.cli.streaming import StreamedAnswer
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.planning.roles import find_rubric
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import average
 from tutelage.recipe.schema import Generation, Judging
 from tutelage.records import JudgeItem, Model, Outcome, Prompt, Sampling

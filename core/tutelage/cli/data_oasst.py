@@ -28,8 +28,8 @@ from tutelage.data.tables import read_table
 from tutelage.errors import InputError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import write_json, write_rows
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import Model, Sampling
 

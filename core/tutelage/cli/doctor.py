@@ -11,8 +11,8 @@ from tutelage.cli.options import ROLES, as_json, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
 from tutelage.errors import PluginError
 from tutelage.planning.roles import GENERATOR, bound_model, jurors
-from tutelage.plugin.doctor import Diagnosis, examine
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.doctor import Diagnosis, examine
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model

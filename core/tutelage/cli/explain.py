@@ -14,7 +14,7 @@ from tutelage.files.jsonl import converter
 from tutelage.planning.artifacts import RECIPE
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, parse_override
 from tutelage.results.changes_words import brief
 from tutelage.runs.changes import Changes, StepChange, changes

@@ -12,8 +12,8 @@ from tutelage.cli.output import print_line
 from tutelage.exporting.card import Published
 from tutelage.exporting.copying import Export
 from tutelage.exporting.publishing import publisher
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
+from tutelage.plugins.registry import Registry
 from tutelage.runs.run import RunModels
 
 _DTYPES = ("bfloat16", "float16", "float32")

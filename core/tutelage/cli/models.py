@@ -10,9 +10,9 @@ from attrs import evolve
 
 from tutelage.errors import InputError, PluginError
 from tutelage.planning.artifacts import VARIANTS
-from tutelage.plugin.preparation import check_prepared
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.suggestions import plugin_hint
+from tutelage.plugins.preparation import check_prepared
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.suggestions import plugin_hint
 from tutelage.recipe.loading import parse_override
 from tutelage.recipe.variants import BASE
 from tutelage.records import Model

@@ -19,8 +19,8 @@ from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.planning.artifacts import RECIPE
-from tutelage.plugin.files import files_to_load
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.files import files_to_load
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import built_in, find_recipe, load_recipe, parse_override
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model

@@ -13,9 +13,9 @@ from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.options import as_json, plugin_options
 from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.files.settings import describe_settings
-from tutelage.plugin.discovery import PluginStatus
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import NamedSet, PluginInfo
+from tutelage.plugins.discovery import PluginStatus
+from tutelage.plugins.registry import Registry
 
 
 @click.group("plugins", cls=CommandGroup, invoke_without_command=True)

@@ -19,9 +19,9 @@ from tutelage.files.disk_errors import check_writable
 from tutelage.files.whole import write_whole
 from tutelage.planning.preparations import data_files, preparations
 from tutelage.planning.sources import sets_of
-from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
-from tutelage.plugin.preparation import is_prepared, prepare, to_fetch
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
+from tutelage.plugins.preparation import is_prepared, prepare, to_fetch
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.json_schema import recipe_json_schema
 from tutelage.recipe.loading import built_in, load_recipe, summary_line, to_yaml
 

@@ -41,8 +41,8 @@ from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Objective, Sft
 from tutelage.planning.model_checks import check_prompts
 from tutelage.planning.roles import find_rubric
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model, Sampling, Scores
 from tutelage.results.wording import training_words
 from tutelage.runs.durable import Result

@@ -13,7 +13,7 @@ from tutelage.cli.options import as_json, run_argument
 from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError, TutelageError
 from tutelage.planning.estimate import estimates
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.results.wording import counts_words, seconds_words, title
 from tutelage.runs.run import Run
 from tutelage.runs.status import RunStatus, StepStatus, damaged_artifacts, run_status

@@ -15,8 +15,8 @@ from tutelage.data.preference_rows import check_preference, parse_preference
 from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.files.disk_errors import error_text
 from tutelage.files.jsonl import read_rows
-from tutelage.plugin.preparation import check_prepared
 from tutelage.plugin_info import NamedSet
+from tutelage.plugins.preparation import check_prepared
 from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text, user_texts
 
 T = TypeVar("T")

@@ -41,8 +41,8 @@ from tutelage.planning.steps import (
     Transform,
     WritePrompts,
 )
-from tutelage.plugin import stages
-from tutelage.plugin.pair_rules import guarded_rule
+from tutelage.plugins import stages
+from tutelage.plugins.pair_rules import guarded_rule
 from tutelage.preferences.combining import comparisons_of
 from tutelage.preferences.comparisons import split_equal
 from tutelage.preferences.judging import average

@@ -23,7 +23,7 @@ from tutelage.planning.steps import (
     Step,
     WritePrompts,
 )
-from tutelage.plugin import stages
+from tutelage.plugins import stages
 from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
 from tutelage.recipe.schema import SelfInstruct
 from tutelage.records import Candidate, Prompt

@@ -11,7 +11,7 @@ from tutelage.planning.artifacts import VARIANTS
 from tutelage.planning.preflight import Preflight, preflight
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Step, Summarise
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.recipe.variants import BASE, Variant, variants_of
 from tutelage.runs.changes import Changes, Place, RunComparison

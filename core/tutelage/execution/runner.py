@@ -30,8 +30,8 @@ from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.roles import GENERATOR, endpoint_of
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Step, Summarise, Train, Worker
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import load_recipe, override, to_yaml
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model

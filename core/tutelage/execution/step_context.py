@@ -11,7 +11,7 @@ from attrs import frozen
 from tutelage.context import Context
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Step, Worker
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model, Prompt
 from tutelage.runs.durable import DurableStage

@@ -15,8 +15,8 @@ from tutelage.planning.artifacts import TRACKING
 from tutelage.planning.made_from import MadeFrom
 from tutelage.planning.roles import bound_model
 from tutelage.planning.steps import Judge, MakePairs, PlannedModel, Step, Summarise
-from tutelage.plugin import helpers
-from tutelage.plugin.registry import Registry
+from tutelage.plugins import helpers
+from tutelage.plugins.registry import Registry
 from tutelage.records import Judgement
 from tutelage.results.summary import read_summary
 from tutelage.runs.run import Run

@@ -12,8 +12,8 @@ from tutelage.files.jsonl import read_rows
 from tutelage.files.trl_format import preference_row, read_examples, read_preferences, supervised_row
 from tutelage.pipeline_steps import RECORD_TYPES, Kind, TransformStep
 from tutelage.planning.steps import Transform
-from tutelage.plugin import built_in
-from tutelage.plugin.stage_checks import plugin_errors
+from tutelage.plugins import built_in
+from tutelage.plugins.stage_checks import plugin_errors
 from tutelage.preferences.pairing import PairOptions, ScoredAnswer, sides_problem
 from tutelage.records import Example, Preference
 

@@ -14,9 +14,9 @@ from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.jsonl import read_json, write_json
 from tutelage.files.whole import whole_folder
 from tutelage.planning.steps import PlannedModel
-from tutelage.plugin.helpers import convert, implements
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
+from tutelage.plugins.helpers import convert, implements
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Generation
 from tutelage.runs.run import RunModels
 

@@ -33,11 +33,11 @@ from tutelage.planning.roles import (
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
-from tutelage.plugin.helpers import check_objective, check_report_to, implements
-from tutelage.plugin.pair_losses import pair_loss_problems
-from tutelage.plugin.preparation import check_prepared
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import sampling_problems
+from tutelage.plugins.helpers import check_objective, check_report_to, implements
+from tutelage.plugins.pair_losses import pair_loss_problems
+from tutelage.plugins.preparation import check_prepared
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stage_checks import sampling_problems
 from tutelage.preferences.judging import metadata_keys
 from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable

@@ -16,8 +16,8 @@ from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import CombineStep, CompareStep, JudgeStep, PipelineStep, function_name
-from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Judging, MemberSettings, Recipe
 
 Group = Literal["pipelines", "controls"]

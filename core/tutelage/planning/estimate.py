@@ -15,7 +15,7 @@ from attrs import frozen
 from tutelage.planning.judge_steps import CompareCandidates
 from tutelage.planning.roles import endpoint_of
 from tutelage.planning.steps import REQUESTS_AT_ONCE, Compare, Demonstrate, Judge, Plan, Sample, Step, WritePrompts
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe, SelfInstruct
 from tutelage.services.ledger import Ledger, Spend
 from tutelage.services.requests import Endpoint

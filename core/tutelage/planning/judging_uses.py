@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from tutelage.planning.declared import Declared, declared, judging_of
 from tutelage.planning.roles import answering_role, bound_model, judging_roles
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import score_problems
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stage_checks import score_problems
 from tutelage.recipe.schema import Judging, Recipe
 from tutelage.records import Rubric
 

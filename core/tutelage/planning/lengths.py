@@ -16,7 +16,7 @@ from tutelage.files.trl_format import message_rows, supervised_row
 from tutelage.planning.declared import Declared
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import Sources
-from tutelage.plugin.helpers import count_tokens, implements
+from tutelage.plugins.helpers import count_tokens, implements
 from tutelage.recipe.schema import Recipe
 
 _EXCERPT = 60

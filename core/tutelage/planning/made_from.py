@@ -37,7 +37,7 @@ from tutelage.planning.steps import (
     Worker,
     WritePrompts,
 )
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.pairing import unused_options
 from tutelage.recipe.schema import Recipe
 from tutelage.records import ADDED_KEY, Prompt

@@ -10,8 +10,8 @@ from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import MIRRORED, OBJECTIVES
 from tutelage.planning.declared import Declared, Group
 from tutelage.planning.sources import Sources
-from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 

@@ -22,9 +22,9 @@ from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import bound_model, endpoint_of, jurors, role_key
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
-from tutelage.plugin import helpers
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
+from tutelage.plugins import helpers
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model, Rubric
 from tutelage.services.ledger import Ledger
 from tutelage.services.requests import Endpoint

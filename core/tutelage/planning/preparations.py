@@ -8,8 +8,8 @@ from tutelage.data.sets import Sets
 from tutelage.planning.declared import declared
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.roles import usable_binding
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Preparation
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 

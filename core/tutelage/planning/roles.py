@@ -6,9 +6,9 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.planning.steps import PlannedModel, Worker
-from tutelage.plugin.helpers import endpoint
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.suggestions import plugin_hint
+from tutelage.plugins.helpers import endpoint
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.suggestions import plugin_hint
 from tutelage.recipe.bindings import Binding
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model, Rubric

@@ -13,7 +13,7 @@ from tutelage.data.sets import Sets, load_examples, load_preferences, load_promp
 from tutelage.files.trl_format import supervised_row
 from tutelage.planning.declared import Declared, declared
 from tutelage.planning.series import SourceCounts
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import question_messages, render, reply
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Example, JudgeItem, Preference, Prompt, RatedExample, user_texts

@@ -15,7 +15,7 @@ from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.intervals import NOTHING, Cluster
 from tutelage.files.jsonl import read_rows, write_rows
-from tutelage.plugin import stages
+from tutelage.plugins import stages
 from tutelage.preferences.comparisons import split_equal
 from tutelage.records import Comparison, Outcome, Rubric, Sampling, Verdict, content_id
 from tutelage.results.alpaca_eval_files import read_list, text_in

@@ -12,8 +12,8 @@ from typing import Any
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_json
 from tutelage.planning.artifacts import DESCRIPTION
-from tutelage.plugin.files import PluginFile, as_stored, stored_files
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.files import PluginFile, as_stored, stored_files
+from tutelage.plugins.registry import Registry
 from tutelage.runs.store import Store
 
 SCHEMA = 1

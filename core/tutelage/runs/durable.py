@@ -21,8 +21,8 @@ from attrs import evolve, frozen
 from tutelage.context import Context
 from tutelage.errors import Interrupted, StageError
 from tutelage.files.jsonl import read_records, write_rows
-from tutelage.plugin.helpers import devices
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.helpers import devices
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model, Outcome, Sampling
 from tutelage.runs.ahead import one_ahead
 from tutelage.runs.failures import unless_all_failed
@@ -72,7 +72,7 @@ class Ask(Protocol[ItemT_contra, ResultT_co]):
 
 
 Stage = Callable[..., Iterator[Any]]
-"""A stage of ``plugin.stages``: called with (registry, model, items, sampling=, context=) and its own arguments."""
+"""A stage of ``plugins.stages``: called with (registry, model, items, sampling=, context=) and its own arguments."""
 
 
 @frozen

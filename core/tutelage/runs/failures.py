@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from tutelage.errors import StageError
-from tutelage.plugin.helpers import endpoint
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.helpers import endpoint
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model, Outcome
 
 

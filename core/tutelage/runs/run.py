@@ -13,7 +13,7 @@ from tutelage.planning.evaluation_plan import EvaluationPlan
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.roles import bound_model
 from tutelage.planning.steps import Plan, PlannedModel, Worker
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model

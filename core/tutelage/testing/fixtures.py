@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import PluginError
 from tutelage.hookspecs import ENTRY_POINT_GROUP
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage.testing.promises import PROMISES, Promise
 from tutelage.testing.report import Check, Report

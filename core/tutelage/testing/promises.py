@@ -24,10 +24,10 @@ from tutelage.errors import TutelageError
 from tutelage.files.settings import describe_settings
 from tutelage.files.trl_format import preference_row, supervised_row
 from tutelage.objectives import Dpo, Objective, Sft
-from tutelage.plugin import helpers
-from tutelage.plugin.preparation import is_prepared
-from tutelage.plugin.stages import release, train_step
 from tutelage.plugin_info import Conversion, Finding, RunNeeds
+from tutelage.plugins import helpers
+from tutelage.plugins.preparation import is_prepared
+from tutelage.plugins.stages import release, train_step
 from tutelage.preferences.expected_scores import expected_judgement, expected_score_problem
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import Model, Preference, Prompt

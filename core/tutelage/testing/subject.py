@@ -9,9 +9,9 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.context import Context
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.records import (
     Candidate,

@@ -20,8 +20,8 @@ from tutelage.errors import InputError, TutelageError
 from tutelage.files.jsonl import dump, write_json
 from tutelage.files.locking import wait_until_free
 from tutelage.objectives import Dpo, PairLoss
-from tutelage.plugin.pair_losses import bound_pair_losses
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.pair_losses import bound_pair_losses
+from tutelage.plugins.registry import Registry
 from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.training import step

@@ -19,8 +19,8 @@ from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError
 from tutelage.evaluation.alpaca_eval import win_rates
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.records import Candidate, Model, Outcome, Sampling
 from tutelage.results.alpaca_eval_files import Output, read_annotations
 from tutelage.runs.durable import DurableStage

@@ -15,7 +15,7 @@ from click.testing import Result
 
 from tutelage.cli.chat import LOADING
 from tutelage.errors import InputError
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage.runs.run import RunModels
 

@@ -15,7 +15,7 @@ from known import known
 
 from tutelage.execution.runner import run
 from tutelage.installation import install_command
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.report.page import missing_libraries
 from tutelage.results.summary import read_summary

@@ -14,7 +14,7 @@ from wheels import use_only
 
 from tutelage.cli import cli
 from tutelage.files.prepared import prepared_folder
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 
 
 @pytest.fixture

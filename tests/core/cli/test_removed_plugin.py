@@ -13,7 +13,7 @@ from click.testing import Result
 from recipes import numbers_recipe
 
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 
 Invoke = Callable[..., Result]

@@ -14,7 +14,7 @@ from recipes import numbers_recipe
 from tutelage.cli.output import plain
 from tutelage.cli.results import answers_table, gains_table, result_tables, rivals_table
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.results.summary import Summary, read_summary

@@ -12,7 +12,7 @@ from click.testing import Result
 
 from tutelage.cli.stage_files import read_prompts
 from tutelage.files.jsonl import read_records, write_rows
-from tutelage.plugin import stages
+from tutelage.plugins import stages
 from tutelage.records import Candidate, Demonstration, Judgement, Message, Prompt, Verdict
 
 Invoke = Callable[..., Result]

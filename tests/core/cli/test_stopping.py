@@ -20,7 +20,7 @@ from recipes import numbers_recipe
 from tutelage.cli.stopping import interrupt_on_termination, stop_on_interrupt
 from tutelage.errors import Interrupted
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 

@@ -13,7 +13,7 @@ from tutelage.data.known_files import KNOWN_FILES, KnownFiles, check_made, known
 from tutelage.errors import InputError
 from tutelage.planning.preparations import data_files
 from tutelage.planning.sources import sets_of
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import built_in, load_recipe
 
 

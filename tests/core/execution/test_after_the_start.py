@@ -15,8 +15,8 @@ from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.steps import Step
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Judgement, Model, Rubric, Sampling, Verdict
 

@@ -23,8 +23,8 @@ from tutelage.hookspecs import hookimpl
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values, to_yaml
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Prompt

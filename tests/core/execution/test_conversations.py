@@ -15,7 +15,7 @@ from tutelage.execution.runner import run
 from tutelage.files.jsonl import read_records, read_rows, write_rows
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Comparison, Demonstration, JudgeItem, Judgement, Prompt, Verdict, conversation_text
 

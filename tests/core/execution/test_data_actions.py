@@ -14,8 +14,8 @@ from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.steps import WritePrompts
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate, Model, Outcome, Prompt, Sampling
 from tutelage.runs.store import Store

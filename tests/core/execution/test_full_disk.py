@@ -13,7 +13,7 @@ from interrupted_runs import artifacts_of
 
 from tutelage.errors import InputError, StageError
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate
 from tutelage.runs.store import Store

@@ -15,8 +15,8 @@ from tutelage.errors import StageError
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import render
 from tutelage.recipe.schema import Recipe
 from tutelage.records import (

@@ -13,7 +13,7 @@ from tutelage.data.sets import prompt_of
 from tutelage.execution.runner import run
 from tutelage.files.jsonl import dump, read_records, read_rows, write_rows
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Comparison, JudgeItem, Judgement, Outcome, Prompt, Verdict
 

@@ -17,7 +17,7 @@ from tutelage.errors import InputError
 from tutelage.execution.runner import run
 from tutelage.exporting.card import Published, whole_card
 from tutelage.files.trl_format import preference_row, read_preferences
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Preference

@@ -20,7 +20,7 @@ from tutelage.execution.reconciling import apply
 from tutelage.execution.runner import run
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.runs.artifact_cache import ArtifactCache

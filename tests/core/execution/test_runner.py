@@ -24,8 +24,8 @@ from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.steps import Step
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import average
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Demonstration, JudgeItem, Judgement, Model, Outcome, Prompt
@@ -43,7 +43,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete run on the echoing world, made once for this module."""
     import echoing_world
 
-    from tutelage.plugin.registry import Registry
+    from tutelage.plugins.registry import Registry
     from tutelage.recipe.loading import from_values
 
     registry = Registry.empty()
@@ -311,7 +311,7 @@ import sys
 sys.path[:0] = ["tests/fixtures"]
 import echoing_world, recipes
 from tutelage.recipe.loading import from_values
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.execution.runner import run
 registry = Registry.empty()
 registry.register(echoing_world, "numbers")

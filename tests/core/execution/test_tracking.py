@@ -15,7 +15,7 @@ from tutelage.errors import InputError
 from tutelage.execution.reporter import Silent
 from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 Make = Callable[..., Recipe]

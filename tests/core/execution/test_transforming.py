@@ -17,7 +17,7 @@ from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import Kind, function_name
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 Make = Callable[..., Recipe]

@@ -14,7 +14,7 @@ from interrupted_runs import artifacts_of
 from tutelage.errors import InputError, Interrupted
 from tutelage.execution.reporter import Silent
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.results.summary import read_summary
 from tutelage.runs.status import run_status

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 
 from tutelage.execution.runner import run
 from tutelage.exporting.card import Published, publishable, whole_card
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values, load_recipe, to_yaml
 from tutelage.runs.run import RunModels
 

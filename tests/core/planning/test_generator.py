@@ -20,8 +20,8 @@ from tutelage.planning.preflight import preflight
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Judge, Sample, Train, Worker, WritePrompts
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.bindings import Binding, Roles, Student
 from tutelage.recipe.loading import from_values, load_recipe, to_values
 from tutelage.recipe.schema import Recipe

@@ -17,8 +17,8 @@ from tutelage.planning.judge_steps import CombineScores, CompareCandidates, Make
 from tutelage.planning.pipelines import make_plan, roles_needed
 from tutelage.planning.steps import Judge, Plan
 from tutelage.planning.unused_keys import unused_keys
-from tutelage.plugin.pipeline_checks import pipeline_problems
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.pipeline_checks import pipeline_problems
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values, to_values
 from tutelage.recipe.schema import Recipe
 

@@ -25,8 +25,8 @@ from tutelage.planning.preflight import preflight
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Judge
 from tutelage.planning.unused_keys import unused_keys
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.expected_scores import expected_judgement
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe

@@ -16,8 +16,8 @@ from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Dpo
 from tutelage.planning.lengths import check_lengths
 from tutelage.planning.sources import Sources
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo, TokenCounts
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import PipelineSettings, Preferences, Recipe
 
 Make = Callable[..., Recipe]

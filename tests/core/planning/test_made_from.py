@@ -16,8 +16,8 @@ from tutelage.objectives import Dpo, Lora, Sft
 from tutelage.planning.made_from import MadeFrom, made_from
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import find_recipe, from_values, load_recipe
 from tutelage.recipe.schema import Evaluation, Generation, Judging, Recipe, SelfInstruct
 from tutelage.records import ADDED_KEY, Rubric, Sampling

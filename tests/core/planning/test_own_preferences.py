@@ -14,7 +14,7 @@ from tutelage.errors import InputError
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan, roles_needed
 from tutelage.planning.steps import ChosenExamples, JoinPairs, MakePairs, Plan, SelectPreferences, Step, Train
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 Make = Callable[..., Recipe]

@@ -10,7 +10,7 @@ from tutelage.objectives import Dpo, Sft
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.pipelines import make_plan, roles_needed
 from tutelage.planning.steps import Demonstrate, JoinPairs, Judge, MakePairs, Plan, Sample, SelectPrompts, Step, Train
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Generation, Judging, Recipe
 
 StepT = TypeVar("StepT", bound=Step)

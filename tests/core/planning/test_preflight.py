@@ -21,8 +21,8 @@ from tutelage.planning.pipelines import make_plan
 from tutelage.planning.preflight import preflight
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import BuildExamples, Compare, Judge, Plan, SelectPrompts, Step, Train
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, Finding, NamedSet, PluginInfo, RunNeeds
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import PipelineSettings, Recipe
 from tutelage.records import Demonstration, Judgement, Rubric, Verdict

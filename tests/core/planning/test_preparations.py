@@ -12,8 +12,8 @@ from wheels import use_only
 from tutelage.errors import InputError
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.preparations import preparations
-from tutelage.plugin.preparation import prepare
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.preparation import prepare
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 

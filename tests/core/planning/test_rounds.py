@@ -19,8 +19,8 @@ from tutelage.planning.made_from import made_from
 from tutelage.planning.pipelines import make_plan, roles_needed
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import JoinPairs, Judge, Plan, Sample, Train, Transform
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 
 Make = Callable[..., Recipe]

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.preferences.pairing import RULES, Group, PairOptions
 from tutelage.recipe.schema import Recipe

@@ -22,7 +22,7 @@ from tutelage.planning.steps import (
     Train,
     WritePrompts,
 )
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import built_in, load_recipe, summary_line
 
 PAPER = sorted(name for name in built_in() if name.startswith("paper/"))

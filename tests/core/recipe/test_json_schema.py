@@ -14,7 +14,7 @@ from recipes import numbers_recipe
 
 from tutelage.cli import cli
 from tutelage.files.yaml_text import read_yaml
-from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
+from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.recipe.json_schema import recipe_json_schema
 from tutelage.recipe.loading import built_in, load_recipe, to_values
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.report.answers import read_answers
 from tutelage.runs.run import Run

@@ -10,7 +10,7 @@ import pytest
 
 from tutelage.errors import InputError
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.report.contents import read_contents
 

@@ -19,8 +19,8 @@ from tutelage.execution.runner import run
 from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Objective
 from tutelage.planning.steps import Step
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Sampling
 

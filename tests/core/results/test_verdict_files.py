@@ -12,7 +12,7 @@ import pytest
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.evaluation.intervals import NOTHING
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import PAIRWISE_RUBRIC
 from tutelage.records import Model, Sampling, content_id
 from tutelage.results.verdict_files import Answers, compare, is_verdicts, read_answers, read_verdicts
@@ -105,7 +105,7 @@ def test_both_orders_are_asked_and_kept_so_that_a_second_call_asks_nothing(
     first = ask(registry, tmp_path, *models)
     before = (tmp_path / "verdicts.jsonl").read_bytes()
     assert len(first.verdicts) == 3 * 3 * 2
-    monkeypatch.setattr("tutelage.plugin.stages.evaluate", None)  # any further call fails
+    monkeypatch.setattr("tutelage.plugins.stages.evaluate", None)  # any further call fails
     second = ask(registry, tmp_path, *models)
     assert (tmp_path / "verdicts.jsonl").read_bytes() == before
     assert second.head_to_head() == first.head_to_head()

@@ -12,7 +12,7 @@ from recipes import numbers_recipe
 from tutelage.errors import InputError, PluginError
 from tutelage.execution.runner import run
 from tutelage.planning.declared import declared, from_plain, to_plain
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.report.page import write_report

@@ -7,8 +7,8 @@ import pytest
 
 from tutelage.errors import InputError
 from tutelage.planning.artifacts import DESCRIPTION
-from tutelage.plugin.files import PluginFile
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.files import PluginFile
+from tutelage.plugins.registry import Registry
 from tutelage.runs.description import describe_run, plugin_files
 from tutelage.runs.store import Store
 

@@ -7,9 +7,9 @@ import pytest
 from tutelage.context import Context
 from tutelage.errors import Interrupted
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stages import generate_candidates
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stages import generate_candidates
 from tutelage.records import Candidate, Model, Outcome, Prompt, Sampling
 from tutelage.runs.durable import DurableStage, Unit, derive_seed, in_chunks, one_by_one
 from tutelage.runs.store import Journal, Store

@@ -8,7 +8,7 @@ import pytest
 
 import tutelage_openai
 from tutelage.errors import StageError
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.records import Demonstration, Model, Outcome
 from tutelage.runs.failures import unless_all_failed
 

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate
 from tutelage.runs.integrity import FinishedStep

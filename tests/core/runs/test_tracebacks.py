@@ -10,7 +10,7 @@ from recipes import numbers_recipe
 
 from tutelage.errors import InputError, StageError
 from tutelage.execution.runner import run
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.runs.store import Store
 from tutelage.runs.tracebacks import kept_traceback, read_traceback

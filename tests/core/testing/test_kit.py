@@ -16,9 +16,9 @@ from attrs import evolve, field, frozen
 from tutelage.context import Context
 from tutelage.errors import PluginError
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.inspection import HOOKS
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, NamedSet, PluginInfo, RunNeeds, TokenCounts
+from tutelage.plugins.inspection import HOOKS
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.expected_scores import expected_judgement
 from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Scores
 from tutelage.services.requests import Endpoint, Reply, Request

@@ -15,8 +15,8 @@ from tutelage.cli import cli
 from tutelage.execution.runner import run
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Comparison, Demonstration, JudgeItem, Judgement, Prompt, Rubric, Verdict

@@ -13,8 +13,8 @@ import pytest
 
 from tutelage.errors import PluginError
 from tutelage.installation import install_command
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
+from tutelage.plugins.registry import Registry
 from tutelage_transformers.models.converting import convert
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tutelage.cli import cli
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage_transformers.models import loading
 

@@ -28,8 +28,8 @@ from small_models import (
 
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.installation import install_command
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion
+from tutelage.plugins.registry import Registry
 from tutelage_transformers.models.converting import convert
 from tutelage_transformers.models.gguf_tokenizer import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, vocabulary_of
 

@@ -16,10 +16,10 @@ from tutelage.errors import InputError, PluginError
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Dpo, PairBatch, PairLoss
-from tutelage.plugin.pair_losses import bound_pair_losses
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stages import train_step
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.pair_losses import bound_pair_losses
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stages import train_step
 from tutelage.records import Model
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet

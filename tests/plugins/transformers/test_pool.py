@@ -18,8 +18,8 @@ import pytest
 import tutelage_transformers
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stages import generate_candidates
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stages import generate_candidates
 from tutelage.records import Candidate, Model, Prompt, Sampling
 from tutelage.runs.durable import DurableStage, Unit
 from tutelage.runs.store import Store

@@ -11,9 +11,9 @@ import pytest
 from tutelage import judge
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import RunNeeds
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC, REWARD_RUBRIC
 from tutelage.records import Comparison, JudgeItem, Judgement, Message, Model, Outcome, Prompt, Sampling
 from tutelage_transformers.checking import check_run

@@ -17,9 +17,9 @@ from tutelage.errors import InputError, StageError
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import supervised_row
 from tutelage.objectives import Sft
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stages import judge
 from tutelage.plugin_info import RunNeeds
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stages import judge
 from tutelage.preferences.expected_scores import score_replies
 from tutelage.records import JudgeItem, Judgement, Model, Outcome, Rubric, Sampling
 from tutelage_transformers import checking

@@ -11,9 +11,9 @@ from attrs import frozen
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Dpo, PairBatch, PairLoss, Sft
-from tutelage.plugin.pair_losses import bound_pair_losses, pair_loss_problems
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.pair_losses import bound_pair_losses, pair_loss_problems
+from tutelage.plugins.registry import Registry
 
 
 @frozen

@@ -12,8 +12,8 @@ from wheels import use_only, write_wheel
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.locking import hold_lock
 from tutelage.files.prepared import prepared_folder
-from tutelage.plugin.preparation import check_prepared, is_prepared, prepare, to_fetch
 from tutelage.plugin_info import Preparation
+from tutelage.plugins.preparation import check_prepared, is_prepared, prepare, to_fetch
 
 
 def join(packages: Path, output: Path, report: Callable[[str], None]) -> None:

@@ -17,8 +17,8 @@ from types import ModuleType
 from attrs import frozen
 
 from tutelage.errors import InputError, PluginError
-from tutelage.plugin.functions import of_namespace
-from tutelage.plugin.inspection import has_marked_hooks
+from tutelage.plugins.functions import of_namespace
+from tutelage.plugins.inspection import has_marked_hooks
 
 
 @frozen

@@ -20,12 +20,12 @@ from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
 from tutelage.objectives import PairLoss
 from tutelage.pipeline import Pipeline
-from tutelage.plugin import built_in
-from tutelage.plugin.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, resolve_clash, status_of
-from tutelage.plugin.files import PluginFile
-from tutelage.plugin.functions import of_namespace
-from tutelage.plugin.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.plugins import built_in
+from tutelage.plugins.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, resolve_clash, status_of
+from tutelage.plugins.files import PluginFile
+from tutelage.plugins.functions import of_namespace
+from tutelage.plugins.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.preferences.pairing import PairRule
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
 
@@ -106,7 +106,7 @@ class Registry:
         """Register a plugin manually: a module, any hashable object with hooks, or a namespace of plain functions.
 
         A namespace is a mapping or a ``SimpleNamespace``. Its functions that have the name of a hook are those of
-        ``tutelage.plugin.functions.plugin``: ``registry.register({"judge": lambda answer: len(answer)}, "length")``.
+        ``tutelage.plugin``: ``registry.register({"judge": lambda answer: len(answer)}, "length")``.
 
         Raises ``PluginError`` if the plugin is invalid, or the name or an alias is taken.
         """

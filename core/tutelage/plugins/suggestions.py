@@ -7,8 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tutelage.errors import TutelageError, nearest
-from tutelage.plugin.helpers import endpoint
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.helpers import endpoint
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 
 

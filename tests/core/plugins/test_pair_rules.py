@@ -10,9 +10,9 @@ from attrs import evolve
 
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.pair_rules import guarded_rule
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.pair_rules import guarded_rule
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.pairing import RULES, Group, PairOptions, ScoredAnswer
 from tutelage.records import Prompt
 

@@ -8,9 +8,9 @@ import pytest
 from attrs import frozen
 
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.suggestions import plugin_hint
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.suggestions import plugin_hint
 from tutelage.services.requests import Endpoint
 
 

@@ -15,8 +15,8 @@ from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.locking import LockHeldError, hold_lock
 from tutelage.files.prepared import prepared_folder
 from tutelage.files.whole import whole_folder
-from tutelage.plugin.packages import fetch, find_wheel, unpack
 from tutelage.plugin_info import Package, Preparation
+from tutelage.plugins.packages import fetch, find_wheel, unpack
 
 _MEGABYTE = 1_000_000
 

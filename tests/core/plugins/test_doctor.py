@@ -10,9 +10,9 @@ import pytest
 from attrs import frozen
 
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.doctor import Diagnosis, examine
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import EnvironmentVariable, Finding, PluginInfo
+from tutelage.plugins.doctor import Diagnosis, examine
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 
 

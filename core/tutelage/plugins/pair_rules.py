@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tutelage.errors import PluginError
-from tutelage.plugin import built_in
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import plugin_errors
+from tutelage.plugins import built_in
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stage_checks import plugin_errors
 from tutelage.preferences.pairing import Group, PairOptions, PairRule, Proposal, ScoredAnswer
 
 

@@ -15,8 +15,8 @@ from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
 from tutelage.objectives import PairLoss
 from tutelage.pipeline import Pipeline
-from tutelage.plugin.pipeline_checks import pipeline_problems
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
+from tutelage.plugins.pipeline_checks import pipeline_problems
 from tutelage.records import Rubric
 
 HOOKS = ("describe", *hookspecs.STAGES, "release", *helper_specs.HELPERS)

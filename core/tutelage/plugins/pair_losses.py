@@ -11,7 +11,7 @@ from attrs import evolve
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Objective, PairLoss
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 
 
 def pair_loss_problems(objective: Objective, student: str, registry: Registry) -> Iterator[str]:

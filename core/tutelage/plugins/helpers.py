@@ -16,8 +16,8 @@ from tutelage.context import Tracking
 from tutelage.errors import PluginError, TutelageError
 from tutelage.files.disk_errors import error_text, is_disk_problem
 from tutelage.objectives import Objective
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Conversion, Finding, RunNeeds, TokenCounts
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage.services.requests import Endpoint
 

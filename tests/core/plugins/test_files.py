@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tutelage.errors import InputError, PluginError
-from tutelage.plugin.files import PluginFile, as_stored, files_to_load, stored_files
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.files import PluginFile, as_stored, files_to_load, stored_files
+from tutelage.plugins.registry import Registry
 
 PLAIN = '"""Long answers."""\n\ndef judge(answer):\n    return min(5, len(answer))\n'
 MARKED = "from tutelage import hookimpl\n\n@hookimpl\ndef demonstrate(prompts):\n    return iter(())\n"

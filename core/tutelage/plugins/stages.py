@@ -21,10 +21,10 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.objectives import Objective
-from tutelage.plugin.helpers import hook_label
-from tutelage.plugin.pair_losses import bound_pair_losses
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import (
+from tutelage.plugins.helpers import hook_label
+from tutelage.plugins.pair_losses import bound_pair_losses
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stage_checks import (
     Questions,
     ResultT,
     check_result,

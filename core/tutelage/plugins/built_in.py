@@ -6,8 +6,8 @@ Their names need no prefix in a recipe: ``additive`` is ``tutelage/additive``.
 from __future__ import annotations
 
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.preferences.judging import (
     ADDITIVE_REASON_FIRST_RUBRIC,
     ADDITIVE_RUBRIC,

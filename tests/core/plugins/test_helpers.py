@@ -15,10 +15,10 @@ import pytest
 from tutelage import Conversion, Endpoint, Finding, PluginInfo, Sampling, TokenCounts, hookimpl
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.objectives import Dpo, Lora, Sft
-from tutelage.plugin import helpers, stages
-from tutelage.plugin.inspection import HOOKS, specification
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import RunNeeds
+from tutelage.plugins import helpers, stages
+from tutelage.plugins.inspection import HOOKS, specification
+from tutelage.plugins.registry import Registry
 from tutelage.records import Candidate, Model, Prompt
 from tutelage.testing import check_plugin
 

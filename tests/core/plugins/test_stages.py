@@ -13,10 +13,10 @@ from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError, PluginError, StageError
 from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Dpo
-from tutelage.plugin import stages
-from tutelage.plugin.registry import Registry
-from tutelage.plugin.stage_checks import sampling_problems
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins import stages
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stage_checks import sampling_problems
 from tutelage.records import (
     Candidate,
     Comparison,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tutelage.plugin.checklists import requests, with_checklists
+from tutelage.plugins.checklists import requests, with_checklists
 from tutelage.records import Candidate, Message, Outcome, Prompt
 
 TALK = Prompt.of_messages(

@@ -7,9 +7,9 @@ import pytest
 import tutelage
 from tutelage.context import Context
 from tutelage.errors import PluginError, StageError
-from tutelage.plugin.functions import of_namespace, plugin
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.functions import of_namespace, plugin
+from tutelage.plugins.registry import Registry
 from tutelage.records import Comparison, JudgeItem, Message, Model, Outcome, Prompt, Rubric, Sampling
 
 ITEMS = [

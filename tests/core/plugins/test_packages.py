@@ -9,7 +9,7 @@ from attrs import evolve
 from wheels import use_only, write_wheel
 
 from tutelage.errors import StageError
-from tutelage.plugin.packages import fetch, find_wheel, unpack
+from tutelage.plugins.packages import fetch, find_wheel, unpack
 
 
 @pytest.fixture

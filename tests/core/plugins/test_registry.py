@@ -15,8 +15,8 @@ import pytest
 
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.plugins.registry import Registry
 from tutelage.records import Candidate, Demonstration, Model, Prompt, Rubric
 
 
@@ -59,7 +59,7 @@ def refused(plugin: object, name: str = "plugin") -> str:
 
 def discover_in(folder: Path, code: str, **environment: str) -> Any:
     """Run a snippet that prints JSON in a process that sees the distributions in a folder."""
-    program = f"import json\nfrom tutelage.plugin.registry import Registry\n{code}"
+    program = f"import json\nfrom tutelage.plugins.registry import Registry\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(folder), **environment},

@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tutelage.errors import InputError, PluginError, StageError, TutelageError
 from tutelage.files.disk_errors import error_text
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.registry import Registry
 from tutelage.preferences.expected_scores import expected_score_problem
 from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubric, Sampling, Scores, Verdict
 

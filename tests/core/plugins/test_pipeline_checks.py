@@ -25,9 +25,9 @@ from tutelage import (
     hookimpl,
 )
 from tutelage.errors import PluginError
-from tutelage.plugin.built_in_pipelines import CONTROLS, PIPELINES, SELF_REWARD
-from tutelage.plugin.pipeline_checks import pipeline_problems
-from tutelage.plugin.registry import Registry
+from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES, SELF_REWARD
+from tutelage.plugins.pipeline_checks import pipeline_problems
+from tutelage.plugins.registry import Registry
 
 SAMPLE, TRAIN = SampleStep("candidates"), TrainStep("pairs")
 PAIR = PairStep("pairs", "candidates", "best-worst")

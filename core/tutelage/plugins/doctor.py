@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from tutelage.errors import InputError, TutelageError
-from tutelage.plugin import helpers
-from tutelage.plugin.registry import Registry
 from tutelage.plugin_info import Finding, PluginInfo
+from tutelage.plugins import helpers
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage.services.problems import CallError, Transient
 from tutelage.services.requests import Endpoint

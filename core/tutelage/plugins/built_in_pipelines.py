@@ -20,7 +20,7 @@ from tutelage.pipeline_steps import (
     TrainStep,
     TransformStep,
 )
-from tutelage.plugin import checklists
+from tutelage.plugins import checklists
 from tutelage.recipe.schema import OWN_PREFERENCES
 
 SELF_REWARD = Pipeline(
