@@ -87,7 +87,7 @@ def set_aside(folder: Path) -> set[str]:
     return {path for path in artifacts_of(folder) if path.startswith(".replaced/")}
 
 
-@pytest.mark.parametrize("disturbance", [Kill, FullDisk])
+@pytest.mark.parametrize("disturbance", [Kill, pytest.param(FullDisk, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("start", ["set aside", "taken back", "taken from a cache"])
 def test_a_change_that_is_stopped_at_any_write_is_continued_or_undone(
     tmp_path: Path, numbers_registry: Registry, start: str, disturbance: type[Kill | FullDisk]

@@ -24,8 +24,8 @@ import tutelage_transformers
 
 ROOT = Path(__file__).parents[3]
 PLUGIN = Path(tutelage_transformers.__file__).parent
-OPTIONAL = {"triton", "bitsandbytes"}
-"""Packages that need a GPU, which may be missing here."""
+OPTIONAL = {"triton", "bitsandbytes", "trackio"}
+"""Packages that may be missing here: they need a GPU, or are trackers."""
 
 
 def of_class(path: str) -> Callable[[str], bool]:
@@ -48,8 +48,11 @@ CONFIG = "transformers.configuration_utils:PreTrainedConfig"
 ARGUMENTS = "transformers.training_args:TrainingArguments"
 DPO = "trl.trainer.dpo_trainer:DPOTrainer"
 SFT = "trl.trainer.sft_trainer:SFTTrainer"
+INTEGRATIONS = "transformers.integrations.integration_utils"
 NAMES: dict[str, Callable[[str], bool]] = {
+    "_SummaryWriter": set_by_init(f"{INTEGRATIONS}:TensorBoardCallback"),
     "_attn_implementation": of_class(CONFIG),
+    "_compute_loss": of_class(DPO),
     "_exit": lambda name: hasattr(import_module("os"), name),
     "_from_model_config": lambda name: hasattr(
         resolve("transformers.generation.configuration_utils:GenerationConfig")(), name
@@ -68,12 +71,15 @@ NAMES: dict[str, Callable[[str], bool]] = {
     ),
     "_save_checkpoint": of_class(TRAINER),
     "_send_telemetry": of_class(DPO),
+    "_set_signature_columns_if_needed": of_class(DPO),
     "_supports_attention_backend": of_class("transformers.modeling_utils:PreTrainedModel"),
     "_supports_default_dynamic_cache": of_class("transformers.generation.utils:GenerationMixin"),
     "_total_train_tokens": set_by_init(DPO, SFT),
+    "_wandb": lambda name: f"self.{name} = " in inspect.getsource(resolve(f"{INTEGRATIONS}:WandbCallback")),
 }
 """The private names of libraries in the plugin's code, each with the check that it exists."""
 SIGNATURES = {
+    (DPO, "_compute_loss"): ["self", "model", "inputs", "return_outputs"],
     (DPO, "_prepare_dataset"): ["self", "dataset", "processing_class", "args", "dataset_name"],
     (DPO, "_precompute_ref_logps"): ["self", "dataset", "name", "batch_size"],
     (DPO, "compute_ref_log_probs"): ["self", "model", "inputs"],
