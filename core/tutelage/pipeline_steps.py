@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from tutelage.records import Candidate, Demonstration, Example, Judgement, Preference, Prompt, Sampling
 
@@ -38,16 +38,42 @@ MIRRORED_TRAINING = "mirrored/training"
 MIRRORED = (MIRRORED_PAIRS, MIRRORED_TRAINING)
 
 
+_READ = "kind of the artifact that is read"
+
+
+def _read(kind: Kind) -> dict[str, Kind]:
+    """The metadata of a field with the name, or the names, of artifacts of this kind that the step reads."""
+    return {_READ: kind}
+
+
 @frozen
-class SampleStep:
+class _Step:
+    """A step, which reads the artifacts that its fields name."""
+
+    @property
+    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
+        """The artifacts that the step reads, each with the kind that it must have; None for any kind."""
+        found: list[tuple[str, Kind | None]] = []
+        for one in fields(type(self)):
+            if _READ in one.metadata:
+                value = getattr(self, one.name)
+                names = (value,) if isinstance(value, str) else value
+                found += [(name, one.metadata[_READ]) for name in names if name]
+        return tuple(found)
+
+
+@frozen
+class SampleStep(_Step):
     """Let a model answer prompts: candidates, or replies to requests that a ``TransformStep`` wrote.
 
     A step with the defaults is shared by all pipelines of a recipe whose round starts from the same model.
     """
 
+    kind: ClassVar[Kind] = "candidates"
+
     name: str
     """Name of the artifact: candidates."""
-    prompts: str = PROMPTS
+    prompts: str = field(default=PROMPTS, metadata=_read("prompts"))
     """The prompts to answer."""
     by: By = "student"
     """The model that answers. Its plugin must implement ``generate_candidates``."""
@@ -63,28 +89,20 @@ class SampleStep:
         own: dict[str, Any] = {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
         return evolve(general, **{key: value for key, value in own.items() if value is not None})
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "candidates"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, each with the kind that it must have; None for any kind."""
-        return ((self.prompts, "prompts"),)
-
 
 @frozen
-class JudgeStep:
+class JudgeStep(_Step):
     """Let a model score answers, with ``judging`` of the recipe."""
+
+    kind: ClassVar[Kind] = "judgements"
 
     name: str
     """Name of the artifact: judgements."""
-    answers: str
+    answers: str = field(metadata=_read("candidates"))
     """The candidates to score."""
     by: By = "student"
     """The model that judges. Its plugin must implement ``judge``. ``judge`` is the teacher if no judge is bound."""
-    prompts: str = PROMPTS
+    prompts: str = field(default=PROMPTS, metadata=_read("prompts"))
     """The prompts of the answers. Answers to other prompts are not judged."""
     rubric: str | None = None
     """Name of the rubric if the pipeline needs a certain one; scores are then parsed from the replies.
@@ -92,178 +110,113 @@ class JudgeStep:
     samples: int | None = None
     """Number of judgements per answer; ``judging.samples`` if left out."""
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "judgements"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        return ((self.prompts, "prompts"), (self.answers, "candidates"))
-
 
 @frozen
-class CompareStep:
+class CompareStep(_Step):
     """Let a model compare every two answers to a prompt in both orders. The score of an answer is its win rate, 0 to 1.
 
     The win rate is the mean probability that the answer is better than another candidate of its prompt, as in SPPO (Wu
     et al., 2024, "Self-Play Preference Optimization", section 4). Equal answers are a tie, which is not asked about.
     """
 
+    kind: ClassVar[Kind] = "judgements"
+
     name: str
     """Name of the artifact: judgements."""
-    answers: str
+    answers: str = field(metadata=_read("candidates"))
     """The candidates to compare."""
     by: By = "judge"
     """The model that compares. Its plugin must implement ``evaluate``."""
-    prompts: str = PROMPTS
+    prompts: str = field(default=PROMPTS, metadata=_read("prompts"))
     """The prompts of the answers."""
     rubric: str | None = None
     """Name of the rubric if the pipeline needs a certain one; ``judging.pairwise_rubric`` if left out."""
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "judgements"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        return ((self.prompts, "prompts"), (self.answers, "candidates"))
-
 
 @frozen
-class CombineStep:
+class CombineStep(_Step):
     """Combine judgements of the same answers into one judgement per answer."""
+
+    kind: ClassVar[Kind] = "judgements"
 
     name: str
     """Name of the artifact: judgements."""
-    judgements: tuple[str, ...]
+    judgements: tuple[str, ...] = field(metadata=_read("judgements"))
     """The judgements to combine."""
     how: Combination | None = None
     """How to combine the averaged scores of an answer; ``judging.jury`` if left out."""
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "judgements"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        return tuple((name, "judgements") for name in self.judgements)
-
 
 @frozen
-class DisputedStep:
+class DisputedStep(_Step):
     """Select the answers on which the samples of a judge disagree, to ask another judge about them.
 
     An answer is disputed if the standard deviation of its scores is above ``judging.dispute_spread``, or if a sample
     has no score. At most ``judging.dispute_share`` of the answers are selected, those with the largest spread.
     """
 
+    kind: ClassVar[Kind] = "candidates"
+
     name: str
     """Name of the artifact: candidates."""
-    answers: str
+    answers: str = field(metadata=_read("candidates"))
     """The candidates that were judged."""
-    judgements: str
+    judgements: str = field(metadata=_read("judgements"))
     """The judgements, several per answer."""
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "candidates"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        return ((self.answers, "candidates"), (self.judgements, "judgements"))
 
 
 @frozen
-class DemonstrateStep:
+class DemonstrateStep(_Step):
     """Let a teacher answer prompts, once each. Its plugin must implement ``demonstrate``."""
+
+    kind: ClassVar[Kind] = "demonstrations"
 
     name: str
     """Name of the artifact: demonstrations."""
-    prompts: str = PROMPTS
+    prompts: str = field(default=PROMPTS, metadata=_read("prompts"))
     """The prompts to answer."""
     by: Literal["teacher", "judge", "evaluator"] = "teacher"
     """The role that answers."""
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "demonstrations"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        return ((self.prompts, "prompts"),)
-
 
 @frozen
-class PairStep:
+class PairStep(_Step):
     """Make preference pairs of answers with a pair rule."""
+
+    kind: ClassVar[Kind] = "preferences"
 
     name: str
     """Name of the artifact: preferences."""
-    answers: str
+    answers: str = field(metadata=_read("candidates"))
     """The candidates to make pairs of."""
     rule: str
     """Name of the pair rule; ``pairs.rule`` of the recipe replaces it, unless ``fixed`` is true."""
-    scores: str = ""
+    scores: str = field(default="", metadata=_read("judgements"))
     """The judgements with the scores of the answers; empty if the rule needs none."""
-    demonstrations: str = ""
+    demonstrations: str = field(default="", metadata=_read("demonstrations"))
     """Demonstrations for the rule; empty if it needs none."""
-    prompts: str = PROMPTS
+    prompts: str = field(default=PROMPTS, metadata=_read("prompts"))
     """The prompts of the answers."""
-    like: str = ""
+    like: str = field(default="", metadata=_read("preferences"))
     """Preferences: pairs are made only for the prompts that have a pair in them. Empty for all prompts."""
     fixed: bool = False
     """Whether the rule is a part of the pipeline. Of the keys of ``pairs``, only ``keep_cut`` then has an effect."""
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "preferences"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        all_reads: tuple[tuple[str, Kind | None], ...] = (
-            (self.prompts, "prompts"),
-            (self.answers, "candidates"),
-            (self.scores, "judgements"),
-            (self.demonstrations, "demonstrations"),
-            (self.like, "preferences"),
-        )
-        return tuple(one for one in all_reads if one[0])
-
 
 @frozen
-class JoinStep:
+class JoinStep(_Step):
     """Join several artifacts with preference pairs into one to train on."""
+
+    kind: ClassVar[Kind] = "preferences"
 
     name: str
     """Name of the artifact: preferences."""
-    parts: tuple[str, ...]
+    parts: tuple[str, ...] = field(metadata=_read("preferences"))
     """The preferences to join."""
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "preferences"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        return tuple((part, "preferences") for part in self.parts)
 
 
 @frozen
-class GivenStep:
+class GivenStep(_Step):
     """Take rows of the recipe's data: the user's pairs, or the instruction examples of M1."""
 
     name: str
@@ -276,34 +229,21 @@ class GivenStep:
         """The kind of the artifact."""
         return "preferences" if self.source == "preferences" else "examples"
 
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads: none."""
-        return ()
-
 
 @frozen
-class ChosenStep:
+class ChosenStep(_Step):
     """Make examples for SFT of the chosen answers of preference pairs."""
+
+    kind: ClassVar[Kind] = "examples"
 
     name: str
     """Name of the artifact: examples."""
-    preferences: str
+    preferences: str = field(metadata=_read("preferences"))
     """The pairs."""
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of the artifact."""
-        return "examples"
-
-    @property
-    def reads(self) -> tuple[tuple[str, Kind | None], ...]:
-        """The artifacts that the step reads, as in ``SampleStep``."""
-        return ((self.preferences, "preferences"),)
 
 
 @frozen
-class TransformStep:
+class TransformStep(_Step):
     """Make records of other records with a function of the plugin: rewritten prompts, revised answers, pairs.
 
     The function gets the records of each artifact of ``reads`` as a sequence, in this order, and returns or yields
@@ -344,7 +284,7 @@ class TransformStep:
 
 
 @frozen
-class TrainStep:
+class TrainStep(_Step):
     """Train the next model. It is the last step of every pipeline."""
 
     examples: str

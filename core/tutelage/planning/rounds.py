@@ -189,6 +189,8 @@ class Round:
                 return counts[0] * (step.n or self.series.recipe.generation.n)
             case JudgeStep():
                 return known[step.answers].count * judging_of(step, self.settings.judging).samples
+            case PairStep():
+                return known[step.prompts].count
             case CompareStep():
                 answers, prompts = known[step.answers].count, max(1, known[step.prompts].count)
                 return round(answers * max(0.0, answers / prompts - 1))
