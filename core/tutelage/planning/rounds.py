@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 from attrs import define, evolve, frozen
 
@@ -211,78 +212,59 @@ class Round:
                 return counts[0]
 
     def _planned(self, step: PipelineStep) -> Step:
-        made, recipe = self.artifacts, self.series.recipe
-        output, count, seed = made[step.name].path, made[step.name].count, self.series.seed
+        made = self.artifacts[step.name]
+        common = {"output": made.path, "count": made.count, "seed": self.series.seed}
+        if isinstance(step, SampleStep | JudgeStep | CompareStep | DemonstrateStep):
+            return self._asked(step, common)
+        return self._made(step, common)
 
-        def path(name: str) -> str:
-            return made[name].path if name else ""
-
+    def _asked(self, step: SampleStep | JudgeStep | CompareStep | DemonstrateStep, common: dict[str, Any]) -> Step:
+        """The planned step of a step in which a model answers, judges or compares."""
+        recipe = self.series.recipe
+        common |= {"worker": self._worker(step.by), "prompts": self._path_of(step.prompts)}
         match step:
             case SampleStep():
-                return Sample(
-                    output=output,
-                    count=count,
-                    seed=seed,
-                    worker=self._worker(step.by),
-                    prompts=path(step.prompts),
-                    n=step.n or recipe.generation.n,
-                    sampling=step.sampling(recipe.generation.sampling()),
-                )
+                sampling = step.sampling(recipe.generation.sampling())
+                return Sample(n=step.n or recipe.generation.n, sampling=sampling, **common)
             case JudgeStep():
                 judging = judging_of(step, self.settings.judging)
                 return Judge(
-                    output=output,
-                    count=count,
-                    seed=seed,
-                    worker=self._worker(step.by),
-                    prompts=path(step.prompts),
-                    answers=path(step.answers),
+                    answers=self._path_of(step.answers),
                     rubric=judging.rubric,
                     samples=judging.samples,
                     sampling=judging.sampling(judging.score),
                     score=judging.score,
+                    **common,
                 )
             case CompareStep():
                 return CompareCandidates(
-                    output=output,
-                    count=count,
-                    seed=seed,
-                    worker=self._worker(step.by),
-                    prompts=path(step.prompts),
-                    answers=path(step.answers),
+                    answers=self._path_of(step.answers),
                     rubric=step.rubric or self.settings.judging.pairwise_rubric,
                     sampling=self.settings.judging.sampling(),
-                )
-            case CombineStep():
-                parts, how = tuple(map(path, step.judgements)), step.how or self.settings.judging.jury
-                return CombineScores(output=output, count=count, seed=seed, parts=parts, how=how)
-            case DisputedStep():
-                judging = self.settings.judging
-                return SelectDisputed(
-                    output=output,
-                    count=count,
-                    seed=seed,
-                    answers=path(step.answers),
-                    judgements=path(step.judgements),
-                    spread=judging.dispute_spread,
-                    share=judging.dispute_share,
+                    **common,
                 )
             case DemonstrateStep():
-                return Demonstrate(
-                    output=output,
-                    count=count,
-                    seed=seed,
-                    worker=self._worker(step.by),
-                    prompts=path(step.prompts),
-                    sampling=recipe.generation.sampling(),
+                return Demonstrate(sampling=recipe.generation.sampling(), **common)
+
+    def _made(self, step: PipelineStep, common: dict[str, Any]) -> Step:
+        """The planned step of a step that makes records of other records."""
+        path = self._path_of
+        match step:
+            case CombineStep():
+                how = step.how or self.settings.judging.jury
+                return CombineScores(parts=tuple(map(path, step.judgements)), how=how, **common)
+            case DisputedStep():
+                return SelectDisputed(
+                    answers=path(step.answers),
+                    judgements=path(step.judgements),
+                    spread=self.settings.judging.dispute_spread,
+                    share=self.settings.judging.dispute_share,
+                    **common,
                 )
             case PairStep():
                 of_recipe = self.settings.pairs
                 pairs = Pairs(keep_cut=of_recipe.keep_cut) if step.fixed else of_recipe
                 return MakePairs(
-                    output=output,
-                    count=count,
-                    seed=seed,
                     prompts=path(step.prompts),
                     candidates=path(step.answers),
                     judgements=path(step.scores),
@@ -293,28 +275,31 @@ class Round:
                     keep_cut=pairs.keep_cut,
                     near_best=pairs.near_best,
                     length_ratio=pairs.length_ratio,
+                    **common,
                 )
             case JoinStep():
-                return JoinPairs(output=output, count=count, seed=seed, parts=tuple(map(path, step.parts)))
+                return JoinPairs(parts=tuple(map(path, step.parts)), **common)
             case ChosenStep():
-                return ChosenExamples(output=output, count=count, seed=seed, preferences=path(step.preferences))
+                return ChosenExamples(preferences=path(step.preferences), **common)
             case TransformStep():
                 return Transform(
-                    output=output,
-                    count=count,
-                    seed=seed,
                     unit=step.makes,
                     pipeline=self.name,
                     is_control=bool(self.mirrors),
                     name=step.name,
                     function=step.function_name,
                     makes=step.makes,
-                    reads=tuple((made[name].path, made[name].kind) for name in step.reads_from),
+                    reads=tuple((self.artifacts[name].path, self.artifacts[name].kind) for name in step.reads_from),
+                    **common,
                 )
             case GivenStep():
-                return SelectExamples(output=output, count=count, seed=seed)
-            case TrainStep():
+                return SelectExamples(**common)
+            case _:
                 raise TypeError("a training has steps before it; see _training")
+
+    def _path_of(self, name: str) -> str:
+        """The path of an artifact; empty if no artifact is named."""
+        return self.artifacts[name].path if name else ""
 
     def _training(self, step: TrainStep) -> Iterator[Step]:
         """The training of the model, after the step that joins the pairs that it is trained on."""
