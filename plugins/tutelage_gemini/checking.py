@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 
-from tutelage.errors import InputError, PluginError
 from tutelage.plugin_info import Finding
-from tutelage.plugins.doctor import service_finding
-from tutelage.services.problems import Unusable
-from tutelage.services.proxies import CaughtByProxyError
+from tutelage.plugins.service_checks import key_finding, service_findings
+from tutelage.services.requests import Endpoint
 from tutelage_gemini.settings import GeminiSettings, endpoint
 
 _TIMEOUT_SECONDS = 10.0
@@ -23,32 +22,17 @@ def check(settings: GeminiSettings | None, model: str) -> Iterator[Finding]:
 
     settings = settings or GeminiSettings()
     service = endpoint(settings, model)
-    try:
-        models = client.connect(settings, model, "model")
-        yield Finding("SDK", True, f"google-generativeai {_version()}")
-        yield Finding(
-            "key",
-            True,
-            f"{settings.key_variable} is set"
-            if service.secret
-            else "not set; not required for a server on this machine",
-        )
-        models.get_model(name=f"models/{service.model}", retry=None, timeout=_TIMEOUT_SECONDS)
-        yield Finding("endpoint", True, settings.base_url)
-        yield Finding("model", True, service.model)
-    except PluginError as error:
-        yield Finding("SDK", False, str(error))
-    except CaughtByProxyError as error:
-        yield Finding("endpoint", False, str(error))
-    except InputError as error:
-        yield Finding("key", False, str(error))
-    except Exception as error:
-        problem = client.problem_of(error, settings, service.model)
-        what = "model" if isinstance(problem, Unusable) else "endpoint"
-        yield service_finding(service, problem, what)
+    yield from service_findings(
+        _found(settings, service), service, lambda error: client.problem_of(error, settings, service.model)
+    )
 
 
-def _version() -> str:
-    from importlib.metadata import version
+def _found(settings: GeminiSettings, service: Endpoint) -> Iterator[Finding]:
+    from tutelage_gemini import client
 
-    return version("google-generativeai")
+    models = client.connect(settings, service.model, "model")
+    yield Finding("SDK", True, f"google-generativeai {version('google-generativeai')}")
+    yield key_finding(service, settings.key_variable)
+    models.get_model(name=f"models/{service.model}", retry=None, timeout=_TIMEOUT_SECONDS)
+    yield Finding("endpoint", True, settings.base_url)
+    yield Finding("model", True, service.model)

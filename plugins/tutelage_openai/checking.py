@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tutelage.errors import InputError, PluginError, nearest
+from tutelage.errors import nearest
 from tutelage.plugin_info import Finding
-from tutelage.plugins.doctor import service_finding
-from tutelage.services.proxies import CaughtByProxyError
+from tutelage.plugins.service_checks import key_finding, service_findings
 from tutelage.services.requests import Endpoint
 from tutelage_openai.settings import OpenAiSettings, endpoint
 
@@ -27,28 +26,20 @@ def check(settings: OpenAiSettings | None, model: str) -> Iterator[Finding]:
 
     settings = settings or OpenAiSettings()
     service = endpoint(settings, model)
-    try:
-        with client.connected(settings, model) as connection:
-            import openai
+    yield from service_findings(
+        _found(settings, service), service, lambda error: client.problem_of(error, settings, service.model), "endpoint"
+    )
 
-            yield Finding("SDK", True, f"openai {openai.__version__}")
-            yield Finding(
-                "key",
-                True,
-                f"{settings.key_variable} is set"
-                if service.secret
-                else "not set; not required for a server on this machine",
-            )
-            yield from _models(connection, service)
-    except PluginError as error:
-        yield Finding("SDK", False, str(error))
-    except CaughtByProxyError as error:
-        yield Finding("endpoint", False, str(error))
-    except InputError as error:
-        yield Finding("key", False, str(error))
-    except Exception as error:
-        problem = client.problem_of(error, settings, service.model)
-        yield service_finding(service, problem, "endpoint")
+
+def _found(settings: OpenAiSettings, service: Endpoint) -> Iterator[Finding]:
+    from tutelage_openai import client
+
+    with client.connected(settings, service.model) as connection:
+        import openai
+
+        yield Finding("SDK", True, f"openai {openai.__version__}")
+        yield key_finding(service, settings.key_variable)
+        yield from _models(connection, service)
 
 
 def _models(connection: openai.OpenAI, service: Endpoint) -> Iterator[Finding]:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import click
 import pytest
+from command_words import parsed
 from tests.prove.commands_of_pages import PAGES, RUN_BY_CI, STAND_INS, command_of, followed
-
-from tutelage.cli import cli
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {page: [command_of(one.text) for one in followed(page) if one.kind == "sh"] for page in PAGES}
@@ -23,25 +22,13 @@ INDENTED = re.compile(r"^    (tutelage [^\n\\]*(?:\\\n[^\n\\]*)*)$", re.MULTILIN
 SITE = runpy.run_path(str(ROOT / "docs/conf.py"))["NAVIGATION"]
 
 
-def parsed(words: list[str]) -> None:
-    """Parse the arguments of `tutelage`. Raises ``click.UsageError`` for an unknown command or option."""
-    command: click.Command = cli
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        name = words.pop(0)
-        found = command.get_command(click.Context(command), name)
-        if found is None:
-            raise click.UsageError(f"no command {name}")
-        command = found
-    command.make_parser(click.Context(command)).parse_args(words)
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_followed_page_is_known(page: str) -> None:
     assert len(COMMANDS[page]) > 8
     for command in COMMANDS[page]:
         program, *words = shlex.split(command)
         if program == "tutelage":
-            parsed(words)
+            assert parsed(words)
         elif program == "make":
             assert words[0] in TARGETS
         else:
@@ -57,7 +44,7 @@ def test_an_unknown_option_is_found() -> None:
 def test_every_command_of_another_page_is_known(page: Path) -> None:
     for command in INDENTED.findall(page.read_text(encoding="utf-8")):
         words = shlex.split(re.split(r"[|>;] | #", command.replace("\\\n", " "))[0])
-        parsed(words[1:])
+        assert words[0] == "tutelage" and parsed(words[1:])
 
 
 def test_every_stand_in_and_every_exception_belongs_to_a_command() -> None:

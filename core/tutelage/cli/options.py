@@ -105,9 +105,11 @@ def recipe_options(command: Command) -> Command:
         if (budget := others.pop("budget")) is not None:
             changes["budget"] = budget
         path = _recipe_path(recipe, directory)
-        folder = _run_named(recipe, directory) or RUNS / load_recipe(path, changes, roles).name
+        loaded = load_recipe(path, changes, roles, registry.name_of)
+        folder = _run_named(recipe, directory) or RUNS / loaded.name
         load_plugin_files(registry, plugin_files, folder)
-        loaded = load_recipe(path, changes, roles, registry.name_of)  # files of plugins may have aliases
+        if registry.files:  # their plugins may have aliases
+            loaded = load_recipe(path, changes, roles, registry.name_of)
         return command(options=RecipeOptions(loaded, folder, registry), **others)
 
     decorated = plugin_file_option(plugin_options(with_recipe))

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from tutelage.evaluation.alpaca_eval import Annotation, model_gain, win_rates
-from tutelage.evaluation.intervals import Bootstrap
 
 DIGESTS = {
     "alpaca-7b": "e54dd750abcb25ad707b351c280b96dd133acbc4e6180b0fd2c6c0226664d820",
@@ -31,7 +30,6 @@ LEAST_AGREEMENT = 3.0
 (accepted in 0.13% of cases). For the 198 models of the leaderboard other than the baseline, 4.9 or more is expected."""
 _ROUNDING = 1e-4
 """Largest accepted difference to a published rate, in percentage points."""
-_ONE = Bootstrap(resamples=1)  # the interval is not used
 
 
 @frozen
@@ -68,7 +66,7 @@ def difference(annotations: Sequence[Annotation], row: LeaderboardRow | None, lo
             f"the published results of {name!r} are needed to recognise its annotations: put leaderboard.csv beside "
             "the tables, or install alpaca_eval"
         )
-    found = win_rates(annotations, _ONE)
+    found = win_rates(annotations)
     for key in ("n_total", "win_rate", "standard_error"):
         value, published = getattr(found, key), getattr(row, key)
         if value is None or abs(value - published) > _ROUNDING:

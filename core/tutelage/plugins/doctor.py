@@ -15,8 +15,6 @@ from tutelage.plugin_info import Finding, PluginInfo
 from tutelage.plugins import helpers
 from tutelage.plugins.registry import Registry
 from tutelage.records import Model
-from tutelage.services.problems import CallError, Transient
-from tutelage.services.requests import Endpoint
 
 
 @frozen
@@ -63,20 +61,6 @@ def _findings(registry: Registry, model: Model) -> Iterator[Finding]:
         yield Finding("check", False, str(error))
         return
     yield from _environment(info) if found is None else found
-
-
-def service_finding(endpoint: Endpoint, problem: CallError, what: str) -> Finding:
-    """Return the finding of a plugin's check whose request to a service failed. The key is removed from its text.
-
-    A service that sends a temporary error (rate limit, overload) is available. Whether a service elsewhere is available
-    is not known if there was no connection or no answer; a server on this machine is then missing.
-    """
-    detail = endpoint.scrub(f"{endpoint.base_url}: {problem}")
-    if not isinstance(problem, Transient):
-        return Finding(what, False, detail)
-    if not problem.unreachable and not str(problem).startswith("time-out"):
-        return Finding("endpoint", True, f"{detail} (it answers; the model was not checked)")
-    return Finding("endpoint", False if endpoint.on_this_machine else None, detail)
 
 
 def _environment(info: PluginInfo) -> Iterator[Finding]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import click
 import pytest
+from command_words import parsed
 
-from tutelage.cli import cli
 from tutelage.data.known_files import KNOWN_FILES, KnownFiles, check_made, known_files
 from tutelage.errors import InputError
 from tutelage.planning.preparations import data_files
@@ -28,11 +27,7 @@ def test_every_data_file_of_a_built_in_recipe_is_known() -> None:
 @pytest.mark.parametrize("files", KNOWN_FILES, ids=lambda files: files.paths[0])
 def test_the_commands_are_those_of_the_command_line(files: KnownFiles) -> None:
     for arguments in (files.command, files.from_export):
-        words = shlex.split(arguments)
-        group, context = cli, click.Context(cli)
-        while isinstance(group, click.Group):
-            group = group.get_command(context, words.pop(0))  # type: ignore[assignment]
-        group.make_parser(click.Context(group)).parse_args(words)
+        assert parsed(shlex.split(arguments)).name in ("oasst", "import")
 
 
 def test_a_missing_file_is_reported_with_the_command_that_makes_it(
