@@ -82,13 +82,16 @@ class GeminiBatches:
 
     def find(self, name: str) -> str | None:
         """Return the id of the batch with this display name."""
-        try:
-            batches = list(self.client.batches.list(config={"page_size": 100}))
-        except Exception as error:
-            raise problem_of(error, self.settings, self.model) from None
-        finally:
-            self.received.clear()
-        return next((batch.name for batch in batches if batch.display_name == name), None)
+        token = ""
+        while True:
+            config = {"page_size": 100, "page_token": token}
+            page = self._value(lambda config=config: self.client.batches.list(config=config))  # type: ignore[misc]
+            for row in list_at(page, "operations"):
+                if text_at(object_at(row, "metadata"), "displayName") == name:
+                    return text_at(row, "name")
+            token = text_at(page, "nextPageToken")
+            if not token:
+                return None
 
     def poll(self, id: str) -> BatchStatus | None:
         """Return the state of a batch; None if the service does not know it."""

@@ -233,11 +233,12 @@ class BatchCalls:
         return {batch.name: batch for key, batch in self._journal.pending().items() if key in self._waiting}
 
     def _wait(self) -> list[tuple[PendingBatch, BatchStatus]]:
-        """Return the batches that have ended; none if another process has collected one in the meantime."""
+        """Return the batches that have ended; none if another process has collected or begun one in the meantime."""
         names = self._wanted().keys()
         while names:
             wanted = self._wanted()
-            if wanted.keys() != names:
+            is_being_created = any(batch.id is None for batch in wanted.values())  # by another process, under the lock
+            if wanted.keys() != names or is_being_created:
                 break
             states = [(batch, self._status(batch)) for batch in wanted.values()]
             known = [(batch, status) for batch, status in states if status is not None]

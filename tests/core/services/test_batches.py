@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from api_servers import ApiServer, running
 
@@ -166,6 +168,29 @@ def test_another_run_waits_for_the_batches_of_the_first_and_pays_nothing(start_s
     assert Ledger().spent("a") > 0
     assert Ledger().spent("b") == 0
     assert times_asked(server) == [1] * len(ITEMS)
+
+
+def test_a_run_waits_while_another_process_creates_the_batch_of_its_requests(start_server: StartServer) -> None:
+    """The id of the batch is not known yet: the service was asked about a batch with the id "None"."""
+    server = start_server("--batch-seconds", "1")
+    stop = Caller(run="a", stage="judge", cancelled=lambda: len(server.asked()) == len(ITEMS))
+    with pytest.raises(Interrupted):
+        judged(settings(server, requests=len(ITEMS)), stop)
+    journal = BatchJournal(Ledger(), endpoint(settings(server), "gpt-test"))
+    (batch,) = set(journal.pending().values())
+
+    def create() -> None:
+        with filelock.FileLock(journal.lock_path), Ledger().transaction() as connection:
+            connection.execute("UPDATE batches SET id = NULL")
+        with filelock.FileLock(journal.lock_path):
+            time.sleep(0.4)
+            journal.created(batch.name, str(batch.id))
+
+    other = threading.Timer(0.3, create)
+    other.start()
+    found = judged(settings(server, requests=len(ITEMS)), Caller(run="b", stage="judge"))
+    other.join()
+    assert (len(found), times_asked(server)) == (len(ITEMS), [1] * len(ITEMS))
 
 
 @pytest.mark.parametrize("mode", ["slow-create", "ok"])
