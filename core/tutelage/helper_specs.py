@@ -1,4 +1,4 @@
-"""The helper hooks: what a plugin tells about its models before and beside the stages.
+"""The helper hooks: they describe, check and convert the models of a plugin, before and beside the stages.
 
 All of them are optional. They follow the rules of the stages: an implementation names only the arguments that it uses,
 and only the plugin of the role is called, with the plugins that wrap the hook around it. They are declared with

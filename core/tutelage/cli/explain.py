@@ -12,6 +12,7 @@ from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError, nearest
 from tutelage.files.jsonl import converter
 from tutelage.planning.artifacts import RECIPE
+from tutelage.planning.member_checks import member_problems
 from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
 from tutelage.plugins.registry import Registry
@@ -44,6 +45,8 @@ def command(
     path = find_recipe(str(recipe)) if recipe else store.path(RECIPE)
     chosen = load_recipe(path, dict(parse_override(text) for text in overrides), name_of=registry.name_of)
     sources = Sources(chosen, registry)
+    if problems := list(member_problems(sources)):
+        raise InputError("\n".join(problems))
     found = changes(store, make_plan(chosen, sources.counts(), sources.declared), sources)
     if artifact is None:
         _print_all(found, as_json)

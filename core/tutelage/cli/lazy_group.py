@@ -101,5 +101,6 @@ def _report_usage(error: click.UsageError) -> int:
         known = error.possibilities or []
         message = f"no option {error.option_name!r}{nearest(error.option_name, known) if known else ''}"
     path = error.ctx.command_path if error.ctx else "tutelage"
-    print_error(f"{message[:1].lower()}{message[1:]}; see `{path} --help`".replace("?; see", "? See"))
+    see = " See" if message.endswith("?") else "; see"
+    print_error(f"{message[:1].lower()}{message[1:]}{see} `{path} --help`")
     return error.exit_code

@@ -8,7 +8,7 @@ from tutelage.cli.output import print_status
 
 
 def confirmed(question: str) -> bool:
-    """Ask on stderr and return whether the user answers yes. No is the default, and what the end of the input means.
+    """Ask on stderr and return whether the user answers yes. No is the default. The end of the input counts as no.
 
     Raises ``KeyboardInterrupt`` at Ctrl-C, so that the exit code is that of an interruption.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import click
@@ -135,7 +136,7 @@ def _cost_left_text(status: RunStatus) -> str:
     run = Run.open(status.root)
     remaining = tuple(step.step for step in status.steps if step.state != "done")
     try:
-        expected = estimates(evolve(run.plan, steps=remaining), run.recipe, Registry.discover())
+        expected = estimates(evolve(run.plan, steps=remaining), run.recipe, _installed_plugins())
     except TutelageError:
         return ""
     if not expected:
@@ -143,6 +144,12 @@ def _cost_left_text(status: RunStatus) -> str:
     known = sum(line.cost for line in expected if line.cost is not None)
     unknown = " plus unknown costs" if any(line.cost is None for line in expected) else ""
     return f"; ${known:,.2f}{unknown} of API calls"
+
+
+@cache
+def _installed_plugins() -> Registry:
+    """The installed plugins, which ``watch`` needs at every refresh."""
+    return Registry.discover()
 
 
 def _moment(time: datetime) -> str:

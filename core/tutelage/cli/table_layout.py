@@ -18,8 +18,8 @@ def table_lines(
 ) -> Iterator[tuple[str, bool]]:
     """Yield the lines of a table, each with whether it belongs to the heading.
 
-    The first row has the names of the columns. ``left`` says of each column whether it is left-aligned. A table that is
-    wider than ``width`` columns of the terminal is made narrower in two ways: headings and left-aligned texts are
+    The first row has the names of the columns. ``left`` has, for each column, whether it is left-aligned. A table
+    that is wider than ``width`` columns of the terminal is made narrower in two ways: headings and left-aligned texts are
     broken at spaces; if this does not suffice, the table is divided into blocks below each other, which all have the
     first column. A cell with a word that is wider than the terminal stays whole.
 

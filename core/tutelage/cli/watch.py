@@ -106,7 +106,7 @@ def _curves(current: CurrentStep) -> Iterator[str]:
 def curve(values: Sequence[float], width: int = _CURVE) -> str:
     """Return values as a line of at most ``width`` block characters, from the lowest to the highest value.
 
-    Each character is the mean of as many neighbouring values.
+    Each character is the mean of a group of neighbouring values; the groups are of nearly equal size.
     """
     columns = min(width, len(values))
     bounds = [len(values) * column // columns for column in range(columns + 1)] if columns else [0]

@@ -80,16 +80,6 @@ class ModelArtifacts:
         return f"{self.folder}/preferences-joined.jsonl"
 
     @property
-    def judgements(self) -> str:
-        """The judgements of the candidates from which the model's pairs are made."""
-        return f"{self.folder}/judgements.jsonl"
-
-    @property
-    def demonstrations(self) -> str:
-        """The teacher's answers from which the model's pairs are made."""
-        return f"{self.folder}/demonstrations.jsonl"
-
-    @property
     def prompts(self) -> str:
         """The fresh prompts that the model answers for the next round."""
         return f"{self.folder}/samples/prompts.jsonl"

@@ -126,7 +126,7 @@ def _generation_problems(recipe: Recipe, known: Declared) -> Iterator[str]:
 
 
 def _dispute_problems(recipe: Recipe, known: Declared) -> Iterator[str]:
-    """Samples that can disagree are several, and sampled. A jury cannot compare."""
+    """A dispute needs at least two samples and a temperature above 0. A jury cannot compare."""
     for name in recipe.pipelines:
         pipeline, judging = known.pipelines[name], recipe.for_pipeline(name).judging
         judges = {step.name: step for step in pipeline.judges}

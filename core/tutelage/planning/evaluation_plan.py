@@ -8,6 +8,7 @@ from itertools import combinations
 from attrs import frozen
 
 from tutelage.planning.artifacts import EvaluationArtifacts
+from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.roles import answerer
 from tutelage.planning.steps import Compare, Judge, MixAnswers, PlannedModel, Sample, SelectPrompts, Step, Worker
 from tutelage.recipe.schema import Evaluation, Recipe
@@ -65,8 +66,7 @@ class EvaluationPlan:
     @property
     def judges_measured(self) -> bool:
         """Whether the models' own judging is compared with the gold scores (needs several answers per prompt)."""
-        evaluation = self.recipe.evaluation
-        return bool(evaluation and evaluation.agreement_prompts and evaluation.sampled > 1)
+        return measures_judging(self.recipe)
 
     def decodings(self, evaluation: Evaluation) -> Iterator[tuple[str, int, Sampling]]:
         """Yield the name, the number of answers per prompt and the sampling parameters of each decoding."""

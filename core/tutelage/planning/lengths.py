@@ -89,7 +89,7 @@ def _prompts(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str,
     sampling = [name for name in recipe.pipelines if known.pipelines[name].uses_prompts]
     if recipe.data.self_instruct is not None or not sampling:
         return
-    max_length, key = _shortest(recipe.dpo.max_length, _dpo_lengths(recipe, sampling, known))
+    max_length, key = _shortest(recipe, _max_lengths(recipe, sampling, known))
     answer = recipe.generation.max_new_tokens
     limit = _Limit(f"data.prompts ({recipe.data.fresh_prompts.source})", max_length, key, answer)
     for prompt in sources.fresh(seed):
@@ -101,42 +101,52 @@ def _first_user_text(row: Mapping[str, Any]) -> str:
 
 
 def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
-    """Both sides of the user's pairs as DPO trains on them, and the chosen sides as a control trains on them by SFT."""
+    """Both sides of the user's pairs as DPO trains on them, and the chosen sides as SFT trains on them."""
     recipe = sources.recipe
     if (source := recipe.data.preferences) is None:
         return
     known, label = sources.declared, f"data.preferences ({source.source})"
     users = {*source.join, *(name for name in recipe.pipelines if "preferences" in known.pipelines[name].given)}
-    if not users:
-        return  # reported as unused
-    dpo_lengths, sft_lengths = _dpo_lengths(recipe, users, known), {}
-    for name, control in recipe.controls.items():
-        settings = known.settings(recipe, name)
-        if control.mirrors in users and known.controls[name].training.objective == "dpo":
-            dpo_lengths[f"controls.{name}.dpo.max_length"] = settings.dpo.max_length
-        elif control.mirrors in users:
-            sft_lengths[f"controls.{name}.sft.max_length"] = settings.sft.max_length
-    dpo = _Limit(label, *_shortest(recipe.dpo.max_length, dpo_lengths))
-    sft = _Limit(label, *_shortest(recipe.sft.max_length, sft_lengths)) if sft_lengths else None
-    for pair, held in sources.preferences(seed):
+    users |= {name for name, control in recipe.controls.items() if control.mirrors in users}
+    lengths = _max_lengths(recipe, users, known)
+    limits = {
+        objective: _Limit(label, *_shortest(recipe, found))
+        for objective in ("dpo", "sft")
+        if (found := {key: one for key, one in lengths.items() if _objective_of(key) == objective})
+    }
+    for pair, held in sources.preferences(seed) if limits else ():
         if held is not None:
             continue
-        yield dpo, supervised_row(pair.turns, pair.chosen)
-        yield dpo, supervised_row(pair.turns, pair.rejected)
-        if sft is not None:
-            yield sft, supervised_row(pair.turns, pair.chosen)
+        for objective, limit in limits.items():
+            yield limit, supervised_row(pair.turns, pair.chosen)
+            if objective == "dpo":
+                yield limit, supervised_row(pair.turns, pair.rejected)
 
 
-def _dpo_lengths(recipe: Recipe, pipelines: Iterable[str], known: Declared) -> dict[str, int]:
-    """The maximum lengths of the DPO trainings of these pipelines, by key."""
-    found = {name: known.settings(recipe, name) for name in pipelines if name in recipe.pipelines}
-    return {f"pipelines.{name}.dpo.max_length": settings.dpo.max_length for name, settings in found.items()}
+def _max_lengths(recipe: Recipe, names: Iterable[str], known: Declared) -> dict[str, int]:
+    """The maximum lengths of the trainings of these pipelines and controls, by key."""
+    found = {}
+    for name in names:
+        for group, members, declared in (
+            ("pipelines", recipe.pipelines, known.pipelines),
+            ("controls", recipe.controls, known.controls),
+        ):
+            if name in members:
+                objective = declared[name].training.objective
+                settings = getattr(known.settings(recipe, name), objective)
+                found[f"{group}.{name}.{objective}.max_length"] = settings.max_length
+    return found
 
 
-def _shortest(general: int, lengths: Mapping[str, int]) -> tuple[int, str]:
+def _objective_of(key: str) -> str:
+    return key.rsplit(".", 2)[1]
+
+
+def _shortest(recipe: Recipe, lengths: Mapping[str, int]) -> tuple[int, str]:
     """The smallest of the lengths and its key; the top-level key if that sets it."""
     key, shortest = min(lengths.items(), key=lambda item: item[1])
-    return shortest, key if shortest != general else key.split(".", 2)[2]
+    objective = _objective_of(key)
+    return shortest, key if shortest != getattr(recipe, objective).max_length else f"{objective}.max_length"
 
 
 def _problem(limit: _Limit, found: list[tuple[int, str]], context: int) -> str:

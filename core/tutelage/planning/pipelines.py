@@ -12,6 +12,7 @@ from tutelage.pipeline import Pipeline
 from tutelage.planning.artifacts import SUMMARY
 from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.evaluation_plan import EvaluationPlan
+from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.roles import answering_role, judging_roles, role_of
 from tutelage.planning.rounds import Round
 from tutelage.planning.series import Series, SourceCounts
@@ -58,7 +59,7 @@ def roles_needed(recipe: Recipe, declared: Declared = BUILT_IN) -> dict[str, set
         needed.setdefault(answering_role(recipe, role_of(role)), set()).add(hook)
 
     members = members_of(recipe, declared)
-    if any(step.by == "student" for one in members for step in one.samples) or recipe.evaluation:
+    if recipe.evaluation:
         need("student", "generate_candidates")
     if any(one.uses_prompts for one in members) and (self_instruct := recipe.data.self_instruct) is not None:
         need(self_instruct.writer, "generate_candidates")
@@ -75,7 +76,7 @@ def roles_needed(recipe: Recipe, declared: Declared = BUILT_IN) -> dict[str, set
     if recipe.evaluation:
         need("evaluator", "judge")
         need("evaluator", "evaluate")
-        if recipe.evaluation.agreement_prompts and recipe.evaluation.sampled > 1:
+        if measures_judging(recipe):
             need("student", "judge")
     return needed
 

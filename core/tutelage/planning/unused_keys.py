@@ -19,7 +19,7 @@ from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.pipelines import members_of, roles_needed
 from tutelage.planning.roles import GENERATOR, jurors
 from tutelage.preferences.pairing import RULES, unused_options
-from tutelage.recipe.schema import OWN_PREFERENCES, Pairs, Recipe
+from tutelage.recipe.schema import OWN_PREFERENCES, Judging, Pairs, Recipe
 
 
 def unused_keys(recipe: Recipe, known: Declared = BUILT_IN) -> Iterator[str]:
@@ -45,16 +45,14 @@ def _unused_roles(recipe: Recipe, known: Declared) -> Iterator[str]:
     if recipe.models.student.generator is not None and GENERATOR not in roles_needed(recipe, known):
         yield _line("models.student.generator", "the student neither samples nor judges in this recipe")
     if recipe.models.judge is not None and "judge" not in roles_needed(recipe, known):
-        yield _line("models.judge", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
+        yield _line("models.judge", "no pipeline of this recipe uses the judge")
     if recipe.models.judges and not set(jurors(recipe)) & roles_needed(recipe, known).keys():
-        yield _line("models.judges", "only the pipeline teacher-reward uses the judge, and this recipe does not run it")
+        yield _line("models.judges", "no pipeline of this recipe uses the judge")
 
 
 def _unused_data(recipe: Recipe, known: Declared) -> Iterator[str]:
     if recipe.data.prompts is not None and not any(one.uses_prompts for one in members_of(recipe, known)):
-        names = list(recipe.pipelines)
-        unused = f"the pipeline {OWN_PREFERENCES} samples no answers"
-        yield _line("data.prompts", unused if names == [OWN_PREFERENCES] else "no pipeline uses fresh prompts")
+        yield _line("data.prompts", "no pipeline of this recipe uses fresh prompts")
     decontaminate = recipe.data.decontaminate
     if decontaminate is not None and recipe.evaluation is None and not decontaminate.against:
         yield from _changed("data.decontaminate", decontaminate, "there are no evaluation prompts to remove")
@@ -70,14 +68,18 @@ def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
     for key in _changed_keys(recipe.sft):
         if not recipe.data.has_seed_examples and all(key in own for own in sft_users):
             yield _line(f"sft.{key}", "nothing is trained by SFT with it (without data.ift and data.eft)")
-    scored = [settings.judging for name, settings in recipe.pipelines.items() if known.pipelines[name].judges]
+    judging = [(one.judging, _judging_keys(known.pipelines[name])) for name, one in recipe.pipelines.items()]
     for key in _changed_keys(recipe.judging):
         if key in _OF_PIPELINES:
             if not _uses(key, recipe, known):
                 yield _line(f"judging.{key}", _OF_PIPELINES[key])
             continue
         of_eft = key == "rubric" and recipe.data.eft is not None
-        if not of_eft and not measures_judging(recipe) and all(key in own for own in scored):
+        if (
+            not of_eft
+            and not measures_judging(recipe)
+            and not any(key in used and key not in own for own, used in judging)
+        ):
             yield _line(f"judging.{key}", "nothing in this recipe is judged by it")
         elif key in _OF_DECODING and not measures_judging(recipe) and _expects_all_scores(recipe, known):
             yield _line(f"judging.{key}", _SAMPLES_NOTHING)
@@ -110,6 +112,15 @@ def _uses(key: str, recipe: Recipe, known: Declared) -> bool:
 
 _OF_DECODING = ("temperature", "top_p", "max_new_tokens", "top_k", "min_p")
 """The keys of ``judging`` that an expected score does not depend on."""
+
+
+def _judging_keys(pipeline: Pipeline) -> tuple[str, ...]:
+    """The keys of ``judging`` that a pipeline uses: all if it scores answers, and few if it only compares them."""
+    if pipeline.judges:
+        return tuple(one.name for one in attrs.fields(Judging))
+    return (*_OF_DECODING, "pairwise_rubric") if pipeline.compares else ()
+
+
 _SAMPLES_NOTHING = "with score: expected a judge samples nothing"
 
 
@@ -157,9 +168,11 @@ def _unused_overrides(recipe: Recipe, known: Declared) -> Iterator[str]:
                 f"pipelines.{name}.dpo", settings.dpo, (), f"{name} trains by {_objective(pipeline)}"
             )
         if not pipeline.judges:
-            yield from _overridden(f"pipelines.{name}.judging", settings.judging, (), f"{name} judges nothing")
+            reason = f"{name} {'compares answers and scores none' if pipeline.compares else 'judges nothing'}"
+            used = _judging_keys(pipeline)
+            yield from _overridden(f"pipelines.{name}.judging", settings.judging, used, reason)
         elif recipe.for_pipeline(name).judging.score == "expected":
-            used = [key for key in settings.judging if key not in _OF_DECODING]
+            used = tuple(key for key in settings.judging if key not in _OF_DECODING)
             yield from _overridden(f"pipelines.{name}.judging", settings.judging, used, _SAMPLES_NOTHING)
         rules = dict.fromkeys(recipe.for_pipeline(name).pairs.rule or step.rule for step in pipeline.pairs)
         reason = f"the pair rule {', '.join(rules)} does not use it" if rules else f"{name} has no pair rule"

@@ -6,7 +6,6 @@ the digest of each file, and imports a file by itself only if the digest is stil
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -17,6 +16,7 @@ from types import ModuleType
 from attrs import frozen
 
 from tutelage.errors import InputError, PluginError
+from tutelage.files.digests import sha256_of
 from tutelage.plugins.functions import of_namespace
 from tutelage.plugins.inspection import has_marked_hooks
 
@@ -39,8 +39,10 @@ class PluginFile:
         """
         is_path = given.endswith(".py") or "/" in given or "\\" in given
         path = Path(given) if is_path else _path_of_module(given)
+        if path.suffix != ".py":
+            raise InputError(f"--plugin {given}: the name of a plugin file ends with .py")
         try:
-            return cls(path.resolve(), _digest(path), "" if is_path else given)
+            return cls(path.resolve(), sha256_of(path), "" if is_path else given)
         except OSError as error:
             raise InputError(f"--plugin {given}: the file cannot be read ({error.strerror})") from error
 
@@ -48,7 +50,7 @@ class PluginFile:
     def is_unchanged(self) -> bool:
         """Whether the file still has this digest."""
         try:
-            return _digest(self.path) == self.sha256
+            return sha256_of(self.path) == self.sha256
         except OSError:
             return False
 
@@ -112,10 +114,6 @@ def files_to_load(given: Sequence[str], kept: Sequence[PluginFile], run: Path) -
             )
         named.setdefault(file.name, file)
     return list(named.values())
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _path_of_module(given: str) -> Path:

@@ -8,7 +8,7 @@ from tutelage.errors import PluginError
 from tutelage.plugins import built_in
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import plugin_errors
-from tutelage.preferences.pairing import Group, PairOptions, PairRule, Proposal, ScoredAnswer
+from tutelage.preferences.pairing import Group, PairOptions, PairRule, Proposal, ProposedPair, ScoredAnswer
 
 
 def guarded_rule(registry: Registry, name: str) -> PairRule:
@@ -41,8 +41,13 @@ def _problem(proposal: object, given: set[tuple[str, str]]) -> str:
     """What is wrong with a proposal; empty if it is a reason, or a pair of answers that the rule was given."""
     if isinstance(proposal, str):
         return ""
+    if isinstance(proposal, ProposedPair):
+        proposal = (proposal.chosen, proposal.rejected)
     if not isinstance(proposal, tuple) or len(proposal) != 2 or not all(isinstance(x, ScoredAnswer) for x in proposal):
-        return f"proposed {proposal!r}; a proposal is a tuple (chosen, rejected) of answers, or the reason for none"
+        return (
+            f"proposed {proposal!r}; a proposal is a tuple (chosen, rejected) of answers, a ProposedPair, or the "
+            "reason for none"
+        )
     for side in proposal:
         if (side.id, side.text) not in given:
             known = any(side.id == id for id, _ in given)

@@ -21,7 +21,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.objectives import Objective
-from tutelage.plugins.helpers import hook_label
+from tutelage.plugins.helpers import hook_label, settings_of
 from tutelage.plugins.pair_losses import bound_pair_losses
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import (
@@ -199,8 +199,7 @@ def _bind(
     caller = registry.caller(model.plugin, hook)
     if sampling is not None and (problems := list(sampling_problems(registry, model.plugin, hook, sampling))):
         raise InputError("\n".join(problems))
-    where = f"settings of {model.id or 'the model'} for {registry.label(model.plugin)}"
-    bound = evolve(context or Context(), settings=registry.settings(model.plugin, model.settings, where))
+    bound = evolve(context or Context(), settings=settings_of(registry, model))
 
     def call(**arguments: Any) -> Any:
         return caller(model=model, context=bound, **arguments)

@@ -106,7 +106,7 @@ Grade an assistant's answer to a user's request by a checklist that was written 
 question of the checklist whether the answer fulfils it. The number of points is 5 times the share of the fulfilled
 questions, rounded to a whole number.
 
-The checklist stands between lines of {fence}, too.
+The checklist is between lines of {fence}, too.
 
 Checklist:
 {fence}

@@ -132,3 +132,12 @@ def test_a_key_with_an_effect_is_no_notice(make_recipe: Make, changes: dict[str,
 @pytest.mark.parametrize("name", sorted(built_in()))
 def test_every_key_of_a_built_in_recipe_has_an_effect(name: str) -> None:
     assert list(unused_keys(load_recipe(built_in()[name]))) == []
+
+
+def test_the_keys_that_a_comparison_of_candidates_uses_have_an_effect(make_recipe: Make) -> None:
+    """They were reported as ineffective, because the pipeline scores no answers."""
+    used = {"pairwise_rubric": "pairwise", "temperature": 0.4, "max_new_tokens": 9}
+    recipe = make_recipe(pipelines={"win-rate": {"judging": {**used, "samples": 3}}}, controls={}, evaluation=None)
+    found = [line for line in unused_keys(recipe) if line.startswith("pipelines.win-rate.judging.")]
+    reason = "has no effect, because win-rate compares answers and scores none"
+    assert found == [f"pipelines.win-rate.judging.samples: {reason}"]

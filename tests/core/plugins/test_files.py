@@ -68,6 +68,9 @@ def test_a_file_that_cannot_be_loaded_is_named_with_its_line(tmp_path: Path, tex
 def test_a_missing_file_or_module_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--plugin .*no.py: the file cannot be read \(No such file or directory\)"):
         PluginFile.of(str(tmp_path / "no.py"))
+    (tmp_path / "judge").write_text(PLAIN)
+    with pytest.raises(InputError, match=r"--plugin .*/judge: the name of a plugin file ends with .py"):
+        PluginFile.of(str(tmp_path / "judge"))
     with pytest.raises(InputError, match="--plugin no_such_module: no such module"):
         PluginFile.of("no_such_module")
 

@@ -13,7 +13,7 @@ from tutelage.hookspecs import hookimpl
 from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.pair_rules import guarded_rule
 from tutelage.plugins.registry import Registry
-from tutelage.preferences.pairing import RULES, Group, PairOptions, ScoredAnswer
+from tutelage.preferences.pairing import RULES, Group, PairOptions, ProposedPair, ScoredAnswer
 from tutelage.records import Prompt
 
 ANSWERS = (ScoredAnswer("p/0", "blue", 5.0), ScoredAnswer("p/1", "red", 1.0))
@@ -50,6 +50,8 @@ class Offering:
             "one-side": lambda group, options: [(group.answers[0],)],
             "invents": invents,
             "rewrites": rewrites,
+            "weighted": lambda group, options: [ProposedPair(group.answers[0], group.answers[1], weight=0.5)],
+            "weighted-invented": lambda group, options: [ProposedPair(group.answers[0], ScoredAnswer("p/7", "pink"))],
             "unscored": lambda group, options: [(evolve(group.answers[1], score=None), group.demonstration), "one"],
         }
         return PluginInfo("Rules.", pair_rules=rules)
@@ -95,3 +97,12 @@ def test_reasons_and_answers_with_or_without_their_scores_are_proposals(registry
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_the_built_in_rules_propose_what_they_are_given(registry: Registry, name: str) -> None:
     assert list(guarded_rule(registry, name)(GROUP, PairOptions())) == list(RULES[name](GROUP, PairOptions()))
+
+
+def test_a_rule_may_propose_a_pair_with_a_weight(registry: Registry) -> None:
+    """A ProposedPair was refused after sampling and judging were paid for, although the trial before the run passed."""
+    rule = guarded_rule(registry, "mine/weighted")
+    [proposal] = rule(GROUP, PairOptions())
+    assert isinstance(proposal, ProposedPair) and proposal.weight == 0.5
+    with pytest.raises(PluginError, match=r"proposed 'pink' \(p/7\), which is no answer to the prompt"):
+        guarded_rule(registry, "mine/weighted-invented")(GROUP, PairOptions())
