@@ -16,7 +16,14 @@ from tutelage.installation import install_command
 from tutelage.services.api_key import key_to_send
 from tutelage.services.chat import Question
 from tutelage.services.error_bodies import error_in_reply, error_in_response
-from tutelage.services.gemini import HARMS, PARAMETERS, ROLES, TOP_LOG_PROBABILITIES, read_reply
+from tutelage.services.gemini import (
+    PARAMETERS,
+    contents,
+    generation_config,
+    read_reply,
+    safety_settings,
+    system_instruction,
+)
 from tutelage.services.problems import CallError, Permanent, Transient, Unusable
 from tutelage.services.proxies import check_no_proxy
 from tutelage.services.redaction import WithoutExtras
@@ -31,24 +38,12 @@ _LOGGERS = ("generative_service", "model_service")
 
 def request_body(settings: GeminiSettings, model: str, question: Question) -> dict[str, Any]:
     """Return a ``GenerateContentRequest`` (Gemini API reference, models.generateContent)."""
-    generation: dict[str, Any] = {
-        "temperature": question.sampling.temperature,
-        "top_p": question.sampling.top_p,
-        "max_output_tokens": question.max_tokens,
-        "candidate_count": 1,
-    }
-    if question.sampling.top_k is not None:
-        generation["top_k"] = question.sampling.top_k
-    if question.log_probabilities:
-        generation |= {"response_logprobs": True, "logprobs": TOP_LOG_PROBABILITIES}
-    threshold = f"BLOCK_{settings.block.upper()}"
-    system = {"system_instruction": {"parts": [{"text": question.system}]}} if question.system else {}
     return {
-        **system,
+        **system_instruction(question),
         "model": f"models/{model}",
-        "contents": [{"role": ROLES[turn.role], "parts": [{"text": turn.content}]} for turn in question.turns],
-        "generation_config": generation,
-        "safety_settings": [{"category": f"HARM_CATEGORY_{harm}", "threshold": threshold} for harm in HARMS],
+        "contents": contents(question),
+        "generation_config": generation_config(question),
+        "safety_settings": safety_settings(settings.block),
     }
 
 

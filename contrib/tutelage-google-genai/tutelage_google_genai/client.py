@@ -16,7 +16,14 @@ from tutelage.errors import PluginError
 from tutelage.services.api_key import key_to_send
 from tutelage.services.chat import Question
 from tutelage.services.error_bodies import error_in_reply, error_in_response
-from tutelage.services.gemini import HARMS, PARAMETERS, ROLES, TOP_LOG_PROBABILITIES, read_reply
+from tutelage.services.gemini import (
+    PARAMETERS,
+    contents,
+    generation_config,
+    read_reply,
+    safety_settings,
+    system_instruction,
+)
 from tutelage.services.http_client import client_options, connection_problem
 from tutelage.services.problems import CallError, Permanent
 from tutelage.services.proxies import check_no_proxy
@@ -33,22 +40,12 @@ INSTALL_HINT = "plugin 'google-genai' needs the google-genai package: pip instal
 
 def request_body(settings: GoogleGenAiSettings, model: str, question: Question) -> dict[str, Any]:
     """Return the arguments of ``models.generate_content`` as plain values."""
-    threshold = f"BLOCK_{settings.block.upper()}"
-    config: dict[str, Any] = {
-        "temperature": question.sampling.temperature,
-        "top_p": question.sampling.top_p,
-        "max_output_tokens": question.max_tokens,
-        "candidate_count": 1,
-        "safety_settings": [{"category": f"HARM_CATEGORY_{harm}", "threshold": threshold} for harm in HARMS],
+    config = {
+        **generation_config(question),
+        "safety_settings": safety_settings(settings.block),
+        **system_instruction(question),
     }
-    if question.sampling.top_k is not None:
-        config["top_k"] = question.sampling.top_k
-    if question.log_probabilities:
-        config |= {"response_logprobs": True, "logprobs": TOP_LOG_PROBABILITIES}
-    if question.system:
-        config["system_instruction"] = {"parts": [{"text": question.system}]}
-    contents = [{"role": ROLES[turn.role], "parts": [{"text": turn.content}]} for turn in question.turns]
-    return {"model": model, "contents": contents, "config": config}
+    return {"model": model, "contents": contents(question), "config": config}
 
 
 @contextmanager

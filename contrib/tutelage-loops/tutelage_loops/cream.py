@@ -1,4 +1,4 @@
-"""CREAM: self-reward whose labels are as certain as the judgements of the student and of the model before it agree.
+"""CREAM: self-reward with a soft label, the agreement of the student's judgements with those of the model before it.
 
 Wang et al. (2024), "CREAM: Consistency Regularized Self-Rewarding Language Models", section 4 and Algorithm 1:
 

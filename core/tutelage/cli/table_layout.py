@@ -19,9 +19,9 @@ def table_lines(
     """Yield the lines of a table, each with whether it belongs to the heading.
 
     The first row has the names of the columns. ``left`` has, for each column, whether it is left-aligned. A table
-    that is wider than ``width`` columns of the terminal is made narrower in two ways: headings and left-aligned texts are
-    broken at spaces; if this does not suffice, the table is divided into blocks below each other, which all have the
-    first column. A cell with a word that is wider than the terminal stays whole.
+    that is wider than ``width`` columns of the terminal is made narrower in two ways: headings and left-aligned texts
+    are broken at spaces; if this does not suffice, the table is divided into blocks below each other, which all have
+    the first column. A cell with a word that is wider than the terminal stays whole.
 
     ``below`` is the index of a column of paths. In a table that is too wide, each path is on a line below its row
     instead; a path that is wider than the terminal is broken after a slash.

@@ -70,8 +70,8 @@ def rank(
     prior = generator.gamma(0.5, size=(bootstrap.resamples, *total.shape))
     weights = generator.exponential(size=(bootstrap.resamples, len(set(clusters.prompts))))[:, clusters.prompts]
     replicates = fit(tables.of(np.tensordot(weights, wins, axes=1) + met * prior))
-    strengths = fit(tables.of(total[None]))[0]
-    counts = tables.of(total[None])[0]
+    counts = tables.of(total[None])
+    strengths, counts = fit(counts)[0], counts[0]
     games = (counts + counts.T).sum(axis=1).round().astype(int)
     involved = tables.of(wins)
     played = (involved + involved.transpose(0, 2, 1)).sum(axis=2) > 0

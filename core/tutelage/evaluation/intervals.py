@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from attrs import field, frozen
 
 from tutelage.evaluation.shares import share_ends, wilson_ends
+from tutelage.evaluation.variation import NO_WIDTH, Variation
 from tutelage.evaluation.variation import Floats as Floats
 from tutelage.evaluation.variation import Integers as Integers
-from tutelage.evaluation.variation import Variation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,8 +82,6 @@ class Bootstrap:
 
 DEFAULT = Bootstrap()
 """2,000 subsets at 95%."""
-_NO_WIDTH = 1e-12
-"""Relative width below which the ends of an interval differ only by the order of additions."""
 NO_SPREAD = "it is the same on all prompts"
 """The reason for a missing interval of a value that does not vary."""
 
@@ -219,9 +217,9 @@ class Estimates:
         assert self.replicates is not None
         replicates = self.replicates[:, column]
         defined = replicates[~np.isnan(replicates)]
-        if math.isnan(value) or not len(defined) or np.ptp(defined) < _NO_WIDTH * max(1.0, abs(value)):
+        if math.isnan(value) or not len(defined) or np.ptp(defined) < NO_WIDTH * max(1.0, abs(value)):
             return None
-        beyond = min(int((defined <= _NO_WIDTH).sum()), int((defined >= -_NO_WIDTH).sum()))
+        beyond = min(int((defined <= NO_WIDTH).sum()), int((defined >= -NO_WIDTH).sum()))
         beyond += len(replicates) - len(defined)  # the empty subset is on both sides of 0
         p_value = min(1.0, 2 * (beyond + 1) / (len(replicates) + 1))
         if beyond or math.log2(len(replicates) + 1) >= self.prompts[column]:
@@ -234,7 +232,7 @@ class Estimates:
 def _metric(value: float, low: float, high: float, n: int, prompts: int, bootstrap: Bootstrap) -> Metric:
     if math.isnan(value):
         return NOTHING
-    if math.isnan(low) or high - low < _NO_WIDTH * max(1.0, abs(value)):
+    if math.isnan(low) or high - low < NO_WIDTH * max(1.0, abs(value)):
         few = prompts < bootstrap.fewest
         reason = f"there are fewer than {bootstrap.fewest} prompts"
         return Metric(_rounded(value), None, None, n, reason if few else NO_SPREAD)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from tutelage.evaluation.variation import Floats, Integers, Variation
+from tutelage.evaluation.variation import Floats, Integers, Variation, sums_by_group
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,9 +61,9 @@ def _effective_trials(
     added = (values**2 + (1 - values) ** 2) / np.maximum(variation.prompts, 1) ** 2
     half = evolve(variation, within=variation.within + added).half_widths(alpha)
     trials = values * (1 - values) * (NormalDist().inv_cdf(1 - alpha / 2) / half) ** 2
-    by_prompt = np.zeros((int(prompts.max(initial=-1)) + 1, len(totals)))
-    np.add.at(by_prompt, prompts, denominators)
-    independent = totals**2 / (by_prompt**2).sum(axis=0)  # Kish's number of prompts: all answers to a prompt are equal
+    independent = totals**2 / (sums_by_group(denominators, prompts) ** 2).sum(
+        axis=0
+    )  # Kish's number of prompts: all answers to a prompt are equal
     trials = np.where((variation.seeds > 1) & (trials > 0), trials, np.maximum(trials, independent))
     capped: Floats = np.where(_are_whole(numerators), np.minimum(trials, totals), trials)
     return capped

@@ -4,7 +4,7 @@ With one seed, the p-value is that of the sign-flip permutation test, see ``inte
 distribution, at most 5% of the p-values are below 0.05, at every number of prompts. No p-value of fewer than 6 prompts
 can be below 0.05. With several seeds, it is that of the interval over seeds and prompts, see ``variation``. A p-value
 is below 0.05 if and only if the 95% interval does not contain 0. If the difference is the same on every prompt, there
-is neither: it cannot be told how much it would vary.
+is neither: how much it would vary is not known.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Separation:
     """Standard error of the difference, with the variation of the seeds if there are several; None if it cannot be
     told."""
     p_value: float | None
-    """Two-sided p-value, see the docstring of the module; None if it cannot be told."""
+    """Two-sided p-value, see the docstring of the module; None if it is not known."""
     prompts_needed: int | None
     """Number of prompts, once per seed, that detects a difference of this size with 80% power, with the same number of
-    seeds; None if there is no difference, if it cannot be told, or if no number of prompts is enough, because the seeds
+    seeds; None if there is no difference, if it is not known, or if no number of prompts is enough, because the seeds
     vary too much."""
     seeds: int = 1
     """Number of seeds that the difference is based on."""
@@ -79,6 +79,7 @@ def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap
 
     Several observations of one prompt are averaged. Raises ``InputError`` if a value is not finite.
     """
+    import numpy as np
 
     left, right = list(left), list(right)
     clusters = Clusters.of((one.seed, one.prompt_id) for one in [*left, *right])
@@ -91,11 +92,10 @@ def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap
         return Separation(NOTHING, None, None, None)
     differences = (sides[0][0] - sides[1][0])[both, 0]
     influence = ((differences - differences.mean()) / count)[:, None]
-    variation = Variation.of(influence, influence == influence, clusters.seeds[both], clusters.prompts[both])
+    variation = Variation.of(influence, np.ones_like(influence, bool), clusters.seeds[both], clusters.prompts[both])
     seeds = int(variation.seeds[0])
-    p_value, error = (None, None) if difference.no_interval == NO_SPREAD else (estimates.p_value(0), _error(variation))
-    if count == 1:
-        p_value, error = None, None
+    is_unknown = count == 1 or difference.no_interval == NO_SPREAD
+    p_value, error = (None, None) if is_unknown else (estimates.p_value(0), _error(variation))
     return Separation(difference, error, p_value, _prompts_needed(difference.value, variation, count, bootstrap), seeds)
 
 

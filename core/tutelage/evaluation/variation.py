@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Floats: TypeAlias = "NDArray[np.float64]"
 Integers: TypeAlias = "NDArray[np.int64]"
 
-_NO_WIDTH = 1e-12
+NO_WIDTH = 1e-12
 """Relative width below which values differ only by the order of additions."""
 _SMALLEST_P = 1e-15
 """Smaller p-values are not computed."""
@@ -60,12 +60,12 @@ class Variation:
         """
         import numpy as np
 
-        of_seed, of_prompt = (_sums(influence, groups) for groups in (seeds, prompts))
-        in_seed, in_prompt = (_sums(involved.astype(float), groups) for groups in (seeds, prompts))
+        of_seed, of_prompt = (sums_by_group(influence, groups) for groups in (seeds, prompts))
+        in_seed, in_prompt = (sums_by_group(involved.astype(float), groups) for groups in (seeds, prompts))
         seed_count, prompt_count = ((counts > 0).sum(axis=0) for counts in (in_seed, in_prompt))
         means = of_seed / np.maximum(in_seed, 1)
         centred = influence - means[seeds] * involved
-        squares = (_sums(centred, prompts) ** 2).sum(axis=0) if len(of_seed) > 1 else (of_prompt**2).sum(axis=0)
+        squares = (sums_by_group(centred, prompts) ** 2).sum(axis=0) if len(of_seed) > 1 else (of_prompt**2).sum(axis=0)
         # Seeds with their own prompts have one mean each, seeds that share all prompts have one mean together.
         fitted = seed_count * prompt_count / np.maximum(involved.sum(axis=0), 1)
         correction = prompt_count / np.maximum(prompt_count - fitted, 1e-300)
@@ -100,7 +100,7 @@ class Variation:
         """
         one = Variation(*(part[column : column + 1] for part in attrs.astuple(self, recurse=False)))
         low, high = math.log(_SMALLEST_P), 0.0
-        if not one.half_widths(0.05)[0] > _NO_WIDTH * max(1.0, abs(difference)):
+        if not one.half_widths(0.05)[0] > NO_WIDTH * max(1.0, abs(difference)):
             return None
         for _ in range(60):
             middle = (low + high) / 2
@@ -123,7 +123,7 @@ def jackknifed(value: Floats, without: Floats) -> Floats:
     return centred
 
 
-def _sums(values: Floats, groups: Integers) -> Floats:
+def sums_by_group(values: Floats, groups: Integers) -> Floats:
     """Sum rows by group: (rows, columns) and (rows,) to (groups, columns)."""
     import numpy as np
 

@@ -105,7 +105,7 @@ def _against_start(best: ModelResult, trained: Sequence[ModelResult], base: Gain
 
 def _against(best: str, name: str, metric: Metric) -> str:
     if metric.no_interval:
-        return f"Whether {best} is better or worse than {name} cannot be told, because {metric.no_interval}."
+        return f"Whether {best} is better or worse than {name} is not known, because {metric.no_interval}."
     if metric.value is None or metric.low is None or metric.high is None:
         return f"{best} and {name} cannot be compared: no prompt has a score of both."
     if is_above(metric):

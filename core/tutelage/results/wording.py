@@ -11,7 +11,7 @@ from tutelage.planning.steps import Step, Train, Worker
 from tutelage.records import Outcome
 
 CANNOT_TELL = "cannot tell"
-"""Stands for an interval that cannot be computed, see ``Metric.no_interval``."""
+"""Shown in place of an interval that cannot be computed, see ``Metric.no_interval``."""
 OUTCOMES = {str(outcome) for outcome in Outcome}
 
 
@@ -68,7 +68,7 @@ def figure_word(label: str, value: float) -> str:
 def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, sign: bool = False) -> str:
     """Return a metric with its 95% interval as text: ``3.40 [3.21, 3.58]``; a dash if it has no value.
 
-    If the interval cannot be told, the text is ``3.40 [cannot tell]``.
+    If there is no interval, the text is ``3.40 [cannot tell]``.
     The numbers are multiplied by ``scale``; ``sign`` adds a plus sign to positive numbers.
     """
     if metric is None or metric.value is None:

@@ -15,12 +15,8 @@ from typing import Any
 from attrs import field, frozen
 
 from tutelage.services.booking import encodable
-from tutelage.services.ledger import Entry, Ledger, insert
+from tutelage.services.ledger import Entry, Ledger, insert, now
 from tutelage.services.requests import Endpoint, Request
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @frozen
@@ -34,7 +30,7 @@ class PendingBatch:
     """US dollars at most; 0 if the price is unknown."""
     run: str
     stage: str
-    asked_at: str = field(factory=_now)
+    asked_at: str = field(factory=now)
     """UTC, ISO 8601."""
 
     @property

@@ -1,4 +1,4 @@
-"""Gemini's protocol, for the plugins of its SDKs: the reading of replies, and names that requests use.
+"""Gemini's protocol, for the plugins of its SDKs: the parts of requests, and the reading of replies.
 
 The source is the Gemini API reference (GenerateContentRequest, GenerateContentResponse).
 """
@@ -15,7 +15,7 @@ from tutelage.preferences.token_weights import verdict_alternatives
 from tutelage.records import Outcome
 from tutelage.services.address import check_address
 from tutelage.services.api_key import secret_in
-from tutelage.services.chat import VERDICT
+from tutelage.services.chat import VERDICT, Question
 from tutelage.services.prices import Price
 from tutelage.services.problems import Transient
 from tutelage.services.reply_json import list_at, log_probabilities, object_at, text_at
@@ -28,11 +28,11 @@ OTHER_KEY_VARIABLE = "GOOGLE_API_KEY"
 """Google's older name of the variable."""
 DEFAULT_MODEL = "gemini-2.5-flash-lite"
 """A current model without thinking tokens. The published method used gemini-1.0-pro."""
-ROLES = {"user": "user", "assistant": "model"}
+_ROLES = {"user": "user", "assistant": "model"}
 """The roles of a conversation in the protocol."""
-HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+_HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
 """The categories of the safety settings, without the prefix HARM_CATEGORY_."""
-TOP_LOG_PROBABILITIES = 5
+_TOP_LOG_PROBABILITIES = 5
 """The maximum of the service (GenerationConfig.logprobs)."""
 PARAMETERS = {
     "logprobs": "set log_probabilities: false",
@@ -173,3 +173,34 @@ def _verdict(candidate: Mapping[str, Any]) -> list[list[Any]]:
     steps = list_at(candidate.get("logprobsResult"), "topCandidates")
     tops = [log_probabilities(list_at(step, "candidates"), "token", "logProbability") for step in steps]
     return verdict_alternatives((top[0][0], top) for top in tops if top)
+
+
+def contents(question: Question) -> list[dict[str, Any]]:
+    """Return the turns of a question as ``Content`` objects."""
+    return [{"role": _ROLES[turn.role], "parts": [{"text": turn.content}]} for turn in question.turns]
+
+
+def system_instruction(question: Question) -> dict[str, Any]:
+    """Return the key ``system_instruction`` of a request; empty if the question has no system message."""
+    return {"system_instruction": {"parts": [{"text": question.system}]}} if question.system else {}
+
+
+def generation_config(question: Question) -> dict[str, Any]:
+    """Return the values of a ``GenerationConfig``."""
+    config: dict[str, Any] = {
+        "temperature": question.sampling.temperature,
+        "top_p": question.sampling.top_p,
+        "max_output_tokens": question.max_tokens,
+        "candidate_count": 1,
+    }
+    if question.sampling.top_k is not None:
+        config["top_k"] = question.sampling.top_k
+    if question.log_probabilities:
+        config |= {"response_logprobs": True, "logprobs": _TOP_LOG_PROBABILITIES}
+    return config
+
+
+def safety_settings(block: Block) -> list[dict[str, str]]:
+    """Return the ``SafetySetting`` of each category of harm."""
+    threshold = f"BLOCK_{block.upper()}"
+    return [{"category": f"HARM_CATEGORY_{harm}", "threshold": threshold} for harm in _HARMS]

@@ -98,7 +98,8 @@ CREATE INDEX IF NOT EXISTS batch_requests_batch ON batch_requests (batch);
 """
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the current time, UTC, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -122,7 +123,7 @@ class Entry:
     cost: float | None = None
     seconds: float = 0.0
     attempts: int = 1
-    asked_at: str = field(factory=_now)
+    asked_at: str = field(factory=now)
     run: str = ""
     stage: str = ""
 

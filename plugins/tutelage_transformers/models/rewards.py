@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ def is_reward_model(name: str, local_only: bool) -> bool:
     The configuration of a model that is not on this machine is read from the hub. Raises ``InputError`` if the model
     does not exist or its configuration cannot be read.
     """
+    folder = folder_of(name)
+    file = None if folder is None else Path(folder, "config.json")
+    return _is_classifier(name, local_only, file.stat().st_mtime_ns if file is not None and file.is_file() else 0)
+
+
+@lru_cache(maxsize=64)  # asked at every chunk of answers
+def _is_classifier(name: str, local_only: bool, changed: int) -> bool:
+    """Whether a model is a classifier; ``changed`` is the time of the last change of its configuration."""
     is_local(name, local_only)
     folder = folder_of(name)
     if folder is not None:

@@ -7,6 +7,7 @@ prompt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,7 +69,7 @@ def _log1mexp(x: Any) -> Any:
     """Return log(1 - exp(x)) of numbers below 0, without cancellation (Maechler, 2012)."""
     import torch
 
-    return torch.where(x < -0.6931471805599453, torch.log1p(-torch.exp(x)), torch.log(-torch.expm1(x)))
+    return torch.where(x < -math.log(2), torch.log1p(-torch.exp(x)), torch.log(-torch.expm1(x)))
 
 
 def _check_simpo(objective: Dpo, settings: SimPo) -> Iterator[str]:

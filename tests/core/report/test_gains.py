@@ -62,7 +62,7 @@ def test_a_difference_without_an_interval_is_neither_open_nor_a_gain(make_recipe
     text = sentences(recipe, {"M0": all_over_m0(few), "M1": {"M2/teacher-reward": few}})
     assert text.startswith("No trained model scores measurably higher than M0")
     assert "with a difference to M0 of +2.00 [cannot tell]." in text
-    assert "better or worse than M1 cannot be told, because there are fewer than 6 prompts." in text
+    assert "better or worse than M1 is not known, because there are fewer than 6 prompts." in text
 
 
 def test_if_no_model_beats_m0_this_is_the_first_sentence(make_recipe: Callable[..., Recipe]) -> None:
