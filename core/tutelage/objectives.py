@@ -133,6 +133,8 @@ class Dpo:
 
 Objective = Sft | Dpo
 """The objective of a training, with its hyperparameters."""
+OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
+"""The objectives, by the names of their sections in a recipe."""
 
 
 @frozen

@@ -26,7 +26,7 @@ By: TypeAlias = Literal["student", "predecessor", "M0", "teacher", "judge", "eva
 M(t); ``predecessor`` is the model before the student, M(t-2), or the student itself if it is M0."""
 Combination: TypeAlias = Literal["mean", "median", "majority", "minimum", "first"]
 """How several scores of an answer become one: as ``judging.jury``, or the first one that exists."""
-OBJECTIVES: Mapping[str, Kind] = {"sft": "examples", "dpo": "preferences"}
+EXAMPLE_KINDS: Mapping[str, Kind] = {"sft": "examples", "dpo": "preferences"}
 """The objectives that a ``TrainStep`` can name, each with the kind of the artifact that it trains on."""
 
 PROMPTS = "prompts"
@@ -308,7 +308,7 @@ class TrainStep(_Step):
     @property
     def reads(self) -> tuple[tuple[str, Kind | None], ...]:
         """The artifacts that the step reads, as in ``SampleStep``."""
-        return ((self.examples, OBJECTIVES.get(self.objective)),)
+        return ((self.examples, EXAMPLE_KINDS.get(self.objective)),)
 
 
 PipelineStep: TypeAlias = (

@@ -38,7 +38,7 @@ from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.files.jsonl import write_rows
 from tutelage.files.settings import structure
-from tutelage.objectives import Dpo, Objective, Sft
+from tutelage.objectives import OBJECTIVES, Objective
 from tutelage.planning.model_checks import check_prompts
 from tutelage.planning.roles import find_rubric
 from tutelage.plugins import stages
@@ -50,7 +50,6 @@ from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store
 from tutelage.services.caller import Caller
 
-OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
 _OBJECTIVE_PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
 
 

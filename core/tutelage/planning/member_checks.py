@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.errors import TutelageError, nearest
 from tutelage.pipeline import Pipeline
-from tutelage.pipeline_steps import MIRRORED, OBJECTIVES
+from tutelage.pipeline_steps import EXAMPLE_KINDS, MIRRORED
 from tutelage.planning.declared import Declared, Group
 from tutelage.planning.sources import Sources
 from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
@@ -54,7 +54,7 @@ def _mirror_problems(name: str, control: Pipeline, mirrors: str, mirrored: Pipel
             f"controls.{name}.mirrors: {mirrors} does not use fresh prompts, and the control does; mirror another "
             "pipeline, or use another control"
         )
-    has = OBJECTIVES[mirrored.training.objective]
+    has = EXAMPLE_KINDS[mirrored.training.objective]
     for step in control.steps:
         for artifact, wanted in step.reads:
             if artifact in MIRRORED and wanted and wanted != has:

@@ -11,11 +11,10 @@ from attrs import fields_dict
 from tutelage.errors import InputError, nearest
 from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
-from tutelage.objectives import Dpo, Sft
+from tutelage.objectives import OBJECTIVES
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import (
     MIRRORED,
-    OBJECTIVES,
     PROMPTS,
     RECORD_TYPES,
     By,
@@ -28,8 +27,6 @@ from tutelage.pipeline_steps import (
     TransformStep,
 )
 
-_SETTINGS: Mapping[str, type] = {"sft": Sft, "dpo": Dpo}
-"""The settings classes of the objectives."""
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TEACHERS = ("teacher", "judge", "evaluator")
 _TAKEN = {PROMPTS, "checkpoint", "metrics", "preferences-joined", "preferences-of-all-rounds", "samples"}
@@ -100,10 +97,10 @@ def _training_problems(step: TrainStep) -> Iterator[str]:
         yield f"TrainStep: no objective {step.objective!r}{nearest(step.objective, OBJECTIVES)}"
         return
     try:
-        structure(overrides_of(_SETTINGS[step.objective]), dict(step.settings), "TrainStep: settings")
+        structure(overrides_of(OBJECTIVES[step.objective]), dict(step.settings), "TrainStep: settings")
     except InputError as error:
         yield from str(error).splitlines()
-    if "seed" in step.settings and "seed" in fields_dict(_SETTINGS[step.objective]):
+    if "seed" in step.settings and "seed" in fields_dict(OBJECTIVES[step.objective]):
         yield "TrainStep: settings: seed: the seed is set by `seeds` of the recipe; leave it out"
 
 
