@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from tutelage.services.batch_service import BatchLimits, BatchStatus
 from tutelage.services.problems import CallError, Transient
@@ -56,6 +56,8 @@ class GeminiBatches:
     model: str
     most_bytes: int = 18_000_000
     """The service accepts 20 MB of inlined requests."""
+    _ended: dict[str, dict[str, Any]] = field(factory=dict, init=False)
+    """Batches that have ended, by id: the response to a question about the state has all replies."""
 
     @property
     def limits(self) -> BatchLimits:
@@ -103,13 +105,15 @@ class GeminiBatches:
         metadata, error = object_at(batch, "metadata"), object_at(batch, "error")
         state = text_at(metadata, "state").rpartition("_STATE_")[2]
         counts = object_at(metadata, "batchStats")
+        if state in _ENDED:
+            self._ended[id] = batch
         done = sum(_number(counts.get(f"{kind}RequestCount")) for kind in ("successful", "failed"))
         problem = self._problem(error) if state == "FAILED" else None
         return BatchStatus(state in _ENDED, done, problem, state == "CANCELLED")
 
     def results(self, id: str) -> Iterator[tuple[str, Reply | CallError]]:
         """Yield the inlined replies and problems."""
-        batch = self._value(lambda: self.client.batches.get(name=id))
+        batch = self._ended.pop(id, None) or self._value(lambda: self.client.batches.get(name=id))
         output = object_at(object_at(batch, "metadata"), "output") or object_at(batch, "response")
         for row in list_at(object_at(output, "inlinedResponses"), "inlinedResponses"):
             if key := text_at(object_at(row, "metadata"), "key"):
