@@ -108,4 +108,5 @@ def _run(request: dict[str, Any], known: dict[str, dict[str, Any]], line: str) -
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # this folder, whose modules have names of libraries
     main()
