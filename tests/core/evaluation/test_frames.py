@@ -46,3 +46,11 @@ def test_metrics_become_columns() -> None:
 def test_a_frame_of_another_form_is_an_error(columns: dict[str, list[object]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         records_of(pandas.DataFrame(columns), Rating)
+
+
+def test_the_error_of_a_frame_names_its_optional_columns() -> None:
+    names = (
+        "required are id, prompt_id, score; optional are seed, parsed, asked, text, words; wrong or missing: prompt_id"
+    )
+    with pytest.raises(InputError, match=names):
+        records_of(pandas.DataFrame({"id": ["a"], "score": [1.0]}), Rating)
