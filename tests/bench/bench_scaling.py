@@ -172,7 +172,6 @@ def _simulated(
 ) -> dict[str, Any]:
     registry = Registry.empty()
     registry.register(tutelage_transformers, "transformers")
-    model = Model("transformers", "simulated", {"device": "cpu", "processes": devices})
 
     def ids(item: Any) -> tuple[str, ...]:
         return tuple(f"{item.id}/{index}" for index in range(4 if name == "candidates" else 1))
@@ -183,6 +182,8 @@ def _simulated(
         return stages.judge(registry, model, items, ADDITIVE_RUBRIC, 1, **given)
 
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text('{"architectures": ["PhiForCausalLM"]}', encoding="utf-8")
+        model = Model("transformers", folder, {"device": "cpu", "processes": devices})
         os.environ |= {"BENCH_BUSY": str(Path(folder, "busy")), "PYTHONPATH": str(FOLDER)}
         workers = pool.WorkerPool(["cpu"] * devices, "sleeping_worker")
         pool.end_all()

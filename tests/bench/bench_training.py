@@ -109,6 +109,8 @@ def write_pairs(file: Path, size: str, count: int, kind: str, seed: int = 0) -> 
 
 def student(size: str, options: argparse.Namespace) -> LoadedModel:
     """Return a student of random weights, ready for training."""
+    import torch
+
     if options.quantization != "none":
         with tempfile.TemporaryDirectory() as folder:
             random_student.write(Path(folder), size, options.device)
@@ -116,6 +118,8 @@ def student(size: str, options: argparse.Namespace) -> LoadedModel:
     tokenizer = random_student.tokenizer(size)
     ensure_chat(tokenizer)
     model = random_student.build(size, None, options.device)
+    if options.dtype != "auto":
+        model.to(getattr(torch, options.dtype))
     model.set_attn_implementation("sdpa")
     for config in (model.config, model.generation_config):
         config.pad_token_id = tokenizer.pad_token_id
@@ -129,6 +133,7 @@ def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettin
     return TransformersSettings(
         device="auto" if options.device == "cuda" else options.device,
         packing=packed,
+        dtype=options.dtype,
         adapter_dtype=options.adapter_dtype,
         quantization=options.quantization,
         gradient_checkpointing={"auto": None, "on": True, "off": False}[options.checkpointing],
@@ -323,6 +328,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--full", action="store_true", help="full fine-tuning in place of an adapter")
+    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
     parser.add_argument("--adapter-dtype", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--checkpointing", choices=["auto", "on", "off"], default="auto")
     parser.add_argument("--quantization", choices=["none", "4bit"], default="none")
