@@ -1,4 +1,4 @@
-"""The paged engine with models of several families on a GPU, where its steps are captured graphs. Skipped without one."""
+"""The paged engine with models of several families on a GPU, where its steps are captured graphs. Needs a GPU."""
 
 from __future__ import annotations
 
