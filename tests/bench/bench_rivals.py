@@ -203,6 +203,12 @@ def by_vllm(folder: Path, requests: Sequence[dict[str, Any]], device: str) -> di
     return {"ready": ready, "ended": time.time(), "tokens": tokens}
 
 
+def _empty_class(name: str) -> type:
+    if name.startswith("__"):  # inspect reads __file__ of every module
+        raise AttributeError(name)
+    return type(name, (), {})
+
+
 class _EmptyModules:
     """Finds an empty module, with an empty class for each name, for packages that are not installed."""
 
@@ -213,7 +219,7 @@ class _EmptyModules:
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         module = types.ModuleType(spec.name)
-        module.__getattr__ = lambda name: type(name, (), {})  # type: ignore[method-assign]
+        module.__getattr__ = _empty_class  # type: ignore[method-assign]
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
