@@ -53,6 +53,7 @@ NAMES: dict[str, Callable[[str], bool]] = {
     "_SummaryWriter": set_by_init(f"{INTEGRATIONS}:TensorBoardCallback"),
     "_attn_implementation": of_class(CONFIG),
     "_compute_loss": of_class(DPO),
+    "_experts_implementation": of_class(CONFIG),
     "_exit": lambda name: hasattr(import_module("os"), name),
     "_from_model_config": lambda name: hasattr(
         resolve("transformers.generation.configuration_utils:GenerationConfig")(), name

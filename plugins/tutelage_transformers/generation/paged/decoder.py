@@ -1,7 +1,7 @@
 """The running sequences, on the device: prompts are prefilled, and each decoding step appends one token per sequence.
 
 A decoding step runs the same kernels on the same tensors however long the sequences are. So on a GPU it is captured
-once, as a CUDA graph, for each of a few batch sizes, and replayed.
+once, as a CUDA graph, for each of a few batch sizes, and replayed. ``capturing`` names the exceptions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from attrs import define, field, frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
+from tutelage_transformers.devices.selection import is_nvidia
 from tutelage_transformers.generation.paged.attention import BLOCK_SIZE, Cache, DecodePass, PrefillPass
 from tutelage_transformers.generation.paged.blocks import NULL_BLOCK, Allocation
+from tutelage_transformers.generation.paged.capturing import can_be_captured
 from tutelage_transformers.generation.paged.state import State
 from tutelage_transformers.generation.requests import stack_padded
 from tutelage_transformers.generation.sampling import mark_not_finite, mask_beyond, probabilities_of, sample_tokens
@@ -54,6 +56,8 @@ class Decoder:
     """As ``temperature``."""
     min_p: Any
     """As ``temperature``."""
+    captured: bool = False
+    """Whether steps are captured as CUDA graphs."""
     sampling: Sampling = Sampling()
     """How tokens are sampled."""
     prefill_tokens: int = _PREFILL_TOKENS
@@ -76,6 +80,7 @@ class Decoder:
             temperature=torch.ones(1, device=device),
             top_p=torch.ones(1, device=device),
             min_p=torch.zeros(1, device=device),
+            captured=is_nvidia(device) and can_be_captured(model, torch.cuda.get_device_capability(device)),
         )
 
     @property
@@ -165,20 +170,28 @@ class Decoder:
         state.last_token[at] = tokens.clamp(min=0)
         state.running[at] = ~self._is_stop(tokens) & (limit > 1)
 
-    def capture(self, size: int) -> None:
-        """Capture the step of ``size`` sequences, on a GPU. Raises ``torch.OutOfMemoryError``."""
-        if self.model.device.type == "cuda":
+    def prepare(self, size: int) -> None:
+        """Capture the step of ``size`` sequences on a GPU, or do it once if it is not captured; no sequence may run.
+
+        Raises ``torch.OutOfMemoryError`` if the step does not fit beside the blocks.
+        """
+        if self.captured:
             self._graph(size)
+        elif self.model.device.type == "cuda":
+            self._step(size)
 
     def decode(self, size: int) -> None:
         """Append a token to each running sequence of the first ``size`` slots."""
-        import torch
-
-        if self.model.device.type == "cuda":
+        if self.captured:
             self._graph(size).replay()
         else:
-            with torch.inference_mode():
-                self._decode(self.state.first(size))
+            self._step(size)
+
+    def _step(self, size: int) -> None:
+        import torch
+
+        with torch.inference_mode():
+            self._decode(self.state.first(size))
 
     def _decode(self, state: State) -> None:
         import torch

@@ -170,7 +170,7 @@ def _new(model: Any, stop_tokens: frozenset[int], sampling: Sampling, slots: int
         try:
             decoder = Decoder.empty(model, stop_tokens, blocks, slots, width, blocks_per_sequence)
             decoder.set_sampling(sampling)
-            decoder.capture(slots)
+            decoder.prepare(slots)
             return _Kept(decoder, BlockPool(blocks, BLOCK_SIZE))
         except torch.OutOfMemoryError:
             decoder = None
