@@ -14,7 +14,7 @@ def can_be_captured(model: Any, capability: tuple[int, int]) -> bool:
     The experts of a mixture get different numbers of tokens in each step. transformers multiplies them by
     ``torch.nn.functional.grouped_mm``. In bfloat16 on the GPUs of ``_CAPABILITIES``, its kernel reads these numbers on
     the GPU. In other types and on other GPUs, it copies them to the CPU, also on those of 8.0 to 8.9, for which it is
-    documented (``_grouped_mm_cuda`` in ATen, torch 2.10 to 2.13). Other implementations of experts are not captured:
+    documented (``_grouped_mm_cuda`` in ATen). Other implementations of experts are not captured:
     ``eager`` copies as well, and ``batched_mm`` copies the weights of the experts for each token, which may take more
     memory than the model.
     """
