@@ -36,6 +36,7 @@ HELPERS = (
     "count_tokens",
     "convert",
     "devices",
+    "requests_at_once",
 )
 
 
@@ -302,4 +303,29 @@ def devices(settings: Any) -> int | None:
         @hookimpl
         def devices():
             return len(os.environ.get("SHOUTY_DEVICES", "0").split(","))
+    """
+
+
+@hookspec(firstresult=True)
+def requests_at_once(settings: Any) -> int | None:
+    """Return the number of requests that a model answers together in about the time of one.
+
+    Called before a model writes prompts. Only what the replies contain shows how many requests are needed, so they are
+    asked in rounds of 32. A model that answers more at once gets as many rounds together as are expected to suffice,
+    and the replies that were not needed are dropped. It must draw by ``Context.seeds``, as for ``devices``.
+
+    Arguments:
+
+    - ``settings``: the plugin's settings.
+
+    Returns a number of at least 1. None, as without the hook: one round is asked after the other, as is right for
+    replies that are paid for.
+
+    ::
+
+        from tutelage import hookimpl
+
+        @hookimpl
+        def requests_at_once():
+            return 256
     """

@@ -80,6 +80,14 @@ def device_count(settings: TransformersSettings | None) -> int:
 
 
 @hookimpl
+def requests_at_once(settings: TransformersSettings | None) -> int | None:
+    """Return the number of sequences that run at once on GPUs."""
+    from tutelage_transformers.generation import memory
+
+    return memory.sequences_at_once(settings or TransformersSettings())
+
+
+@hookimpl
 def check(settings: TransformersSettings | None, name: str) -> Iterator[Finding]:
     """Check libraries, device and model for ``tutelage doctor``."""
     from tutelage_transformers import checking

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tutelage.data.decontamination import HOLDS, Dropped, evaluation_prompts
@@ -15,6 +16,7 @@ from tutelage.planning.artifacts import dropped_beside
 from tutelage.planning.source_rows import rows_of
 from tutelage.planning.sources import sets_of
 from tutelage.planning.steps import (
+    PROMPTS_A_REQUEST,
     REQUESTS_AT_ONCE,
     BuildExamples,
     SelectExamples,
@@ -24,6 +26,7 @@ from tutelage.planning.steps import (
     WritePrompts,
 )
 from tutelage.plugins import stages
+from tutelage.plugins.helpers import requests_at_once
 from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
 from tutelage.recipe.schema import SelfInstruct
 from tutelage.records import Candidate, Prompt
@@ -58,7 +61,14 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
     journal = at.store.journal(step.output, Candidate)
     at.context.expect(step.count)
     requests = 0
-    for replies in _replies(step, at, settings, seeds, journal):
+
+    def rounds() -> int:
+        """Return the number of rounds that are expected to bring the missing prompts."""
+        rate = len(intake.kept) / requests if requests else PROMPTS_A_REQUEST
+        missing = step.count - len(intake.kept)
+        return math.ceil(missing / max(rate, 1 / REQUESTS_AT_ONCE) / REQUESTS_AT_ONCE)
+
+    for replies in _replies(step, at, settings, seeds, journal, rounds):
         requests += len(replies)
         for candidate in replies:
             at.context.advance(intake.read(candidate))
@@ -91,9 +101,18 @@ def _intake(step: WritePrompts, at: StepContext, settings: SelfInstruct, seeds: 
 
 
 def _replies(
-    step: WritePrompts, at: StepContext, settings: SelfInstruct, seeds: Sequence[str], journal: Journal[Candidate]
+    step: WritePrompts,
+    at: StepContext,
+    settings: SelfInstruct,
+    seeds: Sequence[str],
+    journal: Journal[Candidate],
+    rounds: Callable[[], int],
 ) -> Iterator[list[Candidate]]:
-    """Yield the writer's replies, one round of requests at a time, each in the order of its requests."""
+    """Yield the writer's replies, one round of requests at a time, each in the order of its requests.
+
+    A writer that answers many requests at once gets the number of rounds that ``rounds`` returns together: the longest
+    reply of a round takes as long as that of several.
+    """
     listing = LISTINGS[settings.listing]
     shown = showable(seeds, listing)
 
@@ -104,7 +123,11 @@ def _replies(
     requests = (request(number) for number in range(settings.max_requests))
     units = (Unit(one, (f"{one.id}/0",)) for one in requests)
     writer, seed = at.durable_stage(step.worker, REQUESTS_AT_ONCE), (step.seed, step.output)
-    for replies in writer.rounds(journal, units, stages.generate_candidates, step.sampling, seed, n=1):
+    most = max(1, requests_at_once(writer.registry, writer.model) // REQUESTS_AT_ONCE)
+    asked = writer.rounds(
+        journal, units, stages.generate_candidates, step.sampling, seed, at_once=lambda: min(rounds(), most), n=1
+    )
+    for replies in asked:
         is_rest = len(replies) < min(REQUESTS_AT_ONCE, settings.max_requests)  # a rest of one request may fail alone
         answered = unless_all_failed(replies, writer.registry, writer.model, others=is_rest)
         yield sorted(answered, key=lambda candidate: candidate.id)

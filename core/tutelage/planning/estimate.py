@@ -14,7 +14,17 @@ from attrs import frozen
 
 from tutelage.planning.judge_steps import CompareCandidates
 from tutelage.planning.roles import endpoint_of
-from tutelage.planning.steps import REQUESTS_AT_ONCE, Compare, Demonstrate, Judge, Plan, Sample, Step, WritePrompts
+from tutelage.planning.steps import (
+    PROMPTS_A_REQUEST,
+    REQUESTS_AT_ONCE,
+    Compare,
+    Demonstrate,
+    Judge,
+    Plan,
+    Sample,
+    Step,
+    WritePrompts,
+)
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe, SelfInstruct
 from tutelage.services.ledger import Ledger, Spend
@@ -27,8 +37,6 @@ TASK_TOKENS = 60
 QUESTION_TOKENS = {"generate": TASK_TOKENS, "judge": 600, "demonstrate": TASK_TOKENS, "evaluate": 750}
 """Guessed number of input tokens of a request, by stage. With the built-in rubrics, a request to judge contains one
 answer and a request to compare contains two, of 256 tokens each."""
-PROMPTS_A_REQUEST = 3
-"""Guessed number of new prompts per reply of 256 tokens. A reply has room for four, but some repeat earlier ones."""
 
 
 @frozen

@@ -15,6 +15,8 @@ from tutelage.pipeline_steps import Kind
 from tutelage.planning.artifacts import ModelArtifacts, model_artifacts
 from tutelage.records import Sampling, Scores, added_key
 
+PROMPTS_A_REQUEST = 3
+"""Guessed number of new prompts per reply of 256 tokens. A reply has room for four, but some repeat earlier ones."""
 REQUESTS_AT_ONCE = 32
 """Number of requests for prompts per round. A round is stored and parsed before the next one is sent."""
 

@@ -113,12 +113,22 @@ def convert(registry: Registry, plugin: str, checkpoint: Path, output: Path, con
 
 def devices(registry: Registry, model: Model, where: str = "") -> int:
     """Return the number of devices that share the work of a model."""
-    if not implements(registry, model.plugin, "devices"):
+    return _number(registry, model, "devices", where)
+
+
+def requests_at_once(registry: Registry, model: Model, where: str = "") -> int:
+    """Return the number of requests that a model answers together in about the time of one."""
+    return _number(registry, model, "requests_at_once", where)
+
+
+def _number(registry: Registry, model: Model, hook: str, where: str) -> int:
+    """Return the number, at least 1, that a hook returns; 1 without the hook."""
+    if not implements(registry, model.plugin, hook):
         return 1
-    label = hook_label(registry, model, "devices")
+    label = hook_label(registry, model, hook)
     settings = settings_of(registry, model, where)
     with _guard(label):
-        found = _call(registry, model.plugin, "devices", settings=settings)
+        found = _call(registry, model.plugin, hook, settings=settings)
     number = _checked(1 if found is None else found, int, label)
     if number < 1:
         raise PluginError(f"{label} returned {number}; it must be at least 1")

@@ -9,7 +9,7 @@ A model on several devices gets several chunks at once, so that each device has 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -142,17 +142,27 @@ class DurableStage:
         stage: Stage,
         sampling: Sampling,
         seed: Sequence[object],
+        at_once: Callable[[], int],
         **arguments: Any,
     ) -> Iterator[list[ResultT]]:
         """Yield the results chunk by chunk. A chunk is computed when it is requested, so ``units`` may be infinite.
+
+        ``at_once`` is called before each request and returns the number of chunks that are computed and stored
+        together. If it depends on the yielded results alone, a continued run computes the same chunks together.
 
         The answers of an API are stored chunk by chunk, too. The ledger has every single answer, so repeating an
         unfinished chunk costs nothing.
         """
         ask = self._ask_function(journal, stage, sampling, seed, arguments, advance=False)
-        for results in chunks(units, self.chunk, ask, journal):
-            self._stop_if_cancelled(journal)
-            yield results
+        done, numbered = kept(journal), enumerate(_batched(units, self.chunk))
+        while group := list(islice(numbered, at_once())):
+            stored, missing = _divided(group, done)
+            if computed := _ask_all(ask, missing):
+                journal.append(computed)
+            found = {result.id: result for result in (*stored, *computed)}
+            for _, chunk in group:
+                self._stop_if_cancelled(journal)
+                yield [found[id] for unit in chunk for id in unit.results if id in found]
 
     def _ask_function(
         self,
@@ -257,15 +267,24 @@ def chunks(
     def groups() -> Iterator[tuple[list[ResultT], Callable[[], list[ResultT]]]]:
         """Yield the stored results of some chunks, and the function that computes the others."""
         for group in _batched(enumerate(_batched(units, size)), at_once):
-            stored = [number for number, chunk in group if all(id in done for unit in chunk for id in unit.results)]
-            ids = [id for number, chunk in group if number in stored for unit in chunk for id in unit.results]
-            missing = [(number, unit.item) for number, chunk in group if number not in stored for unit in chunk]
-            yield [done[id] for id in ids], partial(_ask_all, ask, missing)
+            stored, missing = _divided(group, done)
+            yield stored, partial(_ask_all, ask, missing)
 
     for stored, computed in one_ahead(groups()) if at_once > 1 else ((one, call()) for one, call in groups()):
         if computed:
             journal.append(computed)
         yield [*stored, *computed]
+
+
+def _divided(
+    group: Sequence[tuple[int, list[Unit[ItemT]]]], done: Mapping[str, ResultT]
+) -> tuple[list[ResultT], list[tuple[int, ItemT]]]:
+    """Return the results of the stored ones of numbered chunks, and the (chunk number, item) pairs of the others."""
+    stored = {number for number, chunk in group if all(id in done for unit in chunk for id in unit.results)}
+    ids = [id for number, chunk in group if number in stored for unit in chunk for id in unit.results]
+    return [done[id] for id in ids], [
+        (number, unit.item) for number, chunk in group if number not in stored for unit in chunk
+    ]
 
 
 def _ask_all(ask: Ask[ItemT, ResultT], missing: Sequence[tuple[int, ItemT]]) -> list[ResultT]:

@@ -169,9 +169,9 @@ def _changes_no_checkpoint(subject: Subject, hook: str) -> None:
     _expect(not any(checkpoint.iterdir()), "convert wrote into the folder of the checkpoint")
 
 
-def _has_a_device(subject: Subject, hook: str) -> None:
+def _is_at_least_one(subject: Subject, hook: str) -> None:
     """returns at least 1"""
-    helpers.devices(subject.registry, subject.model)
+    getattr(helpers, hook)(subject.registry, subject.model)
 
 
 def _names_the_key_of_an_objective(subject: Subject, hook: str) -> None:
@@ -365,6 +365,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     "report": (_reports_within_its_folder,),
     "count_tokens": (_counts_each_row,),
     "convert": (_changes_no_checkpoint,),
-    "devices": (_has_a_device,),
+    "devices": (_is_at_least_one,),
+    "requests_at_once": (_is_at_least_one,),
 }
 """The requirements of every hook. A test checks that every hook has at least one."""

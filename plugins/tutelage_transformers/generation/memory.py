@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tutelage_transformers.devices.parallel import device_names
+from tutelage_transformers.devices.selection import device_of
+from tutelage_transformers.settings import TransformersSettings
+
 MAX_SEQUENCES = 512
 """A larger batch is not faster: keys and values are read once per sequence, and long sequences delay the others."""
 _CPU_BYTES = 2 * 2**30
@@ -16,6 +20,13 @@ _GPU_SHARE = 0.6
 """Share of the GPU memory beside the weights; activations and copies of the cache take the rest."""
 _GPU_RESERVE = 0.12
 """Share of the GPU's memory that is kept free for activations, logits and the libraries."""
+
+
+def sequences_at_once(settings: TransformersSettings) -> int | None:
+    """Return the number of sequences that GPUs decode in about the time of one; None on a CPU, which decodes slower."""
+    if device_of(settings).type != "cuda":
+        return None
+    return (settings.batch_size or MAX_SEQUENCES) * len(device_names(settings))
 
 
 def sequences_that_fit(model: Any, length: int) -> int:

@@ -31,6 +31,7 @@ class Scribe:
         self.info = info
         self.write = write
         self.requests: list[tuple[str, str]] = []
+        self.calls: list[int] = []
         for name in ("judge", "demonstrate", "train_step", "evaluate"):
             setattr(self, name, getattr(echoing_world, name))
 
@@ -40,12 +41,15 @@ class Scribe:
 
     @hookimpl
     def generate_candidates(
-        self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling
+        self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
     ) -> Iterator[Candidate]:
+        prompts = list(prompts)
+        if "<task>" in prompts[0].text:
+            self.calls.append(len(prompts))
         for prompt in prompts:
             if "<task>" in prompt.text:
                 self.requests.append((model.id, prompt.text))
-                yield self.write(prompt, sampling.seed)
+                yield self.write(prompt, context.seeds.get(prompt.id, sampling.seed))
             else:
                 yield from echoing_world.generate_candidates(model, [prompt], n, sampling, Context())
 
@@ -68,11 +72,15 @@ def scribe(numbers_registry: Registry) -> Callable[..., Scribe]:
 
 @pytest.fixture
 def recipe_of(make_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    def make(**writing: Any) -> Recipe:
+    def make(count: int = 40, **writing: Any) -> Recipe:
         models = {"student": {"plugin": "scribe", "model": "numbers/novice"}, "teacher": {"plugin": "numbers"}}
         data = {
             "ift": {"source": "numbers/ift", "count": 8},
-            "prompts": {"source": "numbers/held-out", "count": 40, "self_instruct": {"min_characters": 5, **writing}},
+            "prompts": {
+                "source": "numbers/held-out",
+                "count": count,
+                "self_instruct": {"min_characters": 5, **writing},
+            },
         }
         return make_recipe(
             models=models, data=data, pipelines={"self-reward": None}, controls={}, evaluation=None, judging={}
@@ -181,6 +189,64 @@ def test_a_run_that_broke_while_prompts_were_written_ends_with_the_same_prompts(
     plugin.write = usual
     run(recipe_of(), tmp_path / "broken", numbers_registry)
     assert prompts_of(tmp_path / "broken", "M1") == prompts_of(tmp_path / "whole", "M1")
+
+
+class FastScribe(Scribe):
+    """The same writer, which answers many requests in the time of one."""
+
+    at_once = 512
+
+    @hookimpl
+    def requests_at_once(self) -> int:
+        return self.at_once
+
+
+def counted(folder: Path) -> dict[str, int]:
+    return dict(Store(folder).finished_steps()["seed-0/M1/samples/prompts.jsonl"].counts)
+
+
+def test_a_writer_that_answers_many_requests_at_once_gets_as_many_rounds_as_are_expected_to_suffice(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
+    """A model of Phi-2's size wrote 1,000 prompts in 18 rounds, and waited 18 times for a longest reply."""
+    slow = scribe()
+    recipe = recipe_of(count=200)
+    run(recipe, tmp_path / "slow", numbers_registry)
+    fast = FastScribe(slow.info, usual)
+    numbers_registry.unregister("scribe")
+    numbers_registry.register(fast, "scribe")
+    run(recipe, tmp_path / "fast", numbers_registry)
+    assert prompts_of(tmp_path / "fast", "M1") == prompts_of(tmp_path / "slow", "M1")
+    assert counted(tmp_path / "fast") == counted(tmp_path / "slow")
+    of_m1 = sum(model == "M1" for model, _ in slow.requests)
+    assert slow.calls[: of_m1 // 32] == [32] * (of_m1 // 32)
+    assert fast.calls[0] == 96, "200 prompts at three prompts per reply"
+    assert max(fast.calls) <= 512
+    assert len(fast.calls) < len(slow.calls) / 2
+
+
+def test_rounds_that_were_asked_together_are_asked_together_again_after_a_break(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
+    plugin = FastScribe(scribe().info, usual)
+    plugin.at_once = 64
+    numbers_registry.unregister("scribe")
+    numbers_registry.register(plugin, "scribe")
+    run(recipe_of(), tmp_path / "whole", numbers_registry)
+    whole, plugin.calls, plugin.requests = plugin.calls, [], []
+
+    def breaking(prompt: Prompt, seed: int) -> Candidate:
+        if len(plugin.requests) == 80:
+            raise RuntimeError("the power is gone")
+        return usual(prompt, seed)
+
+    plugin.write = breaking
+    with pytest.raises(StageError, match="the power is gone"):
+        run(recipe_of(), tmp_path / "broken", numbers_registry)
+    broken, plugin.calls, plugin.write = plugin.calls, [], usual
+    run(recipe_of(), tmp_path / "broken", numbers_registry)
+    assert prompts_of(tmp_path / "broken", "M1") == prompts_of(tmp_path / "whole", "M1")
+    assert broken + plugin.calls[1:] == whole, "only the calls that were not stored are repeated"
 
 
 def test_seeds_that_cannot_be_shown_as_examples_are_an_error_before_anything_runs(

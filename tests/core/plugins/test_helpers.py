@@ -70,6 +70,7 @@ def test_the_helpers_return_what_the_examples_give(tmp_path: Path) -> None:
     rows = [{"prompt": [{"role": "user", "content": "two words"}]}]
     assert helpers.count_tokens(registry, MODEL, rows, download=False) == TokenCounts((2,), 4096)
     assert helpers.devices(registry, MODEL) == 1
+    assert helpers.requests_at_once(registry, MODEL) == 256
     with pytest.raises(InputError, match="no GGUF format"):
         helpers.convert(registry, "shouty", tmp_path, tmp_path / "out", Conversion(format="gguf"))
 
@@ -82,6 +83,7 @@ def test_a_plugin_without_helper_hooks_has_no_service_no_problem_and_one_device(
     assert helpers.check_prompts(registry, "shouty", ["x"]) == ""
     assert helpers.check_objective(registry, MODEL, Sft()) == []
     assert helpers.devices(registry, MODEL) == 1
+    assert helpers.requests_at_once(registry, MODEL) == 1
     assert not registry.info("shouty").item_by_item
 
 

@@ -433,6 +433,7 @@ def test_the_fixtures_register_on_a_fresh_registry_and_take_the_plugin_out_again
         ("count_tokens", lambda rows: TokenCounts((0,) * len(rows), 8), "each row has a prompt and an answer"),
         ("convert", lambda checkpoint: (checkpoint / "x").write_text(""), "wrote into the folder of the checkpoint"),
         ("devices", lambda: 0, "returned 0; it must be at least 1"),
+        ("requests_at_once", lambda: 0, "returned 0; it must be at least 1"),
     ],
 )
 def test_a_helper_hook_that_breaks_its_promise_is_found(hook: str, function: Any, problem: str) -> None:
