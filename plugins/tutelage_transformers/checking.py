@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +121,9 @@ def _run_problems(
         yield Finding("tokenizer", False, problem)
     if folder is None:
         return  # the weights are downloaded by the run
+    kind = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    if (overflow := loading.float16_problem(kind, settings)) is not None:
+        yield Finding("dtype", False, f"model {location}: {overflow}")
     try:
         shapes = read_shapes(folder)
     except BadWeights as error:

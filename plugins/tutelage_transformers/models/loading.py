@@ -88,6 +88,8 @@ def read(
     device = device_of(settings)
     with explain_read_errors(name), quiet():
         config = _read_config(name, local_only, is_reward)
+        if (problem := float16_problem(config.model_type, settings)) is not None:
+            raise InputError(f"model {name}: {problem}")
         tokenizer = read_tokenizer(name, local_only)
         options = {"dtype": dtype or dtype_of(settings)}
         if (attention := _attention(settings, device)) is not None:
@@ -120,6 +122,15 @@ def _explain_out_of_memory(name: str, device: Any) -> Iterator[None]:
             f"model {name}: its weights do not fit into the free memory of {device}; use a smaller model, "
             "settings.dtype bfloat16, or a GPU that nothing else fills"
         ) from error
+
+
+def float16_problem(kind: str, settings: TransformersSettings) -> str | None:
+    """Return why a model of the type ``kind`` cannot compute in the type of these settings, or None if it can.
+
+    ``auto`` is float16 on a GPU without bfloat16.
+    """
+    problem = support.float16_problem(kind)
+    return problem if problem is not None and str(dtype_of(settings)) == "torch.float16" else None
 
 
 def context_length(config: Any) -> int:

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 from attrs import evolve
 from hub_server import running_hub
+from model_families import FAMILIES, write_family
 
+from tutelage.errors import InputError
 from tutelage.objectives import Dpo, Lora, Sft
 from tutelage.plugin_info import Finding, RunNeeds
+from tutelage.records import Model
 from tutelage_transformers import checking
 from tutelage_transformers.checking import check
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
 from tutelage_transformers.models import trial
-from tutelage_transformers.models.loading import LoadedModel
+from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.models.weights import WeightShapes, read_shapes
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import fitting
@@ -111,6 +114,20 @@ def memory(settings: TransformersSettings, capacity: Capacity, *trainings: Sft |
 
 def test_a_model_without_problems_has_no_findings(base: Path, tmp_path: Path) -> None:
     assert list(checking.check_run(None, str(base), needs(Sft(), Dpo(), directory=tmp_path / "run"))) == []
+
+
+def test_a_model_whose_hidden_states_exceed_float16_is_refused_before_the_run_and_when_it_is_read(
+    tmp_path: Path,
+) -> None:
+    """M1 of Gemma 3 270M was trained for 39 s in float16; then its logits were NaN."""
+    family = next(family for family in FAMILIES if family.model_type == "gemma3_text")
+    folder, half = str(write_family(family, tmp_path / "gemma")), TransformersSettings(device="cpu", dtype="float16")
+    [finding] = checking.check_run(half, folder, needs())
+    problem = "its hidden states are too large for float16 (type 'gemma3_text'); set settings.dtype to float32"
+    assert (finding.what, finding.detail) == ("dtype", f"model {folder}: {problem}")
+    with pytest.raises(InputError, match=re.escape(problem)):
+        read(Model("transformers", folder), half)
+    assert list(checking.check_run(evolve(half, dtype="float32"), folder, needs())) == []
 
 
 def test_a_model_on_the_hub_is_not_checked_without_downloads() -> None:
