@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from quoted_gpu import GPU_BLOCKS
+
 from tutelage.evaluation.intervals import Metric
 from tutelage.report.plots import forest
 
@@ -262,106 +264,13 @@ def families(proof: dict[str, Any]) -> str:
     return "\n".join([*lines, "", "Reasons:", "", *reasons, "", "Refused:", "", *refused]) + "\n"
 
 
-def gpu_generation(proof: dict[str, Any]) -> str:
-    """Return the generation speed of a student of Phi-2's size, for answers and for judgements."""
-    arms = proof["gpu"]["generation"]["arms"]
-    names = {
-        "one-by-one": "`generate`, one answer at a time",
-        "static": "`generate`, best setting: static cache, compiled, 512 answers at a time",
-        "engine": "**tutelage**",
-        "full-static": "all answers have 256 tokens: `generate`, best setting",
-        "full-engine": "all answers have 256 tokens: **tutelage**",
-        "judging": "4,000 judgements of 100 tokens, with a rubric of 400 tokens: **tutelage**",
-    }
-    lines = ["| | kept tokens per second | seconds | warm-up in seconds |", "|---|---|---|---|"]
-    for arm, name in names.items():
-        row = arms[arm]
-        rate = f"{row['tokens_per_second']:,.0f}"
-        lines.append(
-            f"| {name} | {rate} | {row['seconds']} ({row['kept_tokens']:,} tokens) | {row['warm_up_seconds']} |"
-        )
-    ratio, full = (
-        arms[fast]["tokens_per_second"] / arms[slow]["tokens_per_second"]
-        for fast, slow in (("engine", "static"), ("full-engine", "full-static"))
-    )
-    compared = (
-        f"tutelage is {ratio:.1f} times as fast as the best setting of `generate`. If all answers have 256 tokens, "
-        f"it is {full:.1f} times as fast."
-    )
-    return "\n".join([*lines, "", compared]) + "\n"
-
-
-def gpu_training(proof: dict[str, Any]) -> str:
-    """Return the training speed of a student of Phi-2's size.
-
-    DPO is compared with TRL in the same measurement. The larger sets of examples were measured with tutelage only.
-    """
-    ours, best = proof["gpu"]["training"]["arms"]
-    head = (
-        "| | examples | tokens per second | tokens per second in the steps | seconds | seconds before the first step "
-        "| peak memory |"
-    )
-    lines = [head, "|---|---|---|---|---|---|---|"]
-    lines += [_training_row(row) for row in (ours, best, *proof["gpu"]["training-alone"]["arms"])]
-    ratios = [ours[rate] / best[rate] for rate in ("tokens_per_second", "tokens_per_second_in_steps")]
-    compared = (
-        f"In the same run, DPO is {ratios[0]:.1f} times as fast as TRL's best setting. If only the steps are counted, "
-        f"it is {ratios[1]:.1f} times as fast."
-    )
-    return "\n".join([*lines, "", compared]) + "\n"
-
-
-def _training_row(row: dict[str, Any]) -> str:
-    names = {
-        "dpo-packed": "DPO, **tutelage**",
-        "dpo-best": "DPO, TRL's best setting",
-        "sft-packed": "SFT, **tutelage**",
-    }
-    return (
-        f"| {names[row['arm']]}, {row.get('batch', row.get('trl_batch'))} per step | {row['pairs']:,} "
-        f"| {row['tokens_per_second']:,} | {row['tokens_per_second_in_steps']:,} | {row['seconds']} "
-        f"| {row['seconds_before_first_step']} | {row['peak_gib']} GiB |"
-    )
-
-
-def gpu_memory(proof: dict[str, Any]) -> str:
-    """Return peak memory and speed for several limits on the memory that the process may use."""
-    lines = [
-        "| memory limit | training | rows at once | gradient checkpointing | peak memory | estimated memory "
-        "| tokens per second in the steps |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in sorted(proof["gpu"]["memory"]["arms"], key=lambda row: (row["memory_cap"], row["arm"])):
-        training = "DPO, r=16" if row["arm"].startswith("dpo") else "SFT, r=64"
-        base = ", 4-bit base" if row["quantization"] == "4bit" else ""
-        checkpointing = "yes" if row["gradient_checkpointing"] else "no"
-        lines.append(
-            f"| {row['memory_cap']:.0f} GB | {training}{base} | {row['rows_at_once']} | {checkpointing} "
-            f"| {row['peak_gib']} GiB | {row['estimated_gib']} GiB | {row['tokens_per_second_in_steps']:,} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def gpu_iteration(proof: dict[str, Any]) -> str:
-    """Return the time of one whole iteration, step by step."""
-    iteration = proof["gpu"]["iteration"]
-    lines = ["| step | seconds | result |", "|---|---|---|"]
-    for step in iteration["steps"]:
-        counts = ", ".join(f"{count:,} {name}" for name, count in step["counts"].items())
-        lines.append(f"| `{step['output']}` | {step['seconds']} | {counts} |")
-    return "\n".join([*lines, f"| the whole of `tutelage run` | {iteration['seconds']} | |"]) + "\n"
-
-
 BLOCKS = {
     "coverage": coverage,
     "changes": changes,
     "mutants": mutants,
     "sweep": sweep,
     "families": families,
-    "gpu-generation": gpu_generation,
-    "gpu-training": gpu_training,
-    "gpu-memory": gpu_memory,
-    "gpu-iteration": gpu_iteration,
+    **GPU_BLOCKS,
     "demo": demo,
     "demo-end": demo_end,
     "result": result,
