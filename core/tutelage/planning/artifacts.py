@@ -80,11 +80,6 @@ class ModelArtifacts:
         return f"{self.folder}/preferences-joined.jsonl"
 
     @property
-    def trained_on(self) -> str:
-        """What the model is trained on, if it is made of preference pairs for an objective on other records."""
-        return f"{self.folder}/trained-on.jsonl"
-
-    @property
     def prompts(self) -> str:
         """The fresh prompts that the model answers for the next round."""
         return f"{self.folder}/samples/prompts.jsonl"

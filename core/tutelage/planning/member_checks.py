@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.errors import TutelageError, nearest
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import MIRRORED
-from tutelage.planning.declared import Declared, Group
+from tutelage.planning.declared import Declared, Group, rubric_of_scores
 from tutelage.planning.sources import Sources
 from tutelage.planning.trained_by import USABLE_AS
 from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
@@ -26,7 +26,7 @@ def member_problems(sources: Sources) -> Iterator[str]:
         elif name not in known.pipelines:
             yield f"pipelines: {_unknown(name, 'pipelines', registry)}"
         else:
-            yield from _label_problems(name, recipe, known)
+            yield from _label_problems(name, recipe, known, registry)
     for name, control in recipe.controls.items():
         if problem := _objective_problem(name, None, "controls", registry):
             yield problem
@@ -39,7 +39,7 @@ def member_problems(sources: Sources) -> Iterator[str]:
                 control.mirrors, recipe.pipelines
             )
         elif name in known.controls and control.mirrors in known.pipelines:
-            yield from _mirror_problems(name, known.controls[name], control.mirrors, known.pipelines[control.mirrors])
+            yield from _mirror_problems(name, control.mirrors, known)
     yield from _data_problems(recipe, known)
 
 
@@ -79,12 +79,20 @@ def _objective_problem(name: str, objective: str | None, group: Group, registry:
     return f"{key}: {wanted} trains on {trains_on}, and {name} makes {made}; use {', '.join(sorted(others))}"
 
 
-def _label_problems(name: str, recipe: Recipe, known: Declared) -> Iterator[str]:
+def _label_problems(name: str, recipe: Recipe, known: Declared, registry: Registry) -> Iterator[str]:
     """What a pipeline lacks that labels answers by a threshold."""
     pipeline = known.pipelines[name]
     threshold = recipe.pipelines[name].pairs.get("threshold", recipe.pairs.threshold)
     if threshold is None and any(step.threshold is None for step in pipeline.labels):
         yield f"pairs.threshold: missing; {name} labels answers by it: set the lowest score of a desirable answer"
+    for step in pipeline.labels:
+        scored = rubric_of_scores(pipeline, step.scores, recipe.for_pipeline(name).judging)
+        rubric, lowest = registry.offered("rubrics").get(scored), step.threshold if threshold is None else threshold
+        if rubric and rubric.is_bounded and lowest is not None and not rubric.lowest < lowest <= rubric.highest:
+            yield (
+                f"pairs.threshold: {lowest:g}; {name} would give all answers one label, because the scores of the "
+                f"rubric {scored!r} are from {rubric.lowest:g} to {rubric.highest:g}"
+            )
     if pipeline.trains_on != "labelled":
         return
     if recipe.data.preferences is not None and name in recipe.data.preferences.join:
@@ -111,8 +119,9 @@ def _unknown(name: str, group: Group, registry: Registry) -> str:
     return f"no {kind} {name!r}{nearest(name, registry.offered(group))}"
 
 
-def _mirror_problems(name: str, control: Pipeline, mirrors: str, mirrored: Pipeline) -> Iterator[str]:
+def _mirror_problems(name: str, mirrors: str, known: Declared) -> Iterator[str]:
     """A control needs of the pipeline that it mirrors: pairs if it reads pairs, and fresh prompts if it uses them."""
+    control, mirrored = known.controls[name], known.pipelines[mirrors]
     if control.uses_prompts and not mirrored.uses_prompts and mirrors not in PIPELINES:
         yield (
             f"controls.{name}.mirrors: {mirrors} does not use fresh prompts, and the control does; mirror another "
@@ -121,7 +130,12 @@ def _mirror_problems(name: str, control: Pipeline, mirrors: str, mirrored: Pipel
     has = mirrored.trains_on
     for step in control.steps:
         for artifact, wanted in step.reads:
-            if artifact in MIRRORED and wanted and wanted != has:
+            if step is control.training:
+                wanted = known.objectives[step.objective].examples
+                is_usable = wanted in USABLE_AS.get(has or "records", ())
+            else:
+                is_usable = wanted in (None, has)
+            if artifact in MIRRORED and not is_usable:
                 yield f"controls.{name}.mirrors: {mirrors} trains on {has}, and the control needs its {wanted}"
                 return
 

@@ -57,6 +57,7 @@ from tutelage.planning.steps import (
     Transform,
     Worker,
 )
+from tutelage.planning.trained_by import TRAINED_ON
 from tutelage.recipe.schema import MemberSettings, Pairs
 
 _SHARED = SampleStep("")
@@ -155,7 +156,9 @@ class Round:
         examples, kind = self.examples, self.objective.examples
         if kind == examples.kind:
             return examples
-        return PlannedArtifact(self.trained.files.trained_on, examples.count * (2 if kind == "labelled" else 1), kind)
+        return PlannedArtifact(
+            self.trained.files.named(TRAINED_ON), examples.count * (2 if kind == "labelled" else 1), kind
+        )
 
     @property
     def examples(self) -> PlannedArtifact:

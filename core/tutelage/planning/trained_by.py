@@ -25,6 +25,8 @@ USABLE_AS: Mapping[Kind, tuple[ExampleKind, ...]] = {
     "examples": ("examples",),
 }
 """The kinds of artifacts to train on, each with what it can be made into for an objective."""
+TRAINED_ON = "trained-on"
+"""Name of the artifact that is made for an objective in place of the pairs of the declaration, or of them."""
 
 
 def adapted(pipeline: Pipeline, objective: str, trains_on: ExampleKind, threshold: float | None) -> Pipeline:
@@ -39,7 +41,7 @@ def adapted(pipeline: Pipeline, objective: str, trains_on: ExampleKind, threshol
     if trains_on == "labelled" and threshold is not None and isinstance(maker, PairStep):
         is_read = any(maker.name in dict(step.reads) for step in steps)
         if maker.scores and not maker.fixed and not is_read:
-            labels = LabelStep("labelled", maker.answers, maker.scores, prompts=maker.prompts)
+            labels = LabelStep(TRAINED_ON, maker.answers, maker.scores, prompts=maker.prompts)
             steps = [labels if step is maker else step for step in steps]
             training = evolve(training, examples=labels.name)
     if objective != training.objective:

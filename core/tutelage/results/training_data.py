@@ -14,6 +14,7 @@ from tutelage.errors import InputError
 from tutelage.files.trl_format import read_labelled, read_preferences
 from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
 from tutelage.planning.steps import ChosenExamples, JoinPairs, MakePairs, SelectPreferences, Step, Train, Transform
+from tutelage.planning.trained_by import TRAINED_ON
 from tutelage.preferences.judging import average
 from tutelage.records import (
     Candidate,
@@ -246,7 +247,7 @@ def _data_step(models: RunModels, id: str) -> DataStep:
     for training in models.run.plan.steps:
         if isinstance(training, Train) and training.seed == models.seed and training.model in planned:
             files, step = planned[training.model].files, makers[training.examples]
-            if step.output == files.trained_on and isinstance(step, UnpairAnswers | ChosenExamples):
+            if step.output == files.named(TRAINED_ON) and isinstance(step, UnpairAnswers | ChosenExamples):
                 step = makers[step.preferences]
             if step.output in (files.joined_preferences, files.preferences_of_all_rounds):
                 step = makers[step.inputs[-1]]

@@ -77,10 +77,10 @@ def test_the_labels_follow_from_the_pairs_or_from_the_scores(finished: Path) -> 
     pairs, labelled = read_preferences(folder / "preferences.jsonl"), read_labelled(folder / "trained-on.jsonl")
     assert [one.answer for one in labelled if one.desirable] == [pair.chosen for pair in pairs]
     assert [one.answer for one in labelled if not one.desirable] == [pair.rejected for pair in pairs]
-    by_score = read_labelled(finished / "seed-0/teacher-reward/M2/labelled.jsonl")
+    by_score = read_labelled(finished / "seed-0/teacher-reward/M2/trained-on.jsonl")
     assert {one.desirable for one in by_score} == {True, False}
     assert all(one.desirable == (one.score >= 3) for one in by_score if one.score is not None)
-    found = counts(finished, "seed-0/teacher-reward/M2/labelled.jsonl")
+    found = counts(finished, "seed-0/teacher-reward/M2/trained-on.jsonl")
     assert found["labelled answers"] == len(by_score) == found["desirable"] + found["undesirable"]
     doubts = counts(finished, "seed-0/approving/doubtful/M2/doubts.jsonl")
     assert doubts["labelled answers"] == 160 == doubts["desirable"] + doubts["undesirable"]
@@ -110,7 +110,7 @@ def test_the_page_of_the_run_has_the_loss_of_the_objective(finished: Path, tmp_p
 def test_the_card_names_the_objective_and_what_it_was_trained_on(finished: Path) -> None:
     models = RunModels.open(finished)
     text = whole_card(models, models.planned("M2/teacher-reward"), Published("me/approved"))
-    rows = len(read_labelled(finished / "seed-0/teacher-reward/M2/labelled.jsonl"))
+    rows = len(read_labelled(finished / "seed-0/teacher-reward/M2/trained-on.jsonl"))
     assert f"| M2/teacher-reward | M1 | Approve, reference M1 | {rows} labelled answers |" in text
 
 
@@ -149,20 +149,20 @@ def test_another_threshold_makes_the_labels_again_and_keeps_the_scores(
     after = artifacts_of(tmp_path)
     folder = "seed-0/self-reward/M2"
     assert before[f"{folder}/judgements.jsonl"] == after[f"{folder}/judgements.jsonl"]
-    assert before[f"{folder}/labelled.jsonl"] != after[f"{folder}/labelled.jsonl"]
+    assert before[f"{folder}/trained-on.jsonl"] != after[f"{folder}/trained-on.jsonl"]
 
 
 def test_answers_of_one_label_alone_are_a_warning_with_the_key_to_change(
     make_recipe: Make, registry: Registry, tmp_path: Path
 ) -> None:
-    own: dict[str, Any] = {**APPROVE, "pairs": {"threshold": 0.0}}
+    own: dict[str, Any] = {**APPROVE, "pairs": {"threshold": 0.5}}
     recipe = make_recipe(
         models=MODELS, pipelines={"self-reward": own}, controls={}, iterations=1, evaluation=VALUES["evaluation"]
     )
     summary = run(recipe, directory=tmp_path, registry=registry)
     assert summary is not None
-    rows = len(read_labelled(tmp_path / "seed-0/self-reward/M2/labelled.jsonl"))
+    rows = len(read_labelled(tmp_path / "seed-0/self-reward/M2/trained-on.jsonl"))
     assert (
         f"M2/self-reward, seed 0: all {rows} answers that it is trained on are desirable: set another pairs.threshold "
-        "(now 0)"
+        "(now 0.5)"
     ) in summary.warnings

@@ -74,6 +74,7 @@ def test_with_a_threshold_the_scored_answers_are_labelled_and_no_pairs_are_made(
     plan = checked_plan(recipe, registry)
     label = maker(plan)
     assert isinstance(label, LabelAnswers)
+    assert label.output == f"seed-0/{pipeline}/M2/trained-on.jsonl"
     assert (label.threshold, label.keep_cut, label.count) == (3.0, True, 160)
     assert label.judgements == f"seed-0/{pipeline}/M2/judgements.jsonl"
     assert not any(isinstance(step, MakePairs) for step in plan.steps)
@@ -114,6 +115,23 @@ def test_controls_mirror_the_pairs_of_a_pipeline_that_is_trained_on_labelled_ans
     pairs = "seed-0/self-reward/M2/preferences.jsonl"
     assert pairs in steps["seed-0/random-pairs/M2/preferences.jsonl"].inputs
     assert steps["seed-0/sft-on-chosen/M2/examples.jsonl"].inputs == (pairs,)
+
+
+def test_a_control_of_a_plugin_trains_with_its_objective_on_what_the_pipeline_makes(
+    make_recipe: Make, registry: Registry
+) -> None:
+    controls = {"approving/approved": {"mirrors": "self-reward"}}
+    paired = checked_plan(make_recipe(**{**of(objective=None), "controls": controls}), registry)
+    steps = {step.output: step for step in paired.steps}
+    made = "seed-0/approving/approved/M2/trained-on.jsonl"
+    assert steps[made].inputs == ("seed-0/self-reward/M2/preferences.jsonl",)
+    labelled = checked_plan(make_recipe(**{**of(pairs={"threshold": 3.0}), "controls": controls}), registry)
+    steps = {step.output: step for step in labelled.steps}
+    train = steps["seed-0/approving/approved/M2/checkpoint"]
+    assert train.inputs[0] == "seed-0/self-reward/M2/trained-on.jsonl" and made not in steps
+    ranked = {"approving/ranked": {"mirrors": "self-reward"}}
+    with pytest.raises(InputError, match="self-reward trains on labelled, and the control needs its preferences"):
+        checked_plan(make_recipe(**{**of(pairs={"threshold": 3.0}), "controls": ranked}), registry)
 
 
 def test_an_override_of_the_pipeline_precedes_its_declaration_and_the_top_level_section(
@@ -166,6 +184,12 @@ def test_the_seed_of_the_series_is_that_of_the_objective(make_recipe: Make, regi
         ({**of(), "objectives": {APPROVE: {"seed": 3}}}, f"objectives.{APPROVE}.seed: the seed is set by `seeds`"),
         ({**of(), "objectives": {"dpo": {"beta": 0.3}}}, "objectives.dpo: not of a plugin; a built-in objective has"),
         ({**of(), "objectives": {"approving/no": {}}}, "objectives.approving/no: "),
+        (
+            of(pairs={"threshold": 5.5}),
+            "pairs.threshold: 5.5; self-reward would give all answers one label, because the scores of the rubric "
+            "'numbers/numbers' are from 0 to 5",
+        ),
+        (of("win-rate", pairs={"threshold": 2.0}), "pairs.threshold: 2; win-rate would give all answers one label"),
         (
             {**of(pairs={"threshold": 3.0}), "iterations": 2, "preferences": "all"},
             "preferences: all; self-reward trains on the labelled answers of its round",

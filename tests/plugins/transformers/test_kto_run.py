@@ -44,9 +44,8 @@ def test_the_tiny_student_is_trained_with_kto_in_the_three_pipelines(tmp_path: P
     run(small(), tmp_path / "run")
     for name in PIPELINES:
         folder = tmp_path / f"run/seed-0/{name}/M2"
-        [examples] = [file for file in ("trained-on", "labelled") if (folder / f"{file}.jsonl").exists()]
-        assert examples == ("labelled" if name == "teacher-reward" else "trained-on")
-        labelled = read_labelled(folder / f"{examples}.jsonl")
+        assert (folder / "preferences.jsonl").exists() == (name != "teacher-reward")
+        labelled = read_labelled(folder / "trained-on.jsonl")
         assert {one.desirable for one in labelled} == {True, False}
         rows = [row for _, row in read_rows(folder / "metrics.jsonl")]
         assert len(rows) == -(-len(labelled) // 8) and {"kl", "rewards/margins", "logps/chosen"} <= rows[-1].keys()
