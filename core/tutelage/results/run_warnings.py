@@ -161,8 +161,10 @@ def _one_label(step: LabelAnswers | Transform, counts: Mapping[str, int]) -> Ite
     """Warn if all labelled answers have the same label, which leaves nothing to compare them with."""
     labels = {name for name in ("desirable", "undesirable") if counts.get(name)}
     if len(labels) == 1:
-        change = f"set another pairs.threshold (now {step.threshold:g})" if isinstance(step, LabelAnswers) else ""
-        change = change or f"look at the function {step.function}" if isinstance(step, Transform) else change
+        if isinstance(step, LabelAnswers):
+            change = f"set another pairs.threshold (now {step.threshold:g})"
+        else:
+            change = f"look at the function {step.function}, which labels them"
         yield f"all {counts['labelled answers']:,} answers that it is trained on are {labels.pop()}: {change}"
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from interrupted_runs import Interrupting, artifacts_of
 
+from tutelage.cli import cli
 from tutelage.errors import StageError
 from tutelage.execution.runner import run
-from tutelage.files.jsonl import read_rows
-from tutelage.files.trl_format import read_labelled
+from tutelage.files.jsonl import read_rows, write_rows
+from tutelage.files.trl_format import read_labelled, supervised_row
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe
 from tutelage.recipe.schema import Recipe
@@ -51,6 +53,23 @@ def test_the_tiny_student_is_trained_with_kto_in_the_three_pipelines(tmp_path: P
         assert len(rows) == -(-len(labelled) // 8) and {"kl", "rewards/margins", "logps/chosen"} <= rows[-1].keys()
         assert (folder / "checkpoint/model.safetensors").is_file()
         assert "Trained by KTO from `M1`" in (folder / "checkpoint/README.md").read_text()
+
+
+def test_a_file_of_labelled_answers_is_trained_on_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{**supervised_row("sort these words: b a", text), "label": text == "a b"} for text in ("a b", "b a") * 4]
+    write_rows(tmp_path / "labelled.jsonl", rows)
+    command = ["stage", "train", "labelled.jsonl", "--model", "transformers:tiny/student", "--out", "out"]
+    settings = ["--objective", "transformers/kto", "--set", "objectives.transformers/kto.batch_size=4"]
+    found = CliRunner().invoke(cli, [*command, *settings])
+    assert found.exit_code == 0, found.output
+    assert "transformers/kto: 2 logged steps -> out" in found.stderr
+    other = CliRunner().invoke(cli, [*command[:-1], "other", *settings[:2], "--set", "dpo.beta=1"])
+    assert "error: --set dpo.beta=1: does not apply, the objective is transformers/kto" in other.stderr
+    unknown = CliRunner().invoke(cli, [*command[:-1], "other", "--objective", "transformers/kt"])
+    assert "has no objective 'transformers/kt'; did you mean 'transformers/kto'?" in unknown.stderr
 
 
 def test_a_run_with_kto_that_is_stopped_and_continued_has_the_same_artifacts(tmp_path: Path) -> None:
