@@ -49,6 +49,11 @@ def divide_step(
     An accelerate config may spread the model over GPUs: then nothing is estimated, as on Apple's GPU, and the requested
     division is tried.
     """
+    if objective.batch_size < (least := at_least(objective)):
+        raise InputError(
+            f"batch_size: a device computes {objective.batch_size} of a step, and {objective.label} needs at least "
+            f"{least} at once: raise batch_size, or use fewer processes"
+        )
     checkpointing = settings.gradient_checkpointing
     if settings.accelerate_config is None and model.device.type == "cuda":
         capacity = int(_USABLE_SHARE * device_memory(model.device))
@@ -97,11 +102,6 @@ def fastest_division(
         if requested
         else [n for n in range(objective.batch_size, at_least(objective) - 1, -1) if objective.batch_size % n == 0]
     )
-    if not sizes:
-        raise InputError(
-            f"batch_size: a device computes {objective.batch_size} of a step, and {objective.label} needs at least "
-            f"{at_least(objective)} at once: raise batch_size, or use fewer processes"
-        )
     longest = sorted(lengths, reverse=True)
     tokens = {rows: sum(longest[:rows]) for rows in sizes}
     choices = [checkpointing] if checkpointing is not None else [False, True]

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from stock_training import WORDS
 
 from tutelage.context import Context
-from tutelage.errors import InputError, PluginError
+from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.files.trl_format import message, supervised_row
 from tutelage.hookspecs import hookimpl
@@ -22,10 +22,12 @@ from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stages import train_step
 from tutelage.records import Model
+from tutelage_transformers.devices.parallel import share_of_objective
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import objective_problems
+from tutelage_transformers.training.fitting import divide_step, fastest_division
 from tutelage_transformers.training.objectives import Kto
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import build
@@ -188,6 +190,37 @@ def test_settings_that_kto_cannot_train_with_are_problems(objective: Kto, proble
 def test_an_older_trl_is_named_with_the_version_that_has_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tutelage_transformers.training.objectives.version", lambda _: "1.9.2")
     assert list(Kto().problems()) == ["loss_type: trl 1.9.2 is installed, and KTO needs trl 1.16; update it"]
+
+
+def test_a_device_that_would_compute_one_answer_of_a_step_is_refused(base: Path) -> None:
+    settings = TransformersSettings(processes=2, device="cpu")
+    model = read(Model("transformers", str(base)), settings).model
+    for size, rows in ((8, 4), (4, 2)):
+        share = share_of_objective(evolve(KTO, batch_size=size), settings)
+        assert divide_step(share, model, [10] * 8, False, settings).rows == rows
+    share = share_of_objective(evolve(KTO, batch_size=2), settings)
+    with pytest.raises(InputError, match="batch_size: a device computes 1 of a step, and KTO needs at least 2 at once"):
+        divide_step(share, model, [10] * 8, False, settings)
+
+
+def test_answers_are_not_divided_into_single_ones_however_small_the_device() -> None:
+    def needed(tokens: int, checkpointing: bool) -> int:
+        return tokens
+
+    assert fastest_division(KTO, None, [10] * 8, 25, needed, busy_tokens=1).rows == 2
+    assert fastest_division(evolve(KTO, loss_type="apo_zero_unpaired"), None, [10] * 8, 15, needed).rows == 1
+    with pytest.raises(InputError, match=r"too small for this training: it takes about 0\.0 GiB with 2 at once"):
+        fastest_division(KTO, None, [10] * 8, 15, needed)
+
+
+def test_a_loss_that_is_not_finite_names_the_answers_and_the_section_to_change(
+    registry: Registry, base: Path, tmp_path: Path
+) -> None:
+    file = write_labelled(tmp_path / "labelled.jsonl")
+    with pytest.raises(StageError) as error:
+        trained(registry, base, evolve(KTO, learning_rate=1e30, epochs=6.0), file)
+    assert "labelled.jsonl, lines " in str(error.value) and "(p" in str(error.value)
+    assert "lower objectives.transformers/kto.learning_rate (now 1e+30)" in str(error.value)
 
 
 def test_a_row_without_a_label_is_named_with_its_line(base: Path, tmp_path: Path) -> None:
