@@ -104,9 +104,9 @@ def make(base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path) -> Any:
     [
         pytest.param(SFT, None, id="sft-full"),
         pytest.param(DPO, LORA, id="dpo-lora"),
-        pytest.param(KTO, LORA, id="kto-lora"),
         pytest.param(SFT, LORA, id="sft-lora", marks=pytest.mark.slow),
         pytest.param(DPO, None, id="dpo-full", marks=pytest.mark.slow),
+        pytest.param(KTO, LORA, id="kto-lora", marks=pytest.mark.slow),
     ],
 )
 def test_a_training_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_one(
