@@ -19,6 +19,7 @@ from tutelage import helper_specs, hookspecs
 from tutelage.cli import cli
 from tutelage.cli.output import Table
 from tutelage.cli.plugins import default_words, info_tables
+from tutelage.exporting.model_card import EXAMPLE_WORDS
 from tutelage.files.settings import describe_settings
 from tutelage.helper_specs import HELPERS
 from tutelage.plugins.built_in import describe
@@ -112,12 +113,24 @@ def recipe_sections() -> Iterator[str]:
     yield f"## Pipelines\n\n{markdown(('name', 'what it does', 'pair rule'), pipelines)}"
     controls = [(f"`{name}`", one.help) for name, one in CONTROLS.items()]
     yield f"## Controls\n\n{markdown(('name', 'what it does'), controls)}"
+    offered = Registry.discover(environment={}).offered("objectives")
+    shipped = [name for name in offered if "/" not in name or name.partition("/")[0] in own_plugins()]
+    objectives = [
+        (f"`{name}`", first_paragraph(offered[name]), EXAMPLE_WORDS[offered[name].examples]) for name in shipped
+    ]
+    yield f"## Objectives\n\n{markdown(('name', 'what it is', 'what it trains on'), objectives)}"
     rules = [(f"`{name}`", first_paragraph(rule)) for name, rule in describe().pair_rules.items()]
     yield f"## Pair rules\n\n{markdown(('name', 'what it proposes'), rules)}"
     rubrics = [
         (f"`{rubric.name}`", f"{rubric.lowest:g} to {rubric.highest:g}") for rubric in describe().rubrics.values()
     ]
     yield f"## Rubrics\n\n{markdown(('name', 'scale'), rubrics)}"
+
+
+def own_plugins() -> list[str]:
+    """Return the names of the plugins that ship with tutelage."""
+    statuses = Registry.discover(environment={}).statuses()
+    return [status.name for status in statuses if status.distribution == OWN_DISTRIBUTION]
 
 
 def plugin_sections() -> Iterator[str]:

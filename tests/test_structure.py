@@ -37,6 +37,7 @@ COVERED_BY = {
     "tutelage.hookspecs": "plugins/test_registry.py",
     "tutelage.helper_specs": "plugins/test_helpers.py",
     "tutelage.objectives": "recipe/test_loading.py",
+    "tutelage.planning.label_steps": "planning/test_trained_by.py",
     "tutelage.recipe.bindings": "planning/test_generator.py",
     "tutelage.plugin_info": "plugins/test_registry.py",
     "tutelage.cli.data_export": "cli/test_data.py",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tutelage.files.jsonl import write_rows
     from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
-    from tutelage.objectives import Dpo, Lora, Objective, PairBatch, PairLoss, Sft
+    from tutelage.objectives import AnswerBatch, Dpo, Lora, Objective, PairBatch, PairLoss, Sft
     from tutelage.pipeline import Pipeline
     from tutelage.pipeline_steps import (
         MIRRORED_PAIRS,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         GivenStep,
         JoinStep,
         JudgeStep,
+        LabelStep,
         PairStep,
         SampleStep,
         TrainStep,
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
         Example,
         JudgeItem,
         Judgement,
+        LabelledAnswer,
         Message,
         Model,
         Outcome,
@@ -128,11 +130,11 @@ _MODULES = {
     "files.jsonl": "write_rows",
     "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
-    "objectives": "Dpo Lora Objective PairBatch PairLoss Sft",
+    "objectives": "AnswerBatch Dpo Lora Objective PairBatch PairLoss Sft",
     "pipeline": "Pipeline",
     "pipeline_steps": (
         "MIRRORED_PAIRS MIRRORED_TRAINING ChosenStep CombineStep CompareStep DemonstrateStep DisputedStep GivenStep "
-        "JoinStep JudgeStep PairStep SampleStep TrainStep TransformStep"
+        "JoinStep JudgeStep LabelStep PairStep SampleStep TrainStep TransformStep"
     ),
     "planning.checks": "checked_plan",
     "planning.roles": "find_rubric",
@@ -154,8 +156,8 @@ _MODULES = {
     "recipe.loading": "find_recipe load_recipe",
     "recipe.schema": "Recipe",
     "records": (
-        "Candidate Comparison Demonstration Example JudgeItem Judgement Message Model Outcome Preference Prompt "
-        "RatedExample Rubric Sampling Verdict content_id"
+        "Candidate Comparison Demonstration Example JudgeItem Judgement LabelledAnswer Message Model Outcome "
+        "Preference Prompt RatedExample Rubric Sampling Verdict content_id"
     ),
     "results.summary": (
         "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult VariantResult read_summary"
@@ -180,6 +182,7 @@ __all__ = [
     "MIRRORED_TRAINING",
     "PAIRWISE_RUBRIC",
     "AgreementResult",
+    "AnswerBatch",
     "AveragedScore",
     "Budget",
     "BudgetError",
@@ -210,6 +213,8 @@ __all__ = [
     "JudgeItem",
     "JudgeStep",
     "Judgement",
+    "LabelStep",
+    "LabelledAnswer",
     "Limits",
     "Lora",
     "Message",

@@ -156,7 +156,8 @@ def check_objective(settings: Any, objective: Objective) -> Iterable[str] | None
     Arguments:
 
     - ``settings``: the plugin's settings.
-    - ``objective``: an ``Sft`` or ``Dpo`` record with the hyperparameters.
+    - ``objective``: the hyperparameters: an ``Sft`` or ``Dpo`` record, or an objective of a plugin that the student
+      trains. Problems of the objective itself are those of its own ``problems``.
 
     Returns or yields each problem as ``KEY: problem and remedy``, where KEY is a key of the objective (``loss_type``,
     ``lora.r``). None, as without the hook: there is no problem.

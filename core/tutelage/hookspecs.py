@@ -222,17 +222,19 @@ def train_step(  # type: ignore[empty-body]
 ) -> Model:
     """Train ``model`` on a file of examples and write a complete checkpoint to ``output``.
 
-    Called once per model that is trained: SFT for M1, DPO for the later models (SFT for the control sft-on-chosen).
-    Unlike the other stages, it returns its result and does not yield.
+    Called once per model that is trained: SFT for M1, the objective of the pipeline for the later models, by default
+    DPO, and SFT for the control sft-on-chosen. Unlike the other stages, it returns its result and does not yield.
 
     Arguments:
 
     - ``model``: the model at which training starts.
-    - ``reference``: the reference policy of DPO; None for SFT.
-    - ``objective``: an ``Sft`` or ``Dpo`` record with the hyperparameters.
-    - ``examples``: a JSON-lines file in TRL's conversational format. Each row has ``prompt`` and ``completion`` for
-      ``Sft``, or ``prompt``, ``chosen`` and ``rejected`` for ``Dpo``. Each of these values is a list of messages. A
-      pair may also have ``weight`` and ``probability``, see ``Preference``; refuse them if you do not support them.
+    - ``reference``: the reference policy; None for an objective without ``has_reference``, such as SFT.
+    - ``objective``: the hyperparameters: an ``Sft`` or ``Dpo`` record, or the objective of a plugin. It is one that
+      ``PluginInfo.trains`` names, or has a ``loss`` of what ``PluginInfo.trains_losses`` names.
+    - ``examples``: a JSON-lines file in TRL's conversational format. Each row has ``prompt`` and ``completion`` if the
+      objective trains on examples, also ``label`` (true or false) for labelled answers; or ``prompt``, ``chosen`` and
+      ``rejected`` for preferences. Each of the others is a list of messages. A pair may also have ``weight`` and
+      ``probability``, see ``Preference``; refuse them if you do not support them.
     - ``output``: an empty temporary folder. The runner renames it after the hook has returned. Write nowhere else,
       except to ``context.scratch``.
     - ``context``: as for the other stages. Report the total number of optimizer steps with ``context.expect``, finished

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from attrs import frozen
 
 from tutelage.records import added_key
+
+ExampleKind = Literal["examples", "preferences", "labelled"]
+"""What an objective trains on: instruction examples (``Example``), preference pairs (``Preference``), or unpaired
+answers with a label (``LabelledAnswer``)."""
 
 
 @frozen
@@ -34,8 +38,21 @@ DIVERGENCES = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_diverg
 
 
 @frozen
-class Sft:
-    """Supervised fine-tuning. The loss is computed on the completion tokens only; the prompt is masked."""
+class Objective:
+    """The base of all objectives: the settings that every training has.
+
+    A plugin offers a subclass in ``PluginInfo.objectives``: an attrs class whose fields are the keys of its section in
+    a recipe, each with a default. Its docstring begins with one line for ``tutelage plugins show``. A student trains
+    with it in one of two ways: it names the objective in ``PluginInfo.trains``, or it trains with the ``loss`` of any
+    objective (``PluginInfo.trains_losses``).
+    """
+
+    examples: ClassVar[ExampleKind]
+    """What it trains on."""
+    has_reference: ClassVar[bool] = False
+    """Whether it reads the log-probabilities of the reference policy."""
+    soft_labels: ClassVar[bool] = False
+    """For pairs: whether ``loss`` reads ``PairBatch.probability``. If false, pairs with soft labels are refused."""
 
     epochs: float = 3.0
     """Number of passes over the examples."""
@@ -64,10 +81,49 @@ class Sft:
     max_grad_norm: float = added_key(1.0)
     """Maximum norm of the gradient of a step; a larger gradient is scaled down to it. 0 turns clipping off."""
 
+    def problems(self) -> Iterable[str]:
+        """Return each problem of the settings as ``KEY: problem and remedy``. Called before the first step of a run."""
+        return ()
+
+    def loss(self, batch: Any) -> Any:
+        """Return the loss of each pair or answer: a tensor of the shape (pairs,) or (answers,). It may import torch.
+
+        ``batch`` is a ``PairBatch`` if the objective trains on preferences, otherwise an ``AnswerBatch``. Called in
+        each step by a student with ``PluginInfo.trains_losses``. An objective without this method is trained only by
+        students that name it.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the objective has a loss of its own."""
+        return type(self).loss is not Objective.loss
+
+    @property
+    def reward_factor(self) -> float | None:
+        """Factor of the change of log-probability in the logged rewards; None if no rewards are logged."""
+        return float(getattr(self, "beta", 1.0)) if self.has_reference else None
+
+    @property
+    def label(self) -> str:
+        """Name of the method for a card: SFT, DPO, KTO."""
+        name = type(self).__name__
+        return name.upper() if len(name) <= 4 else name
+
 
 @frozen
-class Dpo:
+class Sft(Objective):
+    """Supervised fine-tuning. The loss is computed on the completion tokens only; the prompt is masked."""
+
+    examples: ClassVar[ExampleKind] = "examples"
+
+
+@frozen
+class Dpo(Objective):
     """Direct preference optimisation (Rafailov et al., 2023)."""
+
+    examples: ClassVar[ExampleKind] = "preferences"
+    has_reference: ClassVar[bool] = True
 
     epochs: float = 1.0
     """Number of passes over the preference pairs."""
@@ -131,10 +187,8 @@ class Dpo:
         return tuple(name for name in self.losses if "/" in name)
 
 
-Objective = Sft | Dpo
-"""The objective of a training, with its hyperparameters."""
 OBJECTIVES: Mapping[str, type[Objective]] = {"sft": Sft, "dpo": Dpo}
-"""The objectives, by the names of their sections in a recipe."""
+"""The objectives of core, by the names of their sections in a recipe. Plugins offer more."""
 
 
 @frozen
@@ -157,6 +211,22 @@ class PairBatch:
     """Tensor: probability that the chosen answer is the better one, see ``Preference.probability``."""
     beta: float
     """``dpo.beta``."""
+
+
+@frozen
+class AnswerBatch:
+    """A batch of answers, as the ``loss`` of an objective on examples or labelled answers gets it."""
+
+    log_probability: Any
+    """Tensor (answers,): log-probability of the answer under the policy, summed over its tokens and its end token."""
+    reference: Any
+    """Tensor (answers,): the same under the reference policy; zeros unless the objective has a reference."""
+    token_log_probability: Any
+    """Tensor (answers, width): log-probability of each token of the answer under the policy; 0 outside the answer."""
+    token_mask: Any
+    """Tensor (answers, width): 1 for the tokens of the answer, otherwise 0."""
+    desirable: Any
+    """Boolean tensor (answers,): label of the answer; true for instruction examples."""
 
 
 @frozen

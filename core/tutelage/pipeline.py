@@ -27,6 +27,8 @@ from tutelage.pipeline_steps import (
     DisputedStep,
     GivenStep,
     JudgeStep,
+    Kind,
+    LabelStep,
     PairStep,
     PipelineStep,
     SampleStep,
@@ -95,6 +97,16 @@ class Pipeline:
     def pairs(self) -> tuple[PairStep, ...]:
         """The steps that make pairs with a rule."""
         return tuple(step for step in self.steps if isinstance(step, PairStep))
+
+    @property
+    def labels(self) -> tuple[LabelStep, ...]:
+        """The steps that label scored answers."""
+        return tuple(step for step in self.steps if isinstance(step, LabelStep))
+
+    @property
+    def trains_on(self) -> Kind | None:
+        """The kind of the artifact that the ``TrainStep`` names; None for one of a mirrored pipeline."""
+        return next((step.kind for step in self.steps if step.name == self.training.examples), None)
 
     @property
     def given(self) -> frozenset[str]:

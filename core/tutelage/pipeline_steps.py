@@ -7,9 +7,21 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from attrs import evolve, field, fields, frozen
 
-from tutelage.records import Candidate, Demonstration, Example, Judgement, Preference, Prompt, Sampling
+from tutelage.objectives import OBJECTIVES
+from tutelage.records import (
+    Candidate,
+    Demonstration,
+    Example,
+    Judgement,
+    LabelledAnswer,
+    Preference,
+    Prompt,
+    Sampling,
+)
 
-Kind: TypeAlias = Literal["prompts", "candidates", "judgements", "demonstrations", "preferences", "examples", "records"]
+Kind: TypeAlias = Literal[
+    "prompts", "candidates", "judgements", "demonstrations", "preferences", "examples", "labelled", "records"
+]
 """The type of the records of an artifact. ``records`` are mappings of plain values, for what no other type fits."""
 RECORD_TYPES: Mapping[str, type] = {
     "prompts": Prompt,
@@ -18,6 +30,7 @@ RECORD_TYPES: Mapping[str, type] = {
     "demonstrations": Demonstration,
     "preferences": Preference,
     "examples": Example,
+    "labelled": LabelledAnswer,
     "records": Mapping,
 }
 """The class of the records of each kind, as a ``TransformStep`` gets and returns them."""
@@ -26,8 +39,6 @@ By: TypeAlias = Literal["student", "predecessor", "M0", "teacher", "judge", "eva
 M(t); ``predecessor`` is the model before the student, M(t-2), or the student itself if it is M0."""
 Combination: TypeAlias = Literal["mean", "median", "majority", "minimum", "first"]
 """How several scores of an answer become one: as ``judging.jury``, or the first one that exists."""
-EXAMPLE_KINDS: Mapping[str, Kind] = {"sft": "examples", "dpo": "preferences"}
-"""The objectives that a ``TrainStep`` can name, each with the kind of the artifact that it trains on."""
 
 PROMPTS = "prompts"
 """The fresh prompts of the round, which no step has to make."""
@@ -204,6 +215,25 @@ class PairStep(_Step):
 
 
 @frozen
+class LabelStep(_Step):
+    """Label each scored answer as desirable, if its score is at least a threshold, or as undesirable."""
+
+    kind: ClassVar[Kind] = "labelled"
+
+    name: str
+    """Name of the artifact: labelled answers."""
+    answers: str = field(metadata=_read("candidates"))
+    """The candidates to label. Those without a score are dropped."""
+    scores: str = field(metadata=_read("judgements"))
+    """The judgements with the scores of the answers."""
+    threshold: float | None = None
+    """Lowest score of a desirable answer; ``pairs.threshold`` of the recipe replaces it, and is required if it is left
+    out."""
+    prompts: str = field(default=PROMPTS, metadata=_read("prompts"))
+    """The prompts of the answers."""
+
+
+@frozen
 class JoinStep(_Step):
     """Join several artifacts with preference pairs into one to train on."""
 
@@ -288,9 +318,10 @@ class TrainStep(_Step):
     """Train the next model. It is the last step of every pipeline."""
 
     examples: str
-    """The preferences (``dpo``) or the examples (``sft``) to train on."""
+    """The artifact to train on: preferences (``dpo``), examples (``sft``), or what the objective of a plugin trains on.
+    Of preferences, the chosen answers also serve as examples, and both answers as labelled answers."""
     objective: str = "dpo"
-    """The objective, which is the section of the recipe with its settings: ``dpo`` or ``sft``."""
+    """The objective: ``dpo``, ``sft`` or ``PLUGIN/NAME``. ``objective`` of the pipeline in the recipe replaces it."""
     settings: Mapping[str, Any] = field(factory=dict)
     """Settings of the objective that are a part of the pipeline, for example ``{"loss_type": "ipo"}``. They replace
     those of the top-level section; an override of the pipeline in the recipe replaces them."""
@@ -308,7 +339,8 @@ class TrainStep(_Step):
     @property
     def reads(self) -> tuple[tuple[str, Kind | None], ...]:
         """The artifacts that the step reads, as in ``SampleStep``."""
-        return ((self.examples, EXAMPLE_KINDS.get(self.objective)),)
+        known = OBJECTIVES.get(self.objective)
+        return ((self.examples, known.examples if known else None),)
 
 
 PipelineStep: TypeAlias = (
@@ -319,6 +351,7 @@ PipelineStep: TypeAlias = (
     | DisputedStep
     | DemonstrateStep
     | PairStep
+    | LabelStep
     | JoinStep
     | GivenStep
     | ChosenStep

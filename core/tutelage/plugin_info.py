@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from tutelage.objectives import Objective, PairLoss
+from tutelage.objectives import ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
 
@@ -159,8 +159,8 @@ class NamedSet(Generic[T_co]):
 class PluginInfo:
     """The description of a plugin. Only ``help`` is required.
 
-    What a plugin offers by name (models, sets, rubrics, pair rules, pipelines, controls) is available in recipes as
-    ``PLUGIN/NAME``.
+    What a plugin offers by name (models, sets, rubrics, pair rules, objectives, pipelines, controls) is available in
+    recipes as ``PLUGIN/NAME``.
     """
 
     help: str
@@ -208,6 +208,13 @@ class PluginInfo:
     """Losses of preference pairs by name; ``dpo.loss_type`` names one as ``PLUGIN/NAME``."""
     trains_pair_losses: bool = False
     """For a student: whether it trains with the losses of plugins, which it gets in ``Context.pair_losses``."""
+    objectives: Mapping[str, type[Objective]] = field(factory=dict)
+    """Objectives by name: subclasses of ``tutelage.Objective``. ``objective`` of a pipeline names one as
+    ``PLUGIN/NAME``; ``objectives`` of the recipe has its settings."""
+    trains: tuple[str, ...] = ("sft", "dpo")
+    """For a student: the names of the objectives that its ``train_step`` implements."""
+    trains_losses: tuple[ExampleKind, ...] = ()
+    """For a student: what it trains on with the ``loss`` of any objective: ``("preferences", "labelled")``."""
     pipelines: Mapping[str, Pipeline] = field(factory=dict)
     """Pipelines by name."""
     controls: Mapping[str, Pipeline] = field(factory=dict)

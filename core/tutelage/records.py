@@ -340,6 +340,31 @@ class Example:
 
 
 @frozen
+class LabelledAnswer:
+    """An answer with the label desirable or undesirable: an unpaired example (KTO)."""
+
+    prompt_id: str
+    prompt: str
+    answer: str
+    desirable: bool
+    answer_id: str
+    score: float | None = None
+    """Score of the answer from which the label follows, if there is one."""
+    messages: tuple[Message, ...] = ()
+    """The messages of the prompt, as in ``Prompt.messages``."""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages of the prompt: those of the conversation, or one user message."""
+        return _turns(self.prompt, self.messages)
+
+    @property
+    def id(self) -> str:
+        """Id of the answer, unique among the answers of one file."""
+        return self.answer_id
+
+
+@frozen
 class RatedExample:
     """A judging example (evaluation fine-tuning, EFT): an answer with the score and the reason to learn."""
 

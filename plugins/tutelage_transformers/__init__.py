@@ -3,7 +3,7 @@
 This module only implements the hooks. The work is done by the packages below, which are imported when a hook is called
 and import torch inside functions. So loading the plugin costs nothing. Each package imports only those below it:
 
-    training    SFT and DPO by TRL's own trainers, on packed batches, in one process or several
+    training    SFT, DPO and KTO by TRL's own trainers, on packed batches, in one process or several
     generation  candidates, demonstrations and judgements, by one engine on a GPU and another elsewhere
     processes   what all child processes share
     models      models on disk and in memory: found, loaded, templated, quantised, saved, exported
@@ -43,6 +43,7 @@ from tutelage.records import (
     Verdict,
 )
 from tutelage_transformers.settings import DEFAULT_MODEL, NEUTRAL_SETTINGS, TransformersSettings
+from tutelage_transformers.training.objectives import KTO, Kto
 from tutelage_transformers.training.published_losses import LOSSES
 
 
@@ -52,7 +53,7 @@ def describe() -> PluginInfo:
     from tutelage_transformers.models.gemma import gemma_270m
 
     return PluginInfo(
-        help="A causal language model on this machine (default: Phi-2): samples, judges itself, learns by SFT and DPO.",
+        help="A causal language model on this machine (default: Phi-2): samples, judges, learns by SFT, DPO and KTO.",
         aliases=("phi2",),
         settings=TransformersSettings,
         neutral_settings=NEUTRAL_SETTINGS,
@@ -68,6 +69,9 @@ def describe() -> PluginInfo:
         },
         pair_losses=LOSSES,
         trains_pair_losses=True,
+        objectives={KTO: Kto},
+        trains=("sft", "dpo", f"transformers/{KTO}"),
+        trains_losses=("preferences", "labelled", "examples"),
     )
 
 
@@ -201,7 +205,7 @@ def evaluate(
 def train_step(
     model: Model, reference: Model | None, objective: Objective, examples: Path, output: Path, context: Context
 ) -> Model:
-    """Train by SFT or DPO with TRL and write a checkpoint that is complete by itself."""
+    """Train with TRL's trainers and write a checkpoint that is complete by itself."""
     from tutelage_transformers.training import step
 
     return step.train(model, reference, objective, examples, output, context)

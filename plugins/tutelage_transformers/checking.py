@@ -21,6 +21,7 @@ from tutelage_transformers.models.weights import BadWeights, WeightShapes, read_
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 from tutelage_transformers.training import arguments, launching, together
 from tutelage_transformers.training.fitting import state_bytes
+from tutelage_transformers.training.objectives import section_of
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors")
 _GIB = 2**30
@@ -129,10 +130,10 @@ def _run_problems(
     except BadWeights as error:
         yield Finding("weights", False, str(error))
         return
-    adapters = {objective.lora: type(objective) for objective in needs.trainings if objective.lora is not None}
-    for lora, kind in adapters.items():
+    adapters = {objective.lora: objective for objective in needs.trainings if objective.lora is not None}
+    for lora, objective in adapters.items():
         for problem in shapes.target_problems(lora):
-            yield Finding("adapter", False, f"{kind.__name__.lower()}.{problem}")
+            yield Finding("adapter", False, f"{section_of(objective)}.{problem}")
     if capacity is not None:
         yield from memory_findings(location, shapes, settings, needs, capacity)
     if needs.directory is not None:

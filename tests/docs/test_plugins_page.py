@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 from click.testing import CliRunner
 
 from tutelage.cli import cli
+from tutelage.context import Context
 from tutelage.execution.runner import run
-from tutelage.files.trl_format import read_preferences
-from tutelage.objectives import Dpo, PairBatch
+from tutelage.files.jsonl import write_rows
+from tutelage.files.settings import describe_settings
+from tutelage.files.trl_format import read_preferences, supervised_row
+from tutelage.objectives import AnswerBatch, Dpo, PairBatch
 from tutelage.plugins.files import PluginFile
 from tutelage.plugins.pair_losses import bound_pair_losses
 from tutelage.plugins.registry import Registry
+from tutelage.plugins.stages import train_step
 from tutelage.recipe.schema import Recipe
+from tutelage.records import Model
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
 FILES = re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL)
@@ -82,6 +90,34 @@ def test_the_loss_of_the_page_is_found_and_is_sppo(folder: Path) -> None:
     )
     assert hard.tolist() == [(1.0 - 1.0) ** 2 + (-0.5 + 1.0) ** 2]  # TRL's sppo_hard
     assert soft.tolist() == [1.0**2 + 0.5**2]
+
+
+def test_the_objective_of_the_page_is_planned_checked_and_trained(folder: Path) -> None:
+    import torch
+
+    [command] = re.findall(r"^    tutelage run (.*--plugin binary.py)$", PAGE, re.MULTILINE)
+    planned = CliRunner().invoke(cli, ["plan", "--json", *shlex.split(command)])
+    assert planned.exit_code == 0, planned.output
+    assert "self-reward/M2/trained-on.jsonl" in planned.output
+    registry = Registry.discover()
+    registry.load_files([PluginFile.of(str(folder / "binary.py"))])
+    objective: Any = registry.get("objectives", "binary/bce")()
+    assert list(evolve(objective, beta=-1.0).problems()) == ["beta: -1.0; it must be above 0"]
+    shown = {field.name: field.help for field in describe_settings(type(objective))}
+    assert shown["beta"] == "Factor of the change of the log-probability." and shown["learning_rate"]
+    logps = {"log_probability": torch.tensor([-3.0, -3.0]), "reference": torch.tensor([-5.0, -5.0])}
+    tokens = dict.fromkeys(("token_log_probability", "token_mask"), torch.zeros(2, 1))
+    batch = AnswerBatch(**logps, **tokens, desirable=torch.tensor([True, False]))
+    assert objective.loss(batch).tolist() == pytest.approx([-math.log(1 / (1 + math.exp(-0.2))), 0.798139])
+    rows = [{**supervised_row("sort these words: b a", text), "label": text == "a b"} for text in ("a b", "b a") * 2]
+    write_rows(folder / "labelled.jsonl", rows)
+    logged: list[Any] = []
+    model = registry.get("models", "tiny/student").location
+    student = Model("transformers", model, {"device": "cpu"})
+    context = Context(log=logged.append, scratch=folder / "scratch")
+    longer = evolve(objective, epochs=8.0, learning_rate=1e-3, batch_size=4, beta=1.0)
+    train_step(registry, student, student, longer, folder / "labelled.jsonl", folder / "out", context)
+    assert logged[0]["loss"] == pytest.approx(math.log(2), abs=1e-3) and logged[-1]["loss"] < 0.6
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

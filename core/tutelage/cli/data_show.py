@@ -88,11 +88,11 @@ def show_command(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show the prompts, answers, scores and pairs that MODEL was trained on.
+    """Show the prompts, answers, scores and pairs or labels that MODEL was trained on.
 
     MODEL is the model's name in the run, such as M2/self-reward. Each answer is shown with its score; + marks the
-    chosen side of a pair and - the rejected side. Of an unfinished run, or of one that ended because no pair was left,
-    the answers and scores are shown that have been made so far.
+    chosen side of a pair or a desirable answer, and - the rejected side or an undesirable answer. Of an unfinished run,
+    or of one that ended because no pair was left, the answers and scores are shown that have been made so far.
     """
     prompt_filter = PromptFilter(text, min_score, max_score, outcome, paired)
     models = RunModels.open(run, seed)
@@ -148,6 +148,7 @@ def _lines(row: PromptData) -> Iterator[str]:
         mark = "+" if row.pairs else " "
         yield f"{mark} demonstration  {row.demonstration.outcome}"
         yield _indented(row.demonstration.text)
+    sides |= {id: "+" if desirable else "-" for id, desirable in row.labels.items()}
     for scored in row.candidates:
         yield f"{sides.get(scored.candidate.id, ' ')} answer {scored.candidate.index}  {_score_text(scored)}"
         yield _indented(scored.candidate.text)

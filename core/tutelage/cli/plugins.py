@@ -12,6 +12,7 @@ import click
 from tutelage.cli.lazy_group import CommandGroup
 from tutelage.cli.options import as_json, plugin_options
 from tutelage.cli.output import Table, print_line, print_table, print_text
+from tutelage.exporting.model_card import EXAMPLE_WORDS
 from tutelage.files.settings import describe_settings
 from tutelage.plugin_info import NamedSet, PluginInfo
 from tutelage.plugins.discovery import PluginStatus
@@ -94,13 +95,13 @@ def info_tables(info: PluginInfo, environment: bool = True) -> Iterator[Table]:
     yield from _offered_tables(info)
 
 
-def _settings_table(settings: type) -> Table:
+def _settings_table(settings: type, title: str = "Settings") -> Table:
     rows = [
         (field.name, field.type.partition(" (")[0], default_words(field.default), field.help)
         for field in describe_settings(settings)
     ]
     columns = ("setting", "type", "default", "help")
-    return Table(columns, rows, "Settings", left=frozenset(columns))
+    return Table(columns, rows, title, left=frozenset(columns))
 
 
 def default_words(default: str | None) -> str:
@@ -128,6 +129,9 @@ def _offered_tables(info: PluginInfo) -> Iterator[Table]:
         yield _named_table("Pair rules", [(name, _first_line(rule)) for name, rule in info.pair_rules.items()])
     if info.pair_losses:
         yield _named_table("Pair losses", [(name, loss.help) for name, loss in info.pair_losses.items()])
+    for name, objective in info.objectives.items():
+        title = f"Objective {name}: {_first_line(objective)} Trains on {EXAMPLE_WORDS[objective.examples]}."
+        yield _settings_table(objective, title)
     for title, group in (("Pipelines", info.pipelines), ("Controls", info.controls)):
         if group:
             yield _named_table(title, [(name, one.help) for name, one in group.items()])

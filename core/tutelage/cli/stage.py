@@ -50,7 +50,7 @@ from tutelage.runs.failures import unless_all_failed
 from tutelage.runs.store import Store
 from tutelage.services.caller import Caller
 
-_OBJECTIVE_PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
+_OBJECTIVE_PREFIXES = (*(f"{name}." for name in OBJECTIVES), "objectives.")
 
 
 @click.group("stage", cls=CommandGroup)
@@ -229,8 +229,13 @@ def _write(options: StageOptions, results: Iterable[Result], expected: int, unit
 
 @command.command("train")
 @click.argument("examples", type=PATH)
-@click.option("--objective", type=click.Choice(list(OBJECTIVES)), required=True, help="Training objective.")
-@click.option("--reference", metavar="MODEL", help="Reference model of DPO [default: --model].")
+@click.option(
+    "--objective",
+    metavar="NAME",
+    required=True,
+    help="Training objective: sft, dpo, or one of a plugin (transformers/kto).",
+)
+@click.option("--reference", metavar="MODEL", help="Reference model of the objective [default: --model].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
 @model_options
 def train(
@@ -243,15 +248,16 @@ def train(
     out: Path,
     registry: Registry,
 ) -> None:
-    """Train a model by SFT or DPO.
+    """Train a model by SFT, DPO or an objective of a plugin.
 
     EXAMPLES is an output of `tutelage data import ift` (for sft) or `preferences` (for dpo), or any other file in TRL's
-    conversational format, like examples.jsonl and preferences.jsonl of a run. --out is the folder
-    of the checkpoint; the metrics are written to OUT.metrics.jsonl next to it. The objective's settings have the keys
-    of a recipe: --set sft.epochs=2, --set dpo.beta=0.2.
+    conversational format, like examples.jsonl and preferences.jsonl of a run. Labelled answers have `prompt`,
+    `completion` and `label`. --out is the folder of the checkpoint; the metrics are written to OUT.metrics.jsonl next
+    to it. The objective's settings have the keys of a recipe: --set sft.epochs=2, --set dpo.beta=0.2, --set
+    objectives.transformers/kto.beta=0.2.
     """
-    settings = _objective(objective, objective_settings, seed)
-    reference_model = find_model(reference, registry) if reference else model if objective == "dpo" else None
+    settings = _objective(objective, objective_settings, seed, registry)
+    reference_model = find_model(reference, registry) if reference else model if settings.has_reference else None
     metrics = out.with_name(f"{out.name}.metrics.jsonl")
     check_is_new(metrics)
     rows: list[Mapping[str, Any]] = []
@@ -262,7 +268,7 @@ def train(
         scratch.mkdir(exist_ok=True)
     try:
         with (
-            training_file(examples, objective, out) as file,
+            training_file(examples, settings.examples, out) as file,
             stop_on_interrupt(lambda: 1) as asked,
             item_bar("steps", 0, lambda: training_words(rows[-1]) if rows else "") as bar,
         ):
@@ -286,13 +292,15 @@ def train(
     print_status(f"{objective}: {len(rows):,} logged steps -> {out}")
 
 
-def _objective(name: str, overrides: list[str], seed: int) -> Objective:
+def _objective(name: str, overrides: list[str], seed: int, registry: Registry) -> Objective:
     """The objective with the values of ``--set``. Raises ``InputError`` for a key of another objective."""
+    cls = registry.get("objectives", name)
+    section = name if name in OBJECTIVES else f"objectives.{name}"
     for text in overrides:
-        if not text.startswith(f"{name}."):
+        if not text.startswith(f"{section}."):
             raise InputError(f"--set {text}: does not apply, the objective is {name}")
-    values = nested([text.removeprefix(f"{name}.") for text in overrides])
-    return structure(OBJECTIVES[name], {**values, "seed": seed}, f"--set {name}")
+    values = nested([text.removeprefix(f"{section}.") for text in overrides])
+    return structure(cls, {**values, "seed": seed}, f"--set {section}")
 
 
 def _context() -> Context:

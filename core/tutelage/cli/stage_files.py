@@ -16,6 +16,7 @@ from tutelage.errors import InputError
 from tutelage.files.disk_errors import check_writable
 from tutelage.files.jsonl import dump, read_records, read_rows, write_rows
 from tutelage.files.trl_format import supervised_row
+from tutelage.objectives import ExampleKind
 from tutelage.records import Candidate, Comparison, JudgeItem, Prompt, content_id
 from tutelage.runs.durable import Result
 
@@ -62,18 +63,18 @@ def read_comparisons(path: Path) -> list[Comparison]:
 
 
 @contextmanager
-def training_file(path: Path, objective: str, out: Path) -> Iterator[Path]:
+def training_file(path: Path, kind: ExampleKind, out: Path) -> Iterator[Path]:
     """Yield the file to train on: ``path`` itself, or a temporary file if its rows are not in TRL's format.
 
-    The rows of ``tutelage data import ift`` are converted for ``sft``. The temporary file is beside ``out`` and has the
+    The rows of ``tutelage data import ift`` are converted to examples. The temporary file is beside ``out`` and has the
     same line numbers; errors name ``path``. Raises ``InputError`` with file and line for a judging example (EFT), and
     for a pair whose two sides are equal.
     """
-    if objective == "dpo":
+    if kind == "preferences":
         for number, row in read_rows(path):
             if "chosen" in row and row["chosen"] == row.get("rejected"):
                 raise InputError(f"{path}, line {number}: chosen and rejected are the same; leave the pair out")
-    if objective != "sft" or not any(_is_imported(row) for _, row in read_rows(path)):
+    if kind != "examples" or not any(_is_imported(row) for _, row in read_rows(path)):
         yield path
         return
     converted = out.with_name(f".{out.name}.examples.jsonl")

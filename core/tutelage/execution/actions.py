@@ -17,12 +17,14 @@ from attrs import evolve
 from tutelage.errors import StageError
 from tutelage.execution.data_actions import from_sources, write_prompts
 from tutelage.execution.judge_actions import combine_scores, make_win_rates, select_disputed
+from tutelage.execution.label_actions import label_answers, unpair_answers
 from tutelage.execution.step_context import Artifact, StepContext, rows_artifact
 from tutelage.execution.transforming import transform
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
 from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.judge_steps import CombineScores, CompareCandidates, MakeWinRates, SelectDisputed
+from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
 from tutelage.planning.steps import (
     BuildExamples,
     ChosenExamples,
@@ -259,6 +261,8 @@ ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {
     MakePairs: make_preferences,
     JoinPairs: join_pairs,
     ChosenExamples: chosen_examples,
+    LabelAnswers: label_answers,
+    UnpairAnswers: unpair_answers,
     MixAnswers: mix_answers,
     Compare: compare,
     CompareCandidates: compare_candidates,

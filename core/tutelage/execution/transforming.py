@@ -9,13 +9,21 @@ from typing import Any
 from tutelage.errors import PluginError, StageError
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.jsonl import read_rows
-from tutelage.files.trl_format import preference_row, read_examples, read_preferences, supervised_row
+from tutelage.files.trl_format import (
+    labelled_row,
+    preference_row,
+    read_examples,
+    read_labelled,
+    read_preferences,
+    supervised_row,
+)
 from tutelage.pipeline_steps import RECORD_TYPES, Kind, TransformStep
 from tutelage.planning.steps import Transform
 from tutelage.plugins import built_in
 from tutelage.plugins.stage_checks import plugin_errors
+from tutelage.preferences.labelling import label_counts
 from tutelage.preferences.pairing import PairOptions, ScoredAnswer, sides_problem
-from tutelage.records import Example, Preference
+from tutelage.records import Example, LabelledAnswer, Preference
 
 
 def transform(step: Transform, at: StepContext) -> Artifact:
@@ -44,8 +52,11 @@ def transform(step: Transform, at: StepContext) -> Artifact:
         reasons = "".join(f"; {count:,} were dropped: {reason}" for reason, count in sorted(dropped.items()))
         raise StageError(f"{step.output}: no {step.makes} are left: {label} made none that can be used{reasons}")
     rows = [_row(record) for record in records.values()]
-    name = "pairs" if step.makes == "preferences" else step.makes
-    counts = {name: len(rows), **dict(sorted(dropped.items()))}
+    if step.makes == "labelled":
+        counted = label_counts(records.values())
+    else:
+        counted = {"pairs" if step.makes == "preferences" else step.makes: len(rows)}
+    counts = {**counted, **dict(sorted(dropped.items()))}
     return Artifact(counts, lambda: at.store.write(step.output, rows), rows=len(rows))
 
 
@@ -66,6 +77,8 @@ def _read(path: str, kind: Kind, at: StepContext) -> Sequence[Any]:
             return read_preferences(at.store.complete(path))
         case "examples":
             return read_examples(at.store.complete(path))
+        case "labelled":
+            return read_labelled(at.store.complete(path))
         case "records":
             return [row for _, row in read_rows(at.store.complete(path))]
         case _:
@@ -97,4 +110,6 @@ def _problem(record: object) -> str:
 def _row(record: Any) -> Any:
     if isinstance(record, Preference):
         return preference_row(record)
+    if isinstance(record, LabelledAnswer):
+        return labelled_row(record)
     return supervised_row(record.turns, record.answer) if isinstance(record, Example) else record

@@ -14,12 +14,12 @@ from tutelage.evaluation.health import FirstLast, TrainingHealth, training_healt
 from tutelage.exporting.lineage import data_steps, trainings
 from tutelage.exporting.model_card import (
     CARD,
+    EXAMPLE_WORDS,
     adapter_paragraph,
     card,
     code,
     fenced,
     inherited_metadata,
-    method_of,
     objective_table,
     plain,
     standard_metadata,
@@ -27,7 +27,6 @@ from tutelage.exporting.model_card import (
 )
 from tutelage.exporting.results import ModelResults
 from tutelage.files.jsonl import read_json, read_rows
-from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import DESCRIPTION, metrics_beside
 from tutelage.planning.steps import PlannedModel, Train
 from tutelage.recipe.loading import to_values
@@ -85,7 +84,7 @@ def _metadata(models: RunModels, planned: PlannedModel, published: Published) ->
         inherited = {"base_model": inherited.get("base_model"), "license": published.license}
     relation = {"base_model_relation": "finetune"} if inherited.get("base_model") else {}
     tags = [planned.pipeline] if planned.pipeline else []
-    method = method_of(trainings(models.run.plan, planned.seed, planned.id)[-1].objective).lower()
+    method = trainings(models.run.plan, planned.seed, planned.id)[-1].objective.label.lower()
     known = {key: value for key, value in inherited.items() if value}
     return {**standard_metadata(method, *tags), **known, **relation}
 
@@ -177,9 +176,9 @@ class _Sections:
         for step in self.line:
             reference = f", reference {step.reference.id}" if step.reference else ""
             done, examples = finished.get(step.output), self.models.store.path(step.examples)
-            count = f"{sum(1 for _ in read_rows(examples)):,} {'pairs' if _is_dpo(step) else 'examples'}"
+            count = f"{sum(1 for _ in read_rows(examples)):,} {EXAMPLE_WORDS[step.objective.examples]}"
             steps = f"{done.counts.get('steps', 0):,}" if done else "?"
-            rows.append((step.model, step.start.id, f"{method_of(step.objective)}{reference}", count, steps))
+            rows.append((step.model, step.start.id, f"{step.objective.label}{reference}", count, steps))
         return table(("model", "from", "by", "on", "steps"), rows)
 
     def name_of(self, id: str) -> str:
@@ -203,8 +202,8 @@ class _Sections:
         metrics = self.models.store.path(metrics_beside(last.output))
         if not metrics.exists():
             return ""
-        beta = last.objective.beta if isinstance(last.objective, Dpo) else None
-        rows = list(_health_rows(training_health((row for _, row in read_rows(metrics)), beta)))
+        factor = last.objective.reward_factor
+        rows = list(_health_rows(training_health((row for _, row in read_rows(metrics)), factor)))
         return table(("mean over the steps", "first tenth", "last tenth"), rows) if rows else ""
 
     def results(self) -> Iterator[str]:
@@ -223,10 +222,6 @@ class _Sections:
         rows += [*found.get("libraries", {}).items()]
         rows += [(f"plugin {name}", version) for name, version in found.get("plugins", {}).items()]
         return table(("what", "version"), [(name, f"{version or '?'}") for name, version in rows])
-
-
-def _is_dpo(step: Train) -> bool:
-    return isinstance(step.objective, Dpo)
 
 
 def _health_rows(health: TrainingHealth) -> Iterator[tuple[str, str, str]]:

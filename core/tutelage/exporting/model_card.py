@@ -19,12 +19,14 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.files.yaml_text import NotYaml, read_yaml
-from tutelage.objectives import Dpo, Objective
+from tutelage.objectives import Objective
 
 CARD = "README.md"
 """File name of a card on the hub."""
 INHERITED = ("base_model", "license", "license_name", "license_link")
 """Metadata keys that a model takes over from the model that it was trained from."""
+EXAMPLE_WORDS = {"preferences": "pairs", "labelled": "labelled answers", "examples": "examples"}
+"""What an objective trains on, as text."""
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -36,10 +38,10 @@ class Trained:
     start: str
     """Name of the start model, in the run or on the hub."""
     reference: str | None
-    """Name of the reference policy of DPO; None for SFT."""
+    """Name of the reference policy; None if the objective has none."""
     objective: Objective
     examples: int
-    """Number of examples or preference pairs."""
+    """Number of examples, preference pairs or labelled answers."""
 
 
 def checkpoint_card(trained: Trained, inherited: Mapping[str, Any]) -> str:
@@ -47,14 +49,14 @@ def checkpoint_card(trained: Trained, inherited: Mapping[str, Any]) -> str:
 
     ``inherited`` is the metadata taken over from the start model (see ``INHERITED``).
     """
-    method = method_of(trained.objective)
+    method = trained.objective.label
     metadata = {**standard_metadata(method.lower()), **inherited}
     name = "".join(f", a descendant of `{base}`" for base in [inherited.get("base_model")] if isinstance(base, str))
     reference = f", with the reference {code(trained.reference)}" if trained.reference else ""
     paragraphs = [
         "# A checkpoint of tutelage",
         f"Trained by {method} from {code(trained.start)}{name}{reference}, on {trained.examples:,} "
-        f"{'pairs' if method == 'DPO' else 'examples'}. The tokenizer has the chat template that it was trained with. "
+        f"{EXAMPLE_WORDS[trained.objective.examples]}. The tokenizer has the chat template that it was trained with. "
         "`tutelage export` writes the whole card: recipe, data and measured results.",
         adapter_paragraph(trained.start) if trained.objective.lora else "",
         "## Training",
@@ -84,11 +86,6 @@ def adapter_paragraph(start: str) -> str:
     )
 
 
-def method_of(objective: Objective) -> str:
-    """Return the name of the objective's method: SFT or DPO."""
-    return "DPO" if isinstance(objective, Dpo) else "SFT"
-
-
 def objective_table(objective: Objective) -> str:
     """Make a table of the hyperparameters of a training."""
     values = attrs.asdict(objective)
@@ -97,7 +94,7 @@ def objective_table(objective: Objective) -> str:
     if lora and not isinstance(lora["target_modules"], str):
         lora["target_modules"] = " and ".join(lora["target_modules"])
     adapter = ", ".join(f"{name} {value}" for name, value in lora.items()) if lora else "none: full fine-tuning"
-    return table(("setting", "value"), [("method", method_of(objective)), *rows, ("LoRA", adapter)])
+    return table(("setting", "value"), [("method", objective.label), *rows, ("LoRA", adapter)])
 
 
 def hub_name(name: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import read_rows
-from tutelage.records import Example, Message, Preference, conversation_text, is_one_turn
+from tutelage.records import Example, LabelledAnswer, Message, Preference, conversation_text, is_one_turn
 
 T = TypeVar("T")
 
@@ -65,6 +65,31 @@ def preference_row(preference: Preference) -> dict[str, Any]:
     }
 
 
+def labelled_row(answer: LabelledAnswer) -> dict[str, Any]:
+    """Make a row for ``trl.KTOTrainer``: prompt, completion and label. It also has score and ids, which TRL ignores."""
+    return {
+        **supervised_row(answer.turns, answer.answer),
+        "label": answer.desirable,
+        "score": answer.score,
+        "prompt_id": answer.prompt_id,
+        "answer_id": answer.answer_id,
+    }
+
+
+def labelled_of(row: Mapping[str, Any]) -> LabelledAnswer:
+    """Parse a row of ``labelled_row``.
+
+    Raises ``KeyError``, ``IndexError``, ``TypeError`` or ``ValueError`` for another form.
+    """
+    example, desirable = example_of(row), row["label"]
+    if not isinstance(desirable, bool):
+        raise ValueError(f"the label must be true or false, not {desirable!r}")
+    ids = row["prompt_id"], row["answer_id"]
+    return LabelledAnswer(
+        ids[0], example.prompt, example.answer, desirable, ids[1], row.get("score"), messages=example.messages
+    )
+
+
 def label_columns(preference: Preference) -> dict[str, float]:
     """Return the weight and the soft label of a pair, by their keys of a row, without those at their default."""
     columns = {"weight": preference.weight, "probability": preference.probability}
@@ -104,6 +129,11 @@ def read_preferences(path: Path) -> list[Preference]:
 def read_examples(path: Path) -> list[Example]:
     """Read the examples of an ``examples.jsonl``. Raises ``InputError`` with file and line if a row is not one."""
     return _parsed(path, example_of, "an example")
+
+
+def read_labelled(path: Path) -> list[LabelledAnswer]:
+    """Read labelled answers. Raises ``InputError`` with file and line if a row is not one."""
+    return _parsed(path, labelled_of, "a labelled answer")
 
 
 def _parsed(path: Path, parse: Callable[[Mapping[str, Any]], T], name: str) -> list[T]:

@@ -34,7 +34,7 @@ from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
 from tutelage.plugins.helpers import check_objective, check_report_to, implements
-from tutelage.plugins.pair_losses import pair_loss_problems
+from tutelage.plugins.objectives import objective_problems, untrained
 from tutelage.plugins.preparation import check_prepared
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import sampling_problems
@@ -107,11 +107,8 @@ def objectives(recipe: Recipe, known: Declared) -> dict[str, Objective]:
     found: dict[str, Objective] = {}
     if recipe.data.has_seed_examples:
         found["sft"] = recipe.sft
-    members = [("pipelines", name, known.pipelines[name]) for name in recipe.pipelines]
-    for group, name, declared in [*members, *(("controls", name, known.controls[name]) for name in recipe.controls)]:
-        key = declared.training.objective
-        objective = getattr(known.settings(recipe, name), key)
-        found[key if objective == getattr(recipe, key) else f"{group}.{name}.{key}"] = objective
+    for name in (*recipe.pipelines, *recipe.controls):
+        found[known.objective_key(recipe, name)] = known.objective(recipe, name)
     return found
 
 
@@ -218,13 +215,23 @@ def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
 
 def _check_objectives(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
     student = bound_model(recipe, "student", registry)
-    for key, objective in objectives(recipe, known).items():
+    found = problems.attempt("", lambda: objectives(recipe, known))
+    for key, objective in (found or {}).items():
+        if problem := untrained(objective, student.plugin, registry):
+            problems.add_all(f"{user}: {problem}" for user in _trained_with(key, recipe, known) or (key,))
+            continue
         for check in (
-            partial(_pair_loss_problems, objective, student.plugin, registry),
+            partial(_objective_problems, objective, student.plugin, registry),
             partial(check_objective, registry, student, objective),
         ):
             lines = problems.attempt(key, check)
             problems.add_all(f"{key}.{line}" for line in lines or ())
+
+
+def _trained_with(key: str, recipe: Recipe, known: Declared) -> list[str]:
+    """The keys of the pipelines and controls whose objective has the settings of a key."""
+    members = [*(f"pipelines.{name}" for name in recipe.pipelines), *(f"controls.{name}" for name in recipe.controls)]
+    return [f"{one}.objective" for one in members if known.objective_key(recipe, one.partition(".")[2]) == key]
 
 
 def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> None:
@@ -238,8 +245,8 @@ def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> N
     problems.add_all(found or (), "report_to")
 
 
-def _pair_loss_problems(objective: Objective, student: str, registry: Registry) -> list[str]:
-    return list(pair_loss_problems(objective, student, registry))
+def _objective_problems(objective: Objective, student: str, registry: Registry) -> list[str]:
+    return list(objective_problems(objective, student, registry))
 
 
 def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:

@@ -5,7 +5,7 @@ A run stores the declarations that plugins offer, so that it can be read where t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import attrs
@@ -14,8 +14,10 @@ from attrs import evolve, frozen
 from tutelage.errors import InputError
 from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
+from tutelage.objectives import OBJECTIVES, Objective
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import CombineStep, CompareStep, JudgeStep, PipelineStep, function_name
+from tutelage.planning import trained_by
 from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Judging, MemberSettings, Recipe
@@ -26,10 +28,11 @@ _STEPS = {cls.__name__: cls for cls in get_args(PipelineStep)}
 
 @frozen
 class Declared:
-    """The declarations of pipelines and controls, by the names that a recipe uses."""
+    """The declarations of pipelines, controls and objectives, by the names that a recipe uses."""
 
     pipelines: Mapping[str, Pipeline] = PIPELINES
     controls: Mapping[str, Pipeline] = CONTROLS
+    objectives: Mapping[str, type[Objective]] = OBJECTIVES
 
     def of(self, name: str) -> Pipeline:
         """Return a pipeline or a control. Raises KeyError if it is neither."""
@@ -43,13 +46,78 @@ class Declared:
         is_control = name in recipe.controls
         settings = recipe.for_control(name) if is_control else recipe.for_pipeline(name)
         training = (self.controls if is_control else self.pipelines)[name].training
-        if not training.settings:
+        if not training.settings or training.objective not in OBJECTIVES:
             return settings
         own = getattr((recipe.controls if is_control else recipe.pipelines)[name], training.objective, {})
         section = getattr(settings, training.objective)
         declared = structure(overrides_of(type(section)), dict(training.settings), f"pipeline {name}")
         changed = {key: value for key, value in declared.items() if key not in own}
         return evolve(settings, **{training.objective: evolve(section, **changed)})
+
+    def objective(self, recipe: Recipe, name: str) -> Objective:
+        """Return the objective of a pipeline or control of a recipe, with its settings.
+
+        Those of its declaration replace those of the top-level section; an override of the recipe replaces both. Raises
+        InputError if a setting is wrong.
+        """
+        training = self.of(name).training
+        if training.objective in OBJECTIVES:
+            found: Objective = getattr(self.settings(recipe, name), training.objective)
+            return found
+        own = recipe.pipelines[name].objectives if name in recipe.pipelines else {}
+        values = {**training.settings, **own.get(training.objective, {})}
+        return self._of_plugin(recipe, training.objective, values, f"pipelines.{name}.")
+
+    def general_objective(self, recipe: Recipe, objective: str) -> Objective:
+        """Return an objective with the settings of its top-level section. Raises InputError if a setting is wrong."""
+        if objective in OBJECTIVES:
+            found: Objective = getattr(recipe, objective)
+            return found
+        return self._of_plugin(recipe, objective, {}, "")
+
+    def _of_plugin(self, recipe: Recipe, objective: str, own: Mapping[str, Any], where: str) -> Objective:
+        cls, general = self.objectives[objective], recipe.objectives.get(objective, {})
+        checked = structure(overrides_of(cls), dict(general), f"objectives.{objective}")
+        return cls(**{**checked, **structure(overrides_of(cls), dict(own), f"{where}objectives.{objective}")})
+
+    def objective_key(self, recipe: Recipe, name: str) -> str:
+        """Return the key with the settings of the objective of a pipeline or control.
+
+        It is the top-level one (``dpo``, ``objectives.transformers/kto``) if it has the same settings.
+        """
+        objective = self.of(name).training.objective
+        key = objective if objective in OBJECTIVES else f"objectives.{objective}"
+        if self.objective(recipe, name) == self.general_objective(recipe, objective):
+            return key
+        return f"{'controls' if name in recipe.controls else 'pipelines'}.{name}.{key}"
+
+    def adapted_to(self, recipe: Recipe) -> Declared:
+        """Return the declarations with the objective that the recipe names for each pipeline (``trained_by``).
+
+        A pipeline or control whose objective is not known or trains on something else is left out.
+        """
+        pipelines = dict(self.pipelines)
+        for name, own in recipe.pipelines.items():
+            if name not in pipelines:
+                continue
+            wanted = own.objective or pipelines[name].training.objective
+            if wanted in self.objectives:
+                threshold = own.pairs.get("threshold", recipe.pairs.threshold)
+                trains_on = self.objectives[wanted].examples
+                pipelines[name] = trained_by.adapted(pipelines[name], wanted, trains_on, threshold)
+            if wanted not in self.objectives or not self._is_trainable(pipelines[name]):
+                del pipelines[name]
+        controls = {
+            name: control
+            for name, control in self.controls.items()
+            if name not in recipe.controls or self._is_trainable(control)
+        }
+        return evolve(self, pipelines=pipelines, controls=controls)
+
+    def _is_trainable(self, pipeline: Pipeline) -> bool:
+        """Whether the objective is known, and trains on what the pipeline makes."""
+        objective, made = self.objectives.get(pipeline.training.objective), pipeline.trains_on
+        return objective is not None and (made is None or objective.examples in trained_by.USABLE_AS.get(made, ()))
 
 
 def judging_of(step: JudgeStep, general: Judging) -> Judging:
@@ -79,29 +147,35 @@ BUILT_IN = Declared()
 def declared(recipe: Recipe, registry: Registry) -> Declared:
     """Return the declarations of the built-in pipelines and controls, and of those that the recipe names.
 
-    A name that no plugin offers is left out.
+    They have the objectives that the recipe names. A name that no plugin offers is left out.
     """
-    return Declared(
-        {**PIPELINES, **_offered(recipe.pipelines, "pipelines", registry)},
-        {**CONTROLS, **_offered(recipe.controls, "controls", registry)},
-    )
+    pipelines = {**PIPELINES, **_offered(recipe.pipelines, "pipelines", registry)}
+    controls = {**CONTROLS, **_offered(recipe.controls, "controls", registry)}
+    trainings = [*(pipelines[name] for name in recipe.pipelines if name in pipelines), *controls.values()]
+    names = [*recipe.objectives, *(one.training.objective for one in trainings)]
+    names += [one.objective for one in recipe.pipelines.values() if one.objective]
+    objectives = {**OBJECTIVES, **_offered(names, "objectives", registry)}
+    return Declared(pipelines, controls, objectives).adapted_to(recipe)
 
 
-def _offered(names: Mapping[str, Any], group: Group, registry: Registry) -> dict[str, Pipeline]:
+def _offered(names: Iterable[str], group: Literal[Group, "objectives"], registry: Registry) -> dict[str, Any]:
     known = {}
     for name in names:
         plugin, slash, offer = name.partition("/")
         if slash and registry.name_of(plugin) in registry.names():
-            found: Mapping[str, Pipeline] = getattr(registry.info(plugin), group)
+            found: Mapping[str, Any] = getattr(registry.info(plugin), group)
             known.update({name: found[offer]} if offer in found else {})
     return known
 
 
 def to_plain(recipe: Recipe, known: Declared) -> dict[str, Any]:
     """Return the declarations that the recipe uses and that are not built in, as plain values for JSON."""
+    used = dict.fromkeys(known.of(name).training.objective for name in (*recipe.pipelines, *recipe.controls))
+    objectives = {name: trained_by.to_plain(known.objectives[name]) for name in used if name not in OBJECTIVES}
     return {
         "pipelines": {name: _plain(known.pipelines[name]) for name in recipe.pipelines if name not in PIPELINES},
         "controls": {name: _plain(known.controls[name]) for name in recipe.controls if name not in CONTROLS},
+        **({"objectives": objectives} if objectives else {}),
     }
 
 
@@ -114,9 +188,10 @@ def from_plain(values: Mapping[str, Any]) -> Declared:
         pipelines, controls = (
             {name: _pipeline(one) for name, one in values[group].items()} for group in ("pipelines", "controls")
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        objectives = {name: trained_by.from_plain(one) for name, one in values.get("objectives", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise InputError(f"not the declarations of pipelines ({error!r})") from error
-    return Declared({**PIPELINES, **pipelines}, {**CONTROLS, **controls})
+    return Declared({**PIPELINES, **pipelines}, {**CONTROLS, **controls}, {**OBJECTIVES, **objectives})
 
 
 def _plain(pipeline: Pipeline) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.trl_format import message_rows, supervised_row
+from tutelage.objectives import OBJECTIVES
 from tutelage.planning.declared import Declared
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import Sources
@@ -89,7 +90,7 @@ def _prompts(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str,
     sampling = [name for name in recipe.pipelines if known.pipelines[name].uses_prompts]
     if recipe.data.self_instruct is not None or not sampling:
         return
-    max_length, key = _shortest(recipe, _max_lengths(recipe, sampling, known))
+    max_length, key = _shortest(recipe, sampling, known)
     answer = recipe.generation.max_new_tokens
     limit = _Limit(f"data.prompts ({recipe.data.fresh_prompts.source})", max_length, key, answer)
     for prompt in sources.fresh(seed):
@@ -101,52 +102,39 @@ def _first_user_text(row: Mapping[str, Any]) -> str:
 
 
 def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[str, Any]]]:
-    """Both sides of the user's pairs as DPO trains on them, and the chosen sides as SFT trains on them."""
+    """Both sides of the user's pairs as DPO trains on them, and the chosen sides as an objective on examples does."""
     recipe = sources.recipe
     if (source := recipe.data.preferences) is None:
         return
     known, label = sources.declared, f"data.preferences ({source.source})"
     users = {*source.join, *(name for name in recipe.pipelines if "preferences" in known.pipelines[name].given)}
     users |= {name for name, control in recipe.controls.items() if control.mirrors in users}
-    lengths = _max_lengths(recipe, users, known)
-    limits = {
-        objective: _Limit(label, *_shortest(recipe, found))
-        for objective in ("dpo", "sft")
-        if (found := {key: one for key, one in lengths.items() if _objective_of(key) == objective})
-    }
+    sides: dict[bool, list[str]] = {True: [], False: []}  # whether only the chosen sides are trained on
+    for name in users:
+        if name in recipe.pipelines or name in recipe.controls:
+            sides[known.objective(recipe, name).examples == "examples"].append(name)
+    limits = {only: _Limit(label, *_shortest(recipe, names, known)) for only, names in sides.items() if names}
     for pair, held in sources.preferences(seed) if limits else ():
         if held is not None:
             continue
-        for objective, limit in limits.items():
+        for only_chosen, limit in limits.items():
             yield limit, supervised_row(pair.turns, pair.chosen)
-            if objective == "dpo":
+            if not only_chosen:
                 yield limit, supervised_row(pair.turns, pair.rejected)
 
 
-def _max_lengths(recipe: Recipe, names: Iterable[str], known: Declared) -> dict[str, int]:
-    """The maximum lengths of the trainings of these pipelines and controls, by key."""
-    found = {}
-    for name in names:
-        for group, members, declared in (
-            ("pipelines", recipe.pipelines, known.pipelines),
-            ("controls", recipe.controls, known.controls),
-        ):
-            if name in members:
-                objective = declared[name].training.objective
-                settings = getattr(known.settings(recipe, name), objective)
-                found[f"{group}.{name}.{objective}.max_length"] = settings.max_length
-    return found
+def _shortest(recipe: Recipe, names: Iterable[str], known: Declared) -> tuple[int, str]:
+    """The smallest maximum length of the trainings of these pipelines and controls, and its key.
 
-
-def _objective_of(key: str) -> str:
-    return key.rsplit(".", 2)[1]
-
-
-def _shortest(recipe: Recipe, lengths: Mapping[str, int]) -> tuple[int, str]:
-    """The smallest of the lengths and its key; the top-level key if that sets it."""
-    key, shortest = min(lengths.items(), key=lambda item: item[1])
-    objective = _objective_of(key)
-    return shortest, key if shortest != getattr(recipe, objective).max_length else f"{objective}.max_length"
+    It is the top-level key if that sets it.
+    """
+    lengths = {name: known.objective(recipe, name).max_length for name in names}
+    name = min(lengths, key=lengths.__getitem__)
+    objective = known.of(name).training.objective
+    key = objective if objective in OBJECTIVES else f"objectives.{objective}"
+    if lengths[name] != known.general_objective(recipe, objective).max_length:
+        key = f"{'controls' if name in recipe.controls else 'pipelines'}.{name}.{key}"
+    return lengths[name], f"{key}.max_length"
 
 
 def _problem(limit: _Limit, found: list[tuple[int, str]], context: int) -> str:

@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 
 from tutelage.files.digests import file_digest, folder_digest, rows_digest, value_digest
 from tutelage.files.jsonl import converter
-from tutelage.objectives import Dpo
+from tutelage.objectives import Dpo, Objective
 from tutelage.planning.judge_steps import CompareCandidates
 from tutelage.planning.roles import binding, bound_model, endpoint_of, role_key
 from tutelage.planning.source_rows import FROM_SOURCES, rows_of
@@ -173,7 +173,7 @@ class _Maker:
         yield from _names(step).items()
         yield from _plain(step, _NOT_VALUES | (unused_options(step.rule) if isinstance(step, MakePairs) else set()))
         if isinstance(step, Train):
-            yield "objective", type(step.objective).__name__
+            yield from self._objective(step.objective)
             for loss in step.objective.plugin_losses if isinstance(step.objective, Dpo) else ():
                 yield from ((f"{loss}.{key}", version) for key, version in self._plugin_version(loss))
             yield from _flat("", _plain_values(step.objective), _NEUTRAL_OBJECTIVE)
@@ -199,6 +199,15 @@ class _Maker:
             yield from self._decontamination(self._content)
         if isinstance(step, Summarise):
             yield from self._results()
+
+    def _objective(self, objective: Objective) -> Iterator[tuple[str, Any]]:
+        """The identity of an objective: the name of its class if it is built in, otherwise the name of the offer."""
+        name = self.registry.name_of_objective(objective)
+        if "/" not in name:
+            yield "objective", type(objective).__name__
+            return
+        yield "objective", name
+        yield from ((f"objective.{key}", version) for key, version in self._plugin_version(name))
 
     def _worker(self, worker: Worker, has_chunks: bool) -> Iterator[tuple[str, Any]]:
         """The model of a worker; ``has_chunks``: whether the recipe sets the size of its chunks."""

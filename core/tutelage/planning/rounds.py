@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define, evolve, frozen
 
+from tutelage.objectives import Objective
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import (
     MIRRORED_PAIRS,
@@ -24,6 +25,7 @@ from tutelage.pipeline_steps import (
     JoinStep,
     JudgeStep,
     Kind,
+    LabelStep,
     PairStep,
     PipelineStep,
     SampleStep,
@@ -38,6 +40,7 @@ from tutelage.planning.judge_steps import (
     jury_steps,
     win_rate_steps,
 )
+from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
 from tutelage.planning.roles import answerer, jurors
 from tutelage.planning.series import Series
 from tutelage.planning.steps import (
@@ -54,6 +57,7 @@ from tutelage.planning.steps import (
     Transform,
     Worker,
 )
+from tutelage.planning.trained_by import TRAINED_ON
 from tutelage.recipe.schema import MemberSettings, Pairs
 
 _SHARED = SampleStep("")
@@ -95,6 +99,11 @@ class Round:
     def settings(self) -> MemberSettings:
         """The settings of the pipeline or control."""
         return self.series.declared.settings(self.series.recipe, self.name)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The objective, with its settings."""
+        return self.series.declared.objective(self.series.recipe, self.name)
 
     @property
     def student(self) -> PlannedModel:
@@ -142,8 +151,18 @@ class Round:
         return self.series.joins_given(self.mirrors or self.name)
 
     @property
+    def trained_on(self) -> PlannedArtifact:
+        """The file that the training reads: ``examples``, or what is made of them for the objective."""
+        examples, kind = self.examples, self.objective.examples
+        if kind == examples.kind:
+            return examples
+        return PlannedArtifact(
+            self.trained.files.named(TRAINED_ON), examples.count * (2 if kind == "labelled" else 1), kind
+        )
+
+    @property
     def examples(self) -> PlannedArtifact:
-        """The file that the training reads: the artifact of the round, or all its parts joined."""
+        """What the model learns from: the artifact of the round, or all its parts joined."""
         parts, files = self.parts, self.trained.files
         if len(parts) == 1:
             return parts[0]
@@ -158,7 +177,7 @@ class Round:
                 has_prompts = True
                 yield self.series.fresh_prompts(self.student, self.number)
             if isinstance(step, TrainStep):
-                yield from self._training(step)
+                yield from self._training()
             elif isinstance(step, GivenStep) and step.source == "preferences":
                 yield from self.series.given_pairs()
             else:
@@ -199,6 +218,8 @@ class Round:
                 return math.floor(counts[0] * self.settings.judging.dispute_share)
             case CombineStep():
                 return max(counts)
+            case LabelStep():
+                return known[step.answers].count
             case JoinStep():
                 return sum(counts)
             case TransformStep():
@@ -277,6 +298,18 @@ class Round:
                     length_ratio=pairs.length_ratio,
                     **common,
                 )
+            case LabelStep():
+                of_recipe = self.settings.pairs
+                threshold = step.threshold if of_recipe.threshold is None else of_recipe.threshold
+                assert threshold is not None, "checked with the recipe"
+                return LabelAnswers(
+                    prompts=path(step.prompts),
+                    candidates=path(step.answers),
+                    judgements=path(step.scores),
+                    threshold=threshold,
+                    keep_cut=of_recipe.keep_cut,
+                    **common,
+                )
             case JoinStep():
                 return JoinPairs(parts=tuple(map(path, step.parts)), **common)
             case ChosenStep():
@@ -301,22 +334,25 @@ class Round:
         """The path of an artifact; empty if no artifact is named."""
         return self.artifacts[name].path if name else ""
 
-    def _training(self, step: TrainStep) -> Iterator[Step]:
-        """The training of the model, after the step that joins the pairs that it is trained on."""
-        series, examples, model = self.series, self.examples, self.trained
-        objective = getattr(self.settings, step.objective)
+    def _training(self) -> Iterator[Step]:
+        """The training of the model, after the steps that join the pairs and make what it is trained on of them."""
+        series, examples, model, objective = self.series, self.examples, self.trained, self.objective
         if len(self.parts) > 1:
             if self.joins_given:
                 yield from series.given_pairs()
             parts = tuple(part.path for part in self.parts)
             yield JoinPairs(output=examples.path, count=examples.count, seed=series.seed, parts=parts)
+        trained_on = self.trained_on
+        if trained_on != examples:
+            make = UnpairAnswers if trained_on.kind == "labelled" else ChosenExamples
+            yield make(output=trained_on.path, count=trained_on.count, seed=series.seed, preferences=examples.path)
         yield Train(
             output=model.files.checkpoint,
-            count=round(examples.count * objective.epochs),
+            count=round(trained_on.count * objective.epochs),
             seed=series.seed,
-            examples=examples.path,
+            examples=trained_on.path,
             start=self._policy(series.recipe.start),
-            reference=self._policy(series.recipe.reference) if examples.kind == "preferences" else None,
+            reference=self._policy(series.recipe.reference) if objective.has_reference else None,
             objective=evolve(objective, seed=series.seed),
             model=model.id,
         )

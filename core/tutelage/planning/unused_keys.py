@@ -65,6 +65,10 @@ def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
     sft_users = [one.sft for name, one in recipe.controls.items() if _objective(known.controls[name]) == "sft"]
     if any(_objective(known.pipelines[name]) == "sft" for name in recipe.pipelines):
         sft_users.append(Overrides())
+    used = {_objective(known.of(name)) for name in (*recipe.pipelines, *recipe.controls)}
+    for name in recipe.objectives:
+        if name not in used:
+            yield _line(f"objectives.{name}", "no pipeline or control of this recipe trains with it (objective)")
     for key in _changed_keys(recipe.sft):
         if not recipe.data.has_seed_examples and all(key in own for own in sft_users):
             yield _line(f"sft.{key}", "nothing is trained by SFT with it (without data.ift and data.eft)")
@@ -139,8 +143,14 @@ _KEYS_OF_LOSSES = {
 
 def _unused_objective_keys(recipe: Recipe, known: Declared) -> Iterator[str]:
     """The keys of objectives that their other keys make ineffective."""
-    for where, objective in (("sft", recipe.sft), ("dpo", recipe.dpo)):
-        if objective.lr_scheduler_type == "constant" and "warmup_ratio" in _changed_keys(objective):
+    general: dict[str, tuple[Any, Collection[str]]] = {
+        "sft": (recipe.sft.lr_scheduler_type, _changed_keys(recipe.sft)),
+        "dpo": (recipe.dpo.lr_scheduler_type, _changed_keys(recipe.dpo)),
+    }
+    # The values of plugins' objectives may be wrong, which is a problem of its own.
+    general |= {f"objectives.{name}": (own.get("lr_scheduler_type"), own) for name, own in recipe.objectives.items()}
+    for where, (schedule, changed) in general.items():
+        if schedule == "constant" and "warmup_ratio" in changed:
             yield _line(f"{where}.warmup_ratio", "lr_scheduler_type is constant; constant_with_warmup has a warm-up")
     sections: dict[str, Dpo] = {"dpo": recipe.dpo}
     sections |= {f"pipelines.{name}.dpo": known.settings(recipe, name).dpo for name in recipe.pipelines}
@@ -167,6 +177,10 @@ def _unused_overrides(recipe: Recipe, known: Declared) -> Iterator[str]:
             yield from _overridden(
                 f"pipelines.{name}.dpo", settings.dpo, (), f"{name} trains by {_objective(pipeline)}"
             )
+        for objective in settings.objectives:
+            if objective != _objective(pipeline):
+                reason = f"{name} trains by {_objective(pipeline)}"
+                yield _line(f"pipelines.{name}.objectives.{objective}", reason)
         if not pipeline.judges:
             reason = f"{name} {'compares answers and scores none' if pipeline.compares else 'judges nothing'}"
             used = _judging_keys(pipeline)
@@ -176,6 +190,7 @@ def _unused_overrides(recipe: Recipe, known: Declared) -> Iterator[str]:
             yield from _overridden(f"pipelines.{name}.judging", settings.judging, used, _SAMPLES_NOTHING)
         rules = dict.fromkeys(recipe.for_pipeline(name).pairs.rule or step.rule for step in pipeline.pairs)
         reason = f"the pair rule {', '.join(rules)} does not use it" if rules else f"{name} has no pair rule"
+        reason = f"{name} labels answers by pairs.threshold" if pipeline.labels else reason
         yield from _overridden(f"pipelines.{name}.pairs", settings.pairs, _pair_keys(recipe, name, pipeline), reason)
     for name, control in recipe.controls.items():
         reason = f"the control {name} does not use it"
@@ -191,14 +206,14 @@ def _objective(pipeline: Pipeline) -> str:
 
 def _pair_keys(recipe: Recipe, name: str, pipeline: Pipeline) -> set[str]:
     """The keys of ``pairs`` that have an effect in a pipeline. A rule of a plugin may use every key."""
-    used: set[str] = set()
+    used: set[str] = {"threshold", "keep_cut"} if pipeline.labels else set()
     own_rule = (recipe.controls if name in recipe.controls else recipe.pipelines)[name].pairs.get("rule")
     for step in pipeline.pairs:
         if step.fixed:
             used.add("keep_cut")
             continue
         rule = own_rule or recipe.pairs.rule or step.rule
-        keys = {field.name for field in attrs.fields(Pairs)} - unused_options(rule)
+        keys = {field.name for field in attrs.fields(Pairs)} - unused_options(rule) - {"threshold"}
         used |= keys - {"margin"} if rule in RULES and not step.scores else keys
     return used
 

@@ -1,4 +1,4 @@
-"""The plugin of core itself: the built-in rubrics, pair rules, pipelines and controls, offered as those of any plugin.
+"""The plugin of core itself: rubrics, pair rules, objectives, pipelines and controls, offered as those of any plugin.
 
 Their names need no prefix in a recipe: ``additive`` is ``tutelage/additive``.
 """
@@ -6,6 +6,7 @@ Their names need no prefix in a recipe: ``additive`` is ``tutelage/additive``.
 from __future__ import annotations
 
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import OBJECTIVES
 from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
 from tutelage.preferences.judging import (
@@ -25,9 +26,10 @@ def describe() -> PluginInfo:
     """Describe what is built in."""
     rubrics = (ADDITIVE_RUBRIC, ADDITIVE_REASON_FIRST_RUBRIC, PAIRWISE_RUBRIC, CHECKLIST_RUBRIC, REWARD_RUBRIC)
     return PluginInfo(
-        help="The rubrics, pair rules, pipelines and controls that are built in.",
+        help="The rubrics, pair rules, objectives, pipelines and controls that are built in.",
         rubrics={rubric.name: rubric for rubric in rubrics},
         pair_rules=RULES,
+        objectives=OBJECTIVES,
         pipelines=PIPELINES,
         controls=CONTROLS,
     )

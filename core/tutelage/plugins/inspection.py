@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pluggy
@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
-from tutelage.objectives import PairLoss
+from tutelage.objectives import ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
 from tutelage.plugins.pipeline_checks import pipeline_problems
@@ -170,12 +170,32 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
                 yield from (f"{group}[{name!r}]: {problem}" for problem in problems)
             if not _is_folder_name(name):
                 yield f"{group}[{name!r}]: a name has small letters, digits and hyphens only"
+    for name, objective in info.objectives.items():
+        yield from (f"objectives[{name!r}]: {problem}" for problem in _objective_problems(objective))
+        if not _is_folder_name(name):
+            yield f"objectives[{name!r}]: a name has small letters, digits and hyphens only"
+    for key in ("trains", "trains_losses"):
+        if not isinstance(getattr(info, key), tuple):
+            yield f"{key} must be a tuple of names, not {type(getattr(info, key)).__name__}"
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
     for name, loss in info.pair_losses.items():
         if isinstance(loss, PairLoss):
             yield from (f"pair_losses[{name!r}]: {problem}" for problem in _loss_problems(loss))
+
+
+def _objective_problems(objective: Any) -> Iterator[str]:
+    if not (isinstance(objective, type) and issubclass(objective, Objective) and attrs.has(objective)):
+        yield f"must be an attrs class that is derived from tutelage.Objective, not {objective!r}"
+        return
+    if "__attrs_attrs__" not in vars(objective):
+        yield f"{objective.__name__} is not an attrs class: decorate it with @attrs.frozen"
+    if getattr(objective, "examples", None) not in get_args(ExampleKind):
+        yield f"{objective.__name__}.examples must be one of {', '.join(get_args(ExampleKind))}"
+    if required := [one.name for one in attrs.fields(objective) if one.init and one.default is attrs.NOTHING]:
+        yield f"{objective.__name__}: every setting needs a default; {', '.join(required)} has none"
+    yield from _settings_problems(objective)
 
 
 def _loss_problems(loss: PairLoss) -> Iterator[str]:

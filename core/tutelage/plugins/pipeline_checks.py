@@ -29,7 +29,7 @@ from tutelage.pipeline_steps import (
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TEACHERS = ("teacher", "judge", "evaluator")
-_TAKEN = {PROMPTS, "checkpoint", "metrics", "preferences-joined", "preferences-of-all-rounds", "samples"}
+_TAKEN = {PROMPTS, "checkpoint", "metrics", "preferences-joined", "preferences-of-all-rounds", "samples", "trained-on"}
 """Names that an artifact cannot have, because files and folders beside it have them."""
 
 
@@ -93,6 +93,8 @@ def _transform_problems(step: TransformStep) -> Iterator[str]:
 
 
 def _training_problems(step: TrainStep) -> Iterator[str]:
+    if "/" in step.objective:
+        return  # of a plugin, which is known when a recipe names the pipeline
     if step.objective not in OBJECTIVES:
         yield f"TrainStep: no objective {step.objective!r}{nearest(step.objective, OBJECTIVES)}"
         return

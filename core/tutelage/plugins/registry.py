@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
-from tutelage.objectives import PairLoss
+from tutelage.objectives import Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.plugins import built_in
@@ -41,6 +41,7 @@ Offered = Literal[
     "rubrics",
     "pair_rules",
     "pair_losses",
+    "objectives",
     "pipelines",
     "controls",
 ]
@@ -234,6 +235,8 @@ class Registry:
     @overload
     def find(self, kind: Literal["pair_losses"], name: str) -> PairLoss | None: ...
     @overload
+    def find(self, kind: Literal["objectives"], name: str) -> type[Objective] | None: ...
+    @overload
     def find(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline | None: ...
 
     def find(self, kind: Offered, name: str) -> Any:
@@ -272,6 +275,8 @@ class Registry:
     @overload
     def get(self, kind: Literal["pair_losses"], name: str) -> PairLoss: ...
     @overload
+    def get(self, kind: Literal["objectives"], name: str) -> type[Objective]: ...
+    @overload
     def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
 
     def get(self, kind: Offered, name: str) -> Any:
@@ -288,6 +293,11 @@ class Registry:
             for plugin in self._registered
             for name, value in getattr(self.info(plugin), kind).items()
         }
+
+    def name_of_objective(self, objective: Objective) -> str:
+        """Return the name of an objective: ``sft``, ``PLUGIN/NAME``; that of its class if nothing offers the class."""
+        offered = self.offered("objectives").items()
+        return next((name for name, cls in offered if cls is type(objective)), type(objective).__name__)
 
     def _installed(self) -> dict[str, _Registered]:
         return {name: registered for name, registered in self._registered.items() if name != built_in.NAME}

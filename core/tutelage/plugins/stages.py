@@ -22,6 +22,7 @@ from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.objectives import Objective
 from tutelage.plugins.helpers import hook_label, settings_of
+from tutelage.plugins.objectives import check_trainable
 from tutelage.plugins.pair_losses import bound_pair_losses
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import (
@@ -138,6 +139,7 @@ def train_step(
     not exist, and must be empty. Returns the trained model. Raises ``StageError``, which stops the training, if the
     plugin logs a metric that is NaN or infinite.
     """
+    check_trainable(objective, model.plugin, registry)
     losses = bound_pair_losses(objective, model.plugin, registry)
     context = evolve(context or Context(), pair_losses=losses)
     bound = _bind(registry, model, "train_step", _with_checked_log(context, model.plugin))

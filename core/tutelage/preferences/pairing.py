@@ -126,7 +126,7 @@ def pair(
     reasons: Counter[str] = Counter()
     causes: Counter[str] = Counter()
     preferences: list[Preference] = []
-    answers = _usable_answers(prompts, candidates, scores or {}, options, unusable)
+    answers = usable_answers(prompts, candidates, scores or {}, options, unusable)
     for prompt_id, prompt in sorted(prompts.items()):
         lost = unusable[prompt_id]
         demonstration = _usable_demonstration((demonstrations or {}).get(prompt_id), options, lost)
@@ -238,14 +238,17 @@ def unused_options(rule: str) -> set[str]:
     return {option for option, user in _OWN_OPTIONS.items() if rule in RULES and rule != user}
 
 
-def _usable_answers(
+def usable_answers(
     prompts: Mapping[str, Prompt],
     candidates: Iterable[Candidate],
     scores: Mapping[str, float | None],
     options: PairOptions,
     unusable: Mapping[str, Counter[str]],
 ) -> dict[str, tuple[ScoredAnswer, ...]]:
-    """The usable answers by prompt id. The others are counted in ``unusable``, by prompt id and reason."""
+    """Return the usable answers by prompt id, sorted by id; count the others in ``unusable``, by prompt id and reason.
+
+    Raises ``InputError`` if a candidate answers an unknown prompt or occurs twice.
+    """
     usable: dict[str, list[ScoredAnswer]] = {prompt_id: [] for prompt_id in prompts}
     seen: set[str] = set()
     for candidate in candidates:

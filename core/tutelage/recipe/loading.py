@@ -252,6 +252,9 @@ def to_values(recipe: Recipe, resolved: bool = False) -> dict[str, Any]:
                     member[key] = converter().unstructure(getattr(settings_of(name), key))
                 elif not member[key]:
                     del member[key]
+            for key in ("objective", "objectives"):
+                if not member.get(key):
+                    member.pop(key, None)
     return values
 
 

@@ -236,6 +236,10 @@ class Pairs:
     """`length-controlled` only: an answer counts as good if it scores at most this much less than the best one."""
     length_ratio: float = 1.25
     """`similar-length` only: maximum ratio of the number of words of the longer answer to that of the shorter one."""
+    threshold: float | None = None
+    """Only for objectives on labelled answers (`transformers/kto`): lowest score of a desirable answer. Every scored
+    answer is then labelled, and no pairs are made. If left out, the answers of the pairs are labelled: the chosen ones
+    are desirable, the rejected ones undesirable."""
 
 
 @frozen
@@ -248,6 +252,11 @@ class PipelineSettings:
     """Overrides of the top-level key `pairs`."""
     dpo: Overrides[Dpo] = field(factory=Overrides, converter=as_overrides)
     """Overrides of the top-level key `dpo`."""
+    objective: str | None = None
+    """Objective that the models are trained with, in place of that of the pipeline: `dpo`, `sft`, or `PLUGIN/NAME`. For
+    `sft`, the examples are the chosen answers of the pairs."""
+    objectives: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    """Overrides of the top-level key `objectives`."""
 
 
 @frozen
@@ -341,6 +350,9 @@ class Recipe:
     """Training of M1 (SFT)."""
     dpo: Dpo = field(factory=Dpo)
     """Training of the later models (DPO)."""
+    objectives: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    """Settings of the objectives of plugins, by name: `{transformers/kto: {beta: 0.2}}`. `tutelage plugins show PLUGIN`
+    lists them. A pipeline is trained with the objective that its key `objective` names."""
     start: Literal["previous", "M1"] = "previous"
     """The model from which the training of each preference round starts: the previous model of the pipeline, or M1."""
     reference: Literal["previous", "M1", "M0"] = "previous"

@@ -13,8 +13,8 @@ from attrs import field, frozen
 from tutelage.errors import InputError
 from tutelage.evaluation.calibration import Calibration, calibrate
 from tutelage.files.jsonl import read_json, read_rows
-from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import DESCRIPTION, RECIPE, metrics_beside
+from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
 from tutelage.planning.roles import binding
 from tutelage.planning.steps import (
     BuildExamples,
@@ -41,7 +41,7 @@ CURVES = {
     "rewards/chosen": "chosen",
     "rewards/rejected": "rejected",
 }
-"""Quantities of a DPO training by their keys in its metrics, which are beta times a change of log-probability."""
+"""Quantities of a training with a reference by their keys in its metrics: beta times a change of log-probability."""
 
 
 @frozen
@@ -51,7 +51,7 @@ class Curve:
     model: str
     seed: int
     quantity: str
-    """``sft loss``, ``dpo loss``, ``margin``, ``chosen`` or ``rejected``; the last three in nats."""
+    """``sft loss``, ``dpo loss``, ``kto loss``, ``margin``, ``chosen`` or ``rejected``; the last three in nats."""
     points: tuple[tuple[int, float], ...]
     """Optimizer step and value. Values that are not finite are left out."""
 
@@ -177,10 +177,10 @@ def _curves(run: Run) -> Iterator[Curve]:
             continue
         path = run.store.path(metrics_beside(step.output))
         rows = [row for _, row in read_rows(path)] if path.is_file() else []
-        beta = step.objective.beta if isinstance(step.objective, Dpo) else None
-        quantities = {"loss": ("dpo loss" if beta else "sft loss", 1.0)}
-        if beta:
-            quantities |= {key: (name, 1 / beta) for key, name in CURVES.items()}
+        factor = step.objective.reward_factor
+        quantities = {"loss": (f"{step.objective.label.lower()} loss", 1.0)}
+        if factor:
+            quantities |= {key: (name, 1 / factor) for key, name in CURVES.items()}
         for key, (quantity, scale) in quantities.items():
             numbered = ((row.get("step", number), _number(row.get(key))) for number, row in enumerate(rows, 1))
             points = tuple((int(at), value * scale) for at, value in numbered if value is not None)
@@ -195,7 +195,7 @@ def _number(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-_ROWS = (BuildExamples, ChosenExamples, JoinPairs, SelectExamples, SelectPreferences, Transform)
+_ROWS = (BuildExamples, ChosenExamples, JoinPairs, SelectExamples, SelectPreferences, Transform, UnpairAnswers)
 
 
 def _data(run: Run) -> Iterator[DataRow]:
@@ -212,8 +212,9 @@ def _data(run: Run) -> Iterator[DataRow]:
 
     for step in run.plan.steps:
         model = run.plan.model_of(step.output)
-        if isinstance(step, MakePairs):
-            scores = ", ".join(filter(None, (counts(step.judgements), counts(step.demonstrations))))
+        if isinstance(step, MakePairs | LabelAnswers):
+            demonstrations = counts(step.demonstrations) if isinstance(step, MakePairs) else ""
+            scores = ", ".join(filter(None, (counts(step.judgements), demonstrations)))
             prompts, answers = counts(step.prompts), counts(step.candidates)
             yield DataRow(model, step.seed, prompts, answers, scores, counts(step.output))
         elif isinstance(step, _ROWS):

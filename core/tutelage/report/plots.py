@@ -82,7 +82,9 @@ def compared_plots(contents: ComparedContents) -> Iterator[Plot]:
 def curve_plots(contents: Contents) -> Iterator[Plot]:
     """Yield the plots of the trainings, one per quantity."""
     order = list(dict.fromkeys(curve.model for curve in contents.curves))
-    for quantity, (title, axis) in _TITLES.items():
+    others = dict.fromkeys(one.quantity for one in contents.curves if one.quantity not in _TITLES)
+    losses = {quantity: (f"{quantity.removesuffix(' loss').upper()} loss", "loss") for quantity in others}
+    for quantity, (title, axis) in {**losses, **_TITLES}.items():
         if found := [curve for curve in contents.curves if curve.quantity == quantity]:
             yield Plot(title, _drawn(_curves(found, axis, order)))
 

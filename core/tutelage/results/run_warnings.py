@@ -14,6 +14,7 @@ from tutelage.files.jsonl import read_rows
 from tutelage.objectives import Dpo
 from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.judge_steps import CompareCandidates
+from tutelage.planning.label_steps import LabelAnswers
 from tutelage.planning.steps import (
     Compare,
     Demonstrate,
@@ -38,9 +39,8 @@ def health_of(run: Run, step: Train, before: float | None = None, after: float |
     run.store.complete(step.output)  # its metrics too
     rows = [row for _, row in read_rows(run.store.path(metrics_beside(step.output)))]
     objective = step.objective
-    if not isinstance(objective, Dpo):
-        return training_health(rows, None, before, after)
-    return training_health(rows, objective.beta, before, after, loss_type=objective.loss_type)
+    loss_type = objective.loss_type if isinstance(objective, Dpo) else None
+    return training_health(rows, objective.reward_factor, before, after, loss_type=loss_type)
 
 
 def warnings_of_step(run: Run, step: Step, counts: Mapping[str, int]) -> list[str]:
@@ -48,6 +48,8 @@ def warnings_of_step(run: Run, step: Step, counts: Mapping[str, int]) -> list[st
     found: Iterable[str]
     if isinstance(step, Train):
         found = health_of(run, step).warnings
+    elif isinstance(step, LabelAnswers) or (isinstance(step, Transform) and step.makes == "labelled"):
+        found = _one_label(step, counts)
     elif isinstance(step, MakePairs | JoinPairs | SelectPreferences | Transform):
         found = _few_pairs(run, step, counts)
     elif isinstance(step, Sample | Demonstrate | Judge | Compare | CompareCandidates) and not _is_measured_only(
@@ -153,6 +155,17 @@ def _one_score(run: Run, step: Step) -> Iterator[str]:
             f"another judging.rubric (now {step.rubric}), judging.samples above 1 with judging.temperature above 0, or "
             "bind another judge (models)"
         )
+
+
+def _one_label(step: LabelAnswers | Transform, counts: Mapping[str, int]) -> Iterator[str]:
+    """Warn if all labelled answers have the same label, which leaves nothing to compare them with."""
+    labels = {name for name in ("desirable", "undesirable") if counts.get(name)}
+    if len(labels) == 1:
+        if isinstance(step, LabelAnswers):
+            change = f"set another pairs.threshold (now {step.threshold:g})"
+        else:
+            change = f"look at the function {step.function}, which labels them"
+        yield f"all {counts['labelled answers']:,} answers that it is trained on are {labels.pop()}: {change}"
 
 
 def _few_pairs(

@@ -11,15 +11,26 @@ from attrs import evolve, field, frozen
 
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import InputError
-from tutelage.files.trl_format import read_preferences
-from tutelage.planning.steps import JoinPairs, MakePairs, SelectPreferences, Step, Train, Transform
+from tutelage.files.trl_format import read_labelled, read_preferences
+from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
+from tutelage.planning.steps import ChosenExamples, JoinPairs, MakePairs, SelectPreferences, Step, Train, Transform
+from tutelage.planning.trained_by import TRAINED_ON
 from tutelage.preferences.judging import average
-from tutelage.records import Candidate, Demonstration, Judgement, Message, Outcome, Preference, Prompt
+from tutelage.records import (
+    Candidate,
+    Demonstration,
+    Judgement,
+    LabelledAnswer,
+    Message,
+    Outcome,
+    Preference,
+    Prompt,
+)
 from tutelage.runs.run import RunModels
 
 T = TypeVar("T")
-PairsStep: TypeAlias = MakePairs | SelectPreferences | JoinPairs | Transform
-"""A step that makes the preference pairs of a model."""
+DataStep: TypeAlias = MakePairs | SelectPreferences | JoinPairs | Transform | LabelAnswers
+"""A step that makes the preference pairs or the labelled answers of a model."""
 
 
 @frozen
@@ -40,12 +51,14 @@ class ScoredCandidate:
 
 @frozen
 class PromptData:
-    """One prompt with its candidates, its demonstration and its pairs."""
+    """One prompt with its candidates, its demonstration, and its pairs or labels."""
 
     prompt: Prompt
     candidates: tuple[ScoredCandidate, ...] = ()
     demonstration: Demonstration | None = None
     pairs: tuple[Preference, ...] = ()
+    labels: Mapping[str, bool] = field(factory=dict)
+    """Whether an answer is desirable, by its id, for the answers that the model was trained on with a label."""
 
     @property
     def scores(self) -> tuple[float, ...]:
@@ -92,11 +105,13 @@ def read_training_data(models: RunModels, id: str) -> list[PromptData]:
     demonstrations that have been made so far. Raises ``InputError`` if the model is not trained on pairs, or if nothing
     of its data has been made yet.
     """
-    step, store = _pairs_step(models, id), models.store
+    step, store = _data_step(models, id), models.store
     missing = missing_data(models, id)
-    if not isinstance(step, MakePairs):
+    if not isinstance(step, MakePairs | LabelAnswers):
         if step.output in missing:
             raise _not_made(models, step.output)
+        if _is_labelled(step):
+            return list(_labelled_data(read_labelled(store.complete(step.output))))
         source = step.source if isinstance(step, SelectPreferences) else ""
         return list(_given_data(read_preferences(store.complete(step.output)), source))
     if step.prompts in missing:
@@ -110,19 +125,24 @@ def read_training_data(models: RunModels, id: str) -> list[PromptData]:
         averaged = scores.get(candidate.id)
         scored = ScoredCandidate(candidate, averaged.score if averaged else None, tuple(reasons[candidate.id]))
         candidates[candidate.prompt_id].append(scored)
+    prompts = store.read(step.prompts, Prompt)
+    if isinstance(step, LabelAnswers):
+        labels: dict[str, dict[str, bool]] = defaultdict(dict)
+        for answer in [] if step.output in missing else read_labelled(store.complete(step.output)):
+            labels[answer.prompt_id][answer.answer_id] = answer.desirable
+        return [PromptData(one, tuple(candidates[one.id]), labels=labels[one.id]) for one in prompts]
     demonstrations = {one.prompt_id: one for one in _made_so_far(models, step.demonstrations, Demonstration)}
     pairs: dict[str, list[Preference]] = defaultdict(list)
     for pair in [] if step.output in missing else read_preferences(store.complete(step.output)):
         pairs[pair.prompt_id].append(pair)
     return [
-        PromptData(prompt, tuple(candidates[prompt.id]), demonstrations.get(prompt.id), tuple(pairs[prompt.id]))
-        for prompt in store.read(step.prompts, Prompt)
+        PromptData(one, tuple(candidates[one.id]), demonstrations.get(one.id), tuple(pairs[one.id])) for one in prompts
     ]
 
 
 def missing_data(models: RunModels, id: str) -> list[str]:
     """Return the artifacts of a model's training data that are not finished, in the order in which they are made."""
-    step = _pairs_step(models, id)
+    step = _data_step(models, id)
     return [path for path in (*step.inputs, step.output) if not models.store.has(path)]
 
 
@@ -162,15 +182,18 @@ def data_statistics(data: Sequence[PromptData], dropped: Mapping[str, int] | Non
 
 
 def pair_counts(models: RunModels, id: str) -> dict[str, int]:
-    """Return the counts of the step that made the pairs of a model; empty if the step is not finished."""
-    step = _pairs_step(models, id)
+    """Return the counts of the step that made the pairs or the labelled answers of a model; empty if it is not
+    finished."""
+    step = _data_step(models, id)
     finished = models.store.finished_steps().get(step.output)
     return dict(finished.counts) if finished else {}
 
 
 def preferences_of(models: RunModels, id: str) -> list[Preference]:
-    """Read the pairs of a model's own round. Raises ``InputError`` if they have not been made yet."""
-    step, store = _pairs_step(models, id), models.store
+    """Read the pairs of a model's own round. Raises ``InputError`` if it has none, or they have not been made yet."""
+    step, store = _data_step(models, id), models.store
+    if _is_labelled(step):
+        raise InputError(f"{store.root}: {id} was trained on labelled answers, not on pairs: {store.path(step.output)}")
     if not store.has(step.output):
         raise _not_made(models, step.output)
     if not isinstance(step, MakePairs):
@@ -201,21 +224,34 @@ def _given_data(pairs: Iterable[Preference], source: str) -> Iterator[PromptData
         yield PromptData(prompt, tuple(scored.values()), pairs=tuple(shown))
 
 
+def _labelled_data(answers: Iterable[LabelledAnswer]) -> Iterator[PromptData]:
+    """Labelled answers that a plugin made, by prompt. They are the candidates."""
+    by_prompt: dict[tuple[str, tuple[Message, ...]], list[LabelledAnswer]] = defaultdict(list)
+    for answer in answers:
+        by_prompt[answer.prompt_id, answer.turns].append(answer)
+    for (id, turns), group in by_prompt.items():
+        scored = [ScoredCandidate(Candidate(id, index, one.answer), one.score) for index, one in enumerate(group)]
+        labels = {one.candidate.id: answer.desirable for one, answer in zip(scored, group, strict=True)}
+        yield PromptData(evolve(Prompt.of_messages(turns), id=id), tuple(scored), labels=labels)
+
+
 def _sides(pair: Preference) -> tuple[tuple[str, float | None], tuple[str, float | None]]:
     return (pair.chosen, pair.score_chosen), (pair.rejected, pair.score_rejected)
 
 
-def _pairs_step(models: RunModels, id: str) -> PairsStep:
-    """The step that makes the pairs of a model's own round, without those that its training joins with them."""
+def _data_step(models: RunModels, id: str) -> DataStep:
+    """The step that makes the pairs or the labelled answers of a model's own round, without those that join them."""
     planned = {model.id: model for model in models.models}
     makers = {step.output: step for step in models.run.plan.steps}
-    steps: dict[str, PairsStep] = {}
+    steps: dict[str, DataStep] = {}
     for training in models.run.plan.steps:
         if isinstance(training, Train) and training.seed == models.seed and training.model in planned:
             files, step = planned[training.model].files, makers[training.examples]
+            if step.output == files.named(TRAINED_ON) and isinstance(step, UnpairAnswers | ChosenExamples):
+                step = makers[step.preferences]
             if step.output in (files.joined_preferences, files.preferences_of_all_rounds):
                 step = makers[step.inputs[-1]]
-            if _has_pairs(step):
+            if _is_data_step(step):
                 steps[training.model] = step
     if id in steps:
         return steps[id]
@@ -223,8 +259,13 @@ def _pairs_step(models: RunModels, id: str) -> PairsStep:
     raise InputError(f"{models.store.root}: {problem}; models with pairs: {', '.join(steps)}")
 
 
-def _has_pairs(step: Step) -> TypeGuard[PairsStep]:
-    return isinstance(step, PairsStep) and (not isinstance(step, Transform) or step.makes == "preferences")
+def _is_data_step(step: Step) -> TypeGuard[DataStep]:
+    is_other = isinstance(step, Transform) and step.makes not in ("preferences", "labelled")
+    return isinstance(step, DataStep) and not is_other
+
+
+def _is_labelled(step: DataStep) -> bool:
+    return isinstance(step, LabelAnswers) or (isinstance(step, Transform) and step.makes == "labelled")
 
 
 def _repeated(row: PromptData) -> int:

@@ -30,7 +30,7 @@ def stored_declarations(store: Store, recipe: Recipe) -> Declared:
     """
     path = store.path(PIPELINES)
     try:
-        known = from_plain(read_json(path)) if path.exists() else BUILT_IN
+        known = (from_plain(read_json(path)) if path.exists() else BUILT_IN).adapted_to(recipe)
     except InputError as error:
         raise InputError(f"{path}: {error}; restore the file, or start another run") from error
     for group, names, found in (

@@ -23,7 +23,7 @@ from tutelage.context import Tracking
 from tutelage.errors import TutelageError
 from tutelage.files.settings import describe_settings
 from tutelage.files.trl_format import preference_row, supervised_row
-from tutelage.objectives import Dpo, Objective, Sft
+from tutelage.objectives import OBJECTIVES, Dpo, Objective, Sft
 from tutelage.plugin_info import Conversion, Finding, RunNeeds
 from tutelage.plugins import helpers
 from tutelage.plugins.preparation import is_prepared
@@ -68,9 +68,9 @@ def _one_line_of_help(subject: Subject, hook: str) -> None:
 
 
 def _documented_settings(subject: Subject, hook: str) -> None:
-    """every setting has a help text"""
-    settings = describe_settings(subject.info.settings) if subject.info.settings else []
-    undocumented = [setting.name for setting in settings if not setting.help]
+    """every setting has a help text, also those of objectives"""
+    classes = [one for one in (subject.info.settings, *subject.info.objectives.values()) if one]
+    undocumented = [setting.name for one in classes for setting in describe_settings(one) if not setting.help]
     _expect(not undocumented, f'settings without metadata={{"help": ...}}: {", ".join(undocumented)}')
 
 
@@ -176,7 +176,7 @@ def _is_at_least_one(subject: Subject, hook: str) -> None:
 
 def _names_the_key_of_an_objective(subject: Subject, hook: str) -> None:
     """accepts the default objectives, and yields lines `KEY: problem` with a key of the objective"""
-    for objective in (Sft(), Dpo()):
+    for objective in [cls() for name, cls in OBJECTIVES.items() if name in subject.info.trains]:
         found = helpers.check_objective(subject.registry, subject.model, objective)
         _expect(not found, f"check_objective refuses the default {type(objective).__name__}: {found}")
     for objective in (Sft(epochs=-1.0, batch_size=0), Dpo(beta=-1.0, loss_type="no-such-loss")):
@@ -290,16 +290,33 @@ def _streams(subject: Subject, hook: str) -> None:
 def _trains_by_sft(subject: Subject, hook: str) -> None:
     """SFT: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
     rows = [supervised_row(prompt, "Blue.") for prompt in subject.prompt_texts]
-    _train(subject, Sft(epochs=1, batch_size=2, max_length=512), rows)
+    if "sft" in subject.info.trains:
+        _train(subject, Sft(epochs=1, batch_size=2, max_length=512), rows)
 
 
 def _trains_by_dpo(subject: Subject, hook: str) -> None:
     """DPO: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
-    rows = [
+    if "dpo" in subject.info.trains:
+        _train(subject, Dpo(epochs=1, batch_size=2, max_length=512), _pairs(subject))
+
+
+def _trains_by_others(subject: Subject, hook: str) -> None:
+    """each other objective of `PluginInfo.trains`: as by SFT"""
+    for name in sorted({*subject.info.trains} - OBJECTIVES.keys()):
+        objective = subject.registry.get("objectives", name)(epochs=1, batch_size=2, max_length=512)
+        if objective.examples == "preferences":
+            rows = _pairs(subject)
+        else:
+            rows = [supervised_row(prompt, "Blue.") for prompt in subject.prompt_texts]
+            rows = [{**row, "label": number % 2 == 0} for number, row in enumerate(rows)]
+        _train(subject, objective, rows)
+
+
+def _pairs(subject: Subject) -> list[dict[str, Any]]:
+    return [
         preference_row(Preference(prompt.id, prompt.text, "Blue.", "No.", f"{prompt.id}/0", f"{prompt.id}/1"))
         for prompt in subject.prompts
     ]
-    _train(subject, Dpo(epochs=1, batch_size=2, max_length=512), rows)
 
 
 def _train(subject: Subject, objective: Objective, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -308,7 +325,7 @@ def _train(subject: Subject, objective: Objective, rows: Sequence[Mapping[str, A
     examples.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     logged: list[Mapping[str, Any]] = []
     context = attrs.evolve(subject.context, log=logged.append)
-    reference = subject.model if isinstance(objective, Dpo) else None
+    reference = subject.model if objective.has_reference else None
     before = _files_beside(output)
     trained = train_step(subject.registry, subject.model, reference, objective, examples, output, context)
     _expect(before == _files_beside(output), "it wrote or changed a file outside its output folder")
@@ -354,7 +371,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     "judge": (*_STREAMING, _gives_expected_scores),
     "demonstrate": _STREAMING,
     "evaluate": _STREAMING,
-    "train_step": (_trains_by_sft, _trains_by_dpo),
+    "train_step": (_trains_by_sft, _trains_by_dpo, _trains_by_others),
     "release": (_can_be_released_twice,),
     "endpoint": (_names_its_service,),
     "check": (_finds_what_it_needs,),

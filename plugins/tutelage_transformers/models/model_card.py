@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.exporting.model_card import CARD, Trained, checkpoint_card, hub_name, inherited_metadata
 from tutelage.files.jsonl import read_rows
-from tutelage.objectives import Dpo, Objective
+from tutelage.objectives import Objective
 from tutelage.records import Model
 from tutelage_transformers.models import loading
 from tutelage_transformers.settings import DEFAULT_LICENSE, DEFAULT_MODEL
@@ -15,7 +15,7 @@ from tutelage_transformers.settings import DEFAULT_LICENSE, DEFAULT_MODEL
 
 def write(output: Path, start: Model, reference: Model | None, objective: Objective, examples: Path) -> None:
     """Write ``README.md`` of a checkpoint: objective, number of examples, and base model and licence if known."""
-    near = (reference or start) if isinstance(objective, Dpo) else None
+    near = (reference or start) if objective.has_reference else None
     count = sum(1 for _ in read_rows(examples))
     trained = Trained(name_of(start), name_of(near) if near else None, objective, count)
     (output / CARD).write_text(checkpoint_card(trained, inherited(start)), encoding="utf-8")

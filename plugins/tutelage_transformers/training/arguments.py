@@ -17,6 +17,7 @@ from tutelage_transformers.devices.selection import dtype_of
 from tutelage_transformers.models.weights import ALL_LINEAR, target_problems
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.fitting import StepDivision
+from tutelage_transformers.training.objectives import Kto
 from tutelage_transformers.training.routing import balance_coefficient
 
 _PHI_LAYERS = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
@@ -146,13 +147,22 @@ def _loss_problems(losses: Mapping[str, float]) -> Iterator[str]:
 
 
 def trainer_arguments(
-    objective: Objective, model: Any, output: Path, settings: TransformersSettings, packed: bool, division: StepDivision
+    objective: Objective,
+    model: Any,
+    output: Path,
+    settings: TransformersSettings,
+    packed: bool,
+    division: StepDivision,
+    labels: tuple[int, int] = (0, 0),
 ) -> Any:
-    """Return a ``trl.SFTConfig`` or ``trl.DPOConfig``. The trainer itself saves and prints nothing.
+    """Return a ``trl.SFTConfig``, ``trl.DPOConfig`` or ``trl.KTOConfig``. The trainer itself saves and prints nothing.
+
+    ``labels`` are the numbers of desirable and undesirable answers, for KTO.
 
     Half-precision weights below a fused adapter need no autocast, which would cast each layer's input without need.
     """
     from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.kto_config import KTOConfig
     from trl.trainer.sft_config import SFTConfig
 
     dtype = str(dtype_of(settings)).removeprefix("torch.")
@@ -184,8 +194,14 @@ def trainer_arguments(
     }
     if isinstance(objective, Sft):
         arguments = SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
-    else:
+    elif isinstance(objective, Dpo):
         arguments = _dpo_config(DPOConfig, objective, common)
+    else:
+        common |= {"beta": objective.reward_factor or 1.0, "precompute_ref_log_probs": True, "disable_dropout": False}
+        if objective.examples == "preferences":
+            arguments = DPOConfig(**common, loss_type=[], loss_weights=[])
+        else:
+            arguments = KTOConfig(**common, **_kto_options(objective, labels))
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # otherwise one process copies the model to every visible GPU, which TRL refuses
     return arguments
@@ -207,6 +223,18 @@ def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> An
         precompute_ref_log_probs=True,
         disable_dropout=False,  # done before the adapter is added, whose dropout is the recipe's
     )
+
+
+def _kto_options(objective: Objective, labels: tuple[int, int]) -> dict[str, Any]:
+    """The options of TRL's KTO trainer. A loss of a plugin replaces the loss, whose KL term is then not needed."""
+    if not isinstance(objective, Kto):
+        return {"loss_type": "apo_zero_unpaired"}
+    desirable, undesirable = objective.weights(*labels)
+    return {
+        "loss_type": objective.loss_type,
+        "desirable_weight": desirable,
+        "undesirable_weight": undesirable,
+    }
 
 
 def lora_config(lora: Lora | None, model: Any) -> Any:

@@ -12,13 +12,15 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+_ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
+"""Columns with an answer to the prompt: of pairs, and of labelled answers."""
 WINDOW = 8
 """Batches that are sorted together. A larger window needs less padding, and makes batches more uniform."""
 
 
 def row_length(row: Mapping[str, Any]) -> int:
-    """Return the number of tokens of the longer sequence of a pair, prompt included."""
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    """Return the number of tokens of the longer sequence of a pair, or of a labelled answer, prompt included."""
+    return len(row["prompt_ids"]) + max(len(row[side]) for side in _ANSWERS if side in row)
 
 
 def tokens_held(row: Mapping[str, Any], packed: bool) -> int:
@@ -28,6 +30,8 @@ def tokens_held(row: Mapping[str, Any], packed: bool) -> int:
     """
     if "input_ids" in row:
         return len(row["input_ids"])
+    if "completion_ids" in row:
+        return row_length(row)
     if packed:
         return len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
     return 2 * row_length(row)

@@ -67,6 +67,27 @@ def dpo_rows(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, Any]
     ]
 
 
+def labelled_rows(path: Path, tokenizer: Any, max_length: int, has_labels: bool = True) -> list[dict[str, Any]]:
+    """Return rows for ``trl.KTOTrainer``: ``prompt_ids``, ``completion_ids`` with the end token, and ``label``.
+
+    Without ``has_labels``, the rows of the file are instruction examples, whose label is true. Raises ``InputError`` as
+    ``sft_rows`` does, and for a label that is neither true nor false.
+    """
+    labels = [_label(row, f"{path}, line {line}") if has_labels else True for line, row in read_rows(path)]
+    examples = _examples(path, tokenizer, ("completion",), max_length)
+    return [
+        {"prompt_ids": example.prompt, "completion_ids": example.answers["completion"], "label": label}
+        for example, label in zip(examples, labels, strict=True)
+    ]
+
+
+def _label(row: dict[str, Any], where: str) -> bool:
+    label = row.get("label")
+    if not isinstance(label, bool):
+        raise InputError(f"{where}: 'label' is {label!r}; a labelled answer needs true (desirable) or false")
+    return label
+
+
 def _examples(path: Path, tokenizer: Any, sides: tuple[str, ...], max_length: int) -> list[_Example]:
     lines: list[int] = []
     labels: list[dict[str, float]] = []

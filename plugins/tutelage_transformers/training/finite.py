@@ -15,9 +15,9 @@ from attrs import define, field
 
 from tutelage.errors import StageError
 from tutelage.files.jsonl import read_rows
-from tutelage.objectives import Sft
 from tutelage_transformers.devices.selection import device_of, dtype_of
 from tutelage_transformers.models.finite import listed, weights_not_finite
+from tutelage_transformers.training.objectives import section_of
 from tutelage_transformers.training.request import TrainingRequest
 
 _SHOWN = 64
@@ -87,14 +87,15 @@ class StepBatch:
 def _tokens_of_row(row: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
     if "input_ids" in row:
         return (tuple(row["input_ids"]),)
-    return tuple((*row["prompt_ids"], *row[side]) for side in ("chosen_ids", "rejected_ids"))
+    sides = ("completion_ids",) if "completion_ids" in row else ("chosen_ids", "rejected_ids")
+    return tuple((*row["prompt_ids"], *row[side]) for side in sides)
 
 
 def _tokens_of_batch(inputs: Mapping[str, Any], dataset: Any) -> list[tuple[tuple[int, ...], ...]]:
     """Return the tokens of each example. A batch of pairs has the chosen answers first, then the rejected ones."""
     rows = zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True)
     sequences = [tuple(token for token, real in zip(ids, mask, strict=True) if real) for ids, mask in rows]
-    if "input_ids" in dataset.column_names:
+    if {"input_ids", "completion_ids"} & set(dataset.column_names):
         return [(sequence,) for sequence in sequences]
     half = len(sequences) // 2
     return list(zip(sequences[:half], sequences[half:], strict=True))
@@ -163,7 +164,8 @@ def or_none(value: Any) -> Any:
 def check_reference(logps: Sequence[Sequence[float]]) -> None:
     """Raise ``NotFiniteError`` if the reference's log-probability of an answer is not finite.
 
-    ``logps`` has those of the chosen and of the rejected answers, in the order of the examples.
+    ``logps`` has those of the chosen and of the rejected answers, or of the answers and the mismatched ones, in the
+    order of the examples.
     """
     rows = [index for index, both in enumerate(zip(*logps, strict=True)) if not all(map(math.isfinite, both))]
     if rows:
@@ -217,7 +219,7 @@ def _places(file: Path, rows: Sequence[int], with_file: bool = True) -> str:
 def _advice(error: NotFiniteError, request: TrainingRequest) -> str:
     """Return what to change. Before the first update, the learning rate cannot be the reason."""
     settings, objective = request.settings, request.objective
-    kind = "sft" if isinstance(objective, Sft) else "dpo"
+    kind = section_of(objective)
     dtype = str(dtype_of(settings)).removeprefix("torch.")
     wider = {"float16": "bfloat16 or float32", "bfloat16": "float32"}.get(dtype)
     advice = [

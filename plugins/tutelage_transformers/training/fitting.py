@@ -14,10 +14,11 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.errors import InputError
-from tutelage.objectives import Lora, Objective, Sft
+from tutelage.objectives import Lora, Objective
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import cpu_memory
+from tutelage_transformers.training.objectives import at_least, section_of
 
 _BUSY_TOKENS = 4096
 """Tokens that keep a GPU busy. Gradient checkpointing is preferred to holding fewer at once."""
@@ -48,6 +49,11 @@ def divide_step(
     An accelerate config may spread the model over GPUs: then nothing is estimated, as on Apple's GPU, and the requested
     division is tried.
     """
+    if objective.batch_size < (least := at_least(objective)):
+        raise InputError(
+            f"batch_size: a device computes {objective.batch_size} of a step, and {objective.label} needs at least "
+            f"{least} at once: raise batch_size, or use fewer processes"
+        )
     checkpointing = settings.gradient_checkpointing
     if settings.accelerate_config is None and model.device.type == "cuda":
         capacity = int(_USABLE_SHARE * device_memory(model.device))
@@ -64,7 +70,7 @@ def divide_step(
         rows = objective.micro_batch_size or objective.batch_size
         return StepDivision(rows, large if checkpointing is None else checkpointing)
     longest = max(lengths)
-    sequence = longest if isinstance(objective, Sft) else longest // 2  # a pair has two sequences
+    sequence = longest // 2 if objective.examples == "preferences" else longest  # a pair has two sequences
     adapter = 0 if objective.lora is None else adapter_size(model, objective.lora)
 
     def needed(tokens: int, checkpointing: bool) -> int:
@@ -92,7 +98,9 @@ def fastest_division(
     """
     requested = objective.micro_batch_size
     sizes = (
-        [requested] if requested else [n for n in range(objective.batch_size, 0, -1) if objective.batch_size % n == 0]
+        [requested]
+        if requested
+        else [n for n in range(objective.batch_size, at_least(objective) - 1, -1) if objective.batch_size % n == 0]
     )
     longest = sorted(lengths, reverse=True)
     tokens = {rows: sum(longest[:rows]) for rows in sizes}
@@ -133,7 +141,7 @@ def explain_out_of_memory(objective: Objective, rows: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        kind = "sft" if isinstance(objective, Sft) else "dpo"
+        kind = section_of(objective)
         smaller = (
             f"set {kind}.micro_batch_size to {rows // 2} or less; the same run then continues"
             if rows > 1

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError
-from tutelage.objectives import Dpo, PairLoss
+from tutelage.objectives import Dpo, Objective, PairLoss
 
 COLUMNS = ("weight", "probability")
 """Columns of a dataset of pairs. A dataset has a column only if a pair has another value than 1 in it."""
@@ -26,7 +26,7 @@ _OF_BATCH = ("aot", "aot_unpaired")
 
 
 def check(
-    objective: Dpo, plugin_losses: Mapping[str, PairLoss], rows: Sequence[Mapping[str, Any]], examples: Path
+    objective: Objective, plugin_losses: Mapping[str, PairLoss], rows: Sequence[Mapping[str, Any]], examples: Path
 ) -> None:
     """Raise ``InputError`` if pairs have weights or soft labels that the loss of the objective cannot take."""
     for column in COLUMNS if rows else ():
@@ -37,7 +37,11 @@ def check(
             )
 
 
-def _problems(column: str, objective: Dpo, plugin_losses: Mapping[str, PairLoss]) -> Iterator[str]:
+def _problems(column: str, objective: Objective, plugin_losses: Mapping[str, PairLoss]) -> Iterator[str]:
+    if not isinstance(objective, Dpo):
+        if column == "probability" and not objective.soft_labels:
+            yield f"the objective {objective.label} does not read soft labels; train with dpo"
+        return
     losses = objective.losses
     if column == "weight":
         if found := sorted(losses.keys() & set(_OF_BATCH)):

@@ -70,14 +70,18 @@ def _batch(logps: Any, inputs: Mapping[str, Any], beta: float) -> PairBatch:
 
 
 def _of_pairs(one: WeightedLoss, batch: PairBatch) -> Any:
+    return checked_loss(f"pair loss {one.name}", one.loss.function(batch), batch.chosen, "pair")
+
+
+def checked_loss(label: str, found: Any, like: Any, unit: str) -> Any:
+    """Return the result of a loss of a plugin. Raises ``PluginError`` if it is no tensor of the shape of ``like``."""
     import torch
 
-    found = one.loss.function(batch)
-    if not isinstance(found, torch.Tensor) or found.shape != batch.chosen.shape:
+    if not isinstance(found, torch.Tensor) or found.shape != like.shape:
         given = f"a tensor of the shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(found)
         raise PluginError(
-            f"the pair loss {one.name} returned {given}; it must return the loss of each pair, a tensor of the shape "
-            f"{tuple(batch.chosen.shape)}"
+            f"the {label} returned {given}; it must return the loss of each {unit}, a tensor of the shape "
+            f"{tuple(like.shape)}"
         )
     return found
 

@@ -12,18 +12,21 @@ failed-RANK.json the ``Failure`` of a process
 from __future__ import annotations
 
 import json
+import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import attrs
 import cattrs
 from attrs import evolve, frozen
 from cattrs.preconf.json import make_converter
-from cattrs.strategies import configure_tagged_union
 
 from tutelage.context import Context, Tracking
+from tutelage.errors import InputError
 from tutelage.files.jsonl import write_json
+from tutelage.files.settings import structure
 from tutelage.objectives import Objective
 from tutelage.records import Model
 from tutelage_transformers.processes.failure import Failure
@@ -39,7 +42,7 @@ class TrainingRequest:
     model: Model
     """The model that training starts from."""
     reference: Model | None
-    """The policy that DPO stays near; None is the start model."""
+    """The policy that the objective stays near; None is the start model."""
     objective: Objective
     examples: Path
     """JSON lines in TRL's conversational format."""
@@ -63,8 +66,8 @@ class TrainingRequest:
 
     @classmethod
     def from_json(cls, values: Any) -> TrainingRequest:
-        """Return the request that ``as_json`` described."""
-        return _converter().structure(values, cls)
+        """Return the request that ``as_json`` described. Raises ``InputError`` if the objective cannot be imported."""
+        return _converter().structure({**values, "objective": _objective(values["objective"])}, cls)
 
     def write(self, folder: Path) -> None:
         """Write ``request.json``."""
@@ -79,8 +82,27 @@ class TrainingRequest:
 @cache
 def _converter() -> cattrs.Converter:
     converter = make_converter(forbid_extra_keys=True)
-    configure_tagged_union(Objective, converter)
+    converter.register_unstructure_hook_func(lambda kind: kind is Objective, _plain)
+    converter.register_structure_hook_func(lambda kind: kind is Objective, lambda made, _: made)
     return converter
+
+
+def _plain(objective: Objective) -> dict[str, Any]:
+    """Return an objective as plain values, with the place of its class."""
+    cls = type(objective)
+    return {"class": f"{cls.__module__}:{cls.__qualname__}", "settings": attrs.asdict(objective)}
+
+
+def _objective(plain: Mapping[str, Any]) -> Objective:
+    try:
+        cls = pkgutil.resolve_name(plain["class"])
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"the objective {plain['class']} cannot be imported ({error}); a training by several processes knows the "
+            "objectives of installed plugins only"
+        ) from error
+    found: Objective = structure(cls, plain["settings"], "objective")
+    return found
 
 
 def failures(folder: Path) -> list[Failure]:

@@ -1,9 +1,9 @@
-"""One training, by SFT or DPO: check the examples, load the model, run TRL, write the checkpoint."""
+"""One training: check the examples, load the model, run TRL, write the checkpoint."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
-from tutelage.objectives import Dpo, Objective, Sft
+from tutelage.objectives import Dpo, Objective, PairLoss, Sft
 from tutelage.records import Model
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.devices import parallel
@@ -33,10 +33,11 @@ from tutelage_transformers.training import (
     together,
     tracking,
     trainers,
+    unpaired,
 )
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
 from tutelage_transformers.training.batching import tokens_held
-from tutelage_transformers.training.examples import dpo_rows, sft_rows
+from tutelage_transformers.training.examples import dpo_rows, labelled_rows, sft_rows
 from tutelage_transformers.training.fitting import divide_step, explain_out_of_memory
 from tutelage_transformers.training.gathering import gathered_model
 from tutelage_transformers.training.pair_losses import WeightedLoss
@@ -55,9 +56,9 @@ def train(
 ) -> Model:
     """Train ``model`` and write the whole checkpoint into ``output``; returns the model of that folder.
 
-    ``reference`` is the policy that DPO stays near; None is the model that training starts from. Raises ``InputError``
-    before training for anything wrong with model, objective or examples, and ``StageError`` if the user cancels; in
-    both cases no checkpoint is written.
+    ``reference`` is the policy that the objective stays near; None is the model that training starts from. Raises
+    ``InputError`` before training for anything wrong with model, objective or examples, and ``StageError`` if the user
+    cancels; in both cases no checkpoint is written.
     """
     require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     settings = settings_of(context)
@@ -176,24 +177,24 @@ def build(
 ) -> Any:
     """Return the TRL trainer of a training, ready for ``train()``; its state is saved in ``folder``.
 
-    ``start`` is ``request.model`` in memory. ``reference`` is None if DPO stays near the start model itself. Raises
-    ``InputError`` with file and line for an example that cannot be trained on.
+    ``start`` is ``request.model`` in memory. ``reference`` is None if the objective stays near the start model itself.
+    Raises ``InputError`` with file and line for an example that cannot be trained on.
     """
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
     objective, settings = request.objective, request.settings
     limit = min(objective.max_length, loading.context_length(start.model.config))
-    read = sft_rows if isinstance(objective, Sft) else dpo_rows
-    rows = read(request.examples, start.tokenizer, limit)
-    if isinstance(objective, Dpo):
+    rows = _rows(objective, request.examples, start.tokenizer, limit)
+    has_pairs = objective.examples == "preferences"
+    if has_pairs:
         pair_labels.check(objective, context.pair_losses, rows, request.examples)
-    packed = packing.is_wanted(start.model, settings)
+    packed = packing.is_wanted(start.model, settings) and (has_pairs or isinstance(objective, Sft))
     lengths = [tokens_held(row, packed) for row in rows]
     division = divide_step(parallel.share_of_objective(objective, settings), start.model, lengths, packed, settings)
     common = {
         "model": start.model,
-        "args": trainer_arguments(objective, start.model, folder, settings, packed, division),
+        "args": trainer_arguments(objective, start.model, folder, settings, packed, division, _labels(rows)),
         "data_collator": _collator(objective, start, reference, packed),
         "train_dataset": Dataset.from_list(rows),
         "processing_class": start.tokenizer,
@@ -208,12 +209,12 @@ def build(
             trainer = trainers.sft_trainer()(**common)
     else:
         trainers.disable_dropout(start.model)
+        common |= {"objective": objective, "ref_model": reference.model if reference else None}
         with explain_out_of_memory(objective, division.rows):
-            trainer = trainers.dpo_trainer()(
-                **common,
-                ref_model=reference.model if reference else None,
-                pair_losses=_weighted_losses(objective, context),
-            )
+            if has_pairs:
+                trainer = trainers.dpo_trainer()(**common, pair_losses=_weighted_losses(objective, context))
+            else:
+                trainer = unpaired.unpaired_trainer()(**common)
         if reference is not None:  # its log-probabilities are columns of the rows now
             trainer.ref_model = None
             trainer.accelerator.free_memory()
@@ -225,10 +226,26 @@ def build(
     return trainer
 
 
+def _rows(objective: Objective, examples: Path, tokenizer: Any, limit: int) -> Sequence[dict[str, Any]]:
+    """Return the tokenised rows for the trainer of an objective."""
+    if isinstance(objective, Sft):
+        return sft_rows(examples, tokenizer, limit)
+    if objective.examples == "preferences":
+        return dpo_rows(examples, tokenizer, limit)
+    return labelled_rows(examples, tokenizer, limit, has_labels=objective.examples == "labelled")
+
+
+def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return the numbers of desirable and undesirable answers."""
+    desirable = sum(row.get("label") is True for row in rows)
+    return desirable, sum(row.get("label") is False for row in rows)
+
+
 def _collator(objective: Objective, start: LoadedModel, reference: LoadedModel | None, packed: bool) -> Any:
     """Return the collator of the batches, None for TRL's own. For packed batches, the models are prepared."""
     if not packed:
-        return pair_labels.collator()(start.tokenizer.pad_token_id) if isinstance(objective, Dpo) else None
+        has_pairs = objective.examples == "preferences"
+        return pair_labels.collator()(start.tokenizer.pad_token_id) if has_pairs else None
     for loaded in (start, reference):
         if loaded is not None:
             packing.pack(loaded.model)
@@ -237,13 +254,16 @@ def _collator(objective: Objective, start: LoadedModel, reference: LoadedModel |
     return collator(start.tokenizer.pad_token_id)
 
 
-def _weighted_losses(objective: Dpo, context: Context) -> list[WeightedLoss]:
+def _weighted_losses(objective: Objective, context: Context) -> list[WeightedLoss]:
+    """Return the losses that TRL does not compute: those of plugins in DPO, or that of the objective itself."""
+    if not isinstance(objective, Dpo):
+        return [WeightedLoss(objective.label, PairLoss(objective.loss, objective.label), 1.0)]
     return [WeightedLoss(name, context.pair_losses[name], objective.losses[name]) for name in objective.plugin_losses]
 
 
 def _needs_reference(request: TrainingRequest) -> bool:
-    """Return whether DPO's reference is another model than the start model, and so has to be loaded too."""
-    if not isinstance(request.objective, Dpo) or request.reference is None:
+    """Return whether the reference is another model than the start model, and so has to be loaded too."""
+    if not request.objective.has_reference or request.reference is None:
         return False
     reference, start = (Path(loading.location(model)).resolve() for model in (request.reference, request.model))
     return reference != start

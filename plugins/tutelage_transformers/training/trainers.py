@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
 
+from tutelage.objectives import Objective
 from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.training import finite, packing, pair_labels, pair_losses
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
@@ -17,8 +18,11 @@ REFERENCE_TOKENS = 32_768
 """Tokens of packed pairs whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
 
 
-class _TrainerChanges:
-    """The changes that both trainers need."""
+class TrainerChanges:
+    """The changes that all trainers need."""
+
+    objective: Objective | None = None
+    """The objective, unless it is SFT."""
 
     @cached_property
     def step_batch(self) -> finite.StepBatch:
@@ -43,6 +47,11 @@ class _TrainerChanges:
         """Stop the training if a number of the step is not finite. Nothing is logged or saved before."""
         if "loss" in logs:
             finite.check_step(self, logs)
+        if self.objective is not None and not self.objective.has_reference:
+            trainer: Any = self
+            metrics = trainer._metrics["train"]
+            for name in [name for name in metrics if name.startswith("rewards/")]:
+                del metrics[name]  # they compare with a reference, which was not computed
         super().log(logs, *arguments, **options)  # type: ignore[misc]
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
@@ -76,8 +85,8 @@ def sft_trainer() -> type[Any]:
     """Return ``trl.SFTTrainer`` without its telemetry."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class StudentSftTrainer(_TrainerChanges, SFTTrainer):  # type: ignore[misc]  # TRL has no types
-        """See ``_TrainerChanges``."""
+    class StudentSftTrainer(TrainerChanges, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+        """See ``TrainerChanges``."""
 
     return StudentSftTrainer
 
@@ -85,14 +94,17 @@ def sft_trainer() -> type[Any]:
 @cache
 def dpo_trainer() -> type[Any]:
     """Return ``trl.DPOTrainer`` for tokenised rows, with a reference that is computed once, before training."""
-    from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer import dpo_trainer
 
-    class StudentDpoTrainer(_TrainerChanges, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+    class StudentDpoTrainer(TrainerChanges, dpo_trainer.DPOTrainer):  # type: ignore[misc]  # TRL has no types
         _signature_columns: Any
 
-        def __init__(self, *arguments: Any, pair_losses: Sequence[WeightedLoss] = (), **options: Any) -> None:
+        def __init__(
+            self, *arguments: Any, objective: Objective, pair_losses: Sequence[WeightedLoss] = (), **options: Any
+        ) -> None:
+            self.objective = objective
             self.pair_losses = pair_losses
-            with _no_fingerprint(), _no_second_copy():
+            with own_reference(dpo_trainer):
                 super().__init__(*arguments, **options)
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -120,43 +132,34 @@ def dpo_trainer() -> type[Any]:
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             """Compute what TRL does, without its cache file: a training may write into its output only."""
-            return add_reference_logps(self, dataset, batch_size)
+            return add_reference_logps(self, dataset, batch_size, ("ref_chosen_logps", "ref_rejected_logps"))
 
     return StudentDpoTrainer
 
 
 @contextmanager
-def _no_fingerprint() -> Iterator[None]:
-    """Keep TRL from hashing all weights, on the CPU and in float32, to name a cache file that is not written."""
-    from trl.trainer import dpo_trainer
+def own_reference(module: Any) -> Iterator[None]:
+    """Keep a trainer of TRL, in this module, from what it does for the reference and what is not needed here.
 
-    fingerprint = dpo_trainer.hash_module
-    dpo_trainer.hash_module = lambda _: ""
-    try:
-        yield
-    finally:
-        dpo_trainer.hash_module = fingerprint
-
-
-@contextmanager
-def _no_second_copy() -> Iterator[None]:
-    """Keep TRL from reading the reference again under FSDP, and from sharding a reference that is another model.
-
-    The log-probabilities of the reference are computed before the policy is sharded, when each process has the whole
-    model on its device. TRL reads its copy with ``device_map="auto"``, which is the first GPU in every process. A
-    reference that is another model is whole on each device, too, and is dropped after these log-probabilities.
+    It would hash all weights, on the CPU and in float32, to name a cache file that is not written. Under FSDP, it would
+    read the reference again, and shard a reference that is another model. The log-probabilities of the reference are
+    computed before the policy is sharded, when each process has the whole model on its device. TRL reads its copy with
+    ``device_map="auto"``, which is the first GPU in every process. A reference that is another model is whole on each
+    device, too, and is dropped after these log-probabilities.
     """
-    from trl.trainer import dpo_trainer
-
-    changed = {"create_model_from_path": lambda *_, **__: None, "prepare_fsdp": lambda model, _: model.eval()}
-    originals = {name: getattr(dpo_trainer, name) for name in changed}
+    changed = {
+        "hash_module": lambda _: "",
+        "create_model_from_path": lambda *_, **__: None,
+        "prepare_fsdp": lambda model, _: model.eval(),
+    }
+    originals = {name: getattr(module, name) for name in changed}
     for name, function in changed.items():
-        setattr(dpo_trainer, name, function)
+        setattr(module, name, function)
     try:
         yield
     finally:
         for name, function in originals.items():
-            setattr(dpo_trainer, name, function)
+            setattr(module, name, function)
 
 
 def bucket_sampler(trainer: Any) -> BucketSampler:
@@ -166,32 +169,37 @@ def bucket_sampler(trainer: Any) -> BucketSampler:
     return BucketSampler(lengths, rows_per_step, trainer.args.seed)
 
 
-def add_reference_logps(trainer: Any, dataset: Any, batch_size: int) -> Any:
-    """Return the dataset with the reference's log-probabilities of both sides as columns.
+def add_reference_logps(trainer: Any, dataset: Any, batch_size: int, columns: Sequence[str]) -> Any:
+    """Return the dataset with the reference's log-probabilities as columns; zeros for an objective without a reference.
 
-    TRL's ``compute_ref_log_probs`` computes them, by the trainer's reference model or, without one, by the model before
-    its first step with its adapter off. Pairs of similar length are computed together, to reduce padding; packed
-    batches have as many pairs as fill a GPU.
+    TRL's ``compute_ref_log_probs`` computes them, for pairs those of both sides, by the trainer's reference model or,
+    without one, by the model before its first step with its adapter off. Rows of similar length are computed together,
+    to reduce padding; packed batches have as many pairs as fill a GPU.
     """
     import torch
 
     model = trainer.ref_model or trainer.model
     rows = list(dataset)
+    if not trainer.objective.has_reference:
+        return _with_columns(dataset, dict.fromkeys(columns, [0.0] * len(rows)))
     lengths = [row_length(row) for row in rows]
     is_packed = packing.is_packed(trainer.data_collator)
-    chosen, rejected = torch.zeros(len(rows)), torch.zeros(len(rows))
+    found = torch.zeros(len(columns), len(rows))
     batches = by_tokens(lengths, REFERENCE_TOKENS // 2) if is_packed else by_rows(lengths, batch_size)
     training = model.training
     model.eval()
     for indices, is_mine in batches_of_rank(batches, trainer.args.world_size, trainer.args.process_index):
         batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
-        sides = trainer.compute_ref_log_probs(model, batch)
+        logps = trainer.compute_ref_log_probs(model, batch)[: len(columns)]
         if is_mine:
-            chosen[indices], rejected[indices] = (side.float().cpu() for side in sides)
+            found[:, indices] = torch.stack([one.float().cpu() for one in logps])
     model.train(training)
-    both = trainer.accelerator.reduce(torch.stack([chosen, rejected]).to(trainer.args.device), "sum").tolist()
-    finite.check_reference(both)
-    columns = dict(zip(("ref_chosen_logps", "ref_rejected_logps"), both, strict=True))
+    all_logps = trainer.accelerator.reduce(found.to(trainer.args.device), "sum").tolist()
+    finite.check_reference(all_logps)
+    return _with_columns(dataset, dict(zip(columns, all_logps, strict=True)))
+
+
+def _with_columns(dataset: Any, columns: Mapping[str, Sequence[float]]) -> Any:
     for name, column in columns.items():
         dataset = dataset.add_column(name, column)
     return dataset

@@ -33,6 +33,11 @@ def of_class(path: str) -> Callable[[str], bool]:
     return lambda name: hasattr(resolve(path), name)
 
 
+def of_classes(*paths: str) -> Callable[[str], bool]:
+    """The name is an attribute of each of these classes."""
+    return lambda name: all(hasattr(resolve(path), name) for path in paths)
+
+
 def set_by_init(*paths: str) -> Callable[[str], bool]:
     """The name is an attribute that the constructors of these classes set."""
     return lambda name: all(f"self.{name} = " in inspect.getsource(resolve(path).__init__) for path in paths)
@@ -47,12 +52,13 @@ TRAINER = "transformers.trainer:Trainer"
 CONFIG = "transformers.configuration_utils:PreTrainedConfig"
 ARGUMENTS = "transformers.training_args:TrainingArguments"
 DPO = "trl.trainer.dpo_trainer:DPOTrainer"
+KTO = "trl.trainer.kto_trainer:KTOTrainer"
 SFT = "trl.trainer.sft_trainer:SFTTrainer"
 INTEGRATIONS = "transformers.integrations.integration_utils"
 NAMES: dict[str, Callable[[str], bool]] = {
     "_SummaryWriter": set_by_init(f"{INTEGRATIONS}:TensorBoardCallback"),
     "_attn_implementation": of_class(CONFIG),
-    "_compute_loss": of_class(DPO),
+    "_compute_loss": of_classes(DPO, KTO),
     "_experts_implementation": of_class(CONFIG),
     "_exit": lambda name: hasattr(import_module("os"), name),
     "_from_model_config": lambda name: hasattr(
@@ -60,11 +66,11 @@ NAMES: dict[str, Callable[[str], bool]] = {
     ),
     "_get_train_sampler": of_class(TRAINER),
     "_load_from_checkpoint": of_class(TRAINER),
-    "_metrics": set_by_init(DPO, SFT),
+    "_metrics": set_by_init(DPO, KTO, SFT),
     "_n_gpu": lambda name: f"self.{name} = " in inspect.getsource(resolve(ARGUMENTS)),
     "_name_or_path": lambda name: f"self.{name} = " in inspect.getsource(resolve(CONFIG)),
-    "_precompute_ref_logps": of_class(DPO),
-    "_prepare_dataset": of_class(DPO),
+    "_precompute_ref_logps": of_classes(DPO, KTO),
+    "_prepare_dataset": of_classes(DPO, KTO),
     "_prepare_inputs": of_class(TRAINER),
     "_remove_unused_columns": of_class(TRAINER),
     "_reset_state": lambda name: all(
@@ -75,7 +81,7 @@ NAMES: dict[str, Callable[[str], bool]] = {
     "_set_signature_columns_if_needed": of_class(DPO),
     "_supports_attention_backend": of_class("transformers.modeling_utils:PreTrainedModel"),
     "_supports_default_dynamic_cache": of_class("transformers.generation.utils:GenerationMixin"),
-    "_total_train_tokens": set_by_init(DPO, SFT),
+    "_total_train_tokens": set_by_init(DPO, KTO, SFT),
     "_wandb": lambda name: f"self.{name} = " in inspect.getsource(resolve(f"{INTEGRATIONS}:WandbCallback")),
 }
 """The private names of libraries in the plugin's code, each with the check that it exists."""
@@ -84,6 +90,10 @@ SIGNATURES = {
     (DPO, "_prepare_dataset"): ["self", "dataset", "processing_class", "args", "dataset_name"],
     (DPO, "_precompute_ref_logps"): ["self", "dataset", "name", "batch_size"],
     (DPO, "compute_ref_log_probs"): ["self", "model", "inputs"],
+    (KTO, "_compute_loss"): ["self", "model", "inputs", "return_outputs"],
+    (KTO, "_prepare_dataset"): ["self", "dataset", "processing_class", "args", "dataset_name"],
+    (KTO, "_precompute_ref_logps"): ["self", "dataset", "name", "batch_size"],
+    (KTO, "compute_ref_log_probs"): ["self", "model", "inputs"],
     (TRAINER, "_get_train_sampler"): ["self", "train_dataset"],
     (TRAINER, "_remove_unused_columns"): ["self", "dataset", "description"],
 }
@@ -111,7 +121,8 @@ def private_names_of_libraries() -> set[str]:
     used = {node.attr for _, node in nodes() if isinstance(node, ast.Attribute) and not is_self(node.value)}
     replaced = {
         method.name
-        for node in ast.walk(trees()["training/trainers.py"])
+        for file in ("training/trainers.py", "training/unpaired.py")
+        for node in ast.walk(trees()[file])
         if isinstance(node, ast.ClassDef) and node.name != "Progress"
         for method in node.body
         if isinstance(method, ast.FunctionDef)

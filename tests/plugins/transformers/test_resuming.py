@@ -14,15 +14,18 @@ from killable_training import training
 
 from tutelage.context import Context
 from tutelage.errors import StageError
+from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.objectives import Dpo, Lora, Objective, Sft
 from tutelage.records import Model
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training.objectives import Kto
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.resuming import MARK, step_of, training_folder
 from tutelage_transformers.training.step import train
 
 SFT = Sft(epochs=3, learning_rate=1e-2, batch_size=4, micro_batch_size=2)
 DPO = Dpo(epochs=3, learning_rate=1e-3, batch_size=4, micro_batch_size=2)
+KTO = Kto(epochs=3, learning_rate=1e-3, batch_size=4, micro_batch_size=2)
 LORA = Lora(r=4, alpha=8, dropout=0.2)
 STEPS = 12
 EVERY_STEP = TransformersSettings(checkpoint_minutes=0)
@@ -86,8 +89,12 @@ def weights(training: Training) -> bytes:
 def make(base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path) -> Any:
     """make(name, objective) returns a training on the objective's file."""
 
+    labelled = tmp_path / "labelled.jsonl"
+    write_rows(labelled, [{**row, "label": line % 3 > 0} for line, row in read_rows(sft_file)])
+
     def made(name: str, objective: Objective) -> Training:
-        return Training(base, objective, sft_file if isinstance(objective, Sft) else dpo_file, tmp_path / name)
+        files = {"examples": sft_file, "preferences": dpo_file, "labelled": labelled}
+        return Training(base, objective, files[objective.examples], tmp_path / name)
 
     return made
 
@@ -99,6 +106,7 @@ def make(base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path) -> Any:
         pytest.param(DPO, LORA, id="dpo-lora"),
         pytest.param(SFT, LORA, id="sft-lora", marks=pytest.mark.slow),
         pytest.param(DPO, None, id="dpo-full", marks=pytest.mark.slow),
+        pytest.param(KTO, LORA, id="kto-lora", marks=pytest.mark.slow),
     ],
 )
 def test_a_training_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_one(

@@ -278,7 +278,7 @@ def test_the_reference_has_no_dropout_and_the_mode_of_the_model_is_as_before(
             module.p = 0.5
     for training in (True, False):
         trainer.model.train(training)
-        found = add_reference_logps(trainer, rows, DPO.batch_size)
+        found = add_reference_logps(trainer, rows, DPO.batch_size, columns)
         assert [list(found[name]) for name in columns] == [list(column) for column in expected]
         assert trainer.model.training is training
 
