@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
+from tutelage.measure import Measure
 from tutelage.objectives import Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
@@ -159,8 +160,8 @@ class NamedSet(Generic[T_co]):
 class PluginInfo:
     """The description of a plugin. Only ``help`` is required.
 
-    What a plugin offers by name (models, sets, rubrics, pair rules, pipelines, controls) is available in recipes as
-    ``PLUGIN/NAME``.
+    What a plugin offers by name (models, sets, rubrics, pair rules, measures, pipelines, controls) is available in
+    recipes as ``PLUGIN/NAME``.
     """
 
     help: str
@@ -208,6 +209,8 @@ class PluginInfo:
     """Losses of preference pairs by name; ``dpo.loss_type`` names one as ``PLUGIN/NAME``."""
     trains_pair_losses: bool = False
     """For a student: whether it trains with the losses of plugins, which it gets in ``Context.pair_losses``."""
+    measures: Mapping[str, Measure] = field(factory=dict)
+    """Measures by name; ``evaluation.measures`` names one as ``PLUGIN/NAME``."""
     pipelines: Mapping[str, Pipeline] = field(factory=dict)
     """Pipelines by name."""
     controls: Mapping[str, Pipeline] = field(factory=dict)

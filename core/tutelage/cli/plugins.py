@@ -128,6 +128,9 @@ def _offered_tables(info: PluginInfo) -> Iterator[Table]:
         yield _named_table("Pair rules", [(name, _first_line(rule)) for name, rule in info.pair_rules.items()])
     if info.pair_losses:
         yield _named_table("Pair losses", [(name, loss.help) for name, loss in info.pair_losses.items()])
+    if info.measures:
+        measures = [(name, str(one.over), one.help) for name, one in info.measures.items()]
+        yield Table(("name", "over", "help"), measures, "Measures", left=frozenset({"over", "help"}))
     for title, group in (("Pipelines", info.pipelines), ("Controls", info.controls)):
         if group:
             yield _named_table(title, [(name, one.help) for name, one in group.items()])

@@ -5,15 +5,16 @@ A run stores the declarations that plugins offer, so that it can be read where t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import attrs
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from tutelage.errors import InputError
 from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
+from tutelage.measure import MeasureInfo
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import CombineStep, CompareStep, JudgeStep, PipelineStep, function_name
 from tutelage.plugins.built_in_pipelines import CONTROLS, PIPELINES
@@ -26,10 +27,11 @@ _STEPS = {cls.__name__: cls for cls in get_args(PipelineStep)}
 
 @frozen
 class Declared:
-    """The declarations of pipelines and controls, by the names that a recipe uses."""
+    """The declarations of pipelines, controls and measures, by the names that a recipe uses."""
 
     pipelines: Mapping[str, Pipeline] = PIPELINES
     controls: Mapping[str, Pipeline] = CONTROLS
+    measures: Mapping[str, MeasureInfo] = field(factory=dict)
 
     def of(self, name: str) -> Pipeline:
         """Return a pipeline or a control. Raises KeyError if it is neither."""
@@ -77,22 +79,24 @@ BUILT_IN = Declared()
 
 
 def declared(recipe: Recipe, registry: Registry) -> Declared:
-    """Return the declarations of the built-in pipelines and controls, and of those that the recipe names.
+    """Return the declarations of the built-in pipelines and controls, and of what else the recipe names.
 
     A name that no plugin offers is left out.
     """
+    measures = [use.measure for use in recipe.evaluation.measures.values()] if recipe.evaluation else []
     return Declared(
         {**PIPELINES, **_offered(recipe.pipelines, "pipelines", registry)},
         {**CONTROLS, **_offered(recipe.controls, "controls", registry)},
+        {name: measure.info(name) for name, measure in _offered(measures, "measures", registry).items()},
     )
 
 
-def _offered(names: Mapping[str, Any], group: Group, registry: Registry) -> dict[str, Pipeline]:
-    known = {}
+def _offered(names: Iterable[str], group: Group | Literal["measures"], registry: Registry) -> dict[str, Any]:
+    known: dict[str, Any] = {}
     for name in names:
         plugin, slash, offer = name.partition("/")
         if slash and registry.name_of(plugin) in registry.names():
-            found: Mapping[str, Pipeline] = getattr(registry.info(plugin), group)
+            found = getattr(registry.info(plugin), group)
             known.update({name: found[offer]} if offer in found else {})
     return known
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tutelage.errors import TutelageError, nearest
 from tutelage.pipeline import Pipeline
@@ -20,10 +20,10 @@ def member_problems(sources: Sources) -> Iterator[str]:
     recipe, registry, known = sources.recipe, sources.registry, sources.declared
     for name in recipe.pipelines:
         if name not in known.pipelines:
-            yield f"pipelines: {_unknown(name, 'pipelines', registry)}"
+            yield f"pipelines: {unknown(name, 'pipelines', registry)}"
     for name, control in recipe.controls.items():
         if name not in known.controls:
-            yield f"controls: {_unknown(name, 'controls', registry)}"
+            yield f"controls: {unknown(name, 'controls', registry)}"
         if name in recipe.pipelines:
             yield f"controls.{name}: a pipeline of this recipe has the same name"
         if control.mirrors not in recipe.pipelines:
@@ -35,8 +35,8 @@ def member_problems(sources: Sources) -> Iterator[str]:
     yield from _data_problems(recipe, known)
 
 
-def _unknown(name: str, group: Group, registry: Registry) -> str:
-    """Why a pipeline or control does not exist."""
+def unknown(name: str, group: Group | Literal["measures"], registry: Registry) -> str:
+    """Return why a pipeline, control or measure does not exist."""
     try:
         registry.find(group, name)
     except TutelageError as error:

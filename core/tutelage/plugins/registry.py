@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
+from tutelage.measure import Measure
 from tutelage.objectives import PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
@@ -41,6 +42,7 @@ Offered = Literal[
     "rubrics",
     "pair_rules",
     "pair_losses",
+    "measures",
     "pipelines",
     "controls",
 ]
@@ -234,6 +236,8 @@ class Registry:
     @overload
     def find(self, kind: Literal["pair_losses"], name: str) -> PairLoss | None: ...
     @overload
+    def find(self, kind: Literal["measures"], name: str) -> Measure | None: ...
+    @overload
     def find(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline | None: ...
 
     def find(self, kind: Offered, name: str) -> Any:
@@ -271,6 +275,8 @@ class Registry:
     def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
     @overload
     def get(self, kind: Literal["pair_losses"], name: str) -> PairLoss: ...
+    @overload
+    def get(self, kind: Literal["measures"], name: str) -> Measure: ...
     @overload
     def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
 
