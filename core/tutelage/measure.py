@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from attrs import field, fields, frozen
+from attrs.converters import optional
 
 from tutelage.records import Candidate, Example, Judgement, Preference, Prompt
 
@@ -92,10 +93,10 @@ class MeasureInfo:
     """Unit of the values: ``words``. Empty for a share or a plain number."""
     better: Better = "higher"
     """Which values are better."""
-    lowest: float | None = None
+    lowest: float | None = field(default=None, converter=optional(float))
     """Lowest possible value; None for no limit. With 0 and 1, the figure is a share: it has the interval of a share,
     and tables show it in percent."""
-    highest: float | None = None
+    highest: float | None = field(default=None, converter=optional(float))
     """Highest possible value; None for no limit."""
     name: str = ""
     """``PLUGIN/NAME``. Core sets it."""

@@ -94,13 +94,13 @@ def info_tables(info: PluginInfo, environment: bool = True) -> Iterator[Table]:
     yield from _offered_tables(info)
 
 
-def _settings_table(settings: type) -> Table:
+def _settings_table(settings: type, title: str = "Settings") -> Table:
     rows = [
         (field.name, field.type.partition(" (")[0], default_words(field.default), field.help)
         for field in describe_settings(settings)
     ]
     columns = ("setting", "type", "default", "help")
-    return Table(columns, rows, "Settings", left=frozenset(columns))
+    return Table(columns, rows, title, left=frozenset(columns))
 
 
 def default_words(default: str | None) -> str:
@@ -131,6 +131,13 @@ def _offered_tables(info: PluginInfo) -> Iterator[Table]:
     if info.measures:
         measures = [(name, str(one.over), one.help) for name, one in info.measures.items()]
         yield Table(("name", "over", "help"), measures, "Measures", left=frozenset({"over", "help"}))
+        of_class: dict[type, list[str]] = {}
+        for name, one in info.measures.items():
+            if one.settings is not None:
+                of_class.setdefault(one.settings, []).append(name)
+        yield from (
+            _settings_table(settings, f"Settings of {', '.join(names)}") for settings, names in of_class.items()
+        )
     for title, group in (("Pipelines", info.pipelines), ("Controls", info.controls)):
         if group:
             yield _named_table(title, [(name, one.help) for name, one in group.items()])

@@ -24,12 +24,12 @@ def take_measure(step: TakeMeasure, at: StepContext) -> Artifact:
     Raises StageError if the function raises an exception, and PluginError if it gives a value that is not valid.
     """
     bound = bound_measure(at.registry, step.measure, step.settings, f"evaluation.measures.{step.name}.settings")
-    if step.over == "checkpoint":
+    if step.worker is not None:
         rows = bound.of_checkpoint(at.model(step.worker), evolve(at.context, settings=bound.settings))
     else:
         prompts = list(_of_training(step, at) if step.over == "training" else _of_answers(step, at))
         at.context.expect(len(prompts))
-        rows = bound.of_prompts(step.worker.id, prompts)
+        rows = bound.of_prompts(step.model, prompts)
         at.context.advance(len(rows))
     measured = sum(row.value is not None for row in rows)
     counts = {"measured": measured, "not measured": len(rows) - measured}

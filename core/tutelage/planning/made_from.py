@@ -208,11 +208,13 @@ class _Maker:
         """The settings of a measure, the files that it reads, and the model that a measure of checkpoints loads."""
         bound = bound_measure(self.registry, step.measure, step.settings, f"evaluation.measures.{step.name}.settings")
         yield from self._plugin_version(step.measure)
+        files = bound.files()
         if bound.settings is not None:
-            yield from _flat("settings", _changed(bound.settings, ()), set())
-        for number, path in enumerate(bound.files()):
+            changed = _changed(bound.settings, ()).items()
+            yield from _flat("settings", {key: one for key, one in changed if one not in map(str, files)}, set())
+        for number, path in enumerate(files):
             yield f"files.{number}.content", folder_digest(path) if path.is_dir() else file_digest(path)
-        if step.over == "checkpoint":
+        if step.worker is not None:
             yield from self._worker(step.worker, has_chunks=False)
 
     def _worker(self, worker: Worker, has_chunks: bool) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from tutelage.objectives import Dpo, Sft
 from tutelage.planning.declared import Declared
 from tutelage.planning.evaluation_plan import EvaluationPlan
 from tutelage.planning.judging_uses import measures_judging
-from tutelage.planning.member_checks import unknown
+from tutelage.planning.member_checks import is_offered, unknown
 from tutelage.planning.problem_list import Problems
 from tutelage.planning.steps import PlannedModel, Step, Train, Worker
 from tutelage.plugins.measures import BoundMeasure, bound_measure
@@ -36,15 +36,17 @@ class TakeMeasure(Step):
     over: Over
     reads: Mapping[str, str] = field(factory=dict)
     """The artifacts that the measure is computed from, by the kind of their records."""
-    worker: Worker
-    """The model that is measured."""
-    unit: str = "prompts"
+    model: str
+    """Id of the model that is measured."""
+    worker: Worker | None = None
+    """The model, if the measure is one of checkpoints."""
+    unit: str = "values"
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The artifacts that are read, or the checkpoint that is measured."""
-        paths = (self.worker.checkpoint,) if self.over == "checkpoint" else self.reads.values()
-        return tuple(path for path in paths if path)
+        checkpoint = self.worker.checkpoint if self.worker is not None else ""
+        return (*self.reads.values(), *((checkpoint,) if checkpoint else ()))
 
 
 def measure_steps(plan: EvaluationPlan, known: Declared, made: Sequence[Step]) -> Iterator[Step]:
@@ -58,9 +60,9 @@ def measure_steps(plan: EvaluationPlan, known: Declared, made: Sequence[Step]) -
     trainings = {step.model: step for step in made if isinstance(step, Train)}
     counts = {step.output: step.count for step in made}
     for name, use in evaluation.measures.items():
-        info = known.measures.get(use.measure)
-        for model in plan.models if info is not None else ():
-            assert info is not None
+        if (info := known.measures.get(use.measure)) is None:
+            continue  # check_measures names it
+        for model in plan.models:
             reads = _reads(plan, info, model, trainings.get(model.id))
             if reads is None:
                 continue
@@ -73,8 +75,9 @@ def measure_steps(plan: EvaluationPlan, known: Declared, made: Sequence[Step]) -
                 settings=use.settings,
                 over=info.over,
                 reads=reads,
-                worker=model.worker,
-                unit="checkpoint" if info.over == "checkpoint" else "prompts",
+                model=model.id,
+                worker=model.worker if info.over == "checkpoint" else None,
+                unit="checkpoints" if info.over == "checkpoint" else "values",
             )
 
 
@@ -128,7 +131,7 @@ def check_measures(recipe: Recipe, registry: Registry, problems: Problems) -> No
 
 
 def _bound(registry: Registry, use: MeasureUse, key: str) -> BoundMeasure:
-    if use.measure not in registry.offered("measures"):
+    if not is_offered(use.measure, "measures", registry):
         raise InputError(f"{key}.measure: {unknown(use.measure, 'measures', registry)}")
     return bound_measure(registry, use.measure, use.settings, f"{key}.settings")
 

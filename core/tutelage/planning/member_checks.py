@@ -35,6 +35,14 @@ def member_problems(sources: Sources) -> Iterator[str]:
     yield from _data_problems(recipe, known)
 
 
+def is_offered(name: str, group: Group | Literal["measures"], registry: Registry) -> bool:
+    """Return whether core or a plugin offers an object of this name."""
+    try:
+        return registry.find(group, name) is not None
+    except TutelageError:
+        return False
+
+
 def unknown(name: str, group: Group | Literal["measures"], registry: Registry) -> str:
     """Return why a pipeline, control or measure does not exist."""
     try:

@@ -79,7 +79,10 @@ def declaration_problems(measure: Measure) -> Iterator[str]:
     if measure.better not in get_args(Better):
         yield f"better must be one of {', '.join(get_args(Better))}, not {measure.better!r}"
     if measure.lowest is not None and measure.highest is not None and not measure.lowest < measure.highest:
-        yield f"lowest is {measure.lowest}, and highest {measure.highest}; lowest must be less"
+        yield f"lowest is {measure.lowest:g}, and highest {measure.highest:g}; lowest must be less"
+    for name in ("help", "unit"):
+        if not isinstance(getattr(measure, name), str):
+            yield f"{name} must be a text, not {getattr(measure, name)!r}"
     for name in ("check", "files"):
         if getattr(measure, name) is not None and not callable(getattr(measure, name)):
             yield f"{name} must be callable, not {getattr(measure, name)!r}"

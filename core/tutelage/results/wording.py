@@ -8,6 +8,7 @@ from typing import Any
 from tutelage.evaluation.chance import Chance
 from tutelage.evaluation.intervals import Metric
 from tutelage.measure import MeasureInfo
+from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.planning.steps import Step, Train, Worker
 from tutelage.records import Outcome
 
@@ -17,8 +18,8 @@ OUTCOMES = {str(outcome) for outcome in Outcome}
 
 
 def worker(step: Step) -> str:
-    """Return the id of the model that a step trains or that answers or judges in it; empty if there is none."""
-    if isinstance(step, Train):
+    """Return the id of the model that a step trains or measures, or that answers or judges in it; empty for none."""
+    if isinstance(step, Train | TakeMeasure):
         return step.model
     working: Worker | None = getattr(step, "worker", None)
     return working.id if working else ""

@@ -16,9 +16,11 @@ from measure_world import USES
 from recipes import numbers_recipe
 
 from tutelage.cli import cli
+from tutelage.cli.plugins import info_tables
 from tutelage.cli.results import measures_table
 from tutelage.errors import StageError
 from tutelage.execution.runner import run
+from tutelage.exporting.results import ModelResults
 from tutelage.files.jsonl import read_records
 from tutelage.measure import Measure, MeasuredPrompt, Measurement
 from tutelage.plugins.functions import plugin
@@ -186,6 +188,18 @@ def test_the_table_of_measures_has_a_row_for_each_measure_and_model(summary: Sum
     assert coverage is not None and rows["digits %", "M1"][1:] == ("-", f"{100 * coverage:.0f}")
     value, gain, _ = rows["distinct (answers)", M2]
     assert value.startswith(f"{summary.model(M2).metrics['distinct'].value:.2f} [") and gain[0] in "+-"
+
+
+def test_the_card_of_a_model_names_its_measures(finished: Path, summary: Summary) -> None:
+    card = "\n".join(ModelResults(summary, "M1", 0).paragraphs(RunResults.open(finished).run.recipe))
+    assert "`digits` is a measure (mine/digits): share of the digits that are right, higher is better." in card
+    assert "| digits_measured |" in card.replace("`", "")
+
+
+def test_the_settings_of_measures_are_shown_with_those_of_the_plugin() -> None:
+    tables = {table.title: table for table in info_tables(measure_world.describe())}
+    assert ("skill", "checkpoint", "stored skill") in tables["Measures"].rows
+    assert tables["Settings of skill"].rows[0] == ("items", "whole number", "10", "Number of items.")
 
 
 class Failing:

@@ -41,7 +41,7 @@ def steps_of(recipe: Recipe, registry: Registry) -> dict[str, TakeMeasure]:
 
 def test_every_measure_has_a_step_for_each_model_that_it_is_taken_of(make_recipe: Make, registry: Registry) -> None:
     steps = steps_of(with_measures(make_recipe, USES), registry)
-    taken = {name: [step.worker.id for step in steps.values() if step.name == name] for name in USES}
+    taken = {name: [step.model for step in steps.values() if step.name == name] for name in USES}
     models = ["M0", "M1", "M2/teacher-reward"]
     assert taken == {**dict.fromkeys(USES, models), "pair-words": models[1:]}
     counts = {name: next(step.count for step in steps.values() if step.name == name) for name in USES}
@@ -82,7 +82,7 @@ def origins(recipe: Recipe, registry: Registry) -> dict[str, MadeFrom]:
     return made_from(checked_plan(recipe, registry), Sources(recipe, registry), lambda path: None)
 
 
-def test_settings_that_differ_from_the_defaults_and_files_count_in_the_fingerprint(
+def test_settings_that_differ_from_the_defaults_and_the_content_of_files_count_in_the_fingerprint(
     make_recipe: Make, registry: Registry, tmp_path: Path
 ) -> None:
     def of(**settings: Any) -> dict[str, str]:
@@ -97,7 +97,9 @@ def test_settings_that_differ_from_the_defaults_and_files_count_in_the_fingerpri
     assert not set(of().values()) & set(of(items=8).values())
     first = of(data=str(data))
     data.write_text("2\n")
-    assert not set(first.values()) & set(of(data=str(data)).values())
+    changed = of(data=str(data))
+    assert not set(first.values()) & set(changed.values())
+    assert of(data=str(data.rename(tmp_path / "moved.jsonl"))) == changed, "the same file at another path"
 
 
 def test_a_measure_of_checkpoints_depends_on_the_bound_model_and_one_of_answers_does_not(

@@ -78,6 +78,7 @@ def test_a_function_that_cannot_be_called_is_refused(function: Any, problem: str
         ({"over": "judgements"}, "a function of one answer measures answers or sampled; use items"),
         ({"better": "more"}, "better must be one of higher, lower, neither, not 'more'"),
         ({"lowest": 1, "highest": 0}, "lowest is 1, and highest 0; lowest must be less"),
+        ({"unit": None}, "unit must be a text, not None"),
         ({"check": "items"}, "check must be callable, not 'items'"),
         ({"files": 3}, "files must be callable, not 3"),
     ],
