@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import TypeVar
 
 from attrs import evolve
 
+from tutelage.context import Context
+from tutelage.errors import Interrupted
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.trl_format import read_examples, read_preferences
 from tutelage.measure import MeasuredPrompt
 from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.plugins.measures import bound_measure
 from tutelage.records import Candidate, Example, Judgement, Preference, Prompt
+from tutelage.runs.durable import STOPPED
 
 T = TypeVar("T")
 
@@ -29,11 +33,17 @@ def take_measure(step: TakeMeasure, at: StepContext) -> Artifact:
     else:
         prompts = list(_of_training(step, at) if step.over == "training" else _of_answers(step, at))
         at.context.expect(len(prompts))
-        rows = bound.of_prompts(step.model, prompts)
-        at.context.advance(len(rows))
+        rows = bound.of_prompts(step.model, prompts, partial(_advance, at.context))
     measured = sum(row.value is not None for row in rows)
     counts = {"measured": measured, "not measured": len(rows) - measured}
     return Artifact(counts, lambda: at.store.write(step.output, rows), rows=len(rows))
+
+
+def _advance(context: Context, count: int) -> None:
+    """Report progress, and stop if the user has asked for it: a function may be slow."""
+    context.advance(count)
+    if context.cancelled():
+        raise Interrupted(STOPPED)
 
 
 def _of_answers(step: TakeMeasure, at: StepContext) -> Iterator[MeasuredPrompt]:

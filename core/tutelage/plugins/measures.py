@@ -42,11 +42,14 @@ class BoundMeasure:
         """Return the files and folders that the measure reads."""
         return self._listed(self.measure.files, "files", Path)
 
-    def of_prompts(self, model: str, prompts: Sequence[MeasuredPrompt]) -> list[Measurement]:
+    def of_prompts(
+        self, model: str, prompts: Sequence[MeasuredPrompt], advance: Callable[[int], None] = lambda count: None
+    ) -> list[Measurement]:
         """Return the value of each prompt, in their order. ``model`` is the id of the model, for messages.
 
-        The function does not get prompts without an answer that has text. Raises ``StageError`` if it raises an
-        exception, and ``PluginError`` if it gives another number of values, or a value that is not valid.
+        The function does not get prompts without an answer that has text. ``advance`` is called after each value with
+        1. Raises ``StageError`` if the function raises an exception, and ``PluginError`` if it gives another number of
+        values, or a value that is not valid.
         """
         given = [one for one in prompts if one.answers or self.measure.over == "training"]
         label = f"{self.label}, for {model}"
@@ -57,6 +60,7 @@ class BoundMeasure:
                     raise PluginError(f"{label}, gave more values than the {len(given)} prompts; it must give one each")
                 id = given[len(found)].prompt.id
                 found[id] = self._checked(value, id, f"{label}, for the prompt {id},")
+                advance(1)
         if len(found) < len(given):
             first = given[len(found)].prompt.id
             raise PluginError(

@@ -16,7 +16,7 @@ from tutelage.recipe.differences import differing
 from tutelage.recipe.variants import BASE
 from tutelage.results.run_results import METRICS, measured_value
 from tutelage.results.selecting import SelectedModel, run_labels
-from tutelage.results.summarise import coverage_of
+from tutelage.results.summary import coverage_of
 
 
 @frozen
@@ -97,7 +97,8 @@ def compare_models(
     recipes = recipes_of(measured)
     unknown = {one.difference.no_interval for one in separations.values()} - {""}
     notes += [f"a difference has no interval, because {reason}" for reason in sorted(unknown)]
-    notes += [*_limits(observed if measure else answers, others), *_different_measures(measured, measure)]
+    limits = _limits(observed, others, "has a value") if measure else _limits(answers, others, "answered it")
+    notes += [*limits, *_different_measures(measured, measure)]
     return ModelsCompared(metric, compared, recipes, tuple(notes), info)
 
 
@@ -161,8 +162,10 @@ def _observations(answers: Sequence[GradedAnswer], metric: str) -> Iterator[Obse
             yield Observation(answer.prompt_id, value, answer.seed)
 
 
-def _limits(answers: Mapping[str, Sequence[GradedAnswer | Observation]], others: Mapping[str, str]) -> Iterator[str]:
-    """Yield what limits the comparisons: prompts that only one model answered, and models without a common seed."""
+def _limits(
+    answers: Mapping[str, Sequence[GradedAnswer | Observation]], others: Mapping[str, str], has: str
+) -> Iterator[str]:
+    """Yield what limits the comparisons: prompts that only one model has, and models without a common seed."""
     unmatched, seedless = [], []
     for name, other in others.items():
         left, right = answers[name], answers[other]
@@ -172,7 +175,7 @@ def _limits(answers: Mapping[str, Sequence[GradedAnswer | Observation]], others:
         if not {answer.seed for answer in left} & {answer.seed for answer in right}:
             seedless.append((name, other))
     for name, other, count in unmatched:
-        yield f"{name} and {other}: {count:,} prompts are ignored, because only one of them answered it"
+        yield f"{name} and {other}: {count:,} prompts are ignored, because only one of them {has}"
     if seedless:
         which = "the models" if len(seedless) == len(others) else ", ".join(f"{one} and {two}" for one, two in seedless)
         yield (

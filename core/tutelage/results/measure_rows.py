@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from tutelage.evaluation.intervals import Metric
-from tutelage.results.summary import Summary
+from tutelage.results.summary import Summary, coverage_of
 from tutelage.results.wording import measured_words, metric_words
 
 
@@ -40,7 +40,7 @@ def measure_rows(summary: Summary) -> Iterator[MeasureRow]:
         for model in models:
             if (figure := model.metrics.get(name)) is None:
                 continue
-            coverage = model.metrics.get(f"{name}_measured", Metric(None, None, None, 0))
+            coverage = model.metrics.get(coverage_of(name), Metric(None, None, None, 0))
             yield MeasureRow(
                 measure=f"{name}{unit}",
                 model=model.id,

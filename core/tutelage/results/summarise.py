@@ -38,6 +38,7 @@ from tutelage.results.summary import (
     Summary,
     TrainingResult,
     VariantResult,
+    coverage_of,
 )
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
@@ -310,11 +311,6 @@ class Reader:
     @property
     def _agreement_prompts(self) -> int:
         return self.run.recipe.evaluation.agreement_prompts if self.run.recipe.evaluation else 0
-
-
-def coverage_of(measure: str) -> str:
-    """Return the name of the metric with the coverage of a measure: the share of its units that have a value."""
-    return f"{measure}_measured"
 
 
 def _prefix(decoding: str) -> str:

@@ -199,6 +199,11 @@ class Summary:
             return None
 
 
+def coverage_of(measure: str) -> str:
+    """Return the name of the metric with the coverage of a measure: the share of its units that have a value."""
+    return f"{measure}_measured"
+
+
 def read_summary(path: Path) -> Summary:
     """Read a ``summary.json``. Raises ``InputError`` if it cannot be read, is invalid or has another schema version."""
     if not path.exists():

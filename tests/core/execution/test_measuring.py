@@ -18,7 +18,7 @@ from recipes import numbers_recipe
 from tutelage.cli import cli
 from tutelage.cli.plugins import info_tables
 from tutelage.cli.results import measures_table
-from tutelage.errors import StageError
+from tutelage.errors import Interrupted, StageError
 from tutelage.execution.runner import run
 from tutelage.exporting.results import ModelResults
 from tutelage.files.jsonl import read_records
@@ -235,6 +235,22 @@ def test_a_measure_that_raises_stops_the_run_and_loses_nothing_of_it(registry: R
     assert summary is not None and list(summary.measures) == list(uses)
     assert failing.models == 4, "of M0 it was taken before the failure"
     assert before.items() <= artifacts_of(folder).items()
+
+
+def test_a_run_stops_between_two_values_of_a_slow_measure_and_continues(registry: Registry, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def slow(prompt: str, answer: str) -> int:
+        seen.append(prompt)
+        return len(answer)
+
+    registry.register(plugin(measures={"slow": slow}), "slow")
+    recipe = quick({"slow": {"measure": "slow/slow"}})
+    with pytest.raises(Interrupted):
+        run(recipe, directory=tmp_path / "run", registry=registry, cancelled=lambda: len(seen) == 5)
+    assert len(seen) == 5
+    summary = run(recipe, directory=tmp_path / "run", registry=registry)
+    assert summary is not None and len(seen) == 5 + 3 * 12
 
 
 def test_values_of_a_run_are_those_of_its_results(finished: Path) -> None:
