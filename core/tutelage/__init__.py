@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tutelage.files.jsonl import write_rows
     from tutelage.files.trl_format import preference_row, supervised_row
     from tutelage.hookspecs import hookimpl
+    from tutelage.measure import Measure, MeasuredPrompt, MeasureInfo, Measurement
     from tutelage.objectives import AnswerBatch, Dpo, Lora, Objective, PairBatch, PairLoss, Sft
     from tutelage.pipeline import Pipeline
     from tutelage.pipeline_steps import (
@@ -130,6 +131,7 @@ _MODULES = {
     "files.jsonl": "write_rows",
     "files.trl_format": "preference_row supervised_row",
     "hookspecs": "hookimpl",
+    "measure": "Measure MeasuredPrompt MeasureInfo Measurement",
     "objectives": "AnswerBatch Dpo Lora Objective PairBatch PairLoss Sft",
     "pipeline": "Pipeline",
     "pipeline_steps": (
@@ -217,6 +219,10 @@ __all__ = [
     "LabelledAnswer",
     "Limits",
     "Lora",
+    "Measure",
+    "MeasureInfo",
+    "MeasuredPrompt",
+    "Measurement",
     "Message",
     "Metric",
     "Model",

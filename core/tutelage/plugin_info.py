@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
+from tutelage.measure import Measure
 from tutelage.objectives import ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
@@ -159,8 +160,8 @@ class NamedSet(Generic[T_co]):
 class PluginInfo:
     """The description of a plugin. Only ``help`` is required.
 
-    What a plugin offers by name (models, sets, rubrics, pair rules, objectives, pipelines, controls) is available in
-    recipes as ``PLUGIN/NAME``.
+    What a plugin offers by name (models, sets, rubrics, pair rules, objectives, measures, pipelines, controls) is
+    available in recipes as ``PLUGIN/NAME``.
     """
 
     help: str
@@ -215,6 +216,8 @@ class PluginInfo:
     """For a student: the names of the objectives that its ``train_step`` implements."""
     trains_losses: tuple[ExampleKind, ...] = ()
     """For a student: what it trains on with the ``loss`` of any objective: ``("preferences", "labelled")``."""
+    measures: Mapping[str, Measure] = field(factory=dict)
+    """Measures by name; ``evaluation.measures`` names one as ``PLUGIN/NAME``."""
     pipelines: Mapping[str, Pipeline] = field(factory=dict)
     """Pipelines by name."""
     controls: Mapping[str, Pipeline] = field(factory=dict)

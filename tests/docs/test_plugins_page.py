@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from attrs import evolve
 from click.testing import CliRunner
 
@@ -118,6 +119,33 @@ def test_the_objective_of_the_page_is_planned_checked_and_trained(folder: Path) 
     longer = evolve(objective, epochs=8.0, learning_rate=1e-3, batch_size=4, beta=1.0)
     train_step(registry, student, student, longer, folder / "labelled.jsonl", folder / "out", context)
     assert logged[0]["loss"] == pytest.approx(math.log(2), abs=1e-3) and logged[-1]["loss"] < 0.6
+
+
+def test_the_measures_of_the_page_are_planned_by_the_command_and_give_figures(
+    folder: Path, make_recipe: Callable[..., Recipe], numbers_registry: Registry
+) -> None:
+    [command] = re.findall(r"^    tutelage run (.*--plugin brief.py)$", PAGE, re.MULTILINE)
+    planned = CliRunner().invoke(cli, ["plan", "--json", *shlex.split(command)])
+    assert planned.exit_code == 0 and "evaluation/seed-0/M1/measured-within.jsonl" in planned.output
+    [of_page] = re.findall(r"```yaml\n(evaluation:\n  measures:.*?)```", PAGE, re.DOTALL)
+    uses = {**yaml.safe_load(of_page)["evaluation"]["measures"], "long": {"measure": "brief/long-words"}}
+    numbers_registry.load_files([PluginFile.of(str(folder / "brief.py"))])
+    prompts = {"source": "numbers/held-out", "count": 8}
+    evaluation = {
+        "prompts": prompts,
+        "sampled": 4,
+        "agreement_prompts": 0,
+        "rubric": "numbers/numbers",
+        "measures": uses,
+    }
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=evaluation)
+    summary = run(recipe, directory=folder / "run", registry=numbers_registry)
+    assert summary is not None
+    figures = summary.model("M0").metrics
+    assert figures["within-5"].value == 1.0, "answers of the echoing world have at most three words"
+    assert 0.25 <= (figures["variety"].value or 0) <= 1
+    words = figures["answer_words"]
+    assert figures["long"].n == round((words.value or 0) * words.n)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

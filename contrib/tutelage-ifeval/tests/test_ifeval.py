@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tutelage_ifeval
+from if_verifiable import IFEvalSample, evaluate_output_for_sample
 from tutelage_ifeval import sets
+from tutelage_ifeval.measures import MEASURES, of_instructions, of_prompt
 from tutelage_ifeval.sets import Split
 from tutelage_ifeval.verifying import verify
 
 import tutelage
 from tutelage import (
+    Candidate,
     Comparison,
     Context,
+    Demonstration,
     InputError,
     JudgeItem,
     Judgement,
@@ -30,6 +34,7 @@ from tutelage import (
     Sampling,
     StageError,
     checked_plan,
+    hookimpl,
     load_recipe,
     parse_score,
     render,
@@ -249,3 +254,110 @@ def test_a_generated_prompt_states_each_of_its_instructions() -> None:
         assert isinstance(one.prompt, Prompt)
         assert all(instruction.text in one.prompt.text for instruction in one.instructions)
         assert len(one.instructions) in (1, 2, 3)
+
+
+ANSWERS = (
+    "<<Fruits>>\npear and fig and plum",
+    "Sure, here it is:\n<<Fruits>>\npear and fig",
+    "*pear*, fig, plum",
+    "HELLO. P.S. I like pears.",
+    "",
+)
+
+
+def test_the_measures_are_the_accuracies_of_the_verifiers_package() -> None:
+    """The package's own figures: of all instructions, and whether all are followed, for each answer."""
+    drawn = [one.prompt for one in _drawn("train", "measures", 40)]
+    for prompt in [Prompt(PROMPT, metadata=INSTRUCTIONS), *drawn]:
+        names, values = prompt.metadata["instruction_id_list"], prompt.metadata["kwargs"]
+        sample = IFEvalSample(key=0, prompt=prompt.text, instruction_id_list=names, kwargs=values)
+        for answer in ANSWERS:
+            _, wanted = evaluate_output_for_sample("ifeval", sample, answer)
+            found = {
+                name: measure.function(prompt=prompt.text, answer=answer, metadata=prompt.metadata)
+                for name, measure in MEASURES.items()
+            }
+            assert [one.value for one in found.values()] == [
+                wanted.binary_strict,
+                wanted.binary_loose,
+                pytest.approx(wanted.partial_strict),
+                pytest.approx(wanted.partial_loose),
+            ]
+            assert {name: one.weight for name, one in found.items() if name.startswith("instruction")} == dict.fromkeys(
+                ("instruction-strict", "instruction-loose"), len(names)
+            )
+
+
+def test_an_instruction_that_cannot_be_checked_counts_in_the_coverage_only() -> None:
+    names = ["punctuation:no_comma", "detectable_format:title", "no:verifier"]
+    metadata = {"instruction_id_list": names, "kwargs": [{}, {}, {}]}
+    both, neither = "<<F>> pear", "pear, fig"
+    found = [of_instructions(PROMPT, answer, metadata) for answer in (both, neither)]
+    assert [(one.value, one.weight, one.unmeasured) for one in found] == [(1.0, 2, 1), (0.0, 2, 1)]
+    assert "no verifier has this name" in found[0].detail
+    assert [of_prompt(PROMPT, answer, metadata).value for answer in (both, neither)] == [None, None]
+    unknown = of_instructions(PROMPT, both, {"instruction_id_list": ["no:verifier"] * 3, "kwargs": [{}] * 3})
+    assert (unknown.value, unknown.weight) == (None, 3)
+    assert (of_instructions(PROMPT, both, {}).value, of_prompt(PROMPT, both, {}).value) == (None, None)
+
+
+class Parrot:
+    """A student that repeats the prompt, and after a preference training does so without commas."""
+
+    @hookimpl
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        for prompt in prompts:
+            for index in range(n):
+                text = prompt.text.replace(",", "") if model.id.startswith("M2") else f"{prompt.text}, yes"
+                yield Candidate(prompt.id, index, text)
+
+    @hookimpl
+    def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+        yield from (Demonstration(prompt.id, "A pear.") for prompt in prompts)
+
+    @hookimpl
+    def train_step(self, model: Model, output: Path) -> Model:
+        (output / "weights").write_text("none")
+        return Model("parrot", str(output), id=model.id)
+
+
+def test_a_run_has_the_accuracies_of_each_model_with_coverage_and_intervals(registry: Registry, tmp_path: Path) -> None:
+    prompts = [one.prompt for one in _drawn("held-out", "run", 8)]
+    unchecked = Prompt("Name a fruit.", metadata={"instruction_id_list": ["no:verifier"] * 2, "kwargs": [{}, {}]})
+    rows = [{"prompt": one.text, "metadata": dict(one.metadata)} for one in (*prompts, unchecked)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    registry.register(Parrot(), "parrot")
+    evaluation = {"prompts": {"source": str(tmp_path / "prompts.jsonl")}, "sampled": 0, "agreement_prompts": 0}
+    measures = {name: {"measure": f"ifeval/{name}"} for name in MEASURES}
+    (tmp_path / "recipe.yaml").write_text(
+        json.dumps(
+            {
+                "models": {role: {"plugin": "parrot"} for role in ("student", "teacher")}
+                | {"evaluator": {"plugin": "ifeval"}},
+                "data": {
+                    "ift": {"source": "ifeval/ift", "count": 4},
+                    "prompts": {"source": "ifeval/train", "count": 8},
+                },
+                "pipelines": {"teacher-demonstration": None},
+                "evaluation": {**evaluation, "measures": measures},
+            }
+        )
+    )
+    summary = tutelage.run(tmp_path / "recipe.yaml", tmp_path / "run", registry)
+    assert summary is not None
+    counts = [len(one.metadata["instruction_id_list"]) for one in prompts]
+    for model, answer in (
+        ("M1", lambda text: f"{text}, yes"),
+        ("M2/teacher-demonstration", lambda text: text.replace(",", "")),
+    ):
+        results = [verify(one.text, answer(one.text), one.metadata) for one in prompts]
+        metrics = summary.model(model).metrics
+        followed = sum(bool(one.followed) for result in results for one in result.checked)
+        assert metrics["instruction-strict"].value == pytest.approx(followed / sum(counts))
+        assert metrics["instruction-strict"].n == sum(counts)
+        assert metrics["prompt-strict"].value == sum(result.share == 1 for result in results) / 8
+        assert metrics["instruction-strict_measured"].value == pytest.approx(sum(counts) / (sum(counts) + 2))
+        assert metrics["prompt-strict_measured"].value == pytest.approx(8 / 9)
+        assert metrics["instruction-strict"].low is not None
+    [difference] = [one.metrics for one in summary.differences if one.left.startswith("M2") and one.right == "M1"]
+    assert (difference["instruction-strict"].value or 0) >= 0 and difference["instruction-strict"].n == 8

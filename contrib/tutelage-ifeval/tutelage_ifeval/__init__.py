@@ -6,9 +6,8 @@ with such instructions, and examples from which a student learns to follow and t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 
 from attrs import frozen
 
@@ -25,8 +24,9 @@ from tutelage import (
     hookimpl,
 )
 from tutelage_ifeval import sets
+from tutelage_ifeval.measures import MEASURES, result_of
 from tutelage_ifeval.rubric import INSTRUCTIONS
-from tutelage_ifeval.verifying import Result, score, verify
+from tutelage_ifeval.verifying import Result, score
 
 
 @frozen
@@ -40,7 +40,7 @@ class IfevalSettings:
 
 @hookimpl
 def describe() -> PluginInfo:
-    """Describe the plugin: its settings, its sets and its rubric."""
+    """Describe the plugin: its settings, its sets, its rubric and its measures."""
     return PluginInfo(
         help="IFEval's verifiers: scores answers by the share of the prompt's instructions that they follow.",
         settings=IfevalSettings,
@@ -52,6 +52,7 @@ def describe() -> PluginInfo:
         example_sets={"ift": NamedSet(sets.ift, "Generated prompts with answers that follow every instruction.")},
         rated_sets={"eft": NamedSet(sets.eft, "Generated answers with the verifiers' score and reason.")},
         rubrics={"instructions": INSTRUCTIONS},
+        measures=MEASURES,
     )
 
 
@@ -87,10 +88,4 @@ def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Ve
 
 def _verify(asked: JudgeItem | Comparison, answer: str, context: Context) -> Result:
     settings: IfevalSettings = context.settings
-    return _kept_result(asked.prompt, answer, json.dumps(asked.metadata), settings.loose)
-
-
-@lru_cache(maxsize=1 << 16)
-def _kept_result(prompt: str, answer: str, metadata: str, loose: bool) -> Result:
-    """The result of one answer. Comparisons and judgements ask for the same answers several times."""
-    return verify(prompt, answer, json.loads(metadata), loose)
+    return result_of(asked.prompt, answer, asked.metadata, settings.loose)

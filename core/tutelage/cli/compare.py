@@ -8,22 +8,21 @@ from pathlib import Path
 import click
 
 from tutelage.cli.evaluate.printing import print_json
-from tutelage.cli.models import split_run
+from tutelage.cli.models import metric_option, split_run
 from tutelage.cli.options import PATH, as_json
 from tutelage.cli.output import Table, print_line, print_status, print_table, print_text
 from tutelage.recipe.differences import shown
 from tutelage.report.page import check_libraries, write_comparison
 from tutelage.results.comparing import ComparedModel, ModelsCompared, compare_models
-from tutelage.results.run_results import METRICS
 from tutelage.results.selecting import select_models
-from tutelage.results.wording import metric_words, p_words
+from tutelage.results.wording import measure_words, metric_words, p_words
 
 
 @click.command("compare")
 @click.argument("sources", metavar="RUN[:MODEL]...", nargs=-1, required=True)
 @click.option("--against", metavar="MODEL", help="Compare every model with this one, named as in the table.")
 @click.option("--seeds", "by_seed", is_flag=True, help="Compare each seed of a model as a model of its own.")
-@click.option("--metric", type=click.Choice(METRICS), default=METRICS[0], show_default=True, help="Metric to compare.")
+@metric_option
 @click.option("--page", metavar="FILE", type=PATH, help="Also write the comparison as one HTML page, with all answers.")
 @as_json
 def command(
@@ -61,6 +60,8 @@ def _show(compared: ModelsCompared) -> None:
     if compared.recipes:
         print_table(_recipes_table(compared))
         print_line()
+    if compared.measure is not None:
+        print_text(f"{compared.metric}: {measure_words(compared.measure)}.")
     print_text("Intervals are 95% intervals. Differences are paired by prompt; n is the number of prompts.")
     for note in compared.notes:
         print_text(f"note: {note}")

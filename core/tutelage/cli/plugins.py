@@ -132,6 +132,16 @@ def _offered_tables(info: PluginInfo) -> Iterator[Table]:
     for name, objective in info.objectives.items():
         title = f"Objective {name}: {_first_line(objective)} Trains on {EXAMPLE_WORDS[objective.examples]}."
         yield _settings_table(objective, title)
+    if info.measures:
+        measures = [(name, str(one.over), one.help) for name, one in info.measures.items()]
+        yield Table(("name", "over", "help"), measures, "Measures", left=frozenset({"over", "help"}))
+        of_class: dict[type, list[str]] = {}
+        for name, one in info.measures.items():
+            if one.settings is not None:
+                of_class.setdefault(one.settings, []).append(name)
+        yield from (
+            _settings_table(settings, f"Settings of {', '.join(names)}") for settings, names in of_class.items()
+        )
     for title, group in (("Pipelines", info.pipelines), ("Controls", info.controls)):
         if group:
             yield _named_table(title, [(name, one.help) for name, one in group.items()])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
+
 from tutelage.cli.output import Table
+from tutelage.results.measure_rows import measure_rows, start_model
 from tutelage.results.summary import AgreementResult, ComparisonResult, ModelResult, Summary
 from tutelage.results.wording import metric_words, skill_words
 
@@ -17,6 +20,8 @@ def result_tables(summary: Summary) -> Iterator[Table]:
     models = summary.overall()
     yield answers_table(models)
     yield gains_table(summary)
+    if summary.measures:
+        yield measures_table(summary)
     yield rivals_table(summary, models)
     if summary.variants:
         yield variants_table(summary)
@@ -40,7 +45,7 @@ def answers_table(models: tuple[ModelResult, ...]) -> Table:
 def gains_table(summary: Summary) -> Table:
     """Return the table of differences between each later model and M1, paired by prompt; M0 if there is no M1."""
     scope = _scope(summary)
-    start = "M1" if any(model.id == "M1" for model in summary.models) else "M0"
+    start = start_model(summary)
     rows = [
         (
             difference.left,
@@ -53,6 +58,13 @@ def gains_table(summary: Summary) -> Table:
         if difference.right == start and difference.seed == scope
     ]
     return Table(("model", "gold score", "exact %", "words", "sampled gold score"), rows, f"Gain over {start}")
+
+
+def measures_table(summary: Summary) -> Table:
+    """Return the table of the measures of plugins: the figure of each model, and its gain over M1."""
+    rows = [attrs.astuple(row) for row in measure_rows(summary)]
+    columns = ("measure", "model", "value", f"over {start_model(summary)}", "measured %")
+    return Table(columns, rows, "Measures", left=frozenset({"model"}))
 
 
 def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:

@@ -244,7 +244,7 @@ def ratio(numerators: Floats, denominators: Floats, clusters: Clusters, bootstra
 
     A ratio with a denominator of 0 is NaN.
     """
-    values, influence = _ratios(numerators, denominators)
+    values, influence = ratios(numerators, denominators)
     involved = denominators > 0
     if clusters.is_of_one_seed:
         replicates = _divided(*_both(clusters.weights(bootstrap), numerators, denominators))
@@ -289,7 +289,7 @@ def _mean_metrics(numerators: Floats, denominators: Floats, clusters: Clusters, 
 
 
 def _share_metrics(numerators: Floats, denominators: Floats, clusters: Clusters, bootstrap: Bootstrap) -> list[Metric]:
-    values, influence = _ratios(numerators, denominators)
+    values, influence = ratios(numerators, denominators)
     ends = share_ends(numerators, denominators, influence, clusters.seeds, clusters.prompts, bootstrap.confidence)
     counts = denominators.sum(axis=0).round().astype(int)
     return [
@@ -318,7 +318,7 @@ def paired_ratio(
     """
     both = (left[1] > 0) & (right[1] > 0)
     sides = [(numerators * both, denominators * both) for numerators, denominators in (left, right)]
-    (one, influence), (other, its_influence) = (_ratios(*side) for side in sides)
+    (one, influence), (other, its_influence) = (ratios(*side) for side in sides)
     if clusters.is_of_one_seed:
         weights = clusters.weights(bootstrap)
         replicates = [_divided(*_both(weights, *side)) for side in sides]
@@ -345,8 +345,11 @@ def _both(weights: Floats, numerators: Floats, denominators: Floats) -> tuple[Fl
     return sums[:, : numerators.shape[1]], sums[:, numerators.shape[1] :]
 
 
-def _ratios(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
-    """Ratios of sums, and the influence of each cluster on them (0 for a ratio that is not defined)."""
+def ratios(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
+    """Return ratios of sums, and the influence of each cluster on them (0 for a ratio that is not defined).
+
+    Both arrays have the shape (clusters, ratios).
+    """
     import numpy as np
 
     totals = denominators.sum(axis=0)

@@ -26,6 +26,7 @@ from tutelage.evaluation.intervals import (
     Floats,
     Metric,
     paired_ratio,
+    ratios,
 )
 from tutelage.evaluation.variation import Variation
 
@@ -42,6 +43,8 @@ class Observation:
     prompt_id: str
     value: float
     seed: int = 0
+    weight: float = 1.0
+    """Number of units that the value is the mean of; above 0."""
 
 
 @frozen
@@ -77,7 +80,8 @@ class ModelComparison:
 def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap: Bootstrap = DEFAULT) -> Separation:
     """Compare two models on their common prompts, paired by seed and prompt.
 
-    Several observations of one prompt are averaged. Raises ``InputError`` if a value is not finite.
+    Several observations of one prompt are averaged; a prompt counts as much as the mean of their weights. Raises
+    ``InputError`` if a value is not finite.
     """
     import numpy as np
 
@@ -90,8 +94,8 @@ def compare(left: Iterable[Observation], right: Iterable[Observation], bootstrap
     (difference,) = estimates.metrics([count], bootstrap)
     if difference.value is None:
         return Separation(NOTHING, None, None, None)
-    differences = (sides[0][0] - sides[1][0])[both, 0]
-    influence = ((differences - differences.mean()) / count)[:, None]
+    (_, left_influence), (_, right_influence) = (ratios(*(part[both] for part in side)) for side in sides)
+    influence = left_influence - right_influence
     variation = Variation.of(influence, np.ones_like(influence, bool), clusters.seeds[both], clusters.prompts[both])
     seeds = int(variation.seeds[0])
     is_unknown = count == 1 or difference.no_interval == NO_SPREAD
@@ -145,16 +149,17 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _means(observations: Sequence[Observation], clusters: Clusters) -> tuple[Floats, Floats]:
-    """Mean of each prompt (0 without observations), and 1 if it has observations, otherwise 0: shapes (clusters, 1)."""
+    """Mean of each prompt times its weight, and its weight (0 without observations): shapes (clusters, 1)."""
     import numpy as np
 
     for one in observations:
         if not math.isfinite(one.value):
             raise InputError(f"prompt {one.prompt_id}: {one.value} is not a finite number")
     keys = [(one.seed, one.prompt_id) for one in observations]
-    sums = clusters.sums(keys, [one.value for one in observations])
-    counts = clusters.sums(keys, np.ones(len(keys)))
-    return (sums / np.maximum(counts, 1))[:, None], (counts > 0).astype(float)[:, None]
+    counts = np.maximum(clusters.sums(keys, np.ones(len(keys))), 1)
+    sums = clusters.sums(keys, [one.weight * one.value for one in observations])
+    weights = clusters.sums(keys, [one.weight for one in observations])
+    return (sums / counts)[:, None], (weights / counts)[:, None]
 
 
 def _error(variation: Variation) -> float:

@@ -18,6 +18,7 @@ from tutelage.errors import StageError
 from tutelage.execution.data_actions import from_sources, write_prompts
 from tutelage.execution.judge_actions import combine_scores, make_win_rates, select_disputed
 from tutelage.execution.label_actions import label_answers, unpair_answers
+from tutelage.execution.measuring import take_measure
 from tutelage.execution.step_context import Artifact, StepContext, rows_artifact
 from tutelage.execution.transforming import transform
 from tutelage.files.trl_format import preference_row, read_preferences, supervised_row
@@ -25,6 +26,7 @@ from tutelage.planning.artifacts import metrics_beside
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.judge_steps import CombineScores, CompareCandidates, MakeWinRates, SelectDisputed
 from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
+from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.planning.steps import (
     BuildExamples,
     ChosenExamples,
@@ -269,4 +271,5 @@ ACTIONS: Mapping[type[Step], Callable[[Any, StepContext], Artifact]] = {
     CombineScores: combine_scores,
     SelectDisputed: select_disputed,
     MakeWinRates: make_win_rates,
+    TakeMeasure: take_measure,
 }

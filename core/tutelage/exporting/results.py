@@ -10,8 +10,8 @@ from tutelage.evaluation.chance import JUDGES
 from tutelage.evaluation.intervals import Metric
 from tutelage.exporting.model_card import code, table
 from tutelage.recipe.schema import Recipe
-from tutelage.results.summary import ComparisonResult, Summary
-from tutelage.results.wording import CANNOT_TELL, metric_words, skill_words
+from tutelage.results.summary import ComparisonResult, Summary, coverage_of
+from tutelage.results.wording import CANNOT_TELL, measure_words, metric_words, skill_words
 
 _COLUMNS = ("metric", "value", "95% interval", "n")
 
@@ -28,6 +28,9 @@ class ModelResults:
     def paragraphs(self, recipe: Recipe) -> Iterator[str]:
         """Yield tables of scores, differences to other models, comparisons, agreement as a judge, and warnings."""
         yield _explanation(recipe)
+        for name, info in self.summary.measures.items():
+            measured = f"{code(coverage_of(name))} is the share that could be measured"
+            yield f"{code(name)} is a measure ({info.name}): {measure_words(info)}. {measured}."
         for result in self.summary.models:
             if (result.id, result.seed) == (self.id, self.seed):
                 yield metric_table(result.metrics)

@@ -29,9 +29,9 @@ def converter() -> cattrs.Converter:
     """Return the converter between records and plain JSON values. It refuses unknown keys.
 
     ``messages`` is only written for a conversation, so a prompt of one message has the same row as in older versions;
-    ``metadata`` of a prompt, ``probabilities`` of a judgement, ``variants`` of a summary, ``scores`` of an agreement,
-    ``weight`` and ``probability`` of a pair, and ``no_interval`` of a metric are only written if they differ from their
-    defaults.
+    ``metadata`` of a prompt, ``probabilities`` of a judgement, ``variants`` and ``measures`` of a summary, ``measures``
+    of a recipe, ``scores`` of an agreement, ``weight`` and ``probability`` of a pair, and ``no_interval`` of a metric
+    are only written if they differ from their defaults.
     """
     made = make_converter(forbid_extra_keys=True)
 
@@ -47,7 +47,8 @@ def converter() -> cattrs.Converter:
 def _omitted_if_empty(cls: Any) -> list[str]:
     """The fields of a class that are only written if they are not empty, or not the default."""
     fields = attrs.fields(cls) if attrs.has(cls) else ()
-    names = ("messages", "metadata", "probabilities", "variants", "scores", "weight", "probability", "no_interval")
+    of_records = ("messages", "metadata", "probabilities", "weight", "probability")
+    names = (*of_records, "variants", "measures", "scores", "no_interval")
     defaults: tuple[Any, ...] = ((), attrs.Factory(dict), "parsed", 1.0, "")
     return [field.name for field in fields if field.name in names and field.default in defaults]
 

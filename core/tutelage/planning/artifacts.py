@@ -22,6 +22,8 @@ MADE = "made"
 """Folder with one record per artifact: what the artifact was made from."""
 PIPELINES = "pipelines.json"
 """The declarations of the pipelines and controls that plugins offer, for readers without these plugins."""
+MEASURES = "measures.json"
+"""What readers need to know of the measures that plugins offer, for readers without these plugins."""
 VARIANTS = "variants"
 """Folder with the runs of the recipe's variants."""
 REPLACED = ".replaced"
@@ -101,6 +103,10 @@ class ModelArtifacts:
     def gold(self, decoding: str) -> str:
         """Return the evaluator's judgements of the model's answers; ``decoding`` as in ``held_out``."""
         return f"{self.evaluation}/gold-{decoding}.jsonl"
+
+    def measured(self, name: str) -> str:
+        """Return the values of a measure; ``name`` is its name in the recipe."""
+        return f"{self.evaluation}/measured-{name}.jsonl"
 
 
 @frozen

@@ -17,6 +17,7 @@ from tutelage.objectives import Objective
 from tutelage.pipeline import Pipeline
 from tutelage.planning.declared import Declared, judging_of, rubric_of_scores
 from tutelage.planning.judging_uses import expected_score_problems, judging_uses
+from tutelage.planning.measure_steps import check_measures
 from tutelage.planning.member_checks import member_problems
 from tutelage.planning.pipelines import make_plan, members_of, roles_needed
 from tutelage.planning.problem_list import Problems
@@ -80,6 +81,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     _check_rubrics(recipe, registry, known, roles, problems)
     _check_data(sources, problems)
     _check_pair_rules(recipe, registry, known, problems)
+    check_measures(recipe, registry, problems)
     problems.add_all(_generation_problems(recipe, known))
     problems.add_all(_dispute_problems(recipe, known))
     _check_sampling(recipe, registry, known, roles, problems)

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import attrs
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from tutelage.errors import InputError
 from tutelage.files.overrides import overrides_of
 from tutelage.files.settings import structure
+from tutelage.measure import MeasureInfo
 from tutelage.objectives import OBJECTIVES, Objective
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import CombineStep, CompareStep, JudgeStep, PipelineStep, function_name
@@ -28,11 +29,12 @@ _STEPS = {cls.__name__: cls for cls in get_args(PipelineStep)}
 
 @frozen
 class Declared:
-    """The declarations of pipelines, controls and objectives, by the names that a recipe uses."""
+    """The declarations of pipelines, controls, objectives and measures, by the names that a recipe uses."""
 
     pipelines: Mapping[str, Pipeline] = PIPELINES
     controls: Mapping[str, Pipeline] = CONTROLS
     objectives: Mapping[str, type[Objective]] = OBJECTIVES
+    measures: Mapping[str, MeasureInfo] = field(factory=dict)
 
     def of(self, name: str) -> Pipeline:
         """Return a pipeline or a control. Raises KeyError if it is neither."""
@@ -145,7 +147,7 @@ BUILT_IN = Declared()
 
 
 def declared(recipe: Recipe, registry: Registry) -> Declared:
-    """Return the declarations of the built-in pipelines and controls, and of those that the recipe names.
+    """Return the declarations of the built-in pipelines and controls, and of what else the recipe names.
 
     They have the objectives that the recipe names. A name that no plugin offers is left out.
     """
@@ -155,11 +157,15 @@ def declared(recipe: Recipe, registry: Registry) -> Declared:
     names = [*recipe.objectives, *(one.training.objective for one in trainings)]
     names += [one.objective for one in recipe.pipelines.values() if one.objective]
     objectives = {**OBJECTIVES, **_offered(names, "objectives", registry)}
-    return Declared(pipelines, controls, objectives).adapted_to(recipe)
+    uses = [use.measure for use in recipe.evaluation.measures.values()] if recipe.evaluation else []
+    measures = {name: measure.info(name) for name, measure in _offered(uses, "measures", registry).items()}
+    return Declared(pipelines, controls, objectives, measures).adapted_to(recipe)
 
 
-def _offered(names: Iterable[str], group: Literal[Group, "objectives"], registry: Registry) -> dict[str, Any]:
-    known = {}
+def _offered(
+    names: Iterable[str], group: Literal[Group, "objectives", "measures"], registry: Registry
+) -> dict[str, Any]:
+    known: dict[str, Any] = {}
     for name in names:
         plugin, slash, offer = name.partition("/")
         if slash and registry.name_of(plugin) in registry.names():

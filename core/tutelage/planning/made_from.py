@@ -18,6 +18,7 @@ from tutelage.files.digests import file_digest, folder_digest, rows_digest, valu
 from tutelage.files.jsonl import converter
 from tutelage.objectives import Dpo, Objective
 from tutelage.planning.judge_steps import CompareCandidates
+from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.planning.roles import binding, bound_model, endpoint_of, role_key
 from tutelage.planning.source_rows import FROM_SOURCES, rows_of
 from tutelage.planning.sources import Sources
@@ -37,12 +38,13 @@ from tutelage.planning.steps import (
     Worker,
     WritePrompts,
 )
+from tutelage.plugins.measures import bound_measure
 from tutelage.plugins.registry import Registry
 from tutelage.preferences.pairing import unused_options
 from tutelage.recipe.schema import Recipe
 from tutelage.records import ADDED_KEY, Prompt
 
-_NOT_VALUES = {"count", "unit", "worker", "start", "reference", "objective", "examples", "source"}
+_NOT_VALUES = {"count", "unit", "worker", "start", "reference", "objective", "examples", "source", "settings"}
 """Attributes of steps that do not change results, that are inputs, or that are resolved below."""
 _HOOKS: Mapping[type[Step], str] = {
     Train: "train_step",
@@ -192,6 +194,8 @@ class _Maker:
             yield from self._plugin_version(step.rule)
         if isinstance(step, Transform):
             yield from self._plugin_version(step.pipeline)
+        if isinstance(step, TakeMeasure):
+            yield from self._measure(step)
         if isinstance(step, WritePrompts):
             yield "count", step.count
             yield from _flat("self_instruct", _plain_values(self.recipe.data.self_instruct), set())
@@ -208,6 +212,19 @@ class _Maker:
             return
         yield "objective", name
         yield from ((f"objective.{key}", version) for key, version in self._plugin_version(name))
+
+    def _measure(self, step: TakeMeasure) -> Iterator[tuple[str, Any]]:
+        """The settings of a measure, the files that it reads, and the model that a measure of checkpoints loads."""
+        bound = bound_measure(self.registry, step.measure, step.settings, f"evaluation.measures.{step.name}.settings")
+        yield from self._plugin_version(step.measure)
+        files = bound.files()
+        if bound.settings is not None:
+            changed = _changed(bound.settings, ()).items()
+            yield from _flat("settings", {key: one for key, one in changed if one not in map(str, files)}, set())
+        for number, path in enumerate(files):
+            yield f"files.{number}.content", folder_digest(path) if path.is_dir() else file_digest(path)
+        if step.worker is not None:
+            yield from self._worker(step.worker, has_chunks=False)
 
     def _worker(self, worker: Worker, has_chunks: bool) -> Iterator[tuple[str, Any]]:
         """The model of a worker; ``has_chunks``: whether the recipe sets the size of its chunks."""
@@ -308,9 +325,15 @@ def _names(step: Step) -> dict[str, Any]:
 def _plain(step: Step, without: set[str]) -> Iterator[tuple[str, Any]]:
     """The attributes of a step as flat values."""
     for attribute in attrs.fields(type(step)):
-        is_default = attribute.metadata.get(ADDED_KEY) and getattr(step, attribute.name) == attribute.default
-        if attribute.name not in without and not is_default:
+        if attribute.name not in without and not _is_left_out(attribute, getattr(step, attribute.name)):
             yield from _flat(attribute.name, _plain_values(getattr(step, attribute.name)), set())
+
+
+def _is_left_out(attribute: attrs.Attribute[Any], value: object) -> bool:
+    """Whether a key was added later (``records.added_key``) and has its default."""
+    default: Any = attribute.default
+    default = default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+    return bool(attribute.metadata.get(ADDED_KEY)) and bool(value == default)
 
 
 def _plain_values(value: Any) -> Any:
@@ -321,7 +344,7 @@ def _plain_values(value: Any) -> Any:
     kept = {}
     for attribute in attrs.fields(type(value)):
         own = getattr(value, attribute.name)
-        if attribute.name in plain and not (attribute.metadata.get(ADDED_KEY) and own == attribute.default):
+        if attribute.name in plain and not _is_left_out(attribute, own):
             kept[attribute.name] = _plain_values(own) if attrs.has(type(own)) else plain[attribute.name]
     return kept
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tutelage.errors import TutelageError, nearest
 from tutelage.pipeline import Pipeline
@@ -24,14 +24,14 @@ def member_problems(sources: Sources) -> Iterator[str]:
         if problem := _objective_problem(name, recipe.pipelines[name].objective, "pipelines", registry):
             yield problem
         elif name not in known.pipelines:
-            yield f"pipelines: {_unknown(name, 'pipelines', registry)}"
+            yield f"pipelines: {unknown(name, 'pipelines', registry)}"
         else:
             yield from _label_problems(name, recipe, known, registry)
     for name, control in recipe.controls.items():
         if problem := _objective_problem(name, None, "controls", registry):
             yield problem
         elif name not in known.controls:
-            yield f"controls: {_unknown(name, 'controls', registry)}"
+            yield f"controls: {unknown(name, 'controls', registry)}"
         if name in recipe.pipelines:
             yield f"controls.{name}: a pipeline of this recipe has the same name"
         if control.mirrors not in recipe.pipelines:
@@ -107,8 +107,16 @@ def _label_problems(name: str, recipe: Recipe, known: Declared, registry: Regist
         )
 
 
-def _unknown(name: str, group: Group, registry: Registry) -> str:
-    """Why a pipeline or control does not exist."""
+def is_offered(name: str, group: Group | Literal["measures"], registry: Registry) -> bool:
+    """Return whether core or a plugin offers an object of this name."""
+    try:
+        return registry.find(group, name) is not None
+    except TutelageError:
+        return False
+
+
+def unknown(name: str, group: Group | Literal["measures"], registry: Registry) -> str:
+    """Return why a pipeline, control or measure does not exist."""
     try:
         registry.find(group, name)
     except TutelageError as error:

@@ -13,6 +13,7 @@ from tutelage.planning.artifacts import SUMMARY
 from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.evaluation_plan import EvaluationPlan
 from tutelage.planning.judging_uses import measures_judging
+from tutelage.planning.measure_steps import measure_steps
 from tutelage.planning.roles import answering_role, judging_roles, role_of
 from tutelage.planning.rounds import Round
 from tutelage.planning.series import Series, SourceCounts
@@ -32,23 +33,23 @@ def make_plan(recipe: Recipe, counts: SourceCounts | None = None, declared: Decl
     for seed in recipe.seeds:
         series = Series(recipe, seed, counts or SourceCounts(), declared)
         models += series.models()
-        for step in _steps(series):
+        evaluation = EvaluationPlan(recipe, seed, tuple(series.models()), series.counts.evaluation)
+        made = [*_training_steps(series), *evaluation.steps()]
+        for step in (*made, *measure_steps(evaluation, declared, made)):
             steps.setdefault(step.output, step)
     if recipe.evaluation:
         steps[SUMMARY] = Summarise(output=SUMMARY, count=1)
     return Plan(tuple(steps.values()), tuple(models))
 
 
-def _steps(series: Series) -> Iterator[Step]:
-    """Yield every step of one seed: M1, round by round the pipelines, the controls, then the evaluation."""
+def _training_steps(series: Series) -> Iterator[Step]:
+    """Yield the steps that make the models of one seed: M1, round by round the pipelines, then the controls."""
     yield from series.first_model()
     for number in range(1, series.recipe.iterations + 1):
         for name in series.pipelines_of(number):
             yield from Round(series, name, number).steps()
     for name in series.recipe.controls:
         yield from Round(series, name, 1).steps()
-    evaluation = EvaluationPlan(series.recipe, series.seed, tuple(series.models()), series.counts.evaluation)
-    yield from evaluation.steps()
 
 
 def roles_needed(recipe: Recipe, declared: Declared = BUILT_IN) -> dict[str, set[str]]:

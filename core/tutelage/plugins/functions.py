@@ -7,16 +7,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+from attrs import evolve
+
 from tutelage import hookspecs
 from tutelage.errors import PluginError, nearest
 from tutelage.hookspecs import hookimpl
+from tutelage.measure import Measure
 from tutelage.plugin_info import PluginInfo
 from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Judgement, Outcome, Prompt, Verdict
 
 Function = Callable[..., Any]
 
 
-def plugin(help: str = "", *, info: PluginInfo | None = None, **functions: Function) -> ModuleType:
+def plugin(
+    help: str = "",
+    *,
+    info: PluginInfo | None = None,
+    measures: Mapping[str, Measure | Function] | None = None,
+    **functions: Function,
+) -> ModuleType:
     """Return a plugin made from functions, for ``Registry.register``, notebooks and ``--plugin FILE.py``.
 
     The name of each function is that of a hook. A function has either the arguments of the hook, as in
@@ -27,7 +36,8 @@ def plugin(help: str = "", *, info: PluginInfo | None = None, **functions: Funct
     - ``generate_candidates(prompt, messages, metadata, index)`` returns the text of the candidate with this number;
     - ``evaluate(prompt, first, second, metadata)`` returns the probability that the first answer is better, or None.
 
-    ``info`` is the description of the plugin; without it, the plugin has only ``help``. Example::
+    ``info`` is the description of the plugin; without it, the plugin has only ``help``. ``measures`` are added to it; a
+    plain function is a ``Measure`` of the greedy answers, and the first line of its docstring is the help. Example::
 
         registry.register(tutelage.plugin(judge=lambda answer: -len(answer)), "short")
 
@@ -36,9 +46,19 @@ def plugin(help: str = "", *, info: PluginInfo | None = None, **functions: Funct
     made = ModuleType("plugin_of_functions", help)
     for name, function in functions.items():
         setattr(made, name, hookimpl(_hook(name, function)))
+    if measures:
+        info = info or PluginInfo(help)
+        info = evolve(info, measures={**info.measures, **{key: _measure(key, one) for key, one in measures.items()}})
     if info is not None:
         made.describe = hookimpl(lambda: info)  # type: ignore[attr-defined]
     return made
+
+
+def _measure(name: str, given: Measure | Function) -> Measure:
+    if isinstance(given, Measure):
+        return given
+    help = "" if getattr(given, "__name__", "<lambda>") == "<lambda>" else (inspect.getdoc(given) or "")
+    return Measure(function=given, help=help.partition("\n")[0] or name, better="neither")
 
 
 def of_namespace(names: Mapping[str, Any], help: str = "") -> ModuleType:

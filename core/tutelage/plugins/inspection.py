@@ -13,9 +13,11 @@ from attrs import evolve, frozen
 
 from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
+from tutelage.measure import Measure
 from tutelage.objectives import ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
+from tutelage.plugins.measure_functions import declaration_problems
 from tutelage.plugins.pipeline_checks import pipeline_problems
 from tutelage.records import Rubric
 
@@ -157,7 +159,8 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
         if not isinstance(variable, EnvironmentVariable):
             yield f"environment must hold EnvironmentVariable, not {type(variable).__name__}"
     sets = dict.fromkeys(("prompt_sets", "example_sets", "rated_sets", "preference_sets"), NamedSet)
-    for offered, kind in {"models": NamedModel, **sets, "rubrics": Rubric, "pair_losses": PairLoss}.items():
+    others = {"models": NamedModel, "rubrics": Rubric, "pair_losses": PairLoss, "measures": Measure}
+    for offered, kind in {**sets, **others}.items():
         for name, value in getattr(info, offered).items():
             if not isinstance(value, kind):
                 yield f"{offered}[{name!r}] must be a {kind.__name__}, not {type(value).__name__}"
@@ -183,6 +186,11 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for name, loss in info.pair_losses.items():
         if isinstance(loss, PairLoss):
             yield from (f"pair_losses[{name!r}]: {problem}" for problem in _loss_problems(loss))
+    for name, measure in info.measures.items():
+        if isinstance(measure, Measure):
+            yield from (f"measures[{name!r}]: {problem}" for problem in declaration_problems(measure))
+            if measure.settings is not None:
+                yield from (f"measures[{name!r}]: {problem}" for problem in _settings_problems(measure.settings))
 
 
 def _objective_problems(objective: Any) -> Iterator[str]:

@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
+from tutelage.measure import Measure
 from tutelage.objectives import Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
@@ -42,6 +43,7 @@ Offered = Literal[
     "pair_rules",
     "pair_losses",
     "objectives",
+    "measures",
     "pipelines",
     "controls",
 ]
@@ -237,6 +239,8 @@ class Registry:
     @overload
     def find(self, kind: Literal["objectives"], name: str) -> type[Objective] | None: ...
     @overload
+    def find(self, kind: Literal["measures"], name: str) -> Measure | None: ...
+    @overload
     def find(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline | None: ...
 
     def find(self, kind: Offered, name: str) -> Any:
@@ -276,6 +280,8 @@ class Registry:
     def get(self, kind: Literal["pair_losses"], name: str) -> PairLoss: ...
     @overload
     def get(self, kind: Literal["objectives"], name: str) -> type[Objective]: ...
+    @overload
+    def get(self, kind: Literal["measures"], name: str) -> Measure: ...
     @overload
     def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
 

@@ -1,4 +1,4 @@
-"""The section ``models`` of a recipe: which plugin and which model fill a role."""
+"""What a recipe takes of plugins by name: the models that fill the roles, and the measures."""
 
 from __future__ import annotations
 
@@ -60,3 +60,13 @@ class Roles:
     evaluator: Binding | None = None
     """The model that scores every model's answers (the gold scores) and compares them. Required if `evaluation` is
     set."""
+
+
+@frozen
+class MeasureUse:
+    """A measure of a plugin, taken of every model."""
+
+    measure: str
+    """Name of the measure: `PLUGIN/NAME`."""
+    settings: Mapping[str, Any] = field(factory=dict)
+    """Settings of the measure, if it has any."""

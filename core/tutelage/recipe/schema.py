@@ -18,8 +18,8 @@ from tutelage.errors import InputError
 from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Sft
-from tutelage.recipe.bindings import Roles
-from tutelage.records import Jury, Sampling, Scores, added_key
+from tutelage.recipe.bindings import MeasureUse, Roles
+from tutelage.records import ADDED_KEY, Jury, Sampling, Scores, added_key
 
 SCHEMA = 1
 """Version of the recipe format."""
@@ -314,6 +314,9 @@ class Evaluation:
     min_p: float = added_key(0.0)
     """Minimum probability of a token of the sampled answers, as a share of the probability of the most probable token;
     0 for none."""
+    measures: Mapping[str, MeasureUse] = field(factory=dict, metadata={ADDED_KEY: True})
+    """Measures of plugins, each by the name that its figures have in the results:
+    `{followed: {measure: ifeval/instructions}}`."""
 
     def sampling(self) -> Sampling:
         """Return the sampling parameters of the sampled answers. The runner sets the seed."""

@@ -31,7 +31,7 @@ class ComparedContents:
     @property
     def metric(self) -> str:
         """The compared metric as text."""
-        return METRIC_NAMES[self.compared.metric]
+        return METRIC_NAMES.get(self.compared.metric, self.compared.metric)
 
     @property
     def decimals(self) -> int:
@@ -60,7 +60,7 @@ def read_compared(models: Sequence[SelectedModel], compared: ModelsCompared) -> 
 
 def sentences(compared: ModelsCompared) -> Iterator[str]:
     """Yield the sentences at the top of the page: which differences are measurable."""
-    metric = METRIC_NAMES[compared.metric]
+    metric = METRIC_NAMES.get(compared.metric, compared.metric)
     pairs = [one for one in compared.models if one.separation]
     found = [one for one in pairs if one.p_value_adjusted is not None and one.p_value_adjusted < SIGNIFICANT]
     if not pairs:

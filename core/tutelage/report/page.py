@@ -24,7 +24,15 @@ from tutelage.report.compared import ComparedContents, read_compared
 from tutelage.report.contents import Contents, read_contents
 from tutelage.report.hidden import HIDDEN, code_point
 from tutelage.report.packing import LONGEST, Packed, pack
-from tutelage.report.plots import Plot, compared_plots, curve_plots, difference_plots, gain_plots, model_plots
+from tutelage.report.plots import (
+    Plot,
+    compared_plots,
+    curve_plots,
+    difference_plots,
+    gain_plots,
+    measure_plots,
+    model_plots,
+)
 from tutelage.results.comparing import ModelsCompared
 from tutelage.results.selecting import SelectedModel
 from tutelage.results.wording import metric_words, p_words, seconds_words
@@ -88,6 +96,7 @@ def page(contents: Contents) -> str:
         contents=contents,
         gain_plots=_marked(gain_plots(contents)),
         model_plots=_marked(model_plots(contents)),
+        measure_plots=_marked(measure_plots(contents)),
         curve_plots=_marked(curve_plots(contents)),
     )
 

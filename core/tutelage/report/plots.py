@@ -64,6 +64,14 @@ def model_plots(contents: Contents) -> Iterator[Plot]:
         yield Plot("Length of answers", forest(words, "words"))
 
 
+def measure_plots(contents: Contents) -> Iterator[Plot]:
+    """Yield the plots of the measures of plugins."""
+    if (summary := contents.summary) is not None:
+        for name, info in summary.measures.items():
+            figures = {model.id: model.metrics.get(name) for model in summary.overall()}
+            yield Plot(name, forest(figures, info.unit or name, domain=(0, 1) if info.is_share else None))
+
+
 def difference_plots(contents: ComparedContents) -> Iterator[Plot]:
     """Yield the forest plot of the differences between the compared models."""
     if found := contents.differences():
@@ -77,6 +85,10 @@ def compared_plots(contents: ComparedContents) -> Iterator[Plot]:
     scores, words = ({one.name: one.metrics.get(key) for one in models} for key in ("gold_score", "answer_words"))
     yield Plot("Gold score", forest(scores, "mean score", domain=(0, 5)))
     yield Plot("Length of answers", forest(words, "words"))
+    if (info := contents.compared.measure) is not None:
+        figures = {one.name: one.metrics.get(contents.metric) for one in models}
+        axis = info.unit or contents.metric
+        yield Plot(contents.metric, forest(figures, axis, domain=(0, 1) if info.is_share else None))
 
 
 def curve_plots(contents: Contents) -> Iterator[Plot]:

@@ -12,7 +12,10 @@ from tutelage.evaluation.intervals import Metric
 from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents
 from tutelage.results.comparing import ComparedModel
+from tutelage.results.measure_rows import MeasureRow, measure_rows
+from tutelage.results.measure_rows import start_model as start_model
 from tutelage.results.summary import AgreementResult, ComparisonResult, Summary
+from tutelage.results.wording import measure_words as measure_words
 from tutelage.results.wording import metric_words, skill_words
 
 AGREEMENT = {
@@ -85,6 +88,11 @@ def compared_link(contents: ComparedContents, model: ComparedModel) -> str:
 def scope(summary: Summary) -> int | None:
     """Return the seed of the rows to show: the only seed, or None for the rows over all seeds."""
     return summary.seeds[0] if len(summary.seeds) == 1 else None
+
+
+def measures(summary: Summary) -> list[MeasureRow]:
+    """Return the rows of the table of measures."""
+    return list(measure_rows(summary))
 
 
 def matrix(summary: Summary) -> tuple[list[str], list[tuple[str, list[ComparisonResult | None]]]]:

@@ -8,12 +8,15 @@ from attrs import evolve, frozen
 
 from tutelage.errors import InputError, nearest
 from tutelage.evaluation.intervals import Metric
+from tutelage.evaluation.measures import SeedMeasurement, measure_metrics, observations
 from tutelage.evaluation.scores import GradedAnswer, score_metrics
 from tutelage.evaluation.significance import Observation, Separation, compare, holm, pairable
+from tutelage.measure import MeasureInfo
 from tutelage.recipe.differences import differing
 from tutelage.recipe.variants import BASE
-from tutelage.results.run_results import measured_value
+from tutelage.results.run_results import METRICS, measured_value
 from tutelage.results.selecting import SelectedModel, run_labels
+from tutelage.results.summary import coverage_of
 
 
 @frozen
@@ -45,6 +48,8 @@ class ModelsCompared:
     """The keys in which the recipes differ: the value of each recipe by the name of its run or variant."""
     notes: tuple[str, ...]
     """What limits the comparison, for the reader."""
+    measure: MeasureInfo | None = None
+    """The measure, if the metric is one of a plugin."""
 
 
 def compare_models(
@@ -53,18 +58,26 @@ def compare_models(
     """Compare each model with another one, paired by prompt, and by seed if both have the seed.
 
     ``against`` names the other model. By default, it is the model of the same id in the first run, variant or seed; if
-    there is only one, or with ``first``, it is the first model. ``metric`` is one of ``METRICS``. Raises
-    ``InputError`` if there is no model ``against``, fewer than two models have answers with gold scores, or two
-    compared models have no prompt in common.
+    there is only one, or with ``first``, it is the first model. ``metric`` is one of ``METRICS``, or a measure of
+    the runs. Raises ``InputError`` if there is no model ``against`` and no such metric, fewer than two models have
+    answers with gold scores, or two compared models have no prompt in common.
     """
-    measured = [model for model in models if model.is_measured()]
-    notes = [f"{model.name} is left out: its answers are not scored yet" for model in models if model not in measured]
+    measure = "" if metric in METRICS else metric
+    info = _measure(models, measure) if measure else None
+    measured = [model for model in models if model.is_measured(measure)]
+    missing = f"it has no values of {measure}" if measure else "its answers are not scored yet"
+    notes = [f"{model.name} is left out: {missing}" for model in models if model not in measured]
     if len(measured) < 2:
-        raise InputError("\n".join(["at least two models with scored answers are required to compare", *notes]))
+        needed = f"values of {measure}" if measure else "scored answers"
+        raise InputError("\n".join([f"at least two models with {needed} are required to compare", *notes]))
     others = _others(measured, against, first)
     answers = {model.name: model.answers() for model in measured}
+    values = {model.name: model.measured(measure) for model in measured} if measure else {}
+    observed = {
+        name: list(observations(values[name]) if measure else _observations(answers[name], metric)) for name in answers
+    }
     separations = {
-        name: _separation(name, answers[name], other, answers[other], metric) for name, other in others.items()
+        name: _separation(name, observed[name], other, observed[other], metric) for name, other in others.items()
     }
     adjusted = dict(zip(separations, holm([one.p_value for one in separations.values()]), strict=True))
     compared = tuple(
@@ -74,7 +87,7 @@ def compare_models(
             variant=model.variant,
             model=model.model,
             seed=model.seed,
-            metrics=score_metrics(answers[model.name]),
+            metrics={**score_metrics(answers[model.name]), **_measured(measure, info, values.get(model.name, ()))},
             against=others.get(model.name),
             separation=separations.get(model.name),
             p_value_adjusted=adjusted.get(model.name),
@@ -84,8 +97,9 @@ def compare_models(
     recipes = recipes_of(measured)
     unknown = {one.difference.no_interval for one in separations.values()} - {""}
     notes += [f"a difference has no interval, because {reason}" for reason in sorted(unknown)]
-    notes += [*_limits(answers, others), *_different_measures(measured)]
-    return ModelsCompared(metric, compared, recipes, tuple(notes))
+    limits = _limits(observed, others, "has a value") if measure else _limits(answers, others, "answered it")
+    notes += [*limits, *_different_measures(measured, measure)]
+    return ModelsCompared(metric, compared, recipes, tuple(notes), info)
 
 
 def recipes_of(models: Sequence[SelectedModel]) -> dict[str, dict[str, object]]:
@@ -114,11 +128,24 @@ def _others(models: Sequence[SelectedModel], against: str | None, first: bool) -
     }
 
 
+def _measure(models: Sequence[SelectedModel], name: str) -> MeasureInfo:
+    """The measure with this name of one of the runs."""
+    known = {key: info for model in reversed(models) for key, info in model.results.reader.measures.items()}
+    if name not in known:
+        raise InputError(f"--metric {name}: no such metric{nearest(name, (*METRICS, *known))}")
+    return known[name]
+
+
+def _measured(name: str, info: MeasureInfo | None, values: Sequence[SeedMeasurement]) -> dict[str, Metric]:
+    if info is None:
+        return {}
+    return dict(zip((name, coverage_of(name)), measure_metrics(values, info.is_share), strict=True))
+
+
 def _separation(
-    name: str, answers: Sequence[GradedAnswer], other: str, its_answers: Sequence[GradedAnswer], metric: str
+    name: str, values: Sequence[Observation], other: str, its_values: Sequence[Observation], metric: str
 ) -> Separation:
-    left, right = pairable(list(_observations(answers, metric)), list(_observations(its_answers, metric)))
-    found = compare(left, right)
+    found = compare(*pairable(values, its_values))
     if found.difference.n == 0:
         raise InputError(
             f"{name} and {other} have no prompt in common for which both have a value of {metric}. Prompts that a "
@@ -135,8 +162,10 @@ def _observations(answers: Sequence[GradedAnswer], metric: str) -> Iterator[Obse
             yield Observation(answer.prompt_id, value, answer.seed)
 
 
-def _limits(answers: Mapping[str, Sequence[GradedAnswer]], others: Mapping[str, str]) -> Iterator[str]:
-    """Yield what limits the comparisons: prompts that only one model answered, and models without a common seed."""
+def _limits(
+    answers: Mapping[str, Sequence[GradedAnswer | Observation]], others: Mapping[str, str], has: str
+) -> Iterator[str]:
+    """Yield what limits the comparisons: prompts that only one model has, and models without a common seed."""
     unmatched, seedless = [], []
     for name, other in others.items():
         left, right = answers[name], answers[other]
@@ -146,7 +175,7 @@ def _limits(answers: Mapping[str, Sequence[GradedAnswer]], others: Mapping[str, 
         if not {answer.seed for answer in left} & {answer.seed for answer in right}:
             seedless.append((name, other))
     for name, other, count in unmatched:
-        yield f"{name} and {other}: {count:,} prompts are ignored, because only one of them answered it"
+        yield f"{name} and {other}: {count:,} prompts are ignored, because only one of them {has}"
     if seedless:
         which = "the models" if len(seedless) == len(others) else ", ".join(f"{one} and {two}" for one, two in seedless)
         yield (
@@ -155,9 +184,14 @@ def _limits(answers: Mapping[str, Sequence[GradedAnswer]], others: Mapping[str, 
         )
 
 
-def _different_measures(models: Sequence[SelectedModel]) -> Iterator[str]:
-    """Yield a warning if the gold scores are of different evaluators or rubrics."""
+def _different_measures(models: Sequence[SelectedModel], measure: str) -> Iterator[str]:
+    """Yield a warning if the gold scores are of different evaluators or rubrics, or the measures differ."""
     recipes = [model.results.run.recipe for model in models]
+    if measure:
+        uses = [recipe.evaluation.measures[measure] for recipe in recipes if recipe.evaluation is not None]
+        if any(use != uses[0] for use in uses):
+            yield f"{measure} is another measure, or has other settings, in some of the runs"
+        return
     if any(recipe.models.evaluator != recipes[0].models.evaluator for recipe in recipes):
         yield "the gold scores are of different evaluators: a difference may be one of the evaluators"
     rubrics = {recipe.evaluation.rubric for recipe in recipes if recipe.evaluation is not None}

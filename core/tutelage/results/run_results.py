@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from tutelage.errors import InputError, nearest
 from tutelage.evaluation.calibration import JudgedItem
 from tutelage.evaluation.contests import Contest
+from tutelage.evaluation.measures import observations
 from tutelage.evaluation.scores import GradedAnswer
 from tutelage.evaluation.significance import Observation
 from tutelage.planning.artifacts import ModelArtifacts
@@ -25,7 +26,7 @@ from tutelage.runs.run import Run
 T = TypeVar("T")
 
 METRICS = ("gold_score", "gold_exact", "answer_words")
-"""Metrics of a single answer."""
+"""Metrics of a single answer, which every evaluated run has. The measures of its recipe are further metrics."""
 _HIGHEST = 5.0
 """Highest score of the gold rubric."""
 
@@ -78,11 +79,19 @@ class RunResults:
         return Answers(model, prompts, texts)
 
     def observed(self, model: str, metric: str) -> ObservedModel:
-        """Return a metric of each of a model's greedy answers, for all seeds.
+        """Return a metric of each of a model's greedy answers, for all seeds, or the values of a measure.
 
-        ``metric`` is one of ``METRICS``. Raises ``InputError`` if the run has no such model.
+        ``metric`` is one of ``METRICS`` or a measure of the recipe. Raises ``InputError`` if the run has no such model,
+        or the model no such metric.
         """
         self.check_model(model)
+        if metric not in METRICS:
+            self.check_metric(metric)
+            measured = self.reader.measured(metric, model, None)
+            if measured is None:
+                raise InputError(f"{self.run.store.root}: {metric} is not measured of {model}; leave the model out")
+            seen = tuple(observations(measured))
+            return ObservedModel(model, seen, len(measured) - len(seen))
         values = [(one, measured_value(one, metric)) for one in self.reader.answers(model, "greedy", None)]
         found = tuple(Observation(one.prompt_id, value, one.seed) for one, value in values if value is not None)
         return ObservedModel(model, found, len(values) - len(found))
@@ -118,6 +127,11 @@ class RunResults:
         """Raise ``InputError`` if the run has no such model."""
         if model not in self.models():
             raise InputError(f"{self.run.store.root}: no model {model!r}{nearest(model, self.models())}")
+
+    def check_metric(self, metric: str) -> None:
+        """Raise ``InputError`` if the run has no such metric."""
+        if metric not in (known := (*METRICS, *self.reader.measures)):
+            raise InputError(f"{self.run.store.root}: no metric {metric!r}{nearest(metric, known)}")
 
     def _files(self, model: str, seed: int) -> ModelArtifacts:
         return self.run.plan.model(seed, model).files

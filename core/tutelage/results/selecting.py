@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from tutelage.errors import InputError
+from tutelage.evaluation.measures import SeedMeasurement
 from tutelage.evaluation.scores import GradedAnswer
 from tutelage.planning.artifacts import VARIANTS
 from tutelage.planning.steps import PlannedModel
@@ -43,11 +44,17 @@ class SelectedModel:
         reader = self.results.reader
         return [answer for model in self.planned() for answer in reader.graded_answers(model, "greedy")]
 
-    def is_measured(self) -> bool:
-        """Return whether the answers and their gold scores are complete for every seed."""
+    def measured(self, measure: str) -> list[SeedMeasurement]:
+        """Return the values of a measure; none if it is not taken of the model."""
+        return self.results.reader.measured(measure, self.model, self.seed) or []
+
+    def is_measured(self, measure: str = "") -> bool:
+        """Return whether the answers, their gold scores, and the values of a measure are complete for every seed."""
         store = self.results.run.store
         files = [model.files for model in self.planned()]
-        return all(store.has(path) for one in files for path in (one.held_out("greedy"), one.gold("greedy")))
+        paths = [path for one in files for path in (one.held_out("greedy"), one.gold("greedy"))]
+        paths += [one.measured(measure) for one in files if measure]
+        return all(map(store.has, paths))
 
     def planned(self) -> list[PlannedModel]:
         """Return the model of each of its seeds, as the plan of the run has it."""

@@ -17,8 +17,10 @@ from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
+from tutelage.evaluation.measures import SeedMeasurement, measure_difference, measure_metrics
 from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
 from tutelage.files.whole import write_whole
+from tutelage.measure import MeasureInfo, Measurement
 from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, table
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.steps import PlannedModel, Summarise, Train
@@ -36,6 +38,7 @@ from tutelage.results.summary import (
     Summary,
     TrainingResult,
     VariantResult,
+    coverage_of,
 )
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
@@ -85,6 +88,7 @@ def summarise(run: Run) -> Summary:
         evaluator=Evaluator(overall.position_bias, overall.inconsistent),
         steps=tuple(StepResult(step.output, step.counts) for step in _in_plan_order(run)),
         warnings=tuple(_warnings(reader, training, differences)),
+        measures=dict(reader.measures),
     )
 
 
@@ -120,6 +124,29 @@ class Reader:
         """Return one model's graded answers in a scope."""
         return [answer for seed in self.seeds(scope) for answer in self.graded(seed)[model][decoding]]
 
+    @property
+    def measures(self) -> Mapping[str, MeasureInfo]:
+        """The measures of plugins, by their names in the recipe."""
+        evaluation = self.run.recipe.evaluation
+        used = evaluation.measures if evaluation is not None else {}
+        return {name: self.run.declared.measures[use.measure] for name, use in used.items()}
+
+    def measured(self, name: str, model: str, scope: int | None) -> list[SeedMeasurement] | None:
+        """Return the values of a measure of one model in a scope; None if the measure is not taken of the model."""
+        path = {seed: self.run.plan.model(seed, model).files.measured(name) for seed in self.seeds(scope)}
+        steps = {step.output for step in self.run.plan.steps}
+        if not steps.issuperset(path.values()):
+            return None
+        return [SeedMeasurement(one, seed) for seed in path for one in self.run.store.read(path[seed], Measurement)]
+
+    def measure_metrics(self, model: str, scope: int | None) -> dict[str, Metric]:
+        """Return the measures of one model, each with its coverage."""
+        found: dict[str, Metric] = {}
+        for name, info in self.measures.items():
+            if (values := self.measured(name, model, scope)) is not None:
+                found[name], found[coverage_of(name)] = measure_metrics(values, info.is_share)
+        return found
+
     def models(self, scope: int | None) -> Iterator[ModelResult]:
         """Yield the metrics of each model."""
         for model in self.run.plan.models_of(self.run.recipe.seeds[0]):
@@ -128,6 +155,7 @@ class Reader:
                 for decoding in self.decodings()
                 for name, metric in score_metrics(self.answers(model.id, decoding, scope)).items()
             }
+            metrics |= self.measure_metrics(model.id, scope)
             yield ModelResult(model.id, model.pipeline, model.iteration, model.parent, scope, metrics)
 
     def differences(self, scope: int | None) -> Iterator[Difference]:
@@ -140,6 +168,10 @@ class Reader:
                     self.answers(left, decoding, scope), self.answers(right, decoding, scope)
                 ).items()
             }
+            for name in self.measures:
+                values = [self.measured(name, model, scope) for model in (left, right)]
+                if values[0] is not None and values[1] is not None:
+                    metrics[name] = measure_difference(values[0], values[1])
             yield Difference(left, right, scope, metrics)
 
     def comparisons(self, scope: int | None) -> Iterator[ComparisonResult]:

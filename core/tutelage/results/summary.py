@@ -14,6 +14,7 @@ from tutelage.evaluation.frames import Frame, frame_of
 from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
 from tutelage.files.jsonl import converter, read_json
+from tutelage.measure import MeasureInfo
 from tutelage.records import Scores
 
 SummaryTable: TypeAlias = Literal["models", "differences", "comparisons", "agreement", "training", "variants"]
@@ -39,7 +40,8 @@ class ModelResult:
     """Seed of the run; None for the metrics over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
     """``gold_score``, ``gold_exact``, ``gold_scored`` and ``answer_words`` of the greedy answers, and the same metrics
-    of the sampled answers with the prefix ``sampled_``. They are defined in ``evaluation.scores.score_metrics``."""
+    of the sampled answers with the prefix ``sampled_``. They are defined in ``evaluation.scores.score_metrics``. Each
+    measure of the recipe has its name, and ``NAME_measured`` is the share of its units that have a value."""
 
 
 @frozen
@@ -163,6 +165,8 @@ class Summary:
     warnings: tuple[str, ...]
     variants: tuple[VariantResult, ...] = ()
     """The models of the recipe and of its variants, the best one first. Not written if the recipe has no variants."""
+    measures: dict[str, MeasureInfo] = field(factory=dict)
+    """The measures of plugins by their names in the recipe. Not written if the recipe has none."""
 
     def model(self, id: str, seed: int | None = None) -> ModelResult:
         """Return the results of one model for ``seed``; by default over all seeds, or for the only seed of the run.
@@ -193,6 +197,11 @@ class Summary:
             return str(self.frame().to_html(float_format="{:.3f}".format, na_rep=""))
         except InputError:
             return None
+
+
+def coverage_of(measure: str) -> str:
+    """Return the name of the metric with the coverage of a measure: the share of its units that have a value."""
+    return f"{measure}_measured"
 
 
 def read_summary(path: Path) -> Summary:

@@ -33,7 +33,7 @@ class _Measured:
             if decoding in self.reader.decodings()
             for name, metric in score_metrics(self.reader.answers(self.model, decoding, None)).items()
         }
-        return VariantResult(self.variant, self.model, metrics)
+        return VariantResult(self.variant, self.model, metrics | self.reader.measure_metrics(self.model, None))
 
 
 def variant_results(base: Run, variants: Mapping[str, Run]) -> tuple[VariantResult, ...]:

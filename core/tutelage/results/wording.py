@@ -7,6 +7,8 @@ from typing import Any
 
 from tutelage.evaluation.chance import Chance
 from tutelage.evaluation.intervals import Metric
+from tutelage.measure import MeasureInfo
+from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.planning.steps import Step, Train, Worker
 from tutelage.records import Outcome
 
@@ -16,8 +18,8 @@ OUTCOMES = {str(outcome) for outcome in Outcome}
 
 
 def worker(step: Step) -> str:
-    """Return the id of the model that a step trains or that answers or judges in it; empty if there is none."""
-    if isinstance(step, Train):
+    """Return the id of the model that a step trains or measures, or that answers or judges in it; empty for none."""
+    if isinstance(step, Train | TakeMeasure):
         return step.model
     working: Worker | None = getattr(step, "worker", None)
     return working.id if working else ""
@@ -81,6 +83,18 @@ def metric_words(metric: Metric | None, scale: float = 1.0, decimals: int = 2, s
     if metric.low is None or metric.high is None:
         return f"{formatted(metric.value)} [{CANNOT_TELL}]" if metric.no_interval else formatted(metric.value)
     return f"{formatted(metric.value)} [{formatted(metric.low)}, {formatted(metric.high)}]"
+
+
+def measure_words(info: MeasureInfo) -> str:
+    """Return what a measure is, its unit, and which values are better: ``mean length, in words, lower is better``."""
+    unit = f", in {info.unit}" if info.unit else ""
+    better = "" if info.better == "neither" else f", {info.better} is better"
+    return f"{info.help.rstrip('.')}{unit}{better}"
+
+
+def measured_words(metric: Metric | None, info: MeasureInfo, sign: bool = False) -> str:
+    """Return the figure of a measure with its interval as text; a share in percent."""
+    return metric_words(metric, scale=100 if info.is_share else 1, decimals=1 if info.is_share else 2, sign=sign)
 
 
 def p_words(p_value: float | None) -> str:

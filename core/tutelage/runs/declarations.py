@@ -1,10 +1,15 @@
-"""The declarations of the pipelines and controls that plugins offer, stored in the folder of a run."""
+"""The declarations of the pipelines, controls and measures that plugins offer, stored in the folder of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from attrs import evolve
+
 from tutelage.errors import InputError
-from tutelage.files.jsonl import read_json
-from tutelage.planning.artifacts import PIPELINES, RECIPE
+from tutelage.files.jsonl import converter, read_json
+from tutelage.measure import MeasureInfo
+from tutelage.planning.artifacts import MEASURES, PIPELINES, RECIPE
 from tutelage.planning.declared import BUILT_IN, Declared, from_plain, to_plain
 from tutelage.recipe.schema import Recipe
 from tutelage.runs.store import Store
@@ -15,6 +20,9 @@ def store_declarations(store: Store, recipe: Recipe, known: Declared) -> None:
 
     Those of the recipe before are kept, so that the folder can be read if the process is killed in between.
     """
+    if known.measures:
+        before = read_json(store.path(MEASURES))["measures"] if store.has(MEASURES) else {}
+        store.write_json(MEASURES, {"schema": 1, "measures": {**before, **known.measures}})
     values = to_plain(recipe, known)
     if not any(values.values()):
         return
@@ -42,4 +50,23 @@ def stored_declarations(store: Store, recipe: Recipe) -> Declared:
                 f"{path}: has no declaration of {', '.join(unknown)}, which {store.path(RECIPE)} names under {group}; "
                 "restore the file, or start another run"
             )
-    return known
+    return evolve(known, measures=_stored_measures(store, recipe))
+
+
+def _stored_measures(store: Store, recipe: Recipe) -> Mapping[str, MeasureInfo]:
+    used = {use.measure for use in recipe.evaluation.measures.values()} if recipe.evaluation else set()
+    if not used:
+        return {}
+    path = store.path(MEASURES)
+    try:
+        values = read_json(path)["measures"] if path.exists() else {}
+        found = converter().structure(values, dict[str, MeasureInfo])
+    except Exception as error:
+        remedy = "restore the file, or start another run"
+        raise InputError(f"{path}: not the descriptions of measures ({error!r}); {remedy}") from error
+    if unknown := sorted(used - found.keys()):
+        raise InputError(
+            f"{path}: has no description of {', '.join(unknown)}, which {store.path(RECIPE)} names under "
+            "evaluation.measures; restore the file, or start another run"
+        )
+    return {name: found[name] for name in sorted(used)}

@@ -1,4 +1,4 @@
-"""A run of a pipeline of a plugin, read where the plugin is not installed any more."""
+"""A run with a pipeline or a measure of a plugin, read where the plugin is not installed any more."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import critic_world
+import measure_world
 import pytest
 from recipes import numbers_recipe
 
@@ -17,8 +18,10 @@ from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.report.page import write_report
 from tutelage.results.training_data import read_training_data
+from tutelage.runs.declarations import store_declarations, stored_declarations
 from tutelage.runs.run import Run, RunModels
 from tutelage.runs.status import run_status
+from tutelage.runs.store import Store
 
 NAMES = ("critic/revise", "critic/spin", "critic/two-judges")
 
@@ -102,3 +105,36 @@ def test_a_later_recipe_adds_its_declarations_and_the_folder_can_be_read_in_betw
     assert set(json.loads((finished / "pipelines.json").read_text())["pipelines"]) == set(NAMES)
     assert [model.id for model in Run.open(finished).plan.models] == ["M0", "M1", "M2/critic/spin"]
     assert not (finished / "seed-0/critic/revise").exists()
+
+
+def test_missing_and_damaged_descriptions_of_measures_are_named_with_their_file(
+    numbers_registry: Registry, tmp_path: Path
+) -> None:
+    numbers_registry.register(measure_world, "mine")
+    values = numbers_recipe(pipelines={"self-reward": None}, controls={}, iterations=1)
+    values["evaluation"]["measures"] = {"right": {"measure": "mine/right"}}
+    recipe = from_values(values)
+    store = Store(tmp_path)
+    store_declarations(store, recipe, declared(recipe, numbers_registry))
+    info = measure_world.MEASURES["right"].info("mine/right")
+    assert stored_declarations(store, recipe).measures == {"mine/right": info}
+    path = tmp_path / "measures.json"
+    path.write_text('{"schema": 1, "measures": {"mine/right": {"over": "answers"}}}')
+    with pytest.raises(InputError, match=r"measures\.json: not the descriptions of measures"):
+        stored_declarations(store, recipe)
+    path.unlink()
+    with pytest.raises(InputError, match=r"measures\.json: has no description of mine/right, which .*recipe\.yaml"):
+        stored_declarations(store, recipe)
+
+
+def test_a_later_recipe_keeps_the_descriptions_of_the_measures_before(
+    numbers_registry: Registry, tmp_path: Path
+) -> None:
+    numbers_registry.register(measure_world, "mine")
+    store = Store(tmp_path)
+    for name in ("right", "digits"):
+        values = numbers_recipe()
+        values["evaluation"]["measures"] = {name: {"measure": f"mine/{name}"}}
+        recipe = from_values(values)
+        store_declarations(store, recipe, declared(recipe, numbers_registry))
+    assert set(json.loads((tmp_path / "measures.json").read_text())["measures"]) == {"mine/right", "mine/digits"}

@@ -9,12 +9,11 @@ import click
 from attrs import evolve
 
 from tutelage.cli.evaluate.printing import print_json
-from tutelage.cli.models import split_run
+from tutelage.cli.models import metric_option, split_run
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, print_table, print_text
 from tutelage.errors import InputError
 from tutelage.evaluation.significance import ModelComparison, compare_all
-from tutelage.results.run_results import METRICS
 from tutelage.results.score_files import ObservedModel, read_observations
 from tutelage.results.selecting import select_models
 from tutelage.results.wording import metric_words, p_words
@@ -23,7 +22,7 @@ from tutelage.runs.store import is_run
 
 @click.command("difference")
 @click.argument("sources", metavar="RUN_OR_SCORES...", nargs=-1, required=True)
-@click.option("--metric", type=click.Choice(METRICS), default=METRICS[0], show_default=True, help="Metric of a run.")
+@metric_option
 @as_json
 def difference_command(sources: Sequence[str], metric: str, as_json: bool) -> None:
     """Test whether models differ, with values paired by prompt.

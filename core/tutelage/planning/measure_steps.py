@@ -1,0 +1,147 @@
+"""The steps in which measures of plugins are taken of the models, and the checks of the measures of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from attrs import field, frozen
+
+from tutelage.errors import InputError
+from tutelage.measure import MeasureInfo, Over
+from tutelage.objectives import Dpo, Sft
+from tutelage.planning.declared import Declared
+from tutelage.planning.evaluation_plan import EvaluationPlan
+from tutelage.planning.judging_uses import measures_judging
+from tutelage.planning.member_checks import is_offered, unknown
+from tutelage.planning.problem_list import Problems
+from tutelage.planning.steps import PlannedModel, Step, Train, Worker
+from tutelage.plugins.measures import BoundMeasure, bound_measure
+from tutelage.plugins.registry import Registry
+from tutelage.recipe.bindings import MeasureUse
+from tutelage.recipe.schema import Evaluation, Recipe
+
+
+@frozen(kw_only=True)
+class TakeMeasure(Step):
+    """Compute a measure of one model with a function of a plugin."""
+
+    stage: ClassVar[str] = "measure"
+    name: str
+    """Name of the measure in the recipe."""
+    measure: str
+    """``PLUGIN/NAME``."""
+    settings: Mapping[str, Any] = field(factory=dict)
+    over: Over
+    reads: Mapping[str, str] = field(factory=dict)
+    """The artifacts that the measure is computed from, by the kind of their records."""
+    model: str
+    """Id of the model that is measured."""
+    worker: Worker | None = None
+    """The model, if the measure is one of checkpoints."""
+    unit: str = "values"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The artifacts that are read, or the checkpoint that is measured."""
+        checkpoint = self.worker.checkpoint if self.worker is not None else ""
+        return (*self.reads.values(), *((checkpoint,) if checkpoint else ()))
+
+
+def measure_steps(plan: EvaluationPlan, known: Declared, made: Sequence[Step]) -> Iterator[Step]:
+    """Yield the steps that take the measures of the models of one seed, measure by measure.
+
+    ``made`` are the other steps of the seed. A measure over trainings is taken of the models that are trained, and one
+    over judgements only if the models' own judging is measured.
+    """
+    if (evaluation := plan.recipe.evaluation) is None:
+        return
+    trainings = {step.model: step for step in made if isinstance(step, Train)}
+    counts = {step.output: step.count for step in made}
+    for name, use in evaluation.measures.items():
+        if (info := known.measures.get(use.measure)) is None:
+            continue  # check_measures names it
+        for model in plan.models:
+            reads = _reads(plan, info, model, trainings.get(model.id))
+            if reads is None:
+                continue
+            yield TakeMeasure(
+                output=model.files.measured(name),
+                count=_count(plan, evaluation, info, reads, counts),
+                seed=plan.seed,
+                name=name,
+                measure=use.measure,
+                settings=use.settings,
+                over=info.over,
+                reads=reads,
+                model=model.id,
+                worker=model.worker if info.over == "checkpoint" else None,
+                unit="checkpoints" if info.over == "checkpoint" else "values",
+            )
+
+
+def _reads(
+    plan: EvaluationPlan, info: MeasureInfo, model: PlannedModel, training: Train | None
+) -> Mapping[str, str] | None:
+    """The artifacts that a measure of a model reads; None if the model has none of them."""
+    files = model.files
+    decoding = "greedy" if info.over == "answers" else "sampled"
+    of_answers = {"prompts": plan.files.prompts, "answers": files.held_out(decoding), "gold": files.gold(decoding)}
+    match info.over:
+        case "answers" | "sampled":
+            return of_answers
+        case "judgements":
+            return {**of_answers, "judgements": files.own_judgements("own")} if plan.judges_measured else None
+        case "training":
+            kind = _TRAINED_ON.get(type(training.objective)) if training is not None else None
+            return {kind: training.examples} if training is not None and kind is not None else None
+        case "checkpoint":
+            return {}
+
+
+_TRAINED_ON: Mapping[type, str] = {Sft: "examples", Dpo: "pairs"}
+"""The fields of ``MeasuredPrompt`` that have the data of an objective."""
+
+
+def _count(
+    plan: EvaluationPlan, evaluation: Evaluation, info: MeasureInfo, reads: Mapping[str, str], counts: Mapping[str, int]
+) -> int:
+    match info.over:
+        case "answers" | "sampled":
+            return plan.prompt_count(evaluation)
+        case "judgements":
+            return plan.judged_prompts(evaluation)
+        case "training":
+            return counts.get(next(iter(reads.values())), 0)
+        case "checkpoint":
+            return 1
+
+
+def check_measures(recipe: Recipe, registry: Registry, problems: Problems) -> None:
+    """Add each problem of the measures of a recipe: unknown ones, their settings, and what they are computed from."""
+    for name, use in recipe.evaluation.measures.items() if recipe.evaluation is not None else ():
+        key = f"evaluation.measures.{name}"
+        bound = problems.attempt("", partial(_bound, registry, use, key))
+        if bound is None:
+            continue
+        found = problems.attempt(f"{key}.settings", bound.problems)
+        problems.add_all(f"{key}.settings.{line}" for line in found or ())
+        problems.add_all(_over_problems(bound, recipe), key)
+
+
+def _bound(registry: Registry, use: MeasureUse, key: str) -> BoundMeasure:
+    if not is_offered(use.measure, "measures", registry):
+        raise InputError(f"{key}.measure: {unknown(use.measure, 'measures', registry)}")
+    return bound_measure(registry, use.measure, use.settings, f"{key}.settings")
+
+
+def _over_problems(bound: BoundMeasure, recipe: Recipe) -> Iterator[str]:
+    over = bound.measure.over
+    if over == "sampled" and recipe.evaluation is not None and recipe.evaluation.sampled == 0:
+        yield "it measures sampled answers, and evaluation.sampled is 0; set it above 0"
+    elif over == "judgements" and not measures_judging(recipe):
+        yield (
+            "it measures the models' own judgements, and there are none; set evaluation.sampled to at least 2 and "
+            "evaluation.agreement_prompts above 0"
+        )
