@@ -67,6 +67,8 @@ def _show_info(info: PluginInfo, status: PluginStatus) -> None:
     if status.aliases:
         print_text(f"aliases: {', '.join(status.aliases)}")
     print_text(f"hooks: {', '.join(status.hooks)}")
+    if info.wrapped_roles:
+        print_text(f"wraps the roles: {', '.join(info.wrapped_roles)}")
     for table in info_tables(info):
         print_line()
         print_table(table)

@@ -33,6 +33,7 @@ from tutelage.planning.roles import (
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
+from tutelage.planning.wrapping import check_wrappers
 from tutelage.plugins.helpers import check_objective, check_report_to, implements
 from tutelage.plugins.pair_losses import pair_loss_problems
 from tutelage.plugins.preparation import check_prepared
@@ -77,6 +78,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
         sources = Sources(recipe, registry)
     known = sources.declared
     roles = frozenset(_check_roles(recipe, registry, known, problems))
+    check_wrappers(recipe, registry, known, problems)
     _check_rubrics(recipe, registry, known, roles, problems)
     _check_data(sources, problems)
     _check_pair_rules(recipe, registry, known, problems)

@@ -17,6 +17,7 @@ from tutelage.objectives import PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
 from tutelage.plugins.pipeline_checks import pipeline_problems
+from tutelage.recipe.bindings import WRAPPED_ROLES
 from tutelage.records import Rubric
 
 HOOKS = ("describe", *hookspecs.STAGES, "release", *helper_specs.HELPERS)
@@ -153,6 +154,11 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for alias in info.aliases:
         if not isinstance(alias, str) or not _can_be_a_name(alias):
             yield f"aliases: {alias!r} cannot be a plugin's name: it is empty or has a space or one of {_RESERVED!r}"
+    if not isinstance(info.wrapped_roles, tuple):
+        yield f"wrapped_roles must be a tuple of roles, not {type(info.wrapped_roles).__name__}"
+    for role in info.wrapped_roles:
+        if role not in WRAPPED_ROLES:
+            yield f"wrapped_roles: no role {role!r}{nearest(str(role), WRAPPED_ROLES)}"
     for variable in info.environment:
         if not isinstance(variable, EnvironmentVariable):
             yield f"environment must hold EnvironmentVariable, not {type(variable).__name__}"

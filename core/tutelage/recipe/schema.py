@@ -18,7 +18,7 @@ from tutelage.errors import InputError
 from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Sft
-from tutelage.recipe.bindings import Roles
+from tutelage.recipe.bindings import Roles, Wrapping
 from tutelage.records import Jury, Sampling, Scores, added_key
 
 SCHEMA = 1
@@ -362,6 +362,9 @@ class Recipe:
     report_to: tuple[str, ...] = added_key(())
     """Experiment trackers that the losses of trainings and the metrics of steps are reported to, by the names that
     transformers gives them: `tensorboard`, `trackio`, `wandb`, `mlflow` and others. It changes no result."""
+    wrappers: Mapping[str, Wrapping] = field(factory=dict)
+    """Settings and roles of plugins that wrap hooks of other plugins, by the name of the plugin. An installed wrapper
+    that is not named here has its default settings, and wraps the roles that it names itself."""
     chunk: int = 512
     """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
     together. A chunk that a kill interrupts is computed again."""

@@ -135,7 +135,7 @@ def _names_its_service(subject: Subject, hook: str) -> None:
 
 def _explains_in_words(subject: Subject, hook: str) -> None:
     """returns a text for prompts of any kind"""
-    helpers.check_prompts(subject.registry, subject.name, subject.prompt_texts)
+    helpers.check_prompts(subject.registry, subject.model, subject.prompt_texts)
 
 
 def _refuses_an_unknown_tracker(subject: Subject, hook: str) -> None:

@@ -469,6 +469,26 @@ def test_a_status_lists_the_hooks_that_a_plugin_implements_and_wraps(registry: R
     assert registry.names("judge") == []
 
 
+@pytest.mark.parametrize(
+    ("roles", "problem"),
+    [
+        (("jugde",), "describe(): wrapped_roles: no role 'jugde'; did you mean 'judge'?"),
+        ("judge", "describe(): wrapped_roles must be a tuple of roles, not str"),
+    ],
+)
+def test_a_wrapper_of_a_role_that_does_not_exist_is_refused(roles: Any, problem: str) -> None:
+    class Wrapper:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            return PluginInfo("Wraps.", wrapped_roles=roles)
+
+        @hookimpl(wrapper=True)
+        def judge(self) -> Any:
+            return (yield)
+
+    assert refused(Wrapper()) == problem
+
+
 def test_a_requirement_that_is_met_raises_nothing(registry: Registry) -> None:
     assert registry.require("echo", "demonstrate") is None  # type: ignore[func-returns-value]
 
