@@ -54,9 +54,9 @@ def command(
 ) -> None:
     """Copy a model of a run to a folder or the hub, with a model card.
 
-    MODEL is the model's name in the run, such as M1 or M2/self-reward. DESTINATION is a new folder that transformers,
-    TRL and vLLM can load: merged weights, adapter, tokenizer and chat template. Its README.md is the model card:
-    lineage, data, training, measured results, recipe and versions.
+    MODEL is the model's name in the run, such as M1 or M2/self-reward. DESTINATION is a new folder. If the student is
+    one of transformers, then transformers, TRL and vLLM can load it: merged weights, adapter, tokenizer and chat
+    template. Its README.md is the model card: lineage, data, training, measured results, recipe and versions.
     """
     if format == "gguf" and quantize:
         raise click.UsageError("--quantize has no GGUF format; export, and run `llama-quantize` of llama.cpp")
