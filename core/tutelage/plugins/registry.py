@@ -189,6 +189,11 @@ class Registry:
         Raises ``PluginError`` with the reason: not installed, blocked, broken, or the hook is not implemented.
         """
         if hook not in self.hooks(name):
+            if hook in self._get(name).inspected.unmarked:
+                raise PluginError(
+                    f"{self.label(name)} does not implement {hook!r}, because its function of this name is not marked: "
+                    "put @tutelage.hookimpl above it"
+                )
             others = ", ".join(self.names(hook)) or "none"
             raise PluginError(f"{self.label(name)} does not implement {hook!r}; installed plugins that do: {others}")
 
