@@ -183,13 +183,21 @@ class Registry:
             and (model is None or model.wrappers is None or name in model.wrappers)
         )
 
+    def wrapped_by(self, name: str) -> tuple[str, ...]:
+        """Return the hooks that a plugin wraps. Raises ``PluginError`` if the plugin cannot be used."""
+        return self._get(name).inspected.wraps
+
+    def unmarked(self, name: str) -> tuple[str, ...]:
+        """Return the functions of a plugin that are hooks but for the mark ``hookimpl``; see ``unmarked_hooks``."""
+        return self._get(name).inspected.unmarked
+
     def require(self, name: str, hook: str) -> None:
         """Check, before any work starts, that a plugin can be used for a hook.
 
         Raises ``PluginError`` with the reason: not installed, blocked, broken, or the hook is not implemented.
         """
         if hook not in self.hooks(name):
-            if hook in self._get(name).inspected.unmarked:
+            if hook in self.unmarked(name):
                 raise PluginError(
                     f"{self.label(name)} does not implement {hook!r}, because its function of this name is not marked: "
                     "put @tutelage.hookimpl above it"

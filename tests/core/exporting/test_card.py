@@ -44,7 +44,10 @@ def test_the_card_of_another_student_says_nothing_of_transformers(golden: Path) 
     (golden / "run.json").write_text(json.dumps(description))
     card = card_of(golden)
     assert not re.search("transformers|trl|peft|torch|tokenizer|adapter|chat template|causal", card.content, re.I)
-    assert yaml.safe_load(card.data.to_yaml()) == {"pipeline_tag": "text-generation", "tags": ["tutelage", "dpo", "self-reward"]}
+    assert yaml.safe_load(card.data.to_yaml()) == {
+        "pipeline_tag": "text-generation",
+        "tags": ["tutelage", "dpo", "self-reward"],
+    }
     assert "```sh\ntutelage chat numbers:me/my-model 'Why is the sky blue?'\n```\n" in card.text
     assert "\nA model, aligned by `self-reward`" in card.text
     assert card.text.endswith("| tutelage | 0.1.0 |\n| Python | 3.11.7 |\n| plugin numbers | ? |\n")
