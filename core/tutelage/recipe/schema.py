@@ -291,6 +291,9 @@ class Evaluation:
     agreement_prompts: int = 100
     """Number of held-out prompts on which each model's own judging is compared with the gold scores. 0 turns the
     comparison off."""
+    self_preference: bool = added_key(False)
+    """Whether `summary.json` has the self-preference of each model as a judge: how much more it overrates its own
+    answers than those of other models. It needs no further answers or judgements."""
     compare: Literal["all", "parent"] = "all"
     """Head-to-head comparisons: `all` compares every two models, `parent` compares each model with its parent only. The
     price of an API evaluator grows with the number of comparisons."""

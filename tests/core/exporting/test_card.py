@@ -109,6 +109,18 @@ def test_each_measured_figure_has_its_interval_as_in_the_summary(golden: Path) -
     assert "Scores and verdicts are by `numbers`, with the rubric `numbers/numbers`" in text
 
 
+def test_the_self_preference_of_the_model_is_in_the_card_if_the_summary_has_it(golden: Path) -> None:
+    assert "Self-preference" not in card_of(golden).text
+    summary = json.loads((golden / "summary.json").read_text())
+    value = {"value": 0.31, "low": 0.1, "high": 0.52, "n": 40}
+    [row] = [one for one in summary["agreement"] if (one["model"], one["answers"]) == ("M2/self-reward", "mixed")]
+    row["metrics"] |= dict.fromkeys(("self_preference", "own_overrating", "others_overrating"), value)
+    (golden / "summary.json").write_text(json.dumps(summary))
+    text = card_of(golden).text
+    assert text.count("Self-preference of the model as a judge, in points of the scale:") == 1
+    assert "| self_preference | +0.310 | +0.100 to +0.520 | 40 |" in text
+
+
 def test_the_recipe_in_the_card_is_the_runs_own(golden: Path) -> None:
     text = card_of(make_transformers(golden)).text
     block = text.partition("```yaml\n")[2].partition("```")[0]
