@@ -127,6 +127,10 @@ class Registry:
                 raise PluginError(f"--plugin {file.module or file.path}: {error}") from error
             self._files.append(file)
 
+    def refuse_file(self, file: PluginFile, reason: str) -> None:
+        """Record a plugin file that is not loaded. Its plugin cannot be used; an error about it has the reason."""
+        self._refused.append(PluginStatus(file.name, status="failed", error=reason, path=file.path))
+
     @property
     def files(self) -> tuple[PluginFile, ...]:
         """The plugin files that were loaded."""
