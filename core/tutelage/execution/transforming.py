@@ -22,7 +22,7 @@ def transform(step: Transform, at: StepContext) -> Artifact:
     """Call the function of a transform, check the records that it yields, and write them in their order.
 
     A preference pair whose sides are equal, empty or tied is dropped and counted. Raises PluginError if a record is not
-    valid, and StageError if the function raises an exception or no record is left.
+    valid, and StageError if the function raises an exception, or if no record is left for a step that needs some.
     """
     function, label = _function(step, at)
     arguments = [_read(path, kind, at) for path, kind in step.reads]
@@ -40,7 +40,7 @@ def transform(step: Transform, at: StepContext) -> Artifact:
                 dropped[reason] += 1
             else:
                 records[id] = record
-    if not records:
+    if not records and not at.may_be_empty(step):
         reasons = "".join(f"; {count:,} were dropped: {reason}" for reason, count in sorted(dropped.items()))
         raise StageError(f"{step.output}: no {step.makes} are left: {label} made none that can be used{reasons}")
     rows = [_row(record) for record in records.values()]

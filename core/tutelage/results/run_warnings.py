@@ -49,7 +49,7 @@ def warnings_of_step(run: Run, step: Step, counts: Mapping[str, int]) -> list[st
     if isinstance(step, Train):
         found = health_of(run, step).warnings
     elif isinstance(step, MakePairs | JoinPairs | SelectPreferences | Transform):
-        found = _few_pairs(run, step, counts)
+        found = (*_nothing_made(run, step, counts), *_few_pairs(run, step, counts))
     elif isinstance(step, Sample | Demonstrate | Judge | Compare | CompareCandidates) and not _is_measured_only(
         run, step
     ):
@@ -153,6 +153,21 @@ def _one_score(run: Run, step: Step) -> Iterator[str]:
             f"another judging.rubric (now {step.rubric}), judging.samples above 1 with judging.temperature above 0, or "
             "bind another judge (models)"
         )
+
+
+def _nothing_made(
+    run: Run, step: MakePairs | JoinPairs | SelectPreferences | Transform, counts: Mapping[str, int]
+) -> Iterator[str]:
+    """Warn if a step made nothing. The run continues, because the steps that read it also have other records."""
+    unit = step.makes if isinstance(step, Transform) and step.makes != "preferences" else "pairs"
+    if counts.get(unit, 0) == 0:
+        readers = " and ".join(one.output for one in run.plan.steps if step.output in one.inputs)
+        dropped = {reason: count for reason, count in counts.items() if reason != unit and count}
+        text = f"{step.output} has no {unit}, so {readers} is made without them"
+        if dropped and isinstance(step, MakePairs):
+            reason = max(sorted(dropped), key=dropped.__getitem__)
+            text += f"; most were dropped as {reason!r}: {cause_of(reason, step, run.recipe).change}"
+        yield text
 
 
 def _few_pairs(

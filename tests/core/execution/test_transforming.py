@@ -10,14 +10,30 @@ from typing import Any
 import critic_world
 import pytest
 from interrupted_runs import Interrupting, artifacts_of
+from recipes import numbers_recipe
 
-from tutelage import Candidate, PluginInfo, Preference, Prompt, SampleStep, TrainStep, TransformStep, hookimpl
+from tutelage import (
+    Candidate,
+    JoinStep,
+    JudgeStep,
+    PairStep,
+    PluginInfo,
+    Preference,
+    Prompt,
+    SampleStep,
+    TrainStep,
+    TransformStep,
+    hookimpl,
+)
 from tutelage.errors import PluginError, StageError
+from tutelage.execution.reporter import Silent
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import Kind, function_name
+from tutelage.plugins.functions import plugin
 from tutelage.plugins.registry import Registry
+from tutelage.preferences.pairing import Group, PairOptions, Proposal, best_worst
 from tutelage.recipe.schema import Recipe
 
 Make = Callable[..., Recipe]
@@ -153,3 +169,99 @@ def of_notes(prompts: Sequence[Prompt], notes: Sequence[dict[str, Any]]) -> Iter
     for note in notes:
         text = by_id[note["prompt"]].text
         yield Preference(note["prompt"], text, text[4:], note["answer"], f"{note['id']}!", note["id"])
+
+
+def proposing_nothing(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    yield "nothing to prefer"
+
+
+def none_at_all(pairs: Sequence[Preference]) -> list[Preference]:
+    return []
+
+
+class Joining:
+    """A plugin with pipelines that train on the pairs of several steps."""
+
+    def __init__(self, *parts: PairStep | TransformStep) -> None:
+        names = tuple(part.name for part in parts)
+        steps = (SampleStep("candidates"), JudgeStep("judgements", "candidates"), *parts)
+        self.pipeline = Pipeline("Joins.", (*steps, JoinStep("both", names), TrainStep("both")))
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Joins.", pipelines={"own": self.pipeline}, pair_rules={"nothing": proposing_nothing})
+
+
+class Noting(Silent):
+    """Keeps the messages of a run."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+FULL = PairStep("full", "candidates", "best-worst", scores="judgements", fixed=True)
+EMPTY = PairStep("empty", "candidates", "mine/nothing", scores="judgements", fixed=True)
+MADE_EMPTY = TransformStep("filtered", none_at_all, reads=("full",), makes="preferences")
+
+
+@pytest.mark.parametrize("empty", [EMPTY, MADE_EMPTY], ids=["pairs", "transform"])
+def test_a_part_without_pairs_does_not_stop_a_run_that_trains_on_other_pairs_too(
+    make_recipe: Make, registry: Registry, tmp_path: Path, empty: PairStep | TransformStep
+) -> None:
+    registry.register(Joining(FULL, empty), "mine")
+    reporter = Noting()
+    small = {**SMALL, "evaluation": numbers_recipe()["evaluation"]}
+    recipe = make_recipe(pipelines={"mine/own": None}, **small)
+    summary = run(recipe, directory=tmp_path, registry=registry, reporter=reporter)
+    folder = tmp_path / "seed-0/mine/own/M2"
+    full, both, none = (read_preferences(folder / f"{name}.jsonl") for name in ("full", "both", empty.name))
+    assert none == [] and len(both) == len(full) > 0
+    assert (folder / "checkpoint").is_dir()
+    path = "seed-0/mine/own/M2"
+    text = f"M2/mine/own, seed 0: {path}/{empty.name}.jsonl has no pairs, so {path}/both.jsonl is made without them"
+    more = (
+        "; most were dropped as 'nothing to prefer': set another pairs.rule (now mine/nothing), or look at its "
+        "documentation"
+    )
+    expected = text + (more if empty is EMPTY else "")
+    assert f"warning: {expected}" in reporter.notes
+    assert summary is not None and expected in summary.warnings
+
+
+def test_a_run_stops_if_no_part_has_pairs_and_names_the_parts(
+    make_recipe: Make, registry: Registry, tmp_path: Path
+) -> None:
+    other = PairStep("other", "candidates", "mine/nothing", scores="judgements", fixed=True)
+    registry.register(Joining(EMPTY, other), "mine")
+    with pytest.raises(StageError) as found:
+        run(make_recipe(pipelines={"mine/own": None}, **SMALL), directory=tmp_path, registry=registry)
+    path = "seed-0/mine/own/M2"
+    assert str(found.value) == (
+        f"{path}/both.jsonl: no pair was left to train on: {path}/empty.jsonl and {path}/other.jsonl have none"
+    )
+
+
+def test_a_round_without_pairs_stops_a_run_that_joins_the_pairs_of_all_rounds(
+    make_recipe: Make, numbers_registry: Registry, tmp_path: Path
+) -> None:
+    """Its model would be trained on the pairs of earlier rounds alone, which is another experiment."""
+    seen: set[str] = set()
+
+    def of_first_round(group: Group, options: PairOptions) -> Iterator[Proposal]:
+        seen.add(group.prompt.id)
+        if len(seen) > 1 + 40:  # the made-up prompt of the trial, and those of the first round
+            yield "it is the second round"
+        else:
+            yield from best_worst(group, options)
+
+    info = PluginInfo("Rules.", pair_rules={"first": of_first_round})
+    numbers_registry.register(plugin(info=info), "rules")
+    settings = {**SMALL, "preferences": "all", "iterations": 2, "pairs": {"rule": "rules/first"}}
+    recipe = make_recipe(pipelines={"teacher-reward": None}, **settings)
+    with pytest.raises(StageError) as found:
+        run(recipe, directory=tmp_path, registry=numbers_registry)
+    assert str(found.value).startswith("seed-0/teacher-reward/M3/preferences.jsonl: no pair was left to train on.")
+    assert (tmp_path / "seed-0/teacher-reward/M2/checkpoint").is_dir()

@@ -195,7 +195,7 @@ def test_a_key_of_the_section_that_does_not_exist_is_refused() -> None:
 def test_required_settings_of_a_wrapper_that_the_recipe_does_not_name_are_missed_before_the_run(
     numbers_registry: Registry,
 ) -> None:
-    numbers_registry.register(Shifting(settings=Required), "shift")
+    numbers_registry.register(Shifting(settings=Required, neutral_settings=()), "shift")
     with pytest.raises(InputError) as found:
         checked_plan(with_wrappers(), numbers_registry)
     assert str(found.value) == "wrappers.shift.settings: points: missing; expected a number"
