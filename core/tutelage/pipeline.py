@@ -31,6 +31,7 @@ from tutelage.pipeline_steps import (
     PipelineStep,
     SampleStep,
     TrainStep,
+    TransformStep,
 )
 
 
@@ -95,6 +96,11 @@ class Pipeline:
     def pairs(self) -> tuple[PairStep, ...]:
         """The steps that make pairs with a rule."""
         return tuple(step for step in self.steps if isinstance(step, PairStep))
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The settings of the recipe that transforms take: ``options`` (of pairs), ``rubric``."""
+        return frozenset(name for step in self.steps if isinstance(step, TransformStep) for name in step.takes)
 
     @property
     def given(self) -> frozenset[str]:

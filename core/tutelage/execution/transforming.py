@@ -26,11 +26,14 @@ def transform(step: Transform, at: StepContext) -> Artifact:
     """
     function, label = _function(step, at)
     arguments = [_read(path, kind, at) for path, kind in step.reads]
+    settings: dict[str, Any] = {} if step.options is None else {"options": step.options}
+    if step.rubric:
+        settings["rubric"] = at.registry.get("rubrics", step.rubric)
     at.context.expect(step.count)
     dropped: Counter[str] = Counter()
     records: dict[object, Any] = {}
     with plugin_errors(label):
-        for number, record in enumerate(_records(function, arguments, label)):
+        for number, record in enumerate(_records(function, arguments, settings, label)):
             _check(record, step.makes, label)
             id = getattr(record, "id", number)
             if id in records:
@@ -72,8 +75,10 @@ def _read(path: str, kind: Kind, at: StepContext) -> Sequence[Any]:
             return at.store.read(path, RECORD_TYPES[kind])
 
 
-def _records(function: Callable[..., Any], arguments: Sequence[Sequence[Any]], label: str) -> Iterator[Any]:
-    found = function(*arguments)
+def _records(
+    function: Callable[..., Any], arguments: Sequence[Sequence[Any]], settings: Mapping[str, Any], label: str
+) -> Iterator[Any]:
+    found = function(*arguments, **settings)
     if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
         raise PluginError(f"{label} returned {found!r}; it must return or yield records")
     return iter(found)

@@ -278,6 +278,10 @@ def _check_rubrics(
             rubric = judging_of(step, recipe.for_pipeline(name).judging).rubric
             key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
             judges.setdefault((key, rubric), set()).update(judging_roles(recipe, step.by))
+        if "rubric" in known.pipelines[name].takes:
+            rubric = recipe.for_pipeline(name).judging.rubric
+            key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
+            judges.setdefault((key, rubric), set())
     for (key, rubric), roles_of_rubric in judges.items():
         check(key, rubric, roles_of_rubric)
     for name in recipe.pipelines:

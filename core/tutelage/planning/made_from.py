@@ -186,7 +186,7 @@ class _Maker:
         if (hook := _HOOKS.get(type(step))) is not None:
             worker: Worker = getattr(step, "start" if isinstance(step, Train) else "worker")
             yield from self._wrappers(hook, worker.role)
-        if isinstance(step, Judge | Compare | CompareCandidates):
+        if isinstance(step, Judge | Compare | CompareCandidates) or (isinstance(step, Transform) and step.rubric):
             yield "rubric.content", self._rubric(step.rubric)
         if isinstance(step, Judge) and step.score == "expected":
             yield "rubric.score_prefix", self.registry.get("rubrics", step.rubric).score_prefix

@@ -115,10 +115,11 @@ _OF_DECODING = ("temperature", "top_p", "max_new_tokens", "top_k", "min_p")
 
 
 def _judging_keys(pipeline: Pipeline) -> tuple[str, ...]:
-    """The keys of ``judging`` that a pipeline uses: all if it scores answers, and few if it only compares them."""
+    """The keys of ``judging`` that a pipeline uses: all if it scores answers, few if it compares or transforms them."""
     if pipeline.judges:
         return tuple(one.name for one in attrs.fields(Judging))
-    return (*_OF_DECODING, "pairwise_rubric") if pipeline.compares else ()
+    compares = (*_OF_DECODING, "pairwise_rubric") if pipeline.compares else ()
+    return (*compares, *(("rubric",) if "rubric" in pipeline.takes else ()))
 
 
 _SAMPLES_NOTHING = "with score: expected a judge samples nothing"
@@ -191,7 +192,7 @@ def _objective(pipeline: Pipeline) -> str:
 
 def _pair_keys(recipe: Recipe, name: str, pipeline: Pipeline) -> set[str]:
     """The keys of ``pairs`` that have an effect in a pipeline. A rule of a plugin may use every key."""
-    used: set[str] = set()
+    used = {one.name for one in attrs.fields(Pairs)} - {"rule"} if "options" in pipeline.takes else set()
     own_rule = (recipe.controls if name in recipe.controls else recipe.pipelines)[name].pairs.get("rule")
     for step in pipeline.pairs:
         if step.fixed:

@@ -25,16 +25,23 @@ from tutelage import (
     TransformStep,
     hookimpl,
 )
-from tutelage.errors import PluginError, StageError
+from tutelage.errors import InputError, PluginError, StageError
 from tutelage.execution.reporter import Silent
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import Kind, function_name
+from tutelage.planning.checks import checked_plan
+from tutelage.planning.made_from import made_from
+from tutelage.planning.pipelines import make_plan
+from tutelage.planning.preflight import preflight
+from tutelage.planning.sources import Sources
 from tutelage.plugins.functions import plugin
 from tutelage.plugins.registry import Registry
 from tutelage.preferences.pairing import Group, PairOptions, Proposal, best_worst
 from tutelage.recipe.schema import Recipe
+from tutelage.records import Rubric
+from tutelage.runs.run import Run
 
 Make = Callable[..., Recipe]
 SMALL = {"controls": {}, "iterations": 1, "evaluation": None}
@@ -265,3 +272,86 @@ def test_a_round_without_pairs_stops_a_run_that_joins_the_pairs_of_all_rounds(
         run(recipe, directory=tmp_path, registry=numbers_registry)
     assert str(found.value).startswith("seed-0/teacher-reward/M3/preferences.jsonl: no pair was left to train on.")
     assert (tmp_path / "seed-0/teacher-reward/M2/checkpoint").is_dir()
+
+
+TAKEN: list[tuple[PairOptions, Rubric]] = []
+
+
+def with_settings(
+    prompts: Sequence[Prompt], candidates: Sequence[Candidate], *, options: PairOptions, rubric: Rubric, note: str = ""
+) -> Iterator[Preference]:
+    TAKEN.append((options, rubric))
+    yield from pairs_of(prompts, candidates)
+
+
+def with_options(
+    prompts: Sequence[Prompt], candidates: Sequence[Candidate], *, options: PairOptions
+) -> Iterator[Preference]:
+    yield from pairs_of(prompts, candidates)
+
+
+def with_typo(prompts: Sequence[Prompt], candidates: Sequence[Candidate], *, rubrik: Rubric) -> None: ...
+
+
+def test_a_transform_takes_the_options_of_pairs_with_the_seed_and_the_rubric_of_its_pipeline(
+    make_recipe: Make, registry: Registry, tmp_path: Path
+) -> None:
+    registry.register(Offering(with_settings), "mine")
+    own = {"judging": {"rubric": "numbers/numbers"}, "pairs": {"margin": 0.5}}
+    settings = {**SMALL, "seeds": [7], "judging": {"rubric": "additive"}, "pairs": {"near_best": 0.25}}
+    recipe = make_recipe(pipelines={"mine/own": own}, **settings)
+    assert [line for line in preflight(Sources(recipe, registry)).notices if "margin" in line or "near" in line] == []
+    TAKEN.clear()
+    run(recipe, directory=tmp_path, registry=registry)
+    assert [(PairOptions(7, 0.5, 0.25), registry.get("rubrics", "numbers/numbers"))] == TAKEN
+
+
+@pytest.mark.parametrize(
+    ("function", "changed"),
+    [
+        (pairs_of, set()),
+        (with_options, {"pairs"}),
+        (with_settings, {"pairs", "judging"}),
+    ],
+)
+def test_only_the_settings_that_a_transform_takes_count_for_it(
+    make_recipe: Make, registry: Registry, function: Any, changed: set[str]
+) -> None:
+    registry.register(Offering(function), "mine")
+
+    def values(**settings: Any) -> dict[str, Any]:
+        """What the step depends on, without its inputs: they depend on the rubric of the examples of M1."""
+        recipe = make_recipe(pipelines={"mine/own": None}, **{**SMALL, **settings})
+        sources = Sources(recipe, registry)
+        plan = make_plan(recipe, sources.counts(), sources.declared)
+        return dict(made_from(plan, sources, lambda artifact: None)["seed-0/mine/own/M2/pairs.jsonl"].values)
+
+    others = {"pairs": {"margin": 0.5}, "judging": {"rubric": "additive"}}
+    assert {key for key, value in others.items() if values(**{key: value}) != values()} == changed
+
+
+def test_a_rubric_that_a_transform_takes_and_that_does_not_exist_is_found_before_the_run(
+    make_recipe: Make, registry: Registry
+) -> None:
+    registry.register(Offering(with_settings), "mine")
+    recipe = make_recipe(pipelines={"mine/own": {"judging": {"rubric": "additve"}}}, **SMALL)
+    with pytest.raises(InputError) as found:
+        checked_plan(recipe, registry)
+    assert str(found.value) == ("pipelines.mine/own.judging.rubric: no rubric 'additve'; did you mean 'additive'?")
+
+
+def test_an_argument_of_a_transform_that_is_never_passed_is_refused(registry: Registry) -> None:
+    with pytest.raises(PluginError) as found:
+        registry.register(Offering(with_typo), "mine")
+    assert str(found.value) == (
+        "describe(): pipelines['own']: TransformStep 'pairs': the argument 'rubrik' is never passed; did you mean "
+        "'rubric'?"
+    )
+
+
+def test_a_run_with_such_a_transform_is_read_without_its_plugin(
+    make_recipe: Make, registry: Registry, tmp_path: Path
+) -> None:
+    registry.register(Offering(with_settings), "mine")
+    run(make_recipe(pipelines={"mine/own": None}, **SMALL), directory=tmp_path, registry=registry)
+    assert Run.open(tmp_path).models().last() == "M2/mine/own"
