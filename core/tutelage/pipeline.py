@@ -33,6 +33,7 @@ from tutelage.pipeline_steps import (
     PipelineStep,
     SampleStep,
     TrainStep,
+    TransformStep,
 )
 
 
@@ -107,6 +108,11 @@ class Pipeline:
     def trains_on(self) -> Kind | None:
         """The kind of the artifact that the ``TrainStep`` names; None for one of a mirrored pipeline."""
         return next((step.kind for step in self.steps if step.name == self.training.examples), None)
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The settings of the recipe that transforms take: ``options`` (of pairs), ``rubric``."""
+        return frozenset(name for step in self.steps if isinstance(step, TransformStep) for name in step.takes)
 
     @property
     def given(self) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -39,6 +40,9 @@ By: TypeAlias = Literal["student", "predecessor", "M0", "teacher", "judge", "eva
 M(t); ``predecessor`` is the model before the student, M(t-2), or the student itself if it is M0."""
 Combination: TypeAlias = Literal["mean", "median", "majority", "minimum", "first"]
 """How several scores of an answer become one: as ``judging.jury``, or the first one that exists."""
+
+TRANSFORM_SETTINGS = frozenset({"options", "rubric"})
+"""The settings of the recipe that the function of a ``TransformStep`` can take, as keyword-only arguments."""
 
 PROMPTS = "prompts"
 """The fresh prompts of the round, which no step has to make."""
@@ -284,6 +288,11 @@ class TransformStep(_Step):
         TransformStep("requests", ask_for_critiques, reads=("prompts", "candidates"), makes="prompts"),
         SampleStep("critiques", "requests", by="teacher", n=1),
         TransformStep("revised", revise, reads=("candidates", "requests", "critiques"), makes="candidates"),
+
+    A function may also take settings of the recipe, as keyword-only arguments: ``options``, the ``PairOptions`` of the
+    pipeline with the seed, as a pair rule gets them, and ``rubric``, the ``Rubric`` of ``judging.rubric``::
+
+        def rescored(candidates, judgements, *, options, rubric): ...
     """
 
     name: str
@@ -306,6 +315,11 @@ class TransformStep(_Step):
     def reads(self) -> tuple[tuple[str, Kind | None], ...]:
         """The artifacts that the step reads, as in ``SampleStep``."""
         return tuple((name, None) for name in self.reads_from)
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The settings of the recipe that the function takes, of ``TRANSFORM_SETTINGS``. Unknown for a stored name."""
+        return keyword_arguments(self.function) & TRANSFORM_SETTINGS
 
     @property
     def function_name(self) -> str:
@@ -359,6 +373,22 @@ PipelineStep: TypeAlias = (
     | TrainStep
 )
 """A step of a pipeline."""
+
+
+def keyword_arguments(function: Callable[..., Any] | str, required: bool = False) -> frozenset[str]:
+    """Return the names of the keyword-only arguments of a function, or only of those without a default.
+
+    Empty for a stored name, and for a function whose signature is not known.
+    """
+    try:
+        arguments = inspect.signature(function).parameters.values() if callable(function) else ()
+    except ValueError:  # of a function in C
+        return frozenset()
+    return frozenset(
+        one.name
+        for one in arguments
+        if one.kind is inspect.Parameter.KEYWORD_ONLY and not (required and one.default is not inspect.Parameter.empty)
+    )
 
 
 def function_name(function: Callable[..., Any] | str) -> str:

@@ -136,7 +136,7 @@ def _item(id: str, prompt: Prompt, answer: str) -> JudgeItem:
 def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
     """Make pairs of scored candidates, or of demonstrations and candidates, with the step's rule.
 
-    Raises StageError with the causes, counted in prompts, if there is no pair.
+    Raises StageError with the causes, counted in prompts, if there is no pair and the pairs are trained on alone.
     """
     scores = average(at.store.read(step.judgements, Judgement)) if step.judgements else {}
     demonstrations = at.store.read(step.demonstrations, Demonstration) if step.demonstrations else []
@@ -150,7 +150,7 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
         demonstrations={demonstration.prompt_id: demonstration for demonstration in demonstrations},
         options=PairOptions(step.seed, step.margin, step.near_best, step.length_ratio, step.keep_cut),
     )
-    if not pairing.preferences:
+    if not pairing.preferences and not at.may_be_empty(step):
         show = f"tutelage data show {shlex.quote(str(at.store.root))} {at.run.plan.model_of(step.output)}"
         raise StageError(no_pair(step, at.recipe, pairing.causes, len(prompts), show))
     counts = {"pairs": len(pairing.preferences), **pairing.dropped}
@@ -159,8 +159,10 @@ def make_preferences(step: MakePairs, at: StepContext) -> Artifact:
 
 
 def join_pairs(step: JoinPairs, at: StepContext) -> Artifact:
-    """Join the pairs of several files, in the order of the files."""
+    """Join the pairs of several files, in the order of the files. Raises StageError if all of them are empty."""
     pairs = [pair for part in step.parts for pair in read_preferences(at.store.complete(part))]
+    if not pairs and not at.may_be_empty(step):
+        raise StageError(f"{step.output}: no pair was left to train on: {' and '.join(step.parts)} have none")
     return rows_artifact(step, at, "pairs", [preference_row(pair) for pair in pairs])
 
 

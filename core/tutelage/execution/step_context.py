@@ -10,7 +10,7 @@ from attrs import frozen
 
 from tutelage.context import Context
 from tutelage.planning.sources import Sources
-from tutelage.planning.steps import Step, Worker
+from tutelage.planning.steps import JoinPairs, Step, Transform, Worker
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model, Prompt
@@ -62,6 +62,19 @@ class StepContext:
     def durable_stage(self, worker: Worker, chunk: int | None = None) -> DurableStage:
         """Return the durable calls of a worker, ``chunk`` items at a time; None is the recipe's ``chunk``."""
         return DurableStage(self.registry, self.model(worker), self.context, chunk or self.recipe.chunk)
+
+    def may_be_empty(self, step: Step) -> bool:
+        """Whether a step may leave no records, because a pipeline only joins them with others or transforms them.
+
+        What is trained on needs records, and so do the pairs of each round if those of several rounds are joined.
+        """
+        plan = self.run.plan
+        files = [model.files for model in plan.models]
+        of_rounds = {path for one in files for path in (one.joined_preferences, one.preferences_of_all_rounds)}
+        readers = [one for one in plan.steps if step.output in one.inputs]
+        return bool(readers) and all(
+            isinstance(one, JoinPairs | Transform) and one.output not in of_rounds for one in readers
+        )
 
     def prompts(self, path: str, take: int | None = None) -> list[Prompt]:
         """Return the prompts of an artifact; only the first ``take`` of them if it is not None."""

@@ -30,15 +30,18 @@ def transform(step: Transform, at: StepContext) -> Artifact:
     """Call the function of a transform, check the records that it yields, and write them in their order.
 
     A preference pair whose sides are equal, empty or tied is dropped and counted. Raises PluginError if a record is not
-    valid, and StageError if the function raises an exception or no record is left.
+    valid, and StageError if the function raises an exception, or if no record is left for a step that needs some.
     """
     function, label = _function(step, at)
     arguments = [_read(path, kind, at) for path, kind in step.reads]
+    settings: dict[str, Any] = {} if step.options is None else {"options": step.options}
+    if step.rubric:
+        settings["rubric"] = at.registry.get("rubrics", step.rubric)
     at.context.expect(step.count)
     dropped: Counter[str] = Counter()
     records: dict[object, Any] = {}
     with plugin_errors(label):
-        for number, record in enumerate(_records(function, arguments, label)):
+        for number, record in enumerate(_records(function, arguments, settings, label)):
             _check(record, step.makes, label)
             id = getattr(record, "id", number)
             if id in records:
@@ -48,7 +51,7 @@ def transform(step: Transform, at: StepContext) -> Artifact:
                 dropped[reason] += 1
             else:
                 records[id] = record
-    if not records:
+    if not records and not at.may_be_empty(step):
         reasons = "".join(f"; {count:,} were dropped: {reason}" for reason, count in sorted(dropped.items()))
         raise StageError(f"{step.output}: no {step.makes} are left: {label} made none that can be used{reasons}")
     rows = [_row(record) for record in records.values()]
@@ -85,8 +88,10 @@ def _read(path: str, kind: Kind, at: StepContext) -> Sequence[Any]:
             return at.store.read(path, RECORD_TYPES[kind])
 
 
-def _records(function: Callable[..., Any], arguments: Sequence[Sequence[Any]], label: str) -> Iterator[Any]:
-    found = function(*arguments)
+def _records(
+    function: Callable[..., Any], arguments: Sequence[Sequence[Any]], settings: Mapping[str, Any], label: str
+) -> Iterator[Any]:
+    found = function(*arguments, **settings)
     if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
         raise PluginError(f"{label} returned {found!r}; it must return or yield records")
     return iter(found)

@@ -34,13 +34,14 @@ from tutelage.planning.roles import (
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
+from tutelage.planning.wrapping import check_wrappers
 from tutelage.plugins.helpers import check_objective, check_report_to, implements
 from tutelage.plugins.objectives import objective_problems, untrained
+from tutelage.plugins.pair_rules import guarded_rule
 from tutelage.plugins.preparation import check_prepared
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import sampling_problems
 from tutelage.preferences.judging import metadata_keys
-from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.bindings import Binding
 from tutelage.recipe.problems import recipe_problems
@@ -78,6 +79,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
         sources = Sources(recipe, registry)
     known = sources.declared
     roles = frozenset(_check_roles(recipe, registry, known, problems))
+    check_wrappers(recipe, registry, known, problems)
     _check_rubrics(recipe, registry, known, roles, problems)
     _check_data(sources, problems)
     _check_pair_rules(recipe, registry, known, problems)
@@ -285,6 +287,10 @@ def _check_rubrics(
             rubric = judging_of(step, recipe.for_pipeline(name).judging).rubric
             key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
             judges.setdefault((key, rubric), set()).update(judging_roles(recipe, step.by))
+        if "rubric" in known.pipelines[name].takes:
+            rubric = recipe.for_pipeline(name).judging.rubric
+            key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
+            judges.setdefault((key, rubric), set())
     for (key, rubric), roles_of_rubric in judges.items():
         check(key, rubric, roles_of_rubric)
     for name in recipe.pipelines:
@@ -321,7 +327,7 @@ def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, probl
         for step in pipeline.pairs:
             key = "pairs" if settings.pairs == recipe.pairs else f"pipelines.{name}.pairs"
             rule_name = step.rule if step.fixed else settings.pairs.rule or step.rule
-            rule = problems.attempt(f"{key}.rule", partial(_rule, registry, rule_name))
+            rule = problems.attempt(f"{key}.rule", partial(guarded_rule, registry, rule_name))
             if rule is None or step.fixed:
                 continue
             rubric = None
@@ -336,11 +342,7 @@ def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, probl
     for name in recipe.controls:
         own_rule = recipe.for_control(name).pairs.rule
         if own_rule not in (None, recipe.pairs.rule):
-            problems.attempt(f"controls.{name}.pairs.rule", partial(_rule, registry, own_rule))
-
-
-def _rule(registry: Registry, name: str) -> PairRule:
-    return registry.get("pair_rules", name)
+            problems.attempt(f"controls.{name}.pairs.rule", partial(guarded_rule, registry, str(own_rule)))
 
 
 def _check_data(sources: Sources, problems: Problems) -> None:

@@ -58,6 +58,7 @@ from tutelage.planning.steps import (
     Worker,
 )
 from tutelage.planning.trained_by import TRAINED_ON
+from tutelage.preferences.pairing import PairOptions
 from tutelage.recipe.schema import MemberSettings, Pairs
 
 _SHARED = SampleStep("")
@@ -315,7 +316,10 @@ class Round:
             case ChosenStep():
                 return ChosenExamples(preferences=path(step.preferences), **common)
             case TransformStep():
+                judged_as = self.series.declared.settings(self.series.recipe, self.mirrors or self.name)
                 return Transform(
+                    options=_options(self.settings.pairs, self.series.seed) if "options" in step.takes else None,
+                    rubric=judged_as.judging.rubric if "rubric" in step.takes else "",
                     unit=step.makes,
                     pipeline=self.name,
                     is_control=bool(self.mirrors),
@@ -368,3 +372,7 @@ class Round:
             return Worker(by, by)
         iteration = {"student": self.number, "predecessor": self.number - 1, "M0": 0}[by]
         return answerer(self.series.recipe, self.series.model(self.name, iteration))
+
+
+def _options(pairs: Pairs, seed: int) -> PairOptions:
+    return PairOptions(seed, pairs.margin, pairs.near_best, pairs.length_ratio, pairs.keep_cut)

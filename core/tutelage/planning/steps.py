@@ -13,6 +13,7 @@ from attrs import field, frozen
 from tutelage.objectives import Objective
 from tutelage.pipeline_steps import Kind
 from tutelage.planning.artifacts import ModelArtifacts, model_artifacts
+from tutelage.preferences.pairing import PairOptions
 from tutelage.records import Sampling, Scores, added_key
 
 PROMPTS_A_REQUEST = 3
@@ -149,6 +150,10 @@ class Transform(Step):
     makes: Kind
     reads: tuple[tuple[str, Kind], ...]
     """The artifacts that the function gets, each with its kind."""
+    options: PairOptions | None = added_key(None)
+    """The options of pairs, if the function takes them."""
+    rubric: str = added_key("")
+    """Name of the judging rubric, if the function takes it."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

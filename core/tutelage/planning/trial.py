@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterator
 
 from tutelage.errors import TutelageError, nearest
-from tutelage.files.disk_errors import error_text
 from tutelage.preferences.judging import metadata_keys, render, render_comparison, reply
 from tutelage.preferences.pairing import INVALID_SIDES, RULES, PairOptions, PairRule, pair
 from tutelage.preferences.score_parsing import parse_score
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Prompt, Rubric, content_id
+from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Prompt, Rubric
 
 _PROMPT = Prompt("Name a colour of the rainbow, and say in one sentence where else it is seen.")
 _ANSWER = "Blue: it is the colour of a clear sky."
@@ -69,10 +68,10 @@ def pair_rule_problems(
 ) -> Iterator[str]:
     """Yield each problem of the pair rule of a pipeline, as ``KEY: problem`` with a key of ``pairs``.
 
-    The rule gets one made-up prompt with ``generation.n`` different answers. If ``rubric`` is given, they have scores
-    from its lowest to its highest, or any rising ones if its scale has no limits. A rule of a plugin may find no pair
-    in it; a built-in rule always does, unless the recipe gives it no scores, no demonstrations, or options that no pair
-    can fulfil.
+    ``rule`` is a guarded rule (``plugins.pair_rules``), which raises a ``TutelageError`` for every fault. It gets one
+    made-up prompt with ``generation.n`` different answers. If ``rubric`` is given, they have scores from its lowest to
+    its highest, or any rising ones if its scale has no limits. A rule of a plugin may find no pair in it; a built-in
+    rule always does, unless the recipe gives it no scores, no demonstrations, or options that no pair can fulfil.
     """
     settings = recipe.for_pipeline(pipeline).pairs
     n = recipe.generation.n
@@ -88,15 +87,8 @@ def pair_rule_problems(
     try:
         found = pair(rule, {_PROMPT.id: _PROMPT}, candidates, scores, demonstrations, options)
     except TutelageError as error:
-        yield f"rule: {name!r} fails on a made-up prompt: {error}"
+        yield f"rule: {name!r} fails on a made-up prompt with {n} answers: {error}"
         return
-    except Exception as error:  # a rule is code of a plugin
-        yield f"rule: {name!r} fails on a made-up prompt with {n} answers: {error_text(error)}; see its plugin"
-        return
-    known = {content_id(text) for text in (_ANSWER, *(one.text for one in candidates))}
-    invented = [p for p in found.preferences if not {content_id(p.chosen), content_id(p.rejected)} <= known]
-    if invented:
-        yield f"rule: {name!r} made a pair of a text that it was not given: {invented[0].chosen[:60]!r}"
     reasons = ", ".join(found.dropped)
     if found.preferences or not reasons:
         return
@@ -105,7 +97,7 @@ def pair_rule_problems(
             f"margin: {settings.margin:g}; no two scores on the scale {rubric.lowest:g} to {rubric.highest:g} of "
             f"rubric {rubric.name!r} have this difference, so no pair could be made; lower it"
         )
-    elif RULES.get(name) is rule or set(found.dropped) <= INVALID_SIDES:
+    elif name in RULES or set(found.dropped) <= INVALID_SIDES:
         yield (
             f"rule: {name!r} would make no pair in the pipeline {pipeline} ({reasons} for a made-up prompt with {n} "
             "different answers); use another rule, or other options of pairs"

@@ -119,10 +119,11 @@ _OF_DECODING = ("temperature", "top_p", "max_new_tokens", "top_k", "min_p")
 
 
 def _judging_keys(pipeline: Pipeline) -> tuple[str, ...]:
-    """The keys of ``judging`` that a pipeline uses: all if it scores answers, and few if it only compares them."""
+    """The keys of ``judging`` that a pipeline uses: all if it scores answers, few if it compares or transforms them."""
     if pipeline.judges:
         return tuple(one.name for one in attrs.fields(Judging))
-    return (*_OF_DECODING, "pairwise_rubric") if pipeline.compares else ()
+    compares = (*_OF_DECODING, "pairwise_rubric") if pipeline.compares else ()
+    return (*compares, *(("rubric",) if "rubric" in pipeline.takes else ()))
 
 
 _SAMPLES_NOTHING = "with score: expected a judge samples nothing"
@@ -207,6 +208,8 @@ def _objective(pipeline: Pipeline) -> str:
 def _pair_keys(recipe: Recipe, name: str, pipeline: Pipeline) -> set[str]:
     """The keys of ``pairs`` that have an effect in a pipeline. A rule of a plugin may use every key."""
     used: set[str] = {"threshold", "keep_cut"} if pipeline.labels else set()
+    if "options" in pipeline.takes:
+        used |= {one.name for one in attrs.fields(Pairs)} - {"rule"}
     own_rule = (recipe.controls if name in recipe.controls else recipe.pipelines)[name].pairs.get("rule")
     for step in pipeline.pairs:
         if step.fixed:
@@ -239,6 +242,8 @@ def _unused_evaluation(recipe: Recipe) -> Iterator[str]:
             "evaluation.agreement_prompts",
             f"evaluation.sampled is {evaluation.sampled}, and own judging is compared on at least 2 sampled answers",
         )
+    if evaluation.self_preference and not measures_judging(recipe):
+        yield _line("evaluation.self_preference", "the models' own judging is not compared with the gold scores")
     if evaluation.sampled == 0:
         for key in ("temperature", "top_p", "top_k", "min_p"):
             if getattr(evaluation, key) != attrs.fields_dict(type(evaluation))[key].default:

@@ -17,6 +17,7 @@ from tutelage.pipeline_steps import (
     MIRRORED,
     PROMPTS,
     RECORD_TYPES,
+    TRANSFORM_SETTINGS,
     By,
     Combination,
     CombineStep,
@@ -25,7 +26,9 @@ from tutelage.pipeline_steps import (
     PipelineStep,
     TrainStep,
     TransformStep,
+    keyword_arguments,
 )
+from tutelage.plugins.functions import NEVER_AWAITED, is_async
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TEACHERS = ("teacher", "judge", "evaluator")
@@ -87,7 +90,11 @@ def _transform_problems(step: TransformStep) -> Iterator[str]:
     if not isinstance(step.reads_from, tuple) or not step.reads_from:
         yield f"{_label(step)}: reads must be a tuple with at least one name"
     function: Any = step.function
+    for argument in sorted(keyword_arguments(function, required=True) - TRANSFORM_SETTINGS):
+        yield f"{_label(step)}: the argument {argument!r} is never passed{nearest(argument, TRANSFORM_SETTINGS)}"
     name = getattr(function, "__qualname__", "<")
+    if is_async(function):
+        yield f"{_label(step)}: {NEVER_AWAITED}"
     if not callable(function) or "<" in name:
         yield f"{_label(step)}: {function!r} must be a function at the top of a module, because its name is recorded"
 

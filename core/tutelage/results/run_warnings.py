@@ -51,7 +51,7 @@ def warnings_of_step(run: Run, step: Step, counts: Mapping[str, int]) -> list[st
     elif isinstance(step, LabelAnswers) or (isinstance(step, Transform) and step.makes == "labelled"):
         found = _one_label(step, counts)
     elif isinstance(step, MakePairs | JoinPairs | SelectPreferences | Transform):
-        found = _few_pairs(run, step, counts)
+        found = (*_nothing_made(run, step, counts), *_few_pairs(run, step, counts))
     elif isinstance(step, Sample | Demonstrate | Judge | Compare | CompareCandidates) and not _is_measured_only(
         run, step
     ):
@@ -166,6 +166,21 @@ def _one_label(step: LabelAnswers | Transform, counts: Mapping[str, int]) -> Ite
         else:
             change = f"look at the function {step.function}, which labels them"
         yield f"all {counts['labelled answers']:,} answers that it is trained on are {labels.pop()}: {change}"
+
+
+def _nothing_made(
+    run: Run, step: MakePairs | JoinPairs | SelectPreferences | Transform, counts: Mapping[str, int]
+) -> Iterator[str]:
+    """Warn if a step made nothing. The run continues, because the steps that read it also have other records."""
+    unit = step.makes if isinstance(step, Transform) and step.makes != "preferences" else "pairs"
+    if counts.get(unit, 0) == 0:
+        readers = " and ".join(one.output for one in run.plan.steps if step.output in one.inputs)
+        dropped = {reason: count for reason, count in counts.items() if reason != unit and count}
+        text = f"{step.output} has no {unit}, so {readers} is made without them"
+        if dropped and isinstance(step, MakePairs):
+            reason = max(sorted(dropped), key=dropped.__getitem__)
+            text += f"; most were dropped as {reason!r}: {cause_of(reason, step, run.recipe).change}"
+        yield text
 
 
 def _few_pairs(

@@ -193,6 +193,16 @@ NO_PREFIX = (
 
 Break = Callable[[World], object]
 STUDENT = "models.student: "
+
+
+def tried_rule(name: str, fault: str) -> str:
+    """The problem of a pair rule of the plugin ``faulty`` that fails in its trial."""
+    return (
+        f"pairs.rule: 'faulty/{name}' fails on a made-up prompt with 4 answers: pair rule 'faulty/{name}' of plugin "
+        f"'faulty' (faulty-world 1.0), for the prompt 4177ea2ad99a3e66, {fault}"
+    )
+
+
 CASES: dict[str, tuple[Break, str]] = {
     "no folder of the model": (
         lambda w: shutil.rmtree(w.student),
@@ -328,15 +338,15 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "a pair rule that raises": (
         lambda w: w.set("pairs", {"rule": "faulty/raises"}),
-        "pairs.rule: 'faulty/raises' fails on a made-up prompt with 4 answers: IndexError",
+        tried_rule("raises", "failed: IndexError: tuple index out of range"),
     ),
     "a pair rule that returns nonsense": (
         lambda w: w.set("pairs", {"rule": "faulty/nonsense"}),
-        "pairs.rule: 'faulty/nonsense' fails on a made-up prompt with 4 answers: TypeError",
+        tried_rule("nonsense", "proposed 7; a proposal is a tuple (chosen, rejected) of answers"),
     ),
     "a pair rule that invents a text": (
         lambda w: w.set("pairs", {"rule": "faulty/invents"}),
-        "pairs.rule: 'faulty/invents' made a pair of a text that it was not given: 'A text of its own.'",
+        tried_rule("invents", "proposed 'A text of its own.' (made-up), which is no answer to the prompt"),
     ),
     "a pair rule that confuses the sides": (
         lambda w: w.set("pairs", {"rule": "faulty/reversed"}),
