@@ -33,7 +33,13 @@ NAVIGATION = {
         "docs/training",
         "docs/checkpoints",
     ],
-    "Reference": ["docs/reference/cli", "docs/reference/recipe", "docs/reference/hooks", "docs/reference/plugins"],
+    "Reference": [
+        "docs/reference/cli",
+        "docs/reference/recipe",
+        "docs/reference/hooks",
+        "docs/reference/plugins",
+        "docs/reference/python",
+    ],
     "Project": [
         "docs/architecture",
         "docs/speed",

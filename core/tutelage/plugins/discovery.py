@@ -23,12 +23,16 @@ class PluginStatus:
     """One plugin, and whether it can be used."""
 
     name: str
+    """Name of the plugin."""
     distribution: str | None = None
     """Name of the distribution; None if the plugin is not installed."""
     version: str | None = None
+    """Version of the distribution; None if it is unknown."""
     aliases: tuple[str, ...] = ()
     """Other names of the plugin; empty until the plugin is loaded."""
     status: State = "ok"
+    """``ok``: it can be used. ``blocked``: the user excluded it. ``failed``: it cannot be loaded. ``clash``: another
+    plugin has its name."""
     hooks: tuple[str, ...] = ()
     """The hooks that the plugin implements. A hook that it only wraps is listed as ``judge (wrapper)``."""
     error: str | None = None

@@ -135,8 +135,9 @@ def train_step(
     """Train a model on a file of examples and write the checkpoint to the folder ``output``.
 
     ``examples`` is a file of JSON lines in TRL's conversational format (see the hook). ``output`` is created if it does
-    not exist, and must be empty. Returns the trained model. Raises ``StageError``, which stops the training, if the
-    plugin logs a metric that is NaN or infinite.
+    not exist, and must be empty. Returns the trained model. Raises ``InputError`` if the file does not exist or the
+    folder is not empty, ``PluginError`` if the plugin returns no model of that name or writes no checkpoint, and
+    ``StageError``, which stops the training, if the plugin logs a metric that is NaN or infinite.
     """
     losses = bound_pair_losses(objective, model.plugin, registry)
     context = evolve(context or Context(), pair_losses=losses)
