@@ -24,6 +24,7 @@ NAVIGATION = {
     "Runs": ["docs/runs", "docs/report", "docs/summary", "docs/evaluation"],
     "Data and models": [
         "docs/data",
+        "docs/write-a-plugin",
         "docs/plugins",
         "docs/pipelines",
         "docs/services",
