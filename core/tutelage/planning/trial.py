@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterator
 
 from tutelage.errors import TutelageError, nearest
-from tutelage.files.disk_errors import error_text
 from tutelage.preferences.judging import metadata_keys, render, render_comparison, reply
 from tutelage.preferences.pairing import INVALID_SIDES, RULES, PairOptions, PairRule, pair
 from tutelage.preferences.score_parsing import parse_score
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Prompt, Rubric, content_id
+from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Prompt, Rubric
 
 _PROMPT = Prompt("Name a colour of the rainbow, and say in one sentence where else it is seen.")
 _ANSWER = "Blue: it is the colour of a clear sky."
@@ -72,7 +71,7 @@ def pair_rule_problems(
     The rule gets one made-up prompt with ``generation.n`` different answers. If ``rubric`` is given, they have scores
     from its lowest to its highest, or any rising ones if its scale has no limits. A rule of a plugin may find no pair
     in it; a built-in rule always does, unless the recipe gives it no scores, no demonstrations, or options that no pair
-    can fulfil.
+    can fulfil. A rule of a plugin is guarded (``plugins.pair_rules``), so that it raises errors of tutelage only.
     """
     settings = recipe.for_pipeline(pipeline).pairs
     n = recipe.generation.n
@@ -90,13 +89,9 @@ def pair_rule_problems(
     except TutelageError as error:
         yield f"rule: {name!r} fails on a made-up prompt: {error}"
         return
-    except Exception as error:  # a rule is code of a plugin
-        yield f"rule: {name!r} fails on a made-up prompt with {n} answers: {error_text(error)}; see its plugin"
+    except ValueError as error:  # of a built-in rule, for options that no pair can fulfil
+        yield f"rule: {name!r} fails on a made-up prompt with {n} answers: {error}; change the options of pairs"
         return
-    known = {content_id(text) for text in (_ANSWER, *(one.text for one in candidates))}
-    invented = [p for p in found.preferences if not {content_id(p.chosen), content_id(p.rejected)} <= known]
-    if invented:
-        yield f"rule: {name!r} made a pair of a text that it was not given: {invented[0].chosen[:60]!r}"
     reasons = ", ".join(found.dropped)
     if found.preferences or not reasons:
         return

@@ -151,7 +151,10 @@ def train_step(
     with plugin_errors(bound.label):
         trained = bound.call(reference=reference, objective=objective, examples=examples, output=output)
     if not isinstance(trained, Model):
-        raise PluginError(f"{bound.label} returned {trained!r}, not the trained Model")
+        raise PluginError(
+            f"{bound.label} returned {trained!r}, not the trained Model; "
+            "it must `return attrs.evolve(model, name=str(output))`"
+        )
     if Path(trained.name).resolve() != output.resolve():
         raise PluginError(f"{bound.label} returned a model named {trained.name!r}; the name must be {str(output)!r}")
     if not any(output.iterdir()):
@@ -248,6 +251,8 @@ def _stream(
     """
     with plugin_errors(bound.label, questions):
         results = bound.call(**arguments)
+    if isinstance(results, Mapping):
+        raise PluginError(f"{bound.label} returned a {type(results).__name__}; it must yield its results")
     if not isinstance(results, Iterable):
         raise PluginError(f"{bound.label} returned {results!r}; it must yield its results")
     iterator = iter(results)

@@ -418,7 +418,7 @@ class Unreadable:
         (PluginInfo("x", settings=Unreadable), "the annotations of Unreadable cannot be read"),
         (PluginInfo("x", models={"a": "b"}), "models['a'] must be a NamedModel, not str"),  # type: ignore[dict-item]
         (PluginInfo("x", environment=("KEY",)), "must hold EnvironmentVariable, not str"),  # type: ignore[arg-type]
-        (PluginInfo("x", aliases="abc"), "aliases must be a tuple of names, not str"),  # type: ignore[arg-type]
+        (PluginInfo("x", aliases="abc"), "aliases must be a tuple, not 'abc'"),  # type: ignore[arg-type]
         (PluginInfo("x", aliases=("a/b",)), "aliases: 'a/b' cannot be a plugin's name"),
         (PluginInfo("x", pair_rules={"a": 1}), "pair_rules['a'] must be callable"),  # type: ignore[dict-item]
     ],

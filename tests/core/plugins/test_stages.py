@@ -366,7 +366,7 @@ def test_an_exception_in_the_plugins_generator_names_plugin_and_hook_and_keeps_i
         next(stream)
     assert str(caught.value) == (
         "hook 'generate_candidates' of plugin 'plugin' (registered manually), model 'M1', failed: "
-        "ZeroDivisionError: no memory left"
+        f"ZeroDivisionError: no memory left (test_stages.py, line {broken.__code__.co_firstlineno + 3})"
     )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 

@@ -192,6 +192,10 @@ NO_PREFIX = (
 """Begins with the number of messages, so a prompt changes once its answer follows."""
 
 Break = Callable[[World], object]
+RULE = (
+    "pairs.rule: 'faulty/{0}' fails on a made-up prompt: pair rule 'faulty/{0}' of plugin 'faulty' (faulty-world 1.0), "
+    "for the prompt 4177ea2ad99a3e66, "
+)
 STUDENT = "models.student: "
 CASES: dict[str, tuple[Break, str]] = {
     "no folder of the model": (
@@ -288,17 +292,17 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "an API key that is missing": (
         lambda w: w.teacher("openai", "gpt-test"),
-        "models.judge: plugin 'openai' needs a key for https://api.openai.com/v1: set the environment variable OPENAI",
+        "models.teacher: plugin 'openai' needs a key for https://api.openai.com/v1: set the environment variable OPEN",
     ),
     "an API key that cannot be one": (malformed_key, "contains the character U+201C, which no key contains"),
     "an endpoint that does not answer": (
         lambda w: w.teacher("openai", "gpt-test", base_url="http://127.0.0.1:9/v1"),
-        "models.judge: http://127.0.0.1:9/v1: Connection error",
+        "models.teacher: http://127.0.0.1:9/v1: Connection error",
     ),
     "a model that the API does not have": (unknown_api_model, "gemini-9"),
     "an environment variable that is missing": (
         token_variable,
-        "models.judge: the environment variable FAULTY_TOKEN is not set; the plugin 'faulty' needs it (Opens the",
+        "models.teacher: the environment variable FAULTY_TOKEN is not set; the plugin 'faulty' needs it (Opens the",
     ),
     "a price that is missing for the budget": (unpriced, "budget: the price of 'gemini-test', the judge, is unknown"),
     "a loss that does not exist": (
@@ -328,15 +332,15 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "a pair rule that raises": (
         lambda w: w.set("pairs", {"rule": "faulty/raises"}),
-        "pairs.rule: 'faulty/raises' fails on a made-up prompt with 4 answers: IndexError",
+        "pairs.rule: 'faulty/raises' fails on a made-up prompt: pair rule 'faulty/raises' of plugin 'faulty'",
     ),
     "a pair rule that returns nonsense": (
         lambda w: w.set("pairs", {"rule": "faulty/nonsense"}),
-        "pairs.rule: 'faulty/nonsense' fails on a made-up prompt with 4 answers: TypeError",
+        RULE.format("nonsense") + "proposed 7; a proposal is a tuple (chosen, rejected) of answers",
     ),
     "a pair rule that invents a text": (
         lambda w: w.set("pairs", {"rule": "faulty/invents"}),
-        "pairs.rule: 'faulty/invents' made a pair of a text that it was not given: 'A text of its own.'",
+        RULE.format("invents") + "proposed 'A text of its own.' (made-up), which is no answer to the prompt",
     ),
     "a pair rule that confuses the sides": (
         lambda w: w.set("pairs", {"rule": "faulty/reversed"}),
@@ -422,10 +426,10 @@ def test_a_plan_without_a_service_elsewhere_names_it_and_a_run_does_not_start(wo
     result = world.call("plan")
     assert result.exit_code == 0
     [line] = result.stderr.splitlines()
-    assert line.startswith("not checked: models.judge: https://service.invalid/v1: Connection error")
+    assert line.startswith("not checked: models.teacher: https://service.invalid/v1: Connection error")
     result = world.call("run")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: models.judge: https://service.invalid/v1: Connection error")
+    assert result.stderr.startswith("error: models.teacher: https://service.invalid/v1: Connection error")
     assert not (world.folder / "runs").exists()
 
 
