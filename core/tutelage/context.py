@@ -5,13 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, field, frozen
+
+from tutelage.errors import PluginError
 
 if TYPE_CHECKING:
     from tutelage.objectives import PairLoss
     from tutelage.services.caller import Caller
+
+
+SettingsT = TypeVar("SettingsT")
 
 
 def _ignore(*_: object, **__: object) -> None:
@@ -75,6 +80,9 @@ class Context:
     pair_losses: Mapping[str, PairLoss] = field(factory=dict)
     """For a student with ``PluginInfo.trains_pair_losses``: the losses of plugins that ``Dpo.loss_type`` names, by this
     name. Their ``function`` is called with the ``PairBatch`` alone: it has its settings already."""
+    wrappers: Mapping[str, Any] = field(factory=dict)
+    """The settings of the plugins that wrap the call, by the name of the plugin. A wrapper gets its own settings with
+    ``wrapper_settings``; ``settings`` are those of the plugin that it wraps."""
     caller: Caller = field()
     """Calls APIs (bounded, retried, with ledger and budget). The default uses the user's ledger, which is opened at the
     first call, and has no budget."""
@@ -84,6 +92,17 @@ class Context:
         from tutelage.services.caller import Caller
 
         return Caller(cancelled=self.cancelled)
+
+    def wrapper_settings(self, kind: type[SettingsT]) -> SettingsT:
+        """Return the settings of a plugin that wraps this call, by their class (``PluginInfo.settings``).
+
+        Raises ``PluginError`` if no wrapper of the call has settings of this class, or if several have.
+        """
+        found = {name: value for name, value in self.wrappers.items() if isinstance(value, kind)}
+        if len(found) != 1:
+            reason = f"{' and '.join(found)} have" if found else "no plugin that wraps this call has"
+            raise PluginError(f"wrapper_settings: {reason} settings of the class {kind.__name__}")
+        return next(iter(found.values()))
 
     def with_settings(self, settings: Any) -> Context:
         """Return a copy of this context with the settings of another plugin."""

@@ -29,9 +29,11 @@ and on no other plugin. The rules for all stages are:
 - **Arguments.** An implementation names only the arguments that it uses. An argument with a default value is an error
   when the plugin is loaded, because pluggy may not pass it.
 - **firstresult.** The stages are declared with ``firstresult=True``: pluggy stops at the first implementation whose
-  result is not None. Only the bound plugin's implementation is in the call, so its result is the result. Wrappers
-  (``hookimpl(wrapper=True)``) of other plugins run around it. If the implementation is a generator function, its body
-  starts when tutelage reads the first result, after the wrappers have returned.
+  result is not None. Only the bound plugin's implementation is in the call, so its result is the result. If it is a
+  generator function, its body starts when tutelage reads the first result, after the wrappers have returned.
+- **Wrappers.** A plugin can wrap hooks of other plugins: ``@hookimpl(wrapper=True)`` on a function that yields once,
+  gets the result as the value of ``yield``, and returns it or another result. It wraps the roles that the recipe or
+  ``PluginInfo.wrapped_roles`` names, and gets its own settings by ``context.wrapper_settings(Settings)``.
 - **Inputs.** ``prompts``, ``items`` and ``comparisons`` are lazy iterators that can be read once. Ids are unique
   within a call.
 - **Results.** Yield results one at a time, in any order. tutelage joins them to the inputs by id. A missing or

@@ -215,3 +215,6 @@ class PluginInfo:
     """Pipelines by name."""
     controls: Mapping[str, Pipeline] = field(factory=dict)
     """Controls by name. A control mirrors the first round of a pipeline."""
+    wrapped_roles: tuple[str, ...] = ()
+    """For a plugin that wraps hooks: the roles whose hooks it wraps, if the recipe names no others (``wrappers``):
+    ``student``, ``generator``, ``teacher``, ``judge``, ``evaluator``. If empty, all roles."""

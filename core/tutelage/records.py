@@ -94,6 +94,9 @@ class Model:
     settings class."""
     id: str = ""
     """Name of the model in a run (``M1``, ``M2/self-reward``), or its role (``teacher``)."""
+    wrappers: Mapping[str, Mapping[str, Any]] | None = field(default=None, eq=False)
+    """The plugins that wrap the hooks of the model, by name, each with its settings as plain values. In a run they
+    depend on the role of the model. None: every registered wrapper, with its default settings."""
 
 
 ROLES = ("system", "user", "assistant")

@@ -8,16 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from tutelage.cli import cli
 from tutelage.execution.runner import run
 from tutelage.files.trl_format import read_preferences
 from tutelage.objectives import Dpo, PairBatch
+from tutelage.planning.roles import bound_model
+from tutelage.planning.wrapping import wrapped_hooks, wrapped_words
 from tutelage.plugins.files import PluginFile
 from tutelage.plugins.pair_losses import bound_pair_losses
 from tutelage.plugins.registry import Registry
+from tutelage.plugins.stages import judge
+from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.schema import Recipe
+from tutelage.records import JudgeItem, Model, Rubric, Sampling
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
 FILES = re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL)
@@ -42,6 +48,24 @@ def test_the_file_is_a_judge_and_the_command_loads_it(folder: Path) -> None:
     assert CliRunner().invoke(cli, plan).exit_code == 0
     without = CliRunner().invoke(cli, plan[: plan.index("--plugin")])
     assert "no plugin 'length' is installed" in without.output
+
+
+def test_the_wrapper_is_planned_and_rounds_the_scores_of_its_roles(folder: Path) -> None:
+    [command] = re.findall(r"^    tutelage run (.*--plugin coarse.py)$", PAGE, re.MULTILINE)
+    planned = CliRunner().invoke(cli, ["plan", *shlex.split(command)])
+    assert planned.exit_code == 0, planned.output
+    assert "\ncoarse wraps judge of student, judge\n" in planned.output
+    [section] = re.findall(r"```yaml\n(wrappers:.*?)```", PAGE, re.DOTALL)
+    recipe = load_recipe("embedded", yaml.safe_load(section))
+    registry = Registry.discover()
+    registry.load_files([PluginFile.of(str(folder / "coarse.py"))])
+    assert wrapped_words(wrapped_hooks(recipe, registry)) == ["coarse wraps judge of judge, evaluator"]
+    item, rubric = JudgeItem("a", "Say 3.", "3"), Rubric("of-tests")
+    registry.register({"judge": lambda answer: 3.2}, "fixed")
+    for wrappers, score in ((bound_model(recipe, "judge", registry).wrappers, 4.0), ({}, 3.2), (None, 3.0)):
+        model = Model("fixed", wrappers=wrappers)
+        [judgement] = judge(registry, model, [item], rubric, 1, Sampling())
+        assert judgement.score == score
 
 
 def test_the_pipeline_is_planned_by_the_command(folder: Path) -> None:

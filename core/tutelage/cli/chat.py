@@ -10,7 +10,7 @@ import click
 from attrs import evolve, frozen
 
 from tutelage.cli.models import find_model, split_run
-from tutelage.cli.options import plugin_options, seed_option
+from tutelage.cli.options import load_plugin_files, plugin_file_option, plugin_options, seed_option
 from tutelage.cli.output import print_line, print_status
 from tutelage.cli.streaming import StreamedAnswer
 from tutelage.context import Context
@@ -46,6 +46,7 @@ LOADING = "loading the model; the first answer takes longer"
     type=click.IntRange(min=1),
     help="Maximum length of an answer in tokens [default: as in the recipe of the run, otherwise 256].",
 )
+@plugin_file_option
 @plugin_options
 def command(
     name: str,
@@ -54,6 +55,7 @@ def command(
     judge: bool,
     temperature: float,
     max_new_tokens: int | None,
+    plugin_files: tuple[str, ...],
     registry: Registry,
 ) -> None:
     """Send prompts to a model.
@@ -64,6 +66,7 @@ def command(
     of a model on this machine is shown while it is generated.
     """
     folder, _ = split_run(name)
+    load_plugin_files(registry, plugin_files, folder, needs_all=False)
     recipe = RunModels.open(folder, seed).recipe if is_run(folder) else None
     model = find_model(name, registry, seed)
     generation, judging = (recipe.generation, recipe.judging) if recipe else (Generation(), Judging())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 from attrs import asdict
 
-from tutelage.cli.options import ROLES, as_json, plugin_options, recipe_path
+from tutelage.cli.options import ROLES, as_json, load_plugin_files, plugin_file_option, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
 from tutelage.errors import PluginError
 from tutelage.planning.roles import GENERATOR, bound_model, jurors
@@ -20,14 +21,16 @@ from tutelage.records import Model
 
 @click.command("doctor")
 @click.argument("recipe", required=False)
+@plugin_file_option
 @plugin_options
 @as_json
-def command(recipe: str | None, registry: Registry, as_json: bool) -> None:
+def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registry, as_json: bool) -> None:
     """Check what the plugins need: SDK, key, endpoint, model, GPU.
 
     With RECIPE (a file, the name of a built-in recipe, or the folder of a run), check only what its models need, with
     its settings; a missing item is then an error. Each check makes at most one API call, which is free of charge.
     """
+    load_plugin_files(registry, plugin_files, Path(recipe) if recipe else None, needs_all=False)
     diagnoses = examine(registry, _models(load_recipe(recipe_path(recipe)), registry) if recipe else ())
     if as_json:
         print_line(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))

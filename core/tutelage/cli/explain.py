@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tutelage.cli.options import PATH, as_json, plugin_options, run_argument
+from tutelage.cli.options import PATH, as_json, load_plugin_files, plugin_file_option, plugin_options, run_argument
 from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError, nearest
 from tutelage.files.jsonl import converter
@@ -32,9 +32,16 @@ _WORDS = {"kept": "is up to date", "reused": "would be reused from elsewhere", "
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key of the recipe; repeatable."
 )
 @as_json
+@plugin_file_option
 @plugin_options
 def command(
-    run: Path, artifact: str | None, recipe: Path | None, overrides: tuple[str, ...], as_json: bool, registry: Registry
+    run: Path,
+    artifact: str | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    plugin_files: tuple[str, ...],
+    registry: Registry,
 ) -> None:
     """Show what an artifact was made from, and why it would be made again.
 
@@ -42,6 +49,7 @@ def command(
     listed. With --recipe or --set, the run is compared with another recipe. Nothing is run or written.
     """
     store = open_run(run)
+    load_plugin_files(registry, plugin_files, run)
     path = find_recipe(str(recipe)) if recipe else store.path(RECIPE)
     chosen = load_recipe(path, dict(parse_override(text) for text in overrides), name_of=registry.name_of)
     sources = Sources(chosen, registry)

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from tutelage.cli.options import PATH, model_argument, plugin_options, run_argument, seed_option
+from tutelage.cli.options import (
+    PATH,
+    load_plugin_files,
+    model_argument,
+    plugin_file_option,
+    plugin_options,
+    run_argument,
+    seed_option,
+)
 from tutelage.cli.output import print_line
 from tutelage.exporting.card import Published
 from tutelage.exporting.copying import Export
@@ -38,6 +46,7 @@ _DTYPES = ("bfloat16", "float16", "float32")
 @click.option("--license", metavar="ID", help="License in the model card [default: the base model's, if known].")
 @click.option("--push", metavar="OWNER/NAME", help="Also upload to the Hugging Face hub (requires HF_TOKEN).")
 @click.option("--private", is_flag=True, help="With --push: if the repository is new, make it private.")
+@plugin_file_option
 @plugin_options
 def command(
     run: Path,
@@ -50,19 +59,21 @@ def command(
     license: str | None,
     push: str | None,
     private: bool,
+    plugin_files: tuple[str, ...],
     registry: Registry,
 ) -> None:
     """Copy a model of a run to a folder or the hub, with a model card.
 
-    MODEL is the model's name in the run, such as M1 or M2/self-reward. DESTINATION is a new folder that transformers,
-    TRL and vLLM can load: merged weights, adapter, tokenizer and chat template. Its README.md is the model card:
-    lineage, data, training, measured results, recipe and versions.
+    MODEL is the model's name in the run, such as M1 or M2/self-reward. DESTINATION is a new folder. If the student is
+    one of transformers, then transformers, TRL and vLLM can load it: merged weights, adapter, tokenizer and chat
+    template. Its README.md is the model card: lineage, data, training, measured results, recipe and versions.
     """
     if format == "gguf" and quantize:
         raise click.UsageError("--quantize has no GGUF format; export, and run `llama-quantize` of llama.cpp")
     if private and not push:
         raise click.UsageError("--private requires --push")
     models = RunModels.open(run, seed)
+    load_plugin_files(registry, plugin_files, run, needs_all=False)
     conversion = Conversion(dtype, quantize, format, models.recipe.generation.sampling())
     published = Published(push or destination.resolve().name, license, conversion.words, format)
     export = Export(models, models.planned(model), destination.resolve(), conversion, published)

@@ -12,14 +12,14 @@ from typing import Any
 import click
 from attrs import frozen
 
-from tutelage.cli.models import find_model
+from tutelage.cli.models import find_model, split_run
 from tutelage.cli.output import print_status
 from tutelage.cli.progress import item_bar
 from tutelage.cli.stopping import stop_on_interrupt
 from tutelage.context import Context
 from tutelage.errors import InputError
 from tutelage.planning.artifacts import RECIPE
-from tutelage.plugins.files import files_to_load
+from tutelage.plugins.files import files_to_load, reload_problem
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import built_in, find_recipe, load_recipe, parse_override
 from tutelage.recipe.schema import Recipe
@@ -70,13 +70,27 @@ plugin_file_option = click.option(
     "plugin_files",
     metavar="FILE",
     multiple=True,
-    help="Load a plugin from a file FILE.py or a module; repeatable.",
+    help="Load a plugin from a file FILE.py or a module; repeatable. Those of a run are loaded by themselves.",
 )
 
 
-def load_plugin_files(registry: Registry, given: Sequence[str], run: Path) -> None:
-    """Load the plugin files that are given, and the other ones of the run that is continued or read in ``run``."""
-    registry.load_files(files_to_load(given, plugin_files_of(run), run))
+def load_plugin_files(registry: Registry, given: Sequence[str], run: Path | None, needs_all: bool = True) -> None:
+    """Load the plugin files that are given, and the other ones of the run in ``run``, if there is a run.
+
+    Files of the run that are missing or have changed are not imported: ``InputError`` if the command needs all of them,
+    otherwise their plugins cannot be used.
+    """
+    kept = plugin_files_of(run) if run is not None else []
+    files = []
+    for file in files_to_load(given, kept):
+        reason = reload_problem(file) if file in kept else ""
+        if reason and needs_all:
+            raise InputError(f"{run}: {reason}")
+        if reason:
+            registry.refuse_file(file, reason)
+        else:
+            files.append(file)
+    registry.load_files(files)
 
 
 @frozen
@@ -215,11 +229,18 @@ def evaluator_options(command: Command) -> Command:
 
     @wraps(command)
     def with_evaluator(
-        evaluator: str | None, settings: tuple[str, ...], budget: float | None, registry: Registry, **others: Any
+        evaluator: str | None,
+        settings: tuple[str, ...],
+        budget: float | None,
+        plugin_files: tuple[str, ...],
+        registry: Registry,
+        **others: Any,
     ) -> Any:
+        run = split_run(evaluator)[0] if evaluator else None
+        load_plugin_files(registry, plugin_files, run, needs_all=False)
         return command(options=EvaluatorOptions(registry, evaluator, settings, budget), **others)
 
-    decorated = plugin_options(with_evaluator)
+    decorated = plugin_file_option(plugin_options(with_evaluator))
     help = "Maximum cost of API calls in US dollars; stops before a call that could exceed it."
     decorated = click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help=help)(decorated)
     decorated = settings_option("Override a setting of the evaluator's plugin; repeatable.")(decorated)

@@ -17,6 +17,7 @@ from tutelage.cli.output import Table, print_line, print_status, print_table, pr
 from tutelage.execution.prepared import notices_of, prepare, raise_problems, unshared
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.planning.steps import Plan, Step
+from tutelage.planning.wrapping import wrapped_hooks, wrapped_words
 from tutelage.results.changes_words import changes_words
 from tutelage.results.wording import seconds_words, worker
 from tutelage.runs.changes import Changes
@@ -46,8 +47,10 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     plan, found = base.plan, base.changes
     remaining = evolve(plan, steps=tuple(unshared(one for one in prepared if one.plan)))
     expected = estimates(remaining, options.recipe, options.registry)
+    wrappers = wrapped_hooks(options.recipe, options.registry, base.sources.declared)
     if as_json:
         values = plan_values(options.recipe.name, plan, expected, found)
+        values |= {"wrappers": wrappers} if wrappers else {}
         shared = [plan_values(one.name, one.plan, (), one.changes) for one in variants]
         print_line(json.dumps({**values, **({"variants": shared} if shared else {})}, indent=2))
         raise_problems(prepared)
@@ -55,6 +58,8 @@ def command(options: RecipeOptions, show_steps: bool, as_json: bool) -> None:
     models = f"{len(plan.models)} models"
     print_text(f"{options.recipe.name}: {len(plan.steps)} steps, {models}, in {options.directory}")
     for line in changes_words(found) if is_run(options.directory) else ():
+        print_line(wrapped(line))
+    for line in wrapped_words(wrappers):
         print_line(wrapped(line))
     if show_steps:
         _print_steps(plan, found)

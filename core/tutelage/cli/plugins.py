@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tutelage.cli.lazy_group import CommandGroup
-from tutelage.cli.options import as_json, plugin_options
+from tutelage.cli.options import as_json, load_plugin_files, plugin_file_option, plugin_options
 from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.files.settings import describe_settings
 from tutelage.plugin_info import NamedSet, PluginInfo
@@ -19,11 +19,13 @@ from tutelage.plugins.registry import Registry
 
 
 @click.group("plugins", cls=CommandGroup, invoke_without_command=True)
+@plugin_file_option
 @plugin_options
 @as_json
 @click.pass_context
-def command(context: click.Context, registry: Registry, as_json: bool) -> None:
+def command(context: click.Context, plugin_files: tuple[str, ...], registry: Registry, as_json: bool) -> None:
     """List the installed plugins, or show one."""
+    load_plugin_files(registry, plugin_files, None)
     context.obj = registry
     if context.invoked_subcommand is not None:
         return
@@ -67,6 +69,8 @@ def _show_info(info: PluginInfo, status: PluginStatus) -> None:
     if status.aliases:
         print_text(f"aliases: {', '.join(status.aliases)}")
     print_text(f"hooks: {', '.join(status.hooks)}")
+    if info.wrapped_roles:
+        print_text(f"wraps the roles: {', '.join(info.wrapped_roles)}")
     for table in info_tables(info):
         print_line()
         print_table(table)

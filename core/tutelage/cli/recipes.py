@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from tutelage.cli.lazy_group import CommandGroup
-from tutelage.cli.options import plugin_options, recipe_path
+from tutelage.cli.options import load_plugin_files, plugin_file_option, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_status, print_table
 from tutelage.cli.terms import ask_to_accept, print_terms
 from tutelage.data.known_files import known_files
@@ -77,8 +77,9 @@ def copy_command(name: str, file: Path | None) -> None:
 @command.command("prepare")
 @click.argument("name")
 @click.option("--accept-license", is_flag=True, help="Accept the licences without being asked, for scripts.")
+@plugin_file_option
 @plugin_options
-def prepare_command(name: str, accept_license: bool, registry: Registry) -> None:
+def prepare_command(name: str, accept_license: bool, plugin_files: tuple[str, ...], registry: Registry) -> None:
     """Get the files that a recipe needs and that no package installs. NAME is a recipe as in `recipes show`.
 
     Data files that a built-in recipe names, such as data/oasst/ift.jsonl, are made in the current folder from data sets
@@ -90,6 +91,7 @@ def prepare_command(name: str, accept_license: bool, registry: Registry) -> None
     and has to be accepted. Files that are in place are not fetched again, and an interrupted call continues.
     """
     path = recipe_path(name)
+    load_plugin_files(registry, plugin_files, Path(name), needs_all=False)
     try:
         recipe = load_recipe(path)
         needed = preparations(recipe, registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tutelage.cli.output import Table
+from tutelage.evaluation.intervals import Metric
 from tutelage.results.summary import AgreementResult, ComparisonResult, ModelResult, Summary
 from tutelage.results.wording import metric_words, skill_words
 
@@ -65,8 +66,22 @@ def rivals_table(summary: Summary, models: tuple[ModelResult, ...]) -> Table:
         rows.append((model.id, contest, *_judging_cells(judgings.get("parsed"))))
         if (expected := judgings.get("expected")) is not None:
             rows.append((f"{model.id}, expected scores", "", *_judging_cells(expected)))
-    columns = ("model", "won / tied / lost", "own judging: pairwise %", "Spearman", "by length", "by chance")
+    columns: tuple[str, ...] = ("model", "won / tied / lost", "own judging: pairwise %", "Spearman")
+    columns += ("by length", "by chance")
+    preferences = _self_preferences(summary)
+    if preferences:
+        columns += ("self-preference",)
+        rows = [(*row, metric_words(preferences.get(row[0]), sign=True)) for row in rows]
     return Table(columns, rows, "Against its parent, and as a judge of its own answers")
+
+
+def _self_preferences(summary: Summary) -> dict[str, Metric]:
+    """The self-preference of each model as a judge, by the first cell of its row; empty if the recipe has none."""
+    return {
+        one.model if one.scores == "parsed" else f"{one.model}, expected scores": one.metrics["self_preference"]
+        for one in summary.agreement
+        if one.seed == _scope(summary) and "self_preference" in one.metrics
+    }
 
 
 def _judging_cells(judging: AgreementResult | None) -> tuple[str, ...]:

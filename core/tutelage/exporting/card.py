@@ -87,7 +87,14 @@ def _metadata(models: RunModels, planned: PlannedModel, published: Published) ->
     tags = [planned.pipeline] if planned.pipeline else []
     method = method_of(trainings(models.run.plan, planned.seed, planned.id)[-1].objective).lower()
     known = {key: value for key, value in inherited.items() if value}
+    if not _is_of_transformers(models, planned):
+        return {"pipeline_tag": "text-generation", "tags": ["tutelage", method, *tags], **known, **relation}
     return {**standard_metadata(method, *tags), **known, **relation}
+
+
+def _is_of_transformers(models: RunModels, planned: PlannedModel) -> bool:
+    """Whether the checkpoint is a folder that transformers can load. Students of other plugins may have other files."""
+    return models.store.path(f"{planned.worker.checkpoint}/config.json").is_file()
 
 
 @frozen
@@ -106,13 +113,18 @@ class _Sections:
     def line(self) -> list[Train]:
         return trainings(self.models.run.plan, self.planned.seed, self.planned.id)
 
+    @property
+    def is_of_transformers(self) -> bool:
+        return _is_of_transformers(self.models, self.planned)
+
     def all(self) -> Iterator[str]:
         yield f"# {plain(self.recipe.name)}: {plain(self.planned.id)}"
         yield self.introduction()
         yield from self.use()
         yield "## Lineage"
         yield self.lineage()
-        if self.line[-1].objective.lora and self.published.format == "transformers":
+        has_adapter = self.models.store.path(f"{self.planned.worker.checkpoint}/adapter").is_dir()
+        if has_adapter and self.published.format == "transformers":
             yield adapter_paragraph(self.name_of(self.line[-1].start.id))
         yield "## Training data"
         yield self.data()
@@ -137,8 +149,9 @@ class _Sections:
             changed = (
                 f" The weights are {self.published.changed}; the results below were measured before the conversion."
             )
+        kind = "A causal language model" if self.is_of_transformers else "A model"
         return (
-            f"A causal language model, aligned by {how} with tutelage: {code(self.planned.id)} of the run "
+            f"{kind}, aligned by {how} with tutelage: {code(self.planned.id)} of the run "
             f"{code(self.recipe.name)}, seed {self.planned.seed}.{changed}"
         )
 
@@ -153,6 +166,12 @@ class _Sections:
                 "tokens and the sampling parameters of the training candidates for Ollama. For the greedy results "
                 "below, set the temperature to 0."
             )
+            return
+        if not self.is_of_transformers:
+            student = self.recipe.models.student
+            reader = (student.generator or student).plugin
+            yield fenced(f"tutelage chat {reader}:{name} 'Why is the sky blue?'", "sh")
+            yield f"The plugin {code(reader)} of tutelage reads the folder {code(name)}. It must be installed."
             return
         yield fenced(
             f"from transformers import pipeline\n\nchat = pipeline('text-generation', {name!r})\n"
@@ -220,9 +239,24 @@ class _Sections:
         path = self.models.store.path(DESCRIPTION)
         found = read_json(path) if path.exists() else {}
         rows = [("tutelage", found.get("tutelage")), ("Python", found.get("python"))]
-        rows += [*found.get("libraries", {}).items()]
-        rows += [(f"plugin {name}", version) for name, version in found.get("plugins", {}).items()]
+        if self.is_of_transformers:  # they are the libraries of such a student
+            rows += [*found.get("libraries", {}).items()]
+        used = _names_in(to_values(self.recipe))
+        rows += [
+            (f"plugin {name}", version)
+            for name, version in found.get("plugins", {}).items()
+            if self.is_of_transformers or name in used
+        ]
         return table(("what", "version"), [(name, f"{version or '?'}") for name, version in rows])
+
+
+def _names_in(value: Any) -> set[str]:
+    """Return the texts of a recipe up to a slash, keys included: among them are the plugins that it uses."""
+    if isinstance(value, Mapping):
+        return {name for pair in value.items() for one in pair for name in _names_in(one)}
+    if isinstance(value, list | tuple):
+        return {name for one in value for name in _names_in(one)}
+    return {value.partition("/")[0]} if isinstance(value, str) else set()
 
 
 def _is_dpo(step: Train) -> bool:

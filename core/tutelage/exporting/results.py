@@ -8,6 +8,7 @@ from attrs import frozen
 
 from tutelage.evaluation.chance import JUDGES
 from tutelage.evaluation.intervals import Metric
+from tutelage.evaluation.self_preference import METRICS as SELF_PREFERENCE
 from tutelage.exporting.model_card import code, table
 from tutelage.recipe.schema import Recipe
 from tutelage.results.summary import ComparisonResult, Summary
@@ -48,6 +49,9 @@ class ModelResults:
                 if judged.chance:
                     yield "Judges without skill on the same answers, pairwise accuracy and Spearman's correlation:"
                     yield table(("judge", "reaches"), [(one, skill_words(judged.chance, one)) for one in JUDGES])
+            if (judged.model, judged.seed) == (self.id, self.seed) and "self_preference" in judged.metrics:
+                yield "Self-preference of the model as a judge, in points of the scale:"
+                yield metric_table({one: judged.metrics[one] for one in SELF_PREFERENCE}, sign=True)
         if warnings := [warning for warning in self.summary.warnings if warning.startswith(self._warned)]:
             yield table(("warning",), [(warning,) for warning in warnings])
 

@@ -33,6 +33,7 @@ from tutelage.planning.roles import (
 from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
+from tutelage.planning.wrapping import check_wrappers
 from tutelage.plugins.helpers import check_objective, check_report_to, implements
 from tutelage.plugins.pair_losses import pair_loss_problems
 from tutelage.plugins.pair_rules import guarded_rule
@@ -40,7 +41,6 @@ from tutelage.plugins.preparation import check_prepared
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import sampling_problems
 from tutelage.preferences.judging import metadata_keys
-from tutelage.preferences.pairing import PairRule
 from tutelage.preferences.prompt_listing import LISTINGS, showable
 from tutelage.recipe.bindings import Binding
 from tutelage.recipe.problems import recipe_problems
@@ -78,6 +78,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
         sources = Sources(recipe, registry)
     known = sources.declared
     roles = frozenset(_check_roles(recipe, registry, known, problems))
+    check_wrappers(recipe, registry, known, problems)
     _check_rubrics(recipe, registry, known, roles, problems)
     _check_data(sources, problems)
     _check_pair_rules(recipe, registry, known, problems)
@@ -325,7 +326,7 @@ def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, probl
         for step in pipeline.pairs:
             key = "pairs" if settings.pairs == recipe.pairs else f"pipelines.{name}.pairs"
             rule_name = step.rule if step.fixed else settings.pairs.rule or step.rule
-            rule = problems.attempt(f"{key}.rule", partial(_rule, registry, rule_name))
+            rule = problems.attempt(f"{key}.rule", partial(guarded_rule, registry, rule_name))
             if rule is None or step.fixed:
                 continue
             rubric = None
@@ -340,13 +341,7 @@ def _check_pair_rules(recipe: Recipe, registry: Registry, known: Declared, probl
     for name in recipe.controls:
         own_rule = recipe.for_control(name).pairs.rule
         if own_rule not in (None, recipe.pairs.rule):
-            problems.attempt(f"controls.{name}.pairs.rule", partial(_rule, registry, own_rule))
-
-
-def _rule(registry: Registry, name: str) -> PairRule:
-    """Return a pair rule. The proposals of one of a plugin are checked."""
-    rule = registry.get("pair_rules", name)
-    return guarded_rule(registry, name) if "/" in name else rule
+            problems.attempt(f"controls.{name}.pairs.rule", partial(guarded_rule, registry, str(own_rule)))
 
 
 def _check_data(sources: Sources, problems: Problems) -> None:

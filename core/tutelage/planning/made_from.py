@@ -37,6 +37,7 @@ from tutelage.planning.steps import (
     Worker,
     WritePrompts,
 )
+from tutelage.plugins.helpers import wrapper_settings
 from tutelage.plugins.registry import Registry
 from tutelage.preferences.pairing import unused_options
 from tutelage.recipe.schema import Recipe
@@ -182,8 +183,9 @@ class _Maker:
             yield from self._model("student", any(not one.checkpoint for one in (step.start, step.reference) if one))
         if isinstance(step, Sample | Demonstrate | Judge | Compare | CompareCandidates | WritePrompts):
             yield from self._worker(step.worker, has_chunks=not isinstance(step, WritePrompts))
-        if type(step) in _HOOKS:
-            yield from self._wrappers(_HOOKS[type(step)])
+        if (hook := _HOOKS.get(type(step))) is not None:
+            worker: Worker = getattr(step, "start" if isinstance(step, Train) else "worker")
+            yield from self._wrappers(hook, worker.role)
         if isinstance(step, Judge | Compare | CompareCandidates):
             yield "rubric.content", self._rubric(step.rubric)
         if isinstance(step, Judge) and step.score == "expected":
@@ -208,10 +210,17 @@ class _Maker:
         if has_chunks and bound is not None and not self.registry.info(bound.plugin).item_by_item:
             yield "chunk", self.recipe.chunk  # it decides which items share a batch and a seed
 
-    def _wrappers(self, hook: str) -> Iterator[tuple[str, Any]]:
-        """The plugins that wrap a hook, without those that change no result."""
-        versions = {name: self.registry.info(name).result_version for name in self.registry.wrappers(hook)}
-        yield from ((f"{hook}.wrapped_by.{name}", version) for name, version in versions.items() if version)
+    def _wrappers(self, hook: str, role: str) -> Iterator[tuple[str, Any]]:
+        """The plugins that wrap a hook of a role, with their settings, without those that change no result."""
+        model = bound_model(self.recipe, role, self.registry)
+        for name in self.registry.wrappers(hook, model):
+            info = self.registry.info(name)
+            if not info.result_version:
+                continue
+            yield f"{hook}.wrapped_by.{name}", info.result_version
+            if (settings := wrapper_settings(self.registry, model, name)) is not None:
+                changed = _changed(settings, info.neutral_settings)
+                yield from _flat(f"{hook}.wrapped_by.{name}.settings", changed, set())
 
     def _model(self, role: str, as_bound: bool) -> Iterator[tuple[str, Any]]:
         """The plugin of a role and its settings; ``as_bound``: whether it runs the model that the recipe binds."""

@@ -101,7 +101,7 @@ def check_models(
                 missing.update(bound.roles)
         for key, prompts in _prompts(sources, bound).items():
             if problem := problems.attempt(
-                bound.key, partial(helpers.check_prompts, sources.registry, bound.model.plugin, prompts)
+                bound.key, partial(helpers.check_prompts, sources.registry, bound.model, prompts)
             ):
                 problems.add(f"{bound.key}: {key}: {problem}")
         if bound.service is not None:
@@ -111,7 +111,7 @@ def check_models(
 
 def check_prompts(registry: Registry, model: Model, prompts: Iterable[str]) -> None:
     """Raise InputError if the model's plugin does not know texts of the kind of these prompts."""
-    if problem := helpers.check_prompts(registry, model.plugin, prompts):
+    if problem := helpers.check_prompts(registry, model, prompts):
         raise InputError(f"plugin {model.plugin!r}: {problem}")
 
 

@@ -20,6 +20,7 @@ from tutelage.planning.problem_list import Problems
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Step, Train
 from tutelage.planning.unused_keys import unused_keys
+from tutelage.planning.wrapping import idle_wrappers
 
 
 @frozen
@@ -83,7 +84,8 @@ def preflight(
         if role in roles and (remaining is None or role in _roles_of(remaining.steps))
     ]
     models = check_models(usable, asked, remaining, problems, directory, download)
-    notices = [*unused_keys(known, usable.declared), *models.notices]
+    idle = idle_wrappers(known, sources.registry, usable.declared)
+    notices = [*unused_keys(known, usable.declared), *idle, *models.notices]
     if "student" in roles - models.missing and _trains(remaining):
         notices += _length_notices(usable, problems, download)
     return Preflight(plan, tuple(dict.fromkeys(notices)), problems, models.of_services)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from attrs import evolve
 
 from tutelage.errors import InputError
@@ -10,7 +13,7 @@ from tutelage.plugins.discovery import installation_hint
 from tutelage.plugins.helpers import endpoint
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.suggestions import plugin_hint
-from tutelage.recipe.bindings import Binding
+from tutelage.recipe.bindings import WRAPPED_ROLES, Binding, Wrapping
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model, Rubric
 from tutelage.services.requests import Endpoint
@@ -99,7 +102,25 @@ def bound_model(recipe: Recipe, role: str, registry: Registry) -> Model:
     if bound is None:
         raise InputError(f"{role_key(role)}: missing; bind a plugin to the {role}")
     named = registry.find("models", bound.model)
-    return Model(bound.plugin, named.location if named else bound.model, dict(bound.settings), role)
+    location = named.location if named else bound.model
+    return Model(bound.plugin, location, dict(bound.settings), role, wrappers_of(recipe, role, registry))
+
+
+def wrappers_of(recipe: Recipe, role: str, registry: Registry) -> dict[str, Mapping[str, Any]]:
+    """Return the plugins that wrap the hooks of a role, each with the settings that the recipe gives it."""
+    given = {registry.name_of(name): own for name, own in recipe.wrappers.items()}
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in registry.wrappers():
+        own = given.get(name, Wrapping())
+        wanted = own.roles if own.roles is not None else registry.info(name).wrapped_roles or WRAPPED_ROLES
+        if any(includes_role(one, role) for one in wanted):
+            found[name] = dict(own.settings)
+    return found
+
+
+def includes_role(wanted: str, role: str) -> bool:
+    """Whether a role that a wrapper names includes a role of the run: the generator, or a judge of the jury."""
+    return wanted == role or (wanted, role) == ("student", GENERATOR) or (wanted == "judge" and role.startswith(_JUROR))
 
 
 def endpoint_of(recipe: Recipe, role: str, registry: Registry) -> Endpoint | None:

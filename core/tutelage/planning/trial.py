@@ -68,10 +68,10 @@ def pair_rule_problems(
 ) -> Iterator[str]:
     """Yield each problem of the pair rule of a pipeline, as ``KEY: problem`` with a key of ``pairs``.
 
-    The rule gets one made-up prompt with ``generation.n`` different answers. If ``rubric`` is given, they have scores
-    from its lowest to its highest, or any rising ones if its scale has no limits. A rule of a plugin may find no pair
-    in it; a built-in rule always does, unless the recipe gives it no scores, no demonstrations, or options that no pair
-    can fulfil. A rule of a plugin is guarded (``plugins.pair_rules``), so that it raises errors of tutelage only.
+    ``rule`` is a guarded rule (``plugins.pair_rules``), which raises a ``TutelageError`` for every fault. It gets one
+    made-up prompt with ``generation.n`` different answers. If ``rubric`` is given, they have scores from its lowest to
+    its highest, or any rising ones if its scale has no limits. A rule of a plugin may find no pair in it; a built-in
+    rule always does, unless the recipe gives it no scores, no demonstrations, or options that no pair can fulfil.
     """
     settings = recipe.for_pipeline(pipeline).pairs
     n = recipe.generation.n
@@ -87,10 +87,7 @@ def pair_rule_problems(
     try:
         found = pair(rule, {_PROMPT.id: _PROMPT}, candidates, scores, demonstrations, options)
     except TutelageError as error:
-        yield f"rule: {name!r} fails on a made-up prompt: {error}"
-        return
-    except ValueError as error:  # of a built-in rule, for options that no pair can fulfil
-        yield f"rule: {name!r} fails on a made-up prompt with {n} answers: {error}; change the options of pairs"
+        yield f"rule: {name!r} fails on a made-up prompt with {n} answers: {error}"
         return
     reasons = ", ".join(found.dropped)
     if found.preferences or not reasons:
@@ -100,7 +97,7 @@ def pair_rule_problems(
             f"margin: {settings.margin:g}; no two scores on the scale {rubric.lowest:g} to {rubric.highest:g} of "
             f"rubric {rubric.name!r} have this difference, so no pair could be made; lower it"
         )
-    elif RULES.get(name) is rule or set(found.dropped) <= INVALID_SIDES:
+    elif name in RULES or set(found.dropped) <= INVALID_SIDES:
         yield (
             f"rule: {name!r} would make no pair in the pipeline {pipeline} ({reasons} for a made-up prompt with {n} "
             "different answers); use another rule, or other options of pairs"

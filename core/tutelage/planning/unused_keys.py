@@ -224,6 +224,8 @@ def _unused_evaluation(recipe: Recipe) -> Iterator[str]:
             "evaluation.agreement_prompts",
             f"evaluation.sampled is {evaluation.sampled}, and own judging is compared on at least 2 sampled answers",
         )
+    if evaluation.self_preference and not measures_judging(recipe):
+        yield _line("evaluation.self_preference", "the models' own judging is not compared with the gold scores")
     if evaluation.sampled == 0:
         for key in ("temperature", "top_p", "top_k", "min_p"):
             if getattr(evaluation, key) != attrs.fields_dict(type(evaluation))[key].default:

@@ -98,22 +98,22 @@ def as_stored(files: Iterable[PluginFile]) -> dict[str, dict[str, str]]:
     return {file.name: {"path": str(file.path), "sha256": file.sha256, "module": file.module} for file in files}
 
 
-def files_to_load(given: Sequence[str], kept: Sequence[PluginFile], run: Path) -> list[PluginFile]:
-    """Return the files that a command loads: those that are given, and the other files of the run that it continues.
-
-    Raises ``InputError`` if a file of the run is missing or changed and is not given again.
-    """
+def files_to_load(given: Sequence[str], kept: Sequence[PluginFile]) -> list[PluginFile]:
+    """Return the files that a command loads: those that are given, and the other files of the run that it works on."""
     named = {file.name: file for file in map(PluginFile.of, given)}
     for file in kept:
-        if file.name not in named and not file.is_unchanged:
-            exists = file.path.exists()
-            state = "has changed since the run loaded it" if exists else "is missing"
-            raise InputError(
-                f"{run}: the plugin file {file.path} {state}; to continue, add --plugin "
-                f"{file.module or file.path if exists else f'FILE, a file with the name {file.path.name}'}"
-            )
         named.setdefault(file.name, file)
     return list(named.values())
+
+
+def reload_problem(file: PluginFile) -> str:
+    """Return why a file of a run is not imported by itself, and the remedy; empty if it is still the same."""
+    if file.is_unchanged:
+        return ""
+    if not file.path.exists():
+        return f"the plugin file {file.path} is missing; to load it, add --plugin FILE, named {file.path.name}"
+    given = file.module or file.path
+    return f"the plugin file {file.path} has changed since the run loaded it; to load it, add --plugin {given}"
 
 
 def _path_of_module(given: str) -> Path:

@@ -16,6 +16,14 @@ from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Ju
 Function = Callable[..., Any]
 
 
+NEVER_AWAITED = "an async function is never awaited; make it a plain function"
+
+
+def is_async(function: object) -> bool:
+    """Whether a function is an ``async def``, whose call only returns a coroutine or an asynchronous generator."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
 def plugin(help: str = "", *, info: PluginInfo | None = None, **functions: Function) -> ModuleType:
     """Return a plugin made from functions, for ``Registry.register``, notebooks and ``--plugin FILE.py``.
 
@@ -62,8 +70,8 @@ _OF_STAGES = "tutelage.plugins.stages"
 def _hook(name: str, function: Function) -> Function:
     if name not in _HOOKS:
         raise PluginError(f"there is no hook {name!r}{nearest(name, _HOOKS)}")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise PluginError(f"{name}: an async function is never awaited; make it a plain function")
+    if is_async(function):
+        raise PluginError(f"{name}: {NEVER_AWAITED}")
     given = list(inspect.signature(function).parameters)
     of_hook = list(inspect.signature(getattr(hookspecs, name)).parameters)
     if set(given) <= set(of_hook) and (given or name not in _BY_ITEM):

@@ -41,7 +41,7 @@ def endpoint(registry: Registry, model: Model, where: str = "") -> Endpoint | No
     label = _label(registry, model, "endpoint")
     settings = settings_of(registry, model, where)
     with _guard(label):
-        found = _call(registry, model.plugin, "endpoint", settings=settings, name=model.name)
+        found = _call(registry, model, "endpoint", settings=settings, name=model.name)
     return None if found is None else _checked(found, Endpoint, label)
 
 
@@ -56,14 +56,14 @@ def check_run(registry: Registry, model: Model, needs: RunNeeds, where: str = ""
     return _findings(registry, model, "check_run", settings=settings, name=model.name, needs=needs)
 
 
-def check_prompts(registry: Registry, plugin: str, prompts: Iterable[str]) -> str:
-    """Return why a plugin cannot work on these prompts, and the remedy; empty if it can."""
+def check_prompts(registry: Registry, model: Model, prompts: Iterable[str]) -> str:
+    """Return why the plugin of a model cannot work on these prompts, and the remedy; empty if it can."""
     some = list(islice(prompts, _MOST_PROMPTS))
-    if not some or not implements(registry, plugin, "check_prompts"):
+    if not some or not implements(registry, model.plugin, "check_prompts"):
         return ""
-    label = hook_label(registry, Model(plugin), "check_prompts")
+    label = hook_label(registry, Model(model.plugin, wrappers=model.wrappers), "check_prompts")
     with _guard(label):
-        found = _call(registry, plugin, "check_prompts", prompts=some)
+        found = _call(registry, model, "check_prompts", prompts=some)
     return _checked(found or "", str, label)
 
 
@@ -84,7 +84,7 @@ def report(registry: Registry, student: Model, tracking: Tracking, metrics: Mapp
     """Add metrics of a finished step to the trackers, if the plugin of the student reports to them."""
     if implements(registry, student.plugin, "report"):
         with _guard(hook_label(registry, student, "report")):
-            _call(registry, student.plugin, "report", tracking=tracking, metrics=metrics, step=step)
+            _call(registry, student, "report", tracking=tracking, metrics=metrics, step=step)
 
 
 def count_tokens(
@@ -94,7 +94,7 @@ def count_tokens(
     label = hook_label(registry, model, "count_tokens")
     arguments = {"settings": settings_of(registry, model, where), "name": model.name, "download": download}
     with _guard(label):
-        found = _call(registry, model.plugin, "count_tokens", rows=rows, **arguments)
+        found = _call(registry, model, "count_tokens", rows=rows, **arguments)
     if found is None:
         return None
     counts = _checked(found, TokenCounts, label)
@@ -108,7 +108,7 @@ def count_tokens(
 def convert(registry: Registry, plugin: str, checkpoint: Path, output: Path, conversion: Conversion) -> None:
     """Let a plugin convert a checkpoint. An error of the disk is raised unchanged."""
     with _guard(hook_label(registry, Model(plugin), "convert"), of_disk=True):
-        _call(registry, plugin, "convert", checkpoint=checkpoint, output=output, conversion=conversion)
+        _call(registry, Model(plugin), "convert", checkpoint=checkpoint, output=output, conversion=conversion)
 
 
 def devices(registry: Registry, model: Model, where: str = "") -> int:
@@ -118,7 +118,7 @@ def devices(registry: Registry, model: Model, where: str = "") -> int:
     label = hook_label(registry, model, "devices")
     settings = settings_of(registry, model, where)
     with _guard(label):
-        found = _call(registry, model.plugin, "devices", settings=settings)
+        found = _call(registry, model, "devices", settings=settings)
     number = _checked(1 if found is None else found, int, label)
     if number < 1:
         raise PluginError(f"{label} returned {number}; it must be at least 1")
@@ -129,6 +129,11 @@ def settings_of(registry: Registry, model: Model, where: str = "") -> Any:
     """Return the settings of a model's plugin. ``where`` begins each line of the error of wrong settings."""
     place = where or f"settings of {model.id or 'the model'} for {registry.label(model.plugin)}"
     return registry.settings(model.plugin, model.settings, place)
+
+
+def wrapper_settings(registry: Registry, model: Model, wrapper: str) -> Any:
+    """Return the settings of a plugin that wraps the hooks of a model."""
+    return registry.settings(wrapper, (model.wrappers or {}).get(wrapper, {}), f"wrappers.{wrapper}.settings")
 
 
 def hook_label(registry: Registry, model: Model, hook: str) -> str:
@@ -144,7 +149,7 @@ def hook_label(registry: Registry, model: Model, hook: str) -> str:
 
 
 def _label(registry: Registry, model: Model, hook: str, of_model: str = "") -> str:
-    wrappers = ", ".join(repr(name) for name in registry.wrappers(hook))
+    wrappers = ", ".join(repr(name) for name in registry.wrappers(hook, model))
     more = [part for part in (f"wrapped by {wrappers}" if wrappers else "", of_model) if part]
     return ", ".join([f"hook {hook!r} of {registry.label(model.plugin)}", *more]) + ("," if more else "")
 
@@ -157,7 +162,7 @@ def _listed(registry: Registry, model: Model, hook: str, kind: type[T], **argume
     """The results of a hook that returns or yields several; None if it returned None."""
     label = hook_label(registry, model, hook)
     with _guard(label):
-        found = _call(registry, model.plugin, hook, **arguments)
+        found = _call(registry, model, hook, **arguments)
         if found is None:
             return None
         if isinstance(found, str) or not isinstance(found, Iterable):
@@ -165,8 +170,8 @@ def _listed(registry: Registry, model: Model, hook: str, kind: type[T], **argume
         return [_checked(one, kind, label) for one in found]
 
 
-def _call(registry: Registry, plugin: str, hook: str, **arguments: Any) -> Any:
-    return registry.caller(plugin, hook)(**arguments)
+def _call(registry: Registry, model: Model, hook: str, **arguments: Any) -> Any:
+    return registry.caller(model.plugin, hook, model)(**arguments)
 
 
 def _checked(result: object, kind: type[T], label: str) -> T:

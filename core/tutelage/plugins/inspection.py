@@ -6,7 +6,8 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
-from typing import Any
+from types import ModuleType
+from typing import Any, get_args
 
 import attrs
 import pluggy
@@ -18,8 +19,10 @@ from tutelage.files.disk_errors import error_text
 from tutelage.objectives import PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
+from tutelage.plugins.functions import NEVER_AWAITED, is_async
 from tutelage.plugins.pipeline_checks import pipeline_problems
-from tutelage.records import Rubric
+from tutelage.recipe.bindings import WRAPPED_ROLES
+from tutelage.records import Rubric, Scores
 
 HOOKS = ("describe", *hookspecs.STAGES, "release", *helper_specs.HELPERS)
 """Every hook, in the order in which the hooks are shown."""
@@ -37,6 +40,8 @@ class InspectedPlugin:
     """The hooks that the plugin implements."""
     wraps: tuple[str, ...]
     """The hooks that the plugin only wraps around the implementations of other plugins."""
+    unmarked: tuple[str, ...] = ()
+    """Its functions with the name and arguments of a hook that lack the mark ``hookimpl``. They are not called."""
 
 
 def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
@@ -57,7 +62,28 @@ def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
         info=evolve(info, item_by_item=info.item_by_item or "endpoint" in hooks),
         hooks=tuple(hook for hook in HOOKS if hook in hooks),
         wraps=tuple(hook for hook in HOOKS if hook in wraps),
+        unmarked=unmarked_hooks(plugin),
     )
+
+
+def unmarked_hooks(plugin: object) -> tuple[str, ...]:
+    """Return the plugin's own functions with the name and arguments of a hook that are not marked with ``hookimpl``."""
+    return tuple(hook for hook in HOOKS if _is_unmarked(plugin, hook))
+
+
+def _is_unmarked(plugin: object, hook: str) -> bool:
+    owner = plugin if isinstance(plugin, ModuleType | type) else type(plugin)
+    function = inspect.getattr_static(owner, hook, None)
+    function = getattr(function, "__func__", function)  # of a static or class method
+    if not inspect.isfunction(function) or hasattr(function, "tutelage_impl"):
+        return False
+    if isinstance(plugin, ModuleType) and function.__module__ != plugin.__name__:
+        return False  # imported, such as the stage ``tutelage.judge``
+    return set(inspect.signature(function).parameters) - {"self", "cls"} <= _arguments_of(hook)
+
+
+def _arguments_of(hook: str) -> set[str]:
+    return set(inspect.signature(specification(hook)).parameters)
 
 
 def has_marked_hooks(plugin: object) -> bool:
@@ -91,7 +117,12 @@ def hook_problems(plugin: object) -> Iterator[str]:
     bare.register(plugin, "inspected")
     implementations = list(_implementations(bare, plugin))
     if not implementations:
-        yield "it implements no hook: mark its functions with @tutelage.hookimpl"
+        names = ", ".join(unmarked_hooks(plugin)) or "its functions"
+        yield f"it implements no hook: mark {names} with @tutelage.hookimpl"
+    functions = [one.function for _, one in implementations]
+    if isinstance(plugin, type) and any("self" in inspect.signature(function).parameters for function in functions):
+        yield f"{plugin.__name__} is a class; register an object of it: {plugin.__name__}()"
+        return
     for hook, implementation in implementations:
         if hook in HOOKS:
             yield from _argument_problems(hook, implementation)
@@ -105,8 +136,13 @@ def _name_problems(plugin: object, name: str) -> Iterator[str]:
         yield f"{name!r} cannot be a plugin's name: it is empty or has a space or one of {_RESERVED!r}"
     if inspect.isroutine(plugin):
         yield f"it is the function {plugin.__name__}, and not a plugin: name its module {plugin.__module__!r}"
-    if type(plugin).__hash__ is None:
-        yield f"an object of type {type(plugin).__name__} is not hashable, as a plugin must be (attrs: eq=False)"
+    try:
+        hash(plugin)
+    except TypeError as error:
+        yield (
+            f"the {type(plugin).__name__} object is not hashable, as a plugin must be ({error}): compare its objects "
+            "by identity with eq=False, as in @attrs.define(eq=False) or @dataclass(eq=False), or make it a module"
+        )
 
 
 def _can_be_a_name(name: str) -> bool:
@@ -124,6 +160,9 @@ def _wraps(implementation: pluggy.HookImpl) -> bool:
 
 
 def _argument_problems(hook: str, implementation: pluggy.HookImpl) -> Iterator[str]:
+    if is_async(implementation.function):
+        yield f"{hook}: {NEVER_AWAITED}"
+        return
     known = list(inspect.signature(specification(hook)).parameters)
     for argument in inspect.signature(implementation.function).parameters.values():
         if argument.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
@@ -173,9 +212,18 @@ _KINDS = {"Mapping": Mapping, "tuple": tuple, "bool": bool, "int": int, "str": s
 def _info_problems(info: PluginInfo) -> Iterator[str]:
     if info.settings is not None:
         yield from _settings_problems(info.settings)
+    settings = [one.name for one in attrs.fields(info.settings)] if info.settings is not None else []
+    choices = {"neutral_settings": settings, "sampling": ("top_k", "min_p"), "scores": get_args(Scores)}
+    for key, known in choices.items():
+        for name in getattr(info, key):
+            if name not in known:
+                yield f"{key}: there is no {name!r}{nearest(str(name), known)}"
     for alias in info.aliases:
         if not isinstance(alias, str) or not _can_be_a_name(alias):
             yield f"aliases: {alias!r} cannot be a plugin's name: it is empty or has a space or one of {_RESERVED!r}"
+    for role in info.wrapped_roles:
+        if role not in WRAPPED_ROLES:
+            yield f"wrapped_roles: no role {role!r}{nearest(str(role), WRAPPED_ROLES)}"
     for variable in info.environment:
         if not isinstance(variable, EnvironmentVariable):
             yield f"environment must hold EnvironmentVariable, not {type(variable).__name__}"
@@ -198,9 +246,20 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
+    for where, function in _offered_functions(info):
+        if is_async(function):
+            yield f"{where}: {NEVER_AWAITED}"
     for name, loss in info.pair_losses.items():
         if isinstance(loss, PairLoss):
             yield from (f"pair_losses[{name!r}]: {problem}" for problem in _loss_problems(loss))
+
+
+def _offered_functions(info: PluginInfo) -> Iterator[tuple[str, object]]:
+    """Yield the functions of a description that core calls, each with its place."""
+    yield from ((f"pair_rules[{name!r}]", rule) for name, rule in info.pair_rules.items())
+    yield from ((f"pair_losses[{name!r}]", loss.function) for name, loss in info.pair_losses.items())
+    for offered in ("prompt_sets", "example_sets", "rated_sets", "preference_sets"):
+        yield from ((f"{offered}[{name!r}]", one.load) for name, one in getattr(info, offered).items())
 
 
 def _loss_problems(loss: PairLoss) -> Iterator[str]:

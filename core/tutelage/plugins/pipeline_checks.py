@@ -26,6 +26,7 @@ from tutelage.pipeline_steps import (
     TrainStep,
     TransformStep,
 )
+from tutelage.plugins.functions import NEVER_AWAITED, is_async
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TEACHERS = ("teacher", "judge", "evaluator")
@@ -88,6 +89,8 @@ def _transform_problems(step: TransformStep) -> Iterator[str]:
         yield f"{_label(step)}: reads must be a tuple with at least one name"
     function: Any = step.function
     name = getattr(function, "__qualname__", "<")
+    if is_async(function):
+        yield f"{_label(step)}: {NEVER_AWAITED}"
     if not callable(function) or "<" in name:
         yield f"{_label(step)}: {function!r} must be a function at the top of a module, because its name is recorded"
 

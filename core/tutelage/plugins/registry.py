@@ -11,7 +11,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, Literal, overload
 
 from attrs import evolve, frozen
@@ -35,7 +35,7 @@ from tutelage.plugins.files import PluginFile
 from tutelage.plugins.functions import of_namespace
 from tutelage.plugins.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.preferences.pairing import PairRule
-from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
+from tutelage.records import Example, Model, Preference, Prompt, RatedExample, Rubric
 
 BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
 """Environment variable with the names of plugins not to load, separated by commas."""
@@ -135,6 +135,10 @@ class Registry:
                 raise PluginError(f"--plugin {file.module or file.path}: {error}") from error
             self._files.append(file)
 
+    def refuse_file(self, file: PluginFile, reason: str) -> None:
+        """Record a plugin file that is not loaded. Its plugin cannot be used; an error about it has the reason."""
+        self._refused.append(PluginStatus(file.name, status="failed", error=reason, path=file.path))
+
     @property
     def files(self) -> tuple[PluginFile, ...]:
         """The plugin files that were loaded."""
@@ -182,9 +186,22 @@ class Registry:
         """Return the hooks that a plugin implements. Raises ``PluginError`` if the plugin cannot be used."""
         return self._get(name).inspected.hooks
 
-    def wrappers(self, hook: str) -> list[str]:
-        """Return the names of the plugins that wrap a hook."""
-        return sorted(name for name, registered in self._registered.items() if hook in registered.inspected.wraps)
+    def wrappers(self, hook: str | None = None, model: Model | None = None) -> list[str]:
+        """Return the names of the plugins that wrap a hook, or any hook; with ``model``, only those of its role."""
+        return sorted(
+            name
+            for name, registered in self._registered.items()
+            if (hook in registered.inspected.wraps if hook else registered.inspected.wraps)
+            and (model is None or model.wrappers is None or name in model.wrappers)
+        )
+
+    def wrapped_by(self, name: str) -> tuple[str, ...]:
+        """Return the hooks that a plugin wraps. Raises ``PluginError`` if the plugin cannot be used."""
+        return self._get(name).inspected.wraps
+
+    def unmarked(self, name: str) -> tuple[str, ...]:
+        """Return the functions of a plugin that are hooks but for the mark ``hookimpl``; see ``unmarked_hooks``."""
+        return self._get(name).inspected.unmarked
 
     def require(self, name: str, hook: str) -> None:
         """Check, before any work starts, that a plugin can be used for a hook.
@@ -192,24 +209,34 @@ class Registry:
         Raises ``PluginError`` with the reason: not installed, blocked, broken, or the hook is not implemented.
         """
         if hook not in self.hooks(name):
+            if hook in self.unmarked(name):
+                raise PluginError(
+                    f"{self.label(name)} does not implement {hook!r}, because its function of this name is not marked: "
+                    "put @tutelage.hookimpl above it"
+                )
             others = ", ".join(self.names(hook)) or "none"
             raise PluginError(f"{self.label(name)} does not implement {hook!r}; installed plugins that do: {others}")
 
-    def caller(self, name: str, hook: str) -> Callable[..., Any]:
+    def caller(self, name: str, hook: str, model: Model | None = None) -> Callable[..., Any]:
         """Return a function that calls one plugin's hook, with keyword arguments only.
 
-        Other plugins that implement the hook are excluded; plugins that only wrap it are included. pluggy excludes a
-        plugin as a whole, so a plugin that wraps a hook should not implement the same hook. Raises the errors of
-        ``require``.
+        Other plugins that implement the hook are excluded; plugins that only wrap it are included, with ``model`` only
+        those that wrap its hooks. pluggy excludes a plugin as a whole, so a plugin that wraps a hook should not
+        implement the same hook. Raises the errors of ``require``.
         """
         self.require(name, hook)
-        name = self.name_of(name)
+        included = {self.name_of(name), *self.wrappers(hook, model)}
         others = [
             registered.plugin
             for other, registered in self._registered.items()
-            if other != name and hook in registered.inspected.hooks
+            if other not in included and hook in (*registered.inspected.hooks, *registered.inspected.wraps)
         ]
         return self._manager.subset_hook_caller(hook, others)
+
+    def module_of(self, name: str) -> str:
+        """Return the name of the module in which a plugin is defined. Raises ``PluginError`` if it cannot be used."""
+        plugin = self._get(name).plugin
+        return str(plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__)
 
     def settings(self, name: str, values: Mapping[str, Any], where: str) -> Any:
         """Return a plugin's settings, made from plain values; None if the plugin has no settings class.

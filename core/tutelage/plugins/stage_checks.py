@@ -7,7 +7,7 @@ to questions (prompts, items to judge, comparisons) by id. The ids are recorded 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
@@ -91,10 +91,14 @@ class Questions(Generic[QuestionT]):
 
 
 @contextmanager
-def plugin_errors(label: str, questions: Questions[QuestionT] | None = None) -> Iterator[None]:
+def plugin_errors(
+    label: str, questions: Questions[QuestionT] | None = None, modules: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Turn an exception in a plugin's code into a ``StageError`` that begins with ``label``.
 
-    A ``TutelageError`` is raised unchanged, and so is an exception of the iterable of questions.
+    ``modules`` are the modules of the plugins in the call, by the names of the plugins: if there are several, the error
+    names the one that raised the exception. A ``TutelageError`` is raised unchanged, and so is an exception of the
+    iterable of questions.
     """
     try:
         yield
@@ -103,7 +107,22 @@ def plugin_errors(label: str, questions: Questions[QuestionT] | None = None) -> 
     except (Exception, SystemExit) as error:
         if questions is not None and error is questions.error:
             raise
-        raise StageError(f"{label} failed: {error_text(error)}") from error
+        raise StageError(f"{label} failed{_origin(error, modules or {})}: {error_text(error)}") from error
+
+
+def _origin(error: BaseException, modules: Mapping[str, str]) -> str:
+    """Which of several plugins raised an exception: that of the innermost frame; empty if it is not known."""
+    owners: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        package = _package(trace.tb_frame.f_globals.get("__name__", ""))
+        owners = [name for name, module in modules.items() if _package(module) == package] or owners
+        trace = trace.tb_next
+    return f" in {owners[0]!r}" if len(owners) == 1 < len(modules) else ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def check_result(result: object, kind: type[ResultT], rubric: Rubric | None, label: str) -> ResultT:

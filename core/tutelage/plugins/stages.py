@@ -21,7 +21,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.objectives import Objective
-from tutelage.plugins.helpers import hook_label, settings_of
+from tutelage.plugins.helpers import hook_label, settings_of, wrapper_settings
 from tutelage.plugins.pair_losses import bound_pair_losses
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import (
@@ -148,7 +148,7 @@ def train_step(
         output.mkdir(parents=True, exist_ok=True)
     if any(output.iterdir()):
         raise InputError(f"{output}: the folder for the checkpoint is not empty")
-    with plugin_errors(bound.label):
+    with plugin_errors(bound.label, modules=bound.modules):
         trained = bound.call(reference=reference, objective=objective, examples=examples, output=output)
     if not isinstance(trained, Model):
         raise PluginError(
@@ -182,7 +182,7 @@ def release(registry: Registry, model: Model) -> None:
     """Let a model's plugin free the memory of the model. Does nothing if the plugin does not implement the hook."""
     if "release" not in registry.hooks(model.plugin):
         return
-    call = registry.caller(model.plugin, "release")
+    call = registry.caller(model.plugin, "release", model)
     with plugin_errors(hook_label(registry, model, "release")):
         call(model=model)
 
@@ -195,20 +195,24 @@ class _Bound:
     label: str
     """For messages: the hook, its plugin, and the plugins that wrap it."""
     context: Context
+    modules: Mapping[str, str]
+    """The modules of the plugin and of those that wrap it, by their names."""
 
 
 def _bind(
     registry: Registry, model: Model, hook: str, context: Context | None, sampling: Sampling | None = None
 ) -> _Bound:
-    caller = registry.caller(model.plugin, hook)
+    caller = registry.caller(model.plugin, hook, model)
     if sampling is not None and (problems := list(sampling_problems(registry, model.plugin, hook, sampling))):
         raise InputError("\n".join(problems))
-    bound = evolve(context or Context(), settings=settings_of(registry, model))
+    wrappers = {name: wrapper_settings(registry, model, name) for name in registry.wrappers(hook, model)}
+    bound = evolve(context or Context(), settings=settings_of(registry, model), wrappers=wrappers)
 
     def call(**arguments: Any) -> Any:
         return caller(model=model, context=bound, **arguments)
 
-    return _Bound(call, hook_label(registry, model, hook), bound)
+    modules = {name: registry.module_of(name) for name in (model.plugin, *wrappers)}
+    return _Bound(call, hook_label(registry, model, hook), bound, modules)
 
 
 def _positive(name: str, number: int) -> int:
@@ -249,16 +253,17 @@ def _stream(
 
     At the end, check that no result is missing.
     """
-    with plugin_errors(bound.label, questions):
+    with plugin_errors(bound.label, questions, bound.modules):
         results = bound.call(**arguments)
     if isinstance(results, Mapping):
         raise PluginError(f"{bound.label} returned a {type(results).__name__}; it must yield its results")
     if not isinstance(results, Iterable):
-        raise PluginError(f"{bound.label} returned {results!r}; it must yield its results")
+        wrapped = " (a wrapper must return the result of its yield)" if bound.context.wrappers else ""
+        raise PluginError(f"{bound.label} returned {results!r}; it must yield its results{wrapped}")
     iterator = iter(results)
     try:
         while True:
-            with plugin_errors(bound.label, questions):
+            with plugin_errors(bound.label, questions, bound.modules):
                 result = next(iterator, _END)
             if result is _END:
                 break
@@ -268,7 +273,7 @@ def _stream(
             yield finish(checked)
     finally:
         if close := getattr(iterator, "close", None):
-            with plugin_errors(bound.label, questions):
+            with plugin_errors(bound.label, questions, bound.modules):
                 close()
     if not bound.context.cancelled() and (problem := questions.missing()):
         raise PluginError(f"{bound.label} {problem}")

@@ -31,6 +31,22 @@ class Generator:
     """Settings of the plugin; `tutelage plugins show NAME` lists them."""
 
 
+WRAPPED_ROLES = ("student", "generator", "teacher", "judge", "evaluator")
+"""The roles whose hooks a plugin can wrap. ``student`` includes the generator, and ``judge`` every judge of a jury."""
+
+
+@frozen
+class Wrapping:
+    """A plugin that wraps hooks of the plugins of other roles."""
+
+    roles: tuple[str, ...] | None = None
+    """Roles whose hooks the plugin wraps: `student`, which includes its generator, `generator`, `teacher`, `judge`,
+    which includes every judge of a jury, `judges.NAME`, and `evaluator`. If left out, those that the plugin itself
+    names, or all roles. `[]` turns the plugin off."""
+    settings: Mapping[str, Any] = field(factory=dict)
+    """Settings of the plugin; `tutelage plugins show NAME` lists them."""
+
+
 @frozen
 class Student(Binding):
     """The model to align."""

@@ -18,7 +18,7 @@ from tutelage.errors import InputError
 from tutelage.files.overrides import Overrides, as_overrides, overrides_of
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Sft
-from tutelage.recipe.bindings import Roles
+from tutelage.recipe.bindings import Roles, Wrapping
 from tutelage.records import Jury, Sampling, Scores, added_key
 
 SCHEMA = 1
@@ -291,6 +291,9 @@ class Evaluation:
     agreement_prompts: int = 100
     """Number of held-out prompts on which each model's own judging is compared with the gold scores. 0 turns the
     comparison off."""
+    self_preference: bool = added_key(False)
+    """Whether `summary.json` has the self-preference of each model as a judge: how much more it overrates its own
+    answers than those of other models. It needs no further answers or judgements."""
     compare: Literal["all", "parent"] = "all"
     """Head-to-head comparisons: `all` compares every two models, `parent` compares each model with its parent only. The
     price of an API evaluator grows with the number of comparisons."""
@@ -362,6 +365,9 @@ class Recipe:
     report_to: tuple[str, ...] = added_key(())
     """Experiment trackers that the losses of trainings and the metrics of steps are reported to, by the names that
     transformers gives them: `tensorboard`, `trackio`, `wandb`, `mlflow` and others. It changes no result."""
+    wrappers: Mapping[str, Wrapping] = field(factory=dict)
+    """Settings and roles of plugins that wrap hooks of other plugins, by the name of the plugin. An installed wrapper
+    that is not named here has its default settings, and wraps the roles that it names itself."""
     chunk: int = 512
     """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
     together. A chunk that a kill interrupts is computed again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 
@@ -101,9 +101,15 @@ def agreement(summary: Summary, answers: str) -> list[AgreementResult]:
     return [one for one in summary.agreement if (one.answers, one.seed) == (answers, scope(summary))]
 
 
-def agreement_cells(result: AgreementResult) -> list[str]:
-    """Return the cells of one row of agreement, in the order of ``AGREEMENT`` and ``JUDGES``."""
-    own = [_share_or_number(name, result.metrics.get(name)) for name in AGREEMENT]
+def agreement_columns(results: Sequence[AgreementResult]) -> dict[str, str]:
+    """Return the metrics that a table of agreement shows, with their titles."""
+    has_preference = any("self_preference" in one.metrics for one in results)
+    return {**AGREEMENT, **({"self_preference": "self-preference"} if has_preference else {})}
+
+
+def agreement_cells(result: AgreementResult, columns: Iterable[str] = AGREEMENT) -> list[str]:
+    """Return the cells of one row of agreement, in the order of ``columns`` and ``JUDGES``."""
+    own = [_share_or_number(name, result.metrics.get(name)) for name in columns]
     return [*own, *(skill_words(result.chance, judge) for judge in JUDGES)]
 
 
@@ -134,6 +140,6 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _share_or_number(name: str, metric: Metric | None) -> str:
-    if name in ("spearman", "kendall_tau"):
-        return metric_words(metric)
+    if name in ("spearman", "kendall_tau", "self_preference"):
+        return metric_words(metric, sign=name == "self_preference")
     return metric_words(metric, scale=100, decimals=0)

@@ -88,9 +88,10 @@ class RunResults:
         return ObservedModel(model, found, len(values) - len(found))
 
     def agreement(self) -> list[AgreementResult]:
-        """Return the agreement of each model, as a judge, with the gold, over all seeds."""
+        """Return the agreement of each model, as a judge, with the gold, over all seeds; with its self-preference."""
         seeds = self.run.recipe.seeds
-        return [evolve(result, seed=None) for result in self.reader.agreement(seeds[0] if len(seeds) == 1 else None)]
+        found = self.reader.agreement(seeds[0] if len(seeds) == 1 else None, self_preference=True)
+        return [evolve(result, seed=None) for result in found]
 
     def judged(self, model: str) -> list[JudgedItem]:
         """Return a model's judgements of its own sampled answers, with the gold scores, for all seeds.

@@ -63,6 +63,24 @@ def read_ratings(path: Path) -> list[Rating]:
     return found
 
 
+def read_authors(path: Path) -> dict[str, str]:
+    """Return the model that wrote each answer, by the id of the answer.
+
+    The file has candidates of tutelage with ``model``, or rows with ``id`` and ``model``. Raises ``InputError`` with
+    file and line if a row has no model, or if an answer has two.
+    """
+    authors: dict[str, str] = {}
+    for line, row in _rows(path):
+        place = f"{path}, line {line}"
+        id = f"{text_in(row, 'prompt_id', place)}/{row['index']}" if "index" in row else text_in(row, "id", place)
+        model = text_in(row, "model", place)
+        if not model:
+            raise InputError(f"{place}: the answer {id!r} has no `model`; name the model that wrote it")
+        if authors.setdefault(id, model) != model:
+            raise InputError(f"{place}: the answer {id!r} is of {model!r} and of {authors[id]!r}; give each an id")
+    return authors
+
+
 def read_judged(path: Path, gold: Path | None = None, answers: Path | None = None) -> list[JudgedItem]:
     """Read all samples of a judge's scores, with the gold scores and the lengths of the answers, if given.
 

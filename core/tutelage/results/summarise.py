@@ -11,18 +11,20 @@ from typing import Any
 import attrs
 from attrs import evolve, field, frozen
 
-from tutelage.evaluation.agreement import Rating, agreement, ratings
+from tutelage.evaluation.agreement import Rating, agreement, joined_by_id, ratings
 from tutelage.evaluation.chance import JUDGES, chance
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.health import TrainingHealth
 from tutelage.evaluation.intervals import Metric
 from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
+from tutelage.evaluation.self_preference import SelfPreference, self_preference
 from tutelage.files.whole import write_whole
 from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, table
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.steps import PlannedModel, Summarise, Train
 from tutelage.preferences.judging import average
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate, Judgement, Prompt, Scores, Verdict
 from tutelage.results.run_warnings import health_of, warnings_of_results, warnings_of_step
 from tutelage.results.summary import (
@@ -80,7 +82,7 @@ def summarise(run: Run) -> Summary:
         models=tuple(result for scope in scopes for result in reader.models(scope)),
         differences=differences,
         comparisons=tuple(result for scope in scopes for result in reader.comparisons(scope)),
-        agreement=tuple(result for scope in scopes for result in reader.agreement(scope)),
+        agreement=tuple(result for scope in scopes for result in reader.agreement(scope, _has_self_preference(recipe))),
         training=training,
         evaluator=Evaluator(overall.position_bias, overall.inconsistent),
         steps=tuple(StepResult(step.output, step.counts) for step in _in_plan_order(run)),
@@ -169,8 +171,11 @@ class Reader:
             )
         return contests, verdicts
 
-    def agreement(self, scope: int | None) -> Iterator[AgreementResult]:
-        """Yield the agreement of each model, as a judge, with the gold, on its own answers and on the mixed answers."""
+    def agreement(self, scope: int | None, self_preference: bool) -> Iterator[AgreementResult]:
+        """Yield the agreement of each model, as a judge, with the gold, on its own answers and on the mixed answers.
+
+        If ``self_preference``, the results on mixed answers have the metrics of ``evaluation.self_preference``.
+        """
         measures = self.run.evaluation_plan(self.run.recipe.seeds[0])
         if not measures.judges_measured:
             return
@@ -186,7 +191,21 @@ class Reader:
                 ]
                 found = agreement(judged, gold)
                 metrics: dict[str, Metric] = {name: getattr(found, name) for name in names}
+                if self_preference and answers == "mixed":
+                    metrics |= attrs.asdict(self._self_preference(scope, model.id, scores), recurse=False)
                 yield AgreementResult(model.id, answers, scope, metrics, scores, chance(judged, gold))
+
+    def _self_preference(self, scope: int | None, model: str, scores: Scores) -> SelfPreference:
+        """The self-preference of a model: its own answers against the mixed answers of the other models."""
+        own: list[tuple[Rating, Rating]] = []
+        others: list[tuple[Rating, Rating]] = []
+        for seed in self.seeds(scope):
+            own += joined_by_id(self._own_ratings(seed, model, "own", scores), self._own_gold(seed, model))
+            mixed = self.run.store.read(self.run.evaluation_plan(seed).files.mixed, Candidate)
+            of_others = {answer.id for answer in mixed if answer.model != model}
+            judged = [one for one in self._own_ratings(seed, model, "mixed", scores) if one.id in of_others]
+            others += joined_by_id(judged, self._mixed_gold(seed))
+        return self_preference(own, others)
 
     def training(self) -> Iterator[TrainingResult]:
         """Yield the health of each training."""
@@ -279,6 +298,10 @@ class Reader:
     @property
     def _agreement_prompts(self) -> int:
         return self.run.recipe.evaluation.agreement_prompts if self.run.recipe.evaluation else 0
+
+
+def _has_self_preference(recipe: Recipe) -> bool:
+    return recipe.evaluation is not None and recipe.evaluation.self_preference
 
 
 def _prefix(decoding: str) -> str:

@@ -93,7 +93,9 @@ class AgreementResult:
     """Seed of the run; None for the agreement over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
     """``pairwise_accuracy``, ``five_best``, ``exact_match``, ``spearman``, ``kendall_tau``, ``parsed`` and others, as
-    defined in ``evaluation.agreement``. ``unique_best`` only if the recipe uses expected scores."""
+    defined in ``evaluation.agreement``. ``unique_best`` only if the recipe uses expected scores. ``self_preference``,
+    ``own_overrating`` and ``others_overrating`` (``evaluation.self_preference``) only of mixed answers, if the recipe
+    has ``evaluation.self_preference``."""
     scores: Scores = "parsed"
     """How the model's scores were made. A recipe with ``judging.score: expected`` has both on the same answers."""
     chance: Chance = field(factory=dict)

@@ -15,9 +15,12 @@ from tutelage.errors import PluginError
 from tutelage.hookspecs import ENTRY_POINT_GROUP
 from tutelage.plugins.registry import Registry
 from tutelage.records import Model
-from tutelage.testing.promises import PROMISES, Promise
+from tutelage.testing.promises import OF_WRAPPERS, PROMISES, Promise
+from tutelage.testing.reference import Reference
 from tutelage.testing.report import Check, Report
 from tutelage.testing.subject import PROMPTS, Subject
+
+_REFERENCE = "reference-of-the-kit"
 
 
 def check_plugin(
@@ -28,7 +31,7 @@ def check_plugin(
     prompts: Sequence[str] = PROMPTS,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check a plugin against the contract of every hook that it implements, with a few small inputs.
+    """Check a plugin against the contract of every hook that it implements or wraps, with a few small inputs.
 
     ``plugin`` is the name of an installed plugin, a module, or an object with hooks. ``model`` is the model to run,
     with its settings; its ``plugin`` is set to the checked plugin. ``context`` is passed to the stages; a plugin for a
@@ -82,6 +85,18 @@ def _checks(subject: Subject, skip: Collection[str]) -> Iterator[Check]:
     for hook in subject.registry.hooks(subject.name):
         for promise in PROMISES[hook] if hook not in skip else ():
             yield Check(hook, promise.__doc__ or "", _problem(subject, promise, hook))
+    for hook in subject.registry.wrapped_by(subject.name):
+        for promise in OF_WRAPPERS.get(hook, ()) if hook not in skip else ():
+            yield Check(f"{hook} (wrapper)", promise.__doc__ or "", _problem(_wrapping(subject), promise, hook))
+
+
+def _wrapping(subject: Subject) -> Subject:
+    """Return the subject of the checks of a wrapper: a plugin that fulfils the contract, wrapped by the plugin."""
+    if _REFERENCE not in subject.registry.names():
+        subject.registry.register(Reference(), _REFERENCE)
+    folder = Path(tempfile.mkdtemp(dir=subject.folder))
+    model = Model(_REFERENCE, wrappers={subject.name: subject.model.settings})
+    return evolve(subject, name=_REFERENCE, model=model, folder=folder, module=None)
 
 
 def _problem(subject: Subject, promise: Promise, hook: str) -> str | None:

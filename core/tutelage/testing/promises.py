@@ -8,9 +8,6 @@ these are checked by calling the stages.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,23 +18,16 @@ from attrs import evolve
 
 from tutelage.context import Tracking
 from tutelage.errors import TutelageError
-from tutelage.files.settings import describe_settings
 from tutelage.files.trl_format import preference_row, supervised_row
 from tutelage.objectives import Dpo, Objective, Sft
 from tutelage.plugin_info import Conversion, Finding, RunNeeds
 from tutelage.plugins import helpers
-from tutelage.plugins.preparation import is_prepared
-from tutelage.plugins.stages import release, train_step
+from tutelage.plugins.stages import generate_candidates, release, train_step
 from tutelage.preferences.expected_scores import expected_judgement, expected_score_problem
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import Model, Preference, Prompt
-from tutelage.testing.subject import Subject
-
-HEAVY = (
-    "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tensorflow", "jax", "numpy", "scipy", "pandas",
-    "sklearn", "openai", "anthropic", "google.generativeai", "google.genai",
-)  # fmt: skip
-"""Modules that a plugin's entry module must not import, because the import would slow down every command."""
+from tutelage.testing import described
+from tutelage.testing.subject import Subject, expect
 
 MANY = 500
 """Number of prompts in the streaming check, far more than a service is asked at once."""
@@ -49,54 +39,7 @@ Promise = Callable[[Subject, str], None]
 """A requirement: called with the plugin and the hook, raises an exception if it is not fulfilled."""
 
 
-class BrokenPromiseError(AssertionError):
-    """A requirement of the contract is not fulfilled."""
-
-
-def _expect(condition: bool, problem: str) -> None:
-    if not condition:
-        raise BrokenPromiseError(problem)
-
-
-# describe
-
-
-def _one_line_of_help(subject: Subject, hook: str) -> None:
-    """help is one line"""
-    help = subject.info.help
-    _expect(bool(help.strip()) and "\n" not in help, f"help is {help!r}")
-
-
-def _documented_settings(subject: Subject, hook: str) -> None:
-    """every setting has a help text"""
-    settings = describe_settings(subject.info.settings) if subject.info.settings else []
-    undocumented = [setting.name for setting in settings if not setting.help]
-    _expect(not undocumented, f'settings without metadata={{"help": ...}}: {", ".join(undocumented)}')
-
-
-def _light_entry_module(subject: Subject, hook: str) -> None:
-    """the entry module imports no heavy libraries"""
-    if subject.module is None:
-        return
-    program = f"import sys, {subject.module}\nprint(*set({HEAVY!r}).intersection(sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    _expect(done.returncode == 0, done.stderr)
-    heavy = done.stdout.strip()
-    _expect(not heavy, f"importing {subject.module} imports {heavy}: import it inside the hooks")
-
-
-def _reproducible_sets(subject: Subject, hook: str) -> None:
-    """each set returns at most `count` items, without duplicates, and the same items for the same seed"""
-    for kind in ("prompt_sets", "example_sets", "rated_sets", "preference_sets"):
-        for name, offered in getattr(subject.info, kind).items():
-            if offered.preparation is not None and not is_prepared(offered.preparation):
-                continue  # its files are not on this machine
-            first, again = list(offered.load(5, 1)), list(offered.load(5, 1))
-            _expect(first == again, f"{kind}[{name!r}] differs between two calls with the same seed")
-            _expect(len(first) <= 5, f"{kind}[{name!r}] returned {len(first)} items for count 5")
-            has_duplicates = any(item in first[:position] for position, item in enumerate(first))
-            _expect(not has_duplicates, f"{kind}[{name!r}] has duplicates")
+# The helper hooks
 
 
 def _finds_nothing_unexplained(subject: Subject, hook: str) -> None:
@@ -110,7 +53,7 @@ def _finds_nothing_unexplained(subject: Subject, hook: str) -> None:
     )
     for name in (subject.model.name, str(subject.folder / "no-such-model")):
         _are_findings(helpers.check_run(subject.registry, evolve(subject.model, name=name), needs) or ())
-    _expect(not folder.exists(), "check_run created the run's folder")
+    expect(not folder.exists(), "check_run created the run's folder")
 
 
 def _finds_what_it_needs(subject: Subject, hook: str) -> None:
@@ -121,27 +64,27 @@ def _finds_what_it_needs(subject: Subject, hook: str) -> None:
 
 def _are_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
-        _expect(finding.ok in (True, False, None), f"the ok of {finding!r} is not True, False or None")
-        _expect(bool(finding.detail.strip()), f"the detail of {finding!r} is empty")
+        expect(finding.ok in (True, False, None), f"the ok of {finding!r} is not True, False or None")
+        expect(bool(finding.detail.strip()), f"the detail of {finding!r} is empty")
 
 
 def _names_its_service(subject: Subject, hook: str) -> None:
     """returns equal endpoints with an address and a model for the same settings and name, without a request"""
     first, again = (helpers.endpoint(subject.registry, subject.model) for _ in range(2))
-    _expect(first == again, "endpoint differs between two calls")
+    expect(first == again, "endpoint differs between two calls")
     if first is not None:
-        _expect(bool(first.base_url and first.model), f"{first!r} has no address or no model")
+        expect(bool(first.base_url and first.model), f"{first!r} has no address or no model")
 
 
 def _explains_in_words(subject: Subject, hook: str) -> None:
     """returns a text for prompts of any kind"""
-    helpers.check_prompts(subject.registry, subject.name, subject.prompt_texts)
+    helpers.check_prompts(subject.registry, subject.model, subject.prompt_texts)
 
 
 def _refuses_an_unknown_tracker(subject: Subject, hook: str) -> None:
     """yields a problem for a tracker that does not exist"""
     found = helpers.check_report_to(subject.registry, subject.model, ["no such tracker"])
-    _expect(bool(found), "check_report_to accepts the tracker 'no such tracker'")
+    expect(bool(found), "check_report_to accepts the tracker 'no such tracker'")
 
 
 def _reports_within_its_folder(subject: Subject, hook: str) -> None:
@@ -155,8 +98,8 @@ def _counts_each_row(subject: Subject, hook: str) -> None:
     rows = [supervised_row(prompt.turns, "An answer.") for prompt in subject.prompts]
     counts = helpers.count_tokens(subject.registry, subject.model, rows, download=False)
     if counts is not None:
-        _expect(min(counts.tokens) > 0, f"count_tokens returned {counts.tokens}: each row has a prompt and an answer")
-        _expect(counts.context > 0, f"count_tokens returned the context length {counts.context}")
+        expect(min(counts.tokens) > 0, f"count_tokens returned {counts.tokens}: each row has a prompt and an answer")
+        expect(counts.context > 0, f"count_tokens returned the context length {counts.context}")
 
 
 def _changes_no_checkpoint(subject: Subject, hook: str) -> None:
@@ -166,7 +109,7 @@ def _changes_no_checkpoint(subject: Subject, hook: str) -> None:
         folder.mkdir(exist_ok=True)
     with suppress(TutelageError):
         helpers.convert(subject.registry, subject.name, checkpoint, output, Conversion(dtype="float32"))
-    _expect(not any(checkpoint.iterdir()), "convert wrote into the folder of the checkpoint")
+    expect(not any(checkpoint.iterdir()), "convert wrote into the folder of the checkpoint")
 
 
 def _has_a_device(subject: Subject, hook: str) -> None:
@@ -178,28 +121,20 @@ def _names_the_key_of_an_objective(subject: Subject, hook: str) -> None:
     """accepts the default objectives, and yields lines `KEY: problem` with a key of the objective"""
     for objective in (Sft(), Dpo()):
         found = helpers.check_objective(subject.registry, subject.model, objective)
-        _expect(not found, f"check_objective refuses the default {type(objective).__name__}: {found}")
+        expect(not found, f"check_objective refuses the default {type(objective).__name__}: {found}")
     for objective in (Sft(epochs=-1.0, batch_size=0), Dpo(beta=-1.0, loss_type="no-such-loss")):
         keys = {field.name for field in attrs.fields(type(objective))}
         for line in helpers.check_objective(subject.registry, subject.model, objective):
             key = line.partition(":")[0].partition(".")[0]
-            _expect(key in keys, f"check_objective yields {line!r}, which does not begin with a key of the objective")
+            expect(key in keys, f"check_objective yields {line!r}, which does not begin with a key of the objective")
 
 
 # The stages that yield results
 
 
-def _results(subject: Subject, hook: str, *, empty: bool = False) -> Sequence[Any]:
-    """All results of a stage for the small inputs, or for an empty input."""
-    match hook:
-        case "generate_candidates":
-            return subject.candidates([] if empty else subject.prompts)
-        case "judge":
-            return subject.judgements([] if empty else subject.items)
-        case "demonstrate":
-            return subject.demonstrations([] if empty else subject.prompts)
-        case _:
-            return subject.verdicts([] if empty else subject.comparisons)
+def _results(subject: Subject, hook: str) -> Sequence[Any]:
+    """All results of a stage for the small inputs."""
+    return list(subject.stream(hook))
 
 
 def _answers_everything(subject: Subject, hook: str) -> None:
@@ -209,7 +144,7 @@ def _answers_everything(subject: Subject, hook: str) -> None:
 
 def _no_results_for_empty_input(subject: Subject, hook: str) -> None:
     """yields nothing for an empty input"""
-    _results(subject, hook, empty=True)
+    list(subject.stream(hook, empty=True))
 
 
 def _explained_outcomes(subject: Subject, hook: str) -> None:
@@ -217,7 +152,7 @@ def _explained_outcomes(subject: Subject, hook: str) -> None:
     for result in _results(subject, hook):
         json.dumps(attrs.asdict(result))
         explained = result.outcome.has_text or result.detail
-        _expect(bool(explained), f"{result.id!r} is {result.outcome.name} and its detail is empty")
+        expect(bool(explained), f"{result.id!r} is {result.outcome.name} and its detail is empty")
 
 
 def _repeatable(subject: Subject, hook: str) -> None:
@@ -226,7 +161,7 @@ def _repeatable(subject: Subject, hook: str) -> None:
         return  # services are not repeatable; therefore each of their answers is stored
     first, again = ({result.id: result for result in _results(subject, hook)} for _ in range(2))
     changed = [id for id in first if first[id] != again[id]]
-    _expect(not changed, f"differs between two calls: {', '.join(changed)}")
+    expect(not changed, f"differs between two calls: {', '.join(changed)}")
 
 
 def _stores_each_paid_answer(subject: Subject, hook: str) -> None:
@@ -234,7 +169,7 @@ def _stores_each_paid_answer(subject: Subject, hook: str) -> None:
     before = subject.context.caller.tally.outcomes.total()
     _results(subject, hook)
     calls = subject.context.caller.tally.outcomes.total() - before
-    _expect(
+    expect(
         calls == 0 or subject.info.item_by_item,
         f"{calls} answers came through context.caller, but PluginInfo has no endpoint and item_by_item is False",
     )
@@ -247,11 +182,11 @@ def _gives_expected_scores(subject: Subject, hook: str) -> None:
     rubric = subject.rubric if expected_score_problem(subject.rubric) is None else ADDITIVE_RUBRIC
     first, again = ({one.item_id: one for one in subject.expected_judgements(rubric)} for _ in range(2))
     for item_id, judged in first.items():
-        _expect(judged == again[item_id], f"the expected score of {item_id!r} differs between two calls")
+        expect(judged == again[item_id], f"the expected score of {item_id!r} differs between two calls")
         if judged.score is not None:
-            _expect(bool(judged.probabilities), f"the expected score of {item_id!r} has no probabilities")
+            expect(bool(judged.probabilities), f"the expected score of {item_id!r} has no probabilities")
             mean = expected_judgement(item_id, judged.probabilities, rubric).score
-            _expect(
+            expect(
                 mean is not None and abs(mean - judged.score) < _SAME_SCORE,
                 f"the expected score of {item_id!r} is {judged.score:.6g}, and by its probabilities it is "
                 + ("none" if mean is None else f"{mean:.6g}"),
@@ -260,10 +195,46 @@ def _gives_expected_scores(subject: Subject, hook: str) -> None:
 
 def _can_be_closed_early(subject: Subject, hook: str) -> None:
     """can be closed before its last result without an error, and works again after that"""
-    stream = subject.stream_candidates(iter(subject.prompts), 2)
+    stream = subject.stream(hook)
     next(stream)
     stream.close()  # type: ignore[attr-defined]  # the stages are generators
-    subject.candidates(subject.prompts[:1])
+    _results(subject, hook)
+
+
+def _stops_if_cancelled(subject: Subject, hook: str) -> None:
+    """ends without an error once the user has asked to stop, with all results or some"""
+    list(subject.stream(hook, evolve(subject.context, cancelled=lambda: True)))
+
+
+def _counts_tokens_of_answers(subject: Subject, hook: str) -> None:
+    """an answer has at most ``sampling.max_new_tokens`` tokens, if their number is given (services are exempt)"""
+    if subject.info.item_by_item:
+        return  # a service may count other tokens, such as those of its reasoning
+    most = subject.sampling.max_new_tokens
+    for one in _results(subject, hook):
+        fits = one.tokens is None or (isinstance(one.tokens, int) and 0 <= one.tokens <= most)
+        expect(fits, f"{one.id!r} has {one.tokens!r} tokens; the limit is {most}")
+
+
+def _shows_the_text_so_far(subject: Subject, hook: str) -> None:
+    """calls ``context.partial``, if at all, with texts that the text of the candidate starts with"""
+    shown: list[str] = []
+    context = evolve(subject.context, partial=shown.append)
+    prompts = iter(subject.prompts[:1])
+    [one] = generate_candidates(subject.registry, subject.model, prompts, 1, subject.sampling, context)
+    wrong = [text for text in shown if not one.text.startswith(text)]
+    expect(not wrong, f"context.partial was called with {wrong[:1]}, and the text is {one.text[:60]!r}")
+
+
+def _applies_its_sampling(subject: Subject, hook: str) -> None:
+    """applies the keys in ``PluginInfo.sampling``: with one token to choose from, every seed gives the same answers"""
+    if subject.info.item_by_item:
+        return  # an answer of a service may differ without another seed
+    of_one_token = {"top_k": evolve(subject.sampling, top_k=1), "min_p": evolve(subject.sampling, min_p=1.0)}
+    for key in subject.info.sampling:
+        sampling = evolve(of_one_token[key], temperature=1.0)
+        first, again = ({r.id: r for r in subject.stream(hook, sampling=evolve(sampling, seed=n))} for n in (1, 2))
+        expect(first == again, f"with {key}={getattr(sampling, key):g} the answers differ between two seeds")
 
 
 def _streams(subject: Subject, hook: str) -> None:
@@ -281,7 +252,7 @@ def _streams(subject: Subject, hook: str) -> None:
     stream = subject.stream_candidates(prompts(), 1)
     next(stream)
     stream.close()  # type: ignore[attr-defined]  # the stages are generators
-    _expect(read < MANY, f"it read all {MANY} prompts before its first result")
+    expect(read < MANY, f"it read all {MANY} prompts before its first result")
 
 
 # train_step
@@ -302,17 +273,34 @@ def _trains_by_dpo(subject: Subject, hook: str) -> None:
     _train(subject, Dpo(epochs=1, batch_size=2, max_length=512), rows)
 
 
+def _returns_no_incomplete_checkpoint(subject: Subject, hook: str) -> None:
+    """raises an exception if the user has asked to stop, or returns a checkpoint that it can load"""
+    examples, output = subject.folder / "cancelled.jsonl", subject.folder / "cancelled-checkpoint"
+    examples.write_text(json.dumps(supervised_row(subject.prompt_texts[0], "Blue.")) + "\n", encoding="utf-8")
+    context = evolve(subject.context, cancelled=lambda: True)
+    objective = Sft(epochs=1, batch_size=2, max_length=512)
+    try:
+        trained = train_step(subject.registry, subject.model, None, objective, examples, output, context)
+    except Exception:  # of any kind: the run has been told to stop
+        return
+    _load_and_answer(subject, trained)
+
+
 def _train(subject: Subject, objective: Objective, rows: Sequence[Mapping[str, Any]]) -> None:
     name = type(objective).__name__.lower()
     examples, output = subject.folder / f"{name}.jsonl", subject.folder / f"{name}-checkpoint"
     examples.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     logged: list[Mapping[str, Any]] = []
-    context = attrs.evolve(subject.context, log=logged.append)
+    totals: list[int] = []
+    steps: list[int] = []
+    context = evolve(subject.context, log=logged.append, expect=totals.append, advance=steps.append)
     reference = subject.model if isinstance(objective, Dpo) else None
     before = _files_beside(output)
     trained = train_step(subject.registry, subject.model, reference, objective, examples, output, context)
-    _expect(before == _files_beside(output), "it wrote or changed a file outside its output folder")
-    _expect(any("step" in row for row in logged), "it logged no row with a step through context.log")
+    expect(before == _files_beside(output), "it wrote or changed a file outside its output folder")
+    expect(any("step" in row for row in logged), "it logged no row with a step through context.log")
+    expect(bool(totals), "it did not report its number of steps with context.expect")
+    expect(sum(steps) == totals[-1], f"it reported {sum(steps)} of {totals[-1]} steps with context.advance")
     _load_and_answer(subject, trained)
 
 
@@ -340,21 +328,33 @@ _STREAMING = (
     _no_results_for_empty_input,
     _explained_outcomes,
     _repeatable,
+    _can_be_closed_early,
+    _stops_if_cancelled,
     _stores_each_paid_answer,
 )
 
 PROMISES: dict[str, tuple[Promise, ...]] = {
     "describe": (
-        _one_line_of_help,
-        _documented_settings,
-        _light_entry_module,
-        _reproducible_sets,
+        described.one_line_of_help,
+        described.documented_settings,
+        described.marked_hooks,
+        described.light_entry_module,
+        described.range_of_versions,
+        described.reproducible_sets,
+        described.usable_rubrics,
+        described.total_pair_rules,
     ),
-    "generate_candidates": (*_STREAMING, _can_be_closed_early, _streams),
+    "generate_candidates": (
+        *_STREAMING,
+        _streams,
+        _counts_tokens_of_answers,
+        _shows_the_text_so_far,
+        _applies_its_sampling,
+    ),
     "judge": (*_STREAMING, _gives_expected_scores),
     "demonstrate": _STREAMING,
     "evaluate": _STREAMING,
-    "train_step": (_trains_by_sft, _trains_by_dpo),
+    "train_step": (_trains_by_sft, _trains_by_dpo, _returns_no_incomplete_checkpoint),
     "release": (_can_be_released_twice,),
     "endpoint": (_names_its_service,),
     "check": (_finds_what_it_needs,),
@@ -368,3 +368,9 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     "devices": (_has_a_device,),
 }
 """The requirements of every hook. A test checks that every hook has at least one."""
+
+OF_WRAPPERS: dict[str, tuple[Promise, ...]] = {
+    **dict.fromkeys(("generate_candidates", "judge", "demonstrate", "evaluate"), _STREAMING),
+    "train_step": (_trains_by_sft, _trains_by_dpo),
+}
+"""The requirements of a stage that a plugin wraps, around a plugin that fulfils them."""

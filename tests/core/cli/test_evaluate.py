@@ -104,6 +104,63 @@ def test_a_run_is_summarised_from_its_stored_verdicts_as_its_summary_says(
     assert "M1, judging its own answers" in invoke("evaluate", "agreement", golden).stdout
 
 
+def test_the_self_preference_of_the_models_of_a_run_is_shown_without_a_key_of_the_recipe(
+    values: Callable[..., Any], invoke: Invoke, golden: Path
+) -> None:
+    rows = values("agreement", golden)
+    assert all(("self_preference" in row["metrics"]) is (row["answers"] == "mixed") for row in rows)
+    shown = invoke("evaluate", "agreement", golden).stdout
+    assert shown.count("self_preference") == len({row["model"] for row in rows})
+
+
+def test_the_self_preference_of_a_judge_is_measured_from_files(
+    values: Callable[..., Any], invoke: Invoke, tmp_path: Path
+) -> None:
+    models = ("mine", "yours")
+    ids = [f"p{prompt}/{number}" for prompt in range(8) for number in range(2)]
+    answers = write(tmp_path / "answers.jsonl", *({"id": id, "model": models[int(id[-1])]} for id in ids))
+    gold = write(tmp_path / "gold.jsonl", *({"id": id, "score": 3.0} for id in ids))
+    scores = [3.5 + 0.1 * (int(id[1]) % 2) if id.endswith("0") else 3.0 for id in ids]
+    judge = write(tmp_path / "judge.jsonl", *({"id": id, "score": s} for id, s in zip(ids, scores, strict=True)))
+    files = ("agreement", "--judge", judge, "--gold", gold, "--answers", answers)
+    found = values(*files, "--own", "mine")
+    assert found["self_preference"]["value"] == 0.55
+    assert 0.5 <= found["self_preference"]["low"] < found["self_preference"]["high"] <= 0.6
+    assert (found["self_preference"]["n"], found["own_overrating"]["n"]) == (8, 8)
+    assert values(*files, "--own", "yours")["self_preference"]["value"] == -0.55
+    assert "self_preference" in invoke("evaluate", *files, "--own", "mine").stdout
+    assert "self_preference" not in values(*files[:5])
+    candidates = [{"prompt_id": id[:2], "index": int(id[-1]), "text": "x", "model": models[int(id[-1])]} for id in ids]
+    write(answers, *candidates)
+    assert values(*files, "--own", "mine") == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"id": "p/0", "model": "mine"}], ("--own", "mine"), ""),
+        ([{"id": "p/0", "model": "mine"}], ("--own", "mien"), "no answer is of the model 'mien'; did you mean 'mine'?"),
+        ([{"id": "p/0"}], ("--own", "mine"), "line 1: `model` must be a text; the row has id"),
+        ([{"id": "p/0", "model": ""}], ("--own", "mine"), "line 1: the answer 'p/0' has no `model`"),
+        (
+            [{"id": "p/0", "model": "mine"}, {"id": "p/0", "model": "yours"}],
+            ("--own", "mine"),
+            "line 2: the answer 'p/0' is of 'yours' and of 'mine'; give each an id",
+        ),
+        ([{"id": "p/0", "model": "mine"}], (), "give --own and --answers together"),
+    ],
+    ids=["right", "unknown", "missing", "empty", "twice", "alone"],
+)
+def test_files_from_which_no_self_preference_can_be_measured_are_refused(
+    invoke: Invoke, tmp_path: Path, rows: list[dict[str, Any]], options: tuple[str, ...], message: str
+) -> None:
+    answers = write(tmp_path / "answers.jsonl", *rows)
+    scores = write(tmp_path / "scores.jsonl", {"id": "p/0", "score": 3.0})
+    result = invoke("evaluate", "agreement", "--judge", scores, "--gold", scores, "--answers", answers, *options)
+    assert (result.exit_code == 0) is (not message)
+    assert message in result.output
+
+
 def test_models_of_several_runs_are_named_after_their_run(values: Callable[..., Any], golden: Path) -> None:
     other = Path(shutil.copytree(golden, golden.with_name("other")))
     found = values("head-to-head", golden, other)

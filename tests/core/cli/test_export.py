@@ -152,6 +152,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 def test_a_model_is_pushed_as_it_was_exported(hub: Hub, real: Real, golden: Path, tmp_path: Path) -> None:
+    (golden / CHECKPOINT / "config.json").write_text("{}")  # a folder for transformers, as the card sees it
     found = real("export", golden, "M2/self-reward", "out", "--push", "me/my-model", "--private")
     assert found.returncode == 0, found.stderr
     assert f"uploaded to the hub: {hub.address}/me/my-model" in found.stdout

@@ -1,4 +1,4 @@
-"""``--plugin FILE.py``: ``run``, ``plan`` and ``stage`` load it, and commands that only read a run never do."""
+"""``--plugin FILE.py``: commands that work with models load it, and commands that only read a run never do."""
 
 from __future__ import annotations
 
@@ -64,6 +64,76 @@ def test_a_changed_file_is_not_imported_until_it_is_given_again(invoke: Invoke, 
     judge_file.write_text(JUDGE + "# another\n")
     assert invoke("run", "runs/numbers", "--plugin", judge_file, "--quiet").exit_code == 0
     assert invoke("run", "runs/numbers", "--quiet").exit_code == 0
+
+
+def test_explain_loads_the_files_of_the_run_or_says_which_is_missing(
+    invoke: Invoke, recipe: Path, judge_file: Path
+) -> None:
+    invoke("run", recipe, "--plugin", judge_file, "--quiet")
+    judgements = "seed-0/teacher-reward/M2/judgements.jsonl"
+    explained = invoke("explain", "runs/numbers", judgements)
+    assert (explained.exit_code, "is up to date" in explained.stdout) == (0, True), explained.output
+    judge_file.write_text(JUDGE + "# another\n")
+    refused = invoke("explain", "runs/numbers", judgements)
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        f"error: runs/numbers: the plugin file {judge_file} has changed since the run loaded it; to load it, add "
+        f"--plugin {judge_file}\n",
+    )
+    assert invoke("explain", "runs/numbers", judgements, "--plugin", judge_file).exit_code == 0
+
+
+STUDENT = '''"""Answers loudly."""
+
+from tutelage import Candidate, hookimpl
+
+
+@hookimpl
+def generate_candidates(model, prompts, n):
+    for prompt in prompts:
+        yield from (Candidate(prompt.id, index, f"{prompt.text}!") for index in range(n))
+'''
+
+
+@pytest.fixture
+def student_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(STUDENT)
+    return path
+
+
+def test_chat_loads_a_file_and_those_of_a_run(invoke: Invoke, student_file: Path) -> None:
+    said = invoke("chat", "mine", "hello", "--plugin", student_file)
+    assert (said.exit_code, said.stdout) == (0, "hello!\n"), said.output
+
+
+def test_chat_with_a_model_of_a_run_needs_only_the_file_of_this_model(
+    invoke: Invoke, recipe: Path, judge_file: Path
+) -> None:
+    """The judge of the run is not imported again if its file has changed, and the student answers without it."""
+    invoke("run", recipe, "--plugin", judge_file, "--quiet")
+    judge_file.write_text("raise SystemExit('imported')\n")
+    for command in (("chat", "runs/numbers", "say 3"), ("export", "runs/numbers", "M1", "exported")):
+        done = invoke(*command)
+        assert done.exit_code == 0, done.output
+    checked = invoke("doctor", "runs/numbers")
+    assert checked.exit_code == 3
+    assert "to load it, add --plugin" in " ".join(checked.stdout.split())
+    compared = invoke("evaluate", "head-to-head", "runs/numbers", "--evaluator", "exact")
+    assert "imported" not in checked.output + compared.output
+    assert invoke("chat", "runs/numbers", "say 3", "--plugin", judge_file).exit_code != 0
+
+
+def test_plugins_show_what_a_file_offers(invoke: Invoke, judge_file: Path) -> None:
+    shown = invoke("plugins", "--plugin", judge_file, "show", "exact")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith(f"exact (file {judge_file}): ok\nKnows the right answers.\nhooks: judge\n")
+
+
+def test_doctor_checks_a_recipe_with_a_file(invoke: Invoke, recipe: Path, judge_file: Path) -> None:
+    checked = invoke("doctor", recipe, "--plugin", judge_file, "--json")
+    assert checked.exit_code == 0, checked.output
+    assert {row["plugin"] for row in json.loads(checked.stdout)} >= {"exact", "numbers"}
 
 
 def test_a_stage_loads_a_file(invoke: Invoke, judge_file: Path, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import echoing_world
 import pytest
+from attrs import evolve
 from click.testing import Result
 from recipes import numbers_recipe
 
 from tutelage.cli.output import plain
 from tutelage.cli.results import answers_table, gains_table, result_tables, rivals_table
+from tutelage.evaluation.intervals import Metric
 from tutelage.execution.runner import run
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
@@ -50,6 +52,21 @@ def test_a_model_is_compared_with_its_parent_and_judged_on_its_own_answers(sever
     assert rows["M3/teacher-reward"][1] == f"{result.wins}/{result.ties}/{result.losses}"
     [own] = [each for each in several_seeds.agreement if (each.model, each.answers, each.seed) == ("M1", "own", None)]
     assert rows["M1"][3] == metric_words(own.metrics["spearman"])
+
+
+def test_self_preference_is_a_column_of_the_rivals_only_if_the_recipe_has_it(several_seeds: Summary) -> None:
+    without = rivals_table(several_seeds, several_seeds.overall())
+    metric = Metric(0.31, 0.1, 0.52, 40)
+    rows = [
+        evolve(one, metrics={**one.metrics, "self_preference": metric})
+        if (one.model, one.answers, one.seed) == ("M1", "mixed", None)
+        else one
+        for one in several_seeds.agreement
+    ]
+    found = rivals_table(evolve(several_seeds, agreement=tuple(rows)), several_seeds.overall())
+    assert found.columns == (*without.columns, "self-preference")
+    assert [row[-1] for row in found.rows] == ["-", "+0.31 [+0.10, +0.52]", "-", "-"]
+    assert [row[:-1] for row in found.rows] == list(without.rows)
 
 
 def test_what_was_not_measured_is_a_dash(

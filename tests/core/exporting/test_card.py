@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,37 @@ def card_of(root: Path, id: str = "M2/self-reward", seed: int | None = None, **p
     return ModelCard(whole_card(models, models.planned(id), Published("me/my-model", **published)))
 
 
+def make_transformers(root: Path) -> Path:
+    """Make the checkpoints of a run folders that transformers can load, as the card sees them."""
+    for checkpoint in root.rglob("checkpoint"):
+        (checkpoint / "config.json").write_text("{}")
+    return root
+
+
+def test_the_card_of_another_student_says_nothing_of_transformers(golden: Path) -> None:
+    description = json.loads((golden / "run.json").read_text())
+    description["plugins"] |= {"transformers": "0.1.0", "unused": "2.0"}
+    (golden / "run.json").write_text(json.dumps(description))
+    card = card_of(golden)
+    assert not re.search("transformers|trl|peft|torch|tokenizer|adapter|chat template|causal", card.content, re.I)
+    assert yaml.safe_load(card.data.to_yaml()) == {
+        "pipeline_tag": "text-generation",
+        "tags": ["tutelage", "dpo", "self-reward"],
+    }
+    assert "```sh\ntutelage chat numbers:me/my-model 'Why is the sky blue?'\n```\n" in card.text
+    assert "\nA model, aligned by `self-reward`" in card.text
+    assert card.text.endswith("| tutelage | 0.1.0 |\n| Python | 3.11.7 |\n| plugin numbers | ? |\n")
+
+
+def test_the_card_names_an_adapter_only_if_the_checkpoint_has_one(golden: Path) -> None:
+    make_transformers(golden)
+    assert "PeftModel" not in card_of(golden).text
+    (golden / "seed-0/self-reward/M2/checkpoint/adapter").mkdir()
+    assert "PeftModel.from_pretrained(model" in card_of(golden).text
+
+
 def test_the_metadata_is_what_the_hub_reads(golden: Path) -> None:
+    make_transformers(golden)
     card = card_of(golden, license="mit")
     assert card.data.get("library_name") == "transformers"
     assert card.data.get("pipeline_tag") == "text-generation"
@@ -78,8 +109,20 @@ def test_each_measured_figure_has_its_interval_as_in_the_summary(golden: Path) -
     assert "Scores and verdicts are by `numbers`, with the rubric `numbers/numbers`" in text
 
 
-def test_the_recipe_in_the_card_is_the_runs_own(golden: Path) -> None:
+def test_the_self_preference_of_the_model_is_in_the_card_if_the_summary_has_it(golden: Path) -> None:
+    assert "Self-preference" not in card_of(golden).text
+    summary = json.loads((golden / "summary.json").read_text())
+    value = {"value": 0.31, "low": 0.1, "high": 0.52, "n": 40}
+    [row] = [one for one in summary["agreement"] if (one["model"], one["answers"]) == ("M2/self-reward", "mixed")]
+    row["metrics"] |= dict.fromkeys(("self_preference", "own_overrating", "others_overrating"), value)
+    (golden / "summary.json").write_text(json.dumps(summary))
     text = card_of(golden).text
+    assert text.count("Self-preference of the model as a judge, in points of the scale:") == 1
+    assert "| self_preference | +0.310 | +0.100 to +0.520 | 40 |" in text
+
+
+def test_the_recipe_in_the_card_is_the_runs_own(golden: Path) -> None:
+    text = card_of(make_transformers(golden)).text
     block = text.partition("```yaml\n")[2].partition("```")[0]
     assert yaml.safe_load(block) == yaml.safe_load(to_yaml(load_recipe(golden / "recipe.yaml")))
     assert "| transformers | 5.23.0 |" in text

@@ -9,10 +9,14 @@ import pytest
 from attrs import evolve
 
 from tutelage.errors import InputError
+from tutelage.planning.checks import checked_plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
+from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.functions import plugin
+from tutelage.plugins.pair_rules import guarded_rule
 from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
-from tutelage.preferences.pairing import RULES, Group, PairOptions
+from tutelage.preferences.pairing import RULES, Group, PairOptions, Proposal, ScoredAnswer
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Rubric
 
@@ -77,14 +81,19 @@ def test_a_built_in_rule_without_scores_or_demonstrations_would_make_no_pair(
     ("pairs", "problem"),
     [
         ({"margin": 5.5}, "margin: 5.5; no two scores on the scale 0 to 5 of rubric 'additive' have this difference"),
-        ({"rule": "length-controlled", "near_best": -1.0}, "rule: 'length-controlled' fails on a made-up prompt"),
+        (
+            {"rule": "length-controlled", "near_best": -1.0},
+            "rule: 'length-controlled' fails on a made-up prompt with 4 answers",
+        ),
         ({"rule": "similar-length", "length_ratio": 0.5}, "rule: 'similar-length' would make no pair"),
     ],
 )
 def test_options_that_no_pair_can_fulfil_are_named(pairs: dict[str, Any], problem: str, make_recipe: Make) -> None:
     recipe = make_recipe(pairs=pairs)
     name = recipe.pairs.rule or "best-worst"
-    [found] = pair_rule_problems("self-reward", name, RULES[name], recipe, ADDITIVE_RUBRIC, False)
+    [found] = pair_rule_problems(
+        "self-reward", name, guarded_rule(Registry.empty(), name), recipe, ADDITIVE_RUBRIC, False
+    )
     assert found.startswith(problem)
 
 
@@ -100,4 +109,40 @@ def test_an_error_that_a_rule_raises_for_the_user_is_quoted(make_recipe: Make) -
         raise InputError("set pairs.margin above 0")
 
     [found] = pair_rule_problems("self-reward", "mine/strict", rule, make_recipe(), ADDITIVE_RUBRIC, False)
-    assert found == "rule: 'mine/strict' fails on a made-up prompt: set pairs.margin above 0"
+    assert found == "rule: 'mine/strict' fails on a made-up prompt with 4 answers: set pairs.margin above 0"
+
+
+def raising(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    raise SystemExit(3)
+    yield
+
+
+def returning_nothing(group: Group, options: PairOptions) -> None:
+    return None
+
+
+def inventing(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    yield ScoredAnswer("x", "Invented."), group.answers[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (raising, f"failed: SystemExit: 3 (test_trial.py, line {raising.__code__.co_firstlineno + 1})"),
+        (returning_nothing, "returned None; it must yield pairs, or reasons as texts"),
+        (inventing, "proposed 'Invented.' (x), which is no answer to the prompt; use the answers of the group"),
+    ],
+    ids=["raises", "returns nothing", "invents"],
+)
+def test_a_fault_of_a_plugins_rule_is_found_before_the_run_and_named(
+    rule: Any, problem: str, make_recipe: Make, numbers_registry: Registry
+) -> None:
+    numbers_registry.register(plugin(info=PluginInfo("x", pair_rules={"rule": rule})), "mine")
+    recipe = make_recipe(pipelines={"self-reward": None}, controls={}, pairs={"rule": "mine/rule"})
+    with pytest.raises(InputError) as found:
+        checked_plan(recipe, numbers_registry)
+    prompt = "4177ea2ad99a3e66"
+    assert str(found.value) == (
+        "pairs.rule: 'mine/rule' fails on a made-up prompt with 4 answers: pair rule 'mine/rule' of plugin 'mine' "
+        f"(registered manually), for the prompt {prompt}, {problem}"
+    )

@@ -36,6 +36,10 @@ def alone(**changes: Any) -> dict[str, Any]:
     [
         ({"evaluation": {**EVALUATION, "sampled": 1}}, "evaluation.agreement_prompts"),
         (
+            {"evaluation": {**EVALUATION, "agreement_prompts": 0, "self_preference": True}},
+            "evaluation.self_preference",
+        ),
+        (
             {"evaluation": {**EVALUATION, "sampled": 0, "agreement_prompts": 0, "temperature": 0.3}},
             "evaluation.temperature",
         ),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tutelage.errors import InputError, PluginError
-from tutelage.plugins.files import PluginFile, as_stored, files_to_load, stored_files
+from tutelage.plugins.files import PluginFile, as_stored, files_to_load, reload_problem, stored_files
 from tutelage.plugins.registry import Registry
 
 PLAIN = '"""Long answers."""\n\ndef judge(answer):\n    return min(5, len(answer))\n'
@@ -89,13 +89,23 @@ def test_the_stored_form_is_read_again(plain: Path) -> None:
     assert stored_files(as_stored([file])) == [file]
 
 
-def test_a_continued_run_loads_its_file_only_if_it_is_unchanged(plain: Path, tmp_path: Path) -> None:
+def test_a_file_of_a_run_is_loaded_by_itself_only_if_it_is_unchanged(plain: Path) -> None:
     kept = PluginFile.of(str(plain))
-    assert files_to_load([], [kept], tmp_path) == [kept]
+    assert (files_to_load([], [kept]), reload_problem(kept)) == ([kept], "")
     plain.write_text(PLAIN + "# another\n")
-    with pytest.raises(InputError, match=rf"the plugin file {plain} has changed .*add --plugin {plain}"):
-        files_to_load([], [kept], tmp_path)
-    assert files_to_load([str(plain)], [kept], tmp_path) == [PluginFile.of(str(plain))]
+    assert reload_problem(kept) == (
+        f"the plugin file {plain} has changed since the run loaded it; to load it, add --plugin {plain}"
+    )
+    assert files_to_load([str(plain)], [kept]) == [PluginFile.of(str(plain))] != [kept]
     plain.unlink()
-    with pytest.raises(InputError, match=rf"{plain} is missing; to continue, add --plugin FILE, a file with the name"):
-        files_to_load([], [kept], tmp_path)
+    assert reload_problem(kept) == (
+        f"the plugin file {plain} is missing; to load it, add --plugin FILE, named length.py"
+    )
+
+
+def test_the_plugin_of_a_file_that_is_not_loaded_cannot_be_used_and_its_error_has_the_reason(plain: Path) -> None:
+    registry = Registry.empty()
+    registry.refuse_file(PluginFile.of(str(plain)), "it has changed")
+    with pytest.raises(PluginError) as found:
+        registry.require("length", "judge")
+    assert str(found.value) == f"plugin 'length' (file {plain}) cannot be used: it has changed"

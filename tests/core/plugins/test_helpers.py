@@ -62,8 +62,8 @@ def test_the_helpers_return_what_the_examples_give(tmp_path: Path) -> None:
     assert registry.info("shouty").item_by_item
     [finding] = helpers.check(registry, MODEL) or []
     assert (finding.what, finding.ok) == ("key", False)
-    assert helpers.check_prompts(registry, "shouty", iter(["LOUD"])).startswith("every prompt is in capitals")
-    assert helpers.check_prompts(registry, "shouty", iter(["quiet"])) == ""
+    assert helpers.check_prompts(registry, Model("shouty"), iter(["LOUD"])).startswith("every prompt is in capitals")
+    assert helpers.check_prompts(registry, Model("shouty"), iter(["quiet"])) == ""
     [problem] = helpers.check_objective(registry, MODEL, Dpo(lora=Lora()))
     assert problem.startswith("lora: ")
     assert helpers.check_objective(registry, MODEL, Sft()) == []
@@ -79,7 +79,7 @@ def test_a_plugin_without_helper_hooks_has_no_service_no_problem_and_one_device(
     assert helpers.endpoint(registry, MODEL) is None
     assert helpers.check(registry, MODEL) is None
     assert helpers.check_run(registry, MODEL, RunNeeds(hooks=frozenset())) is None
-    assert helpers.check_prompts(registry, "shouty", ["x"]) == ""
+    assert helpers.check_prompts(registry, Model("shouty"), ["x"]) == ""
     assert helpers.check_objective(registry, MODEL, Sft()) == []
     assert helpers.devices(registry, MODEL) == 1
     assert not registry.info("shouty").item_by_item
@@ -125,7 +125,7 @@ def test_an_exception_of_a_helper_names_the_hook_the_plugin_the_model_and_its_ad
     assert isinstance(caught.value.__cause__, KeyError)
     raised = f"SystemExit: 3 {place(Service.check_prompts, 2)}"
     with pytest.raises(PluginError, match=rf"^hook 'check_prompts' of plugin 'failing'.*failed: {raised}$"):
-        helpers.check_prompts(registry, "failing", ["x"])
+        helpers.check_prompts(registry, Model("failing"), ["x"])
     raised = f"RuntimeError: no answer {place(Service.generate_candidates, 2)}"
     with pytest.raises(StageError, match=rf"^hook 'generate_candidates' {of_model}{raised}$"):
         list(stages.generate_candidates(registry, Model("failing", "large"), [Prompt("x")], 1, Sampling()))

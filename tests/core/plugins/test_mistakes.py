@@ -290,7 +290,8 @@ def test_the_proposals_of_a_pair_rule_are_checked_before_a_run(make_recipe: Make
     numbers_registry.register(rules, "mine")
     with pytest.raises(InputError) as caught:
         preflight(Sources(make_recipe(pairs={"rule": "mine/one"}), numbers_registry)).passed()
-    assert "pairs.rule: 'mine/one' fails on a made-up prompt: pair rule 'mine/one' of plugin 'mine'" in str(
-        caught.value
+    assert (
+        "pairs.rule: 'mine/one' fails on a made-up prompt with 4 answers: pair rule 'mine/one' of plugin 'mine'"
+        in str(caught.value)
     )
     assert "a proposal is a tuple (chosen, rejected) of answers" in str(caught.value)

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -15,9 +16,13 @@ import pytest
 
 from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
+from tutelage.objectives import PairLoss
+from tutelage.pipeline import Pipeline
+from tutelage.pipeline_steps import TrainStep, TransformStep
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.plugins.inspection import unmarked_hooks
 from tutelage.plugins.registry import Registry
-from tutelage.records import Candidate, Demonstration, Model, Prompt, Rubric
+from tutelage.records import Candidate, Demonstration, Judgement, Model, Prompt, Rubric
 
 
 class Echo:
@@ -373,8 +378,43 @@ def test_an_unknown_hook_that_is_marked_as_optional_is_ignored() -> None:
     assert registry.hooks("ahead") == ("describe", "demonstrate")
 
 
-def test_the_error_for_a_plugin_without_hooks_names_the_marker() -> None:
-    assert "mark its functions with @tutelage.hookimpl" in refused(object())
+class Unmarked:
+    def judge(self, items: object) -> None: ...
+
+    def demonstrate(self, prompts: object) -> None: ...
+
+    def check(self, path: str) -> None:
+        """No hook: it has an argument of its own."""
+
+
+def test_the_error_for_a_plugin_without_hooks_names_the_marker_and_the_functions() -> None:
+    assert refused(object()) == "it implements no hook: mark its functions with @tutelage.hookimpl"
+    assert refused(Unmarked()) == "it implements no hook: mark judge, demonstrate with @tutelage.hookimpl"
+
+
+def test_the_error_for_a_hook_whose_mark_was_forgotten_names_the_mark() -> None:
+    class Half(Unmarked):
+        @hookimpl
+        def demonstrate(self, prompts: object) -> None: ...
+
+    registry = Registry.empty()
+    registry.register(Half(), "half")
+    with pytest.raises(PluginError) as found:
+        registry.caller("half", "judge")
+    assert str(found.value) == (
+        "plugin 'half' (registered manually) does not implement 'judge', because its function of this name is not "
+        "marked: put @tutelage.hookimpl above it"
+    )
+    with pytest.raises(PluginError, match="does not implement 'check'; installed plugins that do: none"):
+        registry.caller("half", "check")
+
+
+def test_a_stage_that_a_module_imports_is_no_hook_whose_mark_was_forgotten() -> None:
+    module = ModuleType("importing")
+    exec("from tutelage import hookimpl, judge\n@hookimpl\ndef demonstrate(prompts): ...", module.__dict__)
+    assert unmarked_hooks(module) == ()
+    exec("def judge(items): ...", module.__dict__)
+    assert unmarked_hooks(module) == ("judge",)
 
 
 @attrs.define
@@ -384,8 +424,80 @@ class Unhashable:
         return PluginInfo("x")
 
 
-def test_an_object_that_pluggy_cannot_hold_is_refused() -> None:
-    assert "not hashable" in refused(Unhashable())
+@attrs.frozen
+class Frozen(Unhashable):
+    settings: dict[str, int] = attrs.field(factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "reason"),
+    [(Unhashable(), "unhashable type: 'Unhashable'"), (Frozen(), "unhashable type: 'dict'")],
+    ids=["defined", "frozen"],
+)
+def test_an_object_that_pluggy_cannot_hold_is_refused_with_the_remedy(plugin: object, reason: str) -> None:
+    assert refused(plugin) == (
+        f"the {type(plugin).__name__} object is not hashable, as a plugin must be ({reason}): compare its objects by "
+        "identity with eq=False, as in @attrs.define(eq=False) or @dataclass(eq=False), or make it a module"
+    )
+
+
+def test_a_class_in_place_of_an_object_is_refused_with_the_remedy() -> None:
+    assert refused(Echo) == "Echo is a class; register an object of it: Echo()"
+
+
+async def later(*items: object) -> None: ...
+
+
+async def later_each(items: object) -> AsyncIterator[Judgement]:
+    yield Judgement("a", 0, 1.0)
+
+
+@pytest.mark.parametrize("function", [later_each, hookimpl(wrapper=True)(later_each)], ids=["hook", "wrapper"])
+def test_an_async_hook_is_refused(function: Any) -> None:
+    class Later:
+        judge = staticmethod(hookimpl(function))
+
+    assert refused(Later()) == "judge: an async function is never awaited; make it a plain function"
+
+
+@pytest.mark.parametrize(
+    ("info", "where"),
+    [
+        ({"pair_rules": {"late": later}}, "pair_rules['late']"),
+        ({"pair_losses": {"late": PairLoss(later, "Late.")}}, "pair_losses['late']"),
+        ({"prompt_sets": {"late": NamedSet(later)}}, "prompt_sets['late']"),  # type: ignore[arg-type]
+        (
+            {
+                "pipelines": {
+                    "late": Pipeline(
+                        "x", (TransformStep("t", later, reads=("prompts",), makes="preferences"), TrainStep("t"))
+                    )
+                }
+            },
+            "pipelines['late']: TransformStep 't'",
+        ),
+    ],
+    ids=str,
+)
+def test_an_async_function_of_a_description_is_refused(info: dict[str, Any], where: str) -> None:
+    problem = refused(describing(PluginInfo("x", **info)))
+    assert problem == f"describe(): {where}: an async function is never awaited; make it a plain function"
+
+
+@pytest.mark.parametrize(
+    ("info", "problem"),
+    [
+        ({"neutral_settings": ("lenght",)}, "neutral_settings: there is no 'lenght'; did you mean 'length'?"),
+        ({"sampling": ("topk",)}, "sampling: there is no 'topk'; did you mean 'top_k'?"),
+        ({"scores": ("expcted",)}, "scores: there is no 'expcted'; did you mean 'expected'?"),
+    ],
+)
+def test_a_description_that_names_what_does_not_exist_is_refused(info: dict[str, Any], problem: str) -> None:
+    @attrs.frozen
+    class Settings:
+        length: int = 1
+
+    assert refused(describing(PluginInfo("x", settings=Settings, **info))) == f"describe(): {problem}"
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "a,b", "a b"])
@@ -467,6 +579,26 @@ def test_a_status_lists_the_hooks_that_a_plugin_implements_and_wraps(registry: R
     assert wrapper.hooks == ("judge (wrapper)",)
     assert registry.wrappers("judge") == ["wrapper"]
     assert registry.names("judge") == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "problem"),
+    [
+        (("jugde",), "describe(): wrapped_roles: no role 'jugde'; did you mean 'judge'?"),
+        ("judge", "describe(): wrapped_roles must be a tuple, not 'judge'"),
+    ],
+)
+def test_a_wrapper_of_a_role_that_does_not_exist_is_refused(roles: Any, problem: str) -> None:
+    class Wrapper:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            return PluginInfo("Wraps.", wrapped_roles=roles)
+
+        @hookimpl(wrapper=True)
+        def judge(self) -> Any:
+            return (yield)
+
+    assert refused(Wrapper()) == problem
 
 
 def test_a_requirement_that_is_met_raises_nothing(registry: Registry) -> None:

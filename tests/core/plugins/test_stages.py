@@ -15,6 +15,7 @@ from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Dpo
 from tutelage.plugin_info import PluginInfo
 from tutelage.plugins import stages
+from tutelage.plugins.files import PluginFile
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import sampling_problems
 from tutelage.records import (
@@ -82,6 +83,10 @@ def registry_of(plugin: object, name: str = "plugin") -> Registry:
 def generate(script: Any, prompts: Iterable[Prompt] = PROMPTS, n: int = 1, **context: Any) -> Iterator[Candidate]:
     registry = registry_of(Scripted(script))
     return stages.generate_candidates(registry, MODEL, prompts, n, Sampling(), Context(**context))
+
+
+def generate_with(registry: Registry) -> Iterator[Candidate]:
+    return stages.generate_candidates(registry, MODEL, PROMPTS, 1, Sampling(), Context())
 
 
 def judge(*results: Any, samples: int = 1) -> list[Judgement]:
@@ -421,6 +426,56 @@ def test_a_plugin_that_wraps_a_stage_is_called_and_named_in_errors() -> None:
         list(stages.generate_candidates(registry, MODEL, PROMPTS, 1, Sampling(), Context()))
     list(stages.generate_candidates(registry, evolve(MODEL, plugin="other"), PROMPTS, 1, Sampling(), Context()))
     assert wrapper.calls == 2
+
+
+RAISING = """
+from tutelage import hookimpl
+
+def raising(results):
+    for result in results:
+        raise KeyError("mine")
+        yield
+
+@hookimpl(wrapper=True)
+def generate_candidates():
+    return raising((yield))
+"""
+
+
+def failing(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
+    raise RuntimeError("no gpu")
+    yield
+
+
+def test_an_error_names_the_one_of_several_plugins_that_raised_it(tmp_path: Path) -> None:
+    (tmp_path / "strict.py").write_text(RAISING)
+    of_plugin = f"RuntimeError: no gpu (test_stages.py, line {failing.__code__.co_firstlineno + 1})"
+    for plugin, origin in (
+        (answers, "'strict': KeyError: 'mine' (strict.py, line 6)"),
+        (failing, f"'plugin': {of_plugin}"),
+    ):
+        registry = registry_of(Scripted(plugin))
+        registry.load_files([PluginFile.of(str(tmp_path / "strict.py"))])
+        with pytest.raises(StageError) as found:
+            list(generate_with(registry))
+        label = "hook 'generate_candidates' of plugin 'plugin' (registered manually), wrapped by 'strict', model 'M1',"
+        assert str(found.value) == f"{label} failed in {origin}"
+
+
+def test_a_wrapper_that_forgets_its_result_is_told_to_return_it() -> None:
+    class Forgetful:
+        @hookimpl(wrapper=True)
+        def generate_candidates(self) -> Any:
+            yield
+
+    registry = registry_of(Scripted(answers))
+    registry.register(Forgetful(), "forgetful")
+    with pytest.raises(PluginError) as found:
+        list(generate_with(registry))
+    assert str(found.value) == (
+        "hook 'generate_candidates' of plugin 'plugin' (registered manually), wrapped by 'forgetful', model 'M1', "
+        "returned None; it must yield its results (a wrapper must return the result of its yield)"
+    )
 
 
 class Trainer:

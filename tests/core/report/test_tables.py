@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attrs import evolve
+
+from tutelage.evaluation.intervals import Metric
 from tutelage.report import tables
 from tutelage.report.contents import read_contents
 
@@ -60,3 +63,16 @@ def test_figures_of_four_prompts_have_no_interval(finished: Path) -> None:
     cells = dict(zip(tables.AGREEMENT.values(), tables.agreement_cells(result), strict=False))
     assert cells["Spearman"].endswith(" [cannot tell]")
     assert "[cannot tell]" not in cells["exact %"]
+
+
+def test_self_preference_is_a_column_of_agreement_only_if_it_was_measured(finished: Path) -> None:
+    contents = read_contents(finished)
+    assert contents.summary is not None
+    without = tables.agreement(contents.summary, "mixed")
+    assert tables.agreement_columns(without) == tables.AGREEMENT
+    metric = Metric(0.31, 0.1, 0.52, 40)
+    measured = [evolve(one, metrics={**one.metrics, "self_preference": metric}) for one in without[:1]]
+    columns = tables.agreement_columns([*measured, *without[1:]])
+    assert columns == {**tables.AGREEMENT, "self_preference": "self-preference"}
+    assert tables.agreement_cells(measured[0], columns)[len(tables.AGREEMENT)] == "+0.31 [+0.10, +0.52]"
+    assert tables.agreement_cells(without[1], columns)[len(tables.AGREEMENT)] == "-"

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import yaml
 from attrs import evolve
 
 from tutelage.evaluation.intervals import Metric
-from tutelage.records import Scores
+from tutelage.preferences.judging import average
+from tutelage.records import Candidate, Judgement, Scores
 from tutelage.results.summarise import Reader, summarise, write_summary
 from tutelage.results.summary import Summary, VariantResult, read_summary
 from tutelage.runs.run import Run
@@ -112,6 +114,48 @@ def test_expected_scores_are_summarised_beside_the_parsed_ones_with_the_share_of
     assert all("unique_best" in row.metrics for row in rows)
     assert not any("unique_best" in row.metrics for row in golden.agreement)
     assert [evolve(row, scores="parsed") for row in rows[1::2]] == list(rows[::2])
+
+
+def test_self_preference_is_in_the_rows_of_mixed_answers_if_the_recipe_has_it(
+    golden: Summary,
+    changed: Callable[[Callable[[dict[str, Any]], None]], Run],
+) -> None:
+    run = changed(lambda values: values["evaluation"].update(self_preference=True))
+    found = summarise(run)
+    names = ("self_preference", "own_overrating", "others_overrating")
+    without = [evolve(r, metrics={k: v for k, v in r.metrics.items() if k not in names}) for r in found.agreement]
+    assert evolve(found, agreement=tuple(without)) == golden
+    rows = {(row.model, row.answers): row.metrics for row in found.agreement}
+    assert all(("self_preference" in metrics) is (answers == "mixed") for (_, answers), metrics in rows.items())
+
+    def scores(path: str) -> dict[str, float | None]:
+        return {id: one.score for id, one in average(run.store.read(path, Judgement)).items()}
+
+    def gaps(judged: dict[str, float | None], gold: dict[str, float | None]) -> dict[str, list[float]]:
+        by_prompt: dict[str, list[float]] = {}
+        for id, score in judged.items():
+            truth = gold.get(id)
+            if score is not None and truth is not None:
+                by_prompt.setdefault(id.partition("/")[0], []).append(score - truth)
+        return by_prompt
+
+    mixed = {one.id: one.model for one in run.store.read("evaluation/seed-0/mixed.jsonl", Candidate)}
+    gold = {model.id: scores(model.files.gold("sampled")) for model in run.plan.models}
+    for model in run.plan.models:
+        judged = scores(model.files.own_judgements("mixed"))
+        of_others = {id: score for id, score in judged.items() if mixed[id] != model.id}
+        own = gaps(scores(model.files.own_judgements("own")), gold[model.id])
+        others = gaps(of_others, {id: gold[mixed[id]].get(id) for id in mixed})
+        common = own.keys() & others.keys()
+        one, other = ([gap for prompt in common for gap in side[prompt]] for side in (own, others))
+        metrics = rows[model.id, "mixed"]
+        assert metrics["self_preference"].value == pytest.approx(mean(one) - mean(other))
+        assert metrics["self_preference"].n == len(common) > 0
+        assert (metrics["own_overrating"].n, metrics["others_overrating"].n) == (len(one), len(other))
+    write_summary(found, run.store)
+    written = [row for row in table(run.root, "agreement") if row["metric"] == "self_preference"]
+    assert [row["answers"] for row in written] == ["mixed"] * len(run.plan.models)
+    assert read_summary(run.summary) == found
 
 
 def test_fewer_agreement_prompts_leave_fewer_answers_to_agree_on(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
+from importlib.metadata import version
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +24,11 @@ from tutelage.plugin_info import Finding, NamedSet, PluginInfo, RunNeeds, TokenC
 from tutelage.plugins.inspection import HOOKS
 from tutelage.plugins.registry import Registry
 from tutelage.preferences.expected_scores import expected_judgement
-from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Scores
+from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
+from tutelage.preferences.pairing import RULES, Group, PairOptions, Proposal, ScoredAnswer
+from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Sampling, Scores
 from tutelage.services.requests import Endpoint, Reply, Request
-from tutelage.testing import check_plugin
+from tutelage.testing import PROMPTS, check_plugin
 from tutelage.testing.promises import PROMISES
 
 numbers = count()
@@ -65,7 +71,9 @@ class Sound:
     @hookimpl
     def train_step(self, model: Model, output: Path, context: Context) -> Model:
         (output / "weights").write_text("0.1")
+        context.expect(1)
         context.log({"step": 1, "loss": 0.5})
+        context.advance(1)
         return evolve(model, name=str(output))
 
     @hookimpl
@@ -73,8 +81,11 @@ class Sound:
 
 
 def problems(plugin: object, **options: Any) -> dict[str, str]:
-    """Hook and problem of every failed check."""
-    return {check.hook: check.problem or "" for check in check_plugin(plugin, **options).problems}
+    """Hook and problems of every failed check."""
+    found: dict[str, str] = {}
+    for check in check_plugin(plugin, **options).problems:
+        found[check.hook] = "\n".join(filter(None, (found.get(check.hook), check.problem)))
+    return found
 
 
 def test_a_correct_plugin_passes_every_check_and_the_report_lists_them() -> None:
@@ -322,7 +333,10 @@ def offering(kind: str, items: Any) -> PluginInfo:
     [
         (PluginInfo(""), "help is ''"),
         (PluginInfo("two\nlines"), "help is"),
-        (PluginInfo("x", settings=Undocumented), 'settings without metadata={"help": ...}: volume'),
+        (
+            PluginInfo("x", settings=Undocumented),
+            "settings without a help text (the string below the field, or metadata help): volume",
+        ),
         (offering("prompt_sets", lambda count, seed: ["a", "a"]), "prompt_sets['some'] has duplicates"),
         (offering("prompt_sets", lambda count, seed: list("abcdefgh")), "returned 8 items for count 5"),
         (offering("prompt_sets", lambda count, seed: [str(next(numbers))]), "differs between two calls"),
@@ -441,3 +455,273 @@ def test_a_helper_hook_that_breaks_its_promise_is_found(hook: str, function: Any
     found = problems(plugin)
     assert list(found) == [hook]
     assert problem in found[hook]
+
+
+class Wordy(Sound):
+    def answer(self, candidate: Candidate) -> Candidate:
+        return evolve(candidate, tokens=17)
+
+
+class Rewriting(Sound):
+    """Shows another text than the one that it returns."""
+
+    @hookimpl
+    def generate_candidates(  # type: ignore[override]  # a hook may take more of the arguments
+        self, model: Model, prompts: Iterable[Prompt], n: int, context: Context
+    ) -> Iterator[Candidate]:
+        for prompt in prompts:
+            if context.partial is not None:
+                context.partial("draft")
+            yield from (Candidate(prompt.id, index, "final") for index in range(n))
+
+
+class Deaf(Sound):
+    """Says that it applies ``top_k``, and draws from every token."""
+
+    info = evolve(Sound.info, sampling=("top_k",))
+
+    @hookimpl
+    def generate_candidates(  # type: ignore[override]
+        self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling
+    ) -> Iterator[Candidate]:
+        yield from (Candidate(prompt.id, index, f"token {sampling.seed}") for prompt in prompts for index in range(n))
+
+
+class Offended(Sound):
+    """Raises an exception if the user has asked to stop."""
+
+    @hookimpl
+    def judge(  # type: ignore[override]
+        self, items: Iterable[JudgeItem], samples: int, context: Context
+    ) -> Iterator[Judgement]:
+        if context.cancelled():
+            raise RuntimeError("how rude")
+        yield from super().judge(items, samples)
+
+
+class StubbornJudge(Sound):
+    @hookimpl
+    def judge(self, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
+        for judgement in super().judge(items, samples):
+            try:
+                yield judgement
+            except GeneratorExit:
+                raise OSError("the connection was cut") from None
+
+
+class Unreported(Sound):
+    @hookimpl
+    def train_step(self, model: Model, output: Path, context: Context) -> Model:
+        return super().train_step(model, output, evolve(context, expect=lambda total: None))
+
+
+class Miscounting(Sound):
+    @hookimpl
+    def train_step(self, model: Model, output: Path, context: Context) -> Model:
+        return super().train_step(model, output, evolve(context, advance=lambda steps: context.advance(2)))
+
+
+class Hasty(Sound):
+    """Returns an empty checkpoint if the user has asked to stop."""
+
+    @hookimpl
+    def generate_candidates(self, model: Model, prompts: Iterable[Prompt], n: int) -> Iterator[Candidate]:
+        if model.name and not Path(model.name, "weights").read_text():
+            raise ValueError("no weights")
+        yield from super().generate_candidates(model, prompts, n)
+
+    @hookimpl
+    def train_step(self, model: Model, output: Path, context: Context) -> Model:
+        trained = super().train_step(model, output, context)
+        if context.cancelled():
+            (output / "weights").write_text("")
+        return trained
+
+
+class Forgetful(Sound):
+    """Two functions lack the mark; one has the name of a hook and an argument of its own."""
+
+    def demonstrate(self, prompts: Iterable[Prompt]) -> None: ...
+
+    def evaluate(self, comparisons: object) -> None: ...
+
+    def check(self, path: str) -> None: ...
+
+
+def of_last(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    yield group.answers[-1], group.answers[0]
+
+
+def at_random(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    yield f"reason {next(numbers)}"
+
+
+def inventing(group: Group, options: PairOptions) -> Iterator[Proposal]:
+    if len(group.answers) > 1:
+        yield ScoredAnswer("x", "Invented."), group.answers[0]
+    else:
+        yield "too few"
+
+
+PROMPT_ID = Prompt(PROMPTS[0]).id
+RULE = f"pair rule 'Sound/rule' of plugin 'Sound' (registered manually), for the prompt {PROMPT_ID},"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "hook", "problem"),
+    [
+        (Wordy(), "generate_candidates", f"'{PROMPT_ID}/0' has 17 tokens; the limit is 16"),
+        (Rewriting(), "generate_candidates", "context.partial was called with ['draft'], and the text is 'final'"),
+        (Deaf(), "generate_candidates", "with top_k=1 the answers differ between two seeds"),
+        (
+            Offended(),
+            "judge",
+            "StageError: hook 'judge' of plugin 'Offended' (registered manually) failed: RuntimeError: how rude",
+        ),
+        (
+            StubbornJudge(),
+            "judge",
+            "StageError: hook 'judge' of plugin 'StubbornJudge' (registered manually) failed: OSError: the connection "
+            "was cut",
+        ),
+        (
+            Unreported(),
+            "train_step",
+            "\n".join(["it did not report its number of steps with context.expect"] * 2),
+        ),
+        (
+            Miscounting(),
+            "train_step",
+            "\n".join(["it reported 2 of 1 steps with context.advance"] * 2),
+        ),
+        (
+            Hasty(),
+            "train_step",
+            "StageError: hook 'generate_candidates' of plugin 'Hasty' (registered manually) failed: ValueError: no "
+            "weights",
+        ),
+        (
+            Forgetful(),
+            "describe",
+            "functions that are never called: demonstrate, evaluate; put @tutelage.hookimpl above them",
+        ),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, Sound) else "",
+)
+def test_the_message_of_a_broken_promise_names_the_fault(plugin: Sound, hook: str, problem: str) -> None:
+    assert re.sub(r", model '[^']*',", "", problems(plugin)[hook]) == problem
+    assert list(problems(plugin)) == [hook]
+
+
+@pytest.mark.parametrize(
+    ("offered", "problem"),
+    [
+        ({"pair_rules": {"rule": of_last}}, f"StageError: {RULE} failed: IndexError: tuple index out of range"),
+        (
+            {"pair_rules": {"rule": at_random}},
+            "pair_rules['rule'] differs between two calls, for answers with the scores []",
+        ),
+        (
+            {"pair_rules": {"rule": inventing}},
+            f"PluginError: {RULE} proposed 'Invented.' (x), which is no answer to the prompt; use the answers of the "
+            "group",
+        ),
+        (
+            {"rubrics": {"short": Rubric("short", "Rate this: {response}")}},
+            "rubrics['short']: the template of rubric 'short' lacks the placeholder {prompt}; known: response; add it",
+        ),
+    ],
+    ids=["raises", "differs", "invents", "rubric"],
+)
+def test_an_offer_that_fails_in_a_run_is_found(offered: dict[str, Any], problem: str) -> None:
+    plugin = Sound()
+    plugin.info = evolve(Sound.info, **offered)
+    assert check_plugin(plugin).problems[0].problem == problem
+    assert list(problems(plugin)) == ["describe"]
+
+
+def test_the_built_in_pair_rules_and_rubrics_fulfil_the_contract() -> None:
+    plugin = Sound()
+    plugin.info = evolve(
+        Sound.info, pair_rules=RULES, rubrics={one.name: one for one in (ADDITIVE_RUBRIC, PAIRWISE_RUBRIC)}
+    )
+    check_plugin(plugin, skip=("train_step",)).raise_for_problems()
+
+
+def test_a_print_at_import_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redirect_stdout(StringIO()):
+        printing = module(tmp_path, "printing_plugin", "print('loading', 'it')", monkeypatch)
+    assert problems(printing)["describe"] == (
+        "importing printing_plugin prints 'loading it\\n': remove it, because it would be a part of the output of "
+        "every command, such as `tutelage plan --json`"
+    )
+
+
+def distribution(folder: Path, *requires: str) -> None:
+    """Install a distribution with the plugin ``ranged`` and these requirements."""
+    metadata = folder / "ranged_plugin-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    lines = ["Metadata-Version: 2.1", "Name: ranged-plugin", "Version: 1.0", *(f"Requires-Dist: {r}" for r in requires)]
+    (metadata / "METADATA").write_text("\n".join(lines) + "\n")
+    (metadata / "entry_points.txt").write_text("[tutelage]\nranged = ranged_plugin\n")
+    code = "from tutelage import PluginInfo, hookimpl\n@hookimpl\ndef describe():\n    return PluginInfo('x')\n"
+    (folder / "ranged_plugin.py").write_text(code)
+
+
+ADVICE = 'add dependencies = ["tutelage>=0.1"] to its pyproject.toml'
+
+
+@pytest.mark.parametrize(
+    ("requires", "problem"),
+    [
+        (["tutelage>=0.1", "attrs>=25.1", "no-such-library; extra == 'test'"], None),
+        (["tutelage[transformers]~=0.1"], None),
+        (["attrs"], f"ranged-plugin does not require tutelage: {ADVICE}"),
+        (["tutelage<9"], f"ranged-plugin requires any version of tutelage: {ADVICE}"),
+        (["tutelage>=9"], "ranged-plugin requires tutelage>=9, and tutelage 0.1.0 is installed"),
+        (["tutelage>=0.1", "attrs<20"], f"ranged-plugin requires attrs<20, and attrs {version('attrs')} is installed"),
+        (["tutelage>=0.1", "no-such-library"], "ranged-plugin requires no-such-library, which is not installed"),
+    ],
+    ids=str,
+)
+def test_the_versions_that_a_distribution_requires_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requires: list[str], problem: str | None
+) -> None:
+    distribution(tmp_path, *requires)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert check_plugin("ranged").problems == () if problem is None else problems("ranged") == {"describe": problem}
+
+
+class Rounding:
+    """Wraps every stage that judges, and returns the results or, in subclasses, something else."""
+
+    @hookimpl(wrapper=True)
+    def judge(self) -> Any:
+        return self.changed((yield))
+
+    def changed(self, results: Iterator[Judgement]) -> Any:
+        return (evolve(one, score=one.score and round(one.score)) for one in results)
+
+
+class Swallowing(Rounding):
+    def changed(self, results: Iterator[Judgement]) -> Any:
+        return None
+
+
+class Dropping(Rounding):
+    def changed(self, results: Iterator[Judgement]) -> Any:
+        return (one for one in results if one.item_id != "item-1")
+
+
+def test_a_wrapper_is_checked_around_a_plugin_that_fulfils_the_contract() -> None:
+    report = check_plugin(Rounding())
+    report.raise_for_problems()
+    assert {check.hook for check in report.checks} == {"judge (wrapper)"}
+    label = "hook 'judge' of plugin 'reference-of-the-kit' (registered manually), wrapped by {!r}"
+    for plugin, problem in (
+        (Swallowing(), "returned None; it must yield its results (a wrapper must return the result of its yield)"),
+        (Dropping(), "ended without answering 'item-1' number 0, 'item-1' number 1"),
+    ):
+        first = check_plugin(plugin).problems[0]
+        wrapped = label.format(type(plugin).__name__)
+        assert (first.hook, first.problem) == ("judge (wrapper)", f"PluginError: {wrapped}, {problem}")

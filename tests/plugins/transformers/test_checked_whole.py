@@ -192,11 +192,17 @@ NO_PREFIX = (
 """Begins with the number of messages, so a prompt changes once its answer follows."""
 
 Break = Callable[[World], object]
-RULE = (
-    "pairs.rule: 'faulty/{0}' fails on a made-up prompt: pair rule 'faulty/{0}' of plugin 'faulty' (faulty-world 1.0), "
-    "for the prompt 4177ea2ad99a3e66, "
-)
 STUDENT = "models.student: "
+
+
+def tried_rule(name: str, fault: str) -> str:
+    """The problem of a pair rule of the plugin ``faulty`` that fails in its trial."""
+    return (
+        f"pairs.rule: 'faulty/{name}' fails on a made-up prompt with 4 answers: pair rule 'faulty/{name}' of plugin "
+        f"'faulty' (faulty-world 1.0), for the prompt 4177ea2ad99a3e66, {fault}"
+    )
+
+
 CASES: dict[str, tuple[Break, str]] = {
     "no folder of the model": (
         lambda w: shutil.rmtree(w.student),
@@ -332,15 +338,15 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "a pair rule that raises": (
         lambda w: w.set("pairs", {"rule": "faulty/raises"}),
-        "pairs.rule: 'faulty/raises' fails on a made-up prompt: pair rule 'faulty/raises' of plugin 'faulty'",
+        tried_rule("raises", "failed: IndexError: tuple index out of range"),
     ),
     "a pair rule that returns nonsense": (
         lambda w: w.set("pairs", {"rule": "faulty/nonsense"}),
-        RULE.format("nonsense") + "proposed 7; a proposal is a tuple (chosen, rejected) of answers",
+        tried_rule("nonsense", "proposed 7; a proposal is a tuple (chosen, rejected) of answers"),
     ),
     "a pair rule that invents a text": (
         lambda w: w.set("pairs", {"rule": "faulty/invents"}),
-        RULE.format("invents") + "proposed 'A text of its own.' (made-up), which is no answer to the prompt",
+        tried_rule("invents", "proposed 'A text of its own.' (made-up), which is no answer to the prompt"),
     ),
     "a pair rule that confuses the sides": (
         lambda w: w.set("pairs", {"rule": "faulty/reversed"}),

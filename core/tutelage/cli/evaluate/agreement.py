@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import click
 
 from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.options import PATH, as_json
 from tutelage.cli.output import print_line, print_table, print_text
-from tutelage.evaluation.agreement import Agreement, agreement
+from tutelage.errors import InputError, nearest
+from tutelage.evaluation.agreement import Agreement, Rating, agreement, joined_by_id
 from tutelage.evaluation.chance import JUDGES, Chance, chance
+from tutelage.evaluation.self_preference import METRICS, SelfPreference, self_preference
 from tutelage.results.run_results import RunResults
-from tutelage.results.score_files import check_overlap, read_ratings
+from tutelage.results.score_files import check_overlap, read_authors, read_ratings
 from tutelage.results.summarise import AGREEMENT_METRICS
 from tutelage.results.wording import skill_words
 
-_NAMES_AS_PUBLISHED = AGREEMENT_METRICS[:5]
+_SHOWN_AS_PUBLISHED = (*AGREEMENT_METRICS[:5], *METRICS)
 
 
 @click.command("agreement")
 @click.argument("run", type=PATH, required=False)
 @click.option("--judge", type=PATH, help="File with the judge's scores.")
 @click.option("--gold", type=PATH, help="File with the gold scores of the same answers.")
+@click.option("--own", metavar="MODEL", help="Also measure the self-preference of the judge: name its own model.")
+@click.option("--answers", type=PATH, help="With --own: file with the `model` that wrote each answer.")
 @click.option(
     "--as-published", is_flag=True, help="Compute the metrics as the paper's notebook does (see docs/evaluation.md)."
 )
@@ -33,6 +38,8 @@ def agreement_command(
     run: Path | None,
     judge: Path | None,
     gold: Path | None,
+    own: str | None,
+    answers: Path | None,
     as_published: bool,
     lowest: float,
     highest: float,
@@ -42,19 +49,39 @@ def agreement_command(
 
     Give two files: judgements of a run or of `stage judge`, score files of the paper's code, or rows with `id` and
     `score`. Or give a RUN: the judgements of each model are compared with the evaluator's scores.
+
+    With --own and --answers, also how much more the judge overrates the answers of its own model than those of other
+    models. ANSWERS has candidates of a run with `model`, or rows with `id` and `model`.
     """
-    if run is not None and not (judge or gold or as_published):
+    if (own is None) != (answers is None):
+        raise click.UsageError("give --own and --answers together: the judge's model, and the model of each answer")
+    if run is not None and not (judge or gold or as_published or own):
         _show_run(run, as_json)
     elif run is None and judge and gold:
         ratings = read_ratings(judge), read_ratings(gold)
         check_overlap(*ratings)
-        _show_files(agreement(*ratings, highest, lowest, as_published), chance(*ratings), as_published, as_json)
+        preference = None if own is None or answers is None else _self_preference(*ratings, own, answers)
+        found, by_chance = agreement(*ratings, highest, lowest, as_published), chance(*ratings)
+        _show_files(found, by_chance, as_published, as_json, preference)
     else:
         raise click.UsageError("give a RUN, or --judge FILE and --gold FILE")
 
 
-def _show_files(found: Agreement, by_chance: Chance, as_published: bool, as_json: bool) -> None:
+def _self_preference(judge: list[Rating], gold: list[Rating], own: str, answers: Path) -> SelfPreference:
+    authors = read_authors(answers)
+    if own not in authors.values():
+        raise InputError(f"{answers}: no answer is of the model {own!r}{nearest(own, set(authors.values()))}")
+    joined = [pair for pair in joined_by_id(judge, gold) if pair[0].id in authors]
+    of_judge = [pair for pair in joined if authors[pair[0].id] == own]
+    return self_preference(of_judge, [pair for pair in joined if authors[pair[0].id] != own])
+
+
+def _show_files(
+    found: Agreement, by_chance: Chance, as_published: bool, as_json: bool, preference: SelfPreference | None
+) -> None:
     metrics = {name: getattr(found, name) for name in AGREEMENT_METRICS}
+    if preference is not None:
+        metrics |= attrs.asdict(preference, recurse=False)
     if as_json:
         print_json(
             {
@@ -66,7 +93,7 @@ def _show_files(found: Agreement, by_chance: Chance, as_published: bool, as_json
             }
         )
         return
-    shown = {name: metric for name, metric in metrics.items() if not as_published or name in _NAMES_AS_PUBLISHED}
+    shown = {name: metric for name, metric in metrics.items() if not as_published or name in _SHOWN_AS_PUBLISHED}
     print_table(metrics_table(shown))
     print_line(f"\n{found.items:,} answers are in both files; {found.unmatched:,} are in only one")
     if not as_published:
