@@ -110,6 +110,8 @@ def installation_hint(name: str) -> str:
     It may be registered under another group, its distribution may register no plugin or one with another name, or it
     may be a file in the working folder. The hint is empty if none of this is the case.
     """
+    if name in installed():
+        return ""  # the registry was made without the installed plugins
     for entry in importlib.metadata.entry_points(name=name):
         if ENTRY_POINT_GROUP in entry.group and entry.dist is not None:
             return (

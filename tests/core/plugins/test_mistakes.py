@@ -88,6 +88,12 @@ def test_the_name_of_the_distribution_in_place_of_that_of_the_plugin(distributio
     )
 
 
+def test_an_installed_plugin_that_is_not_in_the_registry_has_no_hint(distribution: Callable[[str], Path]) -> None:
+    distribution("[tutelage]\nwords = words\n")
+    with pytest.raises(PluginError, match=r"^plugin 'words' is not installed$"):
+        Registry.empty().info("words")
+
+
 def test_an_entry_point_without_its_module(distribution: Callable[[str], Path]) -> None:
     distribution("[tutelage]\nwords = no_such_module\n")
     assert not_found("words").endswith(
