@@ -24,6 +24,7 @@ NAVIGATION = {
     "Runs": ["docs/runs", "docs/report", "docs/summary", "docs/evaluation"],
     "Data and models": [
         "docs/data",
+        "docs/write-a-plugin",
         "docs/plugins",
         "docs/pipelines",
         "docs/services",
@@ -33,7 +34,13 @@ NAVIGATION = {
         "docs/training",
         "docs/checkpoints",
     ],
-    "Reference": ["docs/reference/cli", "docs/reference/recipe", "docs/reference/hooks", "docs/reference/plugins"],
+    "Reference": [
+        "docs/reference/cli",
+        "docs/reference/recipe",
+        "docs/reference/hooks",
+        "docs/reference/plugins",
+        "docs/reference/python",
+    ],
     "Project": [
         "docs/architecture",
         "docs/speed",

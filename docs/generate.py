@@ -1,4 +1,4 @@
-"""Write ``docs/reference/``: commands, hooks, recipe keys (also as a JSON Schema) and plugins, from the code.
+"""Write ``docs/reference/``: commands, hooks, recipe keys (also as a JSON Schema), plugins and the Python interface.
 
 ``python docs/generate.py`` writes the pages. ``--check`` writes nothing and exits with an error if a page is outdated.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 from click.testing import CliRunner
+from markdown_text import markdown, rst_to_markdown
+from python_reference import sections as python_sections
+from python_reference import signature
 
 from tutelage import helper_specs, hookspecs
 from tutelage.cli import cli
@@ -56,6 +57,7 @@ def pages() -> dict[str, str]:
         "recipe.md": page("Recipe keys", recipe_sections()),
         "recipe.schema.json": CliRunner().invoke(cli, ["recipes", "schema"]).stdout,
         "plugins.md": page("Plugins", plugin_sections()),
+        "python.md": page("Classes and functions", python_sections()),
     }
 
 
@@ -88,17 +90,7 @@ def hook_sections() -> Iterator[str]:
         if name == HELPERS[0]:
             yield f"## Helper hooks\n\n{rst_to_markdown(inspect.getdoc(helper_specs) or '')}"
         hook = specification(name)
-        yield f"## {name}\n\n```python\n{signature(hook)}\n```\n\n{rst_to_markdown(inspect.getdoc(hook) or '')}"
-
-
-def signature(hook: Any) -> str:
-    """Return the signature of a hook, with one argument per line if it is too long for one line."""
-    found = inspect.signature(hook)
-    line = f"def {hook.__name__}{found}".replace("'", "")
-    if len(line) <= WIDTH:
-        return line
-    arguments = "".join(f"    {argument},\n".replace("'", "") for argument in found.parameters.values())
-    return f"def {hook.__name__}(\n{arguments}) -> {found.return_annotation}"
+        yield f"## {name}\n\n{signature(f'def {name}', hook)}\n\n{rst_to_markdown(inspect.getdoc(hook) or '')}"
 
 
 def recipe_sections() -> Iterator[str]:
@@ -167,30 +159,8 @@ def table_markdown(table: Table) -> str:
     return markdown(table.columns, [(f"`{row[0]}`", *row[1:]) for row in table.rows])
 
 
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(escaped(cell) for cell in line)} |" for line in lines)
-
-
-def escaped(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", "\\|")
-
-
 def first_paragraph(documented: object) -> str:
     return (inspect.getdoc(documented) or "").partition("\n\n")[0].replace("``", "`")
-
-
-def rst_to_markdown(text: str) -> str:
-    """Convert double backticks to single ones, and an indented block after ``::`` to a fenced block."""
-    before, colons, rest = text.partition("::\n\n")
-    if not colons:
-        return text.replace("``", "`")
-    lines = rest.split("\n")
-    end = next((number for number, line in enumerate(lines) if line and not line.startswith("    ")), len(lines))
-    code = textwrap.dedent("\n".join(lines[:end])).strip("\n")
-    prose = [part.replace("``", "`") for part in (before, "\n".join(lines[end:]))]
-    introduction = f"{prose[0]}:" if prose[0] == prose[0].rstrip() else prose[0].rstrip()
-    return f"{introduction}\n\n```python\n{code}\n```\n\n{prose[1]}".rstrip()
 
 
 if __name__ == "__main__":

@@ -115,6 +115,19 @@ def robustness(proof: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_a_plugin(proof: dict[str, Any]) -> str:
+    """Return the time that the page "Write a plugin" took, and what its teacher gains."""
+    shown = proof["write-a-plugin"]
+    gain = shown["gain"]
+    return (
+        f"The commands of this page took {shown['seconds_of_commands']:.0f} seconds on {shown['machine']}: "
+        f"{shown['seconds_to_the_run']:.0f} seconds to the end of the teacher's run, "
+        f"{shown['cpu_seconds_of_commands']:.0f} seconds of processor time in total. In the run of the teacher, "
+        f"`M2/teacher-reward` is above M1 by {gain['value']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}] of 5 "
+        "points.\n"
+    )
+
+
 def coverage(proof: dict[str, Any]) -> str:
     """Return the worst simulated figures by number of prompts, seeds or verdicts; empty if there are none."""
     shown = proof.get("coverage")
@@ -277,5 +290,6 @@ BLOCKS = {
     "example": example,
     "seeds": seeds,
     "robustness": robustness,
+    "write-a-plugin": write_a_plugin,
     "services": services,
 }

@@ -322,6 +322,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_PLACES[name]), name)
+    if isinstance(value, type):
+        importlib.import_module("tutelage.files.field_help").show_field_help(value)
     globals()[name] = value
     return value
 

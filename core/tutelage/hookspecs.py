@@ -79,6 +79,8 @@ ENTRY_POINT_GROUP = "tutelage"
 
 hookspec = pluggy.HookspecMarker("tutelage")
 hookimpl = pluggy.HookimplMarker("tutelage")
+"""Marks a function of a plugin as the implementation of the hook with its name. ``@hookimpl(wrapper=True)`` marks one
+that runs around the hook of other plugins."""
 
 STAGES = ("generate_candidates", "judge", "demonstrate", "train_step", "evaluate")
 

@@ -21,6 +21,7 @@ class EnvironmentVariable:
     """An environment variable that the plugin reads, such as the one with its API key."""
 
     name: str
+    """Name of the variable."""
     help: str
     """One line for ``tutelage plugins show``."""
     required: bool = True
@@ -101,7 +102,9 @@ class Package:
     """A wheel of the package index from which files are taken. It is never installed."""
 
     name: str
+    """Name of the package in the index."""
     version: str
+    """Version of the package."""
     sha256: str
     """SHA-256 of the wheel. Another file of this name and version is refused."""
     size: int

@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     """The outcome of one request to a model. Only ``ANSWERED`` means that the result is complete and usable."""
 
     ANSWERED = "answered"
+    """The answer is complete and usable."""
     REFUSED = "refused"
     """The model or its service declined or blocked the answer."""
     CUT = "cut"
@@ -109,6 +110,7 @@ class Message:
     role: str = field(validator=validators.in_(ROLES))
     """``system``, ``user`` or ``assistant``."""
     content: str
+    """The text of the message."""
 
 
 def conversation_text(messages: Sequence[Message]) -> str:
@@ -174,10 +176,13 @@ class Candidate:
     """One answer of a model to a prompt."""
 
     prompt_id: str
+    """Id of the answered prompt."""
     index: int
     """Number of the candidate among the n candidates of its prompt, 0 to n - 1."""
     text: str
+    """The completion only, without the prompt and without end or pad tokens."""
     outcome: Outcome = Outcome.ANSWERED
+    """Whether the answer is complete and usable."""
     detail: str = ""
     """The reason, if the outcome is not ``ANSWERED``."""
     tokens: int | None = None
@@ -196,8 +201,11 @@ class Demonstration:
     """A teacher's answer to a prompt."""
 
     prompt_id: str
+    """Id of the answered prompt."""
     text: str
+    """The completion only."""
     outcome: Outcome = Outcome.ANSWERED
+    """Whether the answer is complete and usable."""
     detail: str = ""
     """The reason, if the outcome is not ``ANSWERED``."""
 
@@ -212,6 +220,7 @@ class Rubric:
     """How answers are scored: the scale, and the prompt for a judge that is a language model."""
 
     name: str
+    """Name of the rubric, for messages."""
     template: str = ""
     """The judge prompt, with placeholders ``{prompt}`` and ``{answer}``, and ``{fence}`` if the answer is fenced.
     ``{metadata[KEY]}`` shows a key of the prompt's metadata, such as a reference answer."""
@@ -240,7 +249,9 @@ class JudgeItem:
     id: str
     """Chosen by the caller; the judgement has it as ``item_id``."""
     prompt: str
+    """The text of the prompt, as in ``Prompt.text``."""
     answer: str
+    """The answer to judge."""
     messages: tuple[Message, ...] = field(default=(), kw_only=True)
     """The messages of the prompt, as in ``Prompt.messages``."""
     metadata: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
@@ -257,11 +268,13 @@ class Judgement:
     """One judgement of one item. Core averages the judgements (samples) of an item."""
 
     item_id: str
+    """Id of the judged item."""
     sample: int
     """Number of the judgement among those of its item, 0 to samples - 1."""
     score: float | None
     """A number within the rubric's scale; None if no score could be parsed from the reply."""
     outcome: Outcome = Outcome.ANSWERED
+    """Whether the reply is complete and has a score."""
     reason: str = ""
     """The reason that the judge gave for the score."""
     raw: str = ""
@@ -302,13 +315,21 @@ class Preference:
     """A preference pair to train on. The two texts differ, neither is empty, and two scores are never equal."""
 
     prompt_id: str
+    """Id of the prompt."""
     prompt: str
+    """The text of the prompt, as in ``Prompt.text``."""
     chosen: str
+    """The preferred answer."""
     rejected: str
+    """The other answer."""
     chosen_id: str
+    """Id of the preferred answer: that of a candidate, or of a demonstration."""
     rejected_id: str
+    """Id of the other answer."""
     score_chosen: float | None = None
+    """Averaged score of the preferred answer; None if it has none."""
     score_rejected: float | None = None
+    """Averaged score of the other answer; None if it has none."""
     messages: tuple[Message, ...] = ()
     """The messages of the prompt, as in ``Prompt.messages``."""
     weight: float = field(default=1.0, validator=check_weight, kw_only=True)
@@ -332,7 +353,9 @@ class Example:
     """A supervised example: an instruction and the answer to learn (instruction fine-tuning, IFT)."""
 
     prompt: str
+    """The instruction, as in ``Prompt.text``."""
     answer: str
+    """The answer to learn."""
     messages: tuple[Message, ...] = ()
     """The messages of the prompt, as in ``Prompt.messages``."""
 
@@ -372,9 +395,13 @@ class RatedExample:
     """A judging example (evaluation fine-tuning, EFT): an answer with the score and the reason to learn."""
 
     prompt: str
+    """The instruction, as in ``Prompt.text``."""
     answer: str
+    """The answer that is judged."""
     score: float
+    """The score to learn, on the scale of the rubric."""
     reason: str = ""
+    """The reason to learn; empty for none."""
     messages: tuple[Message, ...] = ()
     """The messages of the prompt, as in ``Prompt.messages``."""
 
@@ -389,9 +416,13 @@ class Comparison:
     """Two answers to one prompt, in the order in which the evaluator reads them."""
 
     id: str
+    """Chosen by the caller; the verdict has it as ``comparison_id``."""
     prompt: str
+    """The text of the prompt, as in ``Prompt.text``."""
     first: str
+    """The answer that the evaluator reads first."""
     second: str
+    """The other answer."""
     metadata: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
     """The metadata of the prompt, as in ``Prompt.metadata``."""
 
@@ -401,9 +432,11 @@ class Verdict:
     """An evaluator's verdict on one comparison, for that order of the answers."""
 
     comparison_id: str
+    """Id of the comparison."""
     preference: float | None
     """Probability that the *first* answer is better: 1 first, 0 second, 0.5 neither; None if there is no verdict."""
     outcome: Outcome = Outcome.ANSWERED
+    """Whether the reply is complete and has a verdict."""
     raw: str = ""
     """The evaluator's whole reply, without the question."""
     detail: str = ""

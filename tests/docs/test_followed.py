@@ -1,6 +1,6 @@
-"""Every command of the README and the tutorial is one of the command line, and ``make prove`` follows it.
+"""Every command of the followed pages is one of the command line, and ``make prove`` follows it.
 
-``tests/prove/pages.py`` runs the commands in order. Here they are only parsed.
+``tests/prove/pages.py`` and ``tests/prove/write_a_plugin.py`` run the commands in order. Here they are only parsed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pathlib import Path
 import click
 import pytest
 from command_words import parsed
-from tests.prove.commands_of_pages import PAGES, RUN_BY_CI, STAND_INS, command_of, followed
+from tests.prove.commands_of_pages import PAGES, PLUGIN_PAGE, RUN_BY_CI, STAND_INS, Followed, command_of, followed
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {page: [command_of(one.text) for one in followed(page) if one.kind == "sh"] for page in PAGES}
+FOLLOWED = (*PAGES, PLUGIN_PAGE)
+COMMANDS = {page: [command_of(one.text) for one in followed(page) if one.kind == "sh"] for page in FOLLOWED}
 TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 INDENTED = re.compile(r"^    (tutelage [^\n\\]*(?:\\\n[^\n\\]*)*)$", re.MULTILINE)
 SITE = runpy.run_path(str(ROOT / "docs/conf.py"))["NAVIGATION"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", FOLLOWED)
 def test_every_command_of_a_followed_page_is_known(page: str) -> None:
     assert len(COMMANDS[page]) > 8
     for command in COMMANDS[page]:
@@ -32,12 +33,25 @@ def test_every_command_of_a_followed_page_is_known(page: str) -> None:
         elif program == "make":
             assert words[0] in TARGETS
         else:
-            assert program in ("source", "pip"), command
+            assert program in ("source", "pip", "python"), command
 
 
 def test_an_unknown_option_is_found() -> None:
     with pytest.raises(click.NoSuchOption):
         parsed(["plan", "embedded", "--stepps"])
+
+
+@pytest.mark.parametrize(
+    ("output", "is_shown"),
+    [
+        ("first\nsecond\nlast\n", True),
+        ("first\nlast\n", True),
+        ("first\nsecond\n", False),
+        ("another\nfirst\nlast\n", False),
+    ],
+)
+def test_three_dots_on_a_page_are_any_lines_and_the_others_are_exact(output: str, is_shown: bool) -> None:
+    assert Followed("sh", "tutelage plan", output="first\n...\nlast\n").prints(output) is is_shown
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)

@@ -29,6 +29,7 @@ from tests.prove import (
     stops,
     sweep,
     terminal,
+    write_a_plugin,
 )
 
 MEASUREMENTS = {
@@ -37,6 +38,7 @@ MEASUREMENTS = {
     "embedded": embedded.prove_one_seed,
     "embedded-seeds": embedded.prove_seeds,
     "pages": pages.prove,
+    "write-a-plugin": write_a_plugin.prove,
     "kills": kills.prove,
     "stops": stops.prove,
     "full-disk": full_disk.prove,

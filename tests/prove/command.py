@@ -1,4 +1,4 @@
-"""Run the ``tutelage`` command as a user does, and measure it with the accounting of the operating system."""
+"""Run commands as a user does: those of ``tutelage``, measured by the operating system, and those of the pages."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from attrs import frozen
+from tests.prove.commands_of_pages import Followed, command_of
 
 SHORT = (
     "embedded",
@@ -37,6 +38,32 @@ def run(*arguments: str) -> Finished:
     if process.returncode:
         sys.exit(f"tutelage {' '.join(arguments)} exited with {process.returncode}:\n{errors}")
     return Finished(wall, 0.0, 0.0, output)
+
+
+def follow(one: Followed, folder: Path, environment: dict[str, str], before: str = "", stdin: str = "") -> str:
+    """Write a file of a page, or run a command of it, after the command ``before``, in ``folder``. Returns the output.
+
+    If the exit code is not the one that the page shows, exit with the output.
+    """
+    command = command_of(one.text)
+    if one.kind == "file":
+        (folder / one.name).write_text(one.text, encoding="utf-8")
+        return ""
+    if one.kind == "python":
+        (folder / "program.py").write_text(one.text, encoding="utf-8")
+        command = "python program.py"
+    done = subprocess.run(
+        ["bash", "-ec", before + command],
+        cwd=folder,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != one.code:
+        sys.exit(f"{command}: exited with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
 
 
 def measure(*arguments: str) -> Finished:

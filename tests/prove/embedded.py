@@ -26,13 +26,13 @@ def prove_one_seed() -> dict[str, Any]:
         "cpu_seconds": round(finished.cpu_seconds, 1),
         "peak_mib": round(finished.peak_mib),
         "models": {model["id"]: model["metrics"]["gold_score"]["value"] for model in summary["models"]},
-        "gains_over_m1": _gains_over_m1(contents),
+        "gains_over_m1": gains_over_m1(contents),
         "sentences": list(contents.sentences),
         "example": _example(contents, ("M0", "M1", "M3/self-reward")),
     }
 
 
-def _gains_over_m1(contents: Contents) -> dict[str, dict[str, float | int | None]]:
+def gains_over_m1(contents: Contents) -> dict[str, dict[str, float | int | None]]:
     """The differences of gold scores to M1 that the report draws."""
     [gains] = [one for one in contents.gains if one.over == "M1"]
     found = {model: gains.score(model) for model in gains.metrics}

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.prove.command import follow
 from tests.prove.commands_of_pages import PAGES, ROOT, RUN_BY_CI, Followed, command_of, followed
 
 from tutelage.recipe.loading import load_recipe, to_yaml
@@ -46,8 +47,7 @@ def prove() -> dict[str, Any]:
             for one in followed(page):
                 started = time.monotonic()
                 activated = _follow(one, clone, environment, activated)
-                shown = {"yaml": one.name, "python": one.text.partition("\n")[0]}.get(one.kind, command_of(one.text))
-                commands.append({"page": page, "command": shown, "seconds": round(time.monotonic() - started, 1)})
+                commands.append({"page": page, "command": one.title, "seconds": round(time.monotonic() - started, 1)})
                 print(json.dumps(commands[-1]), flush=True)
     shutil.rmtree(work)
     return {"commands": commands, "seconds_of_commands": round(sum(one["seconds"] for one in commands), 1)}
@@ -56,27 +56,11 @@ def prove() -> dict[str, Any]:
 def _follow(one: Followed, clone: Path, environment: dict[str, str], activated: str) -> str:
     """Do one thing in the clone. Returns the command that activates the environment, once the reader has given it."""
     command = command_of(one.text)
-    if one.kind == "yaml":
-        (clone / one.name).write_text(one.text, encoding="utf-8")
-        return activated
-    if one.kind == "python":
-        (clone / "program.py").write_text(one.text, encoding="utf-8")
-        command = "python program.py"
     if command in RUN_BY_CI:
         return activated
     if command.endswith("/activate"):
         activated = f"{command}\n"
-    done = subprocess.run(
-        ["bash", "-ec", activated + command],
-        cwd=clone,
-        env=environment,
-        input=CHAT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != one.code:
-        sys.exit(f"{command}: exited with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    follow(one, clone, environment, activated, CHAT)
     if command.startswith("tutelage recipes copy "):
         copy = clone / command.split()[-1]
         changes = {**ONE_PERCENT, "pipelines.teacher-reward.judging.rubric": "additive"}

@@ -229,7 +229,8 @@ def _load(
         except TutelageError:
             raise
         except Exception as error:
-            raise PluginError(f"{source}: its plugin failed to load it: {error_text(error)}") from error
+            called = "its plugin failed to load it, called with (count, seed)"
+            raise PluginError(f"{source}: {called}: {error_text(error)}") from error
         for number, row in enumerate(found, 1):
             if not isinstance(row, kinds):
                 names = " or ".join(kind.__name__ for kind in kinds)

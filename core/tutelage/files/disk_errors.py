@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sysconfig
 from pathlib import Path
 from types import TracebackType
 
 from tutelage.errors import InputError, StageError, TutelageError
 
+_CORE = Path(__file__).parents[1]
 _ADVICE = {
     errno.ENOSPC: "free space on this disk",
     errno.EDQUOT: "free space within your disk quota",
@@ -64,10 +66,30 @@ def is_disk_problem(error: BaseException) -> bool:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error of a plugin as text, with what to do if it means that the disk does not take what is written."""
+    """Return an error of a plugin as text, with the line of the plugin that it passed through.
+
+    If it means that the disk does not take what is written, the text has what to do instead.
+    """
     if isinstance(error, OSError) and is_disk_problem(error) and (error.filename or error.errno in _OF_DISKS):
         return disk_problem(Path(error.filename or "a file"), error, "cannot be used")
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}{_line_of(error)}"
+
+
+def _line_of(error: BaseException) -> str:
+    """The innermost line outside of core and of installed libraries that an error passed through: ` (x.py, line 3)`."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        path = Path(trace.tb_frame.f_code.co_filename)
+        if path.is_file() and not _is_of_library(path):
+            place = f" ({path.name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return place
+
+
+def _is_of_library(path: Path) -> bool:
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return is_installed or path.is_relative_to(_CORE) or path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def check_writable(path: Path) -> None:

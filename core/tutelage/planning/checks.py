@@ -12,7 +12,7 @@ from functools import partial
 from attrs import evolve
 
 from tutelage.data.sets import load_seed_prompts
-from tutelage.errors import InputError
+from tutelage.errors import InputError, PluginError
 from tutelage.objectives import Objective
 from tutelage.pipeline import Pipeline
 from tutelage.planning.declared import Declared, judging_of, rubric_of_scores
@@ -24,10 +24,10 @@ from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import (
     GENERATOR,
     answering_role,
+    bound_key,
     bound_model,
     endpoint_of,
     judging_roles,
-    role_key,
     role_of,
     usable_binding,
 )
@@ -181,20 +181,32 @@ def _sampling_uses(recipe: Recipe, known: Declared) -> Iterator[tuple[str, Sampl
 def _check_roles(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> Iterator[str]:
     """Yield the roles whose binding is right."""
     for role, hooks in roles_needed(recipe, known).items():
-        before = len(problems.lines)
-        bound = problems.attempt("", partial(usable_binding, recipe, role, hooks, registry))
+        own = Problems()  # two roles may have the same problem: that of the teacher, who also judges
+        bound = own.attempt("", partial(usable_binding, recipe, role, hooks, registry))
         if bound is not None:
+            key = bound_key(recipe, role)
             for hook in sorted(hooks):
-                key = role_key(role) if role == GENERATOR else ""
-                problems.attempt(key, partial(registry.require, bound.plugin, hook))
-            where = f"{role_key(role)}.settings (plugin {bound.plugin})"
-            problems.attempt("", partial(registry.settings, bound.plugin, bound.settings, where))
+                own.attempt(key, partial(_require, recipe, known, role, bound.plugin, registry, hook))
+            where = f"{key}.settings (plugin {bound.plugin})"
+            own.attempt("", partial(registry.settings, bound.plugin, bound.settings, where))
             if role == GENERATOR:
-                problems.add_all(_generator_problems(bound, registry))
+                own.add_all(_generator_problems(bound, registry))
             else:  # the generator runs the student's model, which is checked by its own key
-                problems.attempt(f"models.{role}.model", partial(_check_model, bound.model, registry))
-        if len(problems.lines) == before:
+                own.attempt(f"{key}.model", partial(_check_model, bound.model, registry))
+        problems.include(own)
+        if not own:
             yield role
+
+
+def _require(recipe: Recipe, known: Declared, role: str, plugin: str, registry: Registry, hook: str) -> None:
+    """Raise ``PluginError`` if the plugin of a role lacks a hook. The message names a key that makes it unnecessary."""
+    try:
+        registry.require(plugin, hook)
+    except PluginError as error:
+        without = roles_needed(evolve(recipe, evaluation=None), known)
+        is_measured_only = (role, hook) == (answering_role(recipe), "judge") and hook not in without.get(role, ())
+        remedy = "; or do not measure how the models judge: evaluation.agreement_prompts: 0" if is_measured_only else ""
+        raise PluginError(f"{error}{remedy}") from error
 
 
 def _check_model(name: str, registry: Registry) -> None:
@@ -255,7 +267,7 @@ def _objective_problems(objective: Objective, student: str, registry: Registry) 
 
 def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:
     for role in sorted(roles):
-        endpoint = problems.attempt(role_key(role), partial(endpoint_of, recipe, role, registry))
+        endpoint = problems.attempt(bound_key(recipe, role), partial(endpoint_of, recipe, role, registry))
         if endpoint is not None and endpoint.cost(1, 1) is None:
             problems.add(
                 f"budget: the price of {endpoint.model!r}, the {role}, is unknown; set models.{role}.settings."

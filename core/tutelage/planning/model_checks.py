@@ -19,7 +19,7 @@ from tutelage.objectives import Objective
 from tutelage.planning.judging_uses import judging_uses, rubrics_of_expected_scores
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import bound_model, endpoint_of, jurors, role_key
+from tutelage.planning.roles import bound_key, bound_model, endpoint_of, jurors
 from tutelage.planning.sources import Sources
 from tutelage.planning.steps import Plan, Train
 from tutelage.plugin_info import Finding, PluginInfo, RunNeeds
@@ -43,11 +43,13 @@ class _Bound:
     service: Endpoint | None
     roles: tuple[str, ...]
     hooks: frozenset[str]
+    keys: tuple[str, ...]
+    """The recipe's keys of the bindings, each once."""
 
     @property
     def key(self) -> str:
-        """The recipe's keys of the roles."""
-        return ", ".join(map(role_key, self.roles))
+        """The recipe's keys for messages."""
+        return ", ".join(self.keys)
 
 
 @frozen
@@ -138,16 +140,18 @@ def _bound(sources: Sources, roles: Iterable[str]) -> list[_Bound]:
     hooks = roles_needed(sources.recipe, sources.declared)
     found: dict[object, _Bound] = {}
     for role in roles:
+        key = bound_key(sources.recipe, role)
         model = bound_model(sources.recipe, role, sources.registry)
-        settings = helpers.settings_of(sources.registry, model, f"{role_key(role)}.settings")
+        settings = helpers.settings_of(sources.registry, model, f"{key}.settings")
         service = endpoint_of(sources.recipe, role, sources.registry)
         local = (model.name, repr(settings))
         identity = (model.plugin, local if service is None else service)
         if (same := found.get(identity)) is not None:
-            found[identity] = evolve(same, roles=(*same.roles, role), hooks=same.hooks | hooks[role])
+            keys = tuple(dict.fromkeys((*same.keys, key)))
+            found[identity] = evolve(same, roles=(*same.roles, role), hooks=same.hooks | hooks[role], keys=keys)
         else:
             info = sources.registry.info(model.plugin)
-            found[identity] = _Bound(model, info, service, (role,), frozenset(hooks[role]))
+            found[identity] = _Bound(model, info, service, (role,), frozenset(hooks[role]), (key,))
     return list(found.values())
 
 

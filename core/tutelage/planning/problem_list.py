@@ -32,6 +32,11 @@ class Problems:
         """Add a problem. ``of_plugin``: a plugin is missing or violates its contract, and the recipe is not wrong."""
         self._of_plugins.setdefault(line, of_plugin)
 
+    def include(self, other: Problems) -> None:
+        """Add the problems of another list."""
+        for line, of_plugin in other._of_plugins.items():
+            self.add(line, of_plugin)
+
     def add_all(self, lines: Iterable[str], key: str = "") -> None:
         """Add several problems of the recipe, each with ``key`` before it if there is one."""
         for line in lines:

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.planning.steps import PlannedModel, Worker
+from tutelage.plugins.discovery import installation_hint
 from tutelage.plugins.helpers import endpoint
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.suggestions import plugin_hint
@@ -54,6 +55,12 @@ def role_key(role: str) -> str:
     return f"models.student.{role}" if role == GENERATOR else f"models.{role}"
 
 
+def bound_key(recipe: Recipe, role: str) -> str:
+    """Return the key of the binding that fills a role: that of the teacher for a judge that is not bound."""
+    is_teacher = role == "judge" and recipe.models.judge is None and recipe.models.teacher is not None
+    return role_key("teacher" if is_teacher else role)
+
+
 def binding(recipe: Recipe, role: str) -> Binding | None:
     """Return the binding of a role, None if it has none. If no judge is bound, the judge is the teacher.
 
@@ -79,8 +86,9 @@ def usable_binding(recipe: Recipe, role: str, hooks: set[str], registry: Registr
     if bound is None:
         raise InputError(f"{role_key(role)}: missing; this recipe needs a {role} (or use --{role} NAME[:MODEL])")
     if registry.name_of(bound.plugin) not in {status.name for status in registry.statuses()}:
-        hint = plugin_hint(f"{bound.plugin}:{bound.model}".rstrip(":"), registry, hooks)
-        raise InputError(f"{role_key(role)}.plugin: no plugin {bound.plugin!r} is installed{hint}")
+        text = f"{bound.plugin}:{bound.model}".rstrip(":")
+        hint = installation_hint(bound.plugin) or plugin_hint(text, registry, hooks)
+        raise InputError(f"{bound_key(recipe, role)}.plugin: no plugin {bound.plugin!r} is installed{hint}")
     registry.info(bound.plugin)
     return bound
 
@@ -118,7 +126,7 @@ def includes_role(wanted: str, role: str) -> bool:
 def endpoint_of(recipe: Recipe, role: str, registry: Registry) -> Endpoint | None:
     """Return the service that a role's plugin calls; None if it calls none."""
     model = bound_model(recipe, role, registry)
-    return endpoint(registry, model, f"{role_key(role)}.settings")
+    return endpoint(registry, model, f"{bound_key(recipe, role)}.settings")
 
 
 def find_rubric(name: str, registry: Registry) -> Rubric:

@@ -71,6 +71,7 @@ class Step:
     unit: str
     """Name of the items that are counted."""
     seed: int = 0
+    """Seed of the run that the step belongs to."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -342,7 +343,9 @@ class Plan:
     """The steps and models of a run. The inputs of a step are outputs of steps before it."""
 
     steps: tuple[Step, ...]
+    """The steps, in the order in which they are done."""
     models: tuple[PlannedModel, ...]
+    """The models of all seeds."""
 
     def models_of(self, seed: int) -> tuple[PlannedModel, ...]:
         """Return the models of one seed, M0 first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -23,12 +24,16 @@ class PluginStatus:
     """One plugin, and whether it can be used."""
 
     name: str
+    """Name of the plugin."""
     distribution: str | None = None
     """Name of the distribution; None if the plugin is not installed."""
     version: str | None = None
+    """Version of the distribution; None if it is unknown."""
     aliases: tuple[str, ...] = ()
     """Other names of the plugin; empty until the plugin is loaded."""
     status: State = "ok"
+    """``ok``: it can be used. ``blocked``: the user excluded it. ``failed``: it cannot be loaded. ``clash``: another
+    plugin has its name."""
     hooks: tuple[str, ...] = ()
     """The hooks that the plugin implements. A hook that it only wraps is listed as ``judge (wrapper)``."""
     error: str | None = None
@@ -97,3 +102,39 @@ def resolve_clash(entry_points: Sequence[EntryPoint]) -> tuple[EntryPoint | None
     outcome = "only tutelage's own is loaded" if chosen else "none of them is loaded"
     error = f"{origins} both register a plugin {entry_points[0].name!r}; {outcome}: uninstall or rename the other"
     return chosen, [status_of(entry_point, "clash", error) for entry_point in entry_points if entry_point is not chosen]
+
+
+def installation_hint(name: str) -> str:
+    """Return why a plugin is not found although there is something with its name, to append to a message.
+
+    It may be registered under another group, its distribution may register no plugin or one with another name, or it
+    may be a file in the working folder. The hint is empty if none of this is the case.
+    """
+    if name in installed():
+        return ""  # the registry was made without the installed plugins
+    for entry in importlib.metadata.entry_points(name=name):
+        if ENTRY_POINT_GROUP in entry.group and entry.dist is not None:
+            return (
+                f"; {entry.dist.name} registers it in the entry-point group {entry.group!r}: write "
+                f"[project.entry-points.{ENTRY_POINT_GROUP}] in its pyproject.toml, and install it again"
+            )
+    named = {_normalized(name), f"{ENTRY_POINT_GROUP}-{_normalized(name)}"}
+    for distribution in importlib.metadata.distributions():
+        metadata: Any = distribution.metadata
+        found = metadata.get("Name") or ""  # a damaged installation has none
+        if _normalized(found) in named - {OWN_DISTRIBUTION}:
+            plugins = [entry.name for entry in distribution.entry_points if entry.group == ENTRY_POINT_GROUP]
+            if plugins:
+                return f"; the plugin of the distribution {found} is named {', '.join(map(repr, plugins))}"
+            return (
+                f"; the distribution {found} is installed, but registers no plugin: name its module under "
+                f"[project.entry-points.{ENTRY_POINT_GROUP}] in its pyproject.toml, and install it again"
+            )
+    if Path(f"{name}.py").is_file():
+        return f"; {name}.py is a file in this folder, which `--plugin {name}.py` loads"
+    return ""
+
+
+def _normalized(name: str) -> str:
+    """The name of a distribution as it is compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -70,8 +70,12 @@ def _measure(name: str, given: Measure | Function) -> Measure:
 
 
 def of_namespace(names: Mapping[str, Any], help: str = "") -> ModuleType:
-    """Return the plugin of a namespace, such as the one of a notebook: its functions that have the name of a hook."""
-    hooks = {name: value for name, value in names.items() if name in _HOOKS and callable(value)}
+    """Return the plugin of a namespace, such as the one of a notebook: its functions that have the name of a hook.
+
+    Functions that were imported from ``tutelage``, such as ``tutelage.judge``, are not a part of it.
+    """
+    own = {name: value for name, value in names.items() if getattr(value, "__module__", "") != _OF_STAGES}
+    hooks = {name: value for name, value in own.items() if name in _HOOKS and callable(value)}
     describe = hooks.pop("describe", None)
     if not hooks and describe is None:
         raise PluginError(f"it has no function with the name of a hook: {', '.join(_HOOKS)}")
@@ -79,6 +83,8 @@ def of_namespace(names: Mapping[str, Any], help: str = "") -> ModuleType:
 
 
 _HOOKS = ("describe", *hookspecs.STAGES, "release")
+_OF_STAGES = "tutelage.plugins.stages"
+"""The module of the functions that call the stages, which have the names of hooks, too."""
 
 
 def _hook(name: str, function: Function) -> Function:
@@ -97,9 +103,12 @@ def _hook(name: str, function: Function) -> Function:
     for argument in given:
         if argument not in arguments:
             hint = nearest(argument, [*arguments, *of_hook])
+            wrong = f"there is no argument {argument!r}{hint if 'did you mean' in hint else ''}"
+            if argument in of_hook:
+                wrong = f"the argument {argument!r} of the hook is mixed with those of a function of one item"
             raise PluginError(
-                f"{name}: there is no argument {argument!r}{hint}; a function of one item has some of "
-                f"{', '.join(arguments)}, and a hook some of {', '.join(of_hook)}"
+                f"{name}: {wrong}; a function of one item has some of {', '.join(arguments)}, and a hook some of "
+                f"{', '.join(of_hook)}"
             )
 
     def call(values: Mapping[str, Any]) -> Any:
@@ -123,12 +132,12 @@ def _judge(call: Call) -> Function:
                         "metadata": item.metadata,
                     }
                 )
-                score, reason = found if isinstance(found, tuple) else (found, "")
+                score, reason = found if isinstance(found, tuple) and len(found) == 2 else (found, "")
                 if score is None:
                     detail = "the function returned no score"
                     yield Judgement(item.id, sample, None, Outcome.UNPARSED, reason, detail=detail)
                 else:
-                    yield Judgement(item.id, sample, float(score), reason=reason)
+                    yield Judgement(item.id, sample, _number(score, found), reason=reason)
 
     return judge
 
@@ -160,9 +169,16 @@ def _evaluate(call: Call) -> Function:
             if found is None:
                 yield Verdict(one.id, None, Outcome.UNPARSED, detail="the function returned no preference")
             else:
-                yield Verdict(one.id, float(found))
+                yield Verdict(one.id, _number(found, found))
 
     return evaluate
+
+
+def _number(value: Any, returned: object) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"the function returned {returned!r}, which is no number") from None
 
 
 def _of_prompt(prompt: Prompt) -> dict[str, Any]:

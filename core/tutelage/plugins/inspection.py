@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from types import ModuleType
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from attrs import evolve, frozen
 
 from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
+from tutelage.files.disk_errors import error_text
 from tutelage.measure import Measure
 from tutelage.objectives import ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
@@ -57,7 +59,7 @@ def inspect_plugin(plugin: object, name: str) -> InspectedPlugin:
     implementations = list(_implementations(manager, plugin))
     hooks = {hook for hook, implementation in implementations if not _wraps(implementation)}
     wraps = {hook for hook, implementation in implementations if _wraps(implementation)} - hooks
-    info = _described(manager, plugin)
+    info = _described(manager, plugin, hooks)
     return InspectedPlugin(
         info=evolve(info, item_by_item=info.item_by_item or "endpoint" in hooks),
         hooks=tuple(hook for hook in HOOKS if hook in hooks),
@@ -126,6 +128,7 @@ def hook_problems(plugin: object) -> Iterator[str]:
     for hook, implementation in implementations:
         if hook in HOOKS:
             yield from _argument_problems(hook, implementation)
+            yield from _result_problems(hook, implementation)
         elif not implementation.optionalhook:
             yield f"there is no hook {hook!r}{nearest(hook, HOOKS)}"
 
@@ -133,6 +136,8 @@ def hook_problems(plugin: object) -> Iterator[str]:
 def _name_problems(plugin: object, name: str) -> Iterator[str]:
     if not _can_be_a_name(name):
         yield f"{name!r} cannot be a plugin's name: it is empty or has a space or one of {_RESERVED!r}"
+    if inspect.isroutine(plugin):
+        yield f"it is the function {plugin.__name__}, and not a plugin: name its module {plugin.__module__!r}"
     try:
         hash(plugin)
     except TypeError as error:
@@ -172,18 +177,38 @@ def _argument_problems(hook: str, implementation: pluggy.HookImpl) -> Iterator[s
         yield f"{hook}: a wrapper must yield exactly once"
 
 
-def _described(manager: pluggy.PluginManager, plugin: object) -> PluginInfo:
+def _result_problems(hook: str, implementation: pluggy.HookImpl) -> Iterator[str]:
+    """A generator function in place of a hook that returns one result: nothing would run its body."""
+    yields = str(inspect.signature(specification(hook)).return_annotation).startswith(("Iterator", "Iterable"))
+    if not yields and not _wraps(implementation) and inspect.isgeneratorfunction(implementation.function):
+        yield f"{hook}: it yields, but the hook returns one result: use return"
+
+
+def _described(manager: pluggy.PluginManager, plugin: object, hooks: Collection[str]) -> PluginInfo:
     try:
         answers = manager.hook.describe()
     except Exception as error:
-        raise PluginError(f"describe() raised {type(error).__name__}: {error}") from error
+        raise PluginError(f"describe() raised {error_text(error)}") from error
+    if not answers and "describe" in hooks:
+        raise PluginError("describe() returned None; it must return a PluginInfo")
     if not answers:
         return PluginInfo(help=(inspect.getdoc(plugin) or "").partition("\n")[0])
     if not isinstance(answers[0], PluginInfo):
         raise PluginError(f"describe() must return a PluginInfo, not {type(answers[0]).__name__}")
-    for problem in _info_problems(answers[0]):
+    for problem in chain(_type_problems(answers[0]), _info_problems(answers[0])):
         raise PluginError(f"describe(): {problem}")
     return answers[0]
+
+
+def _type_problems(info: PluginInfo) -> Iterator[str]:
+    for field in attrs.fields(PluginInfo):
+        value, name = getattr(info, field.name), str(field.type).partition("[")[0]
+        kind = _KINDS.get(name)
+        if kind is not None and not isinstance(value, kind):
+            yield f"{field.name} must be a {name.lower()}, not {value!r}"
+
+
+_KINDS = {"Mapping": Mapping, "tuple": tuple, "bool": bool, "int": int, "str": str}
 
 
 def _info_problems(info: PluginInfo) -> Iterator[str]:
@@ -195,13 +220,9 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
         for name in getattr(info, key):
             if name not in known:
                 yield f"{key}: there is no {name!r}{nearest(str(name), known)}"
-    if not isinstance(info.aliases, tuple):
-        yield f"aliases must be a tuple of names, not {type(info.aliases).__name__}"
     for alias in info.aliases:
         if not isinstance(alias, str) or not _can_be_a_name(alias):
             yield f"aliases: {alias!r} cannot be a plugin's name: it is empty or has a space or one of {_RESERVED!r}"
-    if not isinstance(info.wrapped_roles, tuple):
-        yield f"wrapped_roles must be a tuple of roles, not {type(info.wrapped_roles).__name__}"
     for role in info.wrapped_roles:
         if role not in WRAPPED_ROLES:
             yield f"wrapped_roles: no role {role!r}{nearest(str(role), WRAPPED_ROLES)}"
@@ -214,6 +235,8 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
         for name, value in getattr(info, offered).items():
             if not isinstance(value, kind):
                 yield f"{offered}[{name!r}] must be a {kind.__name__}, not {type(value).__name__}"
+            elif isinstance(value, NamedSet) and not callable(value.load):
+                yield f"{offered}[{name!r}].load must be a function of (count, seed), not {type(value.load).__name__}"
     for group in ("pipelines", "controls"):
         for name, pipeline in getattr(info, group).items():
             if not isinstance(pipeline, Pipeline):
@@ -283,7 +306,7 @@ def _is_folder_name(name: str) -> bool:
 
 def _settings_problems(settings: Any) -> Iterator[str]:
     if not isinstance(settings, type) or not attrs.has(settings):
-        yield f"settings must be an attrs class, not {settings!r}"
+        yield f"settings must be an attrs class, not {settings!r}: decorate a class with attrs.frozen"
         return
     try:
         attrs.resolve_types(settings)

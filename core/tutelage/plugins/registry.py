@@ -23,7 +23,15 @@ from tutelage.objectives import Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.plugins import built_in
-from tutelage.plugins.discovery import OWN_DISTRIBUTION, PluginStatus, installed, is_own, resolve_clash, status_of
+from tutelage.plugins.discovery import (
+    OWN_DISTRIBUTION,
+    PluginStatus,
+    installation_hint,
+    installed,
+    is_own,
+    resolve_clash,
+    status_of,
+)
 from tutelage.plugins.files import PluginFile
 from tutelage.plugins.functions import of_namespace
 from tutelage.plugins.inspection import InspectedPlugin, inspect_plugin, new_manager
@@ -346,7 +354,8 @@ class Registry:
         for status in self._refused:
             if status.name == name:
                 raise PluginError(f"{status.label} cannot be used: {status.error}")
-        raise PluginError(f"plugin {name!r} is not installed{nearest(name, self.names())}")
+        hint = installation_hint(name) or nearest(name, self.names())
+        raise PluginError(f"plugin {name!r} is not installed{hint}")
 
     def _register(self, plugin: object, status: PluginStatus) -> None:
         name = status.name
@@ -385,6 +394,8 @@ class Registry:
             self._refused.append(evolve(status, status="clash", error=str(error)))
         except BaseException as error:  # a module may even call sys.exit() when it is imported
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            if isinstance(error, ModuleNotFoundError) and error.name == entry_point.module:
+                reason += f"; its entry point is {entry_point.value!r}: correct it, or add the module to the package"
             trace = "".join(traceback.format_exception(error))
             self._refused.append(status_of(entry_point, "failed", reason, trace))
 

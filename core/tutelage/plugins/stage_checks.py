@@ -20,6 +20,8 @@ from tutelage.records import Candidate, Demonstration, Judgement, Outcome, Rubri
 
 SHOWN = 3
 """Maximum number of missing ids that an error names."""
+_LONGEST = 200
+"""Maximum number of characters of a wrong result that an error shows."""
 
 
 class HasId(Protocol):
@@ -68,7 +70,7 @@ class Questions(Generic[QuestionT]):
         """Record one result. Returns the problem if no question needs it; None if it is valid."""
         id, index = _question_of(result)
         if id not in self._open:
-            return f"answers {id!r}, which was not asked"
+            return f"answers {id!r}, which was not asked: a result has the id of its prompt, item or comparison"
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < self._times:
             return f"gives an answer to {id!r} the number {index!r}, outside 0 to {self._times - 1}"
         if index not in self._open[id]:
@@ -81,7 +83,8 @@ class Questions(Generic[QuestionT]):
         missing = [f"{id!r} number {index}" for id, indices in self._open.items() for index in sorted(indices)]
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            return f"ended without answering {', '.join(missing[:SHOWN])}{more}"
+            each = f"; each needs {self._times} results, with the numbers 0 to {self._times - 1}"
+            return f"ended without answering {', '.join(missing[:SHOWN])}{more}{each if self._times > 1 else ''}"
         if unread := list(islice(self, 1)):
             return f"ended before it read the question {unread[0].id!r}"
         return None
@@ -129,10 +132,16 @@ def check_result(result: object, kind: type[ResultT], rubric: Rubric | None, lab
     a score or preference that its outcome or the rubric does not allow.
     """
     if not isinstance(result, kind):
-        raise PluginError(f"{label} yielded {result!r}, not a {kind.__name__}")
+        raise PluginError(f"{label} yielded {_shown(result)}, not a {kind.__name__}")
     if problem := _problem(result, rubric):
-        raise PluginError(f"{label}, for {_question_of(result)[0]!r}: {problem}")
+        raise PluginError(f"{label.removesuffix(',')}, for {_question_of(result)[0]!r}: {problem}")
     return result
+
+
+def _shown(result: object) -> str:
+    """A result of a wrong type for a message: a list or a mapping by its type, because it may be long."""
+    is_many = isinstance(result, list | tuple | dict | set)
+    return f"a {type(result).__name__}" if is_many else f"{result!r}"[:_LONGEST]
 
 
 def _question_of(result: StageResult) -> tuple[str, int]:

@@ -136,8 +136,9 @@ def train_step(
     """Train a model on a file of examples and write the checkpoint to the folder ``output``.
 
     ``examples`` is a file of JSON lines in TRL's conversational format (see the hook). ``output`` is created if it does
-    not exist, and must be empty. Returns the trained model. Raises ``StageError``, which stops the training, if the
-    plugin logs a metric that is NaN or infinite.
+    not exist, and must be empty. Returns the trained model. Raises ``InputError`` if the file does not exist or the
+    folder is not empty, ``PluginError`` if the plugin returns no model of that name or writes no checkpoint, and
+    ``StageError``, which stops the training, if the plugin logs a metric that is NaN or infinite.
     """
     check_trainable(objective, model.plugin, registry)
     losses = bound_pair_losses(objective, model.plugin, registry)
@@ -152,7 +153,10 @@ def train_step(
     with plugin_errors(bound.label, modules=bound.modules):
         trained = bound.call(reference=reference, objective=objective, examples=examples, output=output)
     if not isinstance(trained, Model):
-        raise PluginError(f"{bound.label} returned {trained!r}, not the trained Model")
+        raise PluginError(
+            f"{bound.label} returned {trained!r}, not the trained Model; "
+            "it must `return attrs.evolve(model, name=str(output))`"
+        )
     if Path(trained.name).resolve() != output.resolve():
         raise PluginError(f"{bound.label} returned a model named {trained.name!r}; the name must be {str(output)!r}")
     if not any(output.iterdir()):
@@ -253,6 +257,8 @@ def _stream(
     """
     with plugin_errors(bound.label, questions, bound.modules):
         results = bound.call(**arguments)
+    if isinstance(results, Mapping):
+        raise PluginError(f"{bound.label} returned a {type(results).__name__}; it must yield its results")
     if not isinstance(results, Iterable):
         wrapped = " (a wrapper must return the result of its yield)" if bound.context.wrappers else ""
         raise PluginError(f"{bound.label} returned {results!r}; it must yield its results{wrapped}")

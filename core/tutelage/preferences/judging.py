@@ -130,6 +130,7 @@ class AveragedScore:
     """The averaged judgements (samples) of one item."""
 
     item_id: str
+    """Id of the judged item."""
     score: float | None
     """Mean over the samples with a score; None if there is none."""
     parsed: int

@@ -25,7 +25,9 @@ class ScoredAnswer:
     """A text that may become one side of a pair."""
 
     id: str
+    """Id of the answer, unique within the group."""
     text: str
+    """The text of the answer."""
     score: float | None = None
     """The judge's averaged score; None if the answer has no score."""
 
@@ -40,8 +42,11 @@ class Group:
     """The input of a pair rule: a prompt, its usable answers sorted by id, and its demonstration, if there is one."""
 
     prompt: Prompt
+    """The prompt."""
     answers: tuple[ScoredAnswer, ...]
+    """The usable answers of the model, sorted by id."""
     demonstration: ScoredAnswer | None = None
+    """The teacher's answer; None if there is none."""
 
     @property
     def scored(self) -> tuple[ScoredAnswer, ...]:
@@ -78,7 +83,9 @@ class ProposedPair:
     """A pair with a weight or a soft label, which a rule may yield in place of a tuple (chosen, rejected)."""
 
     chosen: ScoredAnswer
+    """The preferred answer."""
     rejected: ScoredAnswer
+    """The other answer."""
     weight: float = field(default=1.0, validator=check_weight)
     """As in ``Preference.weight``: factor of the loss of the pair."""
     probability: float = field(default=1.0, validator=check_probability)

@@ -49,7 +49,9 @@ class Difference:
     """The differences of two models' metrics, paired by prompt."""
 
     left: str
+    """Id of the first model."""
     right: str
+    """Id of the second model."""
     seed: int | None
     """Seed of the run; None for the differences over all seeds."""
     metrics: dict[str, Metric] = field(factory=dict)
@@ -61,13 +63,17 @@ class ComparisonResult:
     """The head-to-head result of two models' greedy answers, with both orders of the answers to each prompt."""
 
     left: str
+    """Id of the first model."""
     right: str
+    """Id of the second model."""
     seed: int | None
     """Seed of the run; None for the results over all seeds."""
     wins: int
     """Number of prompts on which left won."""
     ties: int
+    """Number of prompts on which neither won."""
     losses: int
+    """Number of prompts on which right won."""
     unparsed: int
     """Number of prompts without a verdict in both orders."""
     n: int
@@ -81,6 +87,7 @@ class AgreementResult:
     """The agreement of a model's scores, as a judge, with the gold scores."""
 
     model: str
+    """Id of the model that judges."""
     answers: str
     """The judged answers. ``own``: the model's own sampled answers; ``mixed``: answers of all models, the same for
     every judge."""
@@ -105,7 +112,9 @@ class TrainingResult:
     model: str
     """Id of the trained model."""
     seed: int
+    """Seed of the run."""
     health: TrainingHealth
+    """Signs of success and failure of the training, computed from its metrics."""
 
 
 @frozen
@@ -155,16 +164,27 @@ class Summary:
     """All results of a run."""
 
     schema: int
+    """Version of the format of ``summary.json``."""
     recipe: str
+    """Name of the recipe."""
     seeds: tuple[int, ...]
+    """Seeds of the run."""
     models: tuple[ModelResult, ...]
+    """The metrics of each model, for each seed and over all seeds."""
     differences: tuple[Difference, ...]
+    """The differences between models, for each seed and over all seeds."""
     comparisons: tuple[ComparisonResult, ...]
+    """The head-to-head results, for each seed and over all seeds."""
     agreement: tuple[AgreementResult, ...]
+    """How well the models judge, for each seed and over all seeds."""
     training: tuple[TrainingResult, ...]
+    """The health of each training."""
     evaluator: Evaluator | None
+    """The biases of the evaluator; None if nothing was compared."""
     steps: tuple[StepResult, ...]
+    """The counts of each step."""
     warnings: tuple[str, ...]
+    """What the reader of the results must know, one text for each warning."""
     variants: tuple[VariantResult, ...] = ()
     """The models of the recipe and of its variants, the best one first. Not written if the recipe has no variants."""
     measures: dict[str, MeasureInfo] = field(factory=dict)

@@ -34,7 +34,9 @@ class StepChange:
     """What a recipe means for one artifact."""
 
     step: Step
+    """The step that makes the artifact."""
     made_from: MadeFrom
+    """What the step makes the artifact from."""
     state: ChangeState
     """``kept``: it is in place. ``reused``: it exists elsewhere, and is linked or copied from there. ``again``: another
     one is in place, which is set aside. ``new``: it is missing."""
@@ -51,7 +53,9 @@ class Changes:
     """What a recipe would change in a run. Nothing was changed yet."""
 
     store: Store
+    """The files of the run."""
     steps: tuple[StepChange, ...]
+    """The changes of all artifacts, in the order of the plan."""
     recipe: tuple[str, ...] = ()
     """The keys of the recipe that differ from the last one, as ``key: before -> now``."""
     leftover: tuple[str, ...] = ()

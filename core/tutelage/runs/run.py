@@ -77,7 +77,9 @@ class RunModels:
     """The models of one seed of a run, by id: ``M1``, ``M2/self-reward``."""
 
     run: Run
+    """The run."""
     seed: int
+    """Seed of the models."""
 
     @classmethod
     def open(cls, root: Path, seed: int | None = None) -> RunModels:

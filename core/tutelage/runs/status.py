@@ -28,7 +28,9 @@ class StepStatus:
     """The progress of one step."""
 
     step: Step
+    """The step."""
     state: State
+    """Whether the step is finished."""
     kept: int = 0
     """Number of finished items in the journal of an unfinished step. Of the training that is being done, its progress
     in the unit of the plan."""
@@ -41,6 +43,7 @@ class CurrentStep:
     """The step that is being done, as its process last reported it."""
 
     step: Step
+    """The step."""
     items: int
     """Number of finished items; of a training, optimizer steps."""
     expected: int | None
@@ -63,8 +66,11 @@ class RunStatus:
     """The progress of a run."""
 
     root: Path
+    """Folder of the run."""
     recipe: str
+    """Name of the recipe."""
     steps: tuple[StepStatus, ...]
+    """The progress of each step, in the order of the plan."""
     process: int | None
     """Id of the process that works on the run; None if none does, 0 if its id is unknown."""
     variants: tuple[RunStatus, ...] = ()

@@ -37,6 +37,7 @@ class Store:
     """The files of one run. Methods take paths relative to the run's folder."""
 
     root: Path
+    """Folder of the run."""
 
     def path(self, relative: str) -> Path:
         """Return the full path of an artifact."""

@@ -56,7 +56,9 @@ class Endpoint:
     provider: str
     """The plugin's name, or another name of the protocol. Part of the ledger's key."""
     base_url: str
+    """Address of the service."""
     model: str
+    """Name of the model at the service."""
     revision: str = ""
     """Version of the weights. Answers of a server on this machine are stored only if it is given."""
     price: Price | None = None
@@ -131,11 +133,15 @@ class Reply:
     """The reply of a service."""
 
     text: str
+    """The text of the reply."""
     outcome: Outcome = Outcome.ANSWERED
+    """Whether the reply is complete and usable."""
     detail: str = ""
     """The reason, if the outcome is not ``ANSWERED``."""
     input_tokens: int | None = None
+    """Number of tokens of the request; None if the service does not report it."""
     output_tokens: int | None = None
+    """Number of tokens of the reply; None if the service does not report it."""
     extra: Mapping[str, Any] = field(factory=dict)
     """Plain JSON values that are stored with the answer, such as log-probabilities."""
 

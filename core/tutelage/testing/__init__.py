@@ -11,8 +11,12 @@
 ``pytest_plugins = ["tutelage.testing.fixtures"]`` in a ``conftest.py`` makes the fixtures available to other tests.
 """
 
+from tutelage.files.field_help import show_field_help
 from tutelage.testing.kit import check_plugin
 from tutelage.testing.report import Check, Report
 from tutelage.testing.subject import PROMPTS, Subject
 
 __all__ = ["PROMPTS", "Check", "Report", "Subject", "check_plugin"]
+
+for _class in (Check, Report, Subject):
+    show_field_help(_class)

@@ -14,6 +14,7 @@ class Check:
     """The check of one requirement of a hook."""
 
     hook: str
+    """Name of the hook, or ``loading``."""
     promise: str
     """The requirement of the contract."""
     problem: str | None = None
@@ -25,7 +26,9 @@ class Report:
     """The checks of a plugin. ``str(report)`` lists them."""
 
     plugin: str
+    """Name and origin of the plugin."""
     checks: tuple[Check, ...]
+    """All checks, in the order in which they were made."""
 
     @property
     def problems(self) -> tuple[Check, ...]:

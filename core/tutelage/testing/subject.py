@@ -51,15 +51,23 @@ class Subject:
     """A registered plugin with the inputs of its checks. Each method calls one stage and collects its results."""
 
     registry: Registry
+    """The registry with the plugin."""
     name: str
+    """Name of the plugin."""
     model: Model
+    """The model that the checks run."""
     context: Context
+    """The context that the stages get."""
     folder: Path
     """A temporary folder for the files of the checks."""
     prompt_texts: Sequence[str] = PROMPTS
+    """Texts that the plugin is asked to answer."""
     rubric: Rubric = ADDITIVE_RUBRIC
+    """The rubric of the judgements."""
     comparison_rubric: Rubric = PAIRWISE_RUBRIC
+    """The rubric of the comparisons."""
     sampling: Sampling = Sampling(max_new_tokens=16)  # frozen, so safe to share
+    """The sampling parameters of all stages."""
     module: str | None = None
     """The plugin's entry module; None if the plugin is an object."""
 

@@ -219,7 +219,7 @@ def test_a_problem_of_a_model_with_several_roles_names_them(
     service.findings = [Finding("key", False, "no key; set one")]
     recipe = make_recipe(**bound(teacher={"plugin": "service"}, evaluator={"plugin": "service"}))
     found = preflight(Sources(recipe, numbers_registry))
-    assert found.problems == ("models.judge, models.teacher, models.evaluator: no key; set one",)
+    assert found.problems == ("models.teacher, models.evaluator: no key; set one",)
     assert found.planned == make_plan(recipe)
 
 
@@ -230,9 +230,9 @@ def test_a_service_that_is_not_reached_stops_a_run_and_is_a_notice_of_a_plan(
     recipe = make_recipe(**bound(teacher={"plugin": "service"}))
     found = preflight(Sources(recipe, numbers_registry), download=False)
     assert found.problems == ()
-    assert found.notices == ("not checked: models.judge, models.teacher: https://one.invalid: no connection",)
+    assert found.notices == ("not checked: models.teacher: https://one.invalid: no connection",)
     assert preflight(Sources(recipe, numbers_registry)).problems == (
-        "models.judge, models.teacher: https://one.invalid: no connection",
+        "models.teacher: https://one.invalid: no connection",
     )
 
 
@@ -245,7 +245,7 @@ def test_a_service_that_never_answers_is_not_waited_for(
     found = preflight(Sources(recipe, numbers_registry))
     assert time.monotonic() - begun < 4
     assert found.problems == (
-        "models.judge, models.teacher: plugin 'service': its check gave no answer within 0.2 s; try again later",
+        "models.teacher: plugin 'service': its check gave no answer within 0.2 s; try again later",
     )
 
 
@@ -319,7 +319,7 @@ def test_an_error_of_a_plugins_check_is_a_problem_and_not_the_end_of_the_checks(
     recipe = make_recipe(**bound(student={"plugin": "local"}, evaluator={"plugin": "service"}))
     assert preflight(Sources(recipe, numbers_registry)).problems == (
         "models.student: hook 'check_run' of plugin 'local' (registered manually), model 'student', failed: "
-        "IndexError: list index out of range",
+        f"IndexError: list index out of range (test_preflight.py, line {Local.check_run.__code__.co_firstlineno + 3})",
         "models.evaluator: no key",
     )
 
@@ -336,7 +336,11 @@ def test_an_error_of_a_plugins_set_is_a_problem_of_its_key(make_recipe: Make, nu
     numbers_registry.register(Sets(), "sets")
     data = {"ift": {"source": "numbers/ift", "count": 8}, "prompts": {"source": "sets/broken", "count": 4}}
     found = preflight(Sources(make_recipe(data=data), numbers_registry))
-    assert found.problems == ("data.prompts: sets/broken: its plugin failed to load it: KeyError: 'colour'",)
+    line = load.__code__.co_firstlineno + 1
+    assert found.problems == (
+        "data.prompts: sets/broken: its plugin failed to load it, called with (count, seed): KeyError: 'colour' "
+        f"(test_preflight.py, line {line})",
+    )
 
 
 def test_wrong_values_of_a_recipe_that_was_changed_in_python_are_one_list(

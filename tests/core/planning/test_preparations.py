@@ -64,5 +64,5 @@ def test_a_recipe_whose_plugin_is_missing_is_refused_before_anything_is_fetched(
     make_recipe: Callable[..., Recipe], numbers_registry: Registry
 ) -> None:
     models = {"student": {"plugin": "numbers"}, "teacher": {"plugin": "nowhere"}, "evaluator": {"plugin": "numbers"}}
-    with pytest.raises(InputError, match=r"models\.judge\.plugin: no plugin 'nowhere' is installed"):
+    with pytest.raises(InputError, match=r"models\.teacher\.plugin: no plugin 'nowhere' is installed"):
         preparations(make_recipe(models=models), numbers_registry)

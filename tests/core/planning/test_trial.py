@@ -128,7 +128,7 @@ def inventing(group: Group, options: PairOptions) -> Iterator[Proposal]:
 @pytest.mark.parametrize(
     ("rule", "problem"),
     [
-        (raising, "failed: SystemExit: 3"),
+        (raising, f"failed: SystemExit: 3 (test_trial.py, line {raising.__code__.co_firstlineno + 1})"),
         (returning_nothing, "returned None; it must yield pairs, or reasons as texts"),
         (inventing, "proposed 'Invented.' (x), which is no answer to the prompt; use the answers of the group"),
     ],

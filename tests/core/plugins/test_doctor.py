@@ -90,7 +90,8 @@ def test_a_check_that_raises_is_a_finding_that_names_the_plugin_and_the_other_pl
     found = examine(registry, [Model("broken", "large"), Model("keyed")])
     assert summaries(found) == [("broken", "check", False), ("keyed", "plugin", True)]
     assert found[0].finding.detail == (
-        "hook 'check' of plugin 'broken' (registered manually), model 'large', failed: KeyError: 'no key'"
+        "hook 'check' of plugin 'broken' (registered manually), model 'large', failed: KeyError: 'no key' "
+        f"(test_doctor.py, line {broken.__code__.co_firstlineno + 3})"
     )
 
 

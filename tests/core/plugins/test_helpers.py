@@ -113,15 +113,23 @@ class Service:
         yield
 
 
+def place(function: Any, line: int = 3) -> str:
+    """The pattern of a line of a decorated function, counted from its decorator."""
+    return rf"\(test_helpers\.py, line {function.__code__.co_firstlineno + line}\)"
+
+
 def test_an_exception_of_a_helper_names_the_hook_the_plugin_the_model_and_its_address() -> None:
     registry = registry_with(Service(), "failing")
     of_model = r"of plugin 'failing' \(registered manually\), model 'large' at https://failing\.invalid/v1, failed: "
-    with pytest.raises(PluginError, match=rf"^hook 'check' {of_model}KeyError: 'no key'$") as caught:
+    raised = f"KeyError: 'no key' {place(Service.check)}"
+    with pytest.raises(PluginError, match=rf"^hook 'check' {of_model}{raised}$") as caught:
         helpers.check(registry, Model("failing", "large"))
     assert isinstance(caught.value.__cause__, KeyError)
-    with pytest.raises(PluginError, match=r"^hook 'check_prompts' of plugin 'failing'.*failed: SystemExit: 3$"):
+    raised = f"SystemExit: 3 {place(Service.check_prompts, 2)}"
+    with pytest.raises(PluginError, match=rf"^hook 'check_prompts' of plugin 'failing'.*failed: {raised}$"):
         helpers.check_prompts(registry, Model("failing"), ["x"])
-    with pytest.raises(StageError, match=rf"^hook 'generate_candidates' {of_model}RuntimeError: no answer$"):
+    raised = f"RuntimeError: no answer {place(Service.generate_candidates, 2)}"
+    with pytest.raises(StageError, match=rf"^hook 'generate_candidates' {of_model}{raised}$"):
         list(stages.generate_candidates(registry, Model("failing", "large"), [Prompt("x")], 1, Sampling()))
 
 

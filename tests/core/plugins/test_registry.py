@@ -530,7 +530,7 @@ class Unreadable:
         (PluginInfo("x", settings=Unreadable), "the annotations of Unreadable cannot be read"),
         (PluginInfo("x", models={"a": "b"}), "models['a'] must be a NamedModel, not str"),  # type: ignore[dict-item]
         (PluginInfo("x", environment=("KEY",)), "must hold EnvironmentVariable, not str"),  # type: ignore[arg-type]
-        (PluginInfo("x", aliases="abc"), "aliases must be a tuple of names, not str"),  # type: ignore[arg-type]
+        (PluginInfo("x", aliases="abc"), "aliases must be a tuple, not 'abc'"),  # type: ignore[arg-type]
         (PluginInfo("x", aliases=("a/b",)), "aliases: 'a/b' cannot be a plugin's name"),
         (PluginInfo("x", pair_rules={"a": 1}), "pair_rules['a'] must be callable"),  # type: ignore[dict-item]
     ],
@@ -585,7 +585,7 @@ def test_a_status_lists_the_hooks_that_a_plugin_implements_and_wraps(registry: R
     ("roles", "problem"),
     [
         (("jugde",), "describe(): wrapped_roles: no role 'jugde'; did you mean 'judge'?"),
-        ("judge", "describe(): wrapped_roles must be a tuple of roles, not str"),
+        ("judge", "describe(): wrapped_roles must be a tuple, not 'judge'"),
     ],
 )
 def test_a_wrapper_of_a_role_that_does_not_exist_is_refused(roles: Any, problem: str) -> None:

@@ -371,7 +371,7 @@ def test_an_exception_in_the_plugins_generator_names_plugin_and_hook_and_keeps_i
         next(stream)
     assert str(caught.value) == (
         "hook 'generate_candidates' of plugin 'plugin' (registered manually), model 'M1', failed: "
-        "ZeroDivisionError: no memory left"
+        f"ZeroDivisionError: no memory left (test_stages.py, line {broken.__code__.co_firstlineno + 3})"
     )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -449,7 +449,11 @@ def failing(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
 
 def test_an_error_names_the_one_of_several_plugins_that_raised_it(tmp_path: Path) -> None:
     (tmp_path / "strict.py").write_text(RAISING)
-    for plugin, origin in ((answers, "'strict': KeyError: 'mine'"), (failing, "'plugin': RuntimeError: no gpu")):
+    of_plugin = f"RuntimeError: no gpu (test_stages.py, line {failing.__code__.co_firstlineno + 1})"
+    for plugin, origin in (
+        (answers, "'strict': KeyError: 'mine' (strict.py, line 6)"),
+        (failing, f"'plugin': {of_plugin}"),
+    ):
         registry = registry_of(Scripted(plugin))
         registry.load_files([PluginFile.of(str(tmp_path / "strict.py"))])
         with pytest.raises(StageError) as found:

@@ -564,6 +564,11 @@ def inventing(group: Group, options: PairOptions) -> Iterator[Proposal]:
         yield "too few"
 
 
+def place(function: Any, line: int) -> str:
+    """The place of a line of a function of this file, counted from its first line or decorator."""
+    return f"(test_kit.py, line {function.__code__.co_firstlineno + line})"
+
+
 PROMPT_ID = Prompt(PROMPTS[0]).id
 RULE = f"pair rule 'Sound/rule' of plugin 'Sound' (registered manually), for the prompt {PROMPT_ID},"
 
@@ -577,13 +582,14 @@ RULE = f"pair rule 'Sound/rule' of plugin 'Sound' (registered manually), for the
         (
             Offended(),
             "judge",
-            "StageError: hook 'judge' of plugin 'Offended' (registered manually) failed: RuntimeError: how rude",
+            "StageError: hook 'judge' of plugin 'Offended' (registered manually) failed: RuntimeError: how rude "
+            + place(Offended.judge, 5),
         ),
         (
             StubbornJudge(),
             "judge",
             "StageError: hook 'judge' of plugin 'StubbornJudge' (registered manually) failed: OSError: the connection "
-            "was cut",
+            "was cut " + place(StubbornJudge.judge, 6),
         ),
         (
             Unreported(),
@@ -599,7 +605,7 @@ RULE = f"pair rule 'Sound/rule' of plugin 'Sound' (registered manually), for the
             Hasty(),
             "train_step",
             "StageError: hook 'generate_candidates' of plugin 'Hasty' (registered manually) failed: ValueError: no "
-            "weights",
+            "weights " + place(Hasty.generate_candidates, 3),
         ),
         (
             Forgetful(),
@@ -617,7 +623,10 @@ def test_the_message_of_a_broken_promise_names_the_fault(plugin: Sound, hook: st
 @pytest.mark.parametrize(
     ("offered", "problem"),
     [
-        ({"pair_rules": {"rule": of_last}}, f"StageError: {RULE} failed: IndexError: tuple index out of range"),
+        (
+            {"pair_rules": {"rule": of_last}},
+            f"StageError: {RULE} failed: IndexError: tuple index out of range {place(of_last, 1)}",
+        ),
         (
             {"pair_rules": {"rule": at_random}},
             "pair_rules['rule'] differs between two calls, for answers with the scores []",
@@ -721,7 +730,11 @@ def test_a_wrapper_is_checked_around_a_plugin_that_fulfils_the_contract() -> Non
     label = "hook 'judge' of plugin 'reference-of-the-kit' (registered manually), wrapped by {!r}"
     for plugin, problem in (
         (Swallowing(), "returned None; it must yield its results (a wrapper must return the result of its yield)"),
-        (Dropping(), "ended without answering 'item-1' number 0, 'item-1' number 1"),
+        (
+            Dropping(),
+            "ended without answering 'item-1' number 0, 'item-1' number 1; each needs 2 results, with the numbers "
+            "0 to 1",
+        ),
     ):
         first = check_plugin(plugin).problems[0]
         wrapped = label.format(type(plugin).__name__)

@@ -298,17 +298,17 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "an API key that is missing": (
         lambda w: w.teacher("openai", "gpt-test"),
-        "models.judge: plugin 'openai' needs a key for https://api.openai.com/v1: set the environment variable OPENAI",
+        "models.teacher: plugin 'openai' needs a key for https://api.openai.com/v1: set the environment variable OPEN",
     ),
     "an API key that cannot be one": (malformed_key, "contains the character U+201C, which no key contains"),
     "an endpoint that does not answer": (
         lambda w: w.teacher("openai", "gpt-test", base_url="http://127.0.0.1:9/v1"),
-        "models.judge: http://127.0.0.1:9/v1: Connection error",
+        "models.teacher: http://127.0.0.1:9/v1: Connection error",
     ),
     "a model that the API does not have": (unknown_api_model, "gemini-9"),
     "an environment variable that is missing": (
         token_variable,
-        "models.judge: the environment variable FAULTY_TOKEN is not set; the plugin 'faulty' needs it (Opens the",
+        "models.teacher: the environment variable FAULTY_TOKEN is not set; the plugin 'faulty' needs it (Opens the",
     ),
     "a price that is missing for the budget": (unpriced, "budget: the price of 'gemini-test', the judge, is unknown"),
     "a loss that does not exist": (
@@ -432,10 +432,10 @@ def test_a_plan_without_a_service_elsewhere_names_it_and_a_run_does_not_start(wo
     result = world.call("plan")
     assert result.exit_code == 0
     [line] = result.stderr.splitlines()
-    assert line.startswith("not checked: models.judge: https://service.invalid/v1: Connection error")
+    assert line.startswith("not checked: models.teacher: https://service.invalid/v1: Connection error")
     result = world.call("run")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: models.judge: https://service.invalid/v1: Connection error")
+    assert result.stderr.startswith("error: models.teacher: https://service.invalid/v1: Connection error")
     assert not (world.folder / "runs").exists()
 
 
