@@ -67,6 +67,7 @@ class MeasuredPrompt:
     """What a run has of one model and one prompt, for a measure. Only the fields of its ``over`` are set."""
 
     prompt: Prompt
+    """The prompt, with its metadata."""
     answers: tuple[Candidate, ...] = ()
     """The answers that have text: one greedy answer, or the sampled ones. Not for ``training``."""
     without_text: int = 0

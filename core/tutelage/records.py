@@ -370,10 +370,15 @@ class LabelledAnswer:
     """An answer with the label desirable or undesirable: an unpaired example (KTO)."""
 
     prompt_id: str
+    """Id of the prompt."""
     prompt: str
+    """The instruction, as in ``Prompt.text``."""
     answer: str
+    """The answer to learn from."""
     desirable: bool
+    """Whether the model should give such answers, or avoid them."""
     answer_id: str
+    """Id of the answer."""
     score: float | None = None
     """Score of the answer from which the label follows, if there is one."""
     messages: tuple[Message, ...] = ()

@@ -89,7 +89,7 @@ def test_the_documentation_of_a_function_names_the_errors_that_it_raises() -> No
     [
         (tutelage.Preference, "weight: Factor of the loss of the pair; a finite number of at least 0."),
         (tutelage.Outcome, "CUT: The answer reached its length limit; the text up to the limit is kept."),
-        (tutelage.TrainStep, "objective: The objective, which is the section of the recipe with its settings"),
+        (tutelage.TrainStep, "objective: The objective: ``dpo``, ``sft`` or ``PLUGIN/NAME``."),
         (testing.Report, "plugin: Name and origin of the plugin."),
     ],
 )

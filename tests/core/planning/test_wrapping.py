@@ -113,25 +113,25 @@ def test_a_wrapper_gets_its_settings_and_wraps_only_the_roles_of_the_recipe(
 @pytest.mark.parametrize(
     ("own", "given", "roles"),
     [
-        ((), None, {"student", "generator", "judge", "judges.strict", "evaluator"}),
-        (("student",), None, {"student", "generator"}),
-        (("judge",), None, {"judge", "judges.strict"}),
-        (("student",), ["evaluator"], {"evaluator"}),
-        ((), ["judges.strict"], {"judges.strict"}),
-        ((), ["generator"], {"generator"}),
-        (("student",), [], set()),
+        ((), None, ["evaluator", "generator", "judge", "judges.strict", "student"]),
+        (("student",), None, ["generator", "student"]),
+        (("judge",), None, ["judge", "judges.strict"]),
+        (("student",), ["evaluator"], ["evaluator"]),
+        ((), ["judges.strict"], ["judges.strict"]),
+        ((), ["generator"], ["generator"]),
+        (("student",), [], []),
     ],
     ids=str,
 )
 def test_the_roles_of_the_recipe_come_before_those_of_the_plugin(
-    numbers_registry: Registry, own: tuple[str, ...], given: list[str] | None, roles: set[str]
+    numbers_registry: Registry, own: tuple[str, ...], given: list[str] | None, roles: list[str]
 ) -> None:
     numbers_registry.register(Shifting(*own), "shift")
     bound = {"plugin": "numbers", "model": "numbers/novice", "generator": {"plugin": "numbers"}}
     models = {**numbers_recipe()["models"], "student": bound, "judges": {"strict": {"plugin": "numbers"}}}
     recipe = from_values(numbers_recipe(models=models, wrappers={"shift": {"roles": given}}))
     every = ("student", "generator", "judge", "judges.strict", "evaluator")
-    assert {role for role in every if wrappers_of(recipe, role, numbers_registry)} == roles
+    assert {role for role in every if wrappers_of(recipe, role, numbers_registry)} == set(roles)
 
 
 def test_settings_count_for_the_steps_that_the_wrapper_wraps_and_neutral_ones_do_not(registry: Registry) -> None:

@@ -477,7 +477,7 @@ def test_an_async_hook_is_refused(function: Any) -> None:
             "pipelines['late']: TransformStep 't'",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_an_async_function_of_a_description_is_refused(info: dict[str, Any], where: str) -> None:
     problem = refused(describing(PluginInfo("x", **info)))
