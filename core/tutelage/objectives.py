@@ -101,8 +101,13 @@ class Objective:
 
     @property
     def reward_factor(self) -> float | None:
-        """Factor of the change of log-probability in the logged rewards; None if no rewards are logged."""
-        return float(getattr(self, "beta", 1.0)) if self.has_reference else None
+        """Factor of the change of log-probability in the logged rewards: ``beta``, if there is a positive one, or 1.
+
+        None for an objective without a reference, which logs no rewards.
+        """
+        beta = getattr(self, "beta", 1.0)
+        is_factor = isinstance(beta, int | float) and beta > 0
+        return (float(beta) if is_factor else 1.0) if self.has_reference else None
 
     @property
     def label(self) -> str:

@@ -274,6 +274,12 @@ def test_the_fingerprint_of_a_training_has_the_name_of_the_objective_and_its_set
     assert values(pipelines={"self-reward": None})["objective"] == "Dpo"
 
 
+@pytest.mark.parametrize(("beta", "factor"), [(0.5, 0.5), (0.0, 1.0), (None, 1.0)])
+def test_the_rewards_of_an_objective_have_the_factor_beta_if_it_is_positive(beta: Any, factor: float) -> None:
+    assert approving_world.Approve(beta=beta).reward_factor == factor
+    assert approving_world.Rank().reward_factor is None
+
+
 def test_a_stored_objective_has_the_settings_and_their_defaults() -> None:
     for cls in (approving_world.Approve, Dpo):
         stored = from_plain(to_plain(cls))
