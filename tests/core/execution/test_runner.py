@@ -20,6 +20,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.execution.runner import run
+from tutelage.files.digests import sha256_of_each
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
@@ -406,6 +407,28 @@ def test_a_judge_with_equal_scores_for_all_answers_ends_the_run_with_the_reason(
     tied = next(cause for cause in causes if "because the best and the worst answer have the same score: " in cause)
     assert "judging.rubric" in tied and "generation.temperature" in tied
     assert shown == f"`tutelage data show {tmp_path / 'run'} M2/teacher-reward` shows the answers and the scores"
+
+
+def test_the_checksums_of_a_checkpoint_are_computed_once_by_each_process_that_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    models: list[str] = []
+
+    def noting(files: Sequence[Path]) -> list[str]:
+        models.extend(file.parent.parent.name for file in files)
+        return sha256_of_each(files)
+
+    monkeypatch.setattr("tutelage.runs.integrity.sha256_of_each", noting)
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "whole", numbers_registry)
+    assert models == ["M1", "M2"]
+    models.clear()
+    store = Store(tmp_path / "stopped")
+    with pytest.raises(Interrupted):
+        run(recipe, store.root, numbers_registry, cancelled=lambda: store.has("seed-0/M1/checkpoint"))
+    assert models == ["M1"]
+    run(recipe, store.root, numbers_registry)
+    assert models == ["M1", "M1", "M2"]
 
 
 def test_several_seeds_are_summarised_separately_and_together(
