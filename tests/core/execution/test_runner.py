@@ -1,13 +1,15 @@
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +18,7 @@ from interrupted_runs import Interrupting
 from known import known
 from recipes import numbers_recipe
 
-from tutelage.context import Context
+from tutelage.context import Context, Tracking
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.execution.runner import run
@@ -34,6 +36,8 @@ from tutelage.results.summarise import summarise
 from tutelage.results.summary import read_summary
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
+from tutelage.runs.tracebacks import read_traceback
+from tutelage.services.requests import Endpoint
 
 """A hook wrapper around a stage: it receives the results and returns the results that the caller gets."""
 GOLDEN = "tests/fixtures/golden-run"
@@ -150,14 +154,7 @@ def test_refusals_are_requested_again_only_if_the_caller_says_so(
 def test_a_run_notes_the_versions_that_began_it_and_the_warnings_of_its_steps(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
-    class Noting(Silent):
-        def __init__(self) -> None:
-            self.notes: list[str] = []
-
-        def note(self, message: str) -> None:
-            self.notes.append(message)
-
-    reporter = Noting()
+    reporter = Watching()
     data = {**numbers_recipe()["data"], "prompts": {"source": "numbers/train", "count": 6}}
     recipe = make_recipe(data=data, pipelines={"self-reward": None}, controls={}, iterations=1, evaluation=None)
     run(recipe, tmp_path / "run", numbers_registry, reporter)
@@ -274,6 +271,8 @@ class Watching(Silent):
         self.earlier: list[EarlierStep] = []
         self.wanted: dict[str, int] = {}
         self.items: dict[str, int] = {}
+        self.rows: dict[str, list[Mapping[str, Any]]] = {}
+        self.notes: list[str] = []
 
     def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         self.left, self.earlier = [step.output for step in steps], list(earlier)
@@ -283,6 +282,12 @@ class Watching(Silent):
 
     def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
         self.items[step.output] = self.items.get(step.output, 0) + items
+
+    def logged(self, step: Step, row: Mapping[str, Any]) -> None:
+        self.rows.setdefault(step.output, []).append(row)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_process_did(
@@ -305,6 +310,76 @@ def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_pr
     counted = {output: items for output, items in second.items.items() if output in second.wanted}
     assert counted == {output: second.wanted[output] for output in counted}
     assert counted[broken] == 160  # 64 of them were stored by the first process
+
+
+def test_the_metrics_of_a_training_are_reported_as_they_are_stored(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    reporter = Watching()
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "run", numbers_registry, reporter)
+    assert len(reporter.rows) == 2
+    for output, rows in reporter.rows.items():
+        stored = (tmp_path / "run" / output).with_name("metrics.jsonl").read_text()
+        assert rows == [json.loads(line) for line in stored.splitlines()] != []
+    assert [note[:25] for note in reporter.notes] == ["warning: M2/teacher-rewar"]  # few pairs
+
+
+def test_the_metrics_of_steps_are_reported_to_trackers_and_a_tracker_that_fails_is_a_warning(
+    tmp_path: Path, make_recipe: Callable[..., Recipe]
+) -> None:
+    import echoing_world
+
+    world, reported = types.ModuleType("reporting_world"), []
+
+    def report(tracking: Tracking, metrics: Mapping[str, float]) -> None:
+        reported.append((tracking.trackers, *metrics))
+        raise ConnectionError("the board does not answer")
+
+    hooks = {"check_report_to": hookimpl(lambda names: []), "report_metrics": hookimpl(report, specname="report")}
+    vars(world).update(vars(echoing_world), **hooks)
+    registry, reporter = Registry.empty(), Watching()
+    registry.register(world, "numbers")
+    changes = {"pipelines": {"teacher-reward": None}, "controls": {}, "iterations": 1, "evaluation": None}
+    run(make_recipe(report_to=["board"], **changes), tmp_path / "run", registry, reporter)
+    assert [metrics[:2] for metrics in reported] == [(("board",), "score_judgements"), (("board",), "pairs")]
+    folder = "seed-0/teacher-reward/M2"
+    warning = r"warning: report_to: the metrics of (\S+) were not reported: .*the board does not answer"
+    failed = re.findall(warning, "\n".join(reporter.notes))
+    assert failed == [f"{folder}/judgements.jsonl", f"{folder}/preferences.jsonl"]
+    assert (tmp_path / "run" / folder / "checkpoint").is_dir()
+
+
+class Serving:
+    """A judge that calls a service, which refuses its key."""
+
+    KEY = "sk-very-secret-key"
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Judges by a service.")
+
+    @hookimpl
+    def endpoint(self) -> Endpoint:
+        return Endpoint("service", "https://service.invalid", "judge", secret=self.KEY)
+
+    @hookimpl
+    def judge(self, items: Iterable[JudgeItem], context: Context) -> Iterator[Judgement]:
+        context.caller.note("the service is asked")
+        raise RuntimeError(f"401 for the key {self.KEY}")
+
+
+def test_the_notes_of_a_plugin_are_reported_and_the_traceback_of_its_error_is_kept_without_its_key(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    numbers_registry.register(Serving(), "serving")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "serving"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    reporter = Watching()
+    with pytest.raises(StageError, match="401 for the key"):
+        run(recipe, tmp_path / "run", numbers_registry, reporter)
+    assert reporter.notes == ["the service is asked"]
+    assert "RuntimeError: 401 for the key [key]" in read_traceback(Store(tmp_path / "run"))
 
 
 PROGRAM = """
