@@ -35,6 +35,8 @@ from tutelage.records import Demonstration, JudgeItem, Judgement, Model, Outcome
 from tutelage.results.summarise import summarise
 from tutelage.results.summary import read_summary
 from tutelage.runs.run import Run
+from tutelage.runs.speeds import expected_time
+from tutelage.runs.started import read_live_metrics, read_started
 from tutelage.runs.store import Store
 from tutelage.runs.tracebacks import read_traceback
 from tutelage.services.requests import Endpoint
@@ -302,6 +304,8 @@ def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_pr
     assert first.earlier == []
     broken = "seed-0/M1/samples/candidates.jsonl"
     assert 0 < first.items[broken] < first.wanted[broken] == 160
+    note = known(read_started(Store(tmp_path / "run"), broken))
+    assert (note.items, note.expected) == (first.items[broken], 160)
     second = Watching()
     run(recipe, tmp_path / "run", numbers_registry, second)
     assert [each.step.output for each in second.earlier] == first.left[: first.left.index(broken)]
@@ -310,6 +314,45 @@ def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_pr
     counted = {output: items for output, items in second.items.items() if output in second.wanted}
     assert counted == {output: second.wanted[output] for output in counted}
     assert counted[broken] == 160  # 64 of them were stored by the first process
+
+
+def test_a_step_has_a_note_its_metrics_and_a_scratch_folder_while_it_runs_and_none_afterwards(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    store, training = Store(tmp_path / "run"), "seed-0/M1/checkpoint"
+    seen: list[tuple[bool, int, bool]] = []
+
+    def look() -> None:
+        note, rows = read_started(store, training), read_live_metrics(store, training)
+        seen.append((note is not None, len(rows), store.path(f".scratch/{training}").exists()))
+
+    class Looking:
+        @hookimpl(wrapper=True)
+        def train_step(self, context: Context) -> Generator[None, Model, Model]:
+            model = yield
+            look()
+            return model
+
+        @hookimpl(wrapper=True)
+        def judge(self) -> Generator[None, Iterator[Judgement], Iterator[Judgement]]:
+            look()
+            return (yield)
+
+    numbers_registry.register(Looking(), "looking")
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, store.root, numbers_registry)
+    assert seen[0] == (True, 16, True)
+    assert set(seen[1:]) == {(False, 0, False)}
+
+
+def test_the_speeds_of_the_steps_are_remembered_for_the_plans_of_other_runs(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1)
+    steps = [step for step in checked_plan(recipe, numbers_registry).steps if step.count]
+    assert expected_time(steps, [], recipe).unknown == len(steps)
+    run(recipe, tmp_path / "run", numbers_registry)
+    assert expected_time(steps, [], recipe).unknown == 0
 
 
 def test_the_metrics_of_a_training_are_reported_as_they_are_stored(
@@ -380,6 +423,19 @@ def test_the_notes_of_a_plugin_are_reported_and_the_traceback_of_its_error_is_ke
         run(recipe, tmp_path / "run", numbers_registry, reporter)
     assert reporter.notes == ["the service is asked"]
     assert "RuntimeError: 401 for the key [key]" in read_traceback(Store(tmp_path / "run"))
+
+
+def test_only_a_run_that_asks_a_service_needs_a_ledger_and_a_wrong_one_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    monkeypatch.setenv("TUTELAGE_LEDGER", str(tmp_path))  # a folder
+    numbers_registry.register(Serving(), "serving")
+    changes = {"pipelines": {"teacher-reward": None}, "controls": {}, "iterations": 1, "evaluation": None}
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "serving"}}
+    with pytest.raises(InputError, match=f"the ledger {tmp_path} can't be opened"):
+        run(make_recipe(models=models, **changes), tmp_path / "run", numbers_registry)
+    assert not (tmp_path / "run").exists()
+    run(make_recipe(**changes), tmp_path / "run", numbers_registry)
 
 
 PROGRAM = """
