@@ -27,7 +27,9 @@ from tests.test_structure import COVERED_BY, mirrored
 ROOT = Path(__file__).parents[2]
 SEED = 0
 CORE, TRAINING = "core/tutelage", "plugins/tutelage_transformers/training"
-MODULES = {
+MODULES = {  # those that take the longest are first, so that the processes end at about the same time
+    "runner": (f"{CORE}/execution/runner.py",),
+    "training": (f"{TRAINING}/*.py",),
     "judging": (f"{CORE}/preferences/judging.py",),
     "pairing": (f"{CORE}/preferences/pairing.py",),
     "stages": (f"{CORE}/plugins/stages.py",),
@@ -38,10 +40,8 @@ MODULES = {
         f"{CORE}/planning/evaluation_plan.py",
         *(f"{CORE}/results/{name}.py" for name in ("score_files", "verdict_files")),
     ),
-    "runner": (f"{CORE}/execution/runner.py",),
     "summarise": (f"{CORE}/results/summarise.py",),
     "evaluation": (f"{CORE}/evaluation/*.py",),
-    "training": (f"{TRAINING}/*.py",),
 }
 SAMPLE = dict.fromkeys(MODULES, 30) | {"training": 10}
 ROOMS = {"runner": "tests/core/execution"}
