@@ -40,3 +40,16 @@ def test_the_number_of_a_processes_batches_is_that_of_the_batches_it_yields(rows
         order = BucketSampler([1] * rows, 4, 0)
         batches = SharedBatches(order, step_rows=8, device_rows=2, processes=2, rank=rank)
         assert len(batches) == len(list(batches))
+
+
+def test_all_processes_have_the_order_of_the_epoch() -> None:
+    def order_of_epoch(epoch: int) -> list[int]:
+        shares = [SharedBatches(BucketSampler([1] * 16, 4, 0), 8, 2, processes=2, rank=rank) for rank in range(2)]
+        for share in shares:
+            share.set_epoch(epoch)
+        return [row for together in zip(*shares, strict=True) for batch in zip(*together, strict=True) for row in batch]
+
+    sampler = BucketSampler([1] * 16, 4, 0)
+    sampler.set_epoch(3)
+    assert order_of_epoch(3) == list(sampler)
+    assert order_of_epoch(0) != order_of_epoch(3)
