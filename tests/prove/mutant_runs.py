@@ -25,6 +25,7 @@ LIBRARIES = (
     *("torch", "datasets", "peft", "transformers.models.phi.modeling_phi", "trl.trainer.dpo_trainer"),
 )
 KILLER = Path("mutants-killer.txt").resolve()
+"""The test that failed with the last mutant."""
 SECONDS, TIMES = 15, 5
 """A test hangs if it takes this much longer, and this many times as long, as without a mutant."""
 
