@@ -154,6 +154,24 @@ def test_the_estimate_for_a_cpu_is_above_what_autograd_keeps_but_not_by_far(fami
     assert 0.98 < (estimates[1] - estimates[0]) / (kept[1] - kept[0]) < 1.6
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi", "gpt2"])
+def test_the_estimate_for_a_cpu_has_the_attention_probabilities_that_autograd_keeps(family: str) -> None:
+    """The part that grows with the square of the length, without what both have for each token."""
+
+    def kept(tokens: int) -> int:
+        return kept_on_cpu(family, 4, tokens, False) - kept_on_cpu(family, 2, tokens, False)
+
+    def activations(layers: int, tokens: int) -> int:
+        model = wide_family(family, layers)
+        weights = 4 * int(model.get_memory_footprint())
+        return cpu_memory.step_bytes(Sft(lora=None), model, 0, tokens, tokens, False) - weights
+
+    def estimate(tokens: int) -> int:
+        return activations(4, tokens) - activations(2, tokens)
+
+    assert 1 <= (estimate(128) - 2 * estimate(64)) / (kept(128) - 2 * kept(64)) < 1.05
+
+
 def wide_family(name: str, layers: int) -> Any:
     """A model of a family whose layers are wide enough for small tensors not to matter."""
     from transformers import AutoModelForCausalLM
