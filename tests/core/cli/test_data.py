@@ -16,7 +16,7 @@ from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import read_preferences
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Candidate, Judgement, Prompt
+from tutelage.records import Candidate, Judgement, Outcome, Prompt
 from tutelage.results.training_data import PromptData, ScoredCandidate, data_statistics, preferences_of
 from tutelage.runs.run import RunModels
 from tutelage.runs.store import Store
@@ -176,6 +176,15 @@ def test_candidates_that_no_judge_has_scored_are_not_counted_as_unscored() -> No
     assert unscored(ScoredCandidate(first), ScoredCandidate(second)) == 0
     assert unscored(ScoredCandidate(first, 4.0), ScoredCandidate(second)) == 1
     assert unscored(ScoredCandidate(first, None, ("what?",)), ScoredCandidate(second)) == 2
+
+
+def test_only_answers_that_repeat_an_earlier_one_of_their_prompt_are_counted_as_repeated() -> None:
+    def row(id: str, *texts: str, outcome: Outcome = Outcome.ANSWERED) -> PromptData:
+        candidates = [Candidate(id, number, text, outcome) for number, text in enumerate(texts)]
+        return PromptData(Prompt(f"say {id}"), tuple(map(ScoredCandidate, candidates)))
+
+    rows = [row("p", "1", "2", "1", "1"), row("q", "1"), row("r", "", "", outcome=Outcome.REFUSED)]
+    assert data_statistics(rows).repeated_candidates == 2
 
 
 def test_the_pairs_of_a_model_are_in_the_order_of_the_prompts(
