@@ -24,6 +24,8 @@ LIBRARIES = (
     *("hypothesis", "numpy", "pandas", "scipy.stats", "scipy.optimize", "click.testing", "httpx", "yaml", "datasketch"),
     *("torch", "datasets", "peft", "transformers.models.phi.modeling_phi", "trl.trainer.dpo_trainer"),
 )
+KILLER = Path("mutants-killer.txt").resolve()
+"""The test that failed with the last mutant."""
 SECONDS, TIMES = 15, 5
 """A test hangs if it takes this much longer, and this many times as long, as without a mutant."""
 
@@ -37,9 +39,11 @@ class Observer:
         self.lines: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Tests that run the changed line are first; of these, the fast ones and those that killed other mutants."""
+
         def order(item: pytest.Item) -> tuple[bool, float]:
-            known = self.known.get(item.nodeid, {"lines": [], "seconds": 0.0})
-            return self.line not in known["lines"], known["seconds"]
+            known = self.known.get(item.nodeid, {"lines": [], "seconds": 0.0, "kills": 0})
+            return self.line not in known["lines"], known["seconds"] / (1 + known["kills"])
 
         if self.known:
             items.sort(key=order)
@@ -55,7 +59,11 @@ class Observer:
         started = time.monotonic()
         yield
         sys.settrace(None)
-        self.found[item.nodeid] = {"seconds": time.monotonic() - started, "lines": sorted(self.lines)}
+        self.found[item.nodeid] = {"seconds": time.monotonic() - started, "lines": sorted(self.lines), "kills": 0}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            KILLER.write_text(report.nodeid)
 
     def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if frame.f_code.co_filename not in self.files:
@@ -83,6 +91,9 @@ def main() -> None:
             path.write_bytes(before)
         else:
             known = json.loads(Path("mutants-known.json").read_text())
+        if KILLER.exists():
+            known.get(KILLER.read_text(), {"kills": 0})["kills"] += 1
+            KILLER.unlink()
         print(json.dumps(answer | {"seconds": round(time.monotonic() - started, 1)}), flush=True)
 
 

@@ -27,7 +27,9 @@ from tests.test_structure import COVERED_BY, mirrored
 ROOT = Path(__file__).parents[2]
 SEED = 0
 CORE, TRAINING = "core/tutelage", "plugins/tutelage_transformers/training"
-MODULES = {
+MODULES = {  # those that take the longest are first, so that the processes end at about the same time
+    "runner": (f"{CORE}/execution/runner.py",),
+    "training": (f"{TRAINING}/*.py",),
     "judging": (f"{CORE}/preferences/judging.py",),
     "pairing": (f"{CORE}/preferences/pairing.py",),
     "stages": (f"{CORE}/plugins/stages.py",),
@@ -38,12 +40,22 @@ MODULES = {
         f"{CORE}/planning/evaluation_plan.py",
         *(f"{CORE}/results/{name}.py" for name in ("score_files", "verdict_files")),
     ),
-    "runner": (f"{CORE}/execution/runner.py",),
     "summarise": (f"{CORE}/results/summarise.py",),
     "evaluation": (f"{CORE}/evaluation/*.py",),
-    "training": (f"{TRAINING}/*.py",),
 }
 SAMPLE = dict.fromkeys(MODULES, 30) | {"training": 10}
+ALSO_TESTED_BY = {
+    "arguments": "checking",
+    "cpu_memory": "fitting",
+    "gathering": "several_devices",
+    "launching": "several_devices",
+    "member": "together",
+    "published_losses": "pair_losses",
+    "request": "several_devices",
+    "routing": "families",
+    "worker": "several_devices",
+}
+"""Test modules of modules in ``TRAINING``, beside that of the same name."""
 ROOMS = {"runner": "tests/core/execution"}
 """Modules that are also tested by the test modules of their room that belong to no module alone."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")
@@ -86,7 +98,8 @@ def tests_of(files: Iterable[str]) -> list[str]:
         path = Path(file)
         if path.parts[0] == "plugins":
             folder = ROOT / "tests/plugins/transformers"
-            found = [folder / f"test_{path.stem}.py", folder / "test_training.py"]
+            names = (path.stem, ALSO_TESTED_BY.get(path.stem), "training")
+            found = [folder / f"test_{name}.py" for name in names]
         else:
             module = ".".join(path.with_suffix("").parts[1:])
             own = ROOT / "tests/core" / COVERED_BY[module] if module in COVERED_BY else mirrored(module)

@@ -17,7 +17,7 @@ from attrs import evolve, field, frozen
 from tutelage.context import Context
 from tutelage.errors import InputError, Interrupted, StageError, TutelageError
 from tutelage.execution.actions import ACTIONS
-from tutelage.execution.prepared import Prepared, notices_of, prepare, raise_problems, unshared
+from tutelage.execution.prepared import Prepared, notices_of, prepare, raise_problems
 from tutelage.execution.reconciling import apply
 from tutelage.execution.reporter import Reporter, Silent, earlier_steps
 from tutelage.execution.step_context import Artifact, StepContext
@@ -99,7 +99,6 @@ def run(
     raise_problems(prepared)
     for notice in notices_of(prepared):
         reporter.note(notice)
-    _open_ledger(list(unshared(prepared)), checked, registry, context.caller)
     if approve is not None and not all(approve(one.changes) for one in prepared):
         raise Interrupted("nothing was changed")
     with store.lock(), kept_traceback(store, lambda: _secrets(checked, registry)), _after_the_start():
@@ -176,14 +175,6 @@ def _context(
     caller = Caller(budget=budget, run=name, cancelled=is_cancelled, ask_refused_again=ask_refused_again)
     caller.note = reporter.note
     return Context(cancelled=is_cancelled, caller=caller)
-
-
-def _open_ledger(remaining: Sequence[Step], recipe: Recipe, registry: Registry, caller: Caller) -> None:
-    """Open the ledger if a step that is left asks a service. Raises InputError before any step if that fails."""
-    workers = {getattr(step, "worker", None) for step in remaining}
-    roles = {worker.role for worker in workers if worker is not None}
-    if any(endpoint_of(recipe, role, registry) is not None for role in roles):
-        _ = caller.ledger
 
 
 @frozen

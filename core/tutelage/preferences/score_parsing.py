@@ -155,7 +155,7 @@ def _json_object(reply: str) -> _JsonReply | None:
     if start < 0 or end <= start:
         return None
     try:
-        found = json.loads(reply[start:end], strict=False, object_pairs_hook=_unique, parse_constant=_no_number)
+        found = json.loads(reply[start:end], strict=False, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         return None
     return _JsonReply(found, f"{reply[:start]}\n{reply[end:]}") if "score" in found else None
@@ -167,10 +167,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise ValueError("a key occurs twice")
     return values
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _from_json(found: _JsonReply, rubric: Rubric) -> ParsedScore:

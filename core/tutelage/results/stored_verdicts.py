@@ -29,7 +29,7 @@ class StoredVerdicts:
         return head_to_head(self.contests, self.verdicts, self.order)
 
 
-def stored_verdicts(models: Sequence[SelectedModel], newest_left: bool = False) -> StoredVerdicts:
+def stored_verdicts(models: Sequence[SelectedModel], newest_left: bool) -> StoredVerdicts:
     """Return the verdicts that the models' runs have stored. Two models of different runs have none.
 
     Of two models, the one that is selected first is on the left; with ``newest_left``, the later model of a run is.

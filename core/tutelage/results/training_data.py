@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeGuard, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import InputError
@@ -94,7 +94,7 @@ class DataStatistics:
     """Mean difference of the two scores of a pair; None if no pair has scores."""
     chosen_longer: float | None
     """Share of pairs whose chosen side has more words. The length bias of a judge increases it. None without pairs."""
-    dropped: Mapping[str, int] = field(factory=dict)
+    dropped: Mapping[str, int]
     """Counts of the prompts and answers without a pair, by reason, from the run."""
 
 

@@ -18,8 +18,10 @@ from tutelage.installation import install_command
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.report.page import missing_libraries
+from tutelage.results.selecting import select_models
 from tutelage.results.summary import read_summary
 
+GOLDEN = Path(__file__).parents[2] / "fixtures/golden-run"
 Invoke = Callable[..., Result]
 Make = Callable[..., Recipe]
 SMALL: dict[str, Any] = {"iterations": 1, "pipelines": {"self-reward": None}, "controls": {}}
@@ -146,6 +148,17 @@ def test_the_seeds_of_one_run_are_pooled_or_compared(values: Callable[..., Any],
     found = differences(values(folder, "--seeds"))
     assert found["M1 seed 0"][0] is None
     assert found["M1 seed 1"][0] == "M1 seed 0"
+
+
+def test_a_run_in_a_folder_that_is_named_variants_is_no_variant_unless_another_run_is_around_it(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GOLDEN, tmp_path / "variants" / "golden"))
+    (model,) = select_models([(folder, "M1")])
+    assert (model.name, model.run, model.variant) == ("M1", str(folder), "base")
+    shutil.copytree(GOLDEN, tmp_path, dirs_exist_ok=True)
+    (model,) = select_models([(folder, "M1")])
+    assert (model.name, model.run, model.variant) == ("M1@golden", str(tmp_path), "golden")
+    (model,) = select_models([(folder.rename(tmp_path / "others"), "M1")])
+    assert (model.name, model.variant) == ("M1", "base")
 
 
 def test_the_variants_of_a_sweep_are_compared_with_the_recipe_itself(

@@ -11,9 +11,14 @@ import oasst_trees
 import pytest
 from click.testing import Result
 
+from tutelage.execution.runner import run
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import read_preferences
-from tutelage.records import Candidate, Judgement
+from tutelage.plugins.registry import Registry
+from tutelage.recipe.schema import Recipe
+from tutelage.records import Candidate, Judgement, Outcome, Prompt
+from tutelage.results.training_data import PromptData, ScoredCandidate, data_statistics, preferences_of
+from tutelage.runs.run import RunModels
 from tutelage.runs.store import Store
 
 Invoke = Callable[..., Result]
@@ -161,6 +166,39 @@ def test_an_export_comes_back_as_the_same_pairs(
     assert [(p.prompt, p.chosen, p.rejected, p.score_chosen) for p in read_preferences(tmp_path / "back.jsonl")] == [
         (p.prompt, p.chosen, p.rejected, p.score_chosen) for p in kept
     ]
+
+
+def test_candidates_that_no_judge_has_scored_are_not_counted_as_unscored() -> None:
+    def unscored(*candidates: ScoredCandidate) -> int:
+        return data_statistics([PromptData(Prompt("say 1"), candidates)]).unscored
+
+    first, second = Candidate("p", 0, "1"), Candidate("p", 1, "2")
+    assert unscored(ScoredCandidate(first), ScoredCandidate(second)) == 0
+    assert unscored(ScoredCandidate(first, 4.0), ScoredCandidate(second)) == 1
+    assert unscored(ScoredCandidate(first, None, ("what?",)), ScoredCandidate(second)) == 2
+
+
+def test_only_answers_that_repeat_an_earlier_one_of_their_prompt_are_counted_as_repeated() -> None:
+    def row(id: str, *texts: str, outcome: Outcome = Outcome.ANSWERED) -> PromptData:
+        candidates = [Candidate(id, number, text, outcome) for number, text in enumerate(texts)]
+        return PromptData(Prompt(f"say {id}"), tuple(map(ScoredCandidate, candidates)))
+
+    rows = [row("p", "1", "2", "1", "1"), row("q", "1"), row("r", "", "", outcome=Outcome.REFUSED)]
+    assert data_statistics(rows).repeated_candidates == 2
+
+
+def test_the_pairs_of_a_model_are_in_the_order_of_the_prompts(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path, numbers_registry)
+    models = RunModels.open(tmp_path)
+    pairs = preferences_of(models, "M2/teacher-reward")
+    prompts = [prompt.id for prompt in models.store.read("seed-0/M1/samples/prompts.jsonl", Prompt)]
+    assert [pair.prompt_id for pair in pairs] == [id for id in prompts if id in {pair.prompt_id for pair in pairs}]
+    stored = read_preferences(tmp_path / "seed-0/teacher-reward/M2/preferences.jsonl")
+    assert stored != pairs
+    assert sorted(stored, key=lambda pair: pair.id) == sorted(pairs, key=lambda pair: pair.id)
 
 
 def test_a_model_without_pairs_names_those_that_have_some(invoke: Invoke, golden: Path) -> None:

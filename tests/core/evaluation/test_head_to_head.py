@@ -8,9 +8,11 @@ from known import known
 from tests.prove import coverage
 
 from tutelage.errors import InputError
+from tutelage.evaluation.bradley_terry import fit, rank
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
-from tutelage.evaluation.intervals import Metric
+from tutelage.evaluation.intervals import DEFAULT, Clusters, Floats, Metric
+from tutelage.evaluation.variation import Variation, jackknifed
 from tutelage.records import Outcome, Verdict
 
 Asked = tuple[list[Contest], list[Verdict]]
@@ -257,6 +259,26 @@ def test_ties_only_give_a_win_rate_and_a_position_bias_with_a_width(preference: 
 def test_lengths_that_are_all_equal_have_no_interval() -> None:
     made = head_to_head(*together(*(bout(str(number), 1, 0) for number in range(10))))
     assert made.winner_words == Metric(2.0, None, None, 10, "it is the same on all prompts")
+
+
+def test_the_strength_of_a_model_varies_with_the_prompts_on_which_it_was_compared_only() -> None:
+    """The third model was compared with seed 0 only: its interval is that of one seed of 3 prompts."""
+    clusters = Clusters.of((seed, f"p{prompt}") for seed in range(3) for prompt in range(3))
+    wins = np.zeros((9, 2, 2))  # of the first model against the second, and against the third
+    wins[:, 0] = [[1, 0], [0, 1], [1, 0], [0, 1], [1, 0], [1, 0], [1, 0], [0, 1], [0, 1]]
+    wins[:3, 1] = [[1, 0], [1, 0], [0, 1]]
+
+    def fitted(wins: Floats) -> Floats:
+        tables = np.zeros((len(wins), 3, 3))
+        (tables[:, 0, 1], tables[:, 1, 0]), (tables[:, 0, 2], tables[:, 2, 0]) = wins.transpose(1, 2, 0)
+        return fit(tables)
+
+    total = wins.sum(axis=0)
+    influence = jackknifed(fitted(total[None])[0], fitted(total - wins))
+    compared = np.repeat([[True, True, True], [True, True, False], [True, True, False]], 3, axis=0)
+    half_width = Variation.of(influence, compared, clusters.seeds, clusters.prompts).half_widths(0.05)[2]
+    (third,) = (one.strength for one in rank("abc", wins, clusters, [(0, 1), (0, 2)], DEFAULT) if one.model == "c")
+    assert known(third.value) - known(third.low) == pytest.approx(half_width)
 
 
 def test_a_ranking_of_few_verdicts_covers_the_truth() -> None:

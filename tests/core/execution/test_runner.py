@@ -1,13 +1,15 @@
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,10 +18,11 @@ from interrupted_runs import Interrupting
 from known import known
 from recipes import numbers_recipe
 
-from tutelage.context import Context
+from tutelage.context import Context, Tracking
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.reporter import EarlierStep, Silent
 from tutelage.execution.runner import run
+from tutelage.files.digests import sha256_of_each
 from tutelage.files.trl_format import read_preferences
 from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
@@ -32,7 +35,11 @@ from tutelage.records import Demonstration, JudgeItem, Judgement, Model, Outcome
 from tutelage.results.summarise import summarise
 from tutelage.results.summary import read_summary
 from tutelage.runs.run import Run
+from tutelage.runs.speeds import expected_time
+from tutelage.runs.started import read_live_metrics, read_started
 from tutelage.runs.store import Store
+from tutelage.runs.tracebacks import read_traceback
+from tutelage.services.requests import Endpoint
 
 """A hook wrapper around a stage: it receives the results and returns the results that the caller gets."""
 GOLDEN = "tests/fixtures/golden-run"
@@ -149,14 +156,7 @@ def test_refusals_are_requested_again_only_if_the_caller_says_so(
 def test_a_run_notes_the_versions_that_began_it_and_the_warnings_of_its_steps(
     tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
 ) -> None:
-    class Noting(Silent):
-        def __init__(self) -> None:
-            self.notes: list[str] = []
-
-        def note(self, message: str) -> None:
-            self.notes.append(message)
-
-    reporter = Noting()
+    reporter = Watching()
     data = {**numbers_recipe()["data"], "prompts": {"source": "numbers/train", "count": 6}}
     recipe = make_recipe(data=data, pipelines={"self-reward": None}, controls={}, iterations=1, evaluation=None)
     run(recipe, tmp_path / "run", numbers_registry, reporter)
@@ -273,6 +273,8 @@ class Watching(Silent):
         self.earlier: list[EarlierStep] = []
         self.wanted: dict[str, int] = {}
         self.items: dict[str, int] = {}
+        self.rows: dict[str, list[Mapping[str, Any]]] = {}
+        self.notes: list[str] = []
 
     def planned(self, steps: Sequence[Step], earlier: Sequence[EarlierStep] = ()) -> None:
         self.left, self.earlier = [step.output for step in steps], list(earlier)
@@ -282,6 +284,12 @@ class Watching(Silent):
 
     def advanced(self, step: Step, items: int, cost: float = 0.0) -> None:
         self.items[step.output] = self.items.get(step.output, 0) + items
+
+    def logged(self, step: Step, row: Mapping[str, Any]) -> None:
+        self.rows.setdefault(step.output, []).append(row)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_process_did(
@@ -296,6 +304,8 @@ def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_pr
     assert first.earlier == []
     broken = "seed-0/M1/samples/candidates.jsonl"
     assert 0 < first.items[broken] < first.wanted[broken] == 160
+    note = known(read_started(Store(tmp_path / "run"), broken))
+    assert (note.items, note.expected) == (first.items[broken], 160)
     second = Watching()
     run(recipe, tmp_path / "run", numbers_registry, second)
     assert [each.step.output for each in second.earlier] == first.left[: first.left.index(broken)]
@@ -304,6 +314,128 @@ def test_a_run_that_continues_reports_the_steps_and_the_items_that_an_earlier_pr
     counted = {output: items for output, items in second.items.items() if output in second.wanted}
     assert counted == {output: second.wanted[output] for output in counted}
     assert counted[broken] == 160  # 64 of them were stored by the first process
+
+
+def test_a_step_has_a_note_its_metrics_and_a_scratch_folder_while_it_runs_and_none_afterwards(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    store, training = Store(tmp_path / "run"), "seed-0/M1/checkpoint"
+    seen: list[tuple[bool, int, bool]] = []
+
+    def look() -> None:
+        note, rows = read_started(store, training), read_live_metrics(store, training)
+        seen.append((note is not None, len(rows), store.path(f".scratch/{training}").exists()))
+
+    class Looking:
+        @hookimpl(wrapper=True)
+        def train_step(self, context: Context) -> Generator[None, Model, Model]:
+            model = yield
+            look()
+            return model
+
+        @hookimpl(wrapper=True)
+        def judge(self) -> Generator[None, Iterator[Judgement], Iterator[Judgement]]:
+            look()
+            return (yield)
+
+    numbers_registry.register(Looking(), "looking")
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, store.root, numbers_registry)
+    assert seen[0] == (True, 16, True)
+    assert set(seen[1:]) == {(False, 0, False)}
+
+
+def test_the_speeds_of_the_steps_are_remembered_for_the_plans_of_other_runs(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    steps = [step for step in checked_plan(recipe, numbers_registry).steps if step.count]
+    assert expected_time(steps, [], recipe).unknown == len(steps)
+    run(recipe, tmp_path / "run", numbers_registry)
+    assert expected_time(steps, [], recipe).unknown == 0
+
+
+def test_the_metrics_of_a_training_are_reported_as_they_are_stored(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    reporter = Watching()
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "run", numbers_registry, reporter)
+    assert len(reporter.rows) == 2
+    for output, rows in reporter.rows.items():
+        stored = (tmp_path / "run" / output).with_name("metrics.jsonl").read_text()
+        assert rows == [json.loads(line) for line in stored.splitlines()] != []
+    assert [note.partition(",")[0] for note in reporter.notes] == ["warning: M2/teacher-reward"]  # it has few pairs
+
+
+def test_the_metrics_of_steps_are_reported_to_trackers_and_a_tracker_that_fails_is_a_warning(
+    tmp_path: Path, make_recipe: Callable[..., Recipe]
+) -> None:
+    import echoing_world
+
+    world, reported = types.ModuleType("reporting_world"), []
+
+    def report(tracking: Tracking, metrics: Mapping[str, float]) -> None:
+        reported.append((tracking.trackers, *metrics))
+        raise ConnectionError("the board does not answer")
+
+    hooks = {"check_report_to": hookimpl(lambda names: []), "report_metrics": hookimpl(report, specname="report")}
+    vars(world).update(vars(echoing_world), **hooks)
+    registry, reporter = Registry.empty(), Watching()
+    registry.register(world, "numbers")
+    changes = {"pipelines": {"teacher-reward": None}, "controls": {}, "iterations": 1, "evaluation": None}
+    run(make_recipe(report_to=["board"], **changes), tmp_path / "run", registry, reporter)
+    assert [metrics[:2] for metrics in reported] == [(("board",), "score_judgements"), (("board",), "pairs")]
+    folder = "seed-0/teacher-reward/M2"
+    warning = r"warning: report_to: the metrics of (\S+) were not reported: .*the board does not answer"
+    failed = re.findall(warning, "\n".join(reporter.notes))
+    assert failed == [f"{folder}/judgements.jsonl", f"{folder}/preferences.jsonl"]
+    assert (tmp_path / "run" / folder / "checkpoint").is_dir()
+
+
+class Serving:
+    """A judge that calls a service, which refuses its key."""
+
+    KEY = "sk-very-secret-key"
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Judges by a service.")
+
+    @hookimpl
+    def endpoint(self) -> Endpoint:
+        return Endpoint("service", "https://service.invalid", "judge", secret=self.KEY)
+
+    @hookimpl
+    def judge(self, items: Iterable[JudgeItem], context: Context) -> Iterator[Judgement]:
+        context.caller.note("the service is asked")
+        raise RuntimeError(f"401 for the key {self.KEY}")
+
+
+def test_the_notes_of_a_plugin_are_reported_and_the_traceback_of_its_error_is_kept_without_its_key(
+    tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    numbers_registry.register(Serving(), "serving")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "serving"}}
+    recipe = make_recipe(models=models, pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    reporter = Watching()
+    with pytest.raises(StageError, match="401 for the key"):
+        run(recipe, tmp_path / "run", numbers_registry, reporter)
+    assert reporter.notes == ["the service is asked"]
+    assert "RuntimeError: 401 for the key [key]" in read_traceback(Store(tmp_path / "run"))
+
+
+def test_only_a_run_that_asks_a_service_needs_a_ledger_and_a_wrong_one_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    monkeypatch.setenv("TUTELAGE_LEDGER", str(tmp_path))  # a folder
+    numbers_registry.register(Serving(), "serving")
+    changes = {"pipelines": {"teacher-reward": None}, "controls": {}, "iterations": 1, "evaluation": None}
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "serving"}}
+    with pytest.raises(InputError, match=f"the ledger {tmp_path} can't be opened"):
+        run(make_recipe(models=models, **changes), tmp_path / "run", numbers_registry)
+    assert not (tmp_path / "run").exists()
+    run(make_recipe(**changes), tmp_path / "run", numbers_registry)
 
 
 PROGRAM = """
@@ -406,6 +538,28 @@ def test_a_judge_with_equal_scores_for_all_answers_ends_the_run_with_the_reason(
     tied = next(cause for cause in causes if "because the best and the worst answer have the same score: " in cause)
     assert "judging.rubric" in tied and "generation.temperature" in tied
     assert shown == f"`tutelage data show {tmp_path / 'run'} M2/teacher-reward` shows the answers and the scores"
+
+
+def test_the_checksums_of_a_checkpoint_are_computed_once_by_each_process_that_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers_registry: Registry, make_recipe: Callable[..., Recipe]
+) -> None:
+    models: list[str] = []
+
+    def noting(files: Sequence[Path]) -> list[str]:
+        models.extend(file.parent.parent.name for file in files)
+        return sha256_of_each(files)
+
+    monkeypatch.setattr("tutelage.runs.integrity.sha256_of_each", noting)
+    recipe = make_recipe(pipelines={"teacher-reward": None}, controls={}, iterations=1, evaluation=None)
+    run(recipe, tmp_path / "whole", numbers_registry)
+    assert models == ["M1", "M2"]
+    models.clear()
+    store = Store(tmp_path / "stopped")
+    with pytest.raises(Interrupted):
+        run(recipe, store.root, numbers_registry, cancelled=lambda: store.has("seed-0/M1/checkpoint"))
+    assert models == ["M1"]
+    run(recipe, store.root, numbers_registry)
+    assert models == ["M1", "M1", "M2"]
 
 
 def test_several_seeds_are_summarised_separately_and_together(

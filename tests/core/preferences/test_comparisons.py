@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tutelage.preferences.comparisons import split_equal
-from tutelage.records import Comparison, Outcome
+from tutelage.records import Comparison, Outcome, Verdict
 
 
 def test_equal_answers_are_ties_and_the_others_are_asked() -> None:
@@ -11,4 +11,4 @@ def test_equal_answers_are_ties_and_the_others_are_asked() -> None:
     other = Comparison("other", "a prompt", "an answer", "an Answer")
     asked, ties = split_equal([same, other])
     assert asked == [other]
-    assert [(tie.id, tie.preference, tie.outcome) for tie in ties] == [("same", 0.5, Outcome.ANSWERED)]
+    assert ties == [Verdict("same", 0.5, Outcome.ANSWERED, detail="equal answers, not asked")]

@@ -24,7 +24,7 @@ from tutelage.records import Judgement, Outcome, Rubric
 def test_the_score_is_the_mean_of_the_scores_weighted_by_their_probabilities() -> None:
     judged = expected_judgement("a", (0.0, 0.1, 0.0, 0.3, 0.4, 0.0), ADDITIVE_RUBRIC)
     assert judged.score == pytest.approx((1 * 0.1 + 3 * 0.3 + 4 * 0.4) / 0.8)
-    assert (judged.outcome, judged.sample, judged.raw) == (Outcome.ANSWERED, 0, "")
+    assert (judged.item_id, judged.outcome, judged.sample, judged.raw) == ("a", Outcome.ANSWERED, 0, "")
     assert judged.probabilities == (0.0, 0.1, 0.0, 0.3, 0.4, 0.0)
 
 
@@ -39,7 +39,7 @@ def test_scores_that_have_too_little_probability_are_no_number(mass: float, is_s
     judged = expected_judgement("a", (0.0, 0.0, 0.0, mass, 0.0, 0.0), ADDITIVE_RUBRIC)
     assert judged.score == (3.0 if is_scored else None)
     assert judged.outcome is (Outcome.ANSWERED if is_scored else Outcome.UNPARSED)
-    assert judged.probabilities[3] == mass
+    assert (judged.item_id, judged.sample, judged.probabilities[3]) == ("a", 0, mass)
     if not is_scored:
         assert f"the probability {mass:.3f} together" in judged.detail
 

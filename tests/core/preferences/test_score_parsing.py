@@ -310,6 +310,15 @@ def test_the_score_of_a_json_object_is_read(text: str, score: float | None) -> N
 
 
 @pytest.mark.parametrize(
+    ("score", "detail"),
+    [("4", ""), ("NaN", "nan is not between 0 and 5"), ("Infinity", "inf is not between 0 and 5")],
+)
+def test_a_json_object_with_numbers_that_json_does_not_have_is_read(score: str, detail: str) -> None:
+    parsed = parse_score(f'{{"score": {score}, "confidence": NaN, "reason": "good"}}', ADDITIVE_RUBRIC)
+    assert (parsed.score, parsed.reason, parsed.detail) == (None if detail else 4, "good", detail)
+
+
+@pytest.mark.parametrize(
     ("text", "score"),
     [
         ("Simplify 6/10 to 3/5.", None),

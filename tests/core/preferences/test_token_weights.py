@@ -129,9 +129,9 @@ def test_a_value_that_is_no_log_probability_counts_as_nothing(value: Any) -> Non
     assert token_preference([("m", 1e-7), ("M", -math.inf)], TOKENS) == 1.0
 
 
-@pytest.mark.parametrize(("reply", "preference"), [("m", 1.0), (" M\n", 0.0), ("mM", None), ("", None)])
-def test_a_stated_token_is_read_as_it_is(reply: str, preference: float | None) -> None:
-    assert parse_preference(reply, RUBRIC).preference == preference
+def test_a_log_probability_that_rounding_has_put_above_0_is_that_of_certainty() -> None:
+    assert token_preference([("m", 0.01), ("M", 0.0)], TOKENS) == 0.5
+    assert token_preference([("m", 0.011), ("M", 0.0)], TOKENS) == 0.0
 
 
 @settings(deadline=None)

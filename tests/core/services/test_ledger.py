@@ -17,7 +17,7 @@ from ledger_entry import ENTRY
 
 from tutelage.errors import InputError, StageError
 from tutelage.records import Outcome
-from tutelage.services.ledger import Entry, Ledger, default_path, key_of
+from tutelage.services.ledger import Entry, Ledger, default_path, insert, key_of
 
 
 @pytest.fixture
@@ -168,6 +168,32 @@ def test_several_processes_store_everything(ledger: Ledger) -> None:
     for process in processes:
         process.join()
     assert {row["key"] for row in ledger.export()} == {str(number) for number in range(75)}
+
+
+def test_a_transaction_changes_the_ledger_at_its_end_and_not_at_all_if_it_fails(ledger: Ledger) -> None:
+    with pytest.raises(ZeroDivisionError), ledger.transaction() as connection:
+        insert(connection, [ENTRY])
+        raise ZeroDivisionError
+    failing = pytest.raises(StageError, match=f"{ledger.path} can't be changed: no such table: missing")
+    with failing, ledger.transaction() as connection:
+        insert(connection, [ENTRY])
+        connection.execute("DELETE FROM missing")
+    assert ledger.find("k1") is None
+    with ledger.transaction() as connection:
+        insert(connection, [ENTRY])
+        assert ledger.find("k1") is None
+    assert ledger.find("k1") == ENTRY
+
+
+def test_no_other_program_writes_during_a_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tutelage.services.ledger._BUSY_SECONDS", 0.05)
+    impatient = Ledger(ledger.path)
+    with ledger.transaction() as connection:
+        with pytest.raises(StageError, match="locked"):
+            impatient.store(ENTRY)
+        insert(connection, [evolve(ENTRY, key="k2")])
+    assert ledger.find("k1") is None
+    assert ledger.find("k2") is not None
 
 
 def test_a_full_disk_is_an_error_for_every_thread_that_stores(ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tutelage.records import Model
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.arguments import lora_config, trainer_arguments
+from tutelage_transformers.training.arguments import lora_config, objective_problems, trainer_arguments
 from tutelage_transformers.training.fitting import divide_step
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import train
@@ -107,6 +108,52 @@ def test_every_key_of_an_adapter_reaches_peft(
     config = lora_config(evolve(Lora(), **{key: value}), loaded.model).to_dict()
     assert {name: config[name] for name in expected} == expected
     assert key in {field.name for field in fields(Lora)} and len(fields(Lora)) == 4
+
+
+INFINITE = (math.inf, math.nan)
+RANGES: list[tuple[Objective, str, tuple[Any, ...], tuple[Any, ...], str]] = [
+    (Sft(), "epochs", (0.01,), (0, -1, *INFINITE), "it must be a number above 0"),
+    (Sft(), "learning_rate", (1e-9,), (0.0, -1e-5, *INFINITE), "it must be a number above 0"),
+    (Sft(), "batch_size", (1,), (0, -1), "it must be at least 1"),
+    (Sft(), "max_length", (1,), (0, -1), "it must be at least 1"),
+    (Sft(batch_size=12), "micro_batch_size", (1, 12, None), (0, -4, 5, 24), "the batch_size 12 must be a multiple"),
+    (Sft(), "warmup_ratio", (0.0, 0.99), (-0.01, 1.0), "it is a share of the steps, from 0 to below 1"),
+    (Sft(), "weight_decay", (0.0, 2.0), (-0.01, *INFINITE), "it must be a number of at least 0"),
+    (Sft(), "max_grad_norm", (0.0, 2.0), (-0.01, *INFINITE), "it must be a number above 0, or 0 for no clipping"),
+    (Dpo(), "beta", (1e-9, 2.0), (0.0, -0.1, *INFINITE), "it must be a number above 0"),
+    (Dpo(), "label_smoothing", (0.0, 0.49), (-0.01, 0.5), "it is a share of the pairs, from 0 to below 0.5"),
+    (Dpo(), "f_alpha_divergence_coef", (0.0, 1.0), (-0.01, 1.01), "it must be from 0 to 1"),
+    (Dpo(), "discopop_tau", (1e-9, 2.0), (0.0, -0.1, *INFINITE), "it must be a number above 0"),
+    (Dpo(), "ld_alpha", (0.0, 1.0, None), (-0.01, 1.01), "it must be from 0 to 1"),
+]
+OF_LORA: list[tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = [
+    ("r", (1,), (0, -1), "it must be at least 1"),
+    ("alpha", (1,), (0, -1), "it must be at least 1"),
+    ("dropout", (0.0, 0.99), (-0.01, 1.0), "it is a probability, from 0 to below 1"),
+    ("target_modules", ("all-linear", ("q_proj",)), ((), "q_proj"), "name linear layers in a list, or use all-linear"),
+]
+
+
+@pytest.mark.parametrize(("objective", "key", "trained", "refused", "reason"), RANGES, ids=[row[1] for row in RANGES])
+def test_a_number_at_the_end_of_its_range_is_trained_with_and_one_beyond_it_is_refused(
+    objective: Objective, key: str, trained: tuple[Any, ...], refused: tuple[Any, ...], reason: str
+) -> None:
+    for value in trained:
+        assert list(objective_problems(evolve(objective, **{key: value}))) == []
+    for value in refused:
+        [problem] = objective_problems(evolve(objective, **{key: value}))
+        assert problem.startswith(f"{key}: {value}; {reason}")
+
+
+@pytest.mark.parametrize(("key", "trained", "refused", "reason"), OF_LORA, ids=[row[0] for row in OF_LORA])
+def test_the_ranges_of_an_adapters_keys_are_checked(
+    key: str, trained: tuple[Any, ...], refused: tuple[Any, ...], reason: str
+) -> None:
+    for value in trained:
+        assert list(objective_problems(Sft(lora=evolve(Lora(), **{key: value})))) == []
+    for value in refused:
+        [problem] = objective_problems(Dpo(lora=evolve(Lora(), **{key: value})))
+        assert problem == f"lora.{key}: {value!r}; {reason}"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 import pytest
 
 from tutelage_transformers.training.batching import BucketSampler
-from tutelage_transformers.training.sharing import SharedBatches
 
 LENGTHS = random.Random(0).choices(range(5, 81), k=203)
 
@@ -47,11 +46,3 @@ def test_the_same_seed_gives_the_same_order() -> None:
 
 def test_fewer_rows_than_a_batch_are_one_batch() -> None:
     assert sorted(BucketSampler([3, 1, 2], 16, 0)) == [0, 1, 2]
-
-
-@pytest.mark.parametrize("rows", [1, 7, 8, 21])
-def test_the_number_of_a_processes_batches_is_that_of_the_batches_it_yields(rows: int) -> None:
-    for rank in range(2):
-        order = BucketSampler([1] * rows, 4, 0)
-        batches = SharedBatches(order, step_rows=8, device_rows=2, processes=2, rank=rank)
-        assert len(batches) == len(list(batches))

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT, by 
 
 SFT = Sft(batch_size=16, lora=Lora(r=4))
 LENGTHS = [500] * 40
+GIB = 2**30
 
 
 def by_tokens(tokens: int, checkpointing: bool) -> int:
@@ -61,6 +62,8 @@ def test_a_gpu_that_is_too_small_is_one_error_with_advice() -> None:
         fastest_division(evolve(SFT, lora=None), None, LENGTHS, 999, by_tokens)
     with pytest.raises(InputError, match="micro_batch_size and gradient_checkpointing left open"):
         fastest_division(evolve(SFT, micro_batch_size=4), None, LENGTHS, 999, by_tokens)
+    with pytest.raises(InputError, match=r"it takes about 3\.0 GiB with 1 at once, and 1\.5 GiB can be used"):
+        fastest_division(SFT, None, [3 * GIB // 2] * 40, 3 * GIB // 2, by_tokens)
 
 
 def test_on_a_cpu_the_batch_is_divided_only_on_request(loaded: LoadedModel) -> None:
@@ -93,9 +96,6 @@ def gemma_270m(layers: int = 18) -> Any:
     )
     with torch.device("meta"):
         return Gemma3ForCausalLM(config)
-
-
-GIB = 2**30
 
 
 def on_cpu(model: Any, objective: Any, length: int = 500, **settings: Any) -> StepDivision:
@@ -152,6 +152,24 @@ def test_the_estimate_for_a_cpu_is_above_what_autograd_keeps_but_not_by_far(fami
         for layers in (2, 4)
     ]
     assert 0.98 < (estimates[1] - estimates[0]) / (kept[1] - kept[0]) < 1.6
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi", "gpt2"])
+def test_the_estimate_for_a_cpu_has_the_attention_probabilities_that_autograd_keeps(family: str) -> None:
+    """The part that grows with the square of the length, without what both have for each token."""
+
+    def kept(tokens: int) -> int:
+        return kept_on_cpu(family, 4, tokens, False) - kept_on_cpu(family, 2, tokens, False)
+
+    def activations(layers: int, tokens: int) -> int:
+        model = wide_family(family, layers)
+        weights = 4 * int(model.get_memory_footprint())
+        return cpu_memory.step_bytes(Sft(lora=None), model, 0, tokens, tokens, False) - weights
+
+    def estimate(tokens: int) -> int:
+        return activations(4, tokens) - activations(2, tokens)
+
+    assert 1 <= (estimate(128) - 2 * estimate(64)) / (kept(128) - 2 * kept(64)) < 1.05
 
 
 def wide_family(name: str, layers: int) -> Any:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import trainer_arguments
 from tutelage_transformers.training.fitting import divide_step
 from tutelage_transformers.training.request import STOP, TrainingRequest, failures
-from tutelage_transformers.training.sharing import SharedBatches, batches_of_rank
 from tutelage_transformers.training.step import train
 
 SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
@@ -158,30 +156,6 @@ def test_a_training_by_two_processes_continues_after_it_was_cancelled(
     }
     statuses, rows = train_together(request, tmp_path / "again")
     assert (statuses, rows) == ([0, 0], expected)
-
-
-def test_each_step_has_the_rows_of_a_training_by_one_process() -> None:
-    from torch.utils.data import SequentialSampler
-
-    def steps(processes: int, device_rows: int) -> list[list[int]]:
-        order = SequentialSampler(range(22))
-        shares = [SharedBatches(order, 8, device_rows, processes, rank) for rank in range(processes)]
-        batches = [list(share) for share in shares]
-        assert all(len(share) == len(list(share)) for share in shares)
-        assert len({len(one) for one in batches}) == 1
-        assert all(len(row) <= device_rows for one in batches for row in one)
-        together = [sorted(row for one in batches for row in one[number]) for number in range(len(batches[0]))]
-        each = 8 // processes // device_rows
-        return [sorted(chain(*together[start : start + each])) for start in range(0, len(together), each)]
-
-    assert steps(1, 8) == steps(2, 4) == steps(2, 2) == [[*range(8)], [*range(8, 16)], [*range(16, 22)]]
-    assert steps(4, 2) == [[*range(8)], [*range(8, 16)], [16, 16, 17, 17, 18, 19, 20, 21]]
-
-
-def test_all_processes_go_through_the_same_number_of_reference_batches() -> None:
-    batches = [[0], [1], [2]]
-    shares = [list(batches_of_rank(batches, 2, rank)) for rank in range(2)]
-    assert shares == [[([0], True), ([2], True)], [([1], True), ([2], False)]]
 
 
 @pytest.mark.parametrize(("micro", "expected"), [(None, (4, 1)), (1, (1, 4)), (2, (2, 2)), (8, (4, 1))])
