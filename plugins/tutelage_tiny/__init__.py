@@ -7,7 +7,7 @@ like Phi-2. This module does not import torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from tutelage.context import Context
@@ -90,6 +90,7 @@ def evaluate(comparisons: Iterable[Comparison], context: Context) -> Iterator[Ve
         context.advance(1)
 
 
+@lru_cache(maxsize=2**15)  # an evaluation grades each answer in every comparison, in both orders
 def _grade(prompt: str, answer: str) -> Grade | None:
     """The grade of an answer; None if the prompt is not an instruction of this world."""
     task = world.parse(prompt)

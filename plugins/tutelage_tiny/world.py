@@ -31,6 +31,9 @@ CATEGORIES = {
 WORDS = tuple(sorted(word for words in CATEGORIES.values() for word in words))
 CATEGORY_OF = {word: category for category, words in CATEGORIES.items() for word in words}
 LARGEST_NUMBER = 30
+_NUMBERS = frozenset(map(str, range(LARGEST_NUMBER + 1)))
+_ANSWER_ITEMS = frozenset({*WORDS, *(word.upper() for word in WORDS), *_NUMBERS})
+"""Every item that an answer can contain."""
 STYLES = {"commas": ", ", "dashes": " - ", "bars": " | ", "slashes": " / "}
 """The separators between the items of an answer."""
 SPLITS = {"text": range(0, 50), "seed": range(50, 60), "train": range(60, 90), "held-out": range(90, 100)}
@@ -242,10 +245,10 @@ def solve(prompt: str) -> str:
 def _is_sound(task: Task) -> bool:
     """Whether the items, the style and the argument are known, and the answer can be written."""
     items_are_numbers = task.family in ("numbers", "add")
-    known = {str(n) for n in range(LARGEST_NUMBER + 1)} if items_are_numbers else set(WORDS)
-    if not known.issuperset(task.items) or (task.style and task.style not in STYLES):
+    known = _NUMBERS if items_are_numbers else CATEGORY_OF.keys()
+    if not known >= set(task.items) or (task.style and task.style not in STYLES):
         return False
-    return _argument_is_sound(task) and bool(task.right_items) and task.right_items[0] in _answer_items()
+    return _argument_is_sound(task) and bool(task.right_items) and task.right_items[0] in _ANSWER_ITEMS
 
 
 def _argument_is_sound(task: Task) -> bool:
@@ -259,8 +262,3 @@ def _argument_is_sound(task: Task) -> bool:
     if task.family == "odd":
         return len(_odd_one(task)) == 1
     return True
-
-
-def _answer_items() -> set[str]:
-    """Every item that an answer can contain."""
-    return {*WORDS, *(word.upper() for word in WORDS), *(str(n) for n in range(LARGEST_NUMBER + 1))}

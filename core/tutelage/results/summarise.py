@@ -103,6 +103,7 @@ class Reader:
 
     run: Run
     _graded: dict[int, Graded] = field(factory=dict, init=False)
+    _head_to_head: dict[int | None, HeadToHead] = field(factory=dict, init=False)
 
     def graded(self, seed: int) -> Graded:
         """Return every model's answers of one seed with their gold scores. The result is cached."""
@@ -184,8 +185,10 @@ class Reader:
             )
 
     def head_to_head(self, scope: int | None) -> HeadToHead:
-        """Return the head-to-head results of a scope. The later one of two models is on the left."""
-        return head_to_head(*self.contests(scope), self.order())
+        """Return the head-to-head results of a scope, with the later one of two models on the left. They are cached."""
+        if scope not in self._head_to_head:
+            self._head_to_head[scope] = head_to_head(*self.contests(scope), self.order())
+        return self._head_to_head[scope]
 
     def order(self) -> list[str]:
         """Return the ids of the models, the last one first."""
@@ -288,8 +291,9 @@ class Reader:
             }
             for model in measures.models
         }
+        prompts = self.run.store.read(measures.files.prompts, Prompt)
         for pair in measures.compared(evaluation):
-            for prompt in self.run.store.read(measures.files.prompts, Prompt):
+            for prompt in prompts:
                 for first, second in (pair, pair[::-1]):
                     yield Contest(
                         f"{seed}|{comparison_id(first, second, prompt.id)}",

@@ -31,6 +31,9 @@ from tutelage.runs.integrity import FinishedStep, artifact_problems, durable_rec
 
 T = TypeVar("T")
 
+_KEPT_BYTES = 2**22
+"""Largest file of which the records are kept in memory."""
+
 
 @frozen
 class Store:
@@ -48,8 +51,16 @@ class Store:
         return self.path(relative).exists()
 
     def read(self, relative: str, cls: type[T]) -> list[T]:
-        """Return the records of a finished JSON-lines artifact. Raises InputError if it is invalid or truncated."""
-        return list(read_records(self.complete(relative), cls))
+        """Return the records of a finished JSON-lines artifact. Raises InputError if it is invalid or truncated.
+
+        The records of small artifacts are kept in memory, because several steps, the summary and the report read them.
+        """
+        path = self.complete(relative)
+        with suppress(OSError):
+            stat = path.stat()
+            if stat.st_size <= _KEPT_BYTES:
+                return list(_records_in(path, cls, stat.st_ino, stat.st_mtime_ns, stat.st_size))  # type: ignore[arg-type]
+        return list(read_records(path, cls))
 
     def complete(self, relative: str) -> Path:
         """Return the path of a finished artifact that is read, after a check that none of it is missing.
@@ -278,6 +289,12 @@ def _write_all(file: FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) or 0 :]
+
+
+@lru_cache(maxsize=32)
+def _records_in(path: Path, cls: type[Any], inode: int, changed: int, size: int) -> tuple[Any, ...]:
+    """Return the records of a JSON-lines file, read once for each state of the file."""
+    return tuple(read_records(path, cls))
 
 
 @lru_cache(maxsize=8)

@@ -52,22 +52,30 @@ def completions(
 ) -> Iterator[tuple[T, Completion]]:
     """Complete each (key, messages) n times and yield (key, completion) as batches finish.
 
+    The same messages with the same seed have the same completions, so they are completed once per window. A student
+    often gives the same answer several times, and each of these answers is judged.
+
     Stops early if the user cancels. Raises ``InputError`` if the model cannot be loaded, and ``StageError`` if it gives
     logits that are not finite, of which no completion can be made.
     """
     settings = settings_of(context)
     complete = completer_for(model, settings)
     for window in windows(prompts, settings):
-        conversations = [message_rows(messages) for _, messages in window]
-        seeds = [context.seeds.get(_id_of(key), sampling.seed) for key, _ in window]
+        keys_of: dict[tuple[tuple[Message, ...], int], list[T]] = {}
+        for key, messages in window:
+            seed = context.seeds.get(_id_of(key), sampling.seed)
+            keys_of.setdefault((tuple(messages), seed), []).append(key)
+        conversations, seeds = [message_rows(messages) for messages, _ in keys_of], [seed for _, seed in keys_of]
+        keys = list(keys_of.values())
         for batch in complete(conversations, n, sampling, seeds, context.partial):
             for completion in batch:
                 if not completion.is_finite:
-                    key = _id_of(window[completion.prompt][0])
-                    where = f"after {completion.tokens} new tokens for {key} (sample {completion.sample})"
+                    key = keys[completion.prompt][0]
+                    where = f"after {completion.tokens} new tokens for {_id_of(key)} (sample {completion.sample})"
                     raise _not_finite(model, where, settings)
-            context.advance(len(batch))
-            yield from ((window[completion.prompt][0], completion) for completion in batch)
+            completed = [(key, completion) for completion in batch for key in keys[completion.prompt]]
+            context.advance(len(completed))
+            yield from completed
             if context.cancelled():
                 return
 

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Model
+from tutelage_transformers.devices.freed_memory import keep_freed_memory
 from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
 from tutelage_transformers.models import rewards, support
 from tutelage_transformers.models.finding import explain_read_errors, is_local, require
@@ -86,6 +87,8 @@ def read(
     name = location(model)
     local_only = is_local(name, settings.local_files_only)
     device = device_of(settings)
+    if device.type == "cpu":
+        keep_freed_memory()
     with explain_read_errors(name), quiet():
         config = _read_config(name, local_only, is_reward)
         if (problem := float16_problem(config.model_type, settings)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tutelage import errors
-from tutelage.cli import COMMANDS, EXIT_CODES, cli
+from tutelage.cli import COMMANDS, EXIT_CODES, cli, main
 from tutelage.errors import TutelageError
 
 HEAVY = ("torch", "transformers", "numpy", "scipy", "rich", "yaml", "cattrs", "pluggy", "importlib.metadata")
@@ -89,3 +90,16 @@ def test_an_error_is_one_message_on_stderr_and_no_traceback() -> None:
 def test_python_minus_m_is_the_same_command() -> None:
     found = subprocess.run([sys.executable, "-m", "tutelage", "--help"], check=True, capture_output=True, text=True)
     assert found.stdout.startswith("Usage: tutelage ")
+
+
+def test_the_command_collects_garbage_less_often_than_python_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The imports of a training are half a million objects, which Python's thresholds look through again and again."""
+    before = gc.get_threshold()
+    monkeypatch.setattr(sys, "argv", ["tutelage", "--version"])
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert gc.isenabled()
+        assert gc.get_threshold()[0] >= 10 * before[0]
+    finally:
+        gc.set_threshold(*before)

@@ -202,6 +202,19 @@ def test_an_artifact_that_differs_from_its_record_is_not_read_and_the_error_says
     assert f"delete the folder {tmp_path}/M1/checkpoint, and" in problem
 
 
+def test_an_artifact_is_parsed_once_for_each_state_of_its_file(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("a.jsonl", [Candidate("p", 0, "one")])
+    [first] = store.read("a.jsonl", Candidate)
+    changed = store.read("a.jsonl", Candidate)
+    assert changed[0] is first
+    changed.clear()
+    assert store.read("a.jsonl", Candidate) == [first]
+    store.write("a.jsonl", [Candidate("p", 0, "two")])
+    assert [answer.text for answer in store.read("a.jsonl", Candidate)] == ["two"]
+    assert [row["text"] for row in store.read("a.jsonl", dict)] == ["two"]
+
+
 def test_what_an_artifact_was_made_from_is_known_only_while_the_artifact_exists(tmp_path: Path) -> None:
     store, made = Store(tmp_path), MadeFrom({"seed": 1}, {"prompts.jsonl": "abc"})
     store.write_made_from("a.jsonl", made)

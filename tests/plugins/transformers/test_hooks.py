@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from tutelage.files.jsonl import converter, dump, write_rows
 from tutelage.files.trl_format import supervised_row
 from tutelage.objectives import Sft
 from tutelage.records import Comparison, JudgeItem, Model, Outcome, Prompt, Rubric, Sampling
+from tutelage_transformers.generation import dispatch, engine
 from tutelage_transformers.generation.engine import Completion
+from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.step import train
 
@@ -116,6 +119,35 @@ def test_each_item_is_judged_as_often_as_requested_and_every_text_is_kept(hooks:
     assert {(judgement.score, judgement.outcome, judgement.raw) for judgement in judgements} == {
         (4.0, Outcome.ANSWERED, "score : 4")
     }
+
+
+def test_the_same_answers_to_a_prompt_are_judged_once_and_each_gets_the_judgements(
+    hooks: Any, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated: list[int] = []
+
+    def generate(loaded: LoadedModel, prompts: Sequence[str], *arguments: Any) -> Any:
+        generated.append(len(prompts))
+        return engine.generate(loaded, prompts, *arguments)
+
+    monkeypatch.setattr(dispatch, "generate", generate)
+    answers = {"one": "apple", "two": "pear", "three": "apple", "other seed": "apple"}
+    advanced: list[int] = []
+    found = hooks.judge(
+        model=Model("transformers", str(base)),
+        items=[JudgeItem(name, "cat", answer) for name, answer in answers.items()],
+        rubric=RUBRIC,
+        samples=4,
+        sampling=SAMPLING,
+        score="parsed",
+        context=Context(seeds={"other seed": 5}, advance=advanced.append),
+    )
+    raw = {judgement.id: judgement.raw for judgement in found}
+    replies = {name: [raw[f"{name}#{sample}"] for sample in range(4)] for name in answers}
+    assert len(raw) == sum(advanced) == 16
+    assert replies["one"] == replies["three"] != replies["two"]
+    assert replies["other seed"] != replies["one"]
+    assert generated == [3]
 
 
 def test_a_completion_without_a_score_never_becomes_a_number(hooks: Any, base: Path) -> None:
