@@ -40,6 +40,7 @@ PAGES = (
     "docs/services.md",
     "docs/speed.md",
     "docs/models.md",
+    "contrib/tutelage-ray/README.md",
 )
 
 

@@ -352,6 +352,28 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
     return "\n".join([*lines, f"| the whole of `tutelage run` | {iteration['seconds']} | |"]) + "\n"
 
 
+def ray(proof: dict[str, Any]) -> str:
+    """Return the times of one process and of a Ray cluster, and the result of a killed node; empty if not measured."""
+    shown = proof.get("ray")
+    if not shown:
+        return ""
+    lines = ["| step | one process | two nodes | ratio |", "|---|---|---|---|"]
+    for name, note in (("candidates", ", with the start of the actors"), ("judgements", "")):
+        one, two = shown["seconds_of_one_process"][name], shown["seconds_of_two_nodes"][name]
+        lines.append(f"| {shown[name]:,} {name}{note} | {one:.1f} s | {two:.1f} s | {shown['ratio'][name]:.2f} |")
+    killed, same = shown["killed"], f"{shown['same_files']} of {shown['files']}"
+    measured = (
+        f"The shortest of {shown['rounds']} runs each, on {shown['machine']}, with a load of {shown['load_before']:g} "
+        f"before. {same} files of the runs were the same, byte for byte."
+    )
+    lost = (
+        f"One of the nodes was killed when {killed['stored_before']:,} candidates were stored. {killed['same_files']} "
+        f"of {killed['files']} files were the same. {killed['stored_and_asked_again']} stored candidates were sampled "
+        f"again, and {killed['asked_twice']} that the lost actor had not returned yet."
+    )
+    return "\n".join([*lines, "", measured, "", lost]) + "\n"
+
+
 BLOCKS = {
     "coverage": coverage,
     "changes": changes,
@@ -369,4 +391,5 @@ BLOCKS = {
     "seeds": seeds,
     "robustness": robustness,
     "services": services,
+    "ray": ray,
 }
