@@ -52,8 +52,8 @@ MEASUREMENTS = {
     "service-kills": services.prove_kills,
     "service-stops": services.prove_stops,
     "service-throughput": services.prove_throughput,
-    "ray": ray_cluster.prove,  # ends the program if ray is not installed, as the next one for llama-cpp-python
-    "gguf": gguf.prove,  # last: it ends the program if llama-cpp-python is not installed
+    "gguf": gguf.prove,  # it ends the program if llama-cpp-python is not installed
+    "ray": ray_cluster.prove,  # last: it ends the program if ray is not installed
 }
 PROOF = Path("docs/proof.json")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,6 +197,27 @@ def test_files_of_all_stages_are_those_of_one_process(
     for left, right in zip(one, spread, strict=True):
         assert left.read_bytes() == right.read_bytes(), left.name
     assert len(set((tmp_path / "one/candidates.jsonl").read_text().splitlines())) == 96
+
+
+def test_a_reward_model_scores_on_the_actors(
+    registry: Registry, weights: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    folder = tmp_path / "reward"
+    shutil.copytree(weights, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(weights, num_labels=1, pad_token_id=0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    items = [JudgeItem(one.id, one.text, f"Answer {number}.") for number, one in enumerate(prompts(registry, 12))]
+    context = Context(seeds={item.id: number // 6 for number, item in enumerate(items)})
+    scores = []
+    for model in (Model("transformers", str(folder), {"threads": 1}), Model("ray", str(folder), settings)):
+        found = stages.judge(registry, model, items, registry.get("rubrics", "reward"), 1, SAMPLING, context)
+        scores.append({one.item_id: one.score for one in found})
+    assert len(set(scores[0].values())) > 1
+    assert scores[1] == pytest.approx(scores[0], abs=1e-5)
 
 
 def test_a_plugin_that_wraps_hooks_runs_once_in_the_process_of_the_run(faulty: Model) -> None:
