@@ -363,13 +363,13 @@ def ray(proof: dict[str, Any]) -> str:
         lines.append(f"| {shown[name]:,} {name}{note} | {one:.1f} s | {two:.1f} s | {shown['ratio'][name]:.2f} |")
     killed, same = shown["killed"], f"{shown['same_files']} of {shown['files']}"
     measured = (
-        f"The shortest of {shown['rounds']} runs each, on {shown['machine']}, with a load of {shown['load_before']:g} "
-        f"before. {same} files of the runs were the same, byte for byte."
+        f"One run each, on {shown['machine']}, with a load of {shown['load_before']:g} by other work. {same} files of "
+        "the two runs were the same, byte for byte."
     )
     lost = (
-        f"One of the nodes was killed when {killed['stored_before']:,} candidates were stored. {killed['same_files']} "
-        f"of {killed['files']} files were the same. {killed['stored_and_asked_again']} stored candidates were sampled "
-        f"again, and {killed['asked_twice']} that the lost actor had not returned yet."
+        f"One of the nodes was killed when the answers to {killed['stored_before']:,} prompts were stored. "
+        f"{killed['same_files']} of {killed['files']} files were the same. {killed['asked_twice']} prompts were asked "
+        f"twice, and {killed['stored_and_asked_again']} of those whose answers were stored."
     )
     return "\n".join([*lines, "", measured, "", lost]) + "\n"
 

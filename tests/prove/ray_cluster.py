@@ -1,7 +1,7 @@
 """Runs whose sampling and judging is spread over a Ray cluster of two nodes on this machine, against one process.
 
 Needs contrib/tutelage-ray and ray: ``pip install --editable contrib/tutelage-ray``. A node has one CPU and 200 MB of
-object store. For the killed node, the actors run a plugin that notes each result of the plugin ``transformers``.
+object store. For the killed node, the actors run a plugin that notes each prompt and answers by ``transformers``.
 """
 
 import json
@@ -24,15 +24,15 @@ SETTINGS = {
     "generation.n": 8,
     "evaluation.prompts.count": 40,
     "evaluation.agreement_prompts": 20,
+    "sft.epochs": 1,
+    "dpo.epochs": 1,
 }
 CANDIDATES = "seed-0/M1/samples/candidates.jsonl"
 JUDGEMENTS = "seed-0/self-reward/M2/judgements.jsonl"
 NOTED = "noted.jsonl"
 NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20, "include_dashboard": False}
-ROUNDS = 3
-"""Number of times that both ways are timed, in turn. The shortest time of each counts."""
 NOTING = '''
-"""The plugin transformers, which also notes each result that it gives, with its process."""
+"""The plugin transformers, which also notes each prompt that it is asked to answer, with its process."""
 
 import json
 import os
@@ -45,20 +45,19 @@ from tutelage_transformers.settings import TransformersSettings
 
 @hookimpl
 def describe():
-    return PluginInfo("Notes results.", settings=TransformersSettings)
+    return PluginInfo("Notes prompts.", settings=TransformersSettings)
 
 
-def noted(model, results):
+def noted(model, prompts):
     with Path(os.environ["NOTED"]).open("a", buffering=1) as log:
-        for result in results:
-            if model.id == "M1":
-                log.write(json.dumps([result.id, os.getpid()]) + "\\n")
-            yield result
+        for prompt in prompts:
+            log.write(json.dumps([prompt.id, os.getpid()]) + "\\n")
+            yield prompt
 
 
 @hookimpl
 def generate_candidates(model, prompts, n, sampling, context):
-    return noted(model, tutelage_transformers.generate_candidates(model, prompts, n, sampling, context))
+    return tutelage_transformers.generate_candidates(model, noted(model, prompts), n, sampling, context)
 
 
 @hookimpl
@@ -87,33 +86,24 @@ def prove() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         _install_noting(root / "site")
-        before = os.getloadavg()[0]
-        seconds: dict[str, list[dict[str, float]]] = {"one": [], "two": []}
-        same = []
-        for number in range(ROUNDS):
-            one, two = root / f"one-{number}", root / f"two-{number}"
-            _finish(_start(one, None))
-            with _two_nodes() as nodes:
-                _finish(_start(two, nodes.address))
-            seconds["one"].append(_seconds(one))
-            seconds["two"].append(_seconds(two))
-            same.append(_compared(root / "one-0", two))
-        best = {way: {step: min(each[step] for each in times) for step in times[0]} for way, times in seconds.items()}
+        load, one, two = os.getloadavg()[0], root / "one", root / "two"
+        _finish(_start(one, None))
+        with _two_nodes() as nodes:
+            _finish(_start(two, nodes.address))
+        seconds, spread = _seconds(one), _seconds(two)
         return {
-            "rounds": ROUNDS,
-            "load_before": round(before, 1),
-            "candidates": _lines(root / "one-0" / CANDIDATES),
-            "judgements": _lines(root / "one-0" / JUDGEMENTS),
-            "files": same[0]["files"],
-            "same_files": min(one["same"] for one in same),
-            "seconds_of_one_process": best["one"],
-            "seconds_of_two_nodes": best["two"],
-            "ratio": {step: round(best["one"][step] / best["two"][step], 2) for step in best["one"]},
-            "killed": _prove_kill(root),
+            "load_before": round(load, 1),
+            "candidates": _lines(one / CANDIDATES),
+            "judgements": _lines(one / JUDGEMENTS),
+            **_compared(one, two),
+            "seconds_of_one_process": seconds,
+            "seconds_of_two_nodes": spread,
+            "ratio": {step: round(seconds[step] / spread[step], 2) for step in seconds},
+            "killed": _prove_kill(root, one),
         }
 
 
-def _prove_kill(root: Path) -> dict[str, Any]:
+def _prove_kill(root: Path, expected: Path) -> dict[str, Any]:
     """Kill a node while both work on the candidates. What was stored before must not be asked again."""
     folder, noted = root / "killed", root / NOTED
     with _two_nodes() as nodes:
@@ -122,16 +112,13 @@ def _prove_kill(root: Path) -> dict[str, Any]:
         stored, asked = _stored(folder), len(_noted(noted))
         nodes.kill()
         _finish(process)
-    candidates = {f"{row['prompt_id']}/{row['index']}" for row in _rows(folder / CANDIDATES)}
-    results = [id for id, _ in _noted(noted) if id in candidates]  # not the answers of the evaluation
-    compared = _compared(root / "one-0", folder)
+    sampled = {row["prompt_id"] for row in _rows(folder / CANDIDATES)}
+    prompts = [id for id, _ in _noted(noted) if id in sampled]  # not those of the evaluation
     return {
         "stored_before": len(stored),
-        "same_files": compared["same"],
-        "files": compared["files"],
-        "stored_and_asked_again": len(stored.intersection(results[asked:])),
-        "asked_twice": sum(times > 1 for times in Counter(results).values()),
-        "items_of_a_batch": 32 * int(SETTINGS["generation.n"]),
+        **_compared(expected, folder),
+        "stored_and_asked_again": len(stored.intersection(prompts[asked:])),
+        "asked_twice": sum(times > 1 for times in Counter(prompts).values()),
     }
 
 
@@ -161,9 +148,9 @@ def _install_noting(site: Path) -> None:
 
 
 def _start(folder: Path, address: str | None, worker: str = "transformers") -> subprocess.Popen[str]:
-    """Start a run in one process, or with actors on the cluster at an address."""
+    """Start a run whose generator works in this process, or with actors on the cluster at an address."""
     generator = "models.student.generator"
-    values = {**SETTINGS, generator: "null"}
+    values = {**SETTINGS, generator: "{plugin: transformers, settings: {threads: 1}}"}
     if address is not None:
         values = {**SETTINGS, f"{generator}.settings.address": address}
         values[f"{generator}.settings.worker.plugin"] = worker
@@ -190,13 +177,13 @@ def _compared(expected: Path, folder: Path) -> dict[str, int]:
     same = [path for path in files if path.read_bytes() == (folder / path.relative_to(expected)).read_bytes()]
     for path in set(files).difference(same):
         print(f"DIFFERENT: {path.relative_to(expected)}", flush=True)
-    return {"files": len(files), "same": len(same)}
+    return {"files": len(files), "same_files": len(same)}
 
 
 def _stored(folder: Path) -> set[str]:
-    """The candidates that the run has stored before the step is finished."""
+    """The prompts whose candidates the run has stored before the step is finished."""
     path = folder / CANDIDATES
-    return {f"{row['prompt_id']}/{row['index']}" for row in _rows(path.with_name(f".{path.name}.journal"))}
+    return {row["prompt_id"] for row in _rows(path.with_name(f".{path.name}.journal"))}
 
 
 def _noted(path: Path) -> list[tuple[str, int]]:
