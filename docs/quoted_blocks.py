@@ -113,6 +113,28 @@ def robustness(proof: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ray(proof: dict[str, Any]) -> str:
+    """Return the times of one process and of a Ray cluster, and the result of a killed node; empty if not measured."""
+    shown = proof.get("ray")
+    if not shown:
+        return ""
+    lines = ["| step | one process | two nodes | ratio |", "|---|---|---|---|"]
+    for name, note in (("candidates", ", with the start of the actors"), ("judgements", "")):
+        one, two = shown["seconds_of_one_process"][name], shown["seconds_of_two_nodes"][name]
+        lines.append(f"| {shown[name]:,} {name}{note} | {one:.1f} s | {two:.1f} s | {shown['ratio'][name]:.2f} |")
+    killed, same = shown["killed"], f"{shown['same_files']} of {shown['files']}"
+    measured = (
+        f"One run each, on {shown['machine']}, with a load of {shown['load_before']:g} by other work. {same} files of "
+        "the two runs were the same, byte for byte."
+    )
+    lost = (
+        f"One of the nodes was killed when the answers to {killed['stored_before']:,} prompts were stored. "
+        f"{killed['same_files']} of {killed['files']} files were the same. {killed['asked_twice']} prompts were asked "
+        f"twice, and {killed['stored_and_asked_again']} of those whose answers were stored."
+    )
+    return "\n".join([*lines, "", measured, "", lost]) + "\n"
+
+
 def coverage(proof: dict[str, Any]) -> str:
     """Return the worst simulated figures by number of prompts, seeds or verdicts; empty if there are none."""
     shown = proof.get("coverage")
@@ -352,30 +374,9 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
     return "\n".join([*lines, f"| the whole of `tutelage run` | {iteration['seconds']} | |"]) + "\n"
 
 
-def ray(proof: dict[str, Any]) -> str:
-    """Return the times of one process and of a Ray cluster, and the result of a killed node; empty if not measured."""
-    shown = proof.get("ray")
-    if not shown:
-        return ""
-    lines = ["| step | one process | two nodes | ratio |", "|---|---|---|---|"]
-    for name, note in (("candidates", ", with the start of the actors"), ("judgements", "")):
-        one, two = shown["seconds_of_one_process"][name], shown["seconds_of_two_nodes"][name]
-        lines.append(f"| {shown[name]:,} {name}{note} | {one:.1f} s | {two:.1f} s | {shown['ratio'][name]:.2f} |")
-    killed, same = shown["killed"], f"{shown['same_files']} of {shown['files']}"
-    measured = (
-        f"One run each, on {shown['machine']}, with a load of {shown['load_before']:g} by other work. {same} files of "
-        "the two runs were the same, byte for byte."
-    )
-    lost = (
-        f"One of the nodes was killed when the answers to {killed['stored_before']:,} prompts were stored. "
-        f"{killed['same_files']} of {killed['files']} files were the same. {killed['asked_twice']} prompts were asked "
-        f"twice, and {killed['stored_and_asked_again']} of those whose answers were stored."
-    )
-    return "\n".join([*lines, "", measured, "", lost]) + "\n"
-
-
 BLOCKS = {
     "coverage": coverage,
+    "ray": ray,
     "changes": changes,
     "mutants": mutants,
     "sweep": sweep,
@@ -391,5 +392,4 @@ BLOCKS = {
     "seeds": seeds,
     "robustness": robustness,
     "services": services,
-    "ray": ray,
 }
