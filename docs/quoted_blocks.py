@@ -130,7 +130,7 @@ def ray(proof: dict[str, Any]) -> str:
     lost = (
         f"One of the nodes was killed when the answers to {killed['stored_before']:,} prompts were stored. "
         f"{killed['same_files']} of {killed['files']} files were the same. {killed['asked_twice']} prompts were asked "
-        f"twice, and {killed['stored_and_asked_again']} of those whose answers were stored."
+        f"twice; the answers to {killed['stored_and_asked_again']} of them had been stored."
     )
     return "\n".join([*lines, "", measured, "", lost]) + "\n"
 
