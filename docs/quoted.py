@@ -41,6 +41,7 @@ PAGES = (
     "docs/speed.md",
     "docs/models.md",
     "docs/write-a-plugin.md",
+    "contrib/tutelage-ray/README.md",
 )
 FOLLOWED = "docs/write-a-plugin.md"
 """A page whose commands need its own files: ``tests.prove`` follows it, and compares what they print."""

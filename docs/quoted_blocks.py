@@ -128,6 +128,28 @@ def write_a_plugin(proof: dict[str, Any]) -> str:
     )
 
 
+def ray(proof: dict[str, Any]) -> str:
+    """Return the times of one process and of a Ray cluster, and the result of a killed node; empty if not measured."""
+    shown = proof.get("ray")
+    if not shown:
+        return ""
+    lines = ["| step | one process | two nodes | ratio |", "|---|---|---|---|"]
+    for name, note in (("candidates", ", with the start of the actors"), ("judgements", "")):
+        one, two = shown["seconds_of_one_process"][name], shown["seconds_of_two_nodes"][name]
+        lines.append(f"| {shown[name]:,} {name}{note} | {one:.1f} s | {two:.1f} s | {shown['ratio'][name]:.2f} |")
+    killed, same = shown["killed"], f"{shown['same_files']} of {shown['files']}"
+    measured = (
+        f"One run each, on {shown['machine']}, with a load of {shown['load_before']:g} by other work. {same} files of "
+        "the two runs were the same, byte for byte."
+    )
+    lost = (
+        f"One of the nodes was killed when the answers to {killed['stored_before']:,} prompts were stored. "
+        f"{killed['same_files']} of {killed['files']} files were the same. {killed['asked_twice']} prompts were asked "
+        f"twice; the answers to {killed['stored_and_asked_again']} of them had been stored."
+    )
+    return "\n".join([*lines, "", measured, "", lost]) + "\n"
+
+
 def coverage(proof: dict[str, Any]) -> str:
     """Return the worst simulated figures by number of prompts, seeds or verdicts; empty if there are none."""
     shown = proof.get("coverage")
@@ -279,6 +301,7 @@ def families(proof: dict[str, Any]) -> str:
 
 BLOCKS = {
     "coverage": coverage,
+    "ray": ray,
     "changes": changes,
     "mutants": mutants,
     "sweep": sweep,

@@ -24,6 +24,7 @@ from tests.prove import (
     kills,
     mutants,
     pages,
+    ray_cluster,
     services,
     startup,
     stops,
@@ -53,7 +54,8 @@ MEASUREMENTS = {
     "service-kills": services.prove_kills,
     "service-stops": services.prove_stops,
     "service-throughput": services.prove_throughput,
-    "gguf": gguf.prove,  # last: it ends the program if llama-cpp-python is not installed
+    "gguf": gguf.prove,  # it ends the program if llama-cpp-python is not installed
+    "ray": ray_cluster.prove,  # last: it ends the program if ray is not installed
 }
 PROOF = Path("docs/proof.json")
 
