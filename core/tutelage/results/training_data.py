@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeGuard, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import InputError
