@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, fields, frozen
 from attrs.converters import optional
 
-from tutelage.records import Candidate, Example, Judgement, Preference, Prompt
+from tutelage.records import Candidate, Example, Judgement, LabelledAnswer, Preference, Prompt
 
 Over: TypeAlias = Literal["answers", "sampled", "judgements", "training", "checkpoint"]
 """What a measure is computed from:
@@ -80,6 +80,8 @@ class MeasuredPrompt:
     """For ``training``: the preference pairs of the prompt, if the model was trained on pairs."""
     examples: tuple[Example, ...] = ()
     """For ``training``: the examples of the prompt, if the model was trained on examples."""
+    labelled: tuple[LabelledAnswer, ...] = ()
+    """For ``training``: the labelled answers to the prompt, if the model was trained on those."""
 
 
 @frozen(kw_only=True)

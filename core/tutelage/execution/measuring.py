@@ -12,11 +12,11 @@ from attrs import evolve
 from tutelage.context import Context
 from tutelage.errors import Interrupted
 from tutelage.execution.step_context import Artifact, StepContext
-from tutelage.files.trl_format import read_examples, read_preferences
+from tutelage.files.trl_format import read_examples, read_labelled, read_preferences
 from tutelage.measure import MeasuredPrompt
 from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.plugins.measures import bound_measure
-from tutelage.records import Candidate, Example, Judgement, Preference, Prompt
+from tutelage.records import Candidate, Example, Judgement, LabelledAnswer, Preference, Prompt
 from tutelage.runs.durable import STOPPED
 
 T = TypeVar("T")
@@ -72,7 +72,12 @@ def _judgements(step: TakeMeasure, at: StepContext, kind: str) -> Mapping[str, l
 
 
 def _of_training(step: TakeMeasure, at: StepContext) -> Iterator[MeasuredPrompt]:
-    """The prompts that the model was trained on, with their pairs or examples."""
+    """The prompts that the model was trained on, with their pairs, labelled answers or examples."""
+    if "labelled" in step.reads:
+        labelled = read_labelled(at.store.complete(step.reads["labelled"]))
+        for id, answers in _grouped((answer.prompt_id, answer) for answer in labelled).items():
+            yield MeasuredPrompt(prompt=evolve(_prompt(answers[0]), id=id), labelled=tuple(answers))
+        return
     if "pairs" in step.reads:
         pairs = read_preferences(at.store.complete(step.reads["pairs"]))
         for id, of_prompt in _grouped((pair.prompt_id, pair) for pair in pairs).items():
@@ -83,7 +88,7 @@ def _of_training(step: TakeMeasure, at: StepContext) -> Iterator[MeasuredPrompt]
         yield MeasuredPrompt(prompt=_prompt(group[0]), examples=tuple(group))
 
 
-def _prompt(trained_on: Preference | Example) -> Prompt:
+def _prompt(trained_on: Preference | LabelledAnswer | Example) -> Prompt:
     return Prompt(trained_on.prompt, messages=trained_on.messages)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import approving_world
@@ -18,6 +20,8 @@ from tutelage.errors import InputError, StageError
 from tutelage.execution.runner import run
 from tutelage.exporting.card import Published, whole_card
 from tutelage.files.trl_format import read_labelled, read_preferences
+from tutelage.measure import Measure, MeasuredPrompt
+from tutelage.plugins.functions import plugin
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
@@ -166,3 +170,23 @@ def test_answers_of_one_label_alone_are_a_warning_with_the_key_to_change(
         f"M2/self-reward, seed 0: all {rows} answers that it is trained on are desirable: set another pairs.threshold "
         "(now 0.5)"
     ) in summary.warnings
+
+
+def test_a_measure_of_trainings_gets_the_labelled_answers_of_each_prompt(tmp_path: Path, registry: Registry) -> None:
+    def desirable(items: Iterable[MeasuredPrompt]) -> Iterator[float | None]:
+        for item in items:  # M1 was trained on examples
+            yield mean(one.desirable for one in item.labelled) if item.labelled else None
+
+    measure = Measure(function=desirable, help="share of desirable answers", over="training", lowest=0, highest=1)
+    registry.register(plugin(measures={"desirable": measure}), "mine")
+    values = {**VALUES, "pipelines": {"teacher-reward": BY_THRESHOLD}, "controls": {}}
+    values["evaluation"] = {**VALUES["evaluation"], "measures": {"desirable": {"measure": "mine/desirable"}}}
+    summary = run(from_values(numbers_recipe(**values)), directory=tmp_path / "run", registry=registry)
+    assert summary is not None
+    rows = read_labelled(tmp_path / "run/seed-0/teacher-reward/M2/trained-on.jsonl")
+    shares = [
+        mean(one.desirable for one in of_prompt)
+        for _, of_prompt in groupby(sorted(rows, key=lambda one: one.prompt_id), key=lambda one: one.prompt_id)
+    ]
+    figure = summary.model("M2/teacher-reward").metrics["desirable"]
+    assert figure.value == pytest.approx(mean(shares))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,8 @@ def test_a_measure_that_raises_stops_the_run_and_loses_nothing_of_it(registry: R
         run(quick(uses), directory=folder, registry=registry)
     id = rows_of(folder, "right", "M1")[7].prompt_id
     label = f"measure 'failing/failing' of plugin 'failing' (registered manually), for M1, for the prompt {id},"
-    assert str(caught.value) == f"{label} failed: ZeroDivisionError: no words"
+    text = f"{label} failed: ZeroDivisionError: no words"
+    assert re.fullmatch(rf"{re.escape(text)} \(test_measuring\.py, line \d+\)", str(caught.value))
     assert (folder / "evaluation/seed-0/verdicts.jsonl").exists(), "measures are taken last"
     before = {path: text for path, text in artifacts_of(folder).items() if path.endswith("jsonl")}
     summary = run(quick({"right": USES["right"]}), directory=folder, registry=registry)
