@@ -36,12 +36,13 @@ class TrainerChanges:
         return loss
 
     @cached_property
-    def _weights(self) -> int:
+    def number_of_weights(self) -> int:
+        """Number of the model's weights, without those of embeddings."""
         return int(self.model.num_parameters(exclude_embeddings=True))  # type: ignore[attr-defined]
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Compute what transformers does. It counts the weights, module by module, in every step; here, once."""
-        return int(6 * inputs["input_ids"].numel() * self._weights)
+        return int(6 * inputs["input_ids"].numel() * self.number_of_weights)
 
     def log(self, logs: dict[str, Any], *arguments: Any, **options: Any) -> None:
         """Stop the training if a number of the step is not finite. Nothing is logged or saved before."""
