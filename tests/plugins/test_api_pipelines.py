@@ -117,6 +117,7 @@ def test_m1_judges_through_transformers_serve_as_it_judges_itself(
     assert {row.outcome for row in served} <= {Outcome.ANSWERED, Outcome.CUT, Outcome.UNPARSED}
 
 
+@pytest.mark.slow
 def test_m1_demonstrates_through_transformers_serve(first_model: list[str], tmp_path: Path, ledger_path: Path) -> None:
     store = tutelage_run(tmp_path / "run", ["teacher-demonstration"], *first_model)
     assert_whole(store, "teacher-demonstration")

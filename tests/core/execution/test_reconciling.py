@@ -88,7 +88,9 @@ def set_aside(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("disturbance", [Kill, pytest.param(FullDisk, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("start", ["set aside", "taken back", "taken from a cache"])
+@pytest.mark.parametrize(
+    "start", ["set aside", "taken back", pytest.param("taken from a cache", marks=pytest.mark.slow)]
+)
 def test_a_change_that_is_stopped_at_any_write_is_continued_or_undone(
     tmp_path: Path, numbers_registry: Registry, start: str, disturbance: type[Kill | FullDisk]
 ) -> None:
