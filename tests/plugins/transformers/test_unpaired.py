@@ -29,6 +29,7 @@ from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import objective_problems
 from tutelage_transformers.training.fitting import divide_step, fastest_division
 from tutelage_transformers.training.objectives import Kto
+from tutelage_transformers.training.pair_losses import checked_loss
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import build
 from tutelage_transformers.training.unpaired import FixedOrder, mismatched_answers
@@ -355,6 +356,29 @@ def test_a_loss_that_is_no_tensor_is_an_error_of_its_plugin(registry: Registry, 
     file = write_labelled(tmp_path / "labelled.jsonl")
     with pytest.raises(PluginError, match=r"the loss of Seven returned 7; it must return the loss of each answer"):
         trained(registry, base, Seven(batch_size=12), file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("detached", "returned a tensor without a gradient; compute it from the log-probabilities of the policy"),
+        ("whole", r"returned a tensor of the shape \(3,\) and the type int64; it must return the loss of each answer"),
+        ("mean", r"returned a tensor of the shape \(\); it must return the loss of each answer, a tensor of floating"),
+    ],
+)
+def test_a_loss_of_the_wrong_kind_is_an_error_of_its_plugin(kind: str, problem: str) -> None:
+    import torch
+
+    logps = torch.zeros(3, requires_grad=True)
+    found = {"detached": logps.detach(), "whole": logps.long(), "mean": logps.mean()}[kind]
+    with pytest.raises(PluginError, match=f"the loss of Mine {problem}"):
+        checked_loss("loss of Mine", found, logps, "answer")
+
+
+def test_a_loss_without_a_gradient_is_right_if_the_policy_has_none() -> None:
+    import torch
+
+    assert checked_loss("loss of Mine", torch.ones(3), torch.zeros(3), "answer").sum() == 3
 
 
 def test_the_problems_of_the_objective_are_found_before_the_training(
