@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, fields, frozen
 from attrs.converters import optional
 
-from tutelage.records import Candidate, Example, Judgement, Preference, Prompt
+from tutelage.records import Candidate, Example, Judgement, LabelledAnswer, Preference, Prompt
 
 Over: TypeAlias = Literal["answers", "sampled", "judgements", "training", "checkpoint"]
 """What a measure is computed from:
@@ -28,7 +28,7 @@ Over: TypeAlias = Literal["answers", "sampled", "judgements", "training", "check
 - ``answers``: the greedy answers to the held-out prompts;
 - ``sampled``: the sampled answers to the held-out prompts;
 - ``judgements``: the model's own judgements of its sampled answers, beside the gold scores;
-- ``training``: the preference pairs or the examples that the model was trained on;
+- ``training``: the preference pairs, labelled answers or examples that the model was trained on;
 - ``checkpoint``: the model itself.
 """
 Better: TypeAlias = Literal["higher", "lower", "neither"]
@@ -80,6 +80,8 @@ class MeasuredPrompt:
     """For ``training``: the preference pairs of the prompt, if the model was trained on pairs."""
     examples: tuple[Example, ...] = ()
     """For ``training``: the examples of the prompt, if the model was trained on examples."""
+    labelled: tuple[LabelledAnswer, ...] = ()
+    """For ``training``: the labelled answers to the prompt, if the model was trained on these."""
 
 
 @frozen(kw_only=True)

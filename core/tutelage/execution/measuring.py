@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import Interrupted
 from tutelage.execution.step_context import Artifact, StepContext
-from tutelage.files.trl_format import read_examples, read_preferences
+from tutelage.files.trl_format import read_examples, read_labelled, read_preferences
 from tutelage.measure import MeasuredPrompt
 from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.plugins.measures import bound_measure
-from tutelage.records import Candidate, Example, Judgement, Preference, Prompt
+from tutelage.records import Candidate, Example, Judgement, LabelledAnswer, Preference, Prompt
 from tutelage.runs.durable import STOPPED
 
 T = TypeVar("T")
@@ -72,19 +73,25 @@ def _judgements(step: TakeMeasure, at: StepContext, kind: str) -> Mapping[str, l
 
 
 def _of_training(step: TakeMeasure, at: StepContext) -> Iterator[MeasuredPrompt]:
-    """The prompts that the model was trained on, with their pairs or examples."""
-    if "pairs" in step.reads:
-        pairs = read_preferences(at.store.complete(step.reads["pairs"]))
-        for id, of_prompt in _grouped((pair.prompt_id, pair) for pair in pairs).items():
-            yield MeasuredPrompt(prompt=evolve(_prompt(of_prompt[0]), id=id), pairs=tuple(of_prompt))
-        return
-    examples = read_examples(at.store.complete(step.reads["examples"]))
-    for group in _grouped((_prompt(one).id, one) for one in examples).values():
-        yield MeasuredPrompt(prompt=_prompt(group[0]), examples=tuple(group))
+    """The prompts that the model was trained on, with their pairs, labelled answers or examples."""
+    [(kind, artifact)] = step.reads.items()
+    trained_on = _READERS[kind](at.store.complete(artifact))
+    for group in _grouped((_prompt(one).id, one) for one in trained_on).values():
+        fields: Mapping[str, Any] = {kind: tuple(group)}
+        yield MeasuredPrompt(prompt=_prompt(group[0]), **fields)
 
 
-def _prompt(trained_on: Preference | Example) -> Prompt:
-    return Prompt(trained_on.prompt, messages=trained_on.messages)
+_READERS: Mapping[str, Callable[[Path], Sequence[Preference | LabelledAnswer | Example]]] = {
+    "pairs": read_preferences,
+    "labelled": read_labelled,
+    "examples": read_examples,
+}
+"""Readers of training data, by the fields of ``MeasuredPrompt``."""
+
+
+def _prompt(trained_on: Preference | LabelledAnswer | Example) -> Prompt:
+    prompt = Prompt(trained_on.prompt, messages=trained_on.messages)
+    return prompt if isinstance(trained_on, Example) else evolve(prompt, id=trained_on.prompt_id)
 
 
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, list[T]]:

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from tutelage.errors import InputError
 from tutelage.measure import MeasureInfo, Over
-from tutelage.objectives import Dpo, Sft
+from tutelage.objectives import ExampleKind
 from tutelage.planning.declared import Declared
 from tutelage.planning.evaluation_plan import EvaluationPlan
 from tutelage.planning.judging_uses import measures_judging
@@ -94,14 +94,13 @@ def _reads(
         case "judgements":
             return {**of_answers, "judgements": files.own_judgements("own")} if plan.judges_measured else None
         case "training":
-            kind = _TRAINED_ON.get(type(training.objective)) if training is not None else None
-            return {kind: training.examples} if training is not None and kind is not None else None
+            return {_TRAINED_ON[training.objective.examples]: training.examples} if training is not None else None
         case "checkpoint":
             return {}
 
 
-_TRAINED_ON: Mapping[type, str] = {Sft: "examples", Dpo: "pairs"}
-"""The fields of ``MeasuredPrompt`` that have the data of an objective."""
+_TRAINED_ON: Mapping[ExampleKind, str] = {"examples": "examples", "preferences": "pairs", "labelled": "labelled"}
+"""The fields of ``MeasuredPrompt`` that have the data of an objective, by what the objective trains on."""
 
 
 def _count(
