@@ -82,6 +82,7 @@ COVERED_BY = {
     "tutelage.planning.checks": "planning/test_preflight.py",
     "tutelage.planning.estimate": "../plugins/test_api_runs.py",
     "tutelage.planning.model_checks": "planning/test_preflight.py",
+    "tutelage.planning.objective_checks": "planning/test_trained_by.py",
     "tutelage.planning.problem_list": "planning/test_preflight.py",
     "tutelage.planning.roles": "planning/test_pipelines.py",
     "tutelage.planning.sources": "planning/test_lengths.py",
