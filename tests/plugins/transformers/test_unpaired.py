@@ -224,6 +224,21 @@ def test_a_loss_that_is_not_finite_names_the_answers_and_the_section_to_change(
     assert "lower objectives.transformers/kto.learning_rate (now 1e+30)" in str(error.value)
 
 
+def test_one_answer_alone_has_no_kl_term_and_is_refused(base: Path, tmp_path: Path) -> None:
+    file = write_labelled(tmp_path / "labelled.jsonl")
+    write_rows(file, [next(row for _, row in read_rows(file))])
+    with pytest.raises(InputError, match=r"labelled\.jsonl: 1 answer; the KL term of KTO is estimated from at least 2"):
+        trainer_of(base, KTO, file)
+    assert len(trainer_of(base, evolve(KTO, loss_type="apo_zero_unpaired"), file).train_dataset) == 1
+
+
+def test_pairs_in_place_of_labelled_answers_are_refused_with_what_kto_needs(base: Path, tmp_path: Path) -> None:
+    sides = {"chosen": message("assistant", "apple"), "rejected": message("assistant", "dog"), "label": True}
+    write_rows(tmp_path / "pairs.jsonl", [{"prompt": message("user", "cat"), **sides}])
+    with pytest.raises(InputError, match=r"line 1: no 'completion'; .*, KTO prompt, completion and label$"):
+        trainer_of(base, KTO, tmp_path / "pairs.jsonl")
+
+
 def test_a_row_without_a_label_is_named_with_its_line(base: Path, tmp_path: Path) -> None:
     file = write_labelled(tmp_path / "labelled.jsonl")
     rows = [row for _, row in read_rows(file)]
