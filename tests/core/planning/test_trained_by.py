@@ -102,7 +102,7 @@ def test_the_pairs_of_all_rounds_and_of_the_user_are_joined_before_they_are_labe
 
 
 def _own_pairs(**changes: Any) -> Any:
-    from tutelage.recipe.schema import Preferences
+    from tutelage.recipe.data_section import Preferences
 
     return Preferences("numbers/pairs", 10, **changes)
 
