@@ -97,6 +97,7 @@ COVERED_BY = {
     "tutelage.plugins.chat_hooks": "alpaca_eval/test_running.py",
     "tutelage.plugins.discovery": "plugins/test_registry.py",
     "tutelage.plugins.inspection": "plugins/test_registry.py",
+    "tutelage.plugins.offers": "plugins/test_registry.py",
     "tutelage.plugins.stage_checks": "plugins/test_stages.py",
     "tutelage.preferences.stated_numbers": "preferences/test_score_parsing.py",
     "tutelage.preferences.statements": "preferences/test_score_parsing.py",
