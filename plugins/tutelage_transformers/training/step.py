@@ -42,7 +42,7 @@ from tutelage_transformers.training.fitting import divide_step, explain_out_of_m
 from tutelage_transformers.training.gathering import gathered_model
 from tutelage_transformers.training.objectives import at_least
 from tutelage_transformers.training.pair_losses import WeightedLoss
-from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.request import TrainingRequest, check_importable
 from tutelage_transformers.training.resuming import (
     TrainingFolder,
     checkpoint_callback,
@@ -69,6 +69,8 @@ def train(
     quantizing.check(objective, settings)
     dispatch.release_all()
     processes = parallel.training_processes(settings, objective.batch_size)
+    if settings.accelerate_config is not None or processes > 1:
+        check_importable(objective)
     if settings.accelerate_config is not None:
         launching.launch(request, settings.accelerate_config, context)
     elif processes > 1:

@@ -22,6 +22,7 @@ from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stages import train_step
 from tutelage.records import Model
+from tutelage_transformers.checking import check_objective
 from tutelage_transformers.devices.parallel import share_of_objective
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
@@ -30,7 +31,7 @@ from tutelage_transformers.training.arguments import objective_problems
 from tutelage_transformers.training.fitting import divide_step, fastest_division
 from tutelage_transformers.training.objectives import Kto
 from tutelage_transformers.training.pair_losses import checked_loss
-from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.request import TrainingRequest, check_importable
 from tutelage_transformers.training.step import build
 from tutelage_transformers.training.unpaired import FixedOrder, mismatched_answers
 
@@ -401,6 +402,28 @@ def test_the_problems_of_the_objective_are_found_before_the_training(
 ) -> None:
     with pytest.raises(InputError, match=r"gamma: -1\.0; it must be at least 0"):
         trained(registry, base, LengthNormalised(gamma=-1.0), tmp_path / "no-such-file.jsonl")
+
+
+def test_an_objective_of_a_plugin_file_is_refused_before_a_run_whose_processes_cannot_import_it() -> None:
+    made: type[Any] = type("FromFile", (Unlikely,), {"__module__": "tutelage_plugin_file_mine"})
+    for settings in (
+        TransformersSettings(processes=2),
+        TransformersSettings(processes=1, accelerate_config="fsdp.yaml"),
+    ):
+        with pytest.raises(InputError, match=r"tutelage_plugin_file_mine:FromFile cannot be imported .* set settings"):
+            list(check_objective(settings, made()))
+        assert list(check_objective(settings, KTO)) == []
+    assert list(check_objective(TransformersSettings(processes=1), made())) == []
+    with pytest.raises(InputError, match="it is not in an installed package"):
+        check_importable(_local_objective())
+
+
+def _local_objective() -> Objective:
+    @frozen
+    class Local(Unlikely):
+        """Is made by a function."""
+
+    return Local()
 
 
 def test_processes_of_a_training_get_the_objective_of_a_plugin(tmp_path: Path) -> None:
