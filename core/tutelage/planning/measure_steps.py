@@ -126,6 +126,9 @@ def check_measures(recipe: Recipe, registry: Registry, problems: Problems) -> No
             continue
         found = problems.attempt(f"{key}.settings", bound.problems)
         problems.add_all(f"{key}.settings.{line}" for line in found or ())
+        if found == []:
+            missing = [path for path in problems.attempt(key, bound.files) or () if not path.exists()]
+            problems.add_all((f"{path}: no such file or folder, and the measure reads it" for path in missing), key)
         problems.add_all(_over_problems(bound, recipe), key)
 
 

@@ -121,6 +121,11 @@ def test_a_measure_of_checkpoints_depends_on_the_bound_model_and_one_of_answers_
     ("use", "evaluation", "problem"),
     [
         (
+            {"measure": "mine/skill", "settings": {"data": "/no/such/file"}},
+            {},
+            ": /no/such/file: no such file or folder, and the measure reads it",
+        ),
+        (
             {"measure": "mine/wright"},
             {},
             ".measure: plugin 'mine' (registered manually) has no measure 'mine/wright'; did",
