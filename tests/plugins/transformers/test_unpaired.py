@@ -374,6 +374,24 @@ def test_a_loss_that_is_no_tensor_is_an_error_of_its_plugin(registry: Registry, 
         trained(registry, base, Seven(batch_size=12), file)
 
 
+@frozen
+class Infinite(Unlikely):
+    """Has a loss that is not finite."""
+
+    def loss(self, batch: AnswerBatch) -> Any:
+        return batch.log_probability * float("nan")
+
+
+def test_a_loss_of_a_plugin_that_is_not_finite_is_named_in_what_to_check(base: Path, tmp_path: Path) -> None:
+    registry = Registry.discover()
+    file = write_labelled(tmp_path / "labelled.jsonl")
+    with pytest.raises(
+        StageError, match=r"the loss is nan.*check that the loss of Infinite is finite for these examples"
+    ):
+        trained(registry, base, Infinite(batch_size=12), file)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("kind", "problem"),
     [
