@@ -98,9 +98,10 @@ def described(name: str, value: Any) -> Iterator[str]:
 
 
 def of_class(cls: type) -> Iterator[str]:
-    bases = [base.__name__ for base in cls.__bases__ if base.__module__.startswith("tutelage")]
-    if bases:
-        yield f"Subclass of {', '.join(f'`{base}`' for base in bases)}."
+    bases = [base for base in cls.__mro__[1:] if base.__module__.startswith("tutelage")]
+    inner = [base for base in bases if base.__module__.startswith("tutelage.") and not is_described(base)]
+    if named := [base.__name__ for base in cls.__bases__ if base in bases and base not in inner]:
+        yield f"Subclass of {', '.join(f'`{base}`' for base in named)}."
     yield rst_to_markdown(own_docstring(cls))
     if attrs.has(cls):
         yield signature(cls.__name__, cls)
@@ -114,9 +115,14 @@ def of_class(cls: type) -> Iterator[str]:
         yield markdown(("field", "type", "default", "meaning"), field_rows(cls))
     elif "exit_code" in dir(cls):
         yield f"Exit code of the command line: {vars(cls)['exit_code']}."
-    for name, member in vars(cls).items():
-        if not name.startswith("_"):
-            yield from of_member(name, member)
+    names = dict.fromkeys(name for part in (cls, *inner) for name in vars(part) if not name.startswith("_"))
+    for name in names:
+        yield from of_member(name, inspect.getattr_static(cls, name))
+
+
+def is_described(cls: type) -> bool:
+    """Return whether the page describes a class. The members of other bases are shown with the class itself."""
+    return any(value is cls for value in values().values())
 
 
 def of_member(name: str, member: Any) -> Iterator[str]:

@@ -28,7 +28,7 @@ Over: TypeAlias = Literal["answers", "sampled", "judgements", "training", "check
 - ``answers``: the greedy answers to the held-out prompts;
 - ``sampled``: the sampled answers to the held-out prompts;
 - ``judgements``: the model's own judgements of its sampled answers, beside the gold scores;
-- ``training``: the preference pairs or the examples that the model was trained on;
+- ``training``: the preference pairs, labelled answers or examples that the model was trained on;
 - ``checkpoint``: the model itself.
 """
 Better: TypeAlias = Literal["higher", "lower", "neither"]
@@ -81,7 +81,7 @@ class MeasuredPrompt:
     examples: tuple[Example, ...] = ()
     """For ``training``: the examples of the prompt, if the model was trained on examples."""
     labelled: tuple[LabelledAnswer, ...] = ()
-    """For ``training``: the labelled answers to the prompt, if the model was trained on those."""
+    """For ``training``: the labelled answers to the prompt, if the model was trained on these."""
 
 
 @frozen(kw_only=True)

@@ -22,6 +22,7 @@ from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 from tutelage_transformers.training import arguments, launching, together
 from tutelage_transformers.training.fitting import state_bytes
 from tutelage_transformers.training.objectives import section_of
+from tutelage_transformers.training.request import check_importable
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors")
 _GIB = 2**30
@@ -70,8 +71,13 @@ def _device() -> Finding:
 
 
 def check_objective(settings: TransformersSettings | None, objective: Objective) -> Iterator[str]:
-    """Yield each problem of an objective as ``KEY: problem``, also where the settings contradict it. No torch."""
+    """Yield each problem of an objective as ``KEY: problem``, also where the settings contradict it. No torch.
+
+    Raises ``InputError`` if the settings name several processes, which cannot import the objective.
+    """
     settings = settings or TransformersSettings()
+    if settings.accelerate_config is not None or (settings.processes or 1) > 1:
+        check_importable(objective)
     yield from arguments.objective_problems(objective)
     if settings.quantization != "none" and objective.lora is None:
         yield "lora: missing; settings.quantization 4bit needs an adapter to learn on it: set lora, or leave 4bit out"

@@ -49,6 +49,14 @@ def test_the_page_has_every_public_name_once() -> None:
     assert {*tutelage.__all__, *(f"testing.{name}" for name in testing.__all__)} <= set(headings)
 
 
+def test_members_of_a_base_that_the_page_does_not_describe_are_those_of_the_class() -> None:
+    of_registry = PAGE.partition("### Registry\n")[2].partition("\n### ")[0]
+    assert {"register", "find", "get", "offered"} <= set(re.findall(r"^\*\*`(\w+)`\*\*$", of_registry, re.MULTILINE))
+    bases = re.findall("^Subclass of (.*)\\.$", PAGE, re.MULTILINE)
+    named = {name for line in bases for name in re.findall(r"`(\w+)`", line)}
+    assert "Offers" not in named and "_Step" not in named and "Objective" in named
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_field_of_a_public_class_is_documented(name: str) -> None:
     cls = CLASSES[name]

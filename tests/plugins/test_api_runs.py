@@ -26,7 +26,8 @@ from tutelage.execution.runner import run
 from tutelage.planning.checks import checked_plan
 from tutelage.planning.estimate import Estimate, estimates
 from tutelage.plugins.registry import Registry
-from tutelage.recipe.schema import Recipe, SelfInstruct
+from tutelage.recipe.data_section import SelfInstruct
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Judgement
 from tutelage.runs.store import Store
 from tutelage.services.ledger import Entry, Ledger

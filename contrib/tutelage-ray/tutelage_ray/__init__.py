@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from attrs import evolve
 
@@ -30,7 +30,7 @@ from tutelage import (
     Verdict,
     hookimpl,
 )
-from tutelage.objectives import Objective
+from tutelage.objectives import ExampleKind, Objective
 from tutelage.records import Scores
 from tutelage_ray.settings import NEUTRAL_SETTINGS, RaySettings, registry, settings_of, worker_model
 
@@ -45,6 +45,8 @@ def describe() -> PluginInfo:
         sampling=("top_k", "min_p"),
         scores=("expected",),
         trains_pair_losses=True,
+        trains=("sft", "dpo", "transformers/kto"),
+        trains_losses=get_args(ExampleKind),
     )
 
 

@@ -10,6 +10,7 @@ from tutelage import Finding, Model, RunNeeds
 from tutelage.errors import InputError, TutelageError
 from tutelage.objectives import Dpo, Objective
 from tutelage.plugins import helpers
+from tutelage.plugins.objectives import untrained
 from tutelage_ray.settings import RaySettings, registry, worker_model
 
 _CONNECT_SECONDS = 5.0
@@ -56,9 +57,14 @@ def check_run(settings: RaySettings | None, name: str, needs: RunNeeds) -> Itera
 
 
 def check_objective(settings: RaySettings | None, objective: Objective) -> Iterator[str]:
-    """Yield each problem of an objective for the plugin that trains, which is the one that runs the model."""
+    """Yield each problem of an objective for the plugin that trains, which is the one that runs the model.
+
+    Raises ``InputError`` if this plugin does not train the objective.
+    """
     model = worker_model(Model("ray"), settings or RaySettings())
     plugins = registry(model.plugin)
+    if problem := untrained(objective, model.plugin, plugins):
+        raise InputError(problem)
     names = objective.plugin_losses if isinstance(objective, Dpo) else ()
     if names and not plugins.info(model.plugin).trains_pair_losses:
         yield f"loss_type: {', '.join(names)}; {plugins.label(model.plugin)} does not train with losses of plugins"

@@ -300,6 +300,8 @@ def _objective(name: str, overrides: list[str], seed: int, registry: Registry) -
         if not text.startswith(f"{section}."):
             raise InputError(f"--set {text}: does not apply, the objective is {name}")
     values = nested([text.removeprefix(f"{section}.") for text in overrides])
+    if "seed" in values:
+        raise InputError(f"--set {section}.seed: the seed is set by --seed; leave this key out")
     return structure(cls, {**values, "seed": seed}, f"--set {section}")
 
 

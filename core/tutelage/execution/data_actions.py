@@ -28,7 +28,7 @@ from tutelage.planning.steps import (
 from tutelage.plugins import stages
 from tutelage.plugins.helpers import requests_at_once
 from tutelage.preferences.prompt_listing import LISTINGS, PromptLimits, few_shots, showable
-from tutelage.recipe.schema import SelfInstruct
+from tutelage.recipe.data_section import SelfInstruct
 from tutelage.records import Candidate, Prompt
 from tutelage.results.nothing_left import no_prompt, no_row
 from tutelage.runs.durable import Unit, derive_seed

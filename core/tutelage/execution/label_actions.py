@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from tutelage.errors import StageError
+from tutelage.errors import InputError, StageError
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.trl_format import labelled_row, read_preferences
 from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
@@ -31,8 +31,12 @@ def label_answers(step: LabelAnswers, at: StepContext) -> Artifact:
 
 
 def unpair_answers(step: UnpairAnswers, at: StepContext) -> Artifact:
-    """Label both answers of each pair."""
-    return _artifact(step, at, Labelling(tuple(unpaired(read_preferences(at.store.complete(step.preferences))))))
+    """Label both answers of each pair. Raises StageError if the pairs have weights or soft labels."""
+    try:
+        found = unpaired(read_preferences(at.store.complete(step.preferences)))
+    except InputError as error:
+        raise StageError(f"{step.preferences}: {error}") from error
+    return _artifact(step, at, Labelling(tuple(found)))
 
 
 def _artifact(step: LabelAnswers | UnpairAnswers, at: StepContext, found: Labelling) -> Artifact:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from attrs import evolve
 
@@ -73,23 +74,24 @@ def _judgements(step: TakeMeasure, at: StepContext, kind: str) -> Mapping[str, l
 
 def _of_training(step: TakeMeasure, at: StepContext) -> Iterator[MeasuredPrompt]:
     """The prompts that the model was trained on, with their pairs, labelled answers or examples."""
-    if "labelled" in step.reads:
-        labelled = read_labelled(at.store.complete(step.reads["labelled"]))
-        for id, answers in _grouped((answer.prompt_id, answer) for answer in labelled).items():
-            yield MeasuredPrompt(prompt=evolve(_prompt(answers[0]), id=id), labelled=tuple(answers))
-        return
-    if "pairs" in step.reads:
-        pairs = read_preferences(at.store.complete(step.reads["pairs"]))
-        for id, of_prompt in _grouped((pair.prompt_id, pair) for pair in pairs).items():
-            yield MeasuredPrompt(prompt=evolve(_prompt(of_prompt[0]), id=id), pairs=tuple(of_prompt))
-        return
-    examples = read_examples(at.store.complete(step.reads["examples"]))
-    for group in _grouped((_prompt(one).id, one) for one in examples).values():
-        yield MeasuredPrompt(prompt=_prompt(group[0]), examples=tuple(group))
+    [(kind, artifact)] = step.reads.items()
+    trained_on = _READERS[kind](at.store.complete(artifact))
+    for group in _grouped((_prompt(one).id, one) for one in trained_on).values():
+        fields: Mapping[str, Any] = {kind: tuple(group)}
+        yield MeasuredPrompt(prompt=_prompt(group[0]), **fields)
+
+
+_READERS: Mapping[str, Callable[[Path], Sequence[Preference | LabelledAnswer | Example]]] = {
+    "pairs": read_preferences,
+    "labelled": read_labelled,
+    "examples": read_examples,
+}
+"""Readers of training data, by the fields of ``MeasuredPrompt``."""
 
 
 def _prompt(trained_on: Preference | LabelledAnswer | Example) -> Prompt:
-    return Prompt(trained_on.prompt, messages=trained_on.messages)
+    prompt = Prompt(trained_on.prompt, messages=trained_on.messages)
+    return prompt if isinstance(trained_on, Example) else evolve(prompt, id=trained_on.prompt_id)
 
 
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, list[T]]:

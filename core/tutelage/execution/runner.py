@@ -36,8 +36,9 @@ from tutelage.recipe.loading import load_recipe, override, to_yaml
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.results.run_warnings import warnings_of_step
-from tutelage.results.summarise import summarise, write_summary
+from tutelage.results.summarise import summarise
 from tutelage.results.summary import Summary, read_summary
+from tutelage.results.summary_tables import write_summary
 from tutelage.results.variants import variant_results
 from tutelage.runs.artifact_cache import ArtifactCache, checked_cache
 from tutelage.runs.changes import Changes, Place, changes

@@ -1,4 +1,4 @@
-"""The checks of a recipe itself: roles, plugins, settings, prices, data, objectives, rubrics and pair rules.
+"""The checks of a recipe itself: roles, plugins, settings, prices, data, rubrics and pair rules.
 
 They read the data of the recipe and call the plugins' descriptions, but no model and no service. ``preflight`` adds the
 checks of the models and of the machine.
@@ -13,12 +13,12 @@ from attrs import evolve
 
 from tutelage.data.sets import load_seed_prompts
 from tutelage.errors import InputError, PluginError
-from tutelage.objectives import Objective
 from tutelage.pipeline import Pipeline
 from tutelage.planning.declared import Declared, judging_of, rubric_of_scores
 from tutelage.planning.judging_uses import expected_score_problems, judging_uses
 from tutelage.planning.measure_steps import check_measures
 from tutelage.planning.member_checks import member_problems
+from tutelage.planning.objective_checks import check_objectives, check_trackers
 from tutelage.planning.pipelines import make_plan, members_of, roles_needed
 from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import (
@@ -35,8 +35,7 @@ from tutelage.planning.sources import Sources, without_decontamination
 from tutelage.planning.steps import Plan
 from tutelage.planning.trial import pair_rule_problems, rubric_problems
 from tutelage.planning.wrapping import check_wrappers
-from tutelage.plugins.helpers import check_objective, check_report_to, implements
-from tutelage.plugins.objectives import objective_problems, untrained
+from tutelage.plugins.helpers import implements
 from tutelage.plugins.pair_rules import guarded_rule
 from tutelage.plugins.preparation import check_prepared
 from tutelage.plugins.registry import Registry
@@ -89,8 +88,8 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     _check_sampling(recipe, registry, known, roles, problems)
     problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
     if "student" in roles:
-        _check_objectives(recipe, registry, known, problems)
-        _check_trackers(recipe, registry, problems)
+        check_objectives(recipe, registry, known, problems)
+        check_trackers(recipe, registry, problems)
     if recipe.budget is not None:
         _check_prices(recipe, registry, roles, problems)
     return roles
@@ -101,19 +100,6 @@ def without_unknown(recipe: Recipe, known: Declared) -> Recipe:
     pipelines = {name: settings for name, settings in recipe.pipelines.items() if name in known.pipelines}
     controls = {n: one for n, one in recipe.controls.items() if n in known.controls and one.mirrors in pipelines}
     return evolve(recipe, pipelines=pipelines, controls=controls)
-
-
-def objectives(recipe: Recipe, known: Declared) -> dict[str, Objective]:
-    """Return the objectives that the recipe trains with, by key: ``dpo`` or ``pipelines.NAME.dpo``.
-
-    An objective that a pipeline or control inherits has the top-level key.
-    """
-    found: dict[str, Objective] = {}
-    if recipe.data.has_seed_examples:
-        found["sft"] = recipe.sft
-    for name in (*recipe.pipelines, *recipe.controls):
-        found[known.objective_key(recipe, name)] = known.objective(recipe, name)
-    return found
 
 
 def _generation_problems(recipe: Recipe, known: Declared) -> Iterator[str]:
@@ -227,42 +213,6 @@ def _generator_problems(bound: Binding, registry: Registry) -> Iterator[str]:
             "models.student.model: missing; the generator needs it, because it does not know the default model of "
             "the student's plugin: name a folder or a hub name"
         )
-
-
-def _check_objectives(recipe: Recipe, registry: Registry, known: Declared, problems: Problems) -> None:
-    student = bound_model(recipe, "student", registry)
-    found = problems.attempt("", lambda: objectives(recipe, known))
-    for key, objective in (found or {}).items():
-        if problem := untrained(objective, student.plugin, registry):
-            problems.add_all(f"{user}: {problem}" for user in _trained_with(key, recipe, known) or (key,))
-            continue
-        for check in (
-            partial(_objective_problems, objective, student.plugin, registry),
-            partial(check_objective, registry, student, objective),
-        ):
-            lines = problems.attempt(key, check)
-            problems.add_all(f"{key}.{line}" for line in lines or ())
-
-
-def _trained_with(key: str, recipe: Recipe, known: Declared) -> list[str]:
-    """The keys of the pipelines and controls whose objective has the settings of a key."""
-    members = [*(f"pipelines.{name}" for name in recipe.pipelines), *(f"controls.{name}" for name in recipe.controls)]
-    return [f"{one}.objective" for one in members if known.objective_key(recipe, one.partition(".")[2]) == key]
-
-
-def _check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> None:
-    if not recipe.report_to:
-        return
-    student = bound_model(recipe, "student", registry)
-    if not implements(registry, student.plugin, "check_report_to"):
-        problems.add(f"report_to: the plugin {student.plugin!r} reports to no tracker; leave the key out")
-        return
-    found = problems.attempt("report_to", lambda: check_report_to(registry, student, recipe.report_to))
-    problems.add_all(found or (), "report_to")
-
-
-def _objective_problems(objective: Objective, student: str, registry: Registry) -> list[str]:
-    return list(objective_problems(objective, student, registry))
 
 
 def _check_prices(recipe: Recipe, registry: Registry, roles: frozenset[str], problems: Problems) -> None:

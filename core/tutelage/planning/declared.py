@@ -66,9 +66,12 @@ class Declared:
         if training.objective in OBJECTIVES:
             found: Objective = getattr(self.settings(recipe, name), training.objective)
             return found
-        own = recipe.pipelines[name].objectives if name in recipe.pipelines else {}
+        is_control = name in recipe.controls
+        own = {} if is_control else recipe.pipelines[name].objectives
         values = {**training.settings, **own.get(training.objective, {})}
-        return self._of_plugin(recipe, training.objective, values, f"pipelines.{name}.")
+        return self._of_plugin(
+            recipe, training.objective, values, f"{'controls' if is_control else 'pipelines'}.{name}."
+        )
 
     def general_objective(self, recipe: Recipe, objective: str) -> Objective:
         """Return an objective with the settings of its top-level section. Raises InputError if a setting is wrong."""

@@ -26,7 +26,8 @@ from tutelage.planning.steps import (
     WritePrompts,
 )
 from tutelage.plugins.registry import Registry
-from tutelage.recipe.schema import Recipe, SelfInstruct
+from tutelage.recipe.data_section import SelfInstruct
+from tutelage.recipe.schema import Recipe
 from tutelage.services.ledger import Ledger, Spend
 from tutelage.services.requests import Endpoint
 

@@ -100,7 +100,7 @@ def _reads(
 
 
 _TRAINED_ON: Mapping[ExampleKind, str] = {"examples": "examples", "preferences": "pairs", "labelled": "labelled"}
-"""The fields of ``MeasuredPrompt`` that have what an objective trains on."""
+"""The fields of ``MeasuredPrompt`` that have the data of an objective, by what the objective trains on."""
 
 
 def _count(
@@ -126,6 +126,9 @@ def check_measures(recipe: Recipe, registry: Registry, problems: Problems) -> No
             continue
         found = problems.attempt(f"{key}.settings", bound.problems)
         problems.add_all(f"{key}.settings.{line}" for line in found or ())
+        if found == []:
+            missing = [path for path in problems.attempt(key, bound.files) or () if not path.exists()]
+            problems.add_all((f"{path}: no such file or folder, and the measure reads it" for path in missing), key)
         problems.add_all(_over_problems(bound, recipe), key)
 
 

@@ -17,6 +17,7 @@ from tutelage.errors import PluginError, TutelageError
 from tutelage.files.disk_errors import error_text, is_disk_problem
 from tutelage.objectives import Objective
 from tutelage.plugin_info import Conversion, Finding, RunNeeds, TokenCounts
+from tutelage.plugins.guarded_lists import guarded_list
 from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage.services.requests import Endpoint
@@ -173,11 +174,7 @@ def _listed(registry: Registry, model: Model, hook: str, kind: type[T], **argume
     label = hook_label(registry, model, hook)
     with _guard(label):
         found = _call(registry, model, hook, **arguments)
-        if found is None:
-            return None
-        if isinstance(found, str) or not isinstance(found, Iterable):
-            raise PluginError(f"{label} returned {found!r}; it must return or yield {kind.__name__}s")
-        return [_checked(one, kind, label) for one in found]
+    return None if found is None else guarded_list(label, lambda: found, kind=kind)
 
 
 def _call(registry: Registry, model: Model, hook: str, **arguments: Any) -> Any:

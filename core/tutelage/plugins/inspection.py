@@ -17,7 +17,7 @@ from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
 from tutelage.files.disk_errors import error_text
 from tutelage.measure import Measure
-from tutelage.objectives import ExampleKind, Objective, PairLoss
+from tutelage.objectives import OBJECTIVES, ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import EnvironmentVariable, NamedModel, NamedSet, PluginInfo
 from tutelage.plugins.functions import NEVER_AWAITED, is_async
@@ -277,6 +277,12 @@ def _objective_problems(objective: Any) -> Iterator[str]:
         yield f"{objective.__name__} is not an attrs class: decorate it with @attrs.frozen"
     if getattr(objective, "examples", None) not in get_args(ExampleKind):
         yield f"{objective.__name__}.examples must be one of {', '.join(get_args(ExampleKind))}"
+    base = next((cls for cls in OBJECTIVES.values() if issubclass(objective, cls)), None)
+    if base is not None and getattr(objective, "loss", None) is not base.loss:
+        yield (
+            f"{objective.__name__} is derived from {base.__name__}, whose losses students would train in place of its "
+            "own loss(): derive it from tutelage.Objective"
+        )
     if required := [one.name for one in attrs.fields(objective) if one.init and one.default is attrs.NOTHING]:
         yield f"{objective.__name__}: every setting needs a default; {', '.join(required)} has none"
     yield from _settings_problems(objective)

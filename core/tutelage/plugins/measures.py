@@ -16,9 +16,9 @@ from tutelage.errors import InputError, PluginError, StageError, TutelageError
 from tutelage.files.disk_errors import error_text
 from tutelage.files.settings import structure
 from tutelage.measure import Measure, MeasuredPrompt, Measurement
+from tutelage.plugins.guarded_lists import guarded_list
 from tutelage.plugins.measure_functions import MeasureFunction, function_of
 from tutelage.plugins.registry import Registry
-from tutelage.plugins.stage_checks import plugin_errors
 from tutelage.records import Candidate, Model
 
 T = TypeVar("T")
@@ -138,18 +138,7 @@ class BoundMeasure:
         """The results of a function of the measure that returns or yields several; none if there is no function."""
         if function is None:
             return []
-        label = f"{self.label}, {name},"
-        with plugin_errors(label):
-            found = function(self.settings)
-            if isinstance(found, str) or not isinstance(found, Iterable | None):
-                raise PluginError(
-                    f"{label} returned {found!r}; it must return or yield objects of the class {kind.__name__}"
-                )
-            listed = list(found or ())
-        for one in listed:
-            if not isinstance(one, kind):
-                raise PluginError(f"{label} gave {one!r}, which is not a {kind.__name__}")
-        return listed
+        return guarded_list(f"{self.label}, {name},", function, self.settings, kind=kind)
 
 
 def bound_measure(registry: Registry, name: str, values: Mapping[str, Any], where: str) -> BoundMeasure:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from tutelage.errors import InputError, PluginError, TutelageError
-from tutelage.files.disk_errors import error_text
+from tutelage.errors import InputError
 from tutelage.objectives import Objective
+from tutelage.plugins.guarded_lists import guarded_list
 from tutelage.plugins.pair_losses import pair_loss_problems
 from tutelage.plugins.registry import Registry
 
@@ -46,14 +46,8 @@ def objective_problems(objective: Objective, student: str, registry: Registry) -
             value = getattr(objective, key)
             if not (value > 0 and math.isfinite(value)):
                 yield f"{key}: {value}; must be positive"
-    try:
-        found = [str(problem) for problem in objective.problems()]
-    except TutelageError:
-        raise
-    except Exception as error:
-        label = registry.label(name.partition("/")[0]) if "/" in name else "core"
-        raise PluginError(f"the check of the objective {name} of {label} failed: {error_text(error)}") from error
-    yield from found
+    owner = registry.label(name.partition("/")[0]) if "/" in name else "core"
+    yield from guarded_list(f"objective {name!r} of {owner}, problems,", objective.problems, kind=str)
 
 
 def _trains(objective: Objective, name: str, student: str, registry: Registry) -> bool:

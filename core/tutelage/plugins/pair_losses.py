@@ -11,11 +11,15 @@ from attrs import evolve
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.settings import structure
 from tutelage.objectives import Dpo, Objective, PairLoss
+from tutelage.plugins.guarded_lists import guarded_list
 from tutelage.plugins.registry import Registry
 
 
 def pair_loss_problems(objective: Objective, student: str, registry: Registry) -> Iterator[str]:
-    """Yield each problem of the losses of plugins in an objective as ``KEY: problem``, for the student's plugin."""
+    """Yield each problem of the losses of plugins in an objective as ``KEY: problem``, for the student's plugin.
+
+    Raises PluginError if the check of a loss raises an exception, or returns or yields something else than texts.
+    """
     if not isinstance(objective, Dpo):
         return
     names = objective.plugin_losses
@@ -34,8 +38,10 @@ def pair_loss_problems(objective: Objective, student: str, registry: Registry) -
         except TutelageError as error:
             key = "loss_settings" if str(error).startswith("loss_settings") else "loss_type"
             yield from (line if line.startswith(f"{key}:") else f"{key}: {line}" for line in str(error).splitlines())
-        else:
-            yield from loss.check(objective, settings) if loss.check is not None else ()
+            continue
+        if loss.check is not None:
+            label = f"pair loss {name!r} of {registry.label(name.partition('/')[0])}, check,"
+            yield from guarded_list(label, loss.check, objective, settings, kind=str)
 
 
 def bound_pair_losses(objective: Objective, student: str, registry: Registry) -> Mapping[str, PairLoss]:

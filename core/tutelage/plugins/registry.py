@@ -12,16 +12,13 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
 from types import ModuleType, SimpleNamespace
-from typing import Any, Literal, overload
+from typing import Any
 
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
 from tutelage.files.settings import structure
-from tutelage.measure import Measure
-from tutelage.objectives import Objective, PairLoss
-from tutelage.pipeline import Pipeline
-from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
+from tutelage.plugin_info import PluginInfo
 from tutelage.plugins import built_in
 from tutelage.plugins.discovery import (
     OWN_DISTRIBUTION,
@@ -35,26 +32,11 @@ from tutelage.plugins.discovery import (
 from tutelage.plugins.files import PluginFile
 from tutelage.plugins.functions import of_namespace
 from tutelage.plugins.inspection import InspectedPlugin, inspect_plugin, new_manager
-from tutelage.preferences.pairing import PairRule
-from tutelage.records import Example, Model, Preference, Prompt, RatedExample, Rubric
+from tutelage.plugins.offers import Offers
+from tutelage.records import Model
 
 BLOCK_VARIABLE = "TUTELAGE_NO_PLUGINS"
 """Environment variable with the names of plugins not to load, separated by commas."""
-
-Offered = Literal[
-    "models",
-    "prompt_sets",
-    "example_sets",
-    "rated_sets",
-    "preference_sets",
-    "rubrics",
-    "pair_rules",
-    "pair_losses",
-    "objectives",
-    "measures",
-    "pipelines",
-    "controls",
-]
 
 
 @frozen
@@ -68,7 +50,7 @@ class _NameTakenError(PluginError):
     """Another plugin already has the name or alias."""
 
 
-class Registry:
+class Registry(Offers):
     """The plugins of one process. Make one with ``discover`` or ``empty``; add to it with ``register``."""
 
     def __init__(self) -> None:
@@ -255,90 +237,8 @@ class Registry:
             raise InputError(f"{where}: this plugin has no settings, but got {given}; leave them out")
         return None
 
-    @overload
-    def find(self, kind: Literal["models"], name: str) -> NamedModel | None: ...
-    @overload
-    def find(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str | Prompt] | None: ...
-    @overload
-    def find(self, kind: Literal["example_sets"], name: str) -> NamedSet[Example] | None: ...
-    @overload
-    def find(self, kind: Literal["rated_sets"], name: str) -> NamedSet[RatedExample] | None: ...
-    @overload
-    def find(self, kind: Literal["preference_sets"], name: str) -> NamedSet[Preference] | None: ...
-    @overload
-    def find(self, kind: Literal["rubrics"], name: str) -> Rubric | None: ...
-    @overload
-    def find(self, kind: Literal["pair_rules"], name: str) -> PairRule | None: ...
-    @overload
-    def find(self, kind: Literal["pair_losses"], name: str) -> PairLoss | None: ...
-    @overload
-    def find(self, kind: Literal["objectives"], name: str) -> type[Objective] | None: ...
-    @overload
-    def find(self, kind: Literal["measures"], name: str) -> Measure | None: ...
-    @overload
-    def find(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline | None: ...
-
-    def find(self, kind: Offered, name: str) -> Any:
-        """Return the object that a plugin offers as ``PLUGIN/NAME``, or core as ``NAME``.
-
-        Returns None for any other text, such as a hub name or a path. Raises ``InputError`` if the plugin offers
-        objects of this kind but none with this name, and ``PluginError`` if the plugin cannot be used.
-        """
-        plugin, slash, offer = name.partition("/")
-        if not slash:
-            return getattr(self.info(built_in.NAME), kind).get(name)
-        if not self._knows(plugin):
-            return None
-        offered = getattr(self.info(plugin), kind)
-        if not offered:
-            return None  # for example the hub name openai/gpt-oss-20b: its owner has the name of a plugin
-        if offer not in offered:
-            known = (f"{plugin}/{other}" for other in offered)
-            raise InputError(f"{self.label(plugin)} has no {_kind_words(kind)} {name!r}{nearest(name, known)}")
-        return offered[offer]
-
-    @overload
-    def get(self, kind: Literal["models"], name: str) -> NamedModel: ...
-    @overload
-    def get(self, kind: Literal["prompt_sets"], name: str) -> NamedSet[str | Prompt]: ...
-    @overload
-    def get(self, kind: Literal["example_sets"], name: str) -> NamedSet[Example]: ...
-    @overload
-    def get(self, kind: Literal["rated_sets"], name: str) -> NamedSet[RatedExample]: ...
-    @overload
-    def get(self, kind: Literal["preference_sets"], name: str) -> NamedSet[Preference]: ...
-    @overload
-    def get(self, kind: Literal["rubrics"], name: str) -> Rubric: ...
-    @overload
-    def get(self, kind: Literal["pair_rules"], name: str) -> PairRule: ...
-    @overload
-    def get(self, kind: Literal["pair_losses"], name: str) -> PairLoss: ...
-    @overload
-    def get(self, kind: Literal["objectives"], name: str) -> type[Objective]: ...
-    @overload
-    def get(self, kind: Literal["measures"], name: str) -> Measure: ...
-    @overload
-    def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
-
-    def get(self, kind: Offered, name: str) -> Any:
-        """Return what ``find`` returns. Raises ``InputError`` that names the nearest known name if nothing is found."""
-        found: Any = self.find(kind, name)
-        if found is None:
-            raise InputError(f"no {_kind_words(kind)} {name!r}{nearest(name, self.offered(kind))}")
-        return found
-
-    def offered(self, kind: Offered) -> dict[str, Any]:
-        """Return all objects of one kind that core and the plugins offer, by the name that ``find`` takes."""
-        return {
-            name if plugin == built_in.NAME else f"{plugin}/{name}": value
-            for plugin in self._registered
-            for name, value in getattr(self.info(plugin), kind).items()
-        }
-
-    def name_of_objective(self, objective: Objective) -> str:
-        """Return the name of an objective: ``sft``, ``PLUGIN/NAME``; that of its class if nothing offers the class."""
-        offered = self.offered("objectives").items()
-        return next((name for name, cls in offered if cls is type(objective)), type(objective).__name__)
+    def _plugins(self) -> Iterable[str]:
+        return self._registered
 
     def _installed(self) -> dict[str, _Registered]:
         return {name: registered for name, registered in self._registered.items() if name != built_in.NAME}
@@ -408,11 +308,6 @@ class Registry:
         self.unregister(name)
         self._refused.append(evolve(status, status="blocked", hooks=(), error=reason))
         return True
-
-
-def _kind_words(kind: Offered) -> str:
-    """Return the singular of a kind for messages: ``pair rule`` for ``pair_rules``."""
-    return "pair loss" if kind == "pair_losses" else kind.removesuffix("s").replace("_", " ")
 
 
 def _names(text: str) -> list[str]:

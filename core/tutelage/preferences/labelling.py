@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import field, frozen
 
+from tutelage.errors import InputError
 from tutelage.preferences.pairing import UNSCORED, PairOptions, ScoredAnswer, usable_answers
 from tutelage.records import Candidate, LabelledAnswer, Preference, Prompt
 
@@ -59,8 +60,20 @@ def label(
 
 
 def unpaired(pairs: Iterable[Preference]) -> list[LabelledAnswer]:
-    """Return both answers of each pair, the chosen one as desirable. An answer occurs once per label."""
-    return list({(one.answer_id, one.desirable): one for pair in pairs for one in _sides(pair)}.values())
+    """Return both answers of each pair, the chosen one as desirable. An answer occurs once per label.
+
+    The ids of answers of the user's pairs may be unique within one prompt only. Raises ``InputError`` for pairs with
+    weights or soft labels, which labelled answers do not have.
+    """
+    pairs = list(pairs)
+    for key in ("weight", "probability"):
+        if labelled := sum(getattr(pair, key) != 1 for pair in pairs):
+            raise InputError(
+                f"{labelled:,} of {len(pairs):,} pairs have another {key} than 1, which labelled answers do not have: "
+                "leave it out of the pairs, or train with dpo"
+            )
+    sides = (one for pair in pairs for one in _sides(pair))
+    return list({(one.prompt_id, one.answer_id, one.answer, one.desirable): one for one in sides}.values())
 
 
 def label_counts(answers: Iterable[LabelledAnswer]) -> dict[str, int]:

@@ -10,7 +10,8 @@ from typing import Any
 from attrs import fields_dict
 
 from tutelage.errors import nearest
-from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Evaluation, Generation, Judging, Recipe, SelfInstruct
+from tutelage.recipe.data_section import SelfInstruct
+from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Evaluation, Generation, Judging, Recipe
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 

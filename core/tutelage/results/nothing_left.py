@@ -18,7 +18,8 @@ from tutelage.planning.steps import (
     WritePrompts,
 )
 from tutelage.preferences.pairing import NO_DEMONSTRATION, UNSCORED
-from tutelage.recipe.schema import Recipe, SelfInstruct
+from tutelage.recipe.data_section import SelfInstruct
+from tutelage.recipe.schema import Recipe
 from tutelage.records import Outcome
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import attrs
 from attrs import evolve, field, frozen
 
 from tutelage.evaluation.agreement import Rating, agreement, joined_by_id, ratings
-from tutelage.evaluation.chance import JUDGES, chance
+from tutelage.evaluation.chance import chance
 from tutelage.evaluation.contests import Contest
 from tutelage.evaluation.head_to_head import HeadToHead, head_to_head
 from tutelage.evaluation.health import TrainingHealth
@@ -20,9 +17,8 @@ from tutelage.evaluation.intervals import Metric
 from tutelage.evaluation.measures import SeedMeasurement, measure_difference, measure_metrics
 from tutelage.evaluation.scores import GradedAnswer, graded, score_differences, score_metrics
 from tutelage.evaluation.self_preference import SelfPreference, self_preference
-from tutelage.files.whole import write_whole
 from tutelage.measure import MeasureInfo, Measurement
-from tutelage.planning.artifacts import SUMMARY, ModelArtifacts, table
+from tutelage.planning.artifacts import ModelArtifacts
 from tutelage.planning.evaluation_plan import comparison_id
 from tutelage.planning.steps import PlannedModel, Summarise, Train
 from tutelage.preferences.judging import average
@@ -39,12 +35,10 @@ from tutelage.results.summary import (
     StepResult,
     Summary,
     TrainingResult,
-    VariantResult,
     coverage_of,
 )
 from tutelage.runs.integrity import FinishedStep
 from tutelage.runs.run import Run
-from tutelage.runs.store import Store
 
 Graded = dict[str, dict[str, list[GradedAnswer]]]
 """Graded answers by model id and decoding (``greedy`` or ``sampled``)."""
@@ -58,17 +52,6 @@ AGREEMENT_METRICS = (
     "kendall_within",
     "parsed",
 )
-
-
-def write_summary(summary: Summary, store: Store) -> None:
-    """Write the CSV tables under ``evaluation/``, and then ``summary.json``."""
-    rows = {"models": summary.models, "differences": summary.differences, "agreement": summary.agreement}
-    for name, results in rows.items():
-        _write_table(store.path(table(name)), list(_metric_rows(results)))
-    _write_table(store.path(table("comparisons")), list(_comparison_rows(summary.comparisons)))
-    if summary.variants:
-        _write_table(store.path(table("variants")), list(_variant_rows(summary.variants)))
-    store.write_json(SUMMARY, summary)
 
 
 def summarise(run: Run) -> Summary:
@@ -361,51 +344,3 @@ def _warnings(reader: Reader, training: Sequence[TrainingResult], differences: S
             yield from warnings_of_step(run, step, finished[step.output].counts)
     gold = {seed: reader.gold_scores(seed) for seed in run.recipe.seeds}
     yield from warnings_of_results(run, training, differences, gold)
-
-
-def _metric_rows(results: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """One row per metric: the fields of its result, its name, value, interval and n, and why it has no interval.
-
-    The column ``scores`` of agreements exists only if some of them are of expected scores. Agreements have one column
-    more for each judge without skill.
-    """
-    results = list(results)
-    omitted = {"metrics", "chance"}
-    if all(getattr(one, "scores", "parsed") == "parsed" for one in results):
-        omitted.add("scores")
-    for result in results:
-        about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key not in omitted}
-        for name, metric in result.metrics.items():
-            row = {**about, "metric": name, **attrs.asdict(metric)}
-            if isinstance(result, AgreementResult):
-                row |= {f"{judge}_judge": result.chance.get(judge, {}).get(name) for judge in JUDGES}
-            yield row
-
-
-def _comparison_rows(results: Iterable[ComparisonResult]) -> Iterator[Mapping[str, Any]]:
-    for result in results:
-        about = {key: value for key, value in attrs.asdict(result, recurse=False).items() if key != "win_rate"}
-        rate = result.win_rate
-        yield {**about, "win_rate": rate.value, "win_rate_low": rate.low, "win_rate_high": rate.high}
-
-
-def _variant_rows(results: Iterable[VariantResult]) -> Iterator[Mapping[str, Any]]:
-    for result in results:
-        gold, difference = result.metrics["gold_score"], result.difference or Metric(None, None, None, 0)
-        yield {
-            "variant": result.variant,
-            "model": result.model,
-            **{f"gold_score_{key}": getattr(gold, key) for key in ("value", "low", "high")},
-            **{f"difference_{key}": getattr(difference, key) for key in ("value", "low", "high")},
-            "p_value_adjusted": result.p_value_adjusted,
-        }
-
-
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]) if rows else [])
-            table.writeheader()
-            table.writerows(rows)
-
-    write_whole(path, write)

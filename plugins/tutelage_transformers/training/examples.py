@@ -148,7 +148,10 @@ def _prompt(row: dict[str, Any], where: str) -> Sequence[dict[str, str]]:
 
 def _messages(row: dict[str, Any], key: str, where: str) -> Sequence[dict[str, str]]:
     if key not in row:
-        raise InputError(f"{where}: no {key!r}; SFT needs prompt and completion, DPO prompt, chosen and rejected")
+        raise InputError(
+            f"{where}: no {key!r}; SFT needs prompt and completion, DPO prompt, chosen and rejected, KTO "
+            "prompt, completion and label"
+        )
     messages = row[key]
     if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
         raise InputError(f'{where}: {key!r} is not a list of messages like {{"role": "user", "content": "..."}}')

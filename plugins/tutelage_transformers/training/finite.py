@@ -233,6 +233,7 @@ def _advice(error: NotFiniteError, request: TrainingRequest) -> str:
     advice += [] if is_eager else ["set models.student.settings.attention to eager"]
     may_pack = settings.packing or (settings.packing is None and on_gpu)
     advice += ["set models.student.settings.packing to false"] if may_pack else []
+    advice += [f"check that the loss of {kind} is finite for these examples"] if objective.has_loss else []
     advice += ["look at the examples above, and leave out those that are damaged"]
     start = (
         f"The model has not been updated before: check that the weights of {request.model.name} are whole. "

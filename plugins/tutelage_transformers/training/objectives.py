@@ -47,7 +47,8 @@ class Kto(Objective):
     undesirable_weight: float | None = None
     """Weight of the loss of undesirable answers, lambda_U. If both weights are left out, the more frequent label has
     the weight 1, and the other one the weight with which both labels have the same sum of weights. If one is left out,
-    it is 1. The paper recommends a ratio of these sums, desirable to undesirable, from 1 to 4/3 (section 4.2)."""
+    it is 1. The paper recommends a ratio of these sums, desirable to undesirable, from 1 to 3/2 (section 4.2, eq.
+    9)."""
     loss_type: KtoLoss = "kto"
     """A loss of TRL's KTO trainer: `kto`, or `apo_zero_unpaired` (D'Oosterlinck et al., 2024), which has no KL term."""
     lora: Lora | None = None

@@ -74,14 +74,26 @@ def _of_pairs(one: WeightedLoss, batch: PairBatch) -> Any:
 
 
 def checked_loss(label: str, found: Any, like: Any, unit: str) -> Any:
-    """Return the result of a loss of a plugin. Raises ``PluginError`` if it is no tensor of the shape of ``like``."""
+    """Return the result of a loss of a plugin.
+
+    Raises ``PluginError`` if it is not a tensor of floating-point numbers of the shape of ``like``, or if it has no
+    gradient and ``like`` has one.
+    """
     import torch
 
-    if not isinstance(found, torch.Tensor) or found.shape != like.shape:
-        given = f"a tensor of the shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(found)
+    if not isinstance(found, torch.Tensor) or found.shape != like.shape or not found.is_floating_point():
+        given = repr(found)
+        if isinstance(found, torch.Tensor):
+            kind = "" if found.is_floating_point() else f" and the type {str(found.dtype).removeprefix('torch.')}"
+            given = f"a tensor of the shape {tuple(found.shape)}{kind}"
         raise PluginError(
-            f"the {label} returned {given}; it must return the loss of each {unit}, a tensor of the shape "
-            f"{tuple(like.shape)}"
+            f"the {label} returned {given}; it must return the loss of each {unit}, a tensor of floating-point numbers "
+            f"of the shape {tuple(like.shape)}"
+        )
+    if like.requires_grad and not found.requires_grad:
+        raise PluginError(
+            f"the {label} returned a tensor without a gradient; compute it from the log-probabilities of the policy "
+            "with functions of torch only, without detach() and item()"
         )
     return found
 

@@ -15,6 +15,7 @@ import json
 import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,26 @@ def _plain(objective: Objective) -> dict[str, Any]:
     return {"class": f"{cls.__module__}:{cls.__qualname__}", "settings": attrs.asdict(objective)}
 
 
+def check_importable(objective: Objective) -> None:
+    """Raise ``InputError`` if other processes cannot import the class of an objective: one of ``--plugin FILE.py``."""
+    cls = type(objective)
+    package = cls.__module__.partition(".")[0]
+    if package == "__main__" or PathFinder.find_spec(package) is None or "<locals>" in cls.__qualname__:
+        raise _not_importable(f"{cls.__module__}:{cls.__qualname__}", "it is not in an installed package")
+
+
+def _not_importable(place: str, reason: object) -> InputError:
+    return InputError(
+        f"the objective {place} cannot be imported ({reason}); a training by several processes knows the objectives of "
+        "installed plugins only: install the plugin, or set settings.processes to 1"
+    )
+
+
 def _objective(plain: Mapping[str, Any]) -> Objective:
     try:
         cls = pkgutil.resolve_name(plain["class"])
     except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"the objective {plain['class']} cannot be imported ({error}); a training by several processes knows the "
-            "objectives of installed plugins only"
-        ) from error
+        raise _not_importable(plain["class"], error) from error
     found: Objective = structure(cls, plain["settings"], "objective")
     return found
 

@@ -40,8 +40,9 @@ from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, labelled_rows, sft_rows
 from tutelage_transformers.training.fitting import divide_step, explain_out_of_memory
 from tutelage_transformers.training.gathering import gathered_model
+from tutelage_transformers.training.objectives import at_least
 from tutelage_transformers.training.pair_losses import WeightedLoss
-from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.request import TrainingRequest, check_importable
 from tutelage_transformers.training.resuming import (
     TrainingFolder,
     checkpoint_callback,
@@ -68,6 +69,8 @@ def train(
     quantizing.check(objective, settings)
     dispatch.release_all()
     processes = parallel.training_processes(settings, objective.batch_size)
+    if settings.accelerate_config is not None or processes > 1:
+        check_importable(objective)
     if settings.accelerate_config is not None:
         launching.launch(request, settings.accelerate_config, context)
     elif processes > 1:
@@ -232,7 +235,12 @@ def _rows(objective: Objective, examples: Path, tokenizer: Any, limit: int) -> S
         return sft_rows(examples, tokenizer, limit)
     if objective.examples == "preferences":
         return dpo_rows(examples, tokenizer, limit)
-    return labelled_rows(examples, tokenizer, limit, has_labels=objective.examples == "labelled")
+    rows = labelled_rows(examples, tokenizer, limit, has_labels=objective.examples == "labelled")
+    if len(rows) < (least := at_least(objective)):
+        raise InputError(
+            f"{examples}: {len(rows)} answer; the KL term of KTO is estimated from at least {least}: add more"
+        )
+    return rows
 
 
 def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

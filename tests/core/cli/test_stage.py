@@ -288,6 +288,7 @@ def test_a_model_that_cannot_be_found_is_named(
             ("train", "--objective", "sft", "--set", "dpo.beta=3"),
             "--set dpo.beta=3: does not apply, the objective is sft",
         ),
+        (("train", "--objective", "dpo", "--set", "dpo.seed=3"), "--set dpo.seed: the seed is set by --seed; leave"),
         (("train", "--objective", "dpo", "--set", "dpo.bta=3"), "--set dpo: bta: unknown key; did you mean 'beta'?"),
         (("train", "--objective", "dpo", "--set", "dpo.beta=1", "--set", "dpo.beta.x=1"), "'beta' already has a value"),
         (("judge", "--rubric", "additve"), "no rubric 'additve'; did you mean 'additive'?"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import approving_world
 import measure_world
 import pytest
 from click.testing import CliRunner
@@ -23,10 +24,11 @@ from tutelage.errors import Interrupted, StageError
 from tutelage.execution.runner import run
 from tutelage.exporting.results import ModelResults
 from tutelage.files.jsonl import read_records
+from tutelage.files.trl_format import read_labelled
 from tutelage.measure import Measure, MeasuredPrompt, Measurement
 from tutelage.plugins.functions import plugin
 from tutelage.plugins.registry import Registry
-from tutelage.recipe.loading import from_values
+from tutelage.recipe.loading import from_values, to_values
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Model
 from tutelage.results.run_results import RunResults
@@ -226,8 +228,8 @@ def test_a_measure_that_raises_stops_the_run_and_loses_nothing_of_it(registry: R
         run(quick(uses), directory=folder, registry=registry)
     id = rows_of(folder, "right", "M1")[7].prompt_id
     label = f"measure 'failing/failing' of plugin 'failing' (registered manually), for M1, for the prompt {id},"
-    text = f"{label} failed: ZeroDivisionError: no words"
-    assert re.fullmatch(rf"{re.escape(text)} \(test_measuring\.py, line \d+\)", str(caught.value))
+    message = re.escape(f"{label} failed: ZeroDivisionError: no words")
+    assert re.fullmatch(message + r" \(test_measuring\.py, line \d+\)", str(caught.value))
     assert (folder / "evaluation/seed-0/verdicts.jsonl").exists(), "measures are taken last"
     before = {path: text for path, text in artifacts_of(folder).items() if path.endswith("jsonl")}
     summary = run(quick({"right": USES["right"]}), directory=folder, registry=registry)
@@ -263,3 +265,20 @@ def test_values_of_a_run_are_those_of_its_results(finished: Path) -> None:
     assert [one.value for one in observed.observations] == [one.measurement.value for one in values]
     assert observed.left_out == 0
     assert results.reader.measured("pair-words", "M0", None) is None
+
+
+def test_a_measure_of_labelled_answers_gets_those_of_each_prompt_of_the_training(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.register(approving_world.Offering(), "approving")
+    registry.register(approving_world.Learner(), "learner")
+    values = to_values(quick({"learnt": USES["pair-words"]}))
+    values["models"]["student"] = {"plugin": "learner", "model": "numbers/novice"}
+    values["pipelines"] = {"self-reward": {"objective": "approving/approve", "pairs": {"threshold": 3.0}}}
+    run(from_values(values), directory=tmp_path, registry=registry)
+    labelled = read_labelled(tmp_path / "seed-0/self-reward/M2/trained-on.jsonl")
+    rows = rows_of(tmp_path, "learnt", "M2/self-reward")
+    assert [one.prompt_id for one in rows] == list(dict.fromkeys(one.prompt_id for one in labelled))
+    for row in rows:
+        words = [len(one.answer.split()) for one in labelled if one.prompt_id == row.prompt_id]
+        assert row.value == pytest.approx(sum(words) / len(words))

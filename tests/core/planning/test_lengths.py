@@ -18,7 +18,8 @@ from tutelage.planning.lengths import check_lengths
 from tutelage.planning.sources import Sources
 from tutelage.plugin_info import PluginInfo, TokenCounts
 from tutelage.plugins.registry import Registry
-from tutelage.recipe.schema import PipelineSettings, Preferences, Recipe
+from tutelage.recipe.data_section import Preferences
+from tutelage.recipe.schema import PipelineSettings, Recipe
 
 Make = Callable[..., Recipe]
 

@@ -18,8 +18,9 @@ from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
 from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.registry import Registry
+from tutelage.recipe.data_section import SelfInstruct
 from tutelage.recipe.loading import find_recipe, from_values, load_recipe
-from tutelage.recipe.schema import Evaluation, Generation, Judging, Recipe, SelfInstruct
+from tutelage.recipe.schema import Evaluation, Generation, Judging, Recipe
 from tutelage.records import ADDED_KEY, Rubric, Sampling
 
 CHECKPOINT = "seed-0/M1/checkpoint"

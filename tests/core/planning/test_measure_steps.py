@@ -6,16 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import approving_world
 import measure_world
 import pytest
 from measure_world import USES
 
 from tutelage.errors import InputError
 from tutelage.files.jsonl import dump
+from tutelage.hookspecs import hookimpl
 from tutelage.planning.checks import checked_plan
+from tutelage.planning.declared import declared
 from tutelage.planning.made_from import MadeFrom, made_from
 from tutelage.planning.measure_steps import TakeMeasure
+from tutelage.planning.pipelines import make_plan
 from tutelage.planning.sources import Sources
+from tutelage.planning.steps import Train
+from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values, to_values
 from tutelage.recipe.schema import Recipe
@@ -115,6 +121,11 @@ def test_a_measure_of_checkpoints_depends_on_the_bound_model_and_one_of_answers_
     ("use", "evaluation", "problem"),
     [
         (
+            {"measure": "mine/skill", "settings": {"data": "/no/such/file"}},
+            {},
+            ": /no/such/file: no such file or folder, and the measure reads it",
+        ),
+        (
             {"measure": "mine/wright"},
             {},
             ".measure: plugin 'mine' (registered manually) has no measure 'mine/wright'; did",
@@ -140,3 +151,34 @@ def test_a_wrong_measure_is_found_before_the_run(
 def test_the_name_of_a_measure_can_be_a_part_of_a_path(make_recipe: Make) -> None:
     with pytest.raises(InputError, match=r"evaluation\.measures: 'A b' is no name of a measure: use small letters"):
         with_measures(make_recipe, {"A b": {"measure": "mine/right"}})
+
+
+@pytest.mark.parametrize(
+    ("objective", "reads"),
+    [
+        (None, {"pairs": "preferences.jsonl"}),
+        ("sft", {"examples": "trained-on.jsonl"}),
+        ("approving/approve", {"labelled": "trained-on.jsonl"}),
+        ("approving/other", {"pairs": "preferences.jsonl"}),
+    ],
+)
+def test_a_measure_of_trainings_is_taken_of_the_models_of_every_objective(
+    make_recipe: Make, registry: Registry, objective: str | None, reads: dict[str, str]
+) -> None:
+    registry.register(_Approving(), "approving")
+    recipe = with_measures(make_recipe, {"pair-words": USES["pair-words"]})
+    values = {"teacher-reward": {"objective": objective} if objective else None}
+    recipe = from_values({**to_values(recipe), "pipelines": values})
+    plan = make_plan(recipe, Sources(recipe, registry).counts(), declared(recipe, registry))
+    [step] = [one for one in plan.steps if isinstance(one, TakeMeasure) and one.model == "M2/teacher-reward"]
+    [training] = [one for one in plan.steps if isinstance(one, Train) and one.model == "M2/teacher-reward"]
+    assert {kind: Path(path).name for kind, path in step.reads.items()} == reads
+    assert [*step.reads.values()] == [training.examples]
+
+
+class _Approving:
+    """Offers an objective on labelled answers, and one on pairs that is no ``Dpo``."""
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("", objectives={"approve": approving_world.Approve, "other": approving_world.Rank})

@@ -9,6 +9,7 @@ import approving_world
 import pytest
 from attrs import evolve
 
+from tutelage import MIRRORED_PAIRS, Pipeline, PluginInfo, TrainStep, hookimpl
 from tutelage.errors import InputError, PluginError
 from tutelage.objectives import Dpo
 from tutelage.planning.checks import checked_plan
@@ -102,7 +103,7 @@ def test_the_pairs_of_all_rounds_and_of_the_user_are_joined_before_they_are_labe
 
 
 def _own_pairs(**changes: Any) -> Any:
-    from tutelage.recipe.schema import Preferences
+    from tutelage.recipe.data_section import Preferences
 
     return Preferences("numbers/pairs", 10, **changes)
 
@@ -132,6 +133,23 @@ def test_a_control_of_a_plugin_trains_with_its_objective_on_what_the_pipeline_ma
     ranked = {"approving/ranked": {"mirrors": "self-reward"}}
     with pytest.raises(InputError, match="self-reward trains on labelled, and the control needs its preferences"):
         checked_plan(make_recipe(**{**of(pairs={"threshold": 3.0}), "controls": ranked}), registry)
+
+
+def test_a_wrong_setting_in_the_declaration_of_a_control_is_named_with_the_control(
+    make_recipe: Make, registry: Registry
+) -> None:
+    class Wrong:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            training = TrainStep(MIRRORED_PAIRS, objective=APPROVE, settings={"betta": 1.0})
+            return PluginInfo("", controls={"control": Pipeline("wrong", (training,))})
+
+    registry.register(Wrong(), "wrong")
+    recipe = make_recipe(**{**of(), "controls": {"wrong/control": {"mirrors": "self-reward"}}})
+    with pytest.raises(
+        InputError, match=rf"controls\.wrong/control\.objectives\.{APPROVE}: betta: unknown key; did you"
+    ):
+        checked_plan(recipe, registry)
 
 
 def test_an_override_of_the_pipeline_precedes_its_declaration_and_the_top_level_section(

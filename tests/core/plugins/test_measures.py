@@ -218,7 +218,7 @@ def test_a_check_that_fails_or_gives_something_else_names_the_measure() -> None:
     def breaks(settings: None) -> list[str]:
         raise KeyError("factor")
 
-    with pytest.raises(StageError, match=r"^measure 'mine/own' of .*, check, failed: KeyError: 'factor'"):
+    with pytest.raises(PluginError, match=r"^measure 'mine/own' of .*, check, failed: KeyError: 'factor'"):
         bound(len_of, check=breaks).problems()
     with pytest.raises(
         PluginError, match=r", check, returned 'factor'; it must return or yield objects of the class str"

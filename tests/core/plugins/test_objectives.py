@@ -55,6 +55,35 @@ class Plain(Approve):
     more: float = 1.0
 
 
+@frozen
+class OwnDpo(Dpo):
+    """Has a loss that a student of DPO would not call."""
+
+    def loss(self, batch: Any) -> Any:
+        return batch.rejected - batch.chosen
+
+
+@frozen
+class OwnSft(Sft):
+    """Has a loss that a student of SFT would not call."""
+
+    def loss(self, batch: Any) -> Any:
+        return -batch.log_probability
+
+
+@frozen
+class Gentle(Dpo):
+    """Has other defaults, and no loss of its own."""
+
+    beta: float = 0.5
+
+
+def test_an_objective_with_other_defaults_may_be_derived_from_one_of_core() -> None:
+    registry = Registry.empty()
+    registry.register(offering(gentle=Gentle), "mine")
+    assert registry.get("objectives", "mine/gentle") is Gentle
+
+
 def test_the_objectives_of_core_and_of_plugins_are_offered_by_name(registry: Registry) -> None:
     assert registry.offered("objectives") == {
         "sft": Sft,
@@ -75,6 +104,14 @@ def test_the_objectives_of_core_and_of_plugins_are_offered_by_name(registry: Reg
         ({"own": NoKind}, "objectives['own']: NoKind.examples must be one of examples, preferences, labelled"),
         ({"own": Plain}, "objectives['own']: Plain is not an attrs class: decorate it with @attrs.frozen"),
         ({"own": Required}, "objectives['own']: Required: every setting needs a default; strength has none"),
+        (
+            {"own": OwnDpo},
+            "objectives['own']: OwnDpo is derived from Dpo, whose losses students would train in place of",
+        ),
+        (
+            {"own": OwnSft},
+            "objectives['own']: OwnSft is derived from Sft, whose losses students would train in place of",
+        ),
         ({"Own One": Approve}, "objectives['Own One']: a name has small letters, digits and hyphens only"),
     ],
 )
@@ -126,6 +163,24 @@ def test_the_problems_of_an_objective_are_those_of_its_check_and_of_its_numbers(
 
 def test_a_check_that_raises_is_an_error_of_its_plugin(registry: Registry) -> None:
     with pytest.raises(
-        PluginError, match=r"check of the objective approving/approve of plugin 'approving' \(.*\) failed"
+        PluginError,
+        match=r"^objective 'approving/approve' of plugin 'approving' \(.*\), problems, failed: RuntimeError",
     ):
         list(objective_problems(Approve(beta=13), "learner", registry))
+
+
+def test_a_check_that_gives_no_problems_as_texts_is_an_error_of_its_plugin(registry: Registry) -> None:
+    @frozen
+    class Careless(Approve):
+        """Has a check of the wrong form."""
+
+        given: Any = None
+
+        def problems(self) -> Any:
+            return self.given
+
+    registry.register(offering(careless=Careless), "careless")
+    for given, problem in (("beta: wrong", "returned 'beta: wrong'; it must return or yield"), ([7], "gave 7, which")):
+        with pytest.raises(PluginError, match=f"^objective 'careless/careless' of .*, problems, {problem}"):
+            list(objective_problems(Careless(given=given), "learner", registry))
+    assert list(objective_problems(Careless(given=None), "learner", registry)) == []

@@ -101,6 +101,24 @@ def test_a_student_that_cannot_train_with_them_is_named_with_those_that_can(regi
 
 
 @pytest.mark.parametrize(
+    ("check", "problem"),
+    [
+        (lambda objective, settings: 1 / 0, "failed: ZeroDivisionError"),
+        (lambda objective, settings: "beta: wrong", "returned 'beta: wrong'; it must return or yield"),
+        (lambda objective, settings: [None], "gave None, which is not a str"),
+    ],
+)
+def test_a_check_that_fails_or_gives_something_else_names_the_loss(
+    registry: Registry, check: Any, problem: str
+) -> None:
+    student = Student(True)
+    student.info = PluginInfo("", pair_losses={"bare": PairLoss(margin_loss, "", check=check)})
+    registry.register(student, "checked")
+    with pytest.raises(PluginError, match=f"^pair loss 'checked/bare' of plugin 'checked' .*, check, {problem}"):
+        list(pair_loss_problems(Dpo(loss_type="checked/bare"), "able", registry))
+
+
+@pytest.mark.parametrize(
     ("offered", "problem"),
     [
         ({"a": margin_loss}, r"pair_losses\['a'\] must be a PairLoss, not function"),

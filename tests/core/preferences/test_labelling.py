@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.files.trl_format import labelled_of, labelled_row
@@ -76,3 +77,17 @@ def test_a_labelled_answer_is_read_back_from_its_row() -> None:
         assert labelled_of(labelled_row(one)) == one
     with pytest.raises(ValueError, match="the label must be true or false, not 'yes'"):
         labelled_of({**labelled_row(one), "label": "yes"})
+
+
+def test_answers_of_different_prompts_with_the_same_ids_are_kept() -> None:
+    pairs = [Preference(id, f"say {id}", "yes", "no", "chosen", "rejected") for id in ("1", "2", "3")]
+    assert [one.prompt_id for one in unpaired(pairs)] == ["1", "1", "2", "2", "3", "3"]
+    texts = [Preference("1", "say 1", answer, "no", "chosen", "rejected") for answer in ("a", "b")]
+    assert [one.answer for one in unpaired(texts) if one.desirable] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("weight", 0.5), ("probability", 0.8), ("weight", 2.0)])
+def test_pairs_with_weights_or_soft_labels_are_refused_because_they_would_be_lost(key: str, value: float) -> None:
+    plain = Preference("p", "say 1", "a", "b", "1", "2")
+    with pytest.raises(InputError, match=f"1 of 2 pairs have another {key} than 1, which labelled answers do not have"):
+        unpaired([plain, evolve(plain, **{key: value})])  # type: ignore[arg-type]

@@ -17,8 +17,9 @@ from attrs import evolve
 from tutelage.evaluation.intervals import Metric
 from tutelage.preferences.judging import average
 from tutelage.records import Candidate, Judgement, Scores
-from tutelage.results.summarise import Reader, summarise, write_summary
+from tutelage.results.summarise import Reader, summarise
 from tutelage.results.summary import Summary, VariantResult, read_summary
+from tutelage.results.summary_tables import write_summary
 from tutelage.runs.run import Run
 from tutelage.runs.store import Store
 

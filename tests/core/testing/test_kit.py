@@ -438,7 +438,7 @@ def test_the_fixtures_register_on_a_fresh_registry_and_take_the_plugin_out_again
         ("check_run", lambda: [Finding("disk", "no", "full")], "is not True, False or None"),  # type: ignore[arg-type]
         ("check_run", lambda: 1 / 0, "ZeroDivisionError"),
         ("check_run", meddling, "created the run's folder"),
-        ("check", lambda: "all is well", "it must return or yield Findings"),
+        ("check", lambda: "all is well", "it must return or yield objects of the class Finding"),
         ("check_prompts", lambda: 7, "gave 7, which is not a str"),
         ("endpoint", lambda: "https://x.invalid", "which is not a Endpoint"),
         ("endpoint", lambda: Endpoint("x", "", "m"), "has no address or no model"),

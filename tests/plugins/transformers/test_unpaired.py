@@ -22,6 +22,7 @@ from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stages import train_step
 from tutelage.records import Model
+from tutelage_transformers.checking import check_objective
 from tutelage_transformers.devices.parallel import share_of_objective
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
@@ -29,7 +30,8 @@ from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import objective_problems
 from tutelage_transformers.training.fitting import divide_step, fastest_division
 from tutelage_transformers.training.objectives import Kto
-from tutelage_transformers.training.request import TrainingRequest
+from tutelage_transformers.training.pair_losses import checked_loss
+from tutelage_transformers.training.request import TrainingRequest, check_importable
 from tutelage_transformers.training.step import build
 from tutelage_transformers.training.unpaired import FixedOrder, mismatched_answers
 
@@ -223,6 +225,21 @@ def test_a_loss_that_is_not_finite_names_the_answers_and_the_section_to_change(
     assert "lower objectives.transformers/kto.learning_rate (now 1e+30)" in str(error.value)
 
 
+def test_one_answer_alone_has_no_kl_term_and_is_refused(base: Path, tmp_path: Path) -> None:
+    file = write_labelled(tmp_path / "labelled.jsonl")
+    write_rows(file, [next(row for _, row in read_rows(file))])
+    with pytest.raises(InputError, match=r"labelled\.jsonl: 1 answer; the KL term of KTO is estimated from at least 2"):
+        trainer_of(base, KTO, file)
+    assert len(trainer_of(base, evolve(KTO, loss_type="apo_zero_unpaired"), file).train_dataset) == 1
+
+
+def test_pairs_in_place_of_labelled_answers_are_refused_with_what_kto_needs(base: Path, tmp_path: Path) -> None:
+    sides = {"chosen": message("assistant", "apple"), "rejected": message("assistant", "dog"), "label": True}
+    write_rows(tmp_path / "pairs.jsonl", [{"prompt": message("user", "cat"), **sides}])
+    with pytest.raises(InputError, match=r"line 1: no 'completion'; .*, KTO prompt, completion and label$"):
+        trainer_of(base, KTO, tmp_path / "pairs.jsonl")
+
+
 def test_a_row_without_a_label_is_named_with_its_line(base: Path, tmp_path: Path) -> None:
     file = write_labelled(tmp_path / "labelled.jsonl")
     rows = [row for _, row in read_rows(file)]
@@ -357,11 +374,74 @@ def test_a_loss_that_is_no_tensor_is_an_error_of_its_plugin(registry: Registry, 
         trained(registry, base, Seven(batch_size=12), file)
 
 
+@frozen
+class Infinite(Unlikely):
+    """Has a loss that is not finite."""
+
+    def loss(self, batch: AnswerBatch) -> Any:
+        return batch.log_probability * float("nan")
+
+
+def test_a_loss_of_a_plugin_that_is_not_finite_is_named_in_what_to_check(base: Path, tmp_path: Path) -> None:
+    registry = Registry.discover()
+    file = write_labelled(tmp_path / "labelled.jsonl")
+    with pytest.raises(
+        StageError, match=r"the loss is nan.*check that the loss of Infinite is finite for these examples"
+    ):
+        trained(registry, base, Infinite(batch_size=12), file)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("detached", "returned a tensor without a gradient; compute it from the log-probabilities of the policy"),
+        ("whole", r"returned a tensor of the shape \(3,\) and the type int64; it must return the loss of each answer"),
+        ("mean", r"returned a tensor of the shape \(\); it must return the loss of each answer, a tensor of floating"),
+    ],
+)
+def test_a_loss_of_the_wrong_kind_is_an_error_of_its_plugin(kind: str, problem: str) -> None:
+    import torch
+
+    logps = torch.zeros(3, requires_grad=True)
+    found = {"detached": logps.detach(), "whole": logps.long(), "mean": logps.mean()}[kind]
+    with pytest.raises(PluginError, match=f"the loss of Mine {problem}"):
+        checked_loss("loss of Mine", found, logps, "answer")
+
+
+def test_a_loss_without_a_gradient_is_right_if_the_policy_has_none() -> None:
+    import torch
+
+    assert checked_loss("loss of Mine", torch.ones(3), torch.zeros(3), "answer").sum() == 3
+
+
 def test_the_problems_of_the_objective_are_found_before_the_training(
     registry: Registry, base: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"gamma: -1\.0; it must be at least 0"):
         trained(registry, base, LengthNormalised(gamma=-1.0), tmp_path / "no-such-file.jsonl")
+
+
+def test_an_objective_of_a_plugin_file_is_refused_before_a_run_whose_processes_cannot_import_it() -> None:
+    made: type[Any] = type("FromFile", (Unlikely,), {"__module__": "tutelage_plugin_file_mine"})
+    for settings in (
+        TransformersSettings(processes=2),
+        TransformersSettings(processes=1, accelerate_config="fsdp.yaml"),
+    ):
+        with pytest.raises(InputError, match=r"tutelage_plugin_file_mine:FromFile cannot be imported .* set settings"):
+            list(check_objective(settings, made()))
+        assert list(check_objective(settings, KTO)) == []
+    assert list(check_objective(TransformersSettings(processes=1), made())) == []
+    with pytest.raises(InputError, match="it is not in an installed package"):
+        check_importable(_local_objective())
+
+
+def _local_objective() -> Objective:
+    @frozen
+    class Local(Unlikely):
+        """Is made by a function."""
+
+    return Local()
 
 
 def test_processes_of_a_training_get_the_objective_of_a_plugin(tmp_path: Path) -> None:
