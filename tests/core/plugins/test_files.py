@@ -99,7 +99,8 @@ def test_a_file_of_a_run_is_loaded_by_itself_only_if_it_is_unchanged(plain: Path
     assert files_to_load([str(plain)], [kept]) == [PluginFile.of(str(plain))] != [kept]
     plain.unlink()
     assert reload_problem(kept) == (
-        f"the plugin file {plain} is missing; to load it, add --plugin FILE, named length.py"
+        f"the plugin file {plain} is missing; to load it, add --plugin FILE, named length.py; "
+        "to work without it, add --no-plugin length"
     )
 
 
