@@ -242,7 +242,8 @@ class Registry:
         """Return a function that calls one plugin's hook, with keyword arguments only.
 
         Other plugins that implement the hook are excluded; plugins that only wrap it are included, with ``model`` only
-        those that wrap its hooks. pluggy excludes a plugin as a whole, so a plugin that wraps a hook should not
+        those that wrap its hooks. Of several, the first by name is called first, so it gets the results of the others,
+        in any order of registration. pluggy excludes a plugin as a whole, so a plugin that wraps a hook should not
         implement the same hook. Raises the errors of ``require``.
         """
         self.require(name, hook)
@@ -388,6 +389,14 @@ class Registry:
         hooks = (*inspected.hooks, *(f"{hook} (wrapper)" for hook in inspected.wraps))
         described = evolve(status, hooks=hooks, aliases=inspected.info.aliases)
         self._registered[name] = _Registered(plugin, described, inspected)
+        if inspected.wraps:
+            self._order_wrappers()
+
+    def _order_wrappers(self) -> None:
+        """Let the wrappers of a hook be called in the order of their names, in any order of registration."""
+        for name in sorted(self.wrappers(), reverse=True):  # pluggy calls the last registered one first
+            self._manager.unregister(name=name)
+            self._manager.register(self._registered[name].plugin, name)
 
     def _check_is_free(self, name: str, applicant: PluginStatus) -> None:
         """Raise ``PluginError`` if a plugin with this name or alias is registered already."""

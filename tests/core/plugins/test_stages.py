@@ -479,6 +479,28 @@ def test_a_wrapper_that_forgets_its_result_is_told_to_return_it() -> None:
     )
 
 
+class Renaming:
+    """Adds a letter to each answer."""
+
+    def __init__(self, letter: str) -> None:
+        self.letter = letter
+
+    @hookimpl(wrapper=True)
+    def generate_candidates(self) -> Any:
+        candidates = yield
+        return (evolve(one, text=one.text + self.letter) for one in candidates)
+
+
+@pytest.mark.parametrize("order", ["abc", "cab", "bca"])
+def test_the_order_of_several_wrappers_is_that_of_their_names(order: str) -> None:
+    registry = registry_of(Scripted(answers))
+    for letter in order:
+        registry.register(Renaming(letter), letter)
+    assert {one.text[-3:] for one in generate_with(registry)} == {"cba"}
+    registry.unregister("b")
+    assert {one.text[-2:] for one in generate_with(registry)} == {"ca"}
+
+
 WRONG_NUMBER_OF_YIELDS = """
 from tutelage import hookimpl
 
