@@ -59,7 +59,8 @@ def plugin_options(command: Command) -> Command:
 
     @wraps(command)
     def with_registry(no_plugin: tuple[str, ...], **others: Any) -> Any:
-        return command(registry=Registry.discover(no_plugin), **others)
+        registry = Registry.discover(no_plugin, may_be_files="plugin_files" in others)
+        return command(registry=registry, **others)
 
     option = click.option("--no-plugin", metavar="NAME", multiple=True, help="Do not load this plugin; repeatable.")
     return option(with_registry)
@@ -77,12 +78,14 @@ plugin_file_option = click.option(
 def load_plugin_files(registry: Registry, given: Sequence[str], run: Path | None, needs_all: bool = True) -> None:
     """Load the plugin files that are given, and the other ones of the run in ``run``, if there is a run.
 
-    Files of the run that are missing or have changed are not imported: ``InputError`` if the command needs all of them,
-    otherwise their plugins cannot be used.
+    Files that ``--no-plugin`` names are not imported. Files of the run that are missing or have changed are not
+    imported either: ``InputError`` if the command needs all of them, otherwise their plugins cannot be used.
     """
     kept = plugin_files_of(run) if run is not None else []
     files = []
     for file in files_to_load(given, kept):
+        if registry.block_file(file):
+            continue
         reason = reload_problem(file) if file in kept else ""
         if reason and needs_all:
             raise InputError(f"{run}: {reason}")
@@ -90,6 +93,7 @@ def load_plugin_files(registry: Registry, given: Sequence[str], run: Path | None
             registry.refuse_file(file, reason)
         else:
             files.append(file)
+    registry.check_blocked()
     registry.load_files(files)
 
 

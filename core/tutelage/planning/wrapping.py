@@ -56,10 +56,15 @@ def check_wrappers(recipe: Recipe, registry: Registry, known: Declared, problems
 
 
 def idle_wrappers(recipe: Recipe, registry: Registry, known: Declared) -> Iterator[str]:
-    """Yield a notice for each wrapper that the recipe names and that wraps no hook of its steps."""
+    """Yield a notice for each wrapper that the recipe names and that wraps no hook of its steps.
+
+    Wrappers with a problem that ``check_wrappers`` reports have no notice.
+    """
     working = wrapped_hooks(recipe, registry, known)
     for key, own in recipe.wrappers.items():
-        if registry.name_of(key) not in working and own.roles != ():
+        name = registry.name_of(key)
+        is_valid = name in registry.wrappers() and not any(_role_problems(own, recipe))
+        if is_valid and name not in working and own.roles != ():
             yield f"wrappers.{key}: has no effect, because no step calls a hook that it wraps with a model of its roles"
 
 

@@ -111,7 +111,10 @@ def reload_problem(file: PluginFile) -> str:
     if file.is_unchanged:
         return ""
     if not file.path.exists():
-        return f"the plugin file {file.path} is missing; to load it, add --plugin FILE, named {file.path.name}"
+        return (
+            f"the plugin file {file.path} is missing; to load it, add --plugin FILE, named {file.path.name}; "
+            f"to work without it, add --no-plugin {file.name}"
+        )
     given = file.module or file.path
     return f"the plugin file {file.path} has changed since the run loaded it; to load it, add --plugin {given}"
 

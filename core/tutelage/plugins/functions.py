@@ -51,7 +51,7 @@ def plugin(
 
     Raises ``PluginError`` if a function has another name than a hook, or an argument that is never passed.
     """
-    made = ModuleType("plugin_of_functions", help)
+    made = ModuleType(_MADE, help)
     for name, function in functions.items():
         setattr(made, name, hookimpl(_hook(name, function)))
     if measures:
@@ -72,16 +72,22 @@ def _measure(name: str, given: Measure | Function) -> Measure:
 def of_namespace(names: Mapping[str, Any], help: str = "") -> ModuleType:
     """Return the plugin of a namespace, such as the one of a notebook: its functions that have the name of a hook.
 
-    Functions that were imported from ``tutelage``, such as ``tutelage.judge``, are not a part of it.
+    Functions that were imported from ``tutelage``, such as ``tutelage.judge``, are not a part of it. Without functions
+    with such a name, it is the one result of ``plugin`` in the namespace.
     """
     own = {name: value for name, value in names.items() if getattr(value, "__module__", "") != _OF_STAGES}
     hooks = {name: value for name, value in own.items() if name in _HOOKS and callable(value)}
     describe = hooks.pop("describe", None)
     if not hooks and describe is None:
+        made = [value for value in names.values() if isinstance(value, ModuleType) and value.__name__ == _MADE]
+        if len(made) == 1:
+            return made[0]
         raise PluginError(f"it has no function with the name of a hook: {', '.join(_HOOKS)}")
     return plugin(help, info=describe() if describe else None, **hooks)
 
 
+_MADE = "plugin_of_functions"
+"""Name of the modules that ``plugin`` makes."""
 _HOOKS = ("describe", *hookspecs.STAGES, "release")
 _OF_STAGES = "tutelage.plugins.stages"
 """The module of the functions that call the stages, which have the names of hooks, too."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tutelage.context import Tracking
-from tutelage.errors import PluginError, TutelageError
+from tutelage.errors import InputError, PluginError, TutelageError
 from tutelage.files.disk_errors import error_text, is_disk_problem
 from tutelage.objectives import Objective
 from tutelage.plugin_info import Conversion, Finding, RunNeeds, TokenCounts
@@ -143,8 +143,15 @@ def settings_of(registry: Registry, model: Model, where: str = "") -> Any:
 
 
 def wrapper_settings(registry: Registry, model: Model, wrapper: str) -> Any:
-    """Return the settings of a plugin that wraps the hooks of a model."""
-    return registry.settings(wrapper, (model.wrappers or {}).get(wrapper, {}), f"wrappers.{wrapper}.settings")
+    """Return the settings of a plugin that wraps the hooks of a model: its defaults for a model without a recipe."""
+    try:
+        return registry.settings(wrapper, (model.wrappers or {}).get(wrapper, {}), f"wrappers.{wrapper}.settings")
+    except InputError as error:
+        if model.wrappers is not None:
+            raise
+        raise InputError(
+            f"{error}; only a recipe gives them; leave the plugin out with --no-plugin {wrapper}"
+        ) from error
 
 
 def hook_label(registry: Registry, model: Model, hook: str) -> str:

@@ -58,6 +58,7 @@ class Registry(Offers):
         self._registered: dict[str, _Registered] = {}
         self._refused: list[PluginStatus] = []
         self._files: list[PluginFile] = []
+        self._blocked_files: dict[str, str] = {}
         own = PluginStatus(built_in.NAME, OWN_DISTRIBUTION, importlib.metadata.version(OWN_DISTRIBUTION))
         self._register(built_in, own)
 
@@ -67,13 +68,16 @@ class Registry(Offers):
         return cls()
 
     @classmethod
-    def discover(cls, blocked: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Registry:
+    def discover(
+        cls, blocked: Iterable[str] = (), environment: Mapping[str, str] = os.environ, *, may_be_files: bool = False
+    ) -> Registry:
         """Load every installed plugin (entry points of the group ``tutelage``) that is not blocked.
 
         ``blocked`` names plugins not to load, as does ``TUTELAGE_NO_PLUGINS=a,b`` in ``environment``. A plugin that is
         blocked by an alias is imported, because only the plugin knows its aliases, but cannot be used. A plugin that
         cannot be loaded is in ``statuses()`` with its error and does not affect the others. Raises ``InputError`` if a
-        blocked name is not installed.
+        blocked name is not installed; with ``may_be_files``, ``check_blocked`` does, after the files were passed to
+        ``block_file``.
         """
         registry = cls()
         found = installed()
@@ -92,7 +96,9 @@ class Registry(Offers):
             registry._load(entry_point)
         for name, reason in reasons.items():
             if name not in found and not registry._block(name, reason):
-                raise InputError(f"plugin {name!r}, {reason}, is not installed{nearest(name, found)}")
+                registry._blocked_files[name] = reason
+        if not may_be_files:
+            registry.check_blocked()
         return registry
 
     def register(self, plugin: object, name: str) -> None:
@@ -123,6 +129,18 @@ class Registry(Offers):
     def refuse_file(self, file: PluginFile, reason: str) -> None:
         """Record a plugin file that is not loaded. Its plugin cannot be used; an error about it has the reason."""
         self._refused.append(PluginStatus(file.name, status="failed", error=reason, path=file.path))
+
+    def block_file(self, file: PluginFile) -> bool:
+        """Record a plugin file as blocked, if its name is. Returns False if the file is to be loaded."""
+        reason = self._blocked_files.pop(file.name, None)
+        if reason is not None:
+            self._refused.append(PluginStatus(file.name, status="blocked", error=reason, path=file.path))
+        return reason is not None
+
+    def check_blocked(self) -> None:
+        """Raise ``InputError`` if a blocked name is neither that of an installed plugin nor that of a blocked file."""
+        for name, reason in self._blocked_files.items():
+            raise InputError(f"plugin {name!r}, {reason}, is not installed{nearest(name, installed())}")
 
     @property
     def files(self) -> tuple[PluginFile, ...]:
@@ -206,7 +224,8 @@ class Registry(Offers):
         """Return a function that calls one plugin's hook, with keyword arguments only.
 
         Other plugins that implement the hook are excluded; plugins that only wrap it are included, with ``model`` only
-        those that wrap its hooks. pluggy excludes a plugin as a whole, so a plugin that wraps a hook should not
+        those that wrap its hooks. Of several, the first by name is called first, so it gets the results of the others,
+        in any order of registration. pluggy excludes a plugin as a whole, so a plugin that wraps a hook should not
         implement the same hook. Raises the errors of ``require``.
         """
         self.require(name, hook)
@@ -270,6 +289,14 @@ class Registry(Offers):
         hooks = (*inspected.hooks, *(f"{hook} (wrapper)" for hook in inspected.wraps))
         described = evolve(status, hooks=hooks, aliases=inspected.info.aliases)
         self._registered[name] = _Registered(plugin, described, inspected)
+        if inspected.wraps:
+            self._order_wrappers()
+
+    def _order_wrappers(self) -> None:
+        """Let the wrappers of a hook be called in the order of their names, in any order of registration."""
+        for name in sorted(self.wrappers(), reverse=True):  # pluggy calls the last registered one first
+            self._manager.unregister(name=name)
+            self._manager.register(self._registered[name].plugin, name)
 
     def _check_is_free(self, name: str, applicant: PluginStatus) -> None:
         """Raise ``PluginError`` if a plugin with this name or alias is registered already."""

@@ -107,7 +107,13 @@ def plugin_errors(
     except (Exception, SystemExit) as error:
         if questions is not None and error is questions.error:
             raise
-        raise StageError(f"{label} failed{_origin(error, modules or {})}: {error_text(error)}") from error
+        raise StageError(f"{label} failed{_origin(error, modules or {})}: {_text_of(error)}") from error
+
+
+def _text_of(error: BaseException) -> str:
+    """The text of an exception, with the remedy if pluggy raised it: a wrapper yielded twice, or not at all."""
+    is_of_wrapper = isinstance(error, RuntimeError) and str(error).startswith("wrap_controller at ")
+    return error_text(error) + ("; a wrapper must yield exactly once" if is_of_wrapper else "")
 
 
 def _origin(error: BaseException, modules: Mapping[str, str]) -> str:
@@ -115,14 +121,16 @@ def _origin(error: BaseException, modules: Mapping[str, str]) -> str:
     owners: list[str] = []
     trace = error.__traceback__
     while trace is not None:
-        package = _package(trace.tb_frame.f_globals.get("__name__", ""))
-        owners = [name for name, module in modules.items() if _package(module) == package] or owners
+        unit = _unit(trace.tb_frame.f_globals.get("__name__", ""))
+        owners = [name for name, module in modules.items() if _unit(module) == unit] or owners
         trace = trace.tb_next
     return f" in {owners[0]!r}" if len(owners) == 1 < len(modules) else ""
 
 
-def _package(module: str) -> str:
-    return module.partition(".")[0]
+def _unit(module: str) -> str:
+    """The package that a plugin consists of. A plugin that is a part of tutelage itself is one module."""
+    package = module.partition(".")[0]
+    return module if package == "tutelage" else package
 
 
 def check_result(result: object, kind: type[ResultT], rubric: Rubric | None, label: str) -> ResultT:

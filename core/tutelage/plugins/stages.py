@@ -185,7 +185,7 @@ def release(registry: Registry, model: Model) -> None:
     if "release" not in registry.hooks(model.plugin):
         return
     call = registry.caller(model.plugin, "release", model)
-    with plugin_errors(hook_label(registry, model, "release")):
+    with plugin_errors(hook_label(registry, model, "release"), modules=_modules(registry, model, "release")):
         call(model=model)
 
 
@@ -213,8 +213,12 @@ def _bind(
     def call(**arguments: Any) -> Any:
         return caller(model=model, context=bound, **arguments)
 
-    modules = {name: registry.module_of(name) for name in (model.plugin, *wrappers)}
-    return _Bound(call, hook_label(registry, model, hook), bound, modules)
+    return _Bound(call, hook_label(registry, model, hook), bound, _modules(registry, model, hook))
+
+
+def _modules(registry: Registry, model: Model, hook: str) -> dict[str, str]:
+    """The modules of a model's plugin and of those that wrap its hook, by their names."""
+    return {name: registry.module_of(name) for name in (model.plugin, *registry.wrappers(hook, model))}
 
 
 def _positive(name: str, number: int) -> int:

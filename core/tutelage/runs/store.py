@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 from attrs import frozen
 from cattrs import BaseValidationError
 
@@ -53,12 +54,13 @@ class Store:
     def read(self, relative: str, cls: type[T]) -> list[T]:
         """Return the records of a finished JSON-lines artifact. Raises InputError if it is invalid or truncated.
 
-        The records of small artifacts are kept in memory, because several steps, the summary and the report read them.
+        The records of small artifacts are kept in memory, because several steps, the summary and the report read them,
+        except those with a field that can be changed, such as ``metadata``, which a plugin may change.
         """
         path = self.complete(relative)
         with suppress(OSError):
             stat = path.stat()
-            if stat.st_size <= _KEPT_BYTES:
+            if stat.st_size <= _KEPT_BYTES and _cannot_be_changed(cls):
                 return list(_records_in(path, cls, stat.st_ino, stat.st_mtime_ns, stat.st_size))  # type: ignore[arg-type]
         return list(read_records(path, cls))
 
@@ -289,6 +291,10 @@ def _write_all(file: FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) or 0 :]
+
+
+def _cannot_be_changed(cls: type) -> bool:
+    return attrs.has(cls) and not any("Mapping" in str(one.type) for one in attrs.fields(cls))
 
 
 @lru_cache(maxsize=32)

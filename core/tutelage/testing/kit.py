@@ -11,7 +11,7 @@ from types import ModuleType
 from attrs import evolve
 
 from tutelage.context import Context
-from tutelage.errors import PluginError
+from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import ENTRY_POINT_GROUP
 from tutelage.plugins.registry import Registry
 from tutelage.records import Model
@@ -33,18 +33,20 @@ def check_plugin(
 ) -> Report:
     """Check a plugin against the contract of every hook that it implements or wraps, with a few small inputs.
 
-    ``plugin`` is the name of an installed plugin, a module, or an object with hooks. ``model`` is the model to run,
-    with its settings; its ``plugin`` is set to the checked plugin. ``context`` is passed to the stages; a plugin for a
-    service may need one with its own caller. ``prompts`` are texts that the plugin can answer. ``skip`` has the names
-    of hooks that are not checked.
+    ``plugin`` is the name or alias of an installed plugin, a module, or an object with hooks. ``model`` is the model to
+    run, with its settings; its ``plugin`` is set to the checked plugin. ``context`` is passed to the stages; a plugin
+    for a service may need one with its own caller. ``prompts`` are texts that the plugin can answer. ``skip`` has the
+    names of hooks that are not checked.
 
     Returns a ``Report``; call its ``raise_for_problems()``, or print it. A plugin that cannot be loaded is reported in
-    the same way.
+    the same way. Raises ``InputError`` if ``prompts`` is one text, or has none.
     """
+    if isinstance(prompts, str) or not prompts:
+        raise InputError(f"check_plugin: prompts is {prompts!r}; it must be a list of at least one text")
     name = plugin if isinstance(plugin, str) else _name_of(plugin)
     try:
         registry = _registry_with(plugin, name)
-        label = registry.label(name)
+        name, label = registry.name_of(name), registry.label(name)
     except PluginError as error:
         return Report(f"plugin {name!r}", (Check("loading", "loads, with hooks that can be called", str(error)),))
     with tempfile.TemporaryDirectory(prefix="check-plugin-") as folder:
@@ -57,7 +59,7 @@ def check_plugin(
             context=context or Context(scratch=scratch),
             folder=Path(folder),
             prompt_texts=tuple(prompts),
-            module=_entry_module(plugin),
+            module=_entry_module(name if isinstance(plugin, str) else plugin),
         )
         return Report(label, tuple(_checks(subject, skip)))
 
@@ -75,10 +77,11 @@ def _registry_with(plugin: object, name: str) -> Registry:
 
 
 def _entry_module(plugin: object) -> str | None:
-    """The module that is imported at start-up; None for an object."""
+    """The module that is imported at start-up; None for an object, and for a module that cannot be imported by name."""
     if isinstance(plugin, str):
-        return next(entry.module for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=plugin))
-    return plugin.__name__ if isinstance(plugin, ModuleType) else None
+        entries = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=plugin)
+        return next((entry.module for entry in entries), None)
+    return plugin.__name__ if isinstance(plugin, ModuleType) and plugin.__spec__ is not None else None
 
 
 def _checks(subject: Subject, skip: Collection[str]) -> Iterator[Check]:

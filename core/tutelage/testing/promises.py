@@ -390,5 +390,6 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
 OF_WRAPPERS: dict[str, tuple[Promise, ...]] = {
     **dict.fromkeys(("generate_candidates", "judge", "demonstrate", "evaluate"), _STREAMING),
     "train_step": (_trains_by_sft, _trains_by_dpo),
+    **{hook: PROMISES[hook] for hook in ("release", "count_tokens", "devices", "requests_at_once")},
 }
-"""The requirements of a stage that a plugin wraps, around a plugin that fulfils them."""
+"""The requirements of a hook that a plugin wraps, around a plugin that fulfils them."""

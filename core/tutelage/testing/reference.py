@@ -1,16 +1,17 @@
-"""A plugin that fulfils the contract of the stages, for the checks of plugins that wrap hooks of other plugins."""
+"""A plugin that fulfils the contract of its hooks, for the checks of plugins that wrap hooks of other plugins."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.hookspecs import hookimpl
-from tutelage.plugin_info import PluginInfo
+from tutelage.plugin_info import PluginInfo, TokenCounts
 from tutelage.records import Candidate, Comparison, Demonstration, JudgeItem, Judgement, Model, Prompt, Rubric, Verdict
 
 
@@ -57,3 +58,22 @@ class Reference:
             context.advance(1)
         (output / "weights.json").write_text(json.dumps({"rows": len(rows)}))
         return evolve(model, name=str(output))
+
+    @hookimpl
+    def release(self) -> None:
+        """Free nothing: there is no memory of a model."""
+
+    @hookimpl
+    def count_tokens(self, rows: Sequence[Mapping[str, Any]]) -> TokenCounts:
+        """Count the characters."""
+        return TokenCounts(tuple(len(json.dumps(row)) for row in rows), context=2**20)
+
+    @hookimpl
+    def devices(self) -> int:
+        """Return one device."""
+        return 1
+
+    @hookimpl
+    def requests_at_once(self) -> int:
+        """Answer one request after the other."""
+        return 1

@@ -138,7 +138,13 @@ def test_the_self_preference_of_a_judge_is_measured_from_files(
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{"id": "p/0", "model": "mine"}], ("--own", "mine"), ""),
+        (
+            [{"id": "p/0", "model": "mine"}],
+            ("--own", "mine"),
+            "no prompt has an answer of 'mine' and one of another model that both files score; it names the models of "
+            "1 of the 1 answers",
+        ),
+        ([{"id": "q/0", "model": "mine"}], ("--own", "mine"), "it names the models of 0 of the 1 answers"),
         ([{"id": "p/0", "model": "mine"}], ("--own", "mien"), "no answer is of the model 'mien'; did you mean 'mine'?"),
         ([{"id": "p/0"}], ("--own", "mine"), "line 1: `model` must be a text; the row has id"),
         ([{"id": "p/0", "model": ""}], ("--own", "mine"), "line 1: the answer 'p/0' has no `model`"),
@@ -149,7 +155,7 @@ def test_the_self_preference_of_a_judge_is_measured_from_files(
         ),
         ([{"id": "p/0", "model": "mine"}], (), "give --own and --answers together"),
     ],
-    ids=["right", "unknown", "missing", "empty", "twice", "alone"],
+    ids=["one-kind", "other-answers", "unknown", "missing", "empty", "twice", "alone"],
 )
 def test_files_from_which_no_self_preference_can_be_measured_are_refused(
     invoke: Invoke, tmp_path: Path, rows: list[dict[str, Any]], options: tuple[str, ...], message: str
@@ -157,8 +163,18 @@ def test_files_from_which_no_self_preference_can_be_measured_are_refused(
     answers = write(tmp_path / "answers.jsonl", *rows)
     scores = write(tmp_path / "scores.jsonl", {"id": "p/0", "score": 3.0})
     result = invoke("evaluate", "agreement", "--judge", scores, "--gold", scores, "--answers", answers, *options)
-    assert (result.exit_code == 0) is (not message)
-    assert message in result.output
+    assert (result.exit_code, message in result.output) == (2, True), result.output
+
+
+def test_answers_whose_model_is_not_given_are_left_out_of_self_preference_with_a_note(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    rows = [{"id": f"p/{number}", "model": "mine" if number else "yours", "score": 3.0} for number in range(3)]
+    answers, scores = write(tmp_path / "answers.jsonl", *rows[:2]), write(tmp_path / "scores.jsonl", *rows)
+    files = ("--judge", scores, "--gold", scores, "--answers", answers)
+    result = invoke("evaluate", "agreement", *files, "--own", "mine")
+    note = f"self-preference: {answers} has no model for 1 of 3 answers; they are left out\n"
+    assert (result.exit_code, result.stderr) == (0, note), result.output
 
 
 def test_models_of_several_runs_are_named_after_their_run(values: Callable[..., Any], golden: Path) -> None:

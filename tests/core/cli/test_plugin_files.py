@@ -142,3 +142,48 @@ def test_a_stage_loads_a_file(invoke: Invoke, judge_file: Path, tmp_path: Path) 
     done = invoke("stage", "judge", items, "--model", "exact", "--plugin", judge_file, "--out", "scores.jsonl")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "scores.jsonl").read_text())["score"] == 5.0
+
+
+WRAPPER = '''"""Lowers the scores of judges."""
+
+from attrs import evolve
+
+from tutelage import hookimpl
+
+
+@hookimpl(wrapper=True)
+def judge():
+    judgements = yield
+    return (evolve(one, score=one.score and one.score - 1) for one in judgements)
+'''
+
+
+def test_a_run_continues_without_a_file_that_was_deleted_if_its_plugin_is_blocked(
+    invoke: Invoke, recipe: Path, judge_file: Path, tmp_path: Path
+) -> None:
+    lower = tmp_path / "lower.py"
+    lower.write_text(WRAPPER)
+    invoke("run", recipe, "--plugin", judge_file, "--plugin", lower, "--quiet")
+    lower.unlink()
+    refused = invoke("run", "runs/numbers")
+    assert (refused.exit_code, "to work without it, add --no-plugin lower" in refused.stderr) == (2, True)
+    planned = invoke("plan", "runs/numbers", "--no-plugin", "lower")
+    assert (planned.exit_code, "judge.wrapped_by.lower: 1 -> none" in planned.output) == (0, True), planned.output
+    assert invoke("run", "runs/numbers", "--no-plugin", "lower", "--quiet").exit_code == 0
+    assert list(json.loads((tmp_path / "runs/numbers/run.json").read_text())["plugin_files"]) == ["exact"]
+    again = invoke("plan", "runs/numbers")
+    assert (again.exit_code, "nothing to do" in again.stdout) == (0, True), again.output
+
+
+@pytest.mark.parametrize("name", ["exact", "exakt"])
+def test_a_blocked_file_is_not_imported_and_a_name_without_a_plugin_is_refused(
+    name: str, invoke: Invoke, recipe: Path, judge_file: Path
+) -> None:
+    judge_file.write_text("raise SystemExit('imported')\n")
+    found = invoke("plan", recipe, "--plugin", judge_file, "--no-plugin", name)
+    assert "imported" not in found.output
+    reason = {
+        "exact": f"plugin 'exact' (file {judge_file}) cannot be used: blocked by --no-plugin",
+        "exakt": "plugin 'exakt', blocked by --no-plugin, is not installed",
+    }
+    assert (found.exit_code != 0, reason[name] in found.stderr) == (True, True), found.output

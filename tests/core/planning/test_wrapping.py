@@ -22,8 +22,9 @@ from tutelage.planning.pipelines import make_plan
 from tutelage.planning.preflight import preflight
 from tutelage.planning.roles import wrappers_of
 from tutelage.planning.sources import Sources
-from tutelage.planning.wrapping import wrapped_hooks, wrapped_words
+from tutelage.planning.wrapping import idle_wrappers, wrapped_hooks, wrapped_words
 from tutelage.plugin_info import PluginInfo
+from tutelage.plugins.helpers import wrapper_settings
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
@@ -218,6 +219,22 @@ def test_a_wrapper_of_a_role_that_does_not_call_its_hook_is_a_notice(registry: R
         "wrappers.shift: has no effect, because no step calls a hook that it wraps with a model of its roles",
     )
     assert wrapped_hooks(recipe, registry, BUILT_IN) == {}
+
+
+@pytest.mark.parametrize("section", [{"shift": {"roles": ["jugde"]}}, {"numbers": {"roles": ["judge"]}}])
+def test_a_wrapper_with_a_problem_has_no_notice_too(section: dict[str, Any], registry: Registry) -> None:
+    recipe = with_wrappers(**section)
+    assert list(idle_wrappers(recipe, registry, BUILT_IN)) == []
+
+
+def test_required_settings_of_a_wrapper_are_missed_without_a_recipe_with_the_remedy(registry: Registry) -> None:
+    registry.register(Shifting(settings=Required, neutral_settings=()), "strict")
+    with pytest.raises(InputError) as found:
+        wrapper_settings(registry, Model("numbers"), "strict")
+    assert str(found.value) == (
+        "wrappers.strict.settings: points: missing; expected a number; only a recipe gives them; leave the plugin out "
+        "with --no-plugin strict"
+    )
 
 
 def test_the_settings_of_a_wrapper_are_found_by_their_class_or_the_error_says_why() -> None:

@@ -99,7 +99,8 @@ def test_a_file_of_a_run_is_loaded_by_itself_only_if_it_is_unchanged(plain: Path
     assert files_to_load([str(plain)], [kept]) == [PluginFile.of(str(plain))] != [kept]
     plain.unlink()
     assert reload_problem(kept) == (
-        f"the plugin file {plain} is missing; to load it, add --plugin FILE, named length.py"
+        f"the plugin file {plain} is missing; to load it, add --plugin FILE, named length.py; "
+        "to work without it, add --no-plugin length"
     )
 
 
@@ -109,3 +110,18 @@ def test_the_plugin_of_a_file_that_is_not_loaded_cannot_be_used_and_its_error_ha
     with pytest.raises(PluginError) as found:
         registry.require("length", "judge")
     assert str(found.value) == f"plugin 'length' (file {plain}) cannot be used: it has changed"
+
+
+def test_a_file_may_have_the_result_of_plugin_in_place_of_functions(tmp_path: Path) -> None:
+    path = tmp_path / "short.py"
+    one = (
+        'mine = plugin("Likes short answers.", judge=lambda answer: -len(answer), measures={"n": lambda answer: 1.0})\n'
+    )
+    path.write_text("from tutelage import plugin\n" + one)
+    registry = Registry.empty()
+    registry.load_files([PluginFile.of(str(path))])
+    assert registry.hooks("short") == ("describe", "judge")
+    assert (registry.info("short").help, list(registry.info("short").measures)) == ("Likes short answers.", ["n"])
+    path.write_text("from tutelage import plugin\n" + one + one.replace("mine", "yours"))
+    with pytest.raises(PluginError, match="it has no function with the name of a hook"):
+        Registry.empty().load_files([PluginFile.of(str(path))])

@@ -31,6 +31,7 @@ from tutelage.records import (
     Sampling,
     Verdict,
 )
+from tutelage.testing.reference import Reference
 
 PROMPTS = [Prompt("one"), Prompt("two"), Prompt("three")]
 RUBRIC = Rubric("additive", lowest=0, highest=5)
@@ -476,6 +477,55 @@ def test_a_wrapper_that_forgets_its_result_is_told_to_return_it() -> None:
         "hook 'generate_candidates' of plugin 'plugin' (registered manually), wrapped by 'forgetful', model 'M1', "
         "returned None; it must yield its results (a wrapper must return the result of its yield)"
     )
+
+
+class Renaming:
+    """Adds a letter to each answer."""
+
+    def __init__(self, letter: str) -> None:
+        self.letter = letter
+
+    @hookimpl(wrapper=True)
+    def generate_candidates(self) -> Any:
+        candidates = yield
+        return (evolve(one, text=one.text + self.letter) for one in candidates)
+
+
+@pytest.mark.parametrize("order", ["abc", "cab", "bca"])
+def test_the_order_of_several_wrappers_is_that_of_their_names(order: str) -> None:
+    registry = registry_of(Scripted(answers))
+    for letter in order:
+        registry.register(Renaming(letter), letter)
+    assert {one.text[-3:] for one in generate_with(registry)} == {"cba"}
+    registry.unregister("b")
+    assert {one.text[-2:] for one in generate_with(registry)} == {"ca"}
+
+
+WRONG_NUMBER_OF_YIELDS = """
+from tutelage import hookimpl
+
+@hookimpl(wrapper=True)
+def generate_candidates():
+    results = []
+    for _ in range({yields}):
+        results = yield
+    return results
+"""
+
+
+@pytest.mark.parametrize(("yields", "fault"), [(2, "has second yield"), (0, "did not yield")])
+def test_a_wrapper_that_does_not_yield_once_is_named_and_no_other_plugin_is_blamed(
+    yields: int, fault: str, tmp_path: Path
+) -> None:
+    (tmp_path / "strict.py").write_text(WRONG_NUMBER_OF_YIELDS.format(yields=yields))
+    registry = Registry.empty()
+    registry.register(Reference(), "plugin")  # a plugin in tutelage's own package
+    registry.load_files([PluginFile.of(str(tmp_path / "strict.py"))])
+    with pytest.raises(StageError) as found:
+        list(generate_with(registry))
+    label = "hook 'generate_candidates' of plugin 'plugin' (registered manually), wrapped by 'strict', model 'M1',"
+    assert str(found.value).startswith(f"{label} failed: RuntimeError: wrap_controller at 'generate_candidates' ")
+    assert str(found.value).endswith(f"strict.py:4 {fault}; a wrapper must yield exactly once")
 
 
 class Trainer:

@@ -10,7 +10,7 @@ from known import known
 from tutelage.errors import InputError, RunLockedError, StageError
 from tutelage.files.jsonl import read_json
 from tutelage.planning.made_from import MadeFrom
-from tutelage.records import Candidate
+from tutelage.records import Candidate, Prompt
 from tutelage.runs.store import Store, is_run, open_run
 
 
@@ -213,6 +213,16 @@ def test_an_artifact_is_parsed_once_for_each_state_of_its_file(tmp_path: Path) -
     store.write("a.jsonl", [Candidate("p", 0, "two")])
     assert [answer.text for answer in store.read("a.jsonl", Candidate)] == ["two"]
     assert [row["text"] for row in store.read("a.jsonl", dict)] == ["two"]
+
+
+def test_a_change_of_a_record_that_was_read_does_not_change_what_the_next_step_reads(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("a.jsonl", [Prompt("say 1", metadata={"right": "1"})])
+    [prompt], [row] = store.read("a.jsonl", Prompt), store.read("a.jsonl", dict)
+    prompt.metadata.pop("right")  # type: ignore[attr-defined]  # a careless plugin
+    row.clear()
+    assert store.read("a.jsonl", Prompt) == [Prompt("say 1", metadata={"right": "1"})]
+    assert store.read("a.jsonl", dict)[0]["text"] == "say 1"
 
 
 def test_what_an_artifact_was_made_from_is_known_only_while_the_artifact_exists(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ import pytest
 from attrs import evolve, field, frozen
 
 from tutelage.context import Context
-from tutelage.errors import PluginError
+from tutelage.errors import InputError, PluginError
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin_info import Finding, NamedSet, PluginInfo, RunNeeds, TokenCounts
+from tutelage.plugins import functions
 from tutelage.plugins.inspection import HOOKS
 from tutelage.plugins.registry import Registry
 from tutelage.preferences.expected_scores import expected_judgement
@@ -739,3 +740,60 @@ def test_a_wrapper_is_checked_around_a_plugin_that_fulfils_the_contract() -> Non
         first = check_plugin(plugin).problems[0]
         wrapped = label.format(type(plugin).__name__)
         assert (first.hook, first.problem) == ("judge (wrapper)", f"PluginError: {wrapped}, {problem}")
+
+
+class OfHelpers:
+    """Wraps hooks that yield no results, each with a fault."""
+
+    @hookimpl(wrapper=True)
+    def release(self) -> Any:
+        yield
+        raise RuntimeError("no memory")
+
+    @hookimpl(wrapper=True)
+    def count_tokens(self) -> Any:
+        counts = yield
+        return evolve(counts, tokens=counts.tokens[1:])
+
+    @hookimpl(wrapper=True)
+    def devices(self) -> Any:
+        return (yield) - 1
+
+    @hookimpl(wrapper=True)
+    def requests_at_once(self) -> Any:
+        return (yield) > 0
+
+
+def test_wrappers_of_hooks_that_yield_no_results_are_checked_too() -> None:
+    found = {check.hook.removesuffix(" (wrapper)"): check.problem for check in check_plugin(OfHelpers()).problems}
+    expected = {
+        "release": "failed in 'OfHelpers': RuntimeError: no memory",
+        "count_tokens": "counted 3 of 4 rows; it must return one number per row",
+        "devices": "returned 0; it must be at least 1",
+        "requests_at_once": "gave True, which is not a int",
+    }
+    assert found.keys() == expected.keys()
+    for hook, problem in expected.items():
+        assert problem in str(found[hook]), found[hook]
+
+
+def test_a_plugin_of_functions_has_no_entry_module_to_import() -> None:
+    made = functions.plugin(info=PluginInfo("Likes long answers."), judge=lambda answer: min(len(answer), 5))
+    check_plugin(made).raise_for_problems()
+
+
+def test_an_alias_names_the_plugin_and_its_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution(tmp_path, "attrs")
+    code = (tmp_path / "ranged_plugin.py").read_text().replace("'x'", "'x', aliases=('span',)")
+    (tmp_path / "ranged_plugin.py").write_text("print('loaded')\n" + code)
+    monkeypatch.setitem(sys.modules, "ranged_plugin", ModuleType("of_another_test"))
+    monkeypatch.delitem(sys.modules, "ranged_plugin")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert check_plugin("span").problems == check_plugin("ranged").problems
+    assert len(check_plugin("span").problems) == 2
+
+
+@pytest.mark.parametrize("prompts", ["Name a colour.", ()])
+def test_prompts_are_a_list_of_texts(prompts: Any) -> None:
+    with pytest.raises(InputError, match=r"prompts is .*; it must be a list of at least one text"):
+        check_plugin(Sound(), prompts=prompts)

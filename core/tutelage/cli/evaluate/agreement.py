@@ -9,7 +9,7 @@ import click
 
 from tutelage.cli.evaluate.printing import metrics_table, print_json
 from tutelage.cli.options import PATH, as_json
-from tutelage.cli.output import print_line, print_table, print_text
+from tutelage.cli.output import print_line, print_status, print_table, print_text
 from tutelage.errors import InputError, nearest
 from tutelage.evaluation.agreement import Agreement, Rating, agreement, joined_by_id
 from tutelage.evaluation.chance import JUDGES, Chance, chance
@@ -71,9 +71,20 @@ def _self_preference(judge: list[Rating], gold: list[Rating], own: str, answers:
     authors = read_authors(answers)
     if own not in authors.values():
         raise InputError(f"{answers}: no answer is of the model {own!r}{nearest(own, set(authors.values()))}")
-    joined = [pair for pair in joined_by_id(judge, gold) if pair[0].id in authors]
+    scored = joined_by_id(judge, gold)
+    joined = [pair for pair in scored if pair[0].id in authors]
     of_judge = [pair for pair in joined if authors[pair[0].id] == own]
-    return self_preference(of_judge, [pair for pair in joined if authors[pair[0].id] != own])
+    found = self_preference(of_judge, [pair for pair in joined if authors[pair[0].id] != own])
+    if not found.self_preference.n:
+        raise InputError(
+            f"{answers}: no prompt has an answer of {own!r} and one of another model that both files score; it names "
+            f"the models of {len(joined):,} of the {len(scored):,} answers"
+        )
+    if missing := len(scored) - len(joined):
+        print_status(
+            f"self-preference: {answers} has no model for {missing:,} of {len(scored):,} answers; they are left out"
+        )
+    return found
 
 
 def _show_files(
