@@ -77,7 +77,7 @@ def test_the_package_of_the_page_fulfils_the_contract(folder: Path) -> None:
     check_plugin("words").raise_for_problems()
 
 
-@pytest.mark.parametrize("module", ["lookup", "closest", "imitate"])
+@pytest.mark.parametrize("module", ["lookup", "closest", "imitate", "rightness"])
 def test_every_plugin_of_the_page_fulfils_the_contract(folder: Path, module: str) -> None:
     check_plugin(import_module(module)).raise_for_problems()
 
@@ -95,3 +95,12 @@ def test_the_pair_rule_of_the_page_proposes_the_best_answer_and_the_next_worse_o
     [(chosen, rejected)] = rule(Group(Prompt("say it"), answers), PairOptions())
     assert (chosen.score, rejected.score) == (5.0, 3.0)
     assert list(rule(Group(Prompt("say it"), answers[1:2]), PairOptions())) == ["no worse answer"]
+
+
+def test_the_measure_of_the_page_is_a_figure_of_every_model(folder: Path) -> None:
+    [command] = [command for command in PLANS if "rightness.py" in command]
+    output_of(command)
+    figures = [model.metrics["right"] for model in read_summary(folder / "runs/measured/summary.json").overall()]
+    assert len(figures) == 3
+    assert all(0 <= (figure.low or 0) <= (figure.value or 0) <= 1 for figure in figures)
+    assert figures[0].value != figures[-1].value
