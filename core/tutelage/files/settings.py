@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, TypeVar, get_args
 
@@ -50,6 +50,19 @@ def structure(cls: type[T], value: Any, where: str) -> T:
         problems = list(_problems(error, ""))
         lines = (f"{where}: {path}: {text}" if path else f"{where}: {text}" for path, text in problems)
         raise InputError("\n".join(lines)) from error
+
+
+def optional_settings(cls: type | None, values: Mapping[str, Any], where: str, owner: str) -> Any:
+    """Return the settings of ``owner``, made from plain values; None if it has no settings class.
+
+    Raises ``InputError`` as ``structure`` does, and if there are values without a settings class.
+    """
+    if cls is not None:
+        return structure(cls, dict(values), where)
+    if values:
+        given = ", ".join(map(str, values))
+        raise InputError(f"{where}: {owner} has no settings, but got {given}; leave them out")
+    return None
 
 
 def describe_settings(cls: type) -> list[SettingField]:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from attrs import evolve, frozen
 
 from tutelage.context import Context
-from tutelage.errors import InputError, PluginError, StageError, TutelageError
+from tutelage.errors import PluginError, StageError, TutelageError
 from tutelage.files.disk_errors import error_text
-from tutelage.files.settings import structure
+from tutelage.files.settings import optional_settings
 from tutelage.measure import Measure, MeasuredPrompt, Measurement
 from tutelage.plugins.guarded_lists import guarded_list
 from tutelage.plugins.measure_functions import MeasureFunction, function_of
@@ -149,11 +149,7 @@ def bound_measure(registry: Registry, name: str, values: Mapping[str, Any], wher
     """
     measure = registry.get("measures", name)
     label = f"measure {name!r} of {registry.label(name.partition('/')[0])}"
-    settings: Any = None
-    if measure.settings is not None:
-        settings = structure(measure.settings, dict(values), where)
-    elif values:
-        raise InputError(f"{where}: the measure {name} has no settings, but got {', '.join(values)}; leave them out")
+    settings = optional_settings(measure.settings, values, where, f"the measure {name}")
     return BoundMeasure(measure, function_of(measure), settings, label)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from tutelage.errors import InputError, TutelageError
-from tutelage.files.settings import structure
+from tutelage.files.settings import optional_settings
 from tutelage.objectives import Dpo, Objective, PairLoss
 from tutelage.plugins.guarded_lists import guarded_list
 from tutelage.plugins.registry import Registry
@@ -61,9 +61,4 @@ def bound_pair_losses(objective: Objective, student: str, registry: Registry) ->
 
 
 def _settings(objective: Dpo, name: str, loss: PairLoss) -> Any:
-    values = dict(objective.loss_settings or {})
-    if loss.settings is not None:
-        return structure(loss.settings, values, "loss_settings")
-    if values:
-        raise InputError(f"loss_settings: the loss {name} has no settings, but got {', '.join(values)}; leave them out")
-    return None
+    return optional_settings(loss.settings, objective.loss_settings or {}, "loss_settings", f"the loss {name}")

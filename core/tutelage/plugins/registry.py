@@ -17,7 +17,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from tutelage.errors import InputError, PluginError, nearest
-from tutelage.files.settings import structure
+from tutelage.files.settings import optional_settings
 from tutelage.plugin_info import PluginInfo
 from tutelage.plugins import built_in
 from tutelage.plugins.discovery import (
@@ -248,13 +248,7 @@ class Registry(Offers):
         ``where`` begins each line of an error. Raises ``InputError`` with every problem of the values, or if there are
         values for a plugin without settings. Raises ``PluginError`` if the plugin cannot be used.
         """
-        cls = self.info(name).settings
-        if cls is not None:
-            return structure(cls, dict(values), where)
-        if values:
-            given = ", ".join(map(str, values))
-            raise InputError(f"{where}: this plugin has no settings, but got {given}; leave them out")
-        return None
+        return optional_settings(self.info(name).settings, values, where, "this plugin")
 
     def _plugins(self) -> Iterable[str]:
         return self._registered

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 
 from tutelage.errors import InputError
-from tutelage.files.settings import SettingField, describe_settings, structure
+from tutelage.files.settings import SettingField, describe_settings, optional_settings, structure
 from tutelage.objectives import Dpo, Sft
 from tutelage.records import Prompt
 
@@ -259,3 +259,14 @@ def test_a_class_is_never_made_from_something_else_than_a_mapping(value: Any) ->
     assume(value != {} and not (isinstance(value, dict) and set(value) <= {"r", "dropout"}))
     with pytest.raises(InputError):
         structure(Lora, value, "file")
+
+
+def test_values_for_an_owner_without_settings_are_refused_by_their_names() -> None:
+    @frozen
+    class Own:
+        words: int = 3
+
+    assert optional_settings(Own, {"words": 4}, "settings", "it") == Own(4)
+    assert optional_settings(None, {}, "settings", "it") is None
+    with pytest.raises(InputError, match=r"^settings: the measure x has no settings, but got a, b; leave them out$"):
+        optional_settings(None, {"a": 1, "b": 2}, "settings", "the measure x")
