@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import click
-from attrs import asdict
+from attrs import asdict, evolve
 
 from tutelage.cli.options import ROLES, as_json, load_plugin_files, plugin_file_option, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
@@ -47,7 +47,19 @@ def _models(recipe: Recipe, registry: Registry) -> list[Model]:
     if recipe.models.student.generator is not None:
         roles.append(GENERATOR)
     roles += jurors(recipe)
-    return [bound_model(recipe, role, registry) for role in roles]
+    return [_with_used_wrappers(bound_model(recipe, role, registry), registry) for role in roles]
+
+
+def _with_used_wrappers(model: Model, registry: Registry) -> Model:
+    """Return the model with those of its wrappers that wrap a hook of its plugin: the others are not called."""
+    try:
+        hooks = set(registry.hooks(model.plugin))
+    except PluginError:  # reported by the check of the plugin
+        return model
+    wrappers = (model.wrappers or {}).items()
+    return evolve(
+        model, wrappers={name: own for name, own in wrappers if hooks.intersection(registry.wrapped_by(name))}
+    )
 
 
 def _row(diagnosis: Diagnosis) -> tuple[str, str, str, str, str]:

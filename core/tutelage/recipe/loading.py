@@ -65,7 +65,7 @@ def override(recipe: Recipe, overrides: Mapping[str, Any] | None) -> Recipe:
 
 def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return the plain values of a recipe file, merged into those of the recipe that it extends."""
-    if path in extending:
+    if any(path.samefile(one) for one in extending):
         chain = " -> ".join(map(str, [*extending, path]))
         raise InputError(f"{path}: extends: recipes extend each other in a cycle ({chain}); remove one `extends`")
     try:
@@ -83,7 +83,9 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
         return _without_copies(values)
     if not isinstance(base, str):
         raise InputError(f"{path}: extends: must be the name or the file of one recipe")
-    return _merge(_read(find_recipe(base), (*extending, path)), values)
+    beside = path.parent / base
+    is_beside = base not in built_in() and beside.is_file()
+    return _merge(_read(beside if is_beside else find_recipe(base), (*extending, path)), values)
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], names: bool = False) -> dict[str, Any]:

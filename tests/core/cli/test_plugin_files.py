@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import Result
 from recipes import numbers_recipe
 
@@ -187,3 +188,42 @@ def test_a_blocked_file_is_not_imported_and_a_name_without_a_plugin_is_refused(
         "exakt": "plugin 'exakt', blocked by --no-plugin, is not installed",
     }
     assert (found.exit_code != 0, reason[name] in found.stderr) == (True, True), found.output
+
+
+REQUIRED = '''"""Shifts the scores of judges."""
+
+from attrs import frozen
+
+from tutelage import PluginInfo, hookimpl
+
+
+@frozen
+class Settings:
+    points: float
+    """Points that are added."""
+
+
+@hookimpl
+def describe():
+    return PluginInfo("Shifts.", settings=Settings, wrapped_roles=("ROLE",))
+
+
+@hookimpl(wrapper=True)
+def judge():
+    return (yield)
+'''
+
+
+@pytest.mark.parametrize(("role", "is_called"), [("judge", True), ("teacher", False)])
+def test_doctor_checks_a_wrapper_only_of_models_whose_hooks_it_wraps(
+    role: str, is_called: bool, invoke: Invoke, recipe: Path, judge_file: Path, student_file: Path, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "shift.py"
+    wrapper.write_text(REQUIRED.replace("ROLE", role))
+    files = ("--plugin", judge_file, "--plugin", wrapper, "--plugin", student_file)
+    values = yaml.safe_load(recipe.read_text())
+    values["models"]["teacher"] = {"plugin": "mine"}
+    recipe.write_text(yaml.safe_dump(values))
+    rows = json.loads(invoke("doctor", recipe, *files, "--json").stdout)
+    found = {row["plugin"]: (row["role"], row["finding"]["ok"]) for row in rows}
+    assert found.get("shift") == (("wraps judge", False) if is_called else None)

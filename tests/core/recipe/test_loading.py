@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -420,3 +421,25 @@ def test_an_override_that_equals_the_top_level_value_is_kept_in_a_recipe_that_is
         numbers_recipe(dpo={"beta": 0.3}, pipelines={"self-reward": {"dpo": {"beta": 0.3}}}, controls={})
     )
     assert override(pinned, {"dpo.beta": 0.9}).for_pipeline("self-reward").dpo.beta == 0.3
+
+
+def test_the_file_that_a_recipe_extends_is_beside_it_in_any_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "recipes", tmp_path / "elsewhere"
+    for path, text in (
+        (folder / "base.yaml", "extends: embedded\nname: base\nseeds: [7]\n"),
+        (folder / "mine.yaml", "extends: base.yaml\nname: mine\n"),
+        (elsewhere / "base.yaml", "extends: embedded\nseeds: [8]\n"),
+        (elsewhere / "yours.yaml", "extends: ../recipes/mine.yaml\nname: yours\n"),
+        (folder / "circle.yaml", "extends: ../recipes/circle.yaml\n"),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    for working in (folder, elsewhere, tmp_path):
+        monkeypatch.chdir(working)
+        for name in ("recipes/mine.yaml", "elsewhere/yours.yaml"):
+            assert load_recipe(Path(os.path.relpath(tmp_path / name))).seeds == (7,)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="extend each other in a cycle"):
+        load_recipe(Path("recipes/circle.yaml"))
