@@ -22,7 +22,7 @@ def world(tmp_path: Path, numbers_registry: Registry, monkeypatch: pytest.Monkey
     use_only(tmp_path / "index", monkeypatch)
     world = PreparedWorld(tmp_path / "index")
     numbers_registry.register(world, NAME)
-    monkeypatch.setattr(Registry, "discover", lambda blocked=(): numbers_registry)
+    monkeypatch.setattr(Registry, "discover", lambda *_, **__: numbers_registry)
     models = {role: {"plugin": "numbers"} for role in ("teacher", "evaluator")}
     models["student"] = {"plugin": "numbers", "model": "prepared/novice"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(numbers_recipe(models=models)))
