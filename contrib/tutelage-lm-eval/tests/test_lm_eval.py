@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import tutelage_lm_eval
-from tutelage_lm_eval import TaskSettings, check, files, tasks_in
+from tutelage_lm_eval import TaskSettings, files, problems, tasks_in
 
 import tutelage
 import tutelage_tiny
@@ -112,21 +112,21 @@ def test_the_contract_is_kept() -> None:
 
 def test_wrong_settings_are_found_before_the_run(folder: Path) -> None:
     assert tasks_in(folder) == ["choice", "text", "written"]
-    assert list(check(TaskSettings("choice", folder))) == []
-    assert list(check(TaskSettings("arc_easy"))) == []
-    assert list(check(TaskSettings("choise", folder, batch_size=0, limit=0))) == [
+    assert list(problems(TaskSettings("choice", folder))) == []
+    assert list(problems(TaskSettings("arc_easy"))) == []
+    assert list(problems(TaskSettings("choise", folder, batch_size=0, limit=0))) == [
         "batch_size: 0; it must be at least 1",
         "limit: 0; it must be at least 1",
         f"task: no YAML file in {folder} has the task 'choise'; it has choice, text, written",
     ]
-    [problem] = check(TaskSettings("choice", folder / "choice.yaml"))
+    [problem] = problems(TaskSettings("choice", folder / "choice.yaml"))
     assert problem.startswith(f"folder: {folder}/choice.yaml is not a folder")
     assert files(TaskSettings("choice", folder)) == [folder]
     (folder / "group.yaml").write_text("group: both\ntask:\n  - choice\n  - !function own.task\ntag: [small, tiny]\n")
     assert tasks_in(folder) == ["both", "choice", "small", "text", "tiny", "written"]
     (folder / "broken.yaml").write_text("task: [")
     with pytest.raises(InputError, match=r"broken\.yaml: not a YAML file of a task"):
-        list(check(TaskSettings("choice", folder)))
+        list(problems(TaskSettings("choice", folder)))
 
 
 def test_each_document_has_the_value_that_lm_eval_gives_it(folder: Path, tmp_path: Path) -> None:

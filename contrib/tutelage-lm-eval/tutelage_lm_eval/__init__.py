@@ -45,7 +45,7 @@ class TaskSettings:
     """Further arguments of lm_eval's model class `hf`: `{dtype: bfloat16, max_length: 2048}`."""
 
 
-def check(settings: TaskSettings) -> Iterator[str]:
+def problems(settings: TaskSettings) -> Iterator[str]:
     """Yield what is wrong with the settings. The task files are searched without lm_eval, which loads slowly."""
     for name in ("batch_size", "limit"):
         if (value := getattr(settings, name)) is not None and value < 1:
@@ -107,7 +107,7 @@ def measure(model: Model, settings: TaskSettings, context: Context, *, of_pairs:
 def _measure(help: str, of_pairs: bool = False, **about: Any) -> Measure:
     function = partial(measure, of_pairs=of_pairs)
     return Measure(
-        function=function, help=help, over="checkpoint", settings=TaskSettings, check=check, files=files, **about
+        function=function, help=help, over="checkpoint", settings=TaskSettings, check=problems, files=files, **about
     )
 
 
