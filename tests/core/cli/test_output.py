@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import sys
 import termios
@@ -98,7 +99,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], TextIO
 
 
 def screen(reading: TextIO) -> list[str]:
-    text = os.read(reading.fileno(), 100_000).decode()
+    """Return the lines on the terminal. One read may return a part of what was written."""
+    written = b""
+    while select.select([reading], [], [], 0.2)[0]:
+        written += os.read(reading.fileno(), 100_000)
+    text = written.decode()
     return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n").splitlines()
 
 
