@@ -11,10 +11,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
+from enum import Enum
+from functools import cache, lru_cache
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 from attrs import frozen
@@ -55,13 +57,14 @@ class Store:
         """Return the records of a finished JSON-lines artifact. Raises InputError if it is invalid or truncated.
 
         The records of small artifacts are kept in memory, because several steps, the summary and the report read them,
-        except those with a field that can be changed, such as ``metadata``, which a plugin may change.
+        except those with a field that a plugin may change, such as ``metadata``.
         """
         path = self.complete(relative)
         with suppress(OSError):
             stat = path.stat()
-            if stat.st_size <= _KEPT_BYTES and _cannot_be_changed(cls):
-                return list(_records_in(path, cls, stat.st_ino, stat.st_mtime_ns, stat.st_size))  # type: ignore[arg-type]
+            kind: Any = cls  # mypy takes no ``type[T]`` for hashable
+            if stat.st_size <= _KEPT_BYTES and _is_immutable(kind):
+                return list(_records_in(path, kind, stat.st_ino, stat.st_mtime_ns, stat.st_size))
         return list(read_records(path, cls))
 
     def complete(self, relative: str) -> Path:
@@ -293,8 +296,16 @@ def _write_all(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) or 0 :]
 
 
-def _cannot_be_changed(cls: type) -> bool:
-    return attrs.has(cls) and not any("Mapping" in str(one.type) for one in attrs.fields(cls))
+@cache
+def _is_immutable(kind: Any) -> bool:
+    """Whether the values of a type cannot be changed: plain values, and tuples and records of these."""
+    if attrs.has(kind):
+        return all(_is_immutable(field.type) for field in attrs.fields(attrs.resolve_types(kind)))
+    if (origin := get_origin(kind)) is Literal:
+        return True
+    if origin in (tuple, Union, UnionType):
+        return all(part is ... or _is_immutable(part) for part in get_args(kind))
+    return isinstance(kind, type) and issubclass(kind, str | int | float | Enum | NoneType)
 
 
 @lru_cache(maxsize=32)
