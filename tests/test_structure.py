@@ -40,6 +40,7 @@ COVERED_BY = {
     "tutelage.measure": "plugins/test_measures.py",
     "tutelage.objectives": "recipe/test_loading.py",
     "tutelage.planning.label_steps": "planning/test_trained_by.py",
+    "tutelage.planning.measure_checks": "planning/test_measure_steps.py",
     "tutelage.recipe.bindings": "planning/test_generator.py",
     "tutelage.plugin_info": "plugins/test_registry.py",
     "tutelage.cli.data_export": "cli/test_data.py",

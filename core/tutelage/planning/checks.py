@@ -16,7 +16,7 @@ from tutelage.errors import InputError, PluginError
 from tutelage.pipeline import Pipeline
 from tutelage.planning.declared import Declared, judging_of, rubric_of_scores
 from tutelage.planning.judging_uses import expected_score_problems, judging_uses
-from tutelage.planning.measure_steps import check_measures
+from tutelage.planning.measure_checks import check_measures
 from tutelage.planning.member_checks import member_problems
 from tutelage.planning.objective_checks import check_objectives, check_trackers
 from tutelage.planning.pipelines import make_plan, members_of, roles_needed
