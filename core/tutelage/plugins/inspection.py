@@ -250,9 +250,6 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
         yield from (f"objectives[{name!r}]: {problem}" for problem in _objective_problems(objective))
         if not _is_folder_name(name):
             yield f"objectives[{name!r}]: a name has small letters, digits and hyphens only"
-    for key in ("trains", "trains_losses"):
-        if not isinstance(getattr(info, key), tuple):
-            yield f"{key} must be a tuple of names, not {type(getattr(info, key)).__name__}"
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
