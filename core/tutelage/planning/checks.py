@@ -86,7 +86,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     problems.add_all(_generation_problems(recipe, known))
     problems.add_all(_dispute_problems(recipe, known))
     _check_sampling(recipe, registry, known, roles, problems)
-    problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
+    problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, known, roles)))
     if "student" in roles:
         check_objectives(recipe, registry, known, problems)
         check_trackers(recipe, registry, problems)
