@@ -298,7 +298,7 @@ def _returns_no_incomplete_checkpoint(subject: Subject, hook: str) -> None:
     objective = Sft(epochs=1, batch_size=2, max_length=512)
     try:
         trained = train_step(subject.registry, subject.model, None, objective, examples, output, context)
-    except Exception:  # of any kind: the run has been told to stop
+    except Exception:  # of any kind: the user has asked to stop
         return
     _load_and_answer(subject, trained)
 
