@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from tutelage.cli.evaluate.printing import print_json
-from tutelage.cli.models import metric_option, split_run
+from tutelage.cli.metrics import metric_option
+from tutelage.cli.models import split_run
 from tutelage.cli.options import PATH, as_json
 from tutelage.cli.output import Table, print_line, print_status, print_table, print_text
 from tutelage.recipe.differences import shown

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 from attrs import evolve
 
 from tutelage.errors import InputError, PluginError
@@ -17,17 +16,8 @@ from tutelage.plugins.suggestions import plugin_hint
 from tutelage.recipe.loading import parse_override
 from tutelage.recipe.variants import BASE
 from tutelage.records import Model
-from tutelage.results.run_results import METRICS
 from tutelage.runs.run import RunModels
 from tutelage.runs.store import is_run
-
-metric_option = click.option(
-    "--metric",
-    metavar="NAME",
-    default=METRICS[0],
-    show_default=True,
-    help=f"Metric of the runs: {', '.join(METRICS[:-1])}, {METRICS[-1]}, or the name of a measure of their recipes.",
-)
 
 
 def split_run(text: str) -> tuple[Path, str]:

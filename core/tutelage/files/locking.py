@@ -47,7 +47,7 @@ def hold_lock(path: Path) -> Iterator[None]:
                 raise
         else:
             file.truncate(0)
-            file.write(f"\n{os.getpid()}\n".encode())  # on Windows, nobody can read the locked first byte
+            file.write(f"\n{os.getpid()}\n".encode())  # on Windows, no process can read the locked first byte
             file.flush()
             yield
             return

@@ -16,7 +16,7 @@ from tutelage.errors import InputError, PluginError
 from tutelage.pipeline import Pipeline
 from tutelage.planning.declared import Declared, judging_of, rubric_of_scores
 from tutelage.planning.judging_uses import expected_score_problems, judging_uses
-from tutelage.planning.measure_steps import check_measures
+from tutelage.planning.measure_checks import check_measures
 from tutelage.planning.member_checks import member_problems
 from tutelage.planning.objective_checks import check_objectives, check_trackers
 from tutelage.planning.pipelines import make_plan, members_of, roles_needed
@@ -86,7 +86,7 @@ def check_recipe(sources: Sources, problems: Problems) -> frozenset[str]:
     problems.add_all(_generation_problems(recipe, known))
     problems.add_all(_dispute_problems(recipe, known))
     _check_sampling(recipe, registry, known, roles, problems)
-    problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, roles)))
+    problems.add_all(dict.fromkeys(expected_score_problems(recipe, registry, known, roles)))
     if "student" in roles:
         check_objectives(recipe, registry, known, problems)
         check_trackers(recipe, registry, problems)
@@ -243,18 +243,8 @@ def _check_rubrics(
             if key == "evaluation.rubric" and not rubric.template and not rubric.is_bounded:
                 problems.add(f"{key}: {name}; gold scores need a scale with limits: use another rubric")
 
-    judges: dict[tuple[str, str], set[str | None]] = {("judging.rubric", recipe.judging.rubric): set()}
-    for name in recipe.pipelines:
-        for step in known.pipelines[name].judges:
-            rubric = judging_of(step, recipe.for_pipeline(name).judging).rubric
-            key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
-            judges.setdefault((key, rubric), set()).update(judging_roles(recipe, step.by))
-        if "rubric" in known.pipelines[name].takes:
-            rubric = recipe.for_pipeline(name).judging.rubric
-            key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
-            judges.setdefault((key, rubric), set())
-    for (key, rubric), roles_of_rubric in judges.items():
-        check(key, rubric, roles_of_rubric)
+    for (key, rubric), judges in _scoring_rubrics(recipe, known).items():
+        check(key, rubric, judges)
     for name in recipe.pipelines:
         for one in known.pipelines[name].compares:
             judging = recipe.for_pipeline(name).judging
@@ -264,6 +254,20 @@ def _check_rubrics(
     if (evaluation := recipe.evaluation) is not None:
         check("evaluation.rubric", evaluation.rubric, {"evaluator"})
         check("evaluation.comparison_rubric", evaluation.comparison_rubric, {"evaluator"}, is_comparison=True)
+
+
+def _scoring_rubrics(recipe: Recipe, known: Declared) -> dict[tuple[str, str], set[str | None]]:
+    """The rubrics that pipelines score answers with or pass to transforms, by key and name, with the judges' roles."""
+    found: dict[tuple[str, str], set[str | None]] = {("judging.rubric", recipe.judging.rubric): set()}
+    for name in recipe.pipelines:
+        judging, pipeline = recipe.for_pipeline(name).judging, known.pipelines[name]
+        uses = [(judging_of(step, judging).rubric, judging_roles(recipe, step.by)) for step in pipeline.judges]
+        if "rubric" in pipeline.takes:
+            uses.append((judging.rubric, ()))
+        for rubric, roles in uses:
+            key = "judging.rubric" if rubric == recipe.judging.rubric else f"pipelines.{name}.judging.rubric"
+            found.setdefault((key, rubric), set()).update(roles)
+    return found
 
 
 def _pairs_samples(pipeline: Pipeline) -> bool:

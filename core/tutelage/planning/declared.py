@@ -66,12 +66,9 @@ class Declared:
         if training.objective in OBJECTIVES:
             found: Objective = getattr(self.settings(recipe, name), training.objective)
             return found
-        is_control = name in recipe.controls
-        own = {} if is_control else recipe.pipelines[name].objectives
+        own = {} if name in recipe.controls else recipe.pipelines[name].objectives
         values = {**training.settings, **own.get(training.objective, {})}
-        return self._of_plugin(
-            recipe, training.objective, values, f"{'controls' if is_control else 'pipelines'}.{name}."
-        )
+        return self._of_plugin(recipe, training.objective, values, f"{member_key(recipe, name)}.")
 
     def general_objective(self, recipe: Recipe, objective: str) -> Objective:
         """Return an objective with the settings of its top-level section. Raises InputError if a setting is wrong."""
@@ -85,16 +82,18 @@ class Declared:
         checked = structure(overrides_of(cls), dict(general), f"objectives.{objective}")
         return cls(**{**checked, **structure(overrides_of(cls), dict(own), f"{where}objectives.{objective}")})
 
-    def objective_key(self, recipe: Recipe, name: str) -> str:
-        """Return the key with the settings of the objective of a pipeline or control.
+    def objective_key(self, recipe: Recipe, name: str, setting: str = "") -> str:
+        """Return the key with the settings of the objective of a pipeline or control, or the key of one setting.
 
-        It is the top-level one (``dpo``, ``objectives.transformers/kto``) if it has the same settings.
+        It is the top-level one (``dpo``, ``objectives.transformers/kto``) if it has the same settings, or the same
+        value of ``setting``.
         """
         objective = self.of(name).training.objective
-        key = objective if objective in OBJECTIVES else f"objectives.{objective}"
-        if self.objective(recipe, name) == self.general_objective(recipe, objective):
-            return key
-        return f"{'controls' if name in recipe.controls else 'pipelines'}.{name}.{key}"
+        own, general = self.objective(recipe, name), self.general_objective(recipe, objective)
+        is_general = getattr(own, setting) == getattr(general, setting) if setting else own == general
+        section = objective if objective in OBJECTIVES else f"objectives.{objective}"
+        key = section if is_general else f"{member_key(recipe, name)}.{section}"
+        return f"{key}.{setting}" if setting else key
 
     def adapted_to(self, recipe: Recipe) -> Declared:
         """Return the declarations with the objective that the recipe names for each pipeline (``trained_by``).
@@ -123,6 +122,11 @@ class Declared:
         """Whether the objective is known, and trains on what the pipeline makes."""
         objective, made = self.objectives.get(pipeline.training.objective), pipeline.trains_on
         return objective is not None and (made is None or objective.examples in trained_by.USABLE_AS.get(made, ()))
+
+
+def member_key(recipe: Recipe, name: str) -> str:
+    """Return the key of a pipeline or control of a recipe: ``pipelines.NAME`` or ``controls.NAME``."""
+    return f"{'controls' if name in recipe.controls else 'pipelines'}.{name}"
 
 
 def judging_of(step: JudgeStep, general: Judging) -> Judging:

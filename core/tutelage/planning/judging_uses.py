@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tutelage.planning.declared import Declared, declared, judging_of
+from tutelage.planning.declared import Declared, judging_of
 from tutelage.planning.roles import answering_role, bound_model, judging_roles
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import score_problems
@@ -33,13 +33,15 @@ def judging_uses(recipe: Recipe, known: Declared) -> Iterator[tuple[str, Judging
         yield "judging", recipe.judging, answering_role(recipe)
 
 
-def expected_score_problems(recipe: Recipe, registry: Registry, roles: frozenset[str]) -> Iterator[str]:
+def expected_score_problems(
+    recipe: Recipe, registry: Registry, known: Declared, roles: frozenset[str]
+) -> Iterator[str]:
     """Yield each reason why a judge of the recipe cannot give expected scores, as ``KEY: problem and remedy``.
 
     ``roles`` are those whose binding is right. A rubric that does not exist is reported by its own key.
     """
     rubrics = registry.offered("rubrics")
-    for key, judging, role in judging_uses(recipe, declared(recipe, registry)):
+    for key, judging, role in judging_uses(recipe, known):
         if judging.score == "parsed" or role not in roles or judging.rubric not in rubrics:
             continue
         plugin = bound_model(recipe, role, registry).plugin
@@ -47,9 +49,11 @@ def expected_score_problems(recipe: Recipe, registry: Registry, roles: frozenset
         yield from (f"{key}.{line}" for line in problems)
 
 
-def rubrics_of_expected_scores(recipe: Recipe, registry: Registry, roles: frozenset[str]) -> tuple[Rubric, ...]:
+def rubrics_of_expected_scores(
+    recipe: Recipe, registry: Registry, known: Declared, roles: frozenset[str]
+) -> tuple[Rubric, ...]:
     """Return the rubrics with which a judge that fills one of ``roles`` gives expected scores."""
     rubrics = registry.offered("rubrics")
-    uses = judging_uses(recipe, declared(recipe, registry))
+    uses = judging_uses(recipe, known)
     names = {one.rubric for _, one, role in uses if one.score == "expected" and role in roles}
     return tuple(rubrics[name] for name in sorted(names) if name in rubrics)

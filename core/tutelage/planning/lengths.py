@@ -13,7 +13,6 @@ from attrs import frozen
 
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.trl_format import message_rows, supervised_row
-from tutelage.objectives import OBJECTIVES
 from tutelage.planning.declared import Declared
 from tutelage.planning.roles import bound_model
 from tutelage.planning.sources import Sources
@@ -110,8 +109,8 @@ def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[
     users = {*source.join, *(name for name in recipe.pipelines if "preferences" in known.pipelines[name].given)}
     users |= {name for name, control in recipe.controls.items() if control.mirrors in users}
     sides: dict[bool, list[str]] = {True: [], False: []}  # whether only the chosen sides are trained on
-    for name in users:
-        if name in recipe.pipelines or name in recipe.controls:
+    for name in (*recipe.pipelines, *recipe.controls):  # in this order: of equal lengths, the message names the first
+        if name in users:
             sides[known.objective(recipe, name).examples == "examples"].append(name)
     limits = {only: _Limit(label, *_shortest(recipe, names, known)) for only, names in sides.items() if names}
     for pair, held in sources.preferences(seed) if limits else ():
@@ -124,17 +123,10 @@ def _preferences(sources: Sources, seed: int) -> Iterator[tuple[_Limit, Mapping[
 
 
 def _shortest(recipe: Recipe, names: Iterable[str], known: Declared) -> tuple[int, str]:
-    """The smallest maximum length of the trainings of these pipelines and controls, and its key.
-
-    It is the top-level key if that sets it.
-    """
+    """The smallest maximum length of the trainings of these pipelines and controls, and its key."""
     lengths = {name: known.objective(recipe, name).max_length for name in names}
     name = min(lengths, key=lengths.__getitem__)
-    objective = known.of(name).training.objective
-    key = objective if objective in OBJECTIVES else f"objectives.{objective}"
-    if lengths[name] != known.general_objective(recipe, objective).max_length:
-        key = f"{'controls' if name in recipe.controls else 'pipelines'}.{name}.{key}"
-    return lengths[name], f"{key}.max_length"
+    return lengths[name], known.objective_key(recipe, name, "max_length")
 
 
 def _problem(limit: _Limit, found: list[tuple[int, str]], context: int) -> str:

@@ -177,7 +177,9 @@ def _needs(sources: Sources, bound: _Bound, plan: Plan | None, directory: Path |
         system=any(roles[0] == "system" for roles in conversations) or (is_judge and _has_system_rubric(sources)),
         several_turns=any(roles.count("user") > 1 for roles in conversations),
         rubrics=_rubrics(sources, bound),
-        expected_scores=rubrics_of_expected_scores(sources.recipe, sources.registry, frozenset(bound.roles)),
+        expected_scores=rubrics_of_expected_scores(
+            sources.recipe, sources.registry, sources.declared, frozenset(bound.roles)
+        ),
         directory=directory,
         download=download,
     )

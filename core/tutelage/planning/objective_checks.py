@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tutelage.objectives import Objective
-from tutelage.planning.declared import Declared
+from tutelage.planning.declared import Declared, member_key
 from tutelage.planning.problem_list import Problems
 from tutelage.planning.roles import bound_model
 from tutelage.plugins.helpers import check_objective, check_report_to, implements
@@ -45,8 +45,8 @@ def check_objectives(recipe: Recipe, registry: Registry, known: Declared, proble
 
 def _trained_with(key: str, recipe: Recipe, known: Declared) -> list[str]:
     """The keys of the pipelines and controls whose objective has the settings of a key."""
-    members = [*(f"pipelines.{name}" for name in recipe.pipelines), *(f"controls.{name}" for name in recipe.controls)]
-    return [f"{one}.objective" for one in members if known.objective_key(recipe, one.partition(".")[2]) == key]
+    members = (*recipe.pipelines, *recipe.controls)
+    return [f"{member_key(recipe, name)}.objective" for name in members if known.objective_key(recipe, name) == key]
 
 
 def check_trackers(recipe: Recipe, registry: Registry, problems: Problems) -> None:

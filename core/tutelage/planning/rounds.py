@@ -236,9 +236,17 @@ class Round:
     def _planned(self, step: PipelineStep) -> Step:
         made = self.artifacts[step.name]
         common = {"output": made.path, "count": made.count, "seed": self.series.seed}
-        if isinstance(step, SampleStep | JudgeStep | CompareStep | DemonstrateStep):
-            return self._asked(step, common)
-        return self._made(step, common)
+        match step:
+            case SampleStep() | JudgeStep() | CompareStep() | DemonstrateStep():
+                return self._asked(step, common)
+            case PairStep():
+                return self._pairs(step, common)
+            case LabelStep():
+                return self._labels(step, common)
+            case TransformStep():
+                return self._transform(step, common)
+            case _:
+                return self._selected(step, common)
 
     def _asked(self, step: SampleStep | JudgeStep | CompareStep | DemonstrateStep, common: dict[str, Any]) -> Step:
         """The planned step of a step in which a model answers, judges or compares."""
@@ -268,8 +276,8 @@ class Round:
             case DemonstrateStep():
                 return Demonstrate(sampling=recipe.generation.sampling(), **common)
 
-    def _made(self, step: PipelineStep, common: dict[str, Any]) -> Step:
-        """The planned step of a step that makes records of other records."""
+    def _selected(self, step: PipelineStep, common: dict[str, Any]) -> Step:
+        """The planned step of a step that combines or selects the records of other artifacts."""
         path = self._path_of
         match step:
             case CombineStep():
@@ -283,56 +291,59 @@ class Round:
                     share=self.settings.judging.dispute_share,
                     **common,
                 )
-            case PairStep():
-                of_recipe = self.settings.pairs
-                pairs = Pairs(keep_cut=of_recipe.keep_cut) if step.fixed else of_recipe
-                return MakePairs(
-                    prompts=path(step.prompts),
-                    candidates=path(step.answers),
-                    judgements=path(step.scores),
-                    demonstrations=path(step.demonstrations),
-                    like=path(step.like),
-                    rule=pairs.rule or step.rule,
-                    margin=pairs.margin,
-                    keep_cut=pairs.keep_cut,
-                    near_best=pairs.near_best,
-                    length_ratio=pairs.length_ratio,
-                    **common,
-                )
-            case LabelStep():
-                of_recipe = self.settings.pairs
-                threshold = step.threshold if of_recipe.threshold is None else of_recipe.threshold
-                assert threshold is not None, "checked with the recipe"
-                return LabelAnswers(
-                    prompts=path(step.prompts),
-                    candidates=path(step.answers),
-                    judgements=path(step.scores),
-                    threshold=threshold,
-                    keep_cut=of_recipe.keep_cut,
-                    **common,
-                )
             case JoinStep():
                 return JoinPairs(parts=tuple(map(path, step.parts)), **common)
             case ChosenStep():
                 return ChosenExamples(preferences=path(step.preferences), **common)
-            case TransformStep():
-                judged_as = self.series.declared.settings(self.series.recipe, self.mirrors or self.name)
-                return Transform(
-                    options=_options(self.settings.pairs, self.series.seed) if "options" in step.takes else None,
-                    rubric=judged_as.judging.rubric if "rubric" in step.takes else "",
-                    unit=step.makes,
-                    pipeline=self.name,
-                    is_control=bool(self.mirrors),
-                    name=step.name,
-                    function=step.function_name,
-                    makes=step.makes,
-                    reads=tuple((self.artifacts[name].path, self.artifacts[name].kind) for name in step.reads_from),
-                    **common,
-                )
             case GivenStep():
                 return SelectExamples(**common)
             case _:
                 raise TypeError("a training has steps before it; see _training")
+
+    def _pairs(self, step: PairStep, common: dict[str, Any]) -> MakePairs:
+        path, of_recipe = self._path_of, self.settings.pairs
+        pairs = Pairs(keep_cut=of_recipe.keep_cut) if step.fixed else of_recipe
+        return MakePairs(
+            prompts=path(step.prompts),
+            candidates=path(step.answers),
+            judgements=path(step.scores),
+            demonstrations=path(step.demonstrations),
+            like=path(step.like),
+            rule=pairs.rule or step.rule,
+            margin=pairs.margin,
+            keep_cut=pairs.keep_cut,
+            near_best=pairs.near_best,
+            length_ratio=pairs.length_ratio,
+            **common,
+        )
+
+    def _labels(self, step: LabelStep, common: dict[str, Any]) -> LabelAnswers:
+        path, of_recipe = self._path_of, self.settings.pairs
+        threshold = step.threshold if of_recipe.threshold is None else of_recipe.threshold
+        assert threshold is not None, "checked with the recipe"
+        return LabelAnswers(
+            prompts=path(step.prompts),
+            candidates=path(step.answers),
+            judgements=path(step.scores),
+            threshold=threshold,
+            keep_cut=of_recipe.keep_cut,
+            **common,
+        )
+
+    def _transform(self, step: TransformStep, common: dict[str, Any]) -> Transform:
+        judged_as = self.series.declared.settings(self.series.recipe, self.mirrors or self.name)
+        return Transform(
+            options=_options(self.settings.pairs, self.series.seed) if "options" in step.takes else None,
+            rubric=judged_as.judging.rubric if "rubric" in step.takes else "",
+            unit=step.makes,
+            pipeline=self.name,
+            is_control=bool(self.mirrors),
+            name=step.name,
+            function=step.function_name,
+            makes=step.makes,
+            reads=tuple((self.artifacts[name].path, self.artifacts[name].kind) for name in step.reads_from),
+            **common,
+        )
 
     def _path_of(self, name: str) -> str:
         """The path of an artifact; empty if no artifact is named."""

@@ -41,7 +41,7 @@ def _line(key: str, reason: str) -> str:
 
 
 def _unused_roles(recipe: Recipe, known: Declared) -> Iterator[str]:
-    """The judge, which has one use. A teacher or an evaluator may be bound for other pipelines of the same file."""
+    """The judge and the generator. A teacher or an evaluator may be bound for other pipelines of the same file."""
     if recipe.models.student.generator is not None and GENERATOR not in roles_needed(recipe, known):
         yield _line("models.student.generator", "the student neither samples nor judges in this recipe")
     if recipe.models.judge is not None and "judge" not in roles_needed(recipe, known):
@@ -65,9 +65,9 @@ def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
     sft_users = [one.sft for name, one in recipe.controls.items() if _objective(known.controls[name]) == "sft"]
     if any(_objective(known.pipelines[name]) == "sft" for name in recipe.pipelines):
         sft_users.append(Overrides())
-    used = {_objective(known.of(name)) for name in (*recipe.pipelines, *recipe.controls)}
+    trained_with = {_objective(known.of(name)) for name in (*recipe.pipelines, *recipe.controls)}
     for name in recipe.objectives:
-        if name not in used:
+        if name not in trained_with:
             yield _line(f"objectives.{name}", "no pipeline or control of this recipe trains with it (objective)")
     for key in _changed_keys(recipe.sft):
         if not recipe.data.has_seed_examples and all(key in own for own in sft_users):

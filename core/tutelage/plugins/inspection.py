@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from types import ModuleType
@@ -16,6 +15,7 @@ from attrs import evolve, frozen
 from tutelage import helper_specs, hookspecs
 from tutelage.errors import PluginError, nearest
 from tutelage.files.disk_errors import error_text
+from tutelage.files.path_names import is_path_name
 from tutelage.measure import Measure
 from tutelage.objectives import OBJECTIVES, ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
@@ -244,15 +244,12 @@ def _info_problems(info: PluginInfo) -> Iterator[str]:
             else:
                 problems = pipeline_problems(pipeline, is_control=group == "controls")
                 yield from (f"{group}[{name!r}]: {problem}" for problem in problems)
-            if not _is_folder_name(name):
+            if not is_path_name(name):
                 yield f"{group}[{name!r}]: a name has small letters, digits and hyphens only"
     for name, objective in info.objectives.items():
         yield from (f"objectives[{name!r}]: {problem}" for problem in _objective_problems(objective))
-        if not _is_folder_name(name):
+        if not is_path_name(name):
             yield f"objectives[{name!r}]: a name has small letters, digits and hyphens only"
-    for key in ("trains", "trains_losses"):
-        if not isinstance(getattr(info, key), tuple):
-            yield f"{key} must be a tuple of names, not {type(getattr(info, key)).__name__}"
     for name, rule in info.pair_rules.items():
         if not callable(rule):
             yield f"pair_rules[{name!r}] must be callable"
@@ -303,11 +300,6 @@ def _loss_problems(loss: PairLoss) -> Iterator[str]:
         yield f"function must be callable, not {loss.function!r}"
     if loss.settings is not None:
         yield from _settings_problems(loss.settings)
-
-
-def _is_folder_name(name: str) -> bool:
-    """Whether the name can be a part of the paths in a run."""
-    return re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) is not None
 
 
 def _settings_problems(settings: Any) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -10,6 +9,7 @@ from attrs import fields_dict
 
 from tutelage.errors import InputError, nearest
 from tutelage.files.overrides import overrides_of
+from tutelage.files.path_names import is_path_name
 from tutelage.files.settings import structure
 from tutelage.objectives import OBJECTIVES
 from tutelage.pipeline import Pipeline
@@ -30,7 +30,6 @@ from tutelage.pipeline_steps import (
 )
 from tutelage.plugins.functions import NEVER_AWAITED, is_async
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TEACHERS = ("teacher", "judge", "evaluator")
 _TAKEN = {PROMPTS, "checkpoint", "metrics", "preferences-joined", "preferences-of-all-rounds", "samples", "trained-on"}
 """Names that an artifact cannot have, because files and folders beside it have them."""
@@ -63,7 +62,7 @@ def pipeline_problems(pipeline: Pipeline, is_control: bool = False) -> Iterator[
 
 def _own_problems(step: PipelineStep) -> Iterator[str]:
     """The problems of one step that do not depend on the others."""
-    if not isinstance(step, TrainStep) and (step.name in _TAKEN or not _NAME.fullmatch(step.name)):
+    if not isinstance(step, TrainStep) and (step.name in _TAKEN or not is_path_name(step.name)):
         yield (
             f"{_label(step)}: the artifact needs another name: small letters, digits and hyphens, and none of "
             f"{', '.join(sorted(_TAKEN))}"

@@ -1,4 +1,4 @@
-"""What a recipe takes of plugins by name: the models that fill the roles, and the measures."""
+"""What a recipe takes of plugins by name: models for the roles, wrappers of hooks, and measures."""
 
 from __future__ import annotations
 

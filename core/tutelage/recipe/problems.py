@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from attrs import fields_dict
 
 from tutelage.errors import nearest
+from tutelage.files.path_names import is_path_name
 from tutelage.recipe.data_section import SelfInstruct
 from tutelage.recipe.schema import OWN_PREFERENCES, SCHEMA, Evaluation, Generation, Judging, Recipe
-
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def recipe_problems(recipe: Recipe) -> Iterator[str]:
@@ -41,7 +39,7 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
     yield from _objective_problems(recipe)
     yield from _number_problems(recipe)
     for name in recipe.evaluation.measures if recipe.evaluation is not None else ():
-        if not _NAME.fullmatch(name):
+        if not is_path_name(name):
             yield f"evaluation.measures: {name!r} is no name of a measure: use small letters, digits and hyphens"
 
 
@@ -53,7 +51,7 @@ def _is_built_in(name: str) -> bool:
 def _jury_problems(recipe: Recipe) -> Iterator[str]:
     """Yield the problems of a jury: names that cannot be parts of paths, and a judge beside it."""
     for name in recipe.models.judges:
-        if not _NAME.fullmatch(name):
+        if not is_path_name(name):
             yield f"models.judges: {name!r} is no name of a judge: use small letters, digits and hyphens"
     if recipe.models.judges and recipe.models.judge is not None:
         yield "models.judges: models.judge is bound as well; the jury judges in its place, so leave one of them out"

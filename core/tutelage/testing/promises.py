@@ -8,7 +8,7 @@ these are checked by calling the stages.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from attrs import evolve
 from tutelage.context import Tracking
 from tutelage.errors import TutelageError
 from tutelage.files.trl_format import preference_row, supervised_row
-from tutelage.objectives import OBJECTIVES, Dpo, Objective, Sft
+from tutelage.objectives import OBJECTIVES, Dpo, ExampleKind, Objective, Sft
 from tutelage.plugin_info import Conversion, Finding, RunNeeds
 from tutelage.plugins import helpers
 from tutelage.plugins.stages import generate_candidates, release, train_step
@@ -260,34 +260,35 @@ def _streams(subject: Subject, hook: str) -> None:
 
 def _trains_by_sft(subject: Subject, hook: str) -> None:
     """SFT: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
-    rows = [supervised_row(prompt, "Blue.") for prompt in subject.prompt_texts]
-    if "sft" in subject.info.trains:
-        _train(subject, Sft(epochs=1, batch_size=2, max_length=512), rows)
+    _train_by(subject, {"sft"})
 
 
 def _trains_by_dpo(subject: Subject, hook: str) -> None:
     """DPO: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
-    if "dpo" in subject.info.trains:
-        _train(subject, Dpo(epochs=1, batch_size=2, max_length=512), _pairs(subject))
+    _train_by(subject, {"dpo"})
 
 
 def _trains_by_others(subject: Subject, hook: str) -> None:
     """each other objective of `PluginInfo.trains`: as by SFT"""
-    for name in sorted({*subject.info.trains} - OBJECTIVES.keys()):
+    _train_by(subject, {*subject.info.trains} - OBJECTIVES.keys())
+
+
+def _train_by(subject: Subject, names: Set[str]) -> None:
+    """Train by those of the objectives that the plugin trains."""
+    for name in sorted(names & {*subject.info.trains}):
         objective = subject.registry.get("objectives", name)(epochs=1, batch_size=2, max_length=512)
-        if objective.examples == "preferences":
-            rows = _pairs(subject)
-        else:
-            rows = [supervised_row(prompt, "Blue.") for prompt in subject.prompt_texts]
-            rows = [{**row, "label": number % 2 == 0} for number, row in enumerate(rows)]
-        _train(subject, objective, rows)
+        _train(subject, objective, _rows(subject, objective.examples))
 
 
-def _pairs(subject: Subject) -> list[dict[str, Any]]:
-    return [
-        preference_row(Preference(prompt.id, prompt.text, "Blue.", "No.", f"{prompt.id}/0", f"{prompt.id}/1"))
-        for prompt in subject.prompts
-    ]
+def _rows(subject: Subject, kind: ExampleKind) -> list[dict[str, Any]]:
+    """A row of training data for each prompt."""
+    if kind == "preferences":
+        return [
+            preference_row(Preference(prompt.id, prompt.text, "Blue.", "No.", f"{prompt.id}/0", f"{prompt.id}/1"))
+            for prompt in subject.prompts
+        ]
+    rows = [supervised_row(prompt, "Blue.") for prompt in subject.prompt_texts]
+    return [{**row, "label": number % 2 == 0} for number, row in enumerate(rows)] if kind == "labelled" else rows
 
 
 def _returns_no_incomplete_checkpoint(subject: Subject, hook: str) -> None:
@@ -298,7 +299,7 @@ def _returns_no_incomplete_checkpoint(subject: Subject, hook: str) -> None:
     objective = Sft(epochs=1, batch_size=2, max_length=512)
     try:
         trained = train_step(subject.registry, subject.model, None, objective, examples, output, context)
-    except Exception:  # of any kind: the run has been told to stop
+    except Exception:  # of any kind: the user has asked to stop
         return
     _load_and_answer(subject, trained)
 

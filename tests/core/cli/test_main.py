@@ -17,12 +17,23 @@ from tutelage.errors import TutelageError
 HEAVY = ("torch", "transformers", "numpy", "scipy", "rich", "yaml", "cattrs", "pluggy", "importlib.metadata")
 
 
-def test_help_imports_nothing_heavy() -> None:
-    program = "import json, sys\nfrom tutelage.cli import cli\ncli(['--help'], standalone_mode=False)\n"
+def imported_for(*arguments: str, printing: str) -> set[str]:
+    """Return the modules that a command imports, after a check of what it prints."""
+    program = f"import json, sys\nfrom tutelage.cli import cli\ncli({list(arguments)}, standalone_mode=False)\n"
     program += "print(json.dumps(list(sys.modules)), file=sys.stderr)"
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert "Align a small language model" in found.stdout
-    assert not set(HEAVY) & set(json.loads(found.stderr))
+    assert printing in found.stdout
+    return set(json.loads(found.stderr))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert not set(HEAVY) & imported_for("--help", printing="Align a small language model")
+
+
+def test_a_command_without_results_imports_neither_the_statistics_nor_the_readers_of_results() -> None:
+    """The option --metric once imported both for every command, which took a tenth of a second."""
+    heavy = {"numpy", "scipy", "tutelage.results.summarise", "tutelage.evaluation.head_to_head"}
+    assert not heavy & imported_for("status", "--help", printing="--verify")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

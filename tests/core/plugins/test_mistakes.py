@@ -141,6 +141,7 @@ def described(**values: Any) -> str:
 def test_the_values_of_a_description_have_their_types() -> None:
     assert described(models=["a"]) == "describe(): models must be a mapping, not ['a']"
     assert described(sampling="top_k") == "describe(): sampling must be a tuple, not 'top_k'"
+    assert described(trains="sft") == "describe(): trains must be a tuple, not 'sft'"
     assert described(result_version="2") == "describe(): result_version must be a int, not '2'"
     assert described(prompt_sets={"a": NamedSet(["x"])}) == (  # type: ignore[arg-type]
         "describe(): prompt_sets['a'].load must be a function of (count, seed), not list"

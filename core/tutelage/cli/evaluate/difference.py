@@ -9,7 +9,8 @@ import click
 from attrs import evolve
 
 from tutelage.cli.evaluate.printing import print_json
-from tutelage.cli.models import metric_option, split_run
+from tutelage.cli.metrics import metric_option
+from tutelage.cli.models import split_run
 from tutelage.cli.options import as_json
 from tutelage.cli.output import Table, print_table, print_text
 from tutelage.errors import InputError
