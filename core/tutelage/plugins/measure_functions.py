@@ -10,6 +10,7 @@ from attrs import frozen
 
 from tutelage.errors import PluginError, nearest
 from tutelage.measure import Better, Measure, Over
+from tutelage.plugins.functions import NEVER_AWAITED, is_async
 
 Form = Literal["answer", "items", "model"]
 """What a function is called for: each answer, all prompts at once, or a checkpoint."""
@@ -36,8 +37,8 @@ def function_of(measure: Measure) -> MeasureFunction:
     """Return how the function of a measure is called. Raises ``PluginError`` if it cannot be called."""
     if not callable(measure.function):
         raise PluginError(f"function must be callable, not {measure.function!r}")
-    if inspect.iscoroutinefunction(measure.function) or inspect.isasyncgenfunction(measure.function):
-        raise PluginError("function: an async function is never awaited; make it a plain function")
+    if is_async(measure.function):
+        raise PluginError(f"function: {NEVER_AWAITED}")
     try:
         parameters = inspect.signature(measure.function).parameters.values()
     except ValueError as error:  # of a function that is written in C
