@@ -75,7 +75,7 @@ class MeasuredPrompt:
     gold: tuple[Judgement, ...] = ()
     """The evaluator's judgements of these answers; ``item_id`` is the id of the answer."""
     judgements: tuple[Judgement, ...] = ()
-    """For ``judgements``: those of the model itself of its answers."""
+    """For ``judgements``: the model's own judgements of these answers."""
     pairs: tuple[Preference, ...] = ()
     """For ``training``: the preference pairs of the prompt, if the model was trained on pairs."""
     examples: tuple[Example, ...] = ()

@@ -6,6 +6,7 @@ other runs are planned.
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import tomllib
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.prove.commands_of_pages import PLUGIN_PAGE, Followed, followed
+from tests.prove.commands_of_pages import PLUGIN_PAGE, ROOT, Followed, followed
 
 from tutelage.cli import cli
 from tutelage.preferences.pairing import Group, PairOptions, ScoredAnswer
@@ -71,6 +72,11 @@ def test_a_command_prints_what_the_page_shows(one: Followed, folder: Path) -> No
 @pytest.mark.parametrize("command", PLANS)
 def test_every_run_of_the_page_is_planned(command: str, folder: Path) -> None:
     assert "M2/teacher-reward" in output_of(f"{command.replace('tutelage run', 'tutelage plan')} --json")
+
+
+def test_the_time_that_the_page_shows_is_that_of_all_its_commands() -> None:
+    measured = json.loads((ROOT / "docs/proof.json").read_text(encoding="utf-8"))["write-a-plugin"]["commands"]
+    assert [one["command"] for one in measured] == [one.title for one in STEPS], "python -m tests.prove write-a-plugin"
 
 
 def test_the_package_of_the_page_fulfils_the_contract(folder: Path) -> None:

@@ -91,7 +91,7 @@ def sample(name: str, seed: int = SEED) -> tuple[list[Mutant], dict[str, str]]:
     return tried, equivalent
 
 
-def tests_of(files: Iterable[str]) -> list[str]:
+def modules_that_test(files: Iterable[str]) -> list[str]:
     """Return the test modules of source files, by the rules of ``tests/test_structure.py``."""
     tests: dict[Path, None] = {}
     for file in files:
@@ -111,7 +111,7 @@ def tests_of(files: Iterable[str]) -> list[str]:
 def _measure(name: str) -> dict[str, Any]:
     tried, equivalent = sample(name)
     files = sorted({mutant.file for mutant in tried})
-    tests = tests_of(files)
+    tests = modules_that_test(files)
     if name in ROOMS:
         known = {path.stem for path in (ROOT / Path(MODULES[name][0]).parent).glob("*.py")}
         room = sorted((ROOT / ROOMS[name]).glob("test_*.py"))

@@ -71,7 +71,7 @@ plugin_file_option = click.option(
     "plugin_files",
     metavar="FILE",
     multiple=True,
-    help="Load a plugin from a file FILE.py or a module; repeatable. Those of a run are loaded by themselves.",
+    help="Load a plugin from a file FILE.py or a module; repeatable. Those of a run are loaded without it.",
 )
 
 

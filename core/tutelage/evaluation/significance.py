@@ -54,14 +54,14 @@ class Separation:
     difference: Metric
     """Mean of left minus right with its paired interval. n counts prompts, once per seed."""
     standard_error: float | None
-    """Standard error of the difference, with the variation of the seeds if there are several; None if it cannot be
-    told."""
+    """Standard error of the difference, with the variation of the seeds if there are several; None if it is not
+    known."""
     p_value: float | None
     """Two-sided p-value, see the docstring of the module; None if it is not known."""
     prompts_needed: int | None
     """Number of prompts, once per seed, that detects a difference of this size with 80% power, with the same number of
-    seeds; None if there is no difference, if it is not known, or if no number of prompts is enough, because the seeds
-    vary too much."""
+    seeds; None if the difference is 0, if it is the same on every prompt, or if no number of prompts is enough, because
+    the difference varies too much between the seeds."""
     seeds: int = 1
     """Number of seeds that the difference is based on."""
 

@@ -30,5 +30,5 @@ def guarded_list(label: str, function: Callable[..., Any], *arguments: Any, kind
         raise PluginError(f"{label} failed: {error_text(error)}") from error
     for one in listed:
         if not isinstance(one, kind) or isinstance(one, bool):
-            raise PluginError(f"{label} gave {one!r}, which is not a {kind.__name__}")
+            raise PluginError(f"{label} gave {one!r}, which is not of the class {kind.__name__}")
     return listed

@@ -190,7 +190,7 @@ def _call(registry: Registry, model: Model, hook: str, **arguments: Any) -> Any:
 
 def _checked(result: object, kind: type[T], label: str) -> T:
     if not isinstance(result, kind) or isinstance(result, bool):
-        raise PluginError(f"{label} gave {result!r}, which is not a {kind.__name__}")
+        raise PluginError(f"{label} gave {result!r}, which is not of the class {kind.__name__}")
     return result
 
 

@@ -205,7 +205,7 @@ def _type_problems(info: PluginInfo) -> Iterator[str]:
         value, name = getattr(info, field.name), str(field.type).partition("[")[0]
         kind = _KINDS.get(name)
         if kind is not None and not isinstance(value, kind):
-            yield f"{field.name} must be a {name.lower()}, not {value!r}"
+            yield f"{field.name} must be {'an' if kind is int else 'a'} {name.lower()}, not {value!r}"
 
 
 _KINDS = {"Mapping": Mapping, "tuple": tuple, "bool": bool, "int": int, "str": str}

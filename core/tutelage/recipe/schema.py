@@ -199,7 +199,7 @@ class Evaluation:
     0 for none."""
     measures: Mapping[str, MeasureUse] = field(factory=dict, metadata={ADDED_KEY: True})
     """Measures of plugins, each by the name that its figures have in the results:
-    `{followed: {measure: ifeval/instructions}}`."""
+    `{followed: {measure: ifeval/instruction-strict}}`."""
 
     def sampling(self) -> Sampling:
         """Return the sampling parameters of the sampled answers. The runner sets the seed."""

@@ -104,7 +104,7 @@ def test_python_minus_m_is_the_same_command() -> None:
 
 
 def test_the_command_collects_garbage_less_often_than_python_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The imports of a training are half a million objects, which Python's thresholds look through again and again."""
+    """A training imports half a million objects. With Python's own thresholds, they are visited many times."""
     before = gc.get_threshold()
     monkeypatch.setattr(sys, "argv", ["tutelage", "--version"])
     try:

@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import re
-import select
 import struct
 import sys
 import termios
@@ -99,11 +98,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], TextIO
 
 
 def screen(reading: TextIO) -> list[str]:
-    """Return the lines on the terminal. One read may return a part of what was written."""
+    """Return the lines on the terminal. One read may return a part of what was written, so a NUL marks the end."""
+    sys.stderr.flush()
+    print("\0", end="", flush=True)
     written = b""
-    while select.select([reading], [], [], 0.2)[0]:
+    while not written.endswith(b"\0"):
         written += os.read(reading.fileno(), 100_000)
-    text = written.decode()
+    text = written.decode().removesuffix("\0")
     return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n").splitlines()
 
 

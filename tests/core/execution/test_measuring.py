@@ -206,7 +206,7 @@ def test_the_settings_of_measures_are_shown_with_those_of_the_plugin() -> None:
 
 
 class Failing:
-    """A measure that fails at one prompt of one model, until it is mended."""
+    """A measure that fails at one prompt of one model, until it is corrected."""
 
     def __init__(self) -> None:
         self.is_mended = False

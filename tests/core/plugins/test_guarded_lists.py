@@ -42,7 +42,7 @@ def test_lists_and_iterators_are_lists_and_none_is_empty() -> None:
         (leaving, "check failed: SystemExit: 1"),
         (lambda: "text", "check returned 'text'; it must return or yield objects of the class str"),
         (lambda: 7, "check returned 7; it must return or yield objects of the class str"),
-        (lambda: ["a", None], "check gave None, which is not a str"),
+        (lambda: ["a", None], "check gave None, which is not of the class str"),
     ],
 )
 def test_anything_else_is_an_error_of_the_plugin(function: Any, problem: str) -> None:
@@ -54,5 +54,5 @@ def test_anything_else_is_an_error_of_the_plugin(function: Any, problem: str) ->
 def test_an_error_of_tutelage_is_raised_unchanged_and_true_is_no_number() -> None:
     with pytest.raises(InputError, match=r"^not this file$"):
         guarded_list("check", refusing, kind=str)
-    with pytest.raises(PluginError, match="gave True, which is not a int"):
+    with pytest.raises(PluginError, match="gave True, which is not of the class int"):
         guarded_list("check", lambda: [True], kind=int)

@@ -224,6 +224,6 @@ def test_a_check_that_fails_or_gives_something_else_names_the_measure() -> None:
         PluginError, match=r", check, returned 'factor'; it must return or yield objects of the class str"
     ):
         bound(len_of, check=lambda settings: "factor").problems()
-    with pytest.raises(PluginError, match=r", files, gave 'data.json', which is not a Path"):
+    with pytest.raises(PluginError, match=r", files, gave 'data.json', which is not of the class Path"):
         bound(len_of, files=lambda settings: ["data.json"]).files()
     assert bound(len_of, check=lambda settings: None).problems() == []

@@ -1,4 +1,4 @@
-"""The mistakes of the first plugin that somebody writes: each message says what is wrong, where, and what to do."""
+"""Mistakes in a first plugin: each message names what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_values_of_a_description_have_their_types() -> None:
     assert described(models=["a"]) == "describe(): models must be a mapping, not ['a']"
     assert described(sampling="top_k") == "describe(): sampling must be a tuple, not 'top_k'"
     assert described(trains="sft") == "describe(): trains must be a tuple, not 'sft'"
-    assert described(result_version="2") == "describe(): result_version must be a int, not '2'"
+    assert described(result_version="2") == "describe(): result_version must be an int, not '2'"
     assert described(prompt_sets={"a": NamedSet(["x"])}) == (  # type: ignore[arg-type]
         "describe(): prompt_sets['a'].load must be a function of (count, seed), not list"
     )
@@ -263,7 +263,9 @@ def test_a_training_without_return(tmp_path: Path) -> None:
 # A recipe uses it
 
 
-def test_a_student_that_cannot_judge_is_told_how_to_do_without(make_recipe: Make, numbers_registry: Registry) -> None:
+def test_the_error_of_a_student_that_cannot_judge_names_the_key_to_change(
+    make_recipe: Make, numbers_registry: Registry
+) -> None:
     class Student:
         @hookimpl
         def generate_candidates(self, prompts: Iterable[Any]) -> list[Any]:

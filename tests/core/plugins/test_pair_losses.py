@@ -105,7 +105,7 @@ def test_a_student_that_cannot_train_with_them_is_named_with_those_that_can(regi
     [
         (lambda objective, settings: 1 / 0, "failed: ZeroDivisionError"),
         (lambda objective, settings: "beta: wrong", "returned 'beta: wrong'; it must return or yield"),
-        (lambda objective, settings: [None], "gave None, which is not a str"),
+        (lambda objective, settings: [None], "gave None, which is not of the class str"),
     ],
 )
 def test_a_check_that_fails_or_gives_something_else_names_the_loss(

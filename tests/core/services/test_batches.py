@@ -178,17 +178,24 @@ def test_a_run_waits_while_another_process_creates_the_batch_of_its_requests(sta
         judged(settings(server, requests=len(ITEMS)), stop)
     journal = BatchJournal(Ledger(), endpoint(settings(server), "gpt-test"))
     (batch,) = set(journal.pending().values())
+    lock = filelock.FileLock(journal.lock_path, thread_local=False)
 
-    def create() -> None:
-        with filelock.FileLock(journal.lock_path), Ledger().transaction() as connection:
-            connection.execute("UPDATE batches SET id = NULL")
-        with filelock.FileLock(journal.lock_path):
-            time.sleep(0.4)
-            journal.created(batch.name, str(batch.id))
+    def end_creation() -> None:
+        journal.created(batch.name, str(batch.id))
+        lock.release()
 
-    other = threading.Timer(0.3, create)
-    other.start()
-    found = judged(settings(server, requests=len(ITEMS)), Caller(run="b", stage="judge"))
+    other = threading.Timer(0.3, end_creation)  # several times as long as the wait between two questions
+
+    def begin_creation() -> bool:
+        """Is called while the run waits before its next question about the batch."""
+        if other.ident is None:
+            lock.acquire()
+            with Ledger().transaction() as connection:
+                connection.execute("UPDATE batches SET id = NULL")
+            other.start()
+        return False
+
+    found = judged(settings(server, requests=len(ITEMS)), Caller(run="b", stage="judge", cancelled=begin_creation))
     other.join()
     assert (len(found), times_asked(server)) == (len(ITEMS), [1] * len(ITEMS))
 

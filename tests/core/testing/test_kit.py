@@ -302,7 +302,7 @@ def test_expected_scores_that_are_not_the_mean_of_the_scores_are_found(plugin: S
             lambda objective: ["temperature: 1"] if objective.epochs < 0 else [],
             "'temperature: 1', which does not begin with a key of the objective",
         ),
-        (lambda objective: [7] if objective.epochs < 0 else [], "gave 7, which is not a str"),
+        (lambda objective: [7] if objective.epochs < 0 else [], "gave 7, which is not of the class str"),
     ],
 )
 def test_a_check_of_objectives_that_misleads_is_found(check: Any, problem: str) -> None:
@@ -434,14 +434,14 @@ def test_the_fixtures_register_on_a_fresh_registry_and_take_the_plugin_out_again
 @pytest.mark.parametrize(
     ("hook", "function", "problem"),
     [
-        ("check_run", lambda: ["bad"], "gave 'bad', which is not a Finding"),
+        ("check_run", lambda: ["bad"], "gave 'bad', which is not of the class Finding"),
         ("check_run", lambda: [Finding("disk", False, " ")], "is empty"),
         ("check_run", lambda: [Finding("disk", "no", "full")], "is not True, False or None"),  # type: ignore[arg-type]
         ("check_run", lambda: 1 / 0, "ZeroDivisionError"),
         ("check_run", meddling, "created the run's folder"),
         ("check", lambda: "all is well", "it must return or yield objects of the class Finding"),
-        ("check_prompts", lambda: 7, "gave 7, which is not a str"),
-        ("endpoint", lambda: "https://x.invalid", "which is not a Endpoint"),
+        ("check_prompts", lambda: 7, "gave 7, which is not of the class str"),
+        ("endpoint", lambda: "https://x.invalid", "which is not of the class Endpoint"),
         ("endpoint", lambda: Endpoint("x", "", "m"), "has no address or no model"),
         ("endpoint", lambda: Endpoint("x", "https://x.invalid", f"m{next(numbers)}"), "differs between two calls"),
         ("count_tokens", lambda rows: TokenCounts((1,) * (len(rows) - 1), 8), "it must return one number per row"),
@@ -770,7 +770,7 @@ def test_wrappers_of_hooks_that_yield_no_results_are_checked_too() -> None:
         "release": "failed in 'OfHelpers': RuntimeError: no memory",
         "count_tokens": "counted 3 of 4 rows; it must return one number per row",
         "devices": "returned 0; it must be at least 1",
-        "requests_at_once": "gave True, which is not a int",
+        "requests_at_once": "gave True, which is not of the class int",
     }
     assert found.keys() == expected.keys()
     for hook, problem in expected.items():
