@@ -54,8 +54,8 @@ class Separation:
     difference: Metric
     """Mean of left minus right with its paired interval. n counts prompts, once per seed."""
     standard_error: float | None
-    """Standard error of the difference, with the variation of the seeds if there are several; None if it cannot be
-    told."""
+    """Standard error of the difference, with the variation of the seeds if there are several; None if it is not
+    known."""
     p_value: float | None
     """Two-sided p-value, see the docstring of the module; None if it is not known."""
     prompts_needed: int | None

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.evaluation.intervals import Metric
+from tutelage.measure import MeasureInfo
 from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents, Curve
 from tutelage.report.hidden import visible
@@ -69,7 +70,7 @@ def measure_plots(contents: Contents) -> Iterator[Plot]:
     if (summary := contents.summary) is not None:
         for name, info in summary.measures.items():
             figures = {model.id: model.metrics.get(name) for model in summary.overall()}
-            yield Plot(name, forest(figures, info.unit or name, domain=(0, 1) if info.is_share else None))
+            yield _measure_plot(name, info, figures)
 
 
 def difference_plots(contents: ComparedContents) -> Iterator[Plot]:
@@ -87,8 +88,11 @@ def compared_plots(contents: ComparedContents) -> Iterator[Plot]:
     yield Plot("Length of answers", forest(words, "words"))
     if (info := contents.compared.measure) is not None:
         figures = {one.name: one.metrics.get(contents.metric) for one in models}
-        axis = info.unit or contents.metric
-        yield Plot(contents.metric, forest(figures, axis, domain=(0, 1) if info.is_share else None))
+        yield _measure_plot(contents.metric, info, figures)
+
+
+def _measure_plot(name: str, info: MeasureInfo, figures: Mapping[str, Metric | None]) -> Plot:
+    return Plot(name, forest(figures, info.unit or name, domain=(0, 1) if info.is_share else None))
 
 
 def curve_plots(contents: Contents) -> Iterator[Plot]:
