@@ -268,7 +268,7 @@ def test_an_error_names_node_plugin_and_item_and_has_its_traceback_only_if_it_is
     assert "\n" not in message and "Traceback" not in message
     if text == "raise":
         assert "hook 'generate_candidates' of plugin 'faulty' (faulty 1.0)" in message
-        assert message.endswith("failed: ValueError: a bug")
+        assert message.endswith("failed: ValueError: a bug (faulty_worker.py, line 19)")
         assert 'raise ValueError("a bug")' in str(caught.value.__cause__)
     else:
         assert message.endswith("the prompt cannot be used")
