@@ -33,12 +33,11 @@ _CONFIG = {
     "legend": {"labelFontSize": 12, "labelLimit": 300, "orient": "bottom", "columns": 1, "title": None},
 }
 _TITLES = {
-    "sft loss": ("SFT loss", "loss"),
-    "dpo loss": ("DPO loss", "loss"),
-    "margin": ("Margin: change of chosen minus change of rejected", "nats"),
-    "chosen": ("Log-probability of chosen answers, compared with the reference", "nats"),
-    "rejected": ("Log-probability of rejected answers, compared with the reference", "nats"),
+    "margin": "Margin: change of chosen minus change of rejected",
+    "chosen": "Log-probability of chosen answers, compared with the reference",
+    "rejected": "Log-probability of rejected answers, compared with the reference",
 }
+"""Titles of the quantities in nats. The others are losses."""
 
 
 @frozen
@@ -98,11 +97,11 @@ def _measure_plot(name: str, info: MeasureInfo, figures: Mapping[str, Metric | N
 def curve_plots(contents: Contents) -> Iterator[Plot]:
     """Yield the plots of the trainings, one per quantity."""
     order = list(dict.fromkeys(curve.model for curve in contents.curves))
-    others = dict.fromkeys(one.quantity for one in contents.curves if one.quantity not in _TITLES)
-    losses = {quantity: (f"{quantity.removesuffix(' loss').upper()} loss", "loss") for quantity in others}
-    for quantity, (title, axis) in {**losses, **_TITLES}.items():
+    losses = dict.fromkeys(curve.quantity for curve in contents.curves if curve.quantity not in _TITLES)
+    for quantity in (*losses, *_TITLES):
         if found := [curve for curve in contents.curves if curve.quantity == quantity]:
-            yield Plot(title, _drawn(_curves(found, axis, order)))
+            axis = "nats" if quantity in _TITLES else "loss"
+            yield Plot(_TITLES.get(quantity, quantity), _drawn(_curves(found, axis, order)))
 
 
 def forest(
