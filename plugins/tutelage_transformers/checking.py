@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tutelage.errors import TutelageError
+from tutelage.errors import InputError, TutelageError
+from tutelage.files.jsonl import read_json
 from tutelage.objectives import Objective
 from tutelage.plugin_info import Finding, RunNeeds
 from tutelage.preferences.expected_scores import score_replies
@@ -128,7 +128,7 @@ def _run_problems(
         yield Finding("tokenizer", False, problem)
     if folder is None:
         return  # the weights are downloaded by the run
-    kind = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    kind = read_json(Path(folder, "config.json")).get("model_type", "")
     if (overflow := loading.float16_problem(kind, settings)) is not None:
         yield Finding("dtype", False, f"model {location}: {overflow}")
     try:
@@ -249,6 +249,18 @@ def _devices(settings: TransformersSettings, needs: RunNeeds) -> Iterator[Findin
             yield from _problem("device", lambda one=objective: quantizing.check(one, settings))  # type: ignore[misc]
     if (config := settings.accelerate_config) is not None:
         yield from _problem("device", lambda: launching.accelerate(config))
+    elif settings.processes is None:
+        for objective in needs.trainings:
+            yield from _problem("objective", lambda one=objective: _check_on_all_gpus(one, settings))  # type: ignore[misc]
+
+
+def _check_on_all_gpus(objective: Objective, settings: TransformersSettings) -> None:
+    """Raise ``InputError`` if all visible GPUs train together, and their processes cannot import the objective."""
+    try:
+        check_importable(objective)
+    except InputError:  # torch is imported only then
+        if parallel.training_processes(settings, objective.batch_size) > 1:
+            raise
 
 
 def _problem(what: str, check: Callable[[], object]) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WORKER = Path(__file__).with_name("worker.py")
 _POLL = 0.5
-"""Seconds between two looks at whether the user has asked to stop."""
+"""Seconds between two checks whether the user has asked to stop."""
 _SHOWN = 12
 """Number of the last lines of lm_eval's output that an error shows."""
 

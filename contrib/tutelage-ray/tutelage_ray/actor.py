@@ -46,7 +46,7 @@ class Failed:
 
     @classmethod
     def of(cls, error: Exception, item: str = "") -> Failed:
-        """Return the failure that an exception stands for."""
+        """Return the failure for an exception."""
         if isinstance(error, TutelageError):
             has_cause = error.__cause__ is not None and not isinstance(error, InputError)
             return cls(type(error), str(error), _text(error) if has_cause else "", item)

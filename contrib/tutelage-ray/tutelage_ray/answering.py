@@ -20,7 +20,7 @@ from tutelage_ray.pool import Job, Pool
 from tutelage_ray.settings import RaySettings, worker_model
 
 _WAIT_SECONDS = 0.2
-"""Maximum time until a wish of the user to stop is noticed."""
+"""Maximum time until a cancellation by the user is noticed."""
 
 _kept: dict[object, Pool] = {}
 """The one pool, by its model and settings."""

@@ -15,7 +15,7 @@ from tutelage_ray.settings import RaySettings, registry, worker_model
 
 _CONNECT_SECONDS = 5.0
 _OF_ONE_MACHINE = {"memory", "device", "GPU"}
-"""What is only true of this machine, which need not be a node with an actor."""
+"""Findings about this machine. The model runs on the nodes, so they count only if this machine trains it."""
 
 
 def check(settings: RaySettings | None, name: str) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def _cluster(settings: RaySettings) -> Iterator[Finding]:
     if not settings.address:
         yield Finding("cluster", True, "one is started on this machine for the run")
     elif not colon or not port.isdigit():
-        detail = f"settings.address: {settings.address!r} is looked for when the run first uses it"
+        detail = f"settings.address: {settings.address!r} is searched for when the run first uses it"
         yield Finding("cluster", True, detail)
     else:
         try:

@@ -66,7 +66,7 @@ def connect(address: str) -> None:
 def start(create: Callable[..., Any], argument: object, cpus: float, gpus: float) -> Any:
     """Start an actor on any node that has room, as far as possible on different nodes. Does not wait for it.
 
-    Ray does not restart it: its place may be on a node that is lost, where a new actor can be anywhere.
+    Ray does not restart it, because its node may be lost. The caller starts a new actor, on any node.
     """
     options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
     return ray.remote(create).options(**options).remote(argument)

@@ -39,7 +39,7 @@ class Job:
     arguments: Mapping[str, Any]
     result: Future[list[Any]] = field(factory=Future)
     number: int = 0
-    """Its place among the jobs that wait."""
+    """Position in the queue: the job with the lowest number is the next one."""
     is_dropped: bool = False
     """Whether the results are not needed any more."""
     losses: int = 0

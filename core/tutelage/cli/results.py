@@ -8,8 +8,8 @@ import attrs
 
 from tutelage.cli.output import Table
 from tutelage.evaluation.intervals import Metric
-from tutelage.results.measure_rows import measure_rows, start_model
-from tutelage.results.summary import AgreementResult, ComparisonResult, ModelResult, Summary
+from tutelage.results.measure_rows import measure_rows
+from tutelage.results.summary import AgreementResult, ComparisonResult, ModelResult, Summary, start_model
 from tutelage.results.wording import metric_words, skill_words
 
 NOTE = "Each figure with its 95% interval. Exact: share of answers with the top score. Greedy answers, unless sampled."

@@ -61,9 +61,8 @@ def _effective_trials(
     added = (values**2 + (1 - values) ** 2) / np.maximum(variation.prompts, 1) ** 2
     half = evolve(variation, within=variation.within + added).half_widths(alpha)
     trials = values * (1 - values) * (NormalDist().inv_cdf(1 - alpha / 2) / half) ** 2
-    independent = totals**2 / (sums_by_group(denominators, prompts) ** 2).sum(
-        axis=0
-    )  # Kish's number of prompts: all answers to a prompt are equal
+    by_prompt = sums_by_group(denominators, prompts)
+    independent = totals**2 / (by_prompt**2).sum(axis=0)  # Kish's number of prompts: all answers to a prompt are equal
     trials = np.where((variation.seeds > 1) & (trials > 0), trials, np.maximum(trials, independent))
     capped: Floats = np.where(_are_whole(numerators), np.minimum(trials, totals), trials)
     return capped

@@ -51,7 +51,7 @@ class Curve:
     model: str
     seed: int
     quantity: str
-    """``sft loss``, ``dpo loss``, ``kto loss``, ``margin``, ``chosen`` or ``rejected``; the last three in nats."""
+    """The loss of an objective (``SFT loss``, ``DPO loss``), ``margin``, ``chosen`` or ``rejected``; these in nats."""
     points: tuple[tuple[int, float], ...]
     """Optimizer step and value. Values that are not finite are left out."""
 
@@ -178,7 +178,7 @@ def _curves(run: Run) -> Iterator[Curve]:
         path = run.store.path(metrics_beside(step.output))
         rows = [row for _, row in read_rows(path)] if path.is_file() else []
         factor = step.objective.reward_factor
-        quantities = {"loss": (f"{step.objective.label.lower()} loss", 1.0)}
+        quantities = {"loss": (f"{step.objective.label} loss", 1.0)}
         if factor:
             quantities |= {key: (name, 1 / factor) for key, name in CURVES.items()}
         for key, (quantity, scale) in quantities.items():

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from tutelage.evaluation.intervals import Metric
+from tutelage.measure import MeasureInfo
 from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents, Curve
 from tutelage.report.hidden import visible
@@ -32,12 +33,11 @@ _CONFIG = {
     "legend": {"labelFontSize": 12, "labelLimit": 300, "orient": "bottom", "columns": 1, "title": None},
 }
 _TITLES = {
-    "sft loss": ("SFT loss", "loss"),
-    "dpo loss": ("DPO loss", "loss"),
-    "margin": ("Margin: change of chosen minus change of rejected", "nats"),
-    "chosen": ("Log-probability of chosen answers, compared with the reference", "nats"),
-    "rejected": ("Log-probability of rejected answers, compared with the reference", "nats"),
+    "margin": "Margin: change of chosen minus change of rejected",
+    "chosen": "Log-probability of chosen answers, compared with the reference",
+    "rejected": "Log-probability of rejected answers, compared with the reference",
 }
+"""Titles of the quantities in nats. The others are losses."""
 
 
 @frozen
@@ -69,7 +69,7 @@ def measure_plots(contents: Contents) -> Iterator[Plot]:
     if (summary := contents.summary) is not None:
         for name, info in summary.measures.items():
             figures = {model.id: model.metrics.get(name) for model in summary.overall()}
-            yield Plot(name, forest(figures, info.unit or name, domain=(0, 1) if info.is_share else None))
+            yield _measure_plot(name, info, figures)
 
 
 def difference_plots(contents: ComparedContents) -> Iterator[Plot]:
@@ -87,18 +87,21 @@ def compared_plots(contents: ComparedContents) -> Iterator[Plot]:
     yield Plot("Length of answers", forest(words, "words"))
     if (info := contents.compared.measure) is not None:
         figures = {one.name: one.metrics.get(contents.metric) for one in models}
-        axis = info.unit or contents.metric
-        yield Plot(contents.metric, forest(figures, axis, domain=(0, 1) if info.is_share else None))
+        yield _measure_plot(contents.metric, info, figures)
+
+
+def _measure_plot(name: str, info: MeasureInfo, figures: Mapping[str, Metric | None]) -> Plot:
+    return Plot(name, forest(figures, info.unit or name, domain=(0, 1) if info.is_share else None))
 
 
 def curve_plots(contents: Contents) -> Iterator[Plot]:
     """Yield the plots of the trainings, one per quantity."""
     order = list(dict.fromkeys(curve.model for curve in contents.curves))
-    others = dict.fromkeys(one.quantity for one in contents.curves if one.quantity not in _TITLES)
-    losses = {quantity: (f"{quantity.removesuffix(' loss').upper()} loss", "loss") for quantity in others}
-    for quantity, (title, axis) in {**losses, **_TITLES}.items():
+    losses = dict.fromkeys(curve.quantity for curve in contents.curves if curve.quantity not in _TITLES)
+    for quantity in (*losses, *_TITLES):
         if found := [curve for curve in contents.curves if curve.quantity == quantity]:
-            yield Plot(title, _drawn(_curves(found, axis, order)))
+            axis = "nats" if quantity in _TITLES else "loss"
+            yield Plot(_TITLES.get(quantity, quantity), _drawn(_curves(found, axis, order)))
 
 
 def forest(

@@ -13,8 +13,8 @@ from tutelage.report.compared import ComparedContents
 from tutelage.report.contents import Contents
 from tutelage.results.comparing import ComparedModel
 from tutelage.results.measure_rows import MeasureRow, measure_rows
-from tutelage.results.measure_rows import start_model as start_model
 from tutelage.results.summary import AgreementResult, ComparisonResult, Summary
+from tutelage.results.summary import start_model as start_model
 from tutelage.results.wording import measure_words as measure_words
 from tutelage.results.wording import metric_words, skill_words
 

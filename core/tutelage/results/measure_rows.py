@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from tutelage.evaluation.intervals import Metric
-from tutelage.results.summary import Summary, coverage_of
+from tutelage.results.summary import Summary, coverage_of, start_model
 from tutelage.results.wording import measured_words, metric_words
 
 
@@ -23,11 +23,6 @@ class MeasureRow:
     """Difference to the start model, paired by prompt."""
     measured: str
     """Percentage of the units that have a value."""
-
-
-def start_model(summary: Summary) -> str:
-    """Return the id of the model that the others are compared with: M1, or M0 if there is no M1."""
-    return "M1" if any(model.id == "M1" for model in summary.models) else "M0"
 
 
 def measure_rows(summary: Summary) -> Iterator[MeasureRow]:

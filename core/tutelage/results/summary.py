@@ -221,6 +221,11 @@ class Summary:
             return None
 
 
+def start_model(summary: Summary) -> str:
+    """Return the id of the model that the others are compared with: M1, or M0 if there is no M1."""
+    return "M1" if any(model.id == "M1" for model in summary.models) else "M0"
+
+
 def coverage_of(measure: str) -> str:
     """Return the name of the metric with the coverage of a measure: the share of its units that have a value."""
     return f"{measure}_measured"

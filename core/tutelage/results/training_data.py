@@ -182,8 +182,10 @@ def data_statistics(data: Sequence[PromptData], dropped: Mapping[str, int] | Non
 
 
 def pair_counts(models: RunModels, id: str) -> dict[str, int]:
-    """Return the counts of the step that made the pairs or the labelled answers of a model; empty if it is not
-    finished."""
+    """Return the counts of the step that made the pairs or the labelled answers of a model.
+
+    They are empty if the step is not finished.
+    """
     step = _data_step(models, id)
     finished = models.store.finished_steps().get(step.output)
     return dict(finished.counts) if finished else {}

@@ -128,12 +128,13 @@ def _explain_out_of_memory(name: str, device: Any) -> Iterator[None]:
 
 
 def float16_problem(kind: str, settings: TransformersSettings) -> str | None:
-    """Return why a model of the type ``kind`` cannot compute in the type of these settings, or None if it can.
+    """Return why a model cannot compute in float16, if that is the type of the settings, or None if it can.
 
-    ``auto`` is float16 on a GPU without bfloat16.
+    ``kind`` is the ``model_type`` of its configuration. ``dtype: auto`` is float16 on a GPU without bfloat16.
     """
-    problem = support.float16_problem(kind)
-    return problem if problem is not None and str(dtype_of(settings)) == "torch.float16" else None
+    if kind not in support.OVERFLOWS_FLOAT16 or str(dtype_of(settings)) != "torch.float16":
+        return None
+    return f"its hidden states are too large for float16 (type {kind!r}); set settings.dtype to float32"
 
 
 def context_length(config: Any) -> int:

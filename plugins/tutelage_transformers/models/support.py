@@ -25,7 +25,7 @@ WITHOUT_CACHE = (
     "xlstm",
 )
 """The types of causal language models in transformers 5.23 for whose class ``cache_argument`` is None."""
-_OVERFLOWS_FLOAT16 = ("gemma2", "gemma3", "gemma3_text")
+OVERFLOWS_FLOAT16 = ("gemma2", "gemma3", "gemma3_text")
 """Types whose hidden states exceed 65,504, the largest number of float16: those of Gemma 3 270M reach 104,000 (measured
 in bfloat16), and its logits in float16 are NaN. vLLM 0.25 refuses these types in float16, too."""
 _COMPLETES = "use a model that completes text"
@@ -88,13 +88,3 @@ def _quantised(config: Any) -> str | None:
         f"merged into them, and every checkpoint here is complete by itself; {_UNQUANTIZED}, and "
         "settings.quantization 4bit to train an adapter in as little memory"
     )
-
-
-def float16_problem(kind: str) -> str | None:
-    """Return why models of a type cannot compute in float16, with what to use instead, or None if they can.
-
-    ``kind`` is the ``model_type`` of their configuration.
-    """
-    if kind not in _OVERFLOWS_FLOAT16:
-        return None
-    return f"its hidden states are too large for float16 (type {kind!r}); set settings.dtype to float32"

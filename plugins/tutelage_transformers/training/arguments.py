@@ -194,12 +194,14 @@ def trainer_arguments(
     }
     if isinstance(objective, Sft):
         arguments = SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
-    elif isinstance(objective, Dpo):
-        arguments = _dpo_config(DPOConfig, objective, common)
     else:
-        common |= {"beta": objective.reward_factor or 1.0, "precompute_ref_log_probs": True, "disable_dropout": False}
+        common |= {
+            "beta": objective.reward_factor or 1.0,
+            "precompute_ref_log_probs": True,
+            "disable_dropout": False,  # done before the adapter is added, whose dropout is the recipe's
+        }
         if objective.examples == "preferences":
-            arguments = DPOConfig(**common, loss_type=[], loss_weights=[])
+            arguments = DPOConfig(**common, **_dpo_options(objective))
         else:
             arguments = KTOConfig(**common, **_kto_options(objective, labels))
     if arguments.n_gpu > 1:
@@ -207,22 +209,21 @@ def trainer_arguments(
     return arguments
 
 
-def _dpo_config(config: type[Any], objective: Dpo, common: dict[str, Any]) -> Any:
+def _dpo_options(objective: Objective) -> dict[str, Any]:
+    """The options of TRL's DPO trainer. It computes none of its losses for an objective of a plugin."""
+    if not isinstance(objective, Dpo):
+        return {"loss_type": [], "loss_weights": []}
     losses = trl_losses(objective)
-    return config(
-        **common,
-        beta=objective.beta,
-        loss_type=list(losses),
-        loss_weights=list(losses.values()),
-        label_smoothing=objective.label_smoothing,
-        f_divergence_type=objective.f_divergence_type,
-        f_alpha_divergence_coef=objective.f_alpha_divergence_coef,
-        discopop_tau=objective.discopop_tau,
-        ld_alpha=objective.ld_alpha,
-        use_weighting=objective.use_weighting,
-        precompute_ref_log_probs=True,
-        disable_dropout=False,  # done before the adapter is added, whose dropout is the recipe's
-    )
+    return {
+        "loss_type": list(losses),
+        "loss_weights": list(losses.values()),
+        "label_smoothing": objective.label_smoothing,
+        "f_divergence_type": objective.f_divergence_type,
+        "f_alpha_divergence_coef": objective.f_alpha_divergence_coef,
+        "discopop_tau": objective.discopop_tau,
+        "ld_alpha": objective.ld_alpha,
+        "use_weighting": objective.use_weighting,
+    }
 
 
 def _kto_options(objective: Objective, labels: tuple[int, int]) -> dict[str, Any]:

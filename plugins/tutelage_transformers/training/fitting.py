@@ -18,7 +18,7 @@ from tutelage.objectives import Lora, Objective
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import cpu_memory
-from tutelage_transformers.training.objectives import at_least, section_of
+from tutelage_transformers.training.objectives import section_of, smallest_batch
 
 _BUSY_TOKENS = 4096
 """Tokens that keep a GPU busy. Gradient checkpointing is preferred to holding fewer at once."""
@@ -49,7 +49,7 @@ def divide_step(
     An accelerate config may spread the model over GPUs: then nothing is estimated, as on Apple's GPU, and the requested
     division is tried.
     """
-    if objective.batch_size < (least := at_least(objective)):
+    if objective.batch_size < (least := smallest_batch(objective)):
         raise InputError(
             f"batch_size: a device computes {objective.batch_size} of a step, and {objective.label} needs at least "
             f"{least} at once: raise batch_size, or use fewer processes"
@@ -97,11 +97,8 @@ def fastest_division(
     which names the ``device``, if nothing fits.
     """
     requested = objective.micro_batch_size
-    sizes = (
-        [requested]
-        if requested
-        else [n for n in range(objective.batch_size, at_least(objective) - 1, -1) if objective.batch_size % n == 0]
-    )
+    possible = range(objective.batch_size, smallest_batch(objective) - 1, -1)
+    sizes = [requested] if requested else [rows for rows in possible if objective.batch_size % rows == 0]
     longest = sorted(lengths, reverse=True)
     tokens = {rows: sum(longest[:rows]) for rows in sizes}
     choices = [checkpointing] if checkpointing is not None else [False, True]

@@ -71,13 +71,13 @@ class Kto(Objective):
             if value is not None and not (value > 0 and math.isfinite(value)):
                 yield f"{key}: {value}; it must be a number above 0"
         for key in ("batch_size", "micro_batch_size"):
-            if getattr(self, key) == 1 and self.at_least > 1:
+            if getattr(self, key) == 1 and self.smallest_batch > 1:
                 yield f"{key}: 1; the KL term is estimated from the other answers of the batch: use at least 2"
         if (found := _trl()) and tuple(map(int, found.split(".")[:2])) < _SINCE:
             yield f"loss_type: trl {found} is installed, and KTO needs trl {'.'.join(map(str, _SINCE))}; update it"
 
     @property
-    def at_least(self) -> int:
+    def smallest_batch(self) -> int:
         """Minimum number of answers that are computed at once."""
         return 2 if self.loss_type == "kto" else 1
 
@@ -88,9 +88,9 @@ class Kto(Objective):
         return max(1.0, undesirable / desirable), max(1.0, desirable / undesirable)
 
 
-def at_least(objective: Objective) -> int:
+def smallest_batch(objective: Objective) -> int:
     """Return the minimum number of examples that a device has to compute at once."""
-    return objective.at_least if isinstance(objective, Kto) else 1
+    return objective.smallest_batch if isinstance(objective, Kto) else 1
 
 
 def section_of(objective: Objective) -> str:

@@ -40,7 +40,7 @@ from tutelage_transformers.training.batching import tokens_held
 from tutelage_transformers.training.examples import dpo_rows, labelled_rows, sft_rows
 from tutelage_transformers.training.fitting import divide_step, explain_out_of_memory
 from tutelage_transformers.training.gathering import gathered_model
-from tutelage_transformers.training.objectives import at_least
+from tutelage_transformers.training.objectives import smallest_batch
 from tutelage_transformers.training.pair_losses import WeightedLoss
 from tutelage_transformers.training.request import TrainingRequest, check_importable
 from tutelage_transformers.training.resuming import (
@@ -236,7 +236,7 @@ def _rows(objective: Objective, examples: Path, tokenizer: Any, limit: int) -> S
     if objective.examples == "preferences":
         return dpo_rows(examples, tokenizer, limit)
     rows = labelled_rows(examples, tokenizer, limit, has_labels=objective.examples == "labelled")
-    if len(rows) < (least := at_least(objective)):
+    if len(rows) < (least := smallest_batch(objective)):
         raise InputError(
             f"{examples}: {len(rows)} answer; the KL term of KTO is estimated from at least {least}: add more"
         )

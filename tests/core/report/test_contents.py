@@ -40,7 +40,7 @@ def test_curves_are_in_nats_and_leave_out_values_that_are_not_finite(finished: P
     start = text.index("  beta: ")
     recipe.write_text(text[:start] + f"  beta: {beta}" + text[text.index("\n", start) :], encoding="utf-8")
     found = {one.quantity: one.points for one in read_contents(finished).curves if one.model == "M2/self-reward"}
-    assert found == {"dpo loss": ((1, 0.7),), "chosen": ((1, 0.0), (2, 0.5 / beta))}
+    assert found == {"DPO loss": ((1, 0.7),), "chosen": ((1, 0.0), (2, 0.5 / beta))}
 
 
 def test_a_run_that_is_not_finished_is_an_error_that_names_the_next_command(finished: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_long_curve_keeps_its_first_and_last_point() -> None:
 def test_many_long_curves_do_not_make_the_page_large(finished: Path) -> None:
     contents = read_contents(finished)
     points = tuple((step, math.sin(step)) for step in range(10_000))
-    quantities = ("dpo loss", "margin", "chosen", "rejected")
+    quantities = ("DPO loss", "margin", "chosen", "rejected")
     curves = tuple(Curve(f"M{n}", seed, one, points) for n in range(12) for seed in range(3) for one in quantities)
     plots = list(curve_plots(evolve(contents, curves=curves)))
     assert len(plots) == 4 and sum(len(plot.svg) for plot in plots) < 500_000

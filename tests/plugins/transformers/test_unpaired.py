@@ -18,11 +18,12 @@ from tutelage.files.jsonl import read_rows, write_rows
 from tutelage.files.trl_format import message, supervised_row
 from tutelage.hookspecs import hookimpl
 from tutelage.objectives import AnswerBatch, ExampleKind, Lora, Objective, PairBatch
-from tutelage.plugin_info import PluginInfo
+from tutelage.plugin_info import PluginInfo, RunNeeds
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stages import train_step
 from tutelage.records import Model
-from tutelage_transformers.checking import check_objective
+from tutelage_transformers.checking import check_objective, check_run
+from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.parallel import share_of_objective
 from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
@@ -434,6 +435,22 @@ def test_an_objective_of_a_plugin_file_is_refused_before_a_run_whose_processes_c
     assert list(check_objective(TransformersSettings(processes=1), made())) == []
     with pytest.raises(InputError, match="it is not in an installed package"):
         check_importable(_local_objective())
+
+
+def test_an_objective_of_a_plugin_file_is_refused_before_a_run_that_all_visible_gpus_train(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ``processes``, each GPU is one process, and only a machine with several GPUs refuses the objective."""
+    made: type[Any] = type("FromFile", (Unlikely,), {"__module__": "tutelage_plugin_file_mine"})
+
+    def found(gpus: int, *trainings: Objective) -> list[str]:
+        monkeypatch.setattr(parallel, "device_names", lambda _: [f"cuda:{number}" for number in range(gpus)])
+        needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=trainings, download=False)
+        return [finding.detail for finding in check_run(None, str(base), needs)]
+
+    assert found(1, made()) == found(2, KTO) == []
+    [problem] = found(2, KTO, made(batch_size=16))
+    assert "tutelage_plugin_file_mine:FromFile cannot be imported" in problem
 
 
 def _local_objective() -> Objective:
