@@ -20,6 +20,7 @@ NEUTRAL_SETTINGS = (
     "local_files_only",
     "threads",
     "gradient_checkpointing",
+    "cuda_graphs",
     "checkpoint_minutes",
     "processes",
     "accelerate_config",
@@ -54,6 +55,8 @@ class TransformersSettings:
     """Save memory in training for a third more time; if left out, only if the device is too small without it."""
     packing: bool | None = None
     """Train without padding, on fused layers; if left out, on an NVIDIA GPU if the model supports it."""
+    cuda_graphs: bool = True
+    """Start the kernels of a packed training step on an NVIDIA GPU by CUDA graphs, if the model allows it."""
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of an adapter's weights in training: auto is float32, and bfloat16 on a 4-bit base if the GPU
     computes in it."""

@@ -23,6 +23,11 @@ def row_length(row: Mapping[str, Any]) -> int:
     return len(row["prompt_ids"]) + max(len(row[side]) for side in _ANSWERS if side in row)
 
 
+def sequence_length(row: Mapping[str, Any]) -> int:
+    """Return the number of tokens of the longest sequence of a row."""
+    return len(row["input_ids"]) if "input_ids" in row else row_length(row)
+
+
 def tokens_held(row: Mapping[str, Any], packed: bool) -> int:
     """Return the number of tokens that a device computes for a row.
 

@@ -11,7 +11,7 @@ the chosen sequence. The result is the same, and so is the gradient, which flows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MethodType
 from typing import Any
@@ -21,10 +21,15 @@ from tutelage_transformers.attention import packed, probing, segments
 from tutelage_transformers.devices.selection import is_nvidia
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import pair_labels
+from tutelage_transformers.training.capturing import CapturedBackbone
 from tutelage_transformers.training.routing import spread_router_logits
 
 _ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 """Names of the probability in configurations: the second one is GPT-2's, the third one BERT's."""
+
+
+_CAPTURED = "tutelage_captured"
+"""The attribute of a backbone whose training steps are captured."""
 
 
 def is_wanted(model: Any, settings: TransformersSettings) -> bool:
@@ -67,12 +72,19 @@ def pack(model: Any) -> None:
         **kwargs: Any,
     ) -> Any:
         tokens = packing["tokens"]
-        output = padded_forward(
-            input_ids=input_ids.flatten().index_select(0, tokens)[None],
-            position_ids=packing["positions"][None],
-            packing=packing,
-            **kwargs,
-        )
+        ids = input_ids.flatten().index_select(0, tokens)
+
+        def computed(ids: Any, packing: Mapping[str, Any]) -> Any:
+            return padded_forward(
+                input_ids=ids[None], position_ids=packing["positions"][None], packing=packing, **kwargs
+            )
+
+        captured = getattr(self, _CAPTURED, None)
+        if captured is not None and self.training:
+            states = captured.run(lambda *batch: computed(*batch).last_hidden_state[0], ids, packing)
+            output = _output(states[None])
+        else:
+            output = computed(ids, packing)
         spread_router_logits(output, packing, attention_mask)
         hidden = output.last_hidden_state[0]
         padded = hidden.new_zeros(input_ids.numel(), hidden.shape[-1]).index_copy(0, tokens, hidden)
@@ -80,6 +92,23 @@ def pack(model: Any) -> None:
         return output
 
     backbone.forward = MethodType(forward, backbone)
+
+
+def capture(model: Any, longest: int) -> None:
+    """Train ``model``, which is packed and may have an adapter, in CUDA graphs (see ``capturing``).
+
+    ``longest`` is the number of tokens of the longest sequence of the training.
+    """
+    causal = model.get_base_model() if hasattr(model, "peft_config") else model
+    backbone = causal.base_model
+    weights = [weight for weight in backbone.parameters() if weight.requires_grad]
+    setattr(backbone, _CAPTURED, CapturedBackbone(weights, longest))
+
+
+def _output(states: Any) -> Any:
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    return BaseModelOutputWithPast(last_hidden_state=states)
 
 
 def plan(lengths: Sequence[int], width: int, shared: Sequence[int] | None = None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings, settings_of
 from tutelage_transformers.training import (
     adapters,
+    capturing,
     finite,
     launching,
     packing,
@@ -36,7 +37,7 @@ from tutelage_transformers.training import (
     unpaired,
 )
 from tutelage_transformers.training.arguments import check, lora_config, trainer_arguments
-from tutelage_transformers.training.batching import tokens_held
+from tutelage_transformers.training.batching import sequence_length, tokens_held
 from tutelage_transformers.training.examples import dpo_rows, labelled_rows, sft_rows
 from tutelage_transformers.training.fitting import divide_step, explain_out_of_memory
 from tutelage_transformers.training.gathering import gathered_model
@@ -226,6 +227,8 @@ def build(
         adapters.cast_adapters(trainer.model, adapters.adapter_dtype(settings))
         if packed and not trainer.is_fsdp_enabled:  # FSDP may keep an adapter's weights apart from its layer
             adapters.fuse_adapters(trainer.model)
+    if packed and settings.cuda_graphs and capturing.can_be_captured(trainer):
+        packing.capture(trainer.model, max(map(sequence_length, rows)))
     return trainer
 
 
