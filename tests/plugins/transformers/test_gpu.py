@@ -80,6 +80,29 @@ def test_the_attention_kernel_computes_attention(
     assert (got.float() - expected).abs().max() < tolerance
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "dim"), [(8, 64), (1, 256), (5, 80), (32, 80)])
+def test_the_cache_kernels_copy_what_indexing_copies(dtype: Any, heads: int, dim: int) -> None:
+    from tutelage_transformers.generation.paged.cache_kernels import read_blocks, write_blocks
+
+    torch.manual_seed(0)
+    tokens, size, blocks = 37, 16, 9
+    keys, values = torch.randn(2, blocks, heads, size, dim, device="cuda", dtype=dtype)
+    block = torch.randint(blocks, (tokens,), device="cuda")
+    offset = torch.randint(size, (tokens,), device="cuda")
+    got = read_blocks(keys, values, block, offset)
+    assert all(torch.equal(one, states[block, :, offset]) for one, states in zip(got, (keys, values), strict=True))
+    places = torch.randperm(blocks * size, device="cuda")[:tokens]  # no place twice: the order of writes is not defined
+    block, offset = places // size, places % size
+    key = torch.randn(heads, tokens, dim, device="cuda", dtype=dtype).transpose(0, 1)
+    value = torch.randn(tokens, heads, dim, device="cuda", dtype=dtype)
+    expected_keys, expected_values = keys.clone(), values.clone()
+    expected_keys[block, :, offset], expected_values[block, :, offset] = key, value
+    write_blocks(keys, values, block, offset, key, value)
+    assert torch.equal(keys, expected_keys)
+    assert torch.equal(values, expected_values)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("dim", [64, 256])
 @pytest.mark.parametrize("window", [None, 20])

@@ -6,7 +6,8 @@
     capturing   which models' steps can be captured as a CUDA graph: not all mixtures of experts
     blocks      which sequence owns which block of the cache; sequences with a common prefix share blocks (pure Python)
     attention   writes keys and values into blocks, and attends over them, below any transformers model
-    kernels     the two Triton kernels: attention of one new token per sequence, and nucleus sampling
+    kernels     Triton kernels: attention of one new token per sequence, and nucleus sampling
+    cache_kernels   Triton kernels that copy keys and values to and from their blocks
 
 transformers' own continuous batching is launch-bound (``docs/speed.md`` has figures): it prepares each step in
 Python. Here a captured step is one replay of a graph, whatever the lengths of its sequences.

@@ -48,9 +48,15 @@ class Cache:
 
         Returns the layer's keys and values.
         """
-        self.keys[layer][block, :, offset] = key
-        self.values[layer][block, :, offset] = value
-        return self.keys[layer], self.values[layer]
+        keys, values = self.keys[layer], self.values[layer]
+        if key.is_cuda:
+            from tutelage_transformers.generation.paged.cache_kernels import write_blocks
+
+            write_blocks(keys, values, block, offset, key, value)
+        else:
+            keys[block, :, offset] = key
+            values[block, :, offset] = value
+        return keys, values
 
 
 class ForwardPass(Protocol):
@@ -151,7 +157,12 @@ class PrefillPass:
 
     def attend(self, query: Any, keys: Any, values: Any, scores: Scores) -> Any:
         """See ``ForwardPass``. Every token attends to its own sequence up to itself."""
-        key, value = (states[self.key_block, :, self.key_offset] for states in (keys, values))
+        if query.is_cuda:
+            from tutelage_transformers.generation.paged.cache_kernels import read_blocks
+
+            key, value = read_blocks(keys, values, self.key_block, self.key_offset)
+        else:
+            key, value = (states[self.key_block, :, self.key_offset] for states in (keys, values))
         places = segments.Segments(self.new_starts, self.whole_starts, max(self.new), max(self.whole))
         return segments.attend(query, key, value, places, scores)
 

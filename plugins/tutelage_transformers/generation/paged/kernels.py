@@ -1,4 +1,4 @@
-"""The two Triton kernels. ``attention`` computes the same in plain torch, and ``sampling`` draws from the same nucleus.
+"""Triton kernels of attention and sampling. ``attention`` and ``sampling`` compute the same in plain torch.
 
 Tests compare them.
 """
