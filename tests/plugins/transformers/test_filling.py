@@ -70,4 +70,4 @@ def test_a_filled_batch_has_the_shapes_and_numbers_of_its_size() -> None:
 
 def test_sizes_of_a_batch_without_shared_tokens_have_no_copies() -> None:
     size = size_of(packing.plan([100, 300], 300), 300)
-    assert size == Size(tokens=416, copies=0, sequences=3, longest=300)
+    assert size == Size(tokens=448, copies=0, sequences=3, longest=300)
