@@ -129,6 +129,7 @@ COVERED_BY = {
     "tutelage.testing.reference": "testing/test_kit.py",
     "tutelage.testing.report": "testing/test_kit.py",
     "tutelage.testing.subject": "testing/test_kit.py",
+    "tutelage.testing.trainings": "testing/test_kit.py",
     "tutelage.cli.explain": "cli/test_run.py",
     "tutelage.cli.free": "cli/test_run.py",
     "tutelage.planning.source_rows": "planning/test_made_from.py",

@@ -88,7 +88,7 @@ def _checks(subject: Subject, skip: Collection[str]) -> Iterator[Check]:
     reported: set[_Fault] = set()
     for label, checked, promise, hook in _promises(subject, skip):
         fault = _fault(checked, promise, hook, label)
-        yield Check(label, promise.__doc__ or "", fault and fault.problem, fault in reported)
+        yield Check(label, promise.__doc__ or "", None if fault is None else fault.problem, fault in reported)
         if fault is not None:
             reported.add(fault)
 

@@ -594,6 +594,28 @@ class Hasty(Sound):
         return trained
 
 
+class HastyByPairs(Hasty):
+    """Returns an empty checkpoint if the user has asked to stop, and trains by DPO only."""
+
+    info = evolve(Sound.info, trains=("dpo",))
+
+    @hookimpl
+    def train_step(  # type: ignore[override]  # a hook may take more of the arguments
+        self, model: Model, reference: Model | None, examples: Path, output: Path, context: Context
+    ) -> Model:
+        assert reference is not None
+        assert "rejected" in examples.read_text()
+        return super().train_step(model, output, context)
+
+
+def test_a_cancelled_training_is_checked_with_an_objective_that_the_plugin_trains() -> None:
+    report = check_plugin(HastyByPairs())
+    assert [check.promise.partition(",")[0] for check in report.problems] == [
+        "raises an exception if the user has asked to stop"
+    ]
+    assert "ValueError: no weights" in str(report.problems[0].problem)
+
+
 class Forgetful(Sound):
     """Two functions lack the mark; one has the name of a hook and an argument of its own."""
 
