@@ -278,6 +278,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
         described.one_line_of_help,
         described.documented_settings,
         described.marked_hooks,
+        described.reachable_settings,
         described.light_entry_module,
         described.range_of_versions,
         described.reproducible_sets,

@@ -247,3 +247,11 @@ def test_doctor_checks_a_wrapper_of_the_judge_with_its_settings_if_the_teacher_j
         "right": "loaded; nothing else to check",
         "wrong": f"plugin shift: point: unknown key; did you mean 'points'?\n{missing}",
     }
+
+
+def test_explain_names_an_unknown_wrapper_as_plan_does(invoke: Invoke, recipe: Path, judge_file: Path) -> None:
+    invoke("run", recipe, "--plugin", judge_file, "--quiet")
+    unknown = ("--set", "wrappers.shiftt.roles=[judge]")
+    for found in (invoke("explain", "runs/numbers", *unknown), invoke("plan", recipe, *unknown)):
+        assert found.exit_code != 0
+        assert "wrappers.shiftt: plugin 'shiftt' is not installed" in found.stderr

@@ -409,7 +409,7 @@ def test_a_fault_is_reported_once_with_the_checks_that_it_stopped() -> None:
     report = check_plugin(Incomplete())
     assert [check.promise.partition(",")[0] for check in report.problems] == ["yields every result exactly once"]
     lines = str(report).splitlines()
-    assert lines[0].endswith("1 of 32 checks failed, and 4 stopped at the same problem")
+    assert lines[0].endswith("1 of 33 checks failed, and 4 stopped at the same problem")
     assert str(report).count("ended without answering 'item-0' number 0") == 1
     assert [line.partition(",")[0] for line in lines if line.startswith("  stopped")] == [
         "  stopped  judge: results can be written as JSON",
@@ -843,6 +843,28 @@ def test_wrappers_of_hooks_that_yield_no_results_are_checked_too() -> None:
     assert found.keys() == expected.keys()
     for hook, problem in expected.items():
         assert problem in str(found[hook]), found[hook]
+
+
+def test_settings_that_a_wrapper_cannot_get_are_found() -> None:
+    class OfDevices:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            return Sound.info
+
+        @hookimpl(wrapper=True)
+        def devices(self) -> Any:
+            return (yield)
+
+    class OfJudges(OfDevices):
+        @hookimpl(wrapper=True)
+        def judge(self) -> Any:
+            return (yield)
+
+    assert problems(OfDevices()) == {
+        "describe": "it has settings, and its wrappers of devices get none: only those of generate_candidates, judge, "
+        "demonstrate, train_step, evaluate have context.wrapper_settings"
+    }
+    assert problems(OfJudges()) == {}
 
 
 def test_a_plugin_of_functions_has_no_entry_module_to_import() -> None:
