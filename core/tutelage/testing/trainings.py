@@ -9,10 +9,11 @@ from typing import Any
 
 from attrs import evolve
 
+from tutelage.examples import Preference
 from tutelage.files.trl_format import preference_row, supervised_row
 from tutelage.objectives import OBJECTIVES, ExampleKind, Objective
 from tutelage.plugins.stages import train_step
-from tutelage.records import Model, Preference
+from tutelage.records import Model
 from tutelage.testing.subject import Subject, expect
 
 
