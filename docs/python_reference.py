@@ -27,7 +27,7 @@ module of `tutelage`. A default `...` is made when it is used, or too long to sh
 [hooks](hooks.md), and the keys of a recipe in [recipe keys](recipe.md).
 """
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Records": ("records",),
+    "Records": ("records", "examples"),
     "Plugins": ("hookspecs", "plugin_info", "context", "plugins"),
     "Pipelines": ("pipeline", "pipeline_steps"),
     "Objectives": ("objectives",),

@@ -40,6 +40,7 @@ PAGES = (
     "docs/services.md",
     "docs/speed.md",
     "docs/models.md",
+    "docs/real.md",
     "docs/write-a-plugin.md",
     "contrib/tutelage-ray/README.md",
 )

@@ -1,4 +1,4 @@
-"""The figures of GPUs that ``docs/speed.md`` quotes from ``docs/proof.json``."""
+"""The figures of GPUs that ``docs/speed.md`` and ``docs/real.md`` quote from ``docs/proof.json``."""
 
 from __future__ import annotations
 
@@ -141,6 +141,28 @@ def gpu_scaling(proof: dict[str, Any]) -> str:
     return "\n".join([*lines, f"| the whole of `tutelage run` | {whole} |"]) + "\n"
 
 
+def gpu_real(proof: dict[str, Any]) -> str:
+    """Return what the run with real weights printed, and its time."""
+    return _real(proof["gpu"]["real"]["runs"]["ifeval"])
+
+
+def gpu_real_paper(proof: dict[str, Any]) -> str:
+    """Return the same of the run with the prompts of the paper."""
+    return _real(proof["gpu"]["real"]["runs"]["paper"])
+
+
+def _real(run: dict[str, Any]) -> str:
+    steps, printed = run["steps"], "\n".join(f"    {line}".rstrip() for line in run["output"].split("\n"))
+    candidates, judgements = steps["candidates"], steps["judgements"]
+    first, second, third = steps["dpo"]["seconds"]
+    took = (
+        f"The run took {run['seconds']} s: {steps['M1']['seconds']} s for M1, {candidates['seconds']} s for "
+        f"{candidates['count']:,} candidates, {judgements['seconds']} s for {judgements['count']:,} judgements by the "
+        f"student itself,\nand {first}, {second} and {third} s for the three DPO trainings."
+    )
+    return f"{printed}\n\n{took}\n"
+
+
 GPU_BLOCKS = {
     "gpu-generation": gpu_generation,
     "gpu-training": gpu_training,
@@ -148,4 +170,6 @@ GPU_BLOCKS = {
     "gpu-iteration": gpu_iteration,
     "gpu-rivals": gpu_rivals,
     "gpu-scaling": gpu_scaling,
+    "gpu-real": gpu_real,
+    "gpu-real-paper": gpu_real_paper,
 }

@@ -19,6 +19,7 @@ PACKAGES = [CORE, *sorted(path.parent for path in (ROOT / "plugins").glob("*/__i
 CONTRACT = {
     "context",
     "errors",
+    "examples",
     "helper_specs",
     "hookspecs",
     "measure",
@@ -35,6 +36,7 @@ COVERED_BY = {
     "tutelage.__main__": "cli/test_main.py",
     "tutelage.context": "plugins/test_stages.py",
     "tutelage.errors": "recipe/test_loading.py",
+    "tutelage.examples": "test_records.py",
     "tutelage.hookspecs": "plugins/test_registry.py",
     "tutelage.helper_specs": "plugins/test_helpers.py",
     "tutelage.measure": "plugins/test_measures.py",
@@ -129,6 +131,7 @@ COVERED_BY = {
     "tutelage.testing.reference": "testing/test_kit.py",
     "tutelage.testing.report": "testing/test_kit.py",
     "tutelage.testing.subject": "testing/test_kit.py",
+    "tutelage.testing.trainings": "testing/test_kit.py",
     "tutelage.cli.explain": "cli/test_run.py",
     "tutelage.cli.free": "cli/test_run.py",
     "tutelage.planning.source_rows": "planning/test_made_from.py",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TutelageError,
     )
     from tutelage.evaluation.intervals import Metric
+    from tutelage.examples import Example, LabelledAnswer, Preference, RatedExample
     from tutelage.execution.reporter import Reporter
     from tutelage.execution.runner import run
     from tutelage.files.jsonl import write_rows
@@ -87,16 +88,12 @@ if TYPE_CHECKING:
         Candidate,
         Comparison,
         Demonstration,
-        Example,
         JudgeItem,
         Judgement,
-        LabelledAnswer,
         Message,
         Model,
         Outcome,
-        Preference,
         Prompt,
-        RatedExample,
         Rubric,
         Sampling,
         Verdict,
@@ -126,6 +123,7 @@ _MODULES = {
     "context": "Context",
     "errors": "BudgetError InputError Interrupted PluginError RunLockedError StageError TutelageError",
     "evaluation.intervals": "Metric",
+    "examples": "Example LabelledAnswer Preference RatedExample",
     "execution.reporter": "Reporter",
     "execution.runner": "run",
     "files.jsonl": "write_rows",
@@ -158,8 +156,8 @@ _MODULES = {
     "recipe.loading": "find_recipe load_recipe",
     "recipe.schema": "Recipe",
     "records": (
-        "Candidate Comparison Demonstration Example JudgeItem Judgement LabelledAnswer Message Model Outcome "
-        "Preference Prompt RatedExample Rubric Sampling Verdict content_id"
+        "Candidate Comparison Demonstration JudgeItem Judgement Message Model Outcome Prompt Rubric Sampling Verdict "
+        "content_id"
     ),
     "results.summary": (
         "AgreementResult ComparisonResult Difference ModelResult Summary TrainingResult VariantResult read_summary"

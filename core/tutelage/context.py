@@ -80,6 +80,9 @@ class Context:
     pair_losses: Mapping[str, PairLoss] = field(factory=dict)
     """For a student with ``PluginInfo.trains_pair_losses``: the losses of plugins that ``Dpo.loss_type`` names, by this
     name. Their ``function`` is called with the ``PairBatch`` alone: it has its settings already."""
+    plugin_files: Mapping[str, Mapping[str, str]] = field(factory=dict)
+    """For a student that trains in other processes: the plugin files (``--plugin``) that were loaded, as ``run.json``
+    has them. ``Registry.for_process`` loads them there."""
     wrappers: Mapping[str, Any] = field(factory=dict)
     """The settings of the plugins that wrap the call, by the name of the plugin. A wrapper gets its own settings with
     ``wrapper_settings``; ``settings`` are those of the plugin that it wraps."""

@@ -20,7 +20,8 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, fields, frozen
 from attrs.converters import optional
 
-from tutelage.records import Candidate, Example, Judgement, LabelledAnswer, Preference, Prompt
+from tutelage.examples import Example, LabelledAnswer, Preference
+from tutelage.records import Candidate, Judgement, Prompt
 
 Over: TypeAlias = Literal["answers", "sampled", "judgements", "training", "checkpoint"]
 """What a measure is computed from:

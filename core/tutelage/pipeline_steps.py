@@ -8,17 +8,9 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from attrs import evolve, field, fields, frozen
 
+from tutelage.examples import Example, LabelledAnswer, Preference
 from tutelage.objectives import OBJECTIVES
-from tutelage.records import (
-    Candidate,
-    Demonstration,
-    Example,
-    Judgement,
-    LabelledAnswer,
-    Preference,
-    Prompt,
-    Sampling,
-)
+from tutelage.records import Candidate, Demonstration, Judgement, Prompt, Sampling
 
 Kind: TypeAlias = Literal[
     "prompts", "candidates", "judgements", "demonstrations", "preferences", "examples", "labelled", "records"

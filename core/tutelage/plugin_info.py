@@ -8,10 +8,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
+from tutelage.examples import Example, Preference, RatedExample
 from tutelage.measure import Measure
 from tutelage.objectives import ExampleKind, Objective, PairLoss
 from tutelage.pipeline import Pipeline
-from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric, Sampling, Scores
+from tutelage.records import Prompt, Rubric, Sampling, Scores
 
 T_co = TypeVar("T_co", covariant=True)
 

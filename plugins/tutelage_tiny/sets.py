@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from itertools import islice
 
-from tutelage.records import Example, Preference, RatedExample, content_id
+from tutelage.examples import Example, Preference, RatedExample
+from tutelage.records import content_id
 from tutelage_tiny.mistakes import Carelessness, write_answer
 from tutelage_tiny.rubric import ADDITIVE, grade
 from tutelage_tiny.world import prompts, solve, tasks

@@ -9,17 +9,9 @@ from typing import Any
 import pytest
 
 from tutelage.errors import InputError
+from tutelage.examples import Example, Preference, RatedExample
 from tutelage.files.jsonl import dump, read_records, write_rows
-from tutelage.records import (
-    Example,
-    Message,
-    Preference,
-    Prompt,
-    RatedExample,
-    content_id,
-    conversation_text,
-    user_texts,
-)
+from tutelage.records import Message, Prompt, content_id, conversation_text, user_texts
 
 CHAT = (
     Message("system", "Be brief."),

@@ -16,8 +16,9 @@ from click.testing import CliRunner
 from transformers_server import serving
 
 from tutelage.cli import cli
+from tutelage.examples import Preference
 from tutelage.files.trl_format import read_preferences
-from tutelage.records import Demonstration, Judgement, Outcome, Preference
+from tutelage.records import Demonstration, Judgement, Outcome
 from tutelage.results.summary import read_summary
 from tutelage.runs.store import Store
 from tutelage.services.ledger import Ledger

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from attrs import asdict, evolve
+from attrs import asdict
 
 from tutelage.cli.options import ROLES, as_json, load_plugin_files, plugin_file_option, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
 from tutelage.errors import PluginError
-from tutelage.planning.roles import GENERATOR, bound_model, jurors
+from tutelage.planning.checks import without_unknown
+from tutelage.planning.declared import declared
+from tutelage.planning.roles import GENERATOR, bound_model, jurors, wrappers_of
+from tutelage.planning.wrapping import wrapped_hooks
 from tutelage.plugins.doctor import Diagnosis, examine
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import load_recipe
@@ -43,23 +47,20 @@ def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registr
 
 
 def _models(recipe: Recipe, registry: Registry) -> list[Model]:
+    """Return the model of each role, and the plugins that wrap hooks that the steps of the recipe call."""
     roles = [role for role in ROLES if getattr(recipe.models, role) is not None]
     if recipe.models.student.generator is not None:
         roles.append(GENERATOR)
     roles += jurors(recipe)
-    return [_with_used_wrappers(bound_model(recipe, role, registry), registry) for role in roles]
+    return [*(bound_model(recipe, role, registry) for role in roles), *_wrappers(recipe, registry)]
 
 
-def _with_used_wrappers(model: Model, registry: Registry) -> Model:
-    """Return the model with those of its wrappers that wrap a hook of its plugin: the others are not called."""
-    try:
-        hooks = set(registry.hooks(model.plugin))
-    except PluginError:  # reported by the check of the plugin
-        return model
-    wrappers = (model.wrappers or {}).items()
-    return evolve(
-        model, wrappers={name: own for name, own in wrappers if hooks.intersection(registry.wrapped_by(name))}
-    )
+def _wrappers(recipe: Recipe, registry: Registry) -> Iterator[Model]:
+    known = without_unknown(recipe, declared(recipe, registry))
+    for name, hooks in wrapped_hooks(known, registry, declared(known, registry)).items():
+        roles = list(dict.fromkeys(role for wrapped in hooks.values() for role in wrapped))
+        settings = wrappers_of(known, roles[0], registry)[name]
+        yield Model(name, settings=settings, id=f"wraps {', '.join(roles)}", wrappers={})
 
 
 def _row(diagnosis: Diagnosis) -> tuple[str, str, str, str, str]:

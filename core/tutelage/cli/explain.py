@@ -14,7 +14,9 @@ from tutelage.files.jsonl import converter
 from tutelage.planning.artifacts import RECIPE
 from tutelage.planning.member_checks import member_problems
 from tutelage.planning.pipelines import make_plan
+from tutelage.planning.problem_list import Problems
 from tutelage.planning.sources import Sources
+from tutelage.planning.wrapping import check_wrappers
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import find_recipe, load_recipe, parse_override
 from tutelage.results.changes_words import brief
@@ -55,6 +57,9 @@ def command(
     sources = Sources(chosen, registry)
     if problems := list(member_problems(sources)):
         raise InputError("\n".join(problems))
+    of_wrappers = Problems()
+    check_wrappers(chosen, registry, sources.declared, of_wrappers)
+    of_wrappers.raise_all()
     found = changes(store, make_plan(chosen, sources.counts(), sources.declared), sources)
     if artifact is None:
         _print_all(found, as_json)

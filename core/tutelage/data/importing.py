@@ -16,8 +16,9 @@ from attrs import define, field, frozen
 
 from tutelage.data.conversations import conversation_of, is_conversation, messages_of
 from tutelage.data.tables import LONGEST, TableRow, need_columns
+from tutelage.examples import Preference
 from tutelage.files.trl_format import labels_of, message_rows, preference_row
-from tutelage.records import Message, Preference, Prompt, content_id, conversation_text, is_one_turn, user_texts
+from tutelage.records import Message, Prompt, content_id, conversation_text, is_one_turn, user_texts
 
 EQUAL_SIDES = "chosen and rejected are the same text"
 

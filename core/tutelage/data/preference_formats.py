@@ -12,11 +12,12 @@ from typing import Any
 
 from tutelage.data.tables import load_library
 from tutelage.errors import InputError
+from tutelage.examples import Preference
 from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import label_columns, message, message_rows, preference_row
 from tutelage.files.whole import whole_folder, write_whole
-from tutelage.records import Preference, user_texts
+from tutelage.records import user_texts
 
 
 def ultrafeedback_row(preference: Preference) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tutelage.data.conversations import conversation_of
+from tutelage.examples import Preference
 from tutelage.files.trl_format import labels_of
-from tutelage.records import Preference, Prompt, content_id
+from tutelage.records import Prompt, content_id
 
 CONVERT = "`tutelage data import preferences` converts other formats"
 

@@ -13,11 +13,12 @@ from tutelage.data.conversations import conversation_of, is_conversation, messag
 from tutelage.data.known_files import check_made
 from tutelage.data.preference_rows import check_preference, parse_preference
 from tutelage.errors import InputError, PluginError, TutelageError
+from tutelage.examples import Example, Preference, RatedExample
 from tutelage.files.disk_errors import error_text
 from tutelage.files.jsonl import read_rows
 from tutelage.plugin_info import NamedSet
 from tutelage.plugins.preparation import check_prepared
-from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text, user_texts
+from tutelage.records import Message, Prompt, Rubric, conversation_text, user_texts
 
 T = TypeVar("T")
 ValueT = TypeVar("ValueT")

@@ -12,12 +12,13 @@ from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import Interrupted
+from tutelage.examples import Example, LabelledAnswer, Preference
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.trl_format import read_examples, read_labelled, read_preferences
 from tutelage.measure import MeasuredPrompt
 from tutelage.planning.measure_steps import TakeMeasure
 from tutelage.plugins.measures import bound_measure
-from tutelage.records import Candidate, Example, Judgement, LabelledAnswer, Preference, Prompt
+from tutelage.records import Candidate, Judgement, Prompt
 from tutelage.runs.durable import STOPPED
 
 T = TypeVar("T")

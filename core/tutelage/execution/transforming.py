@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tutelage.errors import PluginError, StageError
+from tutelage.examples import Example, LabelledAnswer, Preference
 from tutelage.execution.step_context import Artifact, StepContext
 from tutelage.files.jsonl import read_rows
 from tutelage.files.trl_format import (
@@ -23,7 +24,6 @@ from tutelage.plugins import built_in
 from tutelage.plugins.stage_checks import plugin_errors
 from tutelage.preferences.labelling import label_counts
 from tutelage.preferences.pairing import PairOptions, ScoredAnswer, sides_problem
-from tutelage.records import Example, LabelledAnswer, Preference
 
 
 def transform(step: Transform, at: StepContext) -> Artifact:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tutelage.errors import InputError
+from tutelage.examples import Example, LabelledAnswer, Preference
 from tutelage.files.jsonl import read_rows
-from tutelage.records import Example, LabelledAnswer, Message, Preference, conversation_text, is_one_turn
+from tutelage.records import Message, conversation_text, is_one_turn
 
 T = TypeVar("T")
 

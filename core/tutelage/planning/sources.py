@@ -10,13 +10,14 @@ from attrs import evolve, field, frozen
 from tutelage.data.contamination import EvaluationPrompts
 from tutelage.data.decontamination import Dropped, evaluation_prompts, fresh_rows, without_held
 from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated
+from tutelage.examples import Example, Preference, RatedExample
 from tutelage.files.trl_format import supervised_row
 from tutelage.planning.declared import Declared, declared
 from tutelage.planning.series import SourceCounts
 from tutelage.plugins.registry import Registry
 from tutelage.preferences.judging import question_messages, render, reply
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Example, JudgeItem, Preference, Prompt, RatedExample, user_texts
+from tutelage.records import JudgeItem, Prompt, user_texts
 
 T = TypeVar("T")
 SeedExample = tuple[Literal["ift", "eft"], dict[str, Any], Dropped | None]

@@ -10,11 +10,10 @@ from typing import Any
 
 import attrs
 
-from tutelage.files.overrides import Overrides
 from tutelage.objectives import Dpo
 from tutelage.pipeline import Pipeline
 from tutelage.pipeline_steps import CombineStep
-from tutelage.planning.declared import BUILT_IN, Declared
+from tutelage.planning.declared import BUILT_IN, Declared, member_key
 from tutelage.planning.judging_uses import measures_judging
 from tutelage.planning.pipelines import members_of, roles_needed
 from tutelage.planning.roles import GENERATOR, jurors
@@ -62,16 +61,7 @@ def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
     """The keys of top-level sections that no step uses."""
     if not any(one.samples or one.demonstrates for one in members_of(recipe, known)):
         yield from _changed("generation", recipe.generation, "no pipeline of this recipe samples answers")
-    sft_users = [one.sft for name, one in recipe.controls.items() if _objective(known.controls[name]) == "sft"]
-    if any(_objective(known.pipelines[name]) == "sft" for name in recipe.pipelines):
-        sft_users.append(Overrides())
-    trained_with = {_objective(known.of(name)) for name in (*recipe.pipelines, *recipe.controls)}
-    for name in recipe.objectives:
-        if name not in trained_with:
-            yield _line(f"objectives.{name}", "no pipeline or control of this recipe trains with it (objective)")
-    for key in _changed_keys(recipe.sft):
-        if not recipe.data.has_seed_examples and all(key in own for own in sft_users):
-            yield _line(f"sft.{key}", "nothing is trained by SFT with it (without data.ift and data.eft)")
+    yield from _unused_objectives(recipe, known)
     judging = [(one.judging, _judging_keys(known.pipelines[name])) for name, one in recipe.pipelines.items()]
     for key in _changed_keys(recipe.judging):
         if key in _OF_PIPELINES:
@@ -92,6 +82,23 @@ def _unused_sections(recipe: Recipe, known: Declared) -> Iterator[str]:
     for key in _changed_keys(recipe.pairs):
         if not any(key in used and key not in own for own, used in users):
             yield _line(f"pairs.{key}", "no pipeline or control of this recipe uses it with its pair rule")
+
+
+def _unused_objectives(recipe: Recipe, known: Declared) -> Iterator[str]:
+    """The objectives, and the keys of ``sft`` and ``dpo``, that nothing is trained with."""
+    replaced: dict[str, list[set[str]]] = {}
+    for name, own in {**recipe.pipelines, **recipe.controls}.items():
+        training = known.of(name).training
+        replaced.setdefault(training.objective, []).append({*getattr(own, training.objective, ()), *training.settings})
+    for name in recipe.objectives:
+        if name not in replaced:
+            yield _line(f"objectives.{name}", "no pipeline or control of this recipe trains with it (objective)")
+    for key in _changed_keys(recipe.sft):
+        if not recipe.data.has_seed_examples and all(key in own for own in replaced.get("sft", ())):
+            yield _line(f"sft.{key}", "nothing is trained by SFT with it (without data.ift and data.eft)")
+    for key in _changed_keys(recipe.dpo):
+        if all(key in own for own in replaced.get("dpo", ())):
+            yield _line(f"dpo.{key}", "nothing is trained by DPO with it")
 
 
 _OF_PIPELINES = {
@@ -153,12 +160,12 @@ def _unused_objective_keys(recipe: Recipe, known: Declared) -> Iterator[str]:
     for where, (schedule, changed) in general.items():
         if schedule == "constant" and "warmup_ratio" in changed:
             yield _line(f"{where}.warmup_ratio", "lr_scheduler_type is constant; constant_with_warmup has a warm-up")
-    sections: dict[str, Dpo] = {"dpo": recipe.dpo}
-    sections |= {f"pipelines.{name}.dpo": known.settings(recipe, name).dpo for name in recipe.pipelines}
-    sections |= {f"controls.{name}.dpo": known.settings(recipe, name).dpo for name in recipe.controls}
+    sections: dict[str, Dpo] = {}
+    for name in (*recipe.pipelines, *recipe.controls):
+        if _objective(known.of(name)) == "dpo":
+            own = known.settings(recipe, name).dpo
+            sections["dpo" if own == recipe.dpo else f"{member_key(recipe, name)}.dpo"] = own
     for where, dpo in sections.items():
-        if where != "dpo" and dpo == recipe.dpo:
-            continue
         changed = _changed_keys(dpo)
         losses = {dpo.loss_type} if isinstance(dpo.loss_type, str) else set(dpo.loss_type)
         for key, users in _KEYS_OF_LOSSES.items():

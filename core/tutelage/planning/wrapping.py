@@ -10,7 +10,7 @@ from tutelage.hookspecs import STAGES
 from tutelage.planning.declared import BUILT_IN, Declared
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.problem_list import Problems
-from tutelage.planning.roles import includes_role, jurors, wrappers_of
+from tutelage.planning.roles import binding, includes_role, jurors, wrappers_of
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.bindings import WRAPPED_ROLES, Wrapping
 from tutelage.recipe.schema import Recipe
@@ -56,16 +56,33 @@ def check_wrappers(recipe: Recipe, registry: Registry, known: Declared, problems
 
 
 def idle_wrappers(recipe: Recipe, registry: Registry, known: Declared) -> Iterator[str]:
-    """Yield a notice for each wrapper that the recipe names and that wraps no hook of its steps.
+    """Yield a notice for each wrapper that the recipe names and that wraps no hook of its models.
 
-    Wrappers with a problem that ``check_wrappers`` reports have no notice.
+    Another notice is that of settings that the wrapper cannot get. Wrappers with a problem that ``check_wrappers``
+    reports have no notice.
     """
     working = wrapped_hooks(recipe, registry, known)
     for key, own in recipe.wrappers.items():
         name = registry.name_of(key)
-        is_valid = name in registry.wrappers() and not any(_role_problems(own, recipe))
-        if is_valid and name not in working and own.roles != ():
+        if name not in registry.wrappers() or any(_role_problems(own, recipe)) or own.roles == ():
+            continue
+        hooks = registry.wrapped_by(name)
+        if name not in working and not _wraps_helpers(recipe, registry, known, name):
             yield f"wrappers.{key}: has no effect, because no step calls a hook that it wraps with a model of its roles"
+        elif own.settings and not {*STAGES}.intersection(hooks):
+            reason = f"the wrappers of {', '.join(hooks)} get no settings: only those of hooks with context do"
+            yield f"wrappers.{key}.settings: has no effect, because {reason}"
+
+
+def _wraps_helpers(recipe: Recipe, registry: Registry, known: Declared, wrapper: str) -> bool:
+    """Whether a plugin wraps a hook beside the stages that the plugin of one of its roles implements."""
+    for role in roles_needed(recipe, known):
+        bound = binding(recipe, role)
+        if bound is not None and wrapper in wrappers_of(recipe, role, registry):
+            plugin, hooks = registry.name_of(bound.plugin), {*registry.wrapped_by(wrapper)} - {*STAGES}
+            if any(plugin in registry.names(hook) for hook in hooks):
+                return True
+    return False
 
 
 def _role_problems(own: Wrapping, recipe: Recipe) -> Iterator[str]:

@@ -35,21 +35,9 @@ def examine(registry: Registry, models: Iterable[Model] = ()) -> list[Diagnosis]
     """
     chosen = list(models)
     if chosen:
-        return [found for model in (*chosen, *_wrappers(chosen)) for found in _diagnoses(registry, model)]
+        return [found for model in chosen for found in _diagnoses(registry, model)]
     names = dict.fromkeys(status.name for status in registry.statuses())
     return [found for name in names for found in _diagnoses(registry, Model(name))]
-
-
-def _wrappers(models: Iterable[Model]) -> Iterator[Model]:
-    """The plugins that wrap the hooks of models, each once for the same settings."""
-    roles: dict[tuple[str, str], list[str]] = {}
-    found: dict[tuple[str, str], Model] = {}
-    for model in models:
-        for name, settings in (model.wrappers or {}).items():
-            key = name, repr(settings)
-            roles.setdefault(key, []).append(model.id)
-            found[key] = Model(name, settings=settings, id=f"wraps {', '.join(roles[key])}", wrappers={})
-    yield from found.values()
 
 
 def _diagnoses(registry: Registry, model: Model) -> Iterator[Diagnosis]:

@@ -20,6 +20,9 @@ from tutelage.files.digests import sha256_of
 from tutelage.plugins.functions import of_namespace
 from tutelage.plugins.inspection import has_marked_hooks
 
+MODULES = "tutelage_plugin_file_"
+"""Begins the name under which a file is imported, before the name of its plugin."""
+
 
 @frozen
 class PluginFile:
@@ -75,7 +78,7 @@ class PluginFile:
         return of_namespace(vars(module), (module.__doc__ or "").partition("\n")[0])
 
     def _import(self) -> ModuleType:
-        name = f"tutelage_plugin_file_{self.name}"  # a part of the fingerprint of its transforms
+        name = f"{MODULES}{self.name}"  # a part of the fingerprint of its transforms
         spec = importlib.util.spec_from_file_location(name, self.path)
         assert spec is not None and spec.loader is not None, "the name of the file ends with .py"
         module = importlib.util.module_from_spec(spec)

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import Any, Literal, overload
 
 from tutelage.errors import InputError, nearest
+from tutelage.examples import Example, Preference, RatedExample
 from tutelage.measure import Measure
 from tutelage.objectives import Objective, PairLoss
 from tutelage.pipeline import Pipeline
 from tutelage.plugin_info import NamedModel, NamedSet, PluginInfo
 from tutelage.plugins import built_in
 from tutelage.preferences.pairing import PairRule
-from tutelage.records import Example, Preference, Prompt, RatedExample, Rubric
+from tutelage.records import Prompt, Rubric
 
 Offered = Literal[
     "models",

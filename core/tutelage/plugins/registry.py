@@ -29,7 +29,7 @@ from tutelage.plugins.discovery import (
     resolve_clash,
     status_of,
 )
-from tutelage.plugins.files import PluginFile
+from tutelage.plugins.files import PluginFile, reload_problem, stored_files
 from tutelage.plugins.functions import of_namespace
 from tutelage.plugins.inspection import InspectedPlugin, inspect_plugin, new_manager
 from tutelage.plugins.offers import Offers
@@ -99,6 +99,21 @@ class Registry(Offers):
                 registry._blocked_files[name] = reason
         if not may_be_files:
             registry.check_blocked()
+        return registry
+
+    @classmethod
+    def for_process(cls, plugin_files: Mapping[str, Mapping[str, str]]) -> Registry:
+        """Load the installed plugins and plugin files in another process; ``Context.plugin_files`` has the files.
+
+        Raises ``InputError`` if a file is missing or has changed, and ``PluginError`` if its import fails.
+        """
+        files = stored_files(plugin_files)
+        for file in files:
+            if problem := reload_problem(file):
+                raise InputError(problem)
+        # An installed plugin with the name of a file is blocked where the file was loaded, too.
+        registry = cls.discover([file.name for file in files], may_be_files=True)
+        registry.load_files(files)
         return registry
 
     def register(self, plugin: object, name: str) -> None:

@@ -21,6 +21,7 @@ from tutelage.context import Context
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import writing
 from tutelage.objectives import Objective
+from tutelage.plugins.files import as_stored
 from tutelage.plugins.helpers import hook_label, settings_of, wrapper_settings
 from tutelage.plugins.objectives import check_trainable
 from tutelage.plugins.pair_losses import bound_pair_losses
@@ -142,7 +143,7 @@ def train_step(
     """
     check_trainable(objective, model.plugin, registry)
     losses = bound_pair_losses(objective, model.plugin, registry)
-    context = evolve(context or Context(), pair_losses=losses)
+    context = evolve(context or Context(), pair_losses=losses, plugin_files=as_stored(registry.files))
     bound = _bind(registry, model, "train_step", _with_checked_log(context, model.plugin))
     if not examples.is_file():
         raise InputError(f"{examples}: no such file of training examples")

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from attrs import field, frozen
 
 from tutelage.errors import InputError
+from tutelage.examples import LabelledAnswer, Preference
 from tutelage.preferences.pairing import UNSCORED, PairOptions, ScoredAnswer, usable_answers
-from tutelage.records import Candidate, LabelledAnswer, Preference, Prompt
+from tutelage.records import Candidate, Prompt
 
 REPEATED = "same text as another answer"
 """The reason for which an answer is dropped whose prompt has an answer with the same text already."""

@@ -17,7 +17,8 @@ from typing import TypeAlias
 from attrs import evolve, field, frozen
 
 from tutelage.errors import InputError
-from tutelage.records import Candidate, Demonstration, Outcome, Preference, Prompt, check_probability, check_weight
+from tutelage.examples import Preference, check_probability, check_weight
+from tutelage.records import Candidate, Demonstration, Outcome, Prompt
 
 
 @frozen

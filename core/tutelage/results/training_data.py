@@ -11,21 +11,13 @@ from attrs import evolve, field, frozen
 
 from tutelage.data.similarity import SeenTexts
 from tutelage.errors import InputError
+from tutelage.examples import LabelledAnswer, Preference
 from tutelage.files.trl_format import read_labelled, read_preferences
 from tutelage.planning.label_steps import LabelAnswers, UnpairAnswers
 from tutelage.planning.steps import ChosenExamples, JoinPairs, MakePairs, SelectPreferences, Step, Train, Transform
 from tutelage.planning.trained_by import TRAINED_ON
 from tutelage.preferences.judging import average
-from tutelage.records import (
-    Candidate,
-    Demonstration,
-    Judgement,
-    LabelledAnswer,
-    Message,
-    Outcome,
-    Preference,
-    Prompt,
-)
+from tutelage.records import Candidate, Demonstration, Judgement, Message, Outcome, Prompt
 from tutelage.runs.run import RunModels
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ import sys
 from itertools import product
 
 from tutelage.files.settings import describe_settings
+from tutelage.hookspecs import STAGES
 from tutelage.planning.trial import rubric_problems
 from tutelage.plugins.discovery import OWN_DISTRIBUTION
 from tutelage.plugins.pair_rules import guarded_rule
@@ -46,6 +47,17 @@ def marked_hooks(subject: Subject, hook: str) -> None:
     """every function with the name and arguments of a hook is marked with ``hookimpl``"""
     unmarked = subject.registry.unmarked(subject.name)
     expect(not unmarked, f"functions that are never called: {', '.join(unmarked)}; put @tutelage.hookimpl above them")
+
+
+def reachable_settings(subject: Subject, hook: str) -> None:
+    """a plugin with settings that only wraps hooks wraps one with ``context``, from which it gets them"""
+    wraps = subject.registry.wrapped_by(subject.name)
+    only_wraps = bool(wraps) and set(subject.registry.hooks(subject.name)) == {"describe"}
+    expect(
+        subject.info.settings is None or not only_wraps or bool({*STAGES}.intersection(wraps)),
+        f"it has settings, and its wrappers of {', '.join(wraps)} get none: only those of {', '.join(STAGES)} have "
+        "context.wrapper_settings",
+    )
 
 
 def light_entry_module(subject: Subject, hook: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from tutelage.context import Context
 from tutelage.errors import InputError, PluginError
@@ -85,12 +85,22 @@ def _entry_module(plugin: object) -> str | None:
 
 
 def _checks(subject: Subject, skip: Collection[str]) -> Iterator[Check]:
+    reported: set[_Fault] = set()
+    for label, checked, promise, hook in _promises(subject, skip):
+        fault = _fault(checked, promise, hook, label)
+        yield Check(label, promise.__doc__ or "", None if fault is None else fault.problem, fault in reported)
+        if fault is not None:
+            reported.add(fault)
+
+
+def _promises(subject: Subject, skip: Collection[str]) -> Iterator[tuple[str, Subject, Promise, str]]:
+    """Yield each requirement with its hook, what the report calls it, and the subject of the check."""
     for hook in subject.registry.hooks(subject.name):
         for promise in PROMISES[hook] if hook not in skip else ():
-            yield Check(hook, promise.__doc__ or "", _problem(subject, promise, hook))
+            yield hook, subject, promise, hook
     for hook in subject.registry.wrapped_by(subject.name):
         for promise in OF_WRAPPERS.get(hook, ()) if hook not in skip else ():
-            yield Check(f"{hook} (wrapper)", promise.__doc__ or "", _problem(_wrapping(subject), promise, hook))
+            yield f"{hook} (wrapper)", _wrapping(subject), promise, hook
 
 
 def _wrapping(subject: Subject) -> Subject:
@@ -102,11 +112,20 @@ def _wrapping(subject: Subject) -> Subject:
     return evolve(subject, name=_REFERENCE, model=model, folder=folder, module=None)
 
 
-def _problem(subject: Subject, promise: Promise, hook: str) -> str | None:
+@frozen
+class _Fault:
+    """What stops a check. Equal faults are reported once."""
+
+    problem: str
+    hook: str | None
+    """The hook of a broken requirement. None for an error: its text names the hook, or it is of no single hook."""
+
+
+def _fault(subject: Subject, promise: Promise, hook: str, label: str) -> _Fault | None:
     try:
         promise(subject, hook)
     except AssertionError as broken:
-        return str(broken)
+        return _Fault(str(broken), label)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return _Fault(f"{type(error).__name__}: {error}", None)
     return None

@@ -8,9 +8,8 @@ these are checked by calling the stages.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,15 +17,15 @@ from attrs import evolve
 
 from tutelage.context import Tracking
 from tutelage.errors import TutelageError
-from tutelage.files.trl_format import preference_row, supervised_row
-from tutelage.objectives import OBJECTIVES, Dpo, ExampleKind, Objective, Sft
+from tutelage.files.trl_format import supervised_row
+from tutelage.objectives import OBJECTIVES, Dpo, Sft
 from tutelage.plugin_info import Conversion, Finding, RunNeeds
 from tutelage.plugins import helpers
-from tutelage.plugins.stages import generate_candidates, release, train_step
+from tutelage.plugins.stages import generate_candidates, release
 from tutelage.preferences.expected_scores import expected_judgement, expected_score_problem
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
-from tutelage.records import Model, Preference, Prompt
-from tutelage.testing import described
+from tutelage.records import Prompt
+from tutelage.testing import described, trainings
 from tutelage.testing.subject import Subject, expect
 
 MANY = 500
@@ -255,83 +254,6 @@ def _streams(subject: Subject, hook: str) -> None:
     expect(read < MANY, f"it read all {MANY} prompts before its first result")
 
 
-# train_step
-
-
-def _trains_by_sft(subject: Subject, hook: str) -> None:
-    """SFT: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
-    _train_by(subject, {"sft"})
-
-
-def _trains_by_dpo(subject: Subject, hook: str) -> None:
-    """DPO: writes a checkpoint to its output folder only, logs its steps, and can load the checkpoint"""
-    _train_by(subject, {"dpo"})
-
-
-def _trains_by_others(subject: Subject, hook: str) -> None:
-    """each other objective of `PluginInfo.trains`: as by SFT"""
-    _train_by(subject, {*subject.info.trains} - OBJECTIVES.keys())
-
-
-def _train_by(subject: Subject, names: Set[str]) -> None:
-    """Train by those of the objectives that the plugin trains."""
-    for name in sorted(names & {*subject.info.trains}):
-        objective = subject.registry.get("objectives", name)(epochs=1, batch_size=2, max_length=512)
-        _train(subject, objective, _rows(subject, objective.examples))
-
-
-def _rows(subject: Subject, kind: ExampleKind) -> list[dict[str, Any]]:
-    """A row of training data for each prompt."""
-    if kind == "preferences":
-        return [
-            preference_row(Preference(prompt.id, prompt.text, "Blue.", "No.", f"{prompt.id}/0", f"{prompt.id}/1"))
-            for prompt in subject.prompts
-        ]
-    rows = [supervised_row(prompt, "Blue.") for prompt in subject.prompt_texts]
-    return [{**row, "label": number % 2 == 0} for number, row in enumerate(rows)] if kind == "labelled" else rows
-
-
-def _returns_no_incomplete_checkpoint(subject: Subject, hook: str) -> None:
-    """raises an exception if the user has asked to stop, or returns a checkpoint that it can load"""
-    examples, output = subject.folder / "cancelled.jsonl", subject.folder / "cancelled-checkpoint"
-    examples.write_text(json.dumps(supervised_row(subject.prompt_texts[0], "Blue.")) + "\n", encoding="utf-8")
-    context = evolve(subject.context, cancelled=lambda: True)
-    objective = Sft(epochs=1, batch_size=2, max_length=512)
-    try:
-        trained = train_step(subject.registry, subject.model, None, objective, examples, output, context)
-    except Exception:  # of any kind: the user has asked to stop
-        return
-    _load_and_answer(subject, trained)
-
-
-def _train(subject: Subject, objective: Objective, rows: Sequence[Mapping[str, Any]]) -> None:
-    name = type(objective).__name__.lower()
-    examples, output = subject.folder / f"{name}.jsonl", subject.folder / f"{name}-checkpoint"
-    examples.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    logged: list[Mapping[str, Any]] = []
-    totals: list[int] = []
-    steps: list[int] = []
-    context = evolve(subject.context, log=logged.append, expect=totals.append, advance=steps.append)
-    reference = subject.model if objective.has_reference else None
-    before = _files_beside(output)
-    trained = train_step(subject.registry, subject.model, reference, objective, examples, output, context)
-    expect(before == _files_beside(output), "it wrote or changed a file outside its output folder")
-    expect(any("step" in row for row in logged), "it logged no row with a step through context.log")
-    expect(bool(totals), "it did not report its number of steps with context.expect")
-    expect(sum(steps) == totals[-1], f"it reported {sum(steps)} of {totals[-1]} steps with context.advance")
-    _load_and_answer(subject, trained)
-
-
-def _files_beside(output: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in output.parent.iterdir() if path.is_file()}
-
-
-def _load_and_answer(subject: Subject, trained: Model) -> None:
-    """Check that the plugin can load the checkpoint."""
-    if "generate_candidates" in subject.registry.hooks(subject.name):
-        subject.candidates(subject.prompts[:1], 1, trained)
-
-
 # release
 
 
@@ -356,6 +278,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
         described.one_line_of_help,
         described.documented_settings,
         described.marked_hooks,
+        described.reachable_settings,
         described.light_entry_module,
         described.range_of_versions,
         described.reproducible_sets,
@@ -372,7 +295,12 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     "judge": (*_STREAMING, _gives_expected_scores),
     "demonstrate": _STREAMING,
     "evaluate": _STREAMING,
-    "train_step": (_trains_by_sft, _trains_by_dpo, _trains_by_others, _returns_no_incomplete_checkpoint),
+    "train_step": (
+        trainings.trains_by_sft,
+        trainings.trains_by_dpo,
+        trainings.trains_by_others,
+        trainings.returns_no_incomplete_checkpoint,
+    ),
     "release": (_can_be_released_twice,),
     "endpoint": (_names_its_service,),
     "check": (_finds_what_it_needs,),
@@ -390,7 +318,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
 
 OF_WRAPPERS: dict[str, tuple[Promise, ...]] = {
     **dict.fromkeys(("generate_candidates", "judge", "demonstrate", "evaluate"), _STREAMING),
-    "train_step": (_trains_by_sft, _trains_by_dpo),
+    "train_step": (trainings.trains_by_sft, trainings.trains_by_dpo),
     **{hook: PROMISES[hook] for hook in ("release", "count_tokens", "devices", "requests_at_once")},
 }
 """The requirements of a hook that a plugin wraps, around a plugin that fulfils them."""

@@ -19,6 +19,8 @@ class Check:
     """The requirement of the contract."""
     problem: str | None = None
     """The problem; None if the requirement is fulfilled."""
+    stopped: bool = False
+    """Whether the check stopped at a problem that an earlier check has reported."""
 
 
 @frozen
@@ -32,8 +34,8 @@ class Report:
 
     @property
     def problems(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if check.problem is not None)
+        """The checks that failed: one for each problem, without the checks that stopped at the same one."""
+        return tuple(check for check in self.checks if check.problem is not None and not check.stopped)
 
     def raise_for_problems(self) -> None:
         """Raise ``PluginError`` with the whole report if a check failed."""
@@ -44,9 +46,16 @@ class Report:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        result = f"{len(self.problems)} of {len(self.checks)} checks failed" if self.problems else "all checks passed"
-        yield f"{self.plugin}: {result}"
+        yield f"{self.plugin}: {self._result()}"
         for check in self.checks:
-            yield f"  {'ok' if check.problem is None else 'FAILED':6}  {check.hook}: {check.promise}"
-            for line in (check.problem or "").splitlines():
-                yield f"            {line}"
+            found = "ok" if check.problem is None else "stopped" if check.stopped else "FAILED"
+            yield f"  {found:7}  {check.hook}: {check.promise}"
+            if found == "FAILED":
+                yield from (f"             {line}" for line in (check.problem or "").splitlines())
+
+    def _result(self) -> str:
+        if not self.problems:
+            return "all checks passed"
+        stopped = sum(check.stopped for check in self.checks)
+        others = f", and {stopped} stopped at the same problem{'s' * (len(self.problems) > 1)}" if stopped else ""
+        return f"{len(self.problems)} of {len(self.checks)} checks failed{others}"

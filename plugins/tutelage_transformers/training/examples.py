@@ -14,9 +14,9 @@ from attrs import frozen
 
 from tutelage.data.conversations import conversation_of
 from tutelage.errors import InputError
+from tutelage.examples import check_probability, check_weight
 from tutelage.files.jsonl import read_rows
 from tutelage.files.trl_format import labels_of, message_rows
-from tutelage.records import check_probability, check_weight
 from tutelage_transformers.models.chat import answer_text, encode, encode_answers, prompt_text
 
 _IGNORED = -100

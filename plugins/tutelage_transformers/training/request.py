@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 import cattrs
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from cattrs.preconf.json import make_converter
 
 from tutelage.context import Context, Tracking
@@ -29,6 +29,8 @@ from tutelage.errors import InputError
 from tutelage.files.jsonl import write_json
 from tutelage.files.settings import structure
 from tutelage.objectives import Objective
+from tutelage.plugins.files import MODULES
+from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage_transformers.processes.failure import Failure
 from tutelage_transformers.settings import TransformersSettings
@@ -54,6 +56,8 @@ class TrainingRequest:
     settings: TransformersSettings
     tracking: Tracking | None = None
     """Where the first process reports the metrics to."""
+    plugin_files: Mapping[str, Mapping[str, str]] = field(factory=dict)
+    """The plugin files that other processes load, if the objective needs them (``Context.plugin_files``)."""
 
     def as_json(self) -> Any:
         """Return the request as JSON values, with absolute paths: a process may have another working directory."""
@@ -68,7 +72,8 @@ class TrainingRequest:
     @classmethod
     def from_json(cls, values: Any) -> TrainingRequest:
         """Return the request that ``as_json`` described. Raises ``InputError`` if the objective cannot be imported."""
-        return _converter().structure({**values, "objective": _objective(values["objective"])}, cls)
+        objective = _objective(values["objective"], values["plugin_files"])
+        return _converter().structure({**values, "objective": objective}, cls)
 
     def write(self, folder: Path) -> None:
         """Write ``request.json``."""
@@ -95,21 +100,29 @@ def _plain(objective: Objective) -> dict[str, Any]:
 
 
 def check_importable(objective: Objective) -> None:
-    """Raise ``InputError`` if other processes cannot import the class of an objective: one of ``--plugin FILE.py``."""
+    """Raise ``InputError`` if other processes cannot import the class of an objective.
+
+    They can import those of installed packages and of plugin files (``--plugin FILE.py``).
+    """
     cls = type(objective)
     package = cls.__module__.partition(".")[0]
-    if package == "__main__" or PathFinder.find_spec(package) is None or "<locals>" in cls.__qualname__:
-        raise _not_importable(f"{cls.__module__}:{cls.__qualname__}", "it is not in an installed package")
+    is_found = package.startswith(MODULES) or (package != "__main__" and PathFinder.find_spec(package) is not None)
+    if not is_found or "<locals>" in cls.__qualname__:
+        reason = "it is neither in an installed package nor in a plugin file"
+        raise _not_importable(f"{cls.__module__}:{cls.__qualname__}", reason)
 
 
 def _not_importable(place: str, reason: object) -> InputError:
     return InputError(
         f"the objective {place} cannot be imported ({reason}); a training by several processes knows the objectives of "
-        "installed plugins only: install the plugin, or set settings.processes to 1"
+        "installed plugins and of plugin files (--plugin FILE.py) only: install the plugin, or set settings.processes "
+        "to 1"
     )
 
 
-def _objective(plain: Mapping[str, Any]) -> Objective:
+def _objective(plain: Mapping[str, Any], plugin_files: Mapping[str, Mapping[str, str]]) -> Objective:
+    if plain["class"].startswith(MODULES):
+        Registry.for_process(plugin_files)  # imports the module of the class
     try:
         cls = pkgutil.resolve_name(plain["class"])
     except (ImportError, AttributeError) as error:

@@ -65,7 +65,7 @@ def train(
     require("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     settings = settings_of(context)
     request = TrainingRequest(model, reference, objective, examples, output, context.scratch, settings)
-    request = evolve(request, tracking=context.tracking)
+    request = evolve(request, tracking=context.tracking, plugin_files=context.plugin_files)
     check(objective)
     quantizing.check(objective, settings)
     dispatch.release_all()

@@ -60,10 +60,10 @@ def pair_losses_of(request: TrainingRequest) -> Mapping[str, PairLoss]:
     if not isinstance(objective, Dpo) or not objective.plugin_losses:
         return {}
     try:
-        return bound_pair_losses(objective, request.model.plugin, Registry.discover())
+        return bound_pair_losses(objective, request.model.plugin, Registry.for_process(request.plugin_files))
     except InputError as error:
         raise InputError(
-            f"{error}; a training by several processes knows the losses of installed plugins only"
+            f"{error}; a training by several processes knows the losses of installed plugins and of plugin files only"
         ) from error
 
 

@@ -227,3 +227,31 @@ def test_doctor_checks_a_wrapper_only_of_models_whose_hooks_it_wraps(
     rows = json.loads(invoke("doctor", recipe, *files, "--json").stdout)
     found = {row["plugin"]: (row["role"], row["finding"]["ok"]) for row in rows}
     assert found.get("shift") == (("wraps judge", False) if is_called else None)
+
+
+def test_doctor_checks_a_wrapper_of_the_judge_with_its_settings_if_the_teacher_judges(
+    invoke: Invoke, recipe: Path, judge_file: Path, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "shift.py"
+    wrapper.write_text(REQUIRED.replace("ROLE", "judge"))
+    values = yaml.safe_load(recipe.read_text())
+    values["models"]["teacher"] = values["models"].pop("judge")
+    details = {}
+    for text, settings in (("none", {}), ("right", {"points": 1.0}), ("wrong", {"point": 1.0})):
+        recipe.write_text(yaml.safe_dump({**values, "wrappers": {"shift": {"settings": settings}}}))
+        rows = json.loads(invoke("doctor", recipe, "--plugin", judge_file, "--plugin", wrapper, "--json").stdout)
+        (details[text],) = (row["finding"]["detail"] for row in rows if row["role"] == "wraps judge")
+    missing = "plugin shift: points: missing; expected a number"
+    assert details == {
+        "none": missing,
+        "right": "loaded; nothing else to check",
+        "wrong": f"plugin shift: point: unknown key; did you mean 'points'?\n{missing}",
+    }
+
+
+def test_explain_names_an_unknown_wrapper_as_plan_does(invoke: Invoke, recipe: Path, judge_file: Path) -> None:
+    invoke("run", recipe, "--plugin", judge_file, "--quiet")
+    unknown = ("--set", "wrappers.shiftt.roles=[judge]")
+    for found in (invoke("explain", "runs/numbers", *unknown), invoke("plan", recipe, *unknown)):
+        assert found.exit_code != 0
+        assert "wrappers.shiftt: plugin 'shiftt' is not installed" in found.stderr

@@ -12,8 +12,9 @@ from tutelage.data.preference_formats import FORMATS, write_table
 from tutelage.data.sets import load_examples, load_rated
 from tutelage.data.tables import read_table
 from tutelage.errors import InputError
+from tutelage.examples import Example, Preference
 from tutelage.files.trl_format import preference_of, read_preferences
-from tutelage.records import Example, Message, Preference, Prompt, conversation_text
+from tutelage.records import Message, Prompt, conversation_text
 
 CHAT = (
     Message("system", "Be brief."),

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tutelage.data.preference_rows import parse_preference
+from tutelage.examples import Preference
 from tutelage.files.trl_format import preference_row
-from tutelage.records import Message, Preference, Prompt, content_id
+from tutelage.records import Message, Prompt, content_id
 
 
 def said(role: str, *texts: str) -> list[dict[str, str]]:

@@ -6,10 +6,11 @@ import pytest
 
 from tutelage.data.sets import Sets, load_examples, load_preferences, load_prompts, load_rated, load_seed_prompts
 from tutelage.errors import InputError, PluginError
+from tutelage.examples import Example, Preference, RatedExample
 from tutelage.files.jsonl import dump
 from tutelage.plugin_info import NamedSet
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
-from tutelage.records import Example, Message, Preference, Prompt, RatedExample, Rubric, conversation_text
+from tutelage.records import Message, Prompt, Rubric, conversation_text
 
 NOTHING = Sets(lambda name: None, lambda name: None, lambda name: None)
 

@@ -14,13 +14,13 @@ from recipes import numbers_recipe
 
 from tutelage.cli.results import result_tables
 from tutelage.errors import InputError
+from tutelage.examples import Preference
 from tutelage.execution.runner import run
 from tutelage.exporting.card import Published, whole_card
 from tutelage.files.trl_format import preference_row, read_preferences
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
-from tutelage.records import Preference
 from tutelage.results.summary import Summary, read_summary
 from tutelage.results.training_data import data_statistics, pair_counts, preferences_of, read_training_data
 from tutelage.runs.run import RunModels

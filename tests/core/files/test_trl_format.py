@@ -8,9 +8,10 @@ import pytest
 from attrs import evolve
 
 from tutelage.errors import InputError
+from tutelage.examples import Preference
 from tutelage.files.jsonl import write_rows
 from tutelage.files.trl_format import preference_of, preference_row, read_preferences, supervised_row
-from tutelage.records import Message, Preference, conversation_text
+from tutelage.records import Message, conversation_text
 
 CHAT = (
     Message("system", "Be brief."),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from recipes import numbers_recipe
 
+from tutelage.planning.declared import BUILT_IN
 from tutelage.planning.unused_keys import unused_keys
 from tutelage.recipe.loading import built_in, load_recipe
 from tutelage.recipe.schema import Recipe
@@ -58,7 +59,7 @@ def alone(**changes: Any) -> dict[str, Any]:
         (
             {
                 "dpo": {"loss_type": "robust", "label_smoothing": 0.1},
-                "pipelines": {"self-reward": {"dpo": {"loss_type": "ipo"}}},
+                "pipelines": {"self-reward": {"dpo": {"loss_type": "ipo"}}, "teacher-reward": None},
                 "controls": {},
             },
             "pipelines.self-reward.dpo.label_smoothing",
@@ -97,6 +98,10 @@ def alone(**changes: Any) -> dict[str, Any]:
         ),
         (alone(data={"preferences": PAIRS, "prompts": {"source": "numbers/train", "count": 4}}), "data.prompts"),
         (alone(sft={"epochs": 9}), "sft.epochs"),
+        (
+            {"pipelines": {"self-reward": {"dpo": {"beta": 0.3}}}, "controls": {}, "dpo": {"beta": 9}},
+            "dpo.beta",
+        ),
         (alone(generation={"n": 8}), "generation.n"),
         (alone(judging={"rubric": "numbers/numbers"}), "judging.rubric"),
         (alone(data={"preferences": PAIRS, "decontaminate": {"share": 0.9}}), "data.decontaminate.share"),
@@ -127,10 +132,35 @@ def test_a_key_without_effect_is_the_one_notice(make_recipe: Make, changes: dict
         alone(controls={"sft-on-chosen": {"mirrors": "own-preferences"}}, sft={"epochs": 9}),
         {"start": "M1", "reference": "M0", "preferences": "all"},
         {"controls": {"random-pairs": {"mirrors": "self-reward", "dpo": {"beta": 9}}}},
+        {
+            "pipelines": {"self-reward": {"dpo": {"loss_type": "robust"}}},
+            "controls": {},
+            "dpo": {"label_smoothing": 0.1},
+        },
     ],
 )
 def test_a_key_with_an_effect_is_no_notice(make_recipe: Make, changes: dict[str, Any]) -> None:
     assert list(unused_keys(make_recipe(**changes))) == []
+
+
+BY_SFT = {"self-reward": {"objective": "sft"}}
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "dpo", "reasons"),
+    [
+        (BY_SFT, {"beta": 9}, ["nothing is trained by DPO with it"]),
+        (BY_SFT, {"label_smoothing": 0.1}, ["nothing is trained by DPO with it"]),
+        ({**BY_SFT, "teacher-demonstration": None}, {"beta": 9}, []),
+        ({**BY_SFT, "teacher-demonstration": None}, {"label_smoothing": 0.1}, ["loss_type is sigmoid"]),
+    ],
+)
+def test_a_key_of_dpo_has_no_effect_if_no_pipeline_or_control_trains_by_it(
+    make_recipe: Make, pipelines: dict[str, Any], dpo: dict[str, Any], reasons: list[str]
+) -> None:
+    recipe = make_recipe(pipelines=pipelines, controls={}, dpo=dpo)
+    found = [line for line in unused_keys(recipe, BUILT_IN.adapted_to(recipe)) if line.startswith("dpo.")]
+    assert found == [f"dpo.{key}: has no effect, because {reason}" for key in dpo for reason in reasons]
 
 
 @pytest.mark.parametrize("name", sorted(built_in()))

@@ -221,6 +221,64 @@ def test_a_wrapper_of_a_role_that_does_not_call_its_hook_is_a_notice(registry: R
     assert wrapped_hooks(recipe, registry, BUILT_IN) == {}
 
 
+class Doubling:
+    """Wraps a hook without ``context``."""
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo("Doubles the requests.", settings=Shift)
+
+    @hookimpl(wrapper=True)
+    def requests_at_once(self) -> Generator[None, int, int]:
+        return 2 * (yield)
+
+
+class Answering:
+    """Answers one request at once."""
+
+    @hookimpl
+    def generate_candidates(self) -> Iterable[Candidate]:
+        return ()
+
+    @hookimpl
+    def judge(self) -> Iterable[Judgement]:
+        return ()
+
+    @hookimpl
+    def requests_at_once(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("own", "notices"),
+    [
+        ({"roles": ["judge"]}, []),
+        (
+            {"roles": ["judge"], "settings": {"points": 1.0}},
+            [
+                "wrappers.double.settings: has no effect, because the wrappers of requests_at_once get no settings: "
+                "only those of hooks with context do"
+            ],
+        ),
+        (
+            {"roles": ["student"], "settings": {"points": 1.0}},
+            [
+                "wrappers.double: has no effect, because no step calls a hook that it wraps with a model of its roles",
+            ],
+        ),
+    ],
+    ids=["wraps", "settings", "another plugin"],
+)
+def test_settings_of_a_wrapper_that_gets_none_are_a_notice(
+    numbers_registry: Registry, own: dict[str, Any], notices: list[str]
+) -> None:
+    numbers_registry.register(Doubling(), "double")
+    numbers_registry.register(Answering(), "answering")
+    models = {**numbers_recipe()["models"], "judge": {"plugin": "answering"}}
+    recipe = from_values(numbers_recipe(models=models, wrappers={"double": own}))
+    assert list(idle_wrappers(recipe, numbers_registry, BUILT_IN)) == notices
+
+
 @pytest.mark.parametrize("section", [{"shift": {"roles": ["jugde"]}}, {"numbers": {"roles": ["judge"]}}])
 def test_a_wrapper_with_a_problem_has_no_notice_too(section: dict[str, Any], registry: Registry) -> None:
     recipe = with_wrappers(**section)

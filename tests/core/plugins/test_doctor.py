@@ -93,19 +93,3 @@ def test_a_check_that_raises_is_a_finding_that_names_the_plugin_and_the_other_pl
         "hook 'check' of plugin 'broken' (registered manually), model 'large', failed: KeyError: 'no key' "
         f"(test_doctor.py, line {broken.__code__.co_firstlineno + 3})"
     )
-
-
-def test_the_wrappers_of_a_recipe_are_checked_once_with_their_settings_and_roles(registry: Registry) -> None:
-    def of(role: str, **wrappers: Any) -> Model:
-        return Model("api", "there", id=role, wrappers=wrappers)
-
-    models = [of("student"), of("judge", keyed={}, api={"port": 2}), of("evaluator", keyed={}, api={"prot": 3})]
-    found = examine(registry, models)[2 * len(models) :]
-    assert [(one.plugin, one.role, one.finding.what) for one in found] == [
-        ("keyed", "wraps judge, evaluator", "environment"),
-        ("api", "wraps judge", "endpoint"),
-        ("api", "wraps judge", "model"),
-        ("api", "wraps evaluator", "settings"),
-    ]
-    assert found[1].finding.detail == "port 2"
-    assert found[3].finding.detail == "plugin api: prot: unknown key; did you mean 'port'?"

@@ -125,3 +125,19 @@ def test_a_file_may_have_the_result_of_plugin_in_place_of_functions(tmp_path: Pa
     path.write_text("from tutelage import plugin\n" + one + one.replace("mine", "yours"))
     with pytest.raises(PluginError, match="it has no function with the name of a hook"):
         Registry.empty().load_files([PluginFile.of(str(path))])
+
+
+def test_another_process_loads_the_same_files_and_refuses_a_changed_one(plain: Path) -> None:
+    stored = as_stored([PluginFile.of(str(plain))])
+    assert plain.stem in Registry.for_process(stored).names("judge")
+    assert plain.stem not in Registry.for_process({}).names()
+    plain.write_text("raise SystemExit('imported')")
+    with pytest.raises(InputError, match="has changed since the run loaded it"):
+        Registry.for_process(stored)
+
+
+def test_another_process_loads_a_file_in_place_of_the_installed_plugin_of_its_name(plain: Path) -> None:
+    """The process that loaded the file had blocked the installed plugin."""
+    file = plain.rename(plain.with_name("tiny.py"))
+    found = Registry.for_process(as_stored([PluginFile.of(str(file))]))
+    assert [status.path for status in found.statuses() if status.name == "tiny" and status.status == "ok"] == [file]

@@ -6,10 +6,11 @@ import pytest
 from attrs import evolve
 
 from tutelage.errors import InputError
+from tutelage.examples import LabelledAnswer, Preference
 from tutelage.files.trl_format import labelled_of, labelled_row
 from tutelage.preferences.labelling import REPEATED, label, label_counts, unpaired
 from tutelage.preferences.pairing import UNSCORED
-from tutelage.records import Candidate, LabelledAnswer, Message, Outcome, Preference, Prompt
+from tutelage.records import Candidate, Message, Outcome, Prompt
 
 PROMPT = Prompt("say 1", id="p")
 PROMPTS = {"p": PROMPT}

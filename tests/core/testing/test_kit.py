@@ -27,7 +27,18 @@ from tutelage.plugins.registry import Registry
 from tutelage.preferences.expected_scores import expected_judgement
 from tutelage.preferences.judging import ADDITIVE_RUBRIC, PAIRWISE_RUBRIC
 from tutelage.preferences.pairing import RULES, Group, PairOptions, Proposal, ScoredAnswer
-from tutelage.records import Candidate, JudgeItem, Judgement, Model, Outcome, Prompt, Rubric, Sampling, Scores
+from tutelage.records import (
+    Candidate,
+    Demonstration,
+    JudgeItem,
+    Judgement,
+    Model,
+    Outcome,
+    Prompt,
+    Rubric,
+    Sampling,
+    Scores,
+)
 from tutelage.services.requests import Endpoint, Reply, Request
 from tutelage.testing import PROMPTS, check_plugin
 from tutelage.testing.promises import PROMISES
@@ -386,6 +397,49 @@ def test_a_plugin_that_is_not_installed_is_reported_not_raised() -> None:
         report.raise_for_problems()
 
 
+class Incomplete(Sound):
+    """Leaves out the first judgement."""
+
+    @hookimpl
+    def judge(self, items: Iterable[JudgeItem], samples: int) -> Iterator[Judgement]:
+        yield from list(super().judge(items, samples))[1:]
+
+
+def test_a_fault_is_reported_once_with_the_checks_that_it_stopped() -> None:
+    report = check_plugin(Incomplete())
+    assert [check.promise.partition(",")[0] for check in report.problems] == ["yields every result exactly once"]
+    lines = str(report).splitlines()
+    assert lines[0].endswith("1 of 33 checks failed, and 4 stopped at the same problem")
+    assert str(report).count("ended without answering 'item-0' number 0") == 1
+    assert [line.partition(",")[0] for line in lines if line.startswith("  stopped")] == [
+        "  stopped  judge: results can be written as JSON",
+        "  stopped  judge: yields the same results for the same arguments and the same seed (services are exempt)",
+        "  stopped  judge: can be closed before its last result without an error",
+        "  stopped  judge: a plugin that calls a service has an endpoint or is item_by_item",
+    ]
+
+
+def test_wrong_settings_stop_the_checks_of_every_hook_and_are_reported_once() -> None:
+    report = check_plugin(Sound(), model=Model("Sound", settings={"volum": 1}))
+    assert [check.hook for check in report.problems] == ["generate_candidates"]
+    assert {check.hook for check in report.checks if check.stopped} == {"generate_candidates", "judge", "train_step"}
+
+
+class Forgetting(Sound):
+    """Gives other results in each call, of two hooks."""
+
+    def answer(self, candidate: Candidate) -> Candidate:
+        return evolve(candidate, text=str(next(numbers)))
+
+    @hookimpl
+    def demonstrate(self, prompts: Iterable[Prompt]) -> Iterator[Demonstration]:
+        yield from (Demonstration(prompt.id, str(next(numbers))) for prompt in prompts)
+
+
+def test_the_same_requirement_broken_by_two_hooks_is_two_problems() -> None:
+    assert problems(Forgetting()).keys() == {"generate_candidates", "demonstrate"}
+
+
 def test_what_is_skipped_is_not_called() -> None:
     report = check_plugin(Clinging(), skip=("release", "train_step"))
     report.raise_for_problems()
@@ -540,6 +594,28 @@ class Hasty(Sound):
         return trained
 
 
+class HastyByPairs(Hasty):
+    """Returns an empty checkpoint if the user has asked to stop, and trains by DPO only."""
+
+    info = evolve(Sound.info, trains=("dpo",))
+
+    @hookimpl
+    def train_step(  # type: ignore[override]  # a hook may take more of the arguments
+        self, model: Model, reference: Model | None, examples: Path, output: Path, context: Context
+    ) -> Model:
+        assert reference is not None
+        assert "rejected" in examples.read_text()
+        return super().train_step(model, output, context)
+
+
+def test_a_cancelled_training_is_checked_with_an_objective_that_the_plugin_trains() -> None:
+    report = check_plugin(HastyByPairs())
+    assert [check.promise.partition(",")[0] for check in report.problems] == [
+        "raises an exception if the user has asked to stop"
+    ]
+    assert "ValueError: no weights" in str(report.problems[0].problem)
+
+
 class Forgetful(Sound):
     """Two functions lack the mark; one has the name of a hook and an argument of its own."""
 
@@ -592,16 +668,8 @@ RULE = f"pair rule 'Sound/rule' of plugin 'Sound' (registered manually), for the
             "StageError: hook 'judge' of plugin 'StubbornJudge' (registered manually) failed: OSError: the connection "
             "was cut " + place(StubbornJudge.judge, 6),
         ),
-        (
-            Unreported(),
-            "train_step",
-            "\n".join(["it did not report its number of steps with context.expect"] * 2),
-        ),
-        (
-            Miscounting(),
-            "train_step",
-            "\n".join(["it reported 2 of 1 steps with context.advance"] * 2),
-        ),
+        (Unreported(), "train_step", "it did not report its number of steps with context.expect"),
+        (Miscounting(), "train_step", "it reported 2 of 1 steps with context.advance"),
         (
             Hasty(),
             "train_step",
@@ -775,6 +843,28 @@ def test_wrappers_of_hooks_that_yield_no_results_are_checked_too() -> None:
     assert found.keys() == expected.keys()
     for hook, problem in expected.items():
         assert problem in str(found[hook]), found[hook]
+
+
+def test_settings_that_a_wrapper_cannot_get_are_found() -> None:
+    class OfDevices:
+        @hookimpl
+        def describe(self) -> PluginInfo:
+            return Sound.info
+
+        @hookimpl(wrapper=True)
+        def devices(self) -> Any:
+            return (yield)
+
+    class OfJudges(OfDevices):
+        @hookimpl(wrapper=True)
+        def judge(self) -> Any:
+            return (yield)
+
+    assert problems(OfDevices()) == {
+        "describe": "it has settings, and its wrappers of devices get none: only those of generate_candidates, judge, "
+        "demonstrate, train_step, evaluate have context.wrapper_settings"
+    }
+    assert problems(OfJudges()) == {}
 
 
 def test_a_plugin_of_functions_has_no_entry_module_to_import() -> None:

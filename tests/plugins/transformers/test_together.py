@@ -16,6 +16,9 @@ from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.objectives import Dpo, Lora, Objective, Sft
 from tutelage.plugin_info import RunNeeds
+from tutelage.plugins.files import PluginFile
+from tutelage.plugins.registry import Registry
+from tutelage.plugins.stages import train_step
 from tutelage.records import Model, Prompt, Sampling
 from tutelage_transformers.checking import check_run
 from tutelage_transformers.devices import parallel
@@ -133,6 +136,65 @@ def test_progress_is_reported_and_a_cancelled_training_continues(sft_file: Path,
     again, stopped = trained(SFT, sft_file, "stopped", kept)
     assert again == expected
     assert weights(stopped) == weights(whole)
+
+
+PLUGIN_FILE = '''"""Offers a loss of pairs and an objective."""
+
+from attrs import frozen
+
+from tutelage import Objective, PairLoss, PluginInfo, hookimpl
+
+
+def squared(batch, settings):
+    return (1 - (batch.chosen - batch.rejected)) ** 2
+
+
+@frozen
+class Likelihood(Objective):
+    """Negative log-likelihood of the answers."""
+
+    examples = "examples"
+    weight: float = 1.0
+    """Factor of the loss."""
+
+    def loss(self, batch):
+        return -self.weight * batch.log_probability
+
+
+@hookimpl
+def describe():
+    losses = {"squared": PairLoss(squared, "Squares the margin.")}
+    return PluginInfo("Offers.", pair_losses=losses, objectives={"likelihood": Likelihood})
+'''
+
+
+def test_losses_and_objectives_of_a_plugin_file_train_in_several_processes_as_in_one(
+    base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "offering.py"
+    path.write_text(PLUGIN_FILE)
+    registry = Registry.discover()
+    registry.load_files([PluginFile.of(str(path))])
+    offered: type[Any] = registry.get("objectives", "offering/likelihood")
+    likelihood = offered(epochs=1, learning_rate=1e-3, batch_size=4, weight=2.0)
+
+    def losses_of(objective: Objective, examples: Path, processes: int) -> list[float]:
+        rows: list[Any] = []
+        model = Model("transformers", str(base), {"device": "cpu", "processes": processes})
+        output = tmp_path / f"trained-{len(list(tmp_path.glob('trained-*')))}"
+        context = Context(scratch=tmp_path, log=rows.append)
+        train_step(registry, model, model, objective, examples, output, context)
+        return [row["loss"] for row in rows if "loss" in row]
+
+    squared = evolve(DPO, loss_type="offering/squared")
+    for objective, examples in ((squared, dpo_file), (likelihood, sft_file)):
+        alone, together = (losses_of(objective, examples, processes) for processes in (1, 2))
+        assert len(alone) == 4
+        assert together == pytest.approx(alone, rel=1e-3)
+    assert len(process_ids()) == 2
+    path.write_text(f"{PLUGIN_FILE}\n# changed")
+    with pytest.raises(InputError, match=r"offering\.py has changed since the run loaded it"):
+        losses_of(likelihood, sft_file, 2)
 
 
 @pytest.mark.slow  # starts processes three times; test_pool.py has the error of a process that dies

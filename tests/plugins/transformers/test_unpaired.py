@@ -423,25 +423,26 @@ def test_the_problems_of_the_objective_are_found_before_the_training(
         trained(registry, base, LengthNormalised(gamma=-1.0), tmp_path / "no-such-file.jsonl")
 
 
-def test_an_objective_of_a_plugin_file_is_refused_before_a_run_whose_processes_cannot_import_it() -> None:
-    made: type[Any] = type("FromFile", (Unlikely,), {"__module__": "tutelage_plugin_file_mine"})
+def test_an_objective_is_refused_before_a_run_whose_processes_cannot_import_it() -> None:
+    made: type[Any] = type("FromNotebook", (Unlikely,), {"__module__": "__main__"})
+    of_file: type[Any] = type("FromFile", (Unlikely,), {"__module__": "tutelage_plugin_file_mine"})
     for settings in (
         TransformersSettings(processes=2),
         TransformersSettings(processes=1, accelerate_config="fsdp.yaml"),
     ):
-        with pytest.raises(InputError, match=r"tutelage_plugin_file_mine:FromFile cannot be imported .* set settings"):
+        with pytest.raises(InputError, match=r"__main__:FromNotebook cannot be imported .* set settings"):
             list(check_objective(settings, made()))
-        assert list(check_objective(settings, KTO)) == []
+        assert list(check_objective(settings, KTO)) == list(check_objective(settings, of_file())) == []
     assert list(check_objective(TransformersSettings(processes=1), made())) == []
-    with pytest.raises(InputError, match="it is not in an installed package"):
+    with pytest.raises(InputError, match="it is neither in an installed package nor in a plugin file"):
         check_importable(_local_objective())
 
 
-def test_an_objective_of_a_plugin_file_is_refused_before_a_run_that_all_visible_gpus_train(
+def test_an_objective_of_a_notebook_is_refused_before_a_run_that_all_visible_gpus_train(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without ``processes``, each GPU is one process, and only a machine with several GPUs refuses the objective."""
-    made: type[Any] = type("FromFile", (Unlikely,), {"__module__": "tutelage_plugin_file_mine"})
+    made: type[Any] = type("FromNotebook", (Unlikely,), {"__module__": "__main__"})
 
     def found(gpus: int, *trainings: Objective) -> list[str]:
         monkeypatch.setattr(parallel, "device_names", lambda _: [f"cuda:{number}" for number in range(gpus)])
@@ -450,7 +451,7 @@ def test_an_objective_of_a_plugin_file_is_refused_before_a_run_that_all_visible_
 
     assert found(1, made()) == found(2, KTO) == []
     [problem] = found(2, KTO, made(batch_size=16))
-    assert "tutelage_plugin_file_mine:FromFile cannot be imported" in problem
+    assert "__main__:FromNotebook cannot be imported" in problem
 
 
 def _local_objective() -> Objective:
