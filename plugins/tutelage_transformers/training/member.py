@@ -28,8 +28,7 @@ _TIMEOUT = timedelta(seconds=1800)
 
 def prepare(arguments: Any, job: Job) -> None:
     """Import what trainings need, which takes seconds, before the first one."""
-    for imports in (trainers.sft_trainer, trainers.dpo_trainer):
-        imports()
+    trainers.import_all()
 
 
 def take_part(arguments: Any, job: Job) -> None:
