@@ -19,7 +19,7 @@ from tutelage_transformers.models import finding, loading, quantizing, rewards, 
 from tutelage_transformers.models.counting import count_tokens, is_readable
 from tutelage_transformers.models.weights import BadWeights, WeightShapes, read_shapes
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
-from tutelage_transformers.training import arguments, launching, together
+from tutelage_transformers.training import ahead, arguments, launching
 from tutelage_transformers.training.fitting import state_bytes
 from tutelage_transformers.training.objectives import section_of
 from tutelage_transformers.training.request import check_importable
@@ -91,14 +91,17 @@ def check_objective(settings: TransformersSettings | None, objective: Objective)
 def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
     """Yield each problem of a model on this machine that would stop a run: files, tokenizer, device, memory, disk.
 
-    Before a run that trains on several devices, their processes are started if there is no problem.
+    Before a run that trains on several devices, their processes are started, see ``ahead``.
     """
     settings = settings or TransformersSettings()
     capacity = capacity_of(settings)
+    started = ahead.start(settings, needs, capacity)
     problems = list(_run_problems(settings, name, needs, capacity))
+    if problems:
+        ahead.end(started)
+    else:
+        ahead.keep(started, settings, needs, capacity)
     yield from problems
-    if not problems and needs.download and needs.trainings:
-        _start_processes_ahead(settings, capacity)
 
 
 def _run_problems(
@@ -167,16 +170,6 @@ def _judge_problems(location: str, needs: RunNeeds, is_reward: bool) -> Iterator
     for rubric in needs.rubrics:
         if rubric.is_bounded:
             yield Finding("rubric", False, rewarding.rubric_problem(rubric))
-
-
-def _start_processes_ahead(settings: TransformersSettings, capacity: Capacity | None) -> None:
-    """Start the processes of a run on several devices, so that they import their libraries while the run is prepared.
-
-    Torch is imported only if there may be several devices.
-    """
-    devices = settings.processes or (capacity.devices if capacity else 1)
-    if settings.accelerate_config is None and devices > 1 and len(names := parallel.device_names(settings)) > 1:
-        together.start_ahead(names)
 
 
 def memory_findings(

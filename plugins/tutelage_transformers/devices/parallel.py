@@ -48,11 +48,15 @@ def training_processes(settings: TransformersSettings, batch_size: int) -> int:
     If the settings leave it open, that is the greatest number of GPUs that divides ``batch_size``. Raises
     ``InputError`` if the settings name a number that does not divide it.
     """
-    processes = len(device_names(settings))
+    return processes_among(len(device_names(settings)), settings, batch_size)
+
+
+def processes_among(devices: int, settings: TransformersSettings, batch_size: int) -> int:
+    """Return what ``training_processes`` returns if there are ``devices`` devices. Raises as it does."""
     if settings.processes is None:
-        return max(number for number in range(1, processes + 1) if batch_size % number == 0)
-    check_even_shares(processes, batch_size)
-    return processes
+        return max(number for number in range(1, devices + 1) if batch_size % number == 0)
+    check_even_shares(devices, batch_size)
+    return devices
 
 
 def check_even_shares(processes: int, batch_size: int) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import InputError
 from tutelage.files.digests import file_digest, value_digest
 from tutelage_transformers.models.chat import check_template, ensure_chat
+from tutelage_transformers.models.collection import without_collection
 from tutelage_transformers.models.finding import folder_of
 
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
@@ -51,7 +49,7 @@ def small_files(folder: Path) -> dict[str, str]:
 def _read(name: str, local_only: bool) -> Any:
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-    with _without_garbage_collection():
+    with without_collection():
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
     tokenizer = _as_stored(tokenizer, name, local_only)
     for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
@@ -64,18 +62,6 @@ def _read(name: str, local_only: bool) -> Any:
     ensure_chat(tokenizer)
     check_template(tokenizer)
     return tokenizer
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Pause garbage collection. For a million new objects that are all kept it takes a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _as_stored(tokenizer: Any, name: str, local_only: bool) -> Any:

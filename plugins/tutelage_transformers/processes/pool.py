@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread
 from typing import Any
@@ -45,6 +46,9 @@ class WorkerPool:
         ``worker`` is the module that each runs.
         """
         self.devices = tuple(devices)
+        self._files = tempfile.TemporaryDirectory(prefix="tutelage-processes-")
+        self.folder = Path(self._files.name)
+        """For files that the processes share. It is deleted once they have ended."""
         self._lock, self._raising = RLock(), Lock()
         self._inboxes: dict[int, SimpleQueue[tuple[_Worker, Any]]] = {}
         """(process, message) as they arrive, for each request that is waited for, by its number."""
@@ -153,7 +157,9 @@ class WorkerPool:
             workers, self._workers = self._workers, []
         for worker in workers:
             worker.kill()
-        return {worker: worker.end() for worker in workers}
+        logs = {worker: worker.end() for worker in workers}
+        self._files.cleanup()
+        return logs
 
     def _error(self, doing: str) -> TutelageError:
         """End all processes; returns one error for those that failed, given with their last messages.

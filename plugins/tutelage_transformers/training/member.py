@@ -1,50 +1,56 @@
 """One of the kept worker processes in a training that they do together.
 
-They form a process group for the training. accelerate keeps the state of a group in singletons, and torch in
-environment variables: both are reset at the end, so that the next training starts as in a new process.
+They form a process group, which stays for the next training. accelerate keeps its state in singletons, and torch's
+launcher describes a process in environment variables: both are reset at the end of a training, so that the next one
+starts as in a new process.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from attrs import evolve
 
 from tutelage.context import Context
-from tutelage_transformers.devices.selection import device_of_rank
 from tutelage_transformers.models import loading
 from tutelage_transformers.processes.serving import Job
-from tutelage_transformers.training import trainers, worker
+from tutelage_transformers.training import group, trainers, worker
 from tutelage_transformers.training.request import TrainingRequest
-
-_TIMEOUT = timedelta(seconds=1800)
-"""Time that a process waits for the others in one operation; the default of transformers."""
 
 
 def prepare(arguments: Any, job: Job) -> None:
-    """Import what trainings need, which takes seconds, before the first one."""
-    for imports in (trainers.sft_trainer, trainers.dpo_trainer):
-        imports()
+    """Import what trainings need, and form the process group meanwhile: both take seconds.
+
+    ``arguments`` are those of ``group.join``.
+    """
+    import torch._dynamo  # noqa: F401  # joining uses it if it is imported, so it must not be half imported
+
+    with ThreadPoolExecutor(1) as thread:
+        joining = thread.submit(group.join, **arguments)
+        trainers.import_all()
+        joining.result()
 
 
 def take_part(arguments: Any, job: Job) -> None:
-    """Do the part of one process in a training."""
+    """Do the part of one process in a training. A process that has none frees the memory of its model."""
     from accelerate.state import AcceleratorState, GradientState
 
     loading.release_all()
-    rank, processes = int(arguments["rank"]), int(arguments["processes"])
+    group.join(**arguments["group"])
+    rank, processes = arguments["group"]["rank"], arguments["group"]["processes"]
+    if rank >= processes:
+        return
     training = TrainingRequest.from_json(arguments["request"])
     context = Context(cancelled=job.cancelled, pair_losses=worker.pair_losses_of(training))
     if rank == 0:
         report = partial(partial, _report, job)
         context = evolve(context, expect=report("expect"), advance=report("advance"), log=report("log"))
     with _rank_in_environment(rank, processes):
-        _join_group(training, rank, processes, arguments["store"])
         worker.train_as_member(training, processes, context)
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -67,20 +73,3 @@ def _rank_in_environment(rank: int, processes: int) -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
-
-
-def _join_group(training: TrainingRequest, rank: int, processes: int, store: str) -> None:
-    """Wait for the other processes and form a group with them. The file ``store`` is how they find each other."""
-    import torch
-    from torch import distributed
-
-    device = torch.device(device_of_rank(training.settings))
-    on_gpu = device.type == "cuda"
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        init_method=f"file://{store}",
-        rank=rank,
-        world_size=processes,
-        timeout=_TIMEOUT,
-        device_id=device if on_gpu else None,
-    )

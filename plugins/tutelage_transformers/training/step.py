@@ -125,8 +125,7 @@ def _light_garbage_collection() -> Iterator[None]:
 
     The libraries have half a million objects. A full collection takes 0.2 s for them, and TRL collects at every start.
     """
-    for imports in (trainers.sft_trainer, trainers.dpo_trainer):
-        imports()
+    trainers.import_all()
     gc.freeze()
     try:
         yield

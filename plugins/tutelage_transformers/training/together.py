@@ -5,9 +5,9 @@ They have imported torch, transformers and TRL before, or do so once per run. Th
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 from tutelage.context import Context
 from tutelage_transformers.processes import pool
@@ -16,9 +16,13 @@ from tutelage_transformers.training.request import TrainingRequest, reports_of
 MEMBER, PREPARE = (f"tutelage_transformers.training.member:{name}" for name in ("take_part", "prepare"))
 
 
-def start_ahead(devices: Sequence[str]) -> None:
-    """Start the kept processes of these devices, and let them import what trainings need. Does not wait for them."""
-    pool.kept(devices).post(PREPARE, dict.fromkeys(range(len(devices))))
+def start_ahead(devices: Sequence[str], processes: int) -> None:
+    """Start the kept processes of these devices, and let them prepare for a training by the first ``processes``.
+
+    Does not wait for them.
+    """
+    workers = pool.kept(devices)
+    workers.post(PREPARE, _groups(workers, processes))
 
 
 def train(request: TrainingRequest, devices: Sequence[str], processes: int, context: Context) -> None:
@@ -29,12 +33,20 @@ def train(request: TrainingRequest, devices: Sequence[str], processes: int, cont
     """
     workers = pool.kept(devices)
     report = reports_of(context)
-    with tempfile.TemporaryDirectory(prefix="tutelage-group-") as folder:
-        group = {"request": request.as_json(), "processes": processes, "store": str(Path(folder, "store"))}
-        arguments = {rank: {**group, "rank": rank} for rank in range(processes)}
-        try:
-            for _, (name, value) in workers.run(MEMBER, arguments, "training in several processes", context.cancelled):
-                report[name](value)
-        except BaseException:
-            workers.close()  # a process that does not fail waits for one that did
-            raise
+    training = request.as_json()
+    arguments = {rank: {"request": training, "group": one} for rank, one in _groups(workers, processes).items()}
+    try:
+        for _, (name, value) in workers.run(MEMBER, arguments, "training in several processes", context.cancelled):
+            report[name](value)
+    except BaseException:
+        workers.close()  # a process that does not fail waits for one that did
+        raise
+
+
+def _groups(workers: pool.WorkerPool, processes: int) -> dict[int, dict[str, Any]]:
+    """Return the arguments of ``group.join`` for each process."""
+    store = str(workers.folder / f"group-{uuid4().hex}")
+    return {
+        rank: {"rank": rank, "processes": processes, "device": device, "store": store}
+        for rank, device in enumerate(workers.devices)
+    }

@@ -52,6 +52,7 @@ def _train(request: TrainingRequest, folder: Path) -> None:
             writer = partial(_writer, file)
             context = evolve(context, expect=writer("expect"), advance=writer("advance"), log=writer("log"))
         train_as_member(request, int(os.environ.get("WORLD_SIZE", "1")), context)
+        _leave_group()
 
 
 def pair_losses_of(request: TrainingRequest) -> Mapping[str, PairLoss]:
@@ -68,18 +69,22 @@ def pair_losses_of(request: TrainingRequest) -> Mapping[str, PairLoss]:
 
 
 def train_as_member(request: TrainingRequest, processes: int, context: Context) -> None:
-    """Do one process's part of a training by ``processes`` processes, each on a device of its own, and wait for all.
+    """Do one process's part of a training by ``processes`` processes, each on a device of its own.
 
-    The process group is that of torch's environment variables, or one that exists. It is destroyed at the end.
+    The process group is one that exists, or that of torch's environment variables. It stays.
     """
-    from accelerate import PartialState
-
     device = selection.device_of_rank(request.settings)
     parallel.check_even_shares(processes, request.objective.batch_size)
     settings = parallel.settings_of_one_process(request.settings, device, processes)
     step.train_here(evolve(request, settings=settings), context)
+
+
+def _leave_group() -> None:
+    """End the process group, once the first process has written the checkpoint."""
+    from accelerate import PartialState
+
     state = PartialState()
-    state.wait_for_everyone()  # the first process may still be writing the checkpoint
+    state.wait_for_everyone()
     state.destroy_process_group()
 
 

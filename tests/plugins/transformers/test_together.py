@@ -22,9 +22,11 @@ from tutelage.plugins.stages import train_step
 from tutelage.records import Model, Prompt, Sampling
 from tutelage_transformers.checking import check_run
 from tutelage_transformers.devices import parallel
+from tutelage_transformers.devices.capacity import Capacity, capacity_of
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.processes import pool
 from tutelage_transformers.settings import TransformersSettings
+from tutelage_transformers.training import ahead, together
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import train
 
@@ -78,6 +80,20 @@ def process_ids() -> list[int]:
     return kept.process_ids if kept else []
 
 
+def sizes_of_groups() -> dict[int, int]:
+    """The number of processes of the group of each kept process; 0 if it is in none."""
+    kept = pool.current()
+    assert kept is not None
+    return dict(kept.run("worker_probe:size_of_group", dict.fromkeys(range(len(kept.devices))), "probing"))
+
+
+def groups_formed() -> int:
+    """The number of process groups that the kept processes have formed: each has a file."""
+    kept = pool.current()
+    assert kept is not None
+    return len(list(kept.folder.glob("group-*")))
+
+
 def test_a_run_that_trains_on_several_devices_starts_its_processes_while_it_is_checked(
     base: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +112,59 @@ def test_a_run_that_trains_on_several_devices_starts_its_processes_while_it_is_c
     imported = kept.run("worker_probe:has_imported", dict.fromkeys(range(2), "trl.trainer.dpo_trainer"), "probing")
     assert dict(imported) == {0: True, 1: True}
     assert pool.kept(parallel.device_names(TWO)) is kept
+    assert sizes_of_groups() == {0: 2, 1: 2}
+    assert list(check_run(TWO, str(base), needs)) == []
+    assert pool.current() is kept and groups_formed() == 1, "the next check starts nothing again"
+
+
+def test_processes_start_before_the_checks_and_end_if_a_check_finds_a_problem(tmp_path: Path) -> None:
+    pool.end_all()
+    needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(SFT,))
+    started = ahead.start(TWO, needs, capacity_of(TWO))
+    processes = process_ids()
+    assert started == ["cpu", "cpu"] and len(processes) == 2
+    assert ahead.start(TWO, needs, capacity_of(TWO)) == (), "they run already"
+    ahead.end(())
+    assert process_ids() == processes, "they were started by another caller"
+    ahead.end(started)
+    assert process_ids() == []
+
+
+def test_processes_of_gpus_that_torch_does_not_find_are_ended_after_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver has two GPUs, but torch may be one for the CPU."""
+    pool.end_all()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(SFT,))
+    two_gpus = Capacity(8 * 2**30, "the GPU", True, devices=2)
+    started = ahead.start(TransformersSettings(), needs, two_gpus)
+    assert started == ["cuda:0", "cuda:1"] and len(process_ids()) == 2
+    ahead.keep(started, TransformersSettings(), needs, two_gpus)
+    assert process_ids() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch_size", "visible"),
+    [
+        (TransformersSettings(processes=3), 6, None),
+        (TransformersSettings(processes=2), 5, None),
+        (TransformersSettings(device="cuda:1"), 4, None),
+        (TransformersSettings(), 4, "1"),
+        (TransformersSettings(accelerate_config="config.yaml"), 4, None),
+    ],
+    ids=["more than the GPUs", "a batch that cannot be shared", "one GPU", "one visible GPU", "by accelerate"],
+)
+def test_no_process_starts_before_the_checks_if_several_devices_will_not_train(
+    settings: TransformersSettings, batch_size: int, visible: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.end_all()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(evolve(SFT, batch_size=batch_size),))
+    two_gpus = Capacity(8 * 2**30, "the GPU", True, devices=2)
+    assert ahead.start(settings, needs, two_gpus) == ()
+    assert process_ids() == []
 
 
 def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(
@@ -122,6 +191,28 @@ def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(
     assert (first, weights(sft)) == (third, weights(again)) == expected["sft"]
     assert (second, weights(dpo)) == expected["dpo"]
     assert process_ids() == processes and len(processes) == 2
+    assert groups_formed() == 1 and sizes_of_groups() == {0: 2, 1: 2}, "one group did all trainings"
+    kept = pool.current()
+    assert kept is not None
+    pool.end_all()
+    assert not kept.folder.exists()
+
+
+def test_trainings_by_another_number_of_processes_form_another_group(
+    base: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    """The greatest number of GPUs that divides the batch trains: another objective may have another one."""
+    three = ["cpu"] * 3
+    found = []
+    for number, processes in enumerate((2, 3, 2)):
+        output = tmp_path / str(number)
+        output.mkdir()
+        objective = evolve(SFT, batch_size=6)
+        request = TrainingRequest(Model("transformers", str(base)), None, objective, sft_file, output, tmp_path, TWO)
+        together.train(request, three, processes, Context())
+        found.append(weights(output))
+        assert sizes_of_groups() == {rank: processes if rank < processes else 0 for rank in range(3)}
+    assert found[0] == found[2]
 
 
 def test_progress_is_reported_and_a_cancelled_training_continues(sft_file: Path, trained: Training) -> None:
