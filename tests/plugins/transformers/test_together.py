@@ -194,8 +194,10 @@ def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(
     assert groups_formed() == 1 and sizes_of_groups() == {0: 2, 1: 2}, "one group did all trainings"
     kept = pool.current()
     assert kept is not None
+    folder = kept.folder
+    assert folder.is_dir()
     pool.end_all()
-    assert not kept.folder.exists()
+    assert not folder.exists()
 
 
 def test_trainings_by_another_number_of_processes_form_another_group(
