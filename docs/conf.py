@@ -20,7 +20,7 @@ myst_heading_anchors = 4
 html_show_sourcelink = False
 html_copy_source = False
 NAVIGATION = {
-    "Start": ["docs/install", "docs/tutorial", "docs/one-round", "docs/embedded", "docs/real"],
+    "Start": ["docs/install", "docs/tutorial", "docs/one-round", "docs/embedded", "docs/study", "docs/real"],
     "Runs": ["docs/runs", "docs/report", "docs/summary", "docs/evaluation"],
     "Data and models": [
         "docs/data",

@@ -90,6 +90,33 @@ def seeds(proof: dict[str, Any]) -> str:
     return "\n".join([*models, "", *lines]) + "\n"
 
 
+def study(proof: dict[str, Any]) -> str:
+    """Return the gain of each variant of the study, and how its judge and its pairs were."""
+    shown = proof["study"]
+    lines = [
+        "| variant | M1 | M2 over M1 | over random pairs | over the base | p (adjusted) | judge: parsed | pairwise "
+        "| Spearman | pairs | right | equal |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(shown["variants"], key=lambda row: -float(row["gain"]["value"])):
+        above, p = row["over_base"], row["p_adjusted"]
+        judge = row["judge"]
+        lines.append(
+            f"| {row['variant']} | {row['m1']['value']:.2f} | {_interval(row['gain'])} | {_interval(row['over_random'])} "
+            f"| {'' if above is None else _interval(above)} | {'' if p is None else f'{p:.2f}'} "
+            f"| {judge['parsed']['value']:.0%} | {judge['pairwise_accuracy']['value']:.0%} "
+            f"| {judge['spearman']['value']:.2f} | {row['pairs']:,} | {row['right']:.0%} | {row['equal']:.0%} |"
+        )
+    return "\n".join(lines) + (
+        f"\n\nIn the {shown['trainings']} trainings, the share of right pairs and the gain over M1 have a correlation "
+        f"of {shown['right_and_gain']:.2f}.\n"
+    )
+
+
+def _interval(metric: dict[str, Any]) -> str:
+    return f"{metric['value']:+.2f} [{metric['low']:+.2f}, {metric['high']:+.2f}]"
+
+
 def robustness(proof: dict[str, Any]) -> str:
     """Return the results on kills and start-up time. A measurement that is missing from ``proof`` is left out."""
     lines = []
@@ -312,6 +339,7 @@ BLOCKS = {
     "result": result,
     "example": example,
     "seeds": seeds,
+    "study": study,
     "robustness": robustness,
     "write-a-plugin": write_a_plugin,
     "services": services,

@@ -14,7 +14,7 @@ STEPS = {
     "seed-0/M1/checkpoint": "M1: SFT, 4 steps",
     "seed-0/M1/samples/candidates.jsonl": "candidates",
     "seed-0/self-reward/M2/judgements.jsonl": "judgements",
-    "seed-0/self-reward/M2/checkpoint": "DPO, 16 pairs per step",
+    "seed-0/self-reward/M2/checkpoint": "DPO, {pairs} pairs per step",
 }
 
 
@@ -127,7 +127,16 @@ def gpu_rivals(proof: dict[str, Any]) -> str:
 
 def gpu_scaling(proof: dict[str, Any]) -> str:
     """Return the seconds of the steps of an iteration by the number of GPUs, and their efficiency."""
-    first, *others = proof["gpu"]["scaling"]["runs"]
+    return _scaling(proof["gpu"]["scaling"], pairs=16)
+
+
+def gpu_scaling_64(proof: dict[str, Any]) -> str:
+    """Return the same with 64 pairs in each step of DPO."""
+    return _scaling(proof["gpu"]["scaling-64"], pairs=64)
+
+
+def _scaling(measured: dict[str, Any], pairs: int) -> str:
+    first, *others = measured["runs"]
     lines = ["| step | 1 GPU | " + " | ".join(f"{run['devices']} GPUs" for run in others) + " |"]
     lines.append("|" + "---|" * (2 + len(others)))
     for step, name in STEPS.items():
@@ -136,9 +145,18 @@ def gpu_scaling(proof: dict[str, Any]) -> str:
         for run in others:
             taken = run["steps"][step]
             cells.append(f"{taken} s (efficiency {alone / (run['devices'] * taken):.0%})")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name.format(pairs=pairs)} | {' | '.join(cells)} |")
     whole = " | ".join(f"{run['seconds']} s" for run in (first, *others))
     return "\n".join([*lines, f"| the whole of `tutelage run` | {whole} |"]) + "\n"
+
+
+def gpu_captured(proof: dict[str, Any]) -> str:
+    """Return the seconds of a training step with and without CUDA graphs."""
+    measured = proof["gpu"]["captured"]
+    lines = ["| pairs per step | kernels launched one by one | CUDA graphs |", "|---|---|---|"]
+    for pairs, seconds in measured["seconds_per_step"].items():
+        lines.append(f"| {pairs} | {seconds['launched']} s | {seconds['captured']} s |")
+    return "\n".join(lines) + f"\n\nA capture takes about {measured['seconds_of_a_capture']} s.\n"
 
 
 def gpu_real(proof: dict[str, Any]) -> str:
@@ -152,15 +170,22 @@ def gpu_real_paper(proof: dict[str, Any]) -> str:
 
 
 def _real(run: dict[str, Any]) -> str:
-    steps, printed = run["steps"], "\n".join(f"    {line}".rstrip() for line in run["output"].split("\n"))
+    printed = "\n".join(f"    {line}".rstrip() for line in run["output"].split("\n"))
+    sentences = [f"The run took {_seconds(run)}"]
+    if again := run.get("again"):
+        sentences.append(f"With training steps in CUDA graphs, the same recipe took {_seconds(again)}")
+    return f"{printed}\n\n" + "\n".join(sentences) + "\n"
+
+
+def _seconds(run: dict[str, Any]) -> str:
+    steps = run["steps"]
     candidates, judgements = steps["candidates"], steps["judgements"]
     first, second, third = steps["dpo"]["seconds"]
-    took = (
-        f"The run took {run['seconds']} s: {steps['M1']['seconds']} s for M1, {candidates['seconds']} s for "
+    return (
+        f"{run['seconds']} s: {steps['M1']['seconds']} s for M1, {candidates['seconds']} s for "
         f"{candidates['count']:,} candidates, {judgements['seconds']} s for {judgements['count']:,} judgements by the "
         f"student itself,\nand {first}, {second} and {third} s for the three DPO trainings."
     )
-    return f"{printed}\n\n{took}\n"
 
 
 GPU_BLOCKS = {
@@ -170,6 +195,8 @@ GPU_BLOCKS = {
     "gpu-iteration": gpu_iteration,
     "gpu-rivals": gpu_rivals,
     "gpu-scaling": gpu_scaling,
+    "gpu-scaling-64": gpu_scaling_64,
+    "gpu-captured": gpu_captured,
     "gpu-real": gpu_real,
     "gpu-real-paper": gpu_real_paper,
 }

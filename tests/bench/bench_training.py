@@ -137,6 +137,7 @@ def settings_of(options: argparse.Namespace, packed: bool) -> TransformersSettin
         adapter_dtype=options.adapter_dtype,
         quantization=options.quantization,
         gradient_checkpointing={"auto": None, "on": True, "off": False}[options.checkpointing],
+        cuda_graphs=options.cuda_graphs == "on",
     )
 
 
@@ -331,6 +332,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
     parser.add_argument("--adapter-dtype", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--checkpointing", choices=["auto", "on", "off"], default="auto")
+    parser.add_argument("--cuda-graphs", choices=["on", "off"], default="on")
     parser.add_argument("--quantization", choices=["none", "4bit"], default="none")
     parser.add_argument("--memory-cap", type=float, default=None, help="usable GPU memory in GB")
     options = parser.parse_args(arguments)
