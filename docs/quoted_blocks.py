@@ -102,7 +102,8 @@ def study(proof: dict[str, Any]) -> str:
         above, p = row["over_base"], row["p_adjusted"]
         judge = row["judge"]
         lines.append(
-            f"| {row['variant']} | {row['m1']['value']:.2f} | {_interval(row['gain'])} | {_interval(row['over_random'])} "
+            f"| {row['variant']} | {row['m1']['value']:.2f} | {_interval(row['gain'])} "
+            f"| {_interval(row['over_random'])} "
             f"| {'' if above is None else _interval(above)} | {'' if p is None else f'{p:.2f}'} "
             f"| {judge['parsed']['value']:.0%} | {judge['pairwise_accuracy']['value']:.0%} "
             f"| {judge['spearman']['value']:.2f} | {row['pairs']:,} | {row['right']:.0%} | {row['equal']:.0%} |"
