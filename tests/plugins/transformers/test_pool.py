@@ -231,6 +231,22 @@ def test_a_missing_model_is_the_error_that_one_process_gives(tmp_path: Path) -> 
     assert workers() == set()
 
 
+@pytest.mark.parametrize(
+    ("function", "received"), [("repeat", "list"), ("until_cancelled", "next")], ids=["without a request", "at work"]
+)
+def test_processes_end_with_their_parent(function: str, received: str) -> None:
+    program = f"""
+from tutelage_transformers.processes.pool import WorkerPool
+pool = WorkerPool(["cpu", "cpu"], "bare_worker")
+work = pool.run("worker_probe:{function}", {{0: "word", 1: "word"}}, "probing")
+{received}(work)
+print(*pool.process_ids, flush=True)
+input()
+"""
+    end_the_parent_and_wait_for_its_children(program)
+
+
+@pytest.mark.slow  # each process imports torch
 def test_generating_processes_end_with_their_parent(base: Path) -> None:
     program = f"""
 from tutelage.context import Context
@@ -245,6 +261,11 @@ children = [entry for entry in os.listdir("/proc") if entry.isdigit()]
 print(*[child for child in children if open(f"/proc/{{child}}/stat").read().split()[3] == str(os.getpid())], flush=True)
 input()
 """
+    end_the_parent_and_wait_for_its_children(program)
+
+
+def end_the_parent_and_wait_for_its_children(program: str) -> None:
+    """Start a Python program that prints the ids of its two child processes and waits."""
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:
