@@ -24,6 +24,7 @@ from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError, StageError
+from tutelage.plugins.registry import BLOCK_VARIABLE
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import JudgeItem, Model, Outcome, Sampling
 from tutelage.services.budget import Budget
@@ -343,7 +344,10 @@ def test_a_key_in_curly_quotes_is_refused_by_a_command_without_being_shown(name:
 
 
 @pytest.mark.usefixtures("curly_quotes")
-def test_keys_in_curly_quotes_are_refused_by_the_doctor_without_being_shown(tmp_path: Path) -> None:
+def test_keys_in_curly_quotes_are_refused_by_the_doctor_without_being_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BLOCK_VARIABLE, "transformers")  # its check imports torch
     doctor = subprocess.run([sys.executable, "-m", "tutelage", "doctor"], capture_output=True, text=True)
     for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
         assert f"{variable} contains the character U+201C" in doctor.stdout + doctor.stderr
