@@ -41,6 +41,16 @@ def unsynced_files() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def users_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No fixture of a module or of the session touches the user's ledger and cache."""
+    with pytest.MonkeyPatch.context() as environment:
+        folder = tmp_path_factory.mktemp("user")
+        environment.setenv("TUTELAGE_LEDGER", str(folder / "ledger.db"))
+        environment.setenv("TUTELAGE_CACHE", str(folder / "cache"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test touches the user's ledger."""
