@@ -321,6 +321,7 @@ def test_a_command_with_one_item_writes_its_outcome_or_ends_with_an_error(
     assert not leaks(done.stdout + done.stderr + written(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["openai", pytest.param("gemini", marks=pytest.mark.slow)])
 def test_a_command_with_a_closed_port_ends_within_seconds(name: str, tmp_path: Path) -> None:
     started = time.monotonic()
     done = command(tmp_path, name, "http://127.0.0.1:9")
@@ -335,6 +336,7 @@ def curly_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, REFUSED_KEYS["curly quotes"])
 
 
+@pytest.mark.parametrize("name", ["gemini", pytest.param("openai", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("curly_quotes")
 def test_a_key_in_curly_quotes_is_refused_by_a_command_without_being_shown(name: str, tmp_path: Path) -> None:
     done = command(tmp_path, name, "https://no-such-host.invalid/v1")

@@ -123,6 +123,17 @@ def test_completions_of_a_cancelled_call_are_not_given_to_the_next_call(
     assert answers(base, TWO, DRAWN) == by_one[DRAWN]
 
 
+def test_a_process_that_dies_between_two_requests_is_one_error() -> None:
+    pool = WorkerPool(["cpu", "cpu"], "bare_worker")
+    assert len(list(pool.run("worker_probe:repeat", {0: "one", 1: "two"}, "probing"))) == 6
+    for process in pool.process_ids:
+        os.kill(process, signal.SIGKILL)
+    with pytest.raises(StageError, match="probing: the process that works on cpu died; the last lines of its log:"):
+        list(pool.run("worker_probe:repeat", {0: "one", 1: "two"}, "probing"))
+    assert not pool.is_open
+
+
+@pytest.mark.slow  # each process imports torch
 def test_a_process_that_dies_is_one_error_and_the_next_call_succeeds(base: Path) -> None:
     stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
     next(stream)

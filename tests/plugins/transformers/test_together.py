@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,16 @@ def test_losses_and_objectives_of_a_plugin_file_train_in_several_processes_as_in
         losses_of(likelihood, sft_file, 2)
 
 
+def test_processes_leave_a_group_for_one_of_another_size(tmp_path: Path) -> None:
+    with closing(pool.WorkerPool(["cpu"] * 3, "bare_worker")) as workers:
+        for number, processes in enumerate((2, 3, 2)):
+            group = {"processes": processes, "device": "cpu", "store": str(tmp_path / f"group-{number}")}
+            arguments = {rank: {"rank": rank, **group} for rank in range(3)}
+            sums = dict(workers.run("worker_probe:sum_of_group", arguments, "probing"))
+            assert sums == {rank: processes if rank < processes else 0 for rank in range(3)}
+
+
+@pytest.mark.slow  # starts three processes that import the libraries of a training
 def test_trainings_by_another_number_of_processes_form_another_group(
     base: Path, sft_file: Path, tmp_path: Path
 ) -> None:
