@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -85,9 +87,27 @@ def test_external_links_are_well_formed() -> None:
 
 
 @pytest.mark.slow
-def test_the_site_is_built_without_a_broken_link_and_with_a_search(tmp_path: Path) -> None:
+def test_the_site_is_built_without_a_broken_link_and_its_search_finds_every_page_with_a_term(tmp_path: Path) -> None:
     from sphinx.cmd.build import main
 
     assert main(["-b", "html", "-W", "--keep-going", "-q", "-c", str(ROOT / "docs"), str(ROOT), str(tmp_path)]) == 0
     assert (tmp_path / "README.html").is_file() and (tmp_path / "search.html").is_file()
-    assert "teacher-demonstration" in (tmp_path / "searchindex.js").read_text(encoding="utf-8")
+    index = re.fullmatch(r"Search\.setIndex\((.*)\)", (tmp_path / "searchindex.js").read_text(encoding="utf-8"))
+    assert index is not None
+    pages = {page: (ROOT / f"{page}.md").read_text(encoding="utf-8") for group in SITE.values() for page in group}
+    for query in ("teacher-demonstration", "own-preferences", "train_step", "data.prompts", "kill -9", "Spearman"):
+        expected = {page for page, text in pages.items() if query in text}
+        assert expected and expected <= searched(query, json.loads(index[1])), query
+
+
+def searched(query: str, index: dict[str, Any]) -> set[str]:
+    """The pages that Sphinx's search shows for a query: those with the stems of all words, except for common words."""
+    from sphinx.search.en import SearchEnglish
+
+    language = SearchEnglish({})
+    words = [word for word in language.split(query.lower()) if word not in language.stopwords and not word.isdigit()]
+    found = []
+    for stem in map(language.stem, words):
+        entries = [index[kind].get(stem, []) for kind in ("terms", "titleterms")]
+        found.append({number for one in entries for number in (one if isinstance(one, list) else [one])})
+    return {index["docnames"][number] for number in set.intersection(*found)}

@@ -46,9 +46,7 @@ class WorkerPool:
         ``worker`` is the module that each runs.
         """
         self.devices = tuple(devices)
-        self._files = tempfile.TemporaryDirectory(prefix="tutelage-processes-")
-        self.folder = Path(self._files.name)
-        """For files that the processes share. It is deleted once they have ended."""
+        self._files: tempfile.TemporaryDirectory[str] | None = None
         self._lock, self._raising = RLock(), Lock()
         self._inboxes: dict[int, SimpleQueue[tuple[_Worker, Any]]] = {}
         """(process, message) as they arrive, for each request that is waited for, by its number."""
@@ -68,6 +66,14 @@ class WorkerPool:
     def process_ids(self) -> list[int]:
         """The ids of the processes, in the order of the devices."""
         return [worker.process_id for worker in self._workers]
+
+    @property
+    def folder(self) -> Path:
+        """A folder for files that the processes share. It is made when it is first used, and deleted at their end."""
+        with self._lock:
+            if self._files is None:
+                self._files = tempfile.TemporaryDirectory(prefix="tutelage-processes-")
+            return Path(self._files.name)
 
     def post(self, function: str, arguments: Mapping[int, Any]) -> None:
         """Send a request and do not wait for it; its results are ignored, and its error is raised by the next ``run``.
@@ -158,7 +164,10 @@ class WorkerPool:
         for worker in workers:
             worker.kill()
         logs = {worker: worker.end() for worker in workers}
-        self._files.cleanup()
+        with self._lock:
+            files, self._files = self._files, None
+        if files is not None:
+            files.cleanup()
         return logs
 
     def _error(self, doing: str) -> TutelageError:

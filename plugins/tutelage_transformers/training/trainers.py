@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from tutelage_transformers.training import finite, packing, pair_labels, pair_lo
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
 from tutelage_transformers.training.pair_losses import WeightedLoss
 from tutelage_transformers.training.sharing import batches_of_rank, shared_loader
+from tutelage_transformers.training.shortcuts import without_visits
 
 REFERENCE_TOKENS = 32_768
 """Tokens of packed pairs whose reference is computed at once: enough to fill a GPU, a few GB of activations at 2.7B."""
@@ -30,10 +31,18 @@ class TrainerChanges:
         """The examples of the current optimizer step."""
         return finite.StepBatch()
 
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Train as TRL does; from the second step on, without visits of all modules (see ``shortcuts``)."""
+        with ExitStack() as self.visits:
+            return super().train(*arguments, **options)  # type: ignore[misc]
+
     def training_step(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
         """Do TRL's step, and keep the examples and the loss for the error if the loss is not finite."""
+        trainer: Any = self
         loss = super().training_step(model, inputs, *arguments, **options)  # type: ignore[misc]
-        self.step_batch.add(self.state.global_step, inputs, loss)  # type: ignore[attr-defined]
+        self.step_batch.add(trainer.state.global_step, inputs, loss)
+        if "train" not in vars(model) and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+            self.visits.enter_context(without_visits(model))
         return loss
 
     @cached_property

@@ -205,11 +205,13 @@ def test_progress_is_reported_and_a_cancelled_training_continues(sft_file: Path,
     assert reported == [8] + [1] * 8 and len(expected) == 8
     processes = pool.current()
     assert processes is not None
+    folder = processes.folder
+    assert folder.is_dir()
     rows: list[Any] = []
     with pytest.raises(StageError, match=r"training was cancelled after \d of 8 steps; the same command continues"):
         trained(SFT, sft_file, "stopped", kept, log=rows.append, cancelled=lambda: len(rows) > 0)
     assert rows == expected[: len(rows)]
-    assert not processes.is_open and not processes.folder.exists()
+    assert not processes.is_open and not folder.exists()
     again, stopped = trained(SFT, sft_file, "stopped", kept)
     assert again == expected
     assert weights(stopped) == weights(whole)
