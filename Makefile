@@ -8,22 +8,30 @@ INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Each of the two processes of pytest-xdist runs whole files. One thread each, so that they do not compete for the cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow lint prove docs site clean
+.PHONY: demo test tested test-slow lint style types prove docs site clean
 
 demo: .venv/demo  ## Align a tiny model with all three pipelines and show the results.
 	$(BIN)/tutelage run embedded --run runs/demo
 
-test: .venv/test lint  ## Run the linters, the type checker, the import rules and the tests, except for those marked slow.
+# The type checker runs beside the tests, which sometimes wait for a service or for a process.
+test: style  ## Run the linters, the import rules, the type checker and the tests, except for those marked slow.
+	$(MAKE) --no-print-directory --jobs=2 types tested
+
+tested: .venv/test
 	$(TEST)
 
 test-slow: .venv/test  ## Run the tests marked slow: further cases of a behaviour of which `make test` runs one.
 	$(TEST) -m slow
 
-lint: .venv/test
+lint: style types  ## Run the linters, the import rules and the type checker.
+
+style: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy core plugins tests contrib docs
 	$(BIN)/lint-imports --no-cache
+
+types: .venv/test
+	$(BIN)/mypy core plugins tests contrib docs
 
 prove: .venv/test  ## Measure what the documentation claims; writes docs/proof.json.
 	$(BIN)/python -m tests.prove
@@ -48,10 +56,13 @@ clean:
 	$(INSTALL) --editable '.[transformers,report]'
 	touch $@
 
+# The extra `dev` has what the demo needs. Installing that first would take several seconds more.
+.venv/test: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[dev]'
+	touch .venv/demo $@
+
 .venv/site: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) --editable '.[docs]'
 	touch $@
 
-.venv/test: .venv/demo
-	$(INSTALL) --editable '.[dev]'
-	touch $@

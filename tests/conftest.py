@@ -1,7 +1,8 @@
 """Fixtures that every test may use."""
 
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from tutelage.recipe.schema import Recipe
 
 REPOSITORY = Path(__file__).parent.parent
 
+# The libraries of Hugging Face read it once, when they are imported. No test asks the hub: without a network, a single
+# request to it is repeated for 20 seconds.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # A property fails by its examples, never because a machine is slow.
 settings.register_profile("tutelage", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tutelage")
@@ -22,6 +27,28 @@ def pytest_configure() -> None:
     """Receive SIGINT also as a background job of a shell, which ignores it: processes that tests start inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced_files() -> Iterator[None]:
+    """The process of the tests does not wait for the disk, which takes a fifth of its time.
+
+    Only a machine that loses its power could show a difference: a file is complete without ``fsync`` if only the
+    process is killed. The processes that tests start, which are also the ones that are killed, do wait.
+    """
+    with pytest.MonkeyPatch.context() as system:
+        system.setattr(os, "fsync", os.fstat)  # it fails for a closed descriptor as fsync does
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def users_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No fixture of a module or of the session touches the user's ledger and cache."""
+    with pytest.MonkeyPatch.context() as environment:
+        folder = tmp_path_factory.mktemp("user")
+        environment.setenv("TUTELAGE_LEDGER", str(folder / "ledger.db"))
+        environment.setenv("TUTELAGE_CACHE", str(folder / "cache"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from attrs import evolve
 
 from tutelage.context import Context
 from tutelage.errors import BudgetError, InputError, StageError
+from tutelage.plugins.registry import BLOCK_VARIABLE
 from tutelage.preferences.judging import ADDITIVE_RUBRIC
 from tutelage.records import JudgeItem, Model, Outcome, Sampling
 from tutelage.services.budget import Budget
@@ -320,6 +321,7 @@ def test_a_command_with_one_item_writes_its_outcome_or_ends_with_an_error(
     assert not leaks(done.stdout + done.stderr + written(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["openai", pytest.param("gemini", marks=pytest.mark.slow)])
 def test_a_command_with_a_closed_port_ends_within_seconds(name: str, tmp_path: Path) -> None:
     started = time.monotonic()
     done = command(tmp_path, name, "http://127.0.0.1:9")
@@ -334,6 +336,7 @@ def curly_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, REFUSED_KEYS["curly quotes"])
 
 
+@pytest.mark.parametrize("name", ["gemini", pytest.param("openai", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("curly_quotes")
 def test_a_key_in_curly_quotes_is_refused_by_a_command_without_being_shown(name: str, tmp_path: Path) -> None:
     done = command(tmp_path, name, "https://no-such-host.invalid/v1")
@@ -343,7 +346,10 @@ def test_a_key_in_curly_quotes_is_refused_by_a_command_without_being_shown(name:
 
 
 @pytest.mark.usefixtures("curly_quotes")
-def test_keys_in_curly_quotes_are_refused_by_the_doctor_without_being_shown(tmp_path: Path) -> None:
+def test_keys_in_curly_quotes_are_refused_by_the_doctor_without_being_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BLOCK_VARIABLE, "transformers")  # its check imports torch
     doctor = subprocess.run([sys.executable, "-m", "tutelage", "doctor"], capture_output=True, text=True)
     for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
         assert f"{variable} contains the character U+201C" in doctor.stdout + doctor.stderr

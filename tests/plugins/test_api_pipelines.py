@@ -25,7 +25,8 @@ from tutelage.services.ledger import Ledger
 
 ASKED_FOR = {"teacher-reward": "judgements.jsonl", "teacher-demonstration": "demonstrations.jsonl"}
 """The artifact that the teacher writes in each pipeline."""
-STAGE = {"teacher-reward": "judge", "teacher-demonstration": "demonstrate"}
+STAGES = ("judge", "demonstrate")
+"""In which the teacher answers."""
 RECIPE = {
     "name": "small",
     "seeds": [0],
@@ -86,12 +87,14 @@ def first_model(local: Store, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield taught_by("openai", str(checkpoint), url)
 
 
-def assert_whole(store: Store, pipeline: str) -> None:
-    for artifact in ("demonstrations.jsonl", "judgements.jsonl"):
-        assert store.has(f"seed-0/{pipeline}/M2/{artifact}") is (artifact == ASKED_FOR[pipeline])
-    assert pairs_of(store, pipeline)
-    assert store.has(f"seed-0/{pipeline}/M2/checkpoint/model.safetensors")
-    assert [model.id for model in read_summary(store.path("summary.json")).models] == ["M0", "M1", f"M2/{pipeline}"]
+def assert_whole(store: Store, *pipelines: str) -> None:
+    for pipeline in pipelines:
+        for artifact in ("demonstrations.jsonl", "judgements.jsonl"):
+            assert store.has(f"seed-0/{pipeline}/M2/{artifact}") is (artifact == ASKED_FOR[pipeline])
+        assert pairs_of(store, pipeline)
+        assert store.has(f"seed-0/{pipeline}/M2/checkpoint/model.safetensors")
+    models = [model.id for model in read_summary(store.path("summary.json")).models]
+    assert models == ["M0", "M1", *sorted(f"M2/{pipeline}" for pipeline in pipelines)]
 
 
 def pairs_of(store: Store, pipeline: str) -> list[Preference]:
@@ -129,15 +132,17 @@ def test_m1_demonstrates_through_transformers_serve(first_model: list[str], tmp_
     assert chosen.items() <= {one.prompt_id: one.text for one in shown}.items()
 
 
-@pytest.mark.parametrize("pipeline", ASKED_FOR)
 def test_the_local_teacher_behind_gemini_s_protocol_ends_with_the_local_run_s_artifacts(
-    pipeline: str, local: Store, tmp_path: Path, ledger_path: Path
+    local: Store, tmp_path: Path, ledger_path: Path
 ) -> None:
     with running("gemini", tmp_path / "log.jsonl", "--speaker", "tiny") as server:
-        store = tutelage_run(tmp_path / "run", [pipeline], *taught_by("gemini", "gemini-test", server.url))
+        store = tutelage_run(tmp_path / "run", list(ASKED_FOR), *taught_by("gemini", "gemini-test", server.url))
         asked = len(server.asked())
-    assert_whole(store, pipeline)
-    for name in (ASKED_FOR[pipeline], "preferences.jsonl", "checkpoint/model.safetensors"):
-        artifact = f"seed-0/{pipeline}/M2/{name}"
-        assert store.path(artifact).read_bytes() == local.path(artifact).read_bytes(), artifact
-    assert kept_answers(ledger_path) == {(STAGE[pipeline], "answered"): asked}
+    assert_whole(store, *ASKED_FOR)
+    for pipeline, answers in ASKED_FOR.items():
+        for name in (answers, "preferences.jsonl", "checkpoint/model.safetensors"):
+            artifact = f"seed-0/{pipeline}/M2/{name}"
+            assert store.path(artifact).read_bytes() == local.path(artifact).read_bytes(), artifact
+    kept = kept_answers(ledger_path)
+    assert kept.keys() == {(stage, "answered") for stage in STAGES}
+    assert sum(kept.values()) == asked

@@ -62,12 +62,11 @@ def test_the_order_of_a_pair_is_the_one_in_which_the_leaderboards_annotations_we
 
 @needs_the_library
 @needs_the_published_annotations
-def test_a_new_model_is_fitted_from_local_tables_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_model_is_fitted_from_local_tables_alone(tmp_path: Path) -> None:
     """The fitted win rate of a model with short answers rises with the length bias of the artificial baseline variants.
 
     The leaderboard's win rate (5.875), fitted with the real variants, is between the two fitted ones.
     """
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     rows = read_annotations(DATA / "alpaca-7b" / "weighted_alpaca_eval_gpt4_turbo.json")
     rates = []
     for preference in (0.5, 0.8):

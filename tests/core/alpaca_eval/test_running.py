@@ -27,10 +27,14 @@ from tutelage.runs.durable import DurableStage
 from tutelage.services.budget import Budget
 from tutelage.services.caller import Caller
 
-pytest.importorskip("alpaca_eval", reason="needs the extra alpacaeval", exc_type=ImportError)
-
 REFERENCE = [Output(f"task {number}", f"the reference's answer {number}", "base", "koala") for number in range(30)]
 OUTPUTS = [Output(row.instruction, f"my answer {row.instruction}", "me", "koala") for row in REFERENCE]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_the_library() -> None:
+    """Importing it takes seconds, which the collection of the tests does in each process."""
+    pytest.importorskip("alpaca_eval", reason="needs the extra alpacaeval", exc_type=ImportError)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 HIDDEN = """
 import os, signal, sys
@@ -55,9 +56,13 @@ def test_help_plan_run_and_status(
 
 
 def test_a_second_process_on_a_run_is_refused(
-    without_posix: Tutelage, recipe_file: Callable[..., Path], small: dict[str, Any], tmp_path: Path
+    without_posix: Tutelage,
+    invoke: Callable[..., Result],
+    recipe_file: Callable[..., Path],
+    small: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
-    assert without_posix("run", recipe_file(**small), "--run", "here", "--quiet").returncode == 0
+    assert invoke("run", recipe_file(**small), "--run", "here", "--quiet").exit_code == 0
     hold = "import sys; sys.modules['fcntl'] = None\nfrom pathlib import Path\nfrom tutelage.runs.store import Store\n"
     hold += "with Store(Path('here')).lock(): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", hold]

@@ -80,7 +80,7 @@ def test_a_recipe_that_needs_no_files_says_so(world: PreparedWorld, tmp_path: Pa
 
 
 def test_the_data_files_of_a_built_in_recipe_are_made_from_the_hubs_files_or_the_command_is_printed(
-    world: PreparedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: PreparedWorld, tmp_path: Path
 ) -> None:
     data = {
         **numbers_recipe()["data"],
@@ -92,7 +92,6 @@ def test_the_data_files_of_a_built_in_recipe_are_made_from_the_hubs_files_or_the
     folder = tmp_path / "OpenAssistant/oasst1"  # `datasets` reads a folder of this name instead of the hub
     folder.mkdir(parents=True)
     oasst_trees.write(folder / "train.jsonl", oasst_trees.MESSAGES)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     result = prepare()
     assert result.exit_code == 2
     assert result.stdout.endswith("data/oasst/ift.jsonl: in place\ndata/oasst/eft.jsonl: in place\n")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import critic_world
+import echoing_world
 import pytest
 import yaml
 from click.testing import Result
@@ -20,14 +22,26 @@ Invoke = Callable[..., Result]
 MODEL = "M2/critic/revise"
 
 
-@pytest.fixture
-def finished(tmp_path: Path, numbers_registry: Registry) -> Path:
-    """A run whose pipeline and control are those of a plugin that the command line does not know."""
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe and its run, which tests must not change.
+
+    The pipeline and the control are those of a plugin that the command line does not know.
+    """
+    folder, registry = tmp_path_factory.mktemp("removed-plugin"), Registry.empty()
     controls = {"critic/reversed": {"mirrors": "critic/revise"}}
     values = numbers_recipe(pipelines={"critic/revise": None}, controls=controls, iterations=1)
-    numbers_registry.register(critic_world, "critic")
-    run(from_values(values), directory=tmp_path / "run", registry=numbers_registry)
-    (tmp_path / "critic.yaml").write_text(yaml.safe_dump(values))
+    registry.register(echoing_world, "numbers")
+    registry.register(critic_world, "critic")
+    run(from_values(values), directory=folder / "run", registry=registry)
+    (folder / "critic.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+@pytest.fixture
+def finished(once: Path, tmp_path: Path) -> Path:
+    """A copy of the run, with the recipe beside it."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "run"
 
 

@@ -308,12 +308,18 @@ def test_on_a_terminal_bars_show_the_step_and_the_whole(
 
 @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 130), (b"\x03", 130)], ids=str)
 def test_the_question_before_long_work_is_replaced_is_shown_alone_and_can_be_interrupted(
-    numbers_distribution: Path, recipe_file: Write, small: Small, tmp_path: Path, answer: bytes, code: int
+    numbers_distribution: Path,
+    invoke: Invoke,
+    recipe_file: Write,
+    small: Small,
+    tmp_path: Path,
+    answer: bytes,
+    code: int,
 ) -> None:
     script = str(Path(sys.executable).with_name("tutelage"))
     command = [script, "run", str(recipe_file(**small)), "--run", "here"]
     environment = {**os.environ, "PYTHONPATH": str(numbers_distribution), "TERM": "xterm"}
-    subprocess.run([*command, "--quiet"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert invoke(*command[1:], "--quiet").exit_code == 0
     Store(tmp_path / "here").note_step("seed-0/self-reward/M2/checkpoint", 7200.0, {"steps": 4})
     process, terminal = pty.fork()
     if process == 0:

@@ -176,10 +176,10 @@ def _wait_for_steps(log: Path, count: int, process: subprocess.Popen[str]) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_run_that_is_terminated_at_random_steps_ends_with_the_same_artifacts(
-    started: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
+    started: Callable[..., subprocess.Popen[str]], invoke: Callable[..., Any], tmp_path: Path, number: signal.Signals
 ) -> None:
     """Small version of ``python -m tests.prove stops``."""
-    assert started("--run", "undisturbed", "--quiet").wait() == 0
+    assert invoke("run", "numbers.yaml", "--run", "undisturbed", "--quiet").exit_code == 0
     draw, stops = random.Random(number), 0
     while True:
         noted = (tmp_path / "stopped/steps.jsonl").read_bytes().count(b"\n") if stops else 0

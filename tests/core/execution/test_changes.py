@@ -191,13 +191,12 @@ def changed_recipe(changed: dict[str, Any]) -> Recipe:
     return from_values(values)
 
 
-IN_RANDOM_CHAINS = "another temperature of the judge"
-"""A change that the random chains make by default, too."""
+FURTHER = {"another temperature of the judge", "one more seed", "one more round", "another chunk"}
+"""Changes that are slow tests. By default, the chains below change the temperature and the seeds, ``one round less`` is
+a change of the rounds, and ``test_made_from.py`` has the chunk."""
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == IN_RANDOM_CHAINS)) for name in CHANGES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in FURTHER)) for name in CHANGES])
 def test_a_change_keeps_what_does_not_depend_on_it_and_ends_as_a_fresh_run(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -395,7 +394,7 @@ STEPS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("seed", [1, 3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 2))])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 2, 3))])
 def test_random_chains_of_changes_each_with_a_crash_end_as_a_fresh_run_of_the_last_recipe(
     tmp_path: Path, seed: int
 ) -> None:

@@ -468,7 +468,7 @@ def kill_after_steps(command: list[str], steps_file: Path, steps: int) -> bool:
 def test_a_run_killed_again_and_again_ends_with_the_same_artifacts(tmp_path: Path, undisturbed: Path) -> None:
     draw, kills = random.Random(7), 0
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
-    while kill_after_steps(command, tmp_path / "run" / "steps.jsonl", draw.randint(1, 30)):
+    while kill_after_steps(command, tmp_path / "run" / "steps.jsonl", draw.randint(1, 45)):
         kills += 1
     assert kills >= 3
     assert artifacts(tmp_path / "run") == artifacts(undisturbed)

@@ -1,6 +1,9 @@
 """The recipes that ship with tutelage; the paper's recipes have its counts and settings."""
 
 import json
+from collections.abc import Callable
+from contextlib import chdir
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +32,31 @@ PAPER = sorted(name for name in built_in() if name.startswith("paper/"))
 SMALL = sorted(name for name in built_in() if name.startswith("small-gpu/"))
 
 
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data files with the paths and the sizes that the recipes need."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data files that have the paths and the sizes that the recipes need."""
+    folder = tmp_path_factory.mktemp("data")
     files: dict[str, list[dict[str, Any]]] = {
         "data/oasst/ift.jsonl": [{"prompt": f"Tell me about topic {n}.", "answer": f"It is {n}."} for n in range(3190)],
         "data/oasst/eft.jsonl": [{"prompt": f"Which {n}?", "answer": "This.", "score": n % 6} for n in range(2934)],
         "data/alpaca_eval.jsonl": [{"prompt": f"Instruction of number {n}, please."} for n in range(805)],
     }
     for name, rows in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
-def plan_of(name: str) -> Plan:
-    return checked_plan(load_recipe(built_in()[name]), Registry.discover())
+@pytest.fixture(scope="module")
+def plan_of(data: Path) -> Callable[[str], Plan]:
+    """The plan of a recipe by name, with the data files; each is made once."""
+
+    @cache
+    def planned(name: str) -> Plan:
+        with chdir(data):
+            return checked_plan(load_recipe(built_in()[name]), Registry.discover())
+
+    return planned
 
 
 def count(plan: Plan, kind: type[Step], **fields: Any) -> int:
@@ -54,7 +66,7 @@ def count(plan: Plan, kind: type[Step], **fields: Any) -> int:
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_the_plan_of_a_paper_recipe_has_the_papers_counts(name: str, data: None) -> None:
+def test_the_plan_of_a_paper_recipe_has_the_papers_counts(name: str, plan_of: Callable[[str], Plan]) -> None:
     plan = plan_of(name)
     pipelines = {model.pipeline for model in plan.models if model.pipeline}
     expected = {"self-reward", "teacher-reward", "teacher-demonstration"} if name == "paper/all" else {name[6:]}
@@ -72,7 +84,7 @@ def test_the_plan_of_a_paper_recipe_has_the_papers_counts(name: str, data: None)
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_the_papers_settings_reach_every_step(name: str, data: None) -> None:
+def test_the_papers_settings_reach_every_step(name: str, plan_of: Callable[[str], Plan]) -> None:
     plan = plan_of(name)
     first, *others = [step for step in plan.steps if isinstance(step, Train)]
     assert (first.objective.learning_rate, first.objective.lora) == (2e-4, Lora(64, 16, 0.1))
@@ -102,7 +114,7 @@ def test_the_recipes_of_the_paper_differ_only_in_their_pipelines() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_recipe_for_a_small_gpu_has_the_papers_training_settings(name: str, data: None) -> None:
+def test_a_recipe_for_a_small_gpu_has_the_papers_training_settings(name: str, plan_of: Callable[[str], Plan]) -> None:
     recipe, plan = load_recipe(built_in()[name]), plan_of(name)
     paper = load_recipe(built_in()["paper/all"])
     assert (recipe.sft, recipe.dpo) == (paper.sft, paper.dpo)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import critic_world
+import echoing_world
 import measure_world
 import pytest
 from recipes import numbers_recipe
@@ -26,18 +28,29 @@ from tutelage.runs.store import Store
 NAMES = ("critic/revise", "critic/spin", "critic/two-judges")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe() -> Recipe:
     controls = {"critic/reversed": {"mirrors": "critic/revise"}}
     changes = {"pipelines": dict.fromkeys(NAMES), "controls": controls, "iterations": 1}
     return from_values(numbers_recipe(**changes))
 
 
+@pytest.fixture(scope="module")
+def once(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which tests must not change."""
+    registry = Registry.empty()
+    registry.register(echoing_world, "numbers")
+    registry.register(critic_world, "critic")
+    folder = tmp_path_factory.mktemp("declarations") / "run"
+    run(recipe, directory=folder, registry=registry)
+    return folder
+
+
 @pytest.fixture
-def finished(recipe: Recipe, numbers_registry: Registry, tmp_path: Path) -> Path:
+def finished(once: Path, numbers_registry: Registry, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
     numbers_registry.register(critic_world, "critic")
-    run(recipe, directory=tmp_path / "run", registry=numbers_registry)
-    return tmp_path / "run"
+    return Path(shutil.copytree(once, tmp_path / "run"))
 
 
 def test_declarations_are_stored_and_read_back_with_the_names_of_their_functions(

@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import echoing_world
 import pytest
 from attrs import evolve
+from recipes import numbers_recipe
 
 from tutelage.errors import InputError, Interrupted, StageError
 from tutelage.execution.runner import run
 from tutelage.plugins.registry import Registry
+from tutelage.recipe.loading import from_values
 from tutelage.recipe.schema import Recipe
 from tutelage.records import Candidate
 from tutelage.runs.integrity import FinishedStep
@@ -24,15 +27,25 @@ CHECKPOINT = "seed-0/M1/checkpoint"
 MakeRecipe = Callable[..., Recipe]
 
 
-@pytest.fixture
-def recipe(make_recipe: MakeRecipe) -> Recipe:
-    return make_recipe(pipelines={"self-reward": None}, controls={}, iterations=1)
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return from_values(numbers_recipe(pipelines={"self-reward": None}, controls={}, iterations=1))
+
+
+@pytest.fixture(scope="module")
+def once(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which tests must not change."""
+    registry = Registry.empty()
+    registry.register(echoing_world, "numbers")
+    folder = tmp_path_factory.mktemp("integrity") / "run"
+    run(recipe, folder, registry)
+    return folder
 
 
 @pytest.fixture
-def finished(tmp_path: Path, numbers_registry: Registry, recipe: Recipe) -> Store:
-    run(recipe, tmp_path / "run", numbers_registry)
-    return Store(tmp_path / "run")
+def finished(once: Path, tmp_path: Path) -> Store:
+    """A copy of the finished run."""
+    return Store(shutil.copytree(once, tmp_path / "run"))
 
 
 def without_last_row(path: Path) -> None:

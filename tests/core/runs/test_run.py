@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
+import echoing_world
 import pytest
+from recipes import numbers_recipe
 
 from tutelage.errors import InputError
 from tutelage.execution.runner import run
 from tutelage.planning.checks import checked_plan
 from tutelage.plugins.registry import Registry
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.loading import from_values
 from tutelage.runs.run import Run, RunModels
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which tests must not change."""
+    registry = Registry.empty()
+    registry.register(echoing_world, "numbers")
+    folder = tmp_path_factory.mktemp("run") / "run"
+    run(from_values(numbers_recipe(pipelines={"self-reward": None}, controls={}, iterations=1)), folder, registry)
+    return folder
+
+
 @pytest.fixture
-def finished(tmp_path: Path, numbers_registry: Registry, make_recipe: Callable[..., Recipe]) -> Path:
-    recipe = make_recipe(pipelines={"self-reward": None}, controls={}, iterations=1)
-    run(recipe, tmp_path / "run", numbers_registry)
-    return tmp_path / "run"
+def finished(once: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(once, tmp_path / "run"))
 
 
 def test_an_opened_run_has_the_plan_of_its_recipe(finished: Path, numbers_registry: Registry) -> None:

@@ -16,7 +16,6 @@ from tutelage_transformers.models.loading import LoadedModel, read
 from tutelage_transformers.settings import TransformersSettings
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 WORDS = "score : better first second 0 1 2 3 4 5 sort the words apple pear plum cat dog cow red blue please"
 MARKED = ("<|endoftext|>", "<|unk|>", "<|user|>", "<|assistant|>", "<|pad|>")

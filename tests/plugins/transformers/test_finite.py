@@ -115,8 +115,16 @@ class Training:
             assert "NaN" not in state.read_text() and "Infinity" not in state.read_text()
 
 
-@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=NAMES)
+COMBINATIONS = [
+    pytest.param(objective, packing, id=f"{name}-{kind}", marks=[pytest.mark.slow] * (packing is not tested))
+    for name, objective, tested in zip(NAMES, OBJECTIVES, (False, True, True, False), strict=True)
+    for kind, packing in (("padded", False), ("packed", True))
+]
+"""Those that are slow tests combine what the others have: each two of objective, adapter and packing are
+tested together."""
+
+
+@pytest.mark.parametrize(("objective", "packing"), COMBINATIONS)
 def test_a_learning_rate_that_overflows_stops_the_training_and_a_lower_one_trains(
     base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path, objective: Objective, packing: bool
 ) -> None:

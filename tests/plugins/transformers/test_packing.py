@@ -24,6 +24,16 @@ SFT = Sft(epochs=1, learning_rate=1e-2, batch_size=4, warmup_ratio=0.0)
 DPO = Dpo(epochs=1, learning_rate=1e-3, batch_size=4, warmup_ratio=0.0)
 LORA = Lora(r=4, alpha=8, dropout=0.0)
 PACKED = TransformersSettings(packing=True)
+COMBINATIONS = pytest.mark.parametrize(
+    ("lora", "checkpointing"),
+    [
+        (None, False),
+        (LORA, True),
+        pytest.param(None, True, marks=pytest.mark.slow),
+        pytest.param(LORA, False, marks=pytest.mark.slow),
+    ],
+)
+"""Of adapter and gradient checkpointing; the two that are slow tests combine what the other two have."""
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +99,7 @@ def test_every_setting_of_the_loss_equals_trls(
     assert_same(Pair(base, other_base, evolve(DPO, **changes), ragged_dpo, tmp_path))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("lora", [None, LORA])
+@COMBINATIONS
 @pytest.mark.parametrize("reference", [None, "other_base"])
 def test_dpo_equals_trls_for_every_reference(
     base: Path,
@@ -105,8 +114,7 @@ def test_dpo_equals_trls_for_every_reference(
     assert_same(Pair(base, named, evolve(DPO, lora=lora), ragged_dpo, tmp_path, gradient_checkpointing=checkpointing))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("lora", [None, LORA])
+@COMBINATIONS
 def test_sft_equals_trls(base: Path, ragged_sft: Path, tmp_path: Path, lora: Lora | None, checkpointing: bool) -> None:
     assert_same(Pair(base, None, evolve(SFT, lora=lora), ragged_sft, tmp_path, gradient_checkpointing=checkpointing))
 
@@ -123,8 +131,7 @@ def test_a_batch_of_one_row_equals_trls(base: Path, ragged_dpo: Path, tmp_path: 
     assert_same(Pair(base, None, DPO, ragged_dpo, tmp_path), slice(3, 4))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("lora", [None, LORA])
+@COMBINATIONS
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_a_whole_training_ends_with_the_weights_of_trl(
     base: Path, ragged_sft: Path, ragged_dpo: Path, tmp_path: Path, kind: str, lora: Lora | None, checkpointing: bool

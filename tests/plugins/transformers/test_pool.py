@@ -123,6 +123,17 @@ def test_completions_of_a_cancelled_call_are_not_given_to_the_next_call(
     assert answers(base, TWO, DRAWN) == by_one[DRAWN]
 
 
+def test_a_process_that_dies_between_two_requests_is_one_error() -> None:
+    pool = WorkerPool(["cpu", "cpu"], "bare_worker")
+    assert len(list(pool.run("worker_probe:repeat", {0: "one", 1: "two"}, "probing"))) == 6
+    for process in pool.process_ids:
+        os.kill(process, signal.SIGKILL)
+    with pytest.raises(StageError, match="probing: the process that works on cpu died; the last lines of its log:"):
+        list(pool.run("worker_probe:repeat", {0: "one", 1: "two"}, "probing"))
+    assert not pool.is_open
+
+
+@pytest.mark.slow  # each process imports torch
 def test_a_process_that_dies_is_one_error_and_the_next_call_succeeds(base: Path) -> None:
     stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
     next(stream)
@@ -231,6 +242,22 @@ def test_a_missing_model_is_the_error_that_one_process_gives(tmp_path: Path) -> 
     assert workers() == set()
 
 
+@pytest.mark.parametrize(
+    ("function", "received"), [("repeat", "list"), ("until_cancelled", "next")], ids=["without a request", "at work"]
+)
+def test_processes_end_with_their_parent(function: str, received: str) -> None:
+    program = f"""
+from tutelage_transformers.processes.pool import WorkerPool
+pool = WorkerPool(["cpu", "cpu"], "bare_worker")
+work = pool.run("worker_probe:{function}", {{0: "word", 1: "word"}}, "probing")
+{received}(work)
+print(*pool.process_ids, flush=True)
+input()
+"""
+    end_the_parent_and_wait_for_its_children(program)
+
+
+@pytest.mark.slow  # each process imports torch
 def test_generating_processes_end_with_their_parent(base: Path) -> None:
     program = f"""
 from tutelage.context import Context
@@ -245,6 +272,11 @@ children = [entry for entry in os.listdir("/proc") if entry.isdigit()]
 print(*[child for child in children if open(f"/proc/{{child}}/stat").read().split()[3] == str(os.getpid())], flush=True)
 input()
 """
+    end_the_parent_and_wait_for_its_children(program)
+
+
+def end_the_parent_and_wait_for_its_children(program: str) -> None:
+    """Start a Python program that prints the ids of its two child processes and waits."""
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:

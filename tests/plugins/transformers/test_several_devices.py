@@ -236,6 +236,7 @@ def test_a_users_accelerate_config_launches_the_training_in_which_a_further_mach
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.slow  # test_together.py has an error of the request that is raised in the kept processes
 def test_an_error_of_the_data_is_the_error_that_one_process_gives(base: Path, tmp_path: Path) -> None:
     file = tmp_path / "broken.jsonl"
     file.write_text('{"prompt": "text"}\n')
@@ -245,6 +246,7 @@ def test_an_error_of_the_data_is_the_error_that_one_process_gives(base: Path, tm
     assert not list((tmp_path / "scratch").iterdir()) and not list((tmp_path / "two").iterdir())
 
 
+@pytest.mark.slow  # test_pool.py has processes that import no libraries
 def test_training_processes_end_with_their_parent(base: Path, sft_file: Path, tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path

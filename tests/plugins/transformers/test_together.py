@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ SFT = Sft(epochs=2, learning_rate=1e-2, batch_size=4, lora=Lora(r=4, alpha=8, dr
 DPO = Dpo(epochs=1, learning_rate=1e-3, batch_size=4)
 
 Training = Callable[..., tuple[list[Any], Path]]
+
+# Two processes take ten seconds of processor time to import their libraries. The tests that need them are in an order
+# in which each works with those of the test before it.
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,29 +98,6 @@ def groups_formed() -> int:
     return len(list(kept.folder.glob("group-*")))
 
 
-def test_a_run_that_trains_on_several_devices_starts_its_processes_while_it_is_checked(
-    base: Path, tmp_path: Path
-) -> None:
-    pool.end_all()
-    needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(SFT,), directory=tmp_path / "run")
-    one = TransformersSettings(processes=1, device="cpu")
-    for settings, changed in ((TWO, {"download": False}), (TWO, {"trainings": ()}), (one, {})):
-        assert list(check_run(settings, str(base), evolve(needs, **changed))) == []
-        assert process_ids() == []
-    assert [problem.what for problem in check_run(TWO, str(tmp_path), needs)] == ["model"]
-    assert process_ids() == []
-    assert list(check_run(TWO, str(base), needs)) == []
-    assert len(process_ids()) == 2
-    kept = pool.current()
-    assert kept is not None
-    imported = kept.run("worker_probe:has_imported", dict.fromkeys(range(2), "trl.trainer.dpo_trainer"), "probing")
-    assert dict(imported) == {0: True, 1: True}
-    assert pool.kept(parallel.device_names(TWO)) is kept
-    assert sizes_of_groups() == {0: 2, 1: 2}
-    assert list(check_run(TWO, str(base), needs)) == []
-    assert pool.current() is kept and groups_formed() == 1, "the next check starts nothing again"
-
-
 def test_processes_start_before_the_checks_and_end_if_a_check_finds_a_problem(tmp_path: Path) -> None:
     pool.end_all()
     needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(SFT,))
@@ -167,6 +148,29 @@ def test_no_process_starts_before_the_checks_if_several_devices_will_not_train(
     assert process_ids() == []
 
 
+def test_a_run_that_trains_on_several_devices_starts_its_processes_while_it_is_checked(
+    base: Path, tmp_path: Path
+) -> None:
+    pool.end_all()
+    needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(SFT,), directory=tmp_path / "run")
+    one = TransformersSettings(processes=1, device="cpu")
+    for settings, changed in ((TWO, {"download": False}), (TWO, {"trainings": ()}), (one, {})):
+        assert list(check_run(settings, str(base), evolve(needs, **changed))) == []
+        assert process_ids() == []
+    assert [problem.what for problem in check_run(TWO, str(tmp_path), needs)] == ["model"]
+    assert process_ids() == []
+    assert list(check_run(TWO, str(base), needs)) == []
+    assert len(process_ids()) == 2
+    kept = pool.current()
+    assert kept is not None
+    imported = kept.run("worker_probe:has_imported", dict.fromkeys(range(2), "trl.trainer.dpo_trainer"), "probing")
+    assert dict(imported) == {0: True, 1: True}
+    assert pool.kept(parallel.device_names(TWO)) is kept
+    assert sizes_of_groups() == {0: 2, 1: 2}
+    assert list(check_run(TWO, str(base), needs)) == []
+    assert pool.current() is kept and groups_formed() == 1, "the next check starts nothing again"
+
+
 def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(
     base: Path, sft_file: Path, dpo_file: Path, tmp_path: Path, trained: Training
 ) -> None:
@@ -192,29 +196,6 @@ def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(
     assert (second, weights(dpo)) == expected["dpo"]
     assert process_ids() == processes and len(processes) == 2
     assert groups_formed() == 1 and sizes_of_groups() == {0: 2, 1: 2}, "one group did all trainings"
-    kept = pool.current()
-    assert kept is not None
-    folder = kept.folder
-    assert folder.is_dir()
-    pool.end_all()
-    assert not folder.exists()
-
-
-def test_trainings_by_another_number_of_processes_form_another_group(
-    base: Path, sft_file: Path, tmp_path: Path
-) -> None:
-    """The greatest number of GPUs that divides the batch trains: another objective may have another one."""
-    three = ["cpu"] * 3
-    found = []
-    for number, processes in enumerate((2, 3, 2)):
-        output = tmp_path / str(number)
-        output.mkdir()
-        objective = evolve(SFT, batch_size=6)
-        request = TrainingRequest(Model("transformers", str(base)), None, objective, sft_file, output, tmp_path, TWO)
-        together.train(request, three, processes, Context())
-        found.append(weights(output))
-        assert sizes_of_groups() == {rank: processes if rank < processes else 0 for rank in range(3)}
-    assert found[0] == found[2]
 
 
 def test_progress_is_reported_and_a_cancelled_training_continues(sft_file: Path, trained: Training) -> None:
@@ -222,10 +203,15 @@ def test_progress_is_reported_and_a_cancelled_training_continues(sft_file: Path,
     reported: list[int] = []
     expected, whole = trained(SFT, sft_file, "whole", kept, expect=reported.append, advance=reported.append)
     assert reported == [8] + [1] * 8 and len(expected) == 8
+    processes = pool.current()
+    assert processes is not None
+    folder = processes.folder
+    assert folder.is_dir()
     rows: list[Any] = []
     with pytest.raises(StageError, match=r"training was cancelled after \d of 8 steps; the same command continues"):
         trained(SFT, sft_file, "stopped", kept, log=rows.append, cancelled=lambda: len(rows) > 0)
     assert rows == expected[: len(rows)]
+    assert not processes.is_open and not folder.exists()
     again, stopped = trained(SFT, sft_file, "stopped", kept)
     assert again == expected
     assert weights(stopped) == weights(whole)
@@ -288,6 +274,33 @@ def test_losses_and_objectives_of_a_plugin_file_train_in_several_processes_as_in
     path.write_text(f"{PLUGIN_FILE}\n# changed")
     with pytest.raises(InputError, match=r"offering\.py has changed since the run loaded it"):
         losses_of(likelihood, sft_file, 2)
+
+
+def test_processes_leave_a_group_for_one_of_another_size(tmp_path: Path) -> None:
+    with closing(pool.WorkerPool(["cpu"] * 3, "bare_worker")) as workers:
+        for number, processes in enumerate((2, 3, 2)):
+            group = {"processes": processes, "device": "cpu", "store": str(tmp_path / f"group-{number}")}
+            arguments = {rank: {"rank": rank, **group} for rank in range(3)}
+            sums = dict(workers.run("worker_probe:sum_of_group", arguments, "probing"))
+            assert sums == {rank: processes if rank < processes else 0 for rank in range(3)}
+
+
+@pytest.mark.slow  # starts three processes that import the libraries of a training
+def test_trainings_by_another_number_of_processes_form_another_group(
+    base: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    """The greatest number of GPUs that divides the batch trains: another objective may have another one."""
+    three = ["cpu"] * 3
+    found = []
+    for number, processes in enumerate((2, 3, 2)):
+        output = tmp_path / str(number)
+        output.mkdir()
+        objective = evolve(SFT, batch_size=6)
+        request = TrainingRequest(Model("transformers", str(base)), None, objective, sft_file, output, tmp_path, TWO)
+        together.train(request, three, processes, Context())
+        found.append(weights(output))
+        assert sizes_of_groups() == {rank: processes if rank < processes else 0 for rank in range(3)}
+    assert found[0] == found[2]
 
 
 @pytest.mark.slow  # starts processes three times; test_pool.py has the error of a process that dies
