@@ -21,6 +21,8 @@ from tutelage.objectives import Dpo, Objective, PairLoss
 
 COLUMNS = ("weight", "probability")
 """Columns of a dataset of pairs. A dataset has a column only if a pair has another value than 1 in it."""
+_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
+"""TRL's columns of the reference's log-probabilities."""
 _OF_BATCH = ("aot", "aot_unpaired")
 """The losses that sort the pairs of a batch, in which no pair has a loss of its own."""
 
@@ -68,8 +70,21 @@ def collator() -> type[Any]:
 
     class LabelledCollator(DataCollatorForPreference):  # type: ignore[misc]  # TRL has no types
         def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-            batch = dict(super().torch_call(examples))
-            columns = [column for column in COLUMNS if column in examples[0]]
+            """Return TRL's batch. TRL makes three tensors per sequence and copies each of them into its batch."""
+            pairs = [(row["prompt_ids"], row[side]) for side in ("chosen_ids", "rejected_ids") for row in examples]
+            sequences = [prompt + answer for prompt, answer in pairs]
+            starts = torch.tensor([len(prompt) for prompt, _ in pairs])[:, None]
+            ends = torch.tensor([len(sequence) for sequence in sequences])[:, None]
+            width = int(ends.max())
+            positions = torch.arange(width)
+            is_token = positions < ends
+            padding = [self.pad_token_id] * width
+            batch = {
+                "input_ids": torch.tensor([sequence + padding[len(sequence) :] for sequence in sequences]),
+                "attention_mask": is_token.long(),
+                "completion_mask": (is_token & (positions >= starts)).long(),
+            }
+            columns = [column for column in (*_REFERENCE, *COLUMNS) if column in examples[0]]
             return batch | {column: torch.tensor([float(row[column]) for row in examples]) for column in columns}
 
     return LabelledCollator

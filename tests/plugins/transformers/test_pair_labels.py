@@ -19,7 +19,7 @@ from tutelage_transformers.models.loading import read
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import LOSS_TYPES, SMOOTHED
-from tutelage_transformers.training.pair_labels import COLUMNS
+from tutelage_transformers.training.pair_labels import COLUMNS, collator
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import build, train_here
 
@@ -66,6 +66,27 @@ def gradient(trainer: Any, rows: list[int], **changes: Any) -> tuple[float, Any]
         loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(trainer.data_collator(examples)))
     loss.backward()
     return float(loss.detach()), torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("columns", [(), ("ref_chosen_logps", "ref_rejected_logps")])
+def test_a_batch_of_pairs_is_that_of_trls_collator(columns: tuple[str, ...]) -> None:
+    """It is made in another way. The keys, their order, the types and the values are those of TRL."""
+    import torch
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    lengths = [(3, 2, 1), (1, 1, 7), (4, 4, 4), (0, 5, 2)]
+    keys = ("prompt_ids", "chosen_ids", "rejected_ids")
+    examples: list[dict[str, Any]] = [
+        {key: list(range(10 * row + 1, 10 * row + 1 + length)) for key, length in zip(keys, of_row, strict=True)}
+        | dict.fromkeys(columns, -0.1 * row - 1 / 3)
+        for row, of_row in enumerate(lengths)
+    ]
+    found = collator()(99)(examples)
+    expected = DataCollatorForPreference(pad_token_id=99)(examples)
+    assert list(found) == list(expected)
+    for key in expected:
+        assert found[key].dtype == expected[key].dtype
+        assert torch.equal(found[key], expected[key])
 
 
 def direct(trainer: Any, labels: dict[str, list[float]]) -> tuple[float, Any]:
