@@ -58,6 +58,10 @@ ALSO_TESTED_BY = {
 """Test modules of modules in ``TRAINING``, beside that of the same name."""
 ROOMS = {"runner": "tests/core/execution"}
 """Modules that are also tested by the test modules of their room that belong to no module alone."""
+ALSO = {"summarise": ("tests/core/execution/test_measuring.py",)}
+"""Further test modules, which run what is tested: differences of measures."""
+ONLY_ON_A_GPU = {"capturing"}
+"""Modules of ``TRAINING`` whose tests need a GPU. They have no mutants."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")
 """Mutants that behave as the original does, each with the reason. Others take their places in the sample."""
 
@@ -76,7 +80,7 @@ def sample(name: str, seed: int = SEED) -> tuple[list[Mutant], dict[str, str]]:
     The rank of a mutant depends on its key only: a change of other code does not change the sample.
     """
     known = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or {}
-    files = [file for pattern in MODULES[name] for file in sorted(ROOT.glob(pattern))]
+    files = [file for pattern in MODULES[name] for file in sorted(ROOT.glob(pattern)) if file.stem not in ONLY_ON_A_GPU]
     mutants = [one for file in files for one in mutants_of(str(file.relative_to(ROOT)), file.read_bytes())]
     mutants.sort(key=lambda mutant: hashlib.sha256(f"{seed} {mutant.key}".encode()).digest())
     tried: list[Mutant] = []
@@ -111,7 +115,7 @@ def modules_that_test(files: Iterable[str]) -> list[str]:
 def _measure(name: str) -> dict[str, Any]:
     tried, equivalent = sample(name)
     files = sorted({mutant.file for mutant in tried})
-    tests = modules_that_test(files)
+    tests = [*modules_that_test(files), *ALSO.get(name, ())]
     if name in ROOMS:
         known = {path.stem for path in (ROOT / Path(MODULES[name][0]).parent).glob("*.py")}
         room = sorted((ROOT / ROOMS[name]).glob("test_*.py"))

@@ -422,3 +422,17 @@ def test_a_data_set_of_the_hub_is_read_by_name_and_one_that_is_not_there_says_wh
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"hub:nobody/nothing: cannot be read.*check name, split and network"):
         list(read_table("hub:nobody/nothing"))
+
+
+def test_a_file_of_a_data_set_of_the_hub_is_read_from_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = tmp_path / "datasets--owner--name"
+    commit = "0" * 40
+    (stored / "refs").mkdir(parents=True)
+    (stored / "refs/v1").write_text(commit)
+    (stored / f"snapshots/{commit}/data").mkdir(parents=True)
+    file_of(stored / f"snapshots/{commit}/data", lines({"prompt": "a"}), "train.jsonl")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert [row.values for row in read_table("hub:owner/name/data/train.jsonl@v1")] == [{"prompt": "a"}]

@@ -15,7 +15,7 @@ from tutelage.hookspecs import hookimpl
 from tutelage.objectives import Dpo
 from tutelage.plugin_info import PluginInfo
 from tutelage.plugins import stages
-from tutelage.plugins.files import PluginFile
+from tutelage.plugins.files import PluginFile, as_stored
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stage_checks import sampling_problems
 from tutelage.records import (
@@ -219,6 +219,26 @@ def test_the_plugins_generator_is_closed_if_the_caller_stops_early() -> None:
     next(stream)
     stream.close()  # type: ignore[attr-defined]  # it is a generator
     assert closed == [True]
+
+
+def test_an_iterator_of_the_plugin_is_closed_at_the_end() -> None:
+    class Iterating:
+        closed = 0
+
+        def __init__(self, prompts: Iterable[Prompt]) -> None:
+            self.results = answers(prompts)
+
+        def __iter__(self) -> Iterator[Candidate]:
+            return self
+
+        def __next__(self) -> Candidate:
+            return next(self.results)
+
+        def close(self) -> None:
+            Iterating.closed += 1
+
+    assert len(list(generate(Iterating))) == len(PROMPTS)
+    assert Iterating.closed == 1
 
 
 def test_the_plugin_gets_its_own_settings_class() -> None:
@@ -443,6 +463,17 @@ def generate_candidates():
 """
 
 
+STRICT_RELEASE = """
+from tutelage import hookimpl
+
+
+@hookimpl(wrapper=True)
+def release():
+    yield
+    raise KeyError("mine")
+"""
+
+
 def failing(prompts: Iterable[Prompt]) -> Iterator[Candidate]:
     raise RuntimeError("no gpu")
     yield
@@ -593,6 +624,28 @@ def test_the_folders_of_a_checkpoint_are_made_and_an_empty_one_is_used(tmp_path:
             file.unlink()
 
 
+def test_a_training_gets_its_objective_and_the_plugin_files_of_the_run(tmp_path: Path) -> None:
+    got: list[tuple[Any, ...]] = []
+
+    class Recording:
+        @hookimpl
+        def train_step(self, model: Model, objective: Dpo, output: Path, context: Context) -> Model:
+            got.append((objective, context.plugin_files))
+            (output / "model.safetensors").write_bytes(b"weights")
+            return evolve(model, name=str(output))
+
+    (tmp_path / "mine.py").write_text("def release(model):\n    pass\n")
+    (tmp_path / "examples.jsonl").write_text("{}\n")
+    registry = registry_of(Recording())
+    registry.load_files([PluginFile.of(str(tmp_path / "mine.py"))])
+    objective = Dpo(beta=0.7)
+    stages.train_step(
+        registry, MODEL, MODEL, objective, tmp_path / "examples.jsonl", tmp_path / "checkpoint", Context()
+    )
+    assert got == [(objective, as_stored(registry.files))]
+    assert len(registry.files) == 1
+
+
 def test_expected_scores_of_a_plugin_that_has_none_are_refused_before_any_item_is_read() -> None:
     registry = registry_of(Scripted(lambda items: []))
     with pytest.raises(InputError, match=r"(?s)score: expected; plugin 'plugin'.*samples: 2;"):
@@ -605,6 +658,14 @@ def test_release_reaches_only_the_models_own_plugin() -> None:
     registry.register(other, "other")
     stages.release(registry, MODEL)
     assert (mine.released, other.released) == ([MODEL], [])
+
+
+def test_an_error_in_a_wrapper_of_release_names_the_wrapper(tmp_path: Path) -> None:
+    (tmp_path / "strict.py").write_text(STRICT_RELEASE)
+    registry = registry_of(Trainer())
+    registry.load_files([PluginFile.of(str(tmp_path / "strict.py"))])
+    with pytest.raises(StageError, match=r"failed in 'strict': KeyError: 'mine' \(strict.py, line 8\)"):
+        stages.release(registry, MODEL)
 
 
 def test_release_does_nothing_for_a_plugin_without_the_hook() -> None:

@@ -7,6 +7,7 @@ from tutelage.errors import InputError
 from tutelage.preferences.judging import (
     ADDITIVE_REASON_FIRST_RUBRIC,
     ADDITIVE_RUBRIC,
+    CHECKLIST_RUBRIC,
     PAIRWISE_RUBRIC,
     average,
     metadata_keys,
@@ -152,6 +153,17 @@ def test_a_template_shows_metadata_of_the_prompt_fenced_and_not_interpreted() ->
     assert metadata_keys(BY_REFERENCE) == ("reference", "n")
     closing = evolve(item, metadata={"reference": fence, "n": 0})
     assert not render(BY_REFERENCE, closing).startswith(fence)
+
+
+def test_metadata_that_is_no_text_is_shown_as_json_with_the_letters_that_it_has() -> None:
+    item = JudgeItem("a", "p", "x", metadata={"reference": ["\u00fc", {"k": None}], "n": 0})
+    assert '["\u00fc", {"k": null}]' in render(BY_REFERENCE, item)
+
+
+def test_the_rubric_of_a_checklist_shows_checklist_prompt_and_answer() -> None:
+    text = render(CHECKLIST_RUBRIC, JudgeItem("a", "PROMPT", "ANSWER", metadata={"checklist": "1. Is it?"}))
+    assert "5 times the share of the fulfilled\nquestions" in text
+    assert text.index("1. Is it?") < text.index("PROMPT") < text.index("ANSWER")
 
 
 def test_a_prompt_without_the_metadata_of_the_rubric_is_an_error() -> None:

@@ -3,8 +3,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from attrs import frozen
 from known import known
 
 from tutelage.errors import InputError, RunLockedError, StageError
@@ -213,6 +215,28 @@ def test_an_artifact_is_parsed_once_for_each_state_of_its_file(tmp_path: Path) -
     store.write("a.jsonl", [Candidate("p", 0, "two")])
     assert [answer.text for answer in store.read("a.jsonl", Candidate)] == ["two"]
     assert [row["text"] for row in store.read("a.jsonl", dict)] == ["two"]
+
+
+@frozen
+class Choice:
+    name: Literal["a", "b"]
+
+
+@frozen
+class Listed:
+    names: list[str]
+
+
+@pytest.mark.parametrize(("record", "is_kept"), [(Choice("a"), True), (Listed(["a"]), False)])
+def test_only_records_that_cannot_be_changed_are_given_to_several_readers(
+    tmp_path: Path, record: object, is_kept: bool
+) -> None:
+    """A reader that changes a shared list would change what the next one reads."""
+    store = Store(tmp_path)
+    store.write("a.jsonl", [record])
+    first, second = (store.read("a.jsonl", type(record)) for _ in range(2))
+    assert first == second == [record]
+    assert (first[0] is second[0]) == is_kept
 
 
 def test_a_change_of_a_record_that_was_read_does_not_change_what_the_next_step_reads(tmp_path: Path) -> None:
