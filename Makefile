@@ -8,16 +8,16 @@ INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Each of the two processes of pytest-xdist runs whole files. One thread each, so that they do not compete for the cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test tested test-slow lint style types prove docs site clean
+.PHONY: demo test pytest test-slow lint style types prove docs site clean
 
 demo: .venv/demo  ## Align a tiny model with all three pipelines and show the results.
 	$(BIN)/tutelage run embedded --run runs/demo
 
 # The type checker runs beside the tests, which sometimes wait for a service or for a process.
 test: style  ## Run the linters, the import rules, the type checker and the tests, except for those marked slow.
-	$(MAKE) --no-print-directory --jobs=2 types tested
+	$(MAKE) --no-print-directory --jobs=2 types pytest
 
-tested: .venv/test
+pytest: .venv/test  ## Run the tests alone, except for those marked slow.
 	$(TEST)
 
 test-slow: .venv/test  ## Run the tests marked slow: further cases of a behaviour of which `make test` runs one.
@@ -50,15 +50,17 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# torch is installed first, with its exact pin: any other requirement would download gigabytes of CUDA packages.
+# It is installed first, with its exact pin: any other requirement would download gigabytes of CUDA packages.
+TORCH := torch==2.13.0
+
 .venv/demo: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) torch==2.13.0
+	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[transformers,report]'
 	touch $@
 
 # The extra `dev` has what the demo needs. Installing that first would take several seconds more.
 .venv/test: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) torch==2.13.0
+	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[dev]'
 	touch .venv/demo $@
 

@@ -43,8 +43,7 @@ def result(proof: dict[str, Any]) -> str:
     scores, gains = shown["models"], shown["gains_over_m1"]
 
     def gain(model: str) -> str:
-        found = gains[model]
-        return f"{found['value']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
+        return _interval(gains[model])
 
     pipelines = ", ".join(f"`{name.partition('/')[2]}` by {gain(name)}" for name in gains if name.startswith("M3/"))
     highest = max(scores, key=lambda name: scores[name])
@@ -93,24 +92,27 @@ def seeds(proof: dict[str, Any]) -> str:
 def study(proof: dict[str, Any]) -> str:
     """Return the gain of each variant of the study, and how its judge and its pairs were."""
     shown = proof["study"]
+    everything, readable = shown["all"], shown["readable"]
     lines = [
         "| variant | M1 | M2 over M1 | over random pairs | over the base | p (adjusted) | judge: parsed | pairwise "
         "| Spearman | pairs | right | equal |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(shown["variants"], key=lambda row: -float(row["gain"]["value"])):
-        above, p = row["over_base"], row["p_adjusted"]
-        judge = row["judge"]
+        above, p, judge = row["over_base"], row["p_adjusted"], row["judge"]
+        of_pairs = judge["pairwise_accuracy"]
+        pairwise = f"{of_pairs['value']:.0%}" if of_pairs["n"] >= 10 else ""
         lines.append(
             f"| {row['variant']} | {row['m1']['value']:.2f} | {_interval(row['gain'])} "
             f"| {_interval(row['over_random'])} "
-            f"| {'' if above is None else _interval(above)} | {'' if p is None else f'{p:.2f}'} "
-            f"| {judge['parsed']['value']:.0%} | {judge['pairwise_accuracy']['value']:.0%} "
+            f"| {'' if above is None else _interval(above)} | {'' if p is None else f'{p:.2g}'} "
+            f"| {judge['parsed']['value']:.0%} | {pairwise} "
             f"| {judge['spearman']['value']:.2f} | {row['pairs']:,} | {row['right']:.0%} | {row['equal']:.0%} |"
         )
     return "\n".join(lines) + (
-        f"\n\nIn the {shown['trainings']} trainings, the share of right pairs and the gain over M1 have a correlation "
-        f"of {shown['right_and_gain']:.2f}.\n"
+        f"\n\nOver all {everything['trainings']} trainings, the share of right pairs and the gain over M1 have a "
+        f"correlation of {everything['right_and_gain']:.2f},\nand of {readable['right_and_gain']:.2f} over the "
+        f"{readable['trainings']} of the variants with at least half of the judgements parsed.\n"
     )
 
 
@@ -151,7 +153,7 @@ def write_a_plugin(proof: dict[str, Any]) -> str:
         f"The commands of this page took {shown['seconds_of_commands']:.0f} seconds on {shown['machine']}: "
         f"{shown['seconds_to_the_run']:.0f} seconds to the end of the teacher's run, "
         f"{shown['cpu_seconds_of_commands']:.0f} seconds of processor time in total. In the run of the teacher, "
-        f"`M2/teacher-reward` is above M1 by {gain['value']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}] of 5 "
+        f"`M2/teacher-reward` is above M1 by {_interval(gain)} of 5 "
         "points.\n"
     )
 

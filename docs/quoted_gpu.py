@@ -183,8 +183,8 @@ def _seconds(run: dict[str, Any]) -> str:
     first, second, third = steps["dpo"]["seconds"]
     return (
         f"{run['seconds']} s: {steps['M1']['seconds']} s for M1, {candidates['seconds']} s for "
-        f"{candidates['count']:,} candidates, {judgements['seconds']} s for {judgements['count']:,} judgements by the "
-        f"student itself,\nand {first}, {second} and {third} s for the three DPO trainings."
+        f"{candidates['count']:,} candidates,\n{judgements['seconds']} s for {judgements['count']:,} judgements by the "
+        f"student itself, and {first}, {second} and {third} s for the three DPO trainings."
     )
 
 

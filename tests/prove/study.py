@@ -15,6 +15,8 @@ from tutelage_tiny import rubric, world
 
 BASE = "base"
 MODEL = "M2/self-reward"
+READABLE = 0.5
+"""The judge of a variant is readable if at least this share of its judgements is parsed."""
 
 
 def prove() -> dict[str, Any]:
@@ -30,14 +32,20 @@ def read(folder: Path) -> dict[str, Any]:
     summary = json.loads((folder / "summary.json").read_text())
     compared = {row["variant"]: row for row in summary["variants"] if row["model"] == MODEL}
     variants = [_variant(name, own, compared[name]) for name, own in _variants(folder)]
-    trainings = [training for one in variants for training in one.pop("trainings")]
-    right, gains = zip(*trainings, strict=True)
+    trainings = {one["variant"]: one.pop("trainings") for one in variants}
+    readable = [one["variant"] for one in variants if one["judge"]["parsed"]["value"] >= READABLE]
     return {
         "seeds": summary["seeds"],
         "variants": variants,
-        "trainings": len(trainings),
-        "right_and_gain": round(statistics.correlation(right, gains), 2),
+        "all": _correlation([row for own in trainings.values() for row in own]),
+        "readable": _correlation([row for name in readable for row in trainings[name]]),
     }
+
+
+def _correlation(trainings: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """The correlation of the share of right pairs and the gain over M1."""
+    right, gains = zip(*trainings, strict=True)
+    return {"trainings": len(trainings), "right_and_gain": round(statistics.correlation(right, gains), 2)}
 
 
 def _variants(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -15,7 +15,7 @@ from tutelage.errors import PluginError
 from tutelage.planning.checks import without_unknown
 from tutelage.planning.declared import declared
 from tutelage.planning.roles import GENERATOR, bound_model, jurors, wrappers_of
-from tutelage.planning.wrapping import wrapped_hooks
+from tutelage.planning.wrapping import wrapping_roles
 from tutelage.plugins.doctor import Diagnosis, examine
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import load_recipe
@@ -47,7 +47,7 @@ def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registr
 
 
 def _models(recipe: Recipe, registry: Registry) -> list[Model]:
-    """Return the model of each role, and the plugins that wrap hooks that the steps of the recipe call."""
+    """Return the model of each role, and the plugins that wrap a hook of these models."""
     roles = [role for role in ROLES if getattr(recipe.models, role) is not None]
     if recipe.models.student.generator is not None:
         roles.append(GENERATOR)
@@ -57,8 +57,7 @@ def _models(recipe: Recipe, registry: Registry) -> list[Model]:
 
 def _wrappers(recipe: Recipe, registry: Registry) -> Iterator[Model]:
     known = without_unknown(recipe, declared(recipe, registry))
-    for name, hooks in wrapped_hooks(known, registry, declared(known, registry)).items():
-        roles = list(dict.fromkeys(role for wrapped in hooks.values() for role in wrapped))
+    for name, roles in wrapping_roles(known, registry, declared(known, registry)).items():
         settings = wrappers_of(known, roles[0], registry)[name]
         yield Model(name, settings=settings, id=f"wraps {', '.join(roles)}", wrappers={})
 

@@ -27,6 +27,23 @@ def wrapped_hooks(recipe: Recipe, registry: Registry, known: Declared = BUILT_IN
     return {name: {hook: found[name][hook] for hook in STAGES if hook in found[name]} for name in sorted(found)}
 
 
+def wrapping_roles(recipe: Recipe, registry: Registry, known: Declared = BUILT_IN) -> dict[str, list[str]]:
+    """Return the roles in which each wrapper wraps a hook, by the name of its plugin.
+
+    The hooks are the stages that steps call with the model of the role, and others (``requests_at_once``) that the
+    plugin of the model implements.
+    """
+    found: dict[str, list[str]] = {}
+    for role, stages in roles_needed(recipe, known).items():
+        bound = binding(recipe, role)
+        plugin = registry.name_of(bound.plugin) if bound is not None else None
+        for name in wrappers_of(recipe, role, registry):
+            hooks = registry.wrapped_by(name)
+            if any(hook in stages if hook in STAGES else plugin in registry.names(hook) for hook in hooks):
+                found.setdefault(name, []).append(role)
+    return {name: found[name] for name in sorted(found)}
+
+
 def wrapped_words(wrapped: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
     """Return a line for each wrapper: ``slow wraps judge of judge, evaluator``."""
     return [
@@ -58,31 +75,20 @@ def check_wrappers(recipe: Recipe, registry: Registry, known: Declared, problems
 def idle_wrappers(recipe: Recipe, registry: Registry, known: Declared) -> Iterator[str]:
     """Yield a notice for each wrapper that the recipe names and that wraps no hook of its models.
 
-    Another notice is that of settings that the wrapper cannot get. Wrappers with a problem that ``check_wrappers``
-    reports have no notice.
+    A wrapper with settings that it cannot get has a notice, too. Wrappers with a problem that ``check_wrappers``
+    reports have none.
     """
-    working = wrapped_hooks(recipe, registry, known)
+    roles = wrapping_roles(recipe, registry, known)
     for key, own in recipe.wrappers.items():
         name = registry.name_of(key)
         if name not in registry.wrappers() or any(_role_problems(own, recipe)) or own.roles == ():
             continue
         hooks = registry.wrapped_by(name)
-        if name not in working and not _wraps_helpers(recipe, registry, known, name):
+        if name not in roles:
             yield f"wrappers.{key}: has no effect, because no step calls a hook that it wraps with a model of its roles"
         elif own.settings and not {*STAGES}.intersection(hooks):
             reason = f"the wrappers of {', '.join(hooks)} get no settings: only those of hooks with context do"
             yield f"wrappers.{key}.settings: has no effect, because {reason}"
-
-
-def _wraps_helpers(recipe: Recipe, registry: Registry, known: Declared, wrapper: str) -> bool:
-    """Whether a plugin wraps a hook beside the stages that the plugin of one of its roles implements."""
-    for role in roles_needed(recipe, known):
-        bound = binding(recipe, role)
-        if bound is not None and wrapper in wrappers_of(recipe, role, registry):
-            plugin, hooks = registry.name_of(bound.plugin), {*registry.wrapped_by(wrapper)} - {*STAGES}
-            if any(plugin in registry.names(hook) for hook in hooks):
-                return True
-    return False
 
 
 def _role_problems(own: Wrapping, recipe: Recipe) -> Iterator[str]:

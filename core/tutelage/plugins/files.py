@@ -20,8 +20,8 @@ from tutelage.files.digests import sha256_of
 from tutelage.plugins.functions import of_namespace
 from tutelage.plugins.inspection import has_marked_hooks
 
-MODULES = "tutelage_plugin_file_"
-"""Begins the name under which a file is imported, before the name of its plugin."""
+MODULE_PREFIX = "tutelage_plugin_file_"
+"""A file is imported as the module with this prefix and the name of its plugin."""
 
 
 @frozen
@@ -78,7 +78,7 @@ class PluginFile:
         return of_namespace(vars(module), (module.__doc__ or "").partition("\n")[0])
 
     def _import(self) -> ModuleType:
-        name = f"{MODULES}{self.name}"  # a part of the fingerprint of its transforms
+        name = f"{MODULE_PREFIX}{self.name}"  # a part of the fingerprint of its transforms
         spec = importlib.util.spec_from_file_location(name, self.path)
         assert spec is not None and spec.loader is not None, "the name of the file ends with .py"
         module = importlib.util.module_from_spec(spec)

@@ -94,7 +94,7 @@ def _checks(subject: Subject, skip: Collection[str]) -> Iterator[Check]:
 
 
 def _promises(subject: Subject, skip: Collection[str]) -> Iterator[tuple[str, Subject, Promise, str]]:
-    """Yield each requirement with its hook, what the report calls it, and the subject of the check."""
+    """Yield the label in the report, the subject, the requirement and the hook of each check."""
     for hook in subject.registry.hooks(subject.name):
         for promise in PROMISES[hook] if hook not in skip else ():
             yield hook, subject, promise, hook
@@ -114,11 +114,14 @@ def _wrapping(subject: Subject) -> Subject:
 
 @frozen
 class _Fault:
-    """What stops a check. Equal faults are reported once."""
+    """The problem at which a check stopped. Equal faults are reported once."""
 
     problem: str
-    hook: str | None
-    """The hook of a broken requirement. None for an error: its text names the hook, or it is of no single hook."""
+    label: str | None
+    """The hook of a broken requirement, as in ``Check.hook``.
+
+    None for an error: its text names the hook, or it is of no single hook.
+    """
 
 
 def _fault(subject: Subject, promise: Promise, hook: str, label: str) -> _Fault | None:

@@ -29,7 +29,7 @@ from tutelage.errors import InputError
 from tutelage.files.jsonl import write_json
 from tutelage.files.settings import structure
 from tutelage.objectives import Objective
-from tutelage.plugins.files import MODULES
+from tutelage.plugins.files import MODULE_PREFIX
 from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage_transformers.processes.failure import Failure
@@ -106,7 +106,8 @@ def check_importable(objective: Objective) -> None:
     """
     cls = type(objective)
     package = cls.__module__.partition(".")[0]
-    is_found = package.startswith(MODULES) or (package != "__main__" and PathFinder.find_spec(package) is not None)
+    is_installed = package != "__main__" and PathFinder.find_spec(package) is not None
+    is_found = is_installed or package.startswith(MODULE_PREFIX)
     if not is_found or "<locals>" in cls.__qualname__:
         reason = "it is neither in an installed package nor in a plugin file"
         raise _not_importable(f"{cls.__module__}:{cls.__qualname__}", reason)
@@ -121,7 +122,7 @@ def _not_importable(place: str, reason: object) -> InputError:
 
 
 def _objective(plain: Mapping[str, Any], plugin_files: Mapping[str, Mapping[str, str]]) -> Objective:
-    if plain["class"].startswith(MODULES):
+    if plain["class"].startswith(MODULE_PREFIX):
         Registry.for_process(plugin_files)  # imports the module of the class
     try:
         cls = pkgutil.resolve_name(plain["class"])

@@ -249,6 +249,19 @@ def test_doctor_checks_a_wrapper_of_the_judge_with_its_settings_if_the_teacher_j
     }
 
 
+@pytest.mark.parametrize(("role", "is_called"), [("judge", True), ("student", False)])
+def test_doctor_checks_a_wrapper_of_a_hook_without_context(
+    role: str, is_called: bool, invoke: Invoke, recipe: Path, judge_file: Path, tmp_path: Path
+) -> None:
+    marked = "from tutelage import hookimpl\n\n@hookimpl\ndef judge(): ...\n\n@hookimpl\ndef requests_at_once(): ...\n"
+    judge_file.write_text(marked)
+    wrapper = tmp_path / "shift.py"
+    wrapper.write_text(REQUIRED.replace("ROLE", role).replace("def judge()", "def requests_at_once()"))
+    rows = json.loads(invoke("doctor", recipe, "--plugin", judge_file, "--plugin", wrapper, "--json").stdout)
+    found = [(row["role"], row["finding"]["ok"]) for row in rows if row["plugin"] == "shift"]
+    assert found == ([("wraps judge", False)] if is_called else [])
+
+
 def test_explain_names_an_unknown_wrapper_as_plan_does(invoke: Invoke, recipe: Path, judge_file: Path) -> None:
     invoke("run", recipe, "--plugin", judge_file, "--quiet")
     unknown = ("--set", "wrappers.shiftt.roles=[judge]")

@@ -22,7 +22,7 @@ from tutelage.planning.pipelines import make_plan
 from tutelage.planning.preflight import preflight
 from tutelage.planning.roles import wrappers_of
 from tutelage.planning.sources import Sources
-from tutelage.planning.wrapping import idle_wrappers, wrapped_hooks, wrapped_words
+from tutelage.planning.wrapping import idle_wrappers, wrapped_hooks, wrapped_words, wrapping_roles
 from tutelage.plugin_info import PluginInfo
 from tutelage.plugins.helpers import wrapper_settings
 from tutelage.plugins.registry import Registry
@@ -277,6 +277,8 @@ def test_settings_of_a_wrapper_that_gets_none_are_a_notice(
     models = {**numbers_recipe()["models"], "judge": {"plugin": "answering"}}
     recipe = from_values(numbers_recipe(models=models, wrappers={"double": own}))
     assert list(idle_wrappers(recipe, numbers_registry, BUILT_IN)) == notices
+    called = {"double": ["judge"]} if own["roles"] == ["judge"] else {}
+    assert wrapping_roles(recipe, numbers_registry) == called
 
 
 @pytest.mark.parametrize("section", [{"shift": {"roles": ["jugde"]}}, {"numbers": {"roles": ["judge"]}}])
