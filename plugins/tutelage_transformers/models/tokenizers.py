@@ -8,8 +8,8 @@ from typing import Any
 from tutelage.errors import InputError
 from tutelage.files.digests import file_digest, value_digest
 from tutelage_transformers.models.chat import check_template, ensure_chat
-from tutelage_transformers.models.collection import without_collection
 from tutelage_transformers.models.finding import folder_of
+from tutelage_transformers.models.garbage_collection import without_garbage_collection
 
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _TOKENIZED = "The first 12 words, read in order: a score (of 5) isn't 7.\n\n  Don't sort them!"
@@ -49,7 +49,7 @@ def small_files(folder: Path) -> dict[str, str]:
 def _read(name: str, local_only: bool) -> Any:
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-    with without_collection():
+    with without_garbage_collection():
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
     tokenizer = _as_stored(tokenizer, name, local_only)
     for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer

@@ -19,7 +19,7 @@ from typing import IO, Any
 from attrs import frozen
 
 from tutelage.files.jsonl import dump
-from tutelage_transformers.models.collection import without_collection
+from tutelage_transformers.models.garbage_collection import without_garbage_collection
 from tutelage_transformers.processes.child import ignore_stop_signals
 from tutelage_transformers.processes.failure import Failure
 
@@ -91,7 +91,7 @@ def main(device: str) -> None:
 
 def _prepare(device: str) -> None:
     """Import what every request needs, and make this process's own GPU the default for code that names none."""
-    with without_collection():
+    with without_garbage_collection():
         import torch
         from transformers.models.auto import modeling_auto, tokenization_auto  # noqa: F401
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tutelage.objectives import Objective
 from tutelage_transformers.devices.parallel import broadcast
-from tutelage_transformers.models.collection import without_collection
+from tutelage_transformers.models.garbage_collection import without_garbage_collection
 from tutelage_transformers.training import finite, packing, pair_labels, pair_losses
 from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
 from tutelage_transformers.training.pair_losses import WeightedLoss
@@ -93,7 +93,7 @@ class TrainerChanges:
 
 def import_all() -> None:
     """Import TRL and what its trainers need, which takes seconds. Later calls cost nothing."""
-    with without_collection():
+    with without_garbage_collection():
         sft_trainer()
         dpo_trainer()
 
