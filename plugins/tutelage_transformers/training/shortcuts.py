@@ -1,7 +1,7 @@
-"""What transformers does with every module of a model in each step, although it changes nothing after the first one.
+"""Leave out what transformers does with every module of a model in each step; after the first, it changes nothing.
 
-A model of 2.7 billion weights with an adapter has 9,000 modules. To set the mode of each, and to look for gradients in
-each, keeps the CPU from starting the next kernels.
+transformers sets the mode of each module, and looks for gradients in each. A model of 2.7 billion weights with an
+adapter has 9,000 modules, and meanwhile the CPU starts no kernels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 def without_visits(model: Any) -> Iterator[None]:
     """Let ``model.train()`` do nothing, and ``model.zero_grad()`` visit only the weights that are trained.
 
-    All modules must be in the mode of training, and stay in it. At the end both do what they did before.
+    All modules must be in training mode, and stay in it. At the end both methods do what they did before.
     """
     trained = [weight for weight in model.parameters() if weight.requires_grad]
 

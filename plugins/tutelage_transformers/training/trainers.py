@@ -32,8 +32,8 @@ class TrainerChanges:
         return finite.StepBatch()
 
     def train(self, *arguments: Any, **options: Any) -> Any:
-        """Train as TRL does; from the second step on, without visits of all modules (see ``shortcuts``)."""
-        with ExitStack() as self.visits:
+        """Train as TRL does; from the second batch on, without visits of all modules (see ``shortcuts``)."""
+        with ExitStack() as self.shortcuts:
             return super().train(*arguments, **options)  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
@@ -42,7 +42,7 @@ class TrainerChanges:
         loss = super().training_step(model, inputs, *arguments, **options)  # type: ignore[misc]
         self.step_batch.add(trainer.state.global_step, inputs, loss)
         if "train" not in vars(model) and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-            self.visits.enter_context(without_visits(model))
+            self.shortcuts.enter_context(without_visits(model))
         return loss
 
     @cached_property
