@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from tutelage.errors import InputError, TutelageError
@@ -91,16 +92,18 @@ def check_objective(settings: TransformersSettings | None, objective: Objective)
 def check_run(settings: TransformersSettings | None, name: str, needs: RunNeeds) -> Iterator[Finding]:
     """Yield each problem of a model on this machine that would stop a run: files, tokenizer, device, memory, disk.
 
-    Before a run that trains on several devices, their processes are started, see ``ahead``.
+    Before a run that trains on several devices, their processes are started, see ``ahead``. They end if there is a
+    problem or an error.
     """
     settings = settings or TransformersSettings()
     capacity = capacity_of(settings)
     started = ahead.start(settings, needs, capacity)
-    problems = list(_run_problems(settings, name, needs, capacity))
-    if problems:
-        ahead.end(started)
-    else:
-        ahead.keep(started, settings, needs, capacity)
+    with ExitStack() as unless_passed:
+        unless_passed.callback(ahead.end, started)
+        problems = list(_run_problems(settings, name, needs, capacity))
+        if not problems:
+            ahead.keep(started, settings, needs, capacity)
+            unless_passed.pop_all()
     yield from problems
 
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -109,6 +110,31 @@ def test_processes_start_before_the_checks_and_end_if_a_check_finds_a_problem(tm
     assert process_ids() == processes, "they were started by another caller"
     ahead.end(started)
     assert process_ids() == []
+
+
+@pytest.mark.parametrize("ending", ["a problem", "an interrupt"])
+def test_processes_that_start_before_the_checks_end_with_them(
+    base: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the free space is one of the last. The user may press Ctrl-C in it."""
+    pool.end_all()
+    seen: list[int] = []
+
+    def found(folder: Path) -> Any:
+        seen.extend(process_ids())
+        if ending == "an interrupt":
+            raise KeyboardInterrupt
+        return SimpleNamespace(free=0)
+
+    monkeypatch.setattr("shutil.disk_usage", found)
+    needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(SFT,), directory=tmp_path)
+    if ending == "an interrupt":
+        with pytest.raises(KeyboardInterrupt):
+            list(check_run(TWO, str(base), needs))
+    else:
+        [problem] = check_run(TWO, str(base), needs)
+        assert problem.what == "disk"
+    assert len(seen) == 2 and process_ids() == []
 
 
 def test_processes_of_gpus_that_torch_does_not_find_are_ended_after_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
