@@ -4,8 +4,9 @@
     python tests/bench/bench_checkpoint.py --size phi-2 --layers 8 --folder /tmp --device cpu
 
 It prints a JSON line for each repetition, with the seconds of each part and its GB/s. ``write`` is the part that
-``train_step`` does: copies from the GPU, and the files in the memory of the system. ``durable`` waits for the disk, and
-``durable_and_digests`` also computes the checksums of the files, which the run does before the next step. On a GPU,
+``train_step`` does: copies from the GPU, and the files in the memory of the system. ``durable`` waits for the disk.
+``write_again`` writes it once more. ``durable_and_digests`` waits for the disk and also computes the checksums
+of the files, which the run does before the next step. ``read`` loads the model from these files. On a GPU,
 ``copy`` and ``copy_pinned`` are the copies alone, to memory as ``write`` uses it and through a pinned buffer.
 """
 
@@ -72,7 +73,7 @@ def measure(model: Any, options: argparse.Namespace) -> dict[str, float]:
         time_of("write", shards.save_weights, model, Path(name))
         time_of("durable", make_folder_durable, Path(name))
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-checkpoint-") as name:
-        time_of("write again", shards.save_weights, model, Path(name))
+        time_of("write_again", shards.save_weights, model, Path(name))
         time_of("durable_and_digests", durable_records_of, Path(name))
         random_student.tokenizer(options.size).save_pretrained(name)
         settings = TransformersSettings(device=options.device, processes=1)
