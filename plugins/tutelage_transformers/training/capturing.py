@@ -1,8 +1,8 @@
 """Training steps as CUDA graphs: the forward and the backward pass of a packed model are two launches.
 
 A step of a small model starts thousands of kernels, each of which takes the CPU longer to start than the GPU to
-compute. A CUDA graph is captured once for each size of a batch (see ``filling``) and is then started as a whole. The
-kernels and their inputs are the same. What is captured is the model between embedding and head; TRL's head, loss and
+compute. The two CUDA graphs of a batch size (see ``filling``) are captured once, and are then each started as a whole.
+The kernels are the same; their inputs are filled up. The model without its head is captured. TRL's head, loss and
 metrics, the optimizer and the exchange of gradients between processes follow as before.
 
 The first batch is computed without a graph. It initialises the libraries, and it shows whether the model copies values
@@ -21,17 +21,15 @@ from attrs import define, field, frozen
 
 from tutelage_transformers.devices.selection import is_nvidia
 from tutelage_transformers.training.filling import Size, fill, size_of
-from tutelage_transformers.training.fitting import device_memory
+from tutelage_transformers.training.fitting import USABLE_SHARE, device_memory
 
 _MIN_BATCHES = 24
-"""Number of batches of a training from which graphs are captured: each size is computed without a graph once."""
+"""Minimum number of batches of a training whose steps are captured, because the captures of all sizes take time."""
 _MAX_OPERATIONS = 4e13
 """Operations of a pass forward and backward up to which the launches take longer: on an H100, 5,400 launches of a step
 of 2.7 billion weights took 0.2 s, in which the GPU computes about this number."""
 _ACTIVATION_MARGIN = 1.3
 """Memory of a captured pass, in relation to the activations that the forward pass keeps."""
-_USABLE_SHARE = 0.85
-"""Share of the GPU's memory that may be used with the graphs; see ``fitting``."""
 _SYNCHRONISED = "called a synchronizing CUDA operation"
 """The warning of torch's debug mode."""
 
@@ -111,7 +109,7 @@ class CapturedBackbone:
         assert self._token_bytes is not None
         device = self.weights[0].device
         needed = self._token_bytes * size.tokens * (1 + _ACTIVATION_MARGIN)
-        return bool(torch.cuda.memory_allocated(device) + needed <= _USABLE_SHARE * device_memory(device))
+        return bool(torch.cuda.memory_allocated(device) + needed <= USABLE_SHARE * device_memory(device))
 
     def _captured(self, compute: Compute, ids: Any, packing: Mapping[str, Any]) -> _Step:
         import torch

@@ -22,7 +22,7 @@ from tutelage_transformers.training.objectives import section_of, smallest_batch
 
 _BUSY_TOKENS = 4096
 """Tokens that keep a GPU busy. Gradient checkpointing is preferred to holding fewer at once."""
-_USABLE_SHARE = 0.85
+USABLE_SHARE = 0.85
 """Usable share of a GPU's memory. The CUDA context takes the rest, and fragmentation, which grows in long trainings."""
 _CHECKPOINTING_FROM = 500_000_000
 """Number of parameters from which gradient checkpointing is used on a device whose memory is not estimated."""
@@ -56,7 +56,7 @@ def divide_step(
         )
     checkpointing = settings.gradient_checkpointing
     if settings.accelerate_config is None and model.device.type == "cuda":
-        capacity = int(_USABLE_SHARE * device_memory(model.device))
+        capacity = int(USABLE_SHARE * device_memory(model.device))
         return fastest_division(
             objective,
             checkpointing,

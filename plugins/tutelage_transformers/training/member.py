@@ -37,7 +37,11 @@ def prepare(arguments: Any, job: Job) -> None:
 
 
 def take_part(arguments: Any, job: Job) -> None:
-    """Do the part of one process in a training. A process that has none frees the memory of its model."""
+    """Do the part of one process in a training. A process that has none frees the memory of its model.
+
+    ``arguments`` are ``group``, the arguments of ``group.join``, and ``request``, the training as
+    ``TrainingRequest.as_json`` describes it.
+    """
     from accelerate.state import AcceleratorState, GradientState
 
     loading.release_all()

@@ -1,7 +1,7 @@
 """Training without padding, below TRL's own trainers.
 
 TRL pads a batch to its longest row. Here its collators also return where the real tokens are (``plan``). The backbone
-of the model, between embedding and head, computes one packed row of these tokens: padding is dropped, positions restart
+of the model, which is all but its head, computes one packed row of these tokens: padding is dropped, positions restart
 with each sequence, and attention stays within a sequence. The hidden states are then put back where TRL expects them.
 TRL's head computes logits of the answers only. Its losses, metrics and loop are not changed.
 
@@ -26,10 +26,8 @@ from tutelage_transformers.training.routing import spread_router_logits
 
 _ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 """Names of the probability in configurations: the second one is GPT-2's, the third one BERT's."""
-
-
 _CAPTURED = "tutelage_captured"
-"""The attribute of a backbone whose training steps are captured."""
+"""Name of the attribute of a backbone that has its ``CapturedBackbone``, if its training steps are captured."""
 
 
 def is_wanted(model: Any, settings: TransformersSettings) -> bool:
@@ -95,7 +93,7 @@ def pack(model: Any) -> None:
 
 
 def capture(model: Any, longest: int) -> None:
-    """Train ``model``, which is packed and may have an adapter, in CUDA graphs (see ``capturing``).
+    """Capture the training steps of ``model``, which is packed and may have an adapter (see ``capturing``).
 
     ``longest`` is the number of tokens of the longest sequence of the training.
     """

@@ -56,7 +56,10 @@ def _train(request: TrainingRequest, folder: Path) -> None:
 
 
 def pair_losses_of(request: TrainingRequest) -> Mapping[str, PairLoss]:
-    """Return the losses of plugins that the training names. Raises ``InputError`` if a plugin is not installed."""
+    """Return the losses of plugins that the training names.
+
+    Raises ``InputError`` if a plugin is not installed, or if its file is missing or has changed.
+    """
     objective = request.objective
     if not isinstance(objective, Dpo) or not objective.plugin_losses:
         return {}
