@@ -161,11 +161,10 @@ class WorkerPool:
         """End the processes; returns the last lines of their logs."""
         with self._lock:
             workers, self._workers = self._workers, []
+            files, self._files = self._files, None
         for worker in workers:
             worker.kill()
         logs = {worker: worker.end() for worker in workers}
-        with self._lock:
-            files, self._files = self._files, None
         if files is not None:
             files.cleanup()
         return logs
