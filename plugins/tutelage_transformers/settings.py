@@ -56,7 +56,7 @@ class TransformersSettings:
     packing: bool | None = None
     """Train without padding, on fused layers; if left out, on an NVIDIA GPU if the model supports it."""
     cuda_graphs: bool = True
-    """Start the kernels of a packed training step on an NVIDIA GPU by CUDA graphs, if the model allows it."""
+    """Start the kernels of a packed training step on an NVIDIA GPU by CUDA graphs, if that is possible and faster."""
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of an adapter's weights in training: auto is float32, and bfloat16 on a 4-bit base if the GPU
     computes in it."""
