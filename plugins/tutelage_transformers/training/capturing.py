@@ -28,6 +28,8 @@ _MIN_BATCHES = 24
 _MAX_OPERATIONS = 4e13
 """Operations of a pass forward and backward up to which the launches take longer: on an H100, 5,400 launches of a step
 of 2.7 billion weights took 0.2 s, in which the GPU computes about this number."""
+_MAX_TRAINED = 500_000_000
+"""Number of trained weights up to which steps are captured: the graphs keep one more gradient of each."""
 _ACTIVATION_MARGIN = 1.3
 """Memory of a captured pass, in relation to the activations that the forward pass keeps."""
 _SYNCHRONISED = "called a synchronizing CUDA operation"
@@ -42,8 +44,8 @@ def is_worth_it(trainer: Any, lengths: Sequence[int]) -> bool:
     """Return whether the steps of this trainer, whose model is packed, can be captured and are faster then.
 
     ``lengths`` are the tokens that each row takes. Not captured: batches that keep the GPU busy, short trainings,
-    models whose experts get different numbers of tokens in each step, weights that are quantised or spread over GPUs,
-    and activations that are computed again in the backward pass.
+    many trained weights, whose gradients need the memory, models whose experts get different numbers of tokens in each
+    step, weights that are quantised or spread over GPUs, and activations that are computed again in the backward pass.
     """
     arguments, model = trainer.args, trainer.model
     rows = arguments.per_device_train_batch_size
@@ -55,6 +57,7 @@ def is_worth_it(trainer: Any, lengths: Sequence[int]) -> bool:
         is_nvidia(model.device)
         and batches >= _MIN_BATCHES
         and operations <= _MAX_OPERATIONS
+        and sum(weight.numel() for weight in model.parameters() if weight.requires_grad) <= _MAX_TRAINED
         and not arguments.gradient_checkpointing
         and not trainer.is_fsdp_enabled
         and not trainer.is_deepspeed_enabled
