@@ -14,10 +14,10 @@ _TIMEOUT = timedelta(seconds=1800)
 def join(rank: int, processes: int, device: str, store: str) -> None:
     """Form a group with the other processes whose rank is below ``processes``, and wait for them.
 
-    ``device`` is that of this process: cpu, or cuda:0.
-    If this process is in a group of that size, it stays there. A group of another size is left: all processes of the
-    pool have to call this function, so that its members leave it together. The file ``store`` is how the processes find
-    each other. It must be a new one in each call, and must exist as long as the processes.
+    A process that is in a group of that size stays there. A group of another size is left: all processes of the pool
+    have to call this function, so that its members leave it together. ``device`` is that of this process, such as
+    cpu or cuda:0. The file ``store`` is how the processes find each other. It must be a new one in each call, and must
+    exist as long as the processes.
     """
     import torch
     from torch import distributed
