@@ -75,8 +75,8 @@ def from_published_weights(
     if problem := _not_applicable(annotations, tables):
         return LengthControlled(note=problem)
     weights = tables.weights[annotations[0].generator_2]
-    shares = _predicted(weights, tables.difficulty[: len(annotations)])
-    own = None if positions is None else _predicted(weights, [tables.difficulty[number] for number in positions])
+    shares = predicted_shares(weights, tables.difficulty[: len(annotations)])
+    own = None if positions is None else predicted_shares(weights, [tables.difficulty[number] for number in positions])
     return LengthControlled(
         win_rate=percent(shares),
         standard_error=standard_error(shares),
@@ -112,6 +112,6 @@ def _log_odds(annotations: Sequence[Annotation], tables: LengthTables) -> list[f
     return [float(one) for one in odds]
 
 
-def _predicted(weights: Weights, difficulty: Sequence[float]) -> list[float]:
-    """Predicted probability that the model is preferred, per instruction, for answers of equal length."""
+def predicted_shares(weights: Weights, difficulty: Sequence[float]) -> list[float]:
+    """Return the probability that a model is preferred, per instruction, for answers of equal length."""
     return [1 / (1 + math.exp(-(weights.model + weights.difficulty * hard))) for hard in difficulty]

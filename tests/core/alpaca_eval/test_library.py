@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
 import logging
 import os
@@ -15,6 +17,8 @@ from known import known
 
 from tutelage.alpaca_eval.library import GAMED, fit, load_annotator, model_stands_first
 from tutelage.errors import InputError, PluginError
+from tutelage.evaluation.alpaca_eval import percent
+from tutelage.evaluation.length_control import predicted_shares
 from tutelage.installation import install_command
 from tutelage.results.alpaca_eval_files import read_annotations, read_tables
 
@@ -37,6 +41,27 @@ def test_the_leaderboards_annotator_is_a_rubric_of_two_tokens() -> None:
     assert rubric.system.startswith("You are a highly efficient assistant")
     assert rubric.template.index("{prompt}") < rubric.template.index("{first}") < rubric.template.index("{second}")
     assert "<|im_" not in rubric.template
+
+
+@needs_the_library
+@needs_the_published_annotations
+def test_published_weights_give_the_length_controlled_win_rates_of_the_leaderboard() -> None:
+    """The weights of two models are not those of their rows on the leaderboard of the package."""
+    package = Path(str(known(importlib.util.find_spec("alpaca_eval")).origin)).parent
+    table = package / "leaderboards/data_AlpacaEval_2/weighted_alpaca_eval_gpt4_turbo_leaderboard.csv"
+    with table.open() as file:
+        stated = {row[""]: row for row in csv.DictReader(file) if row["n_total"] == "805"}
+    tables = read_tables(DATA)
+    models = tables.weights.keys() & stated.keys()
+    assert len(models) == 188
+    differences = {
+        model: abs(
+            known(percent(predicted_shares(tables.weights[model], tables.difficulty)))
+            - float(stated[model]["length_controlled_winrate"])
+        )
+        for model in models
+    }
+    assert {model for model in models if differences[model] > 1e-4} == {"dbrx-instruct", "NullModel"}
 
 
 @needs_the_library
