@@ -1,1 +1,1 @@
-"""Attention over packed sequences, and fused activations and norms, below any transformers model."""
+"""Attention over packed sequences, and fused activations, norms and rotations, below any transformers model."""

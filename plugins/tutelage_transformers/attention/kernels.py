@@ -1,4 +1,7 @@
-"""A Triton kernel for RMSNorm. ``norms`` describes what it computes; a test compares it with transformers' modules."""
+"""Triton kernels for RMSNorm and for the rotation of queries and keys. ``norms`` and ``rotary`` describe them.
+
+Tests compare them with transformers' modules.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,29 @@ def rms_norm(states: Any, weight: Any, eps: float, offset: float) -> Any:
     return out
 
 
+def rotate(queries: Any, keys: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
+    """Rotate the first dimensions of queries (1, heads, tokens, size) and keys (1, kv_heads, tokens, size).
+
+    ``cos`` and ``sin`` are (1, tokens, number of rotated dimensions). All have the same type, and their last dimension
+    is dense. Intermediate results are rounded as torch's operations round them. Returns new tensors of these shapes.
+    """
+    _, heads, tokens, size = queries.shape
+    kv_heads, half = keys.shape[1], cos.shape[-1] // 2
+    outs = [
+        torch.empty(1, tokens, number, size, dtype=queries.dtype, device=queries.device) for number in (heads, kv_heads)
+    ]
+    rest = size - 2 * half
+    _rotate[(tokens,)](
+        queries, keys, cos, sin, *outs,
+        queries.stride(1), queries.stride(2), keys.stride(1), keys.stride(2), cos.stride(1), sin.stride(1),
+        heads, kv_heads, size, half,
+        triton.next_power_of_2(heads), triton.next_power_of_2(kv_heads), triton.next_power_of_2(half),
+        triton.next_power_of_2(rest) if rest else 0,
+        enable_fp_fusion=False,  # a fused multiply-add is not rounded between the two
+    )  # fmt: skip
+    return outs[0].transpose(1, 2), outs[1].transpose(1, 2)
+
+
 @triton.jit
 def _rms_norm(
     states, weight, out, stride_0, stride_1, stride_2, length_1, length_2, size, eps, offset,
@@ -44,3 +70,54 @@ def _rms_norm(
         vector = vector.to(out.dtype.element_ty).to(tl.float32)
     vector = vector * (tl.load(weight + dims, mask=real, other=0.0).to(tl.float32) + offset)
     tl.store(out + row * size + dims, vector.to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit
+def _rotate(
+    queries, keys, cos, sin, queries_out, keys_out,
+    queries_head, queries_token, keys_head, keys_token, cos_token, sin_token, heads, kv_heads, size, half,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr,
+):  # fmt: skip
+    """One program for each token."""
+    token = tl.program_id(0).to(tl.int64)
+    cos += token * cos_token
+    sin += token * sin_token
+    _rotate_heads(
+        queries + token * queries_token, queries_head, queries_out + token * heads * size, cos, sin,
+        heads, size, half, HEADS, HALF, REST,
+    )  # fmt: skip
+    _rotate_heads(
+        keys + token * keys_token, keys_head, keys_out + token * kv_heads * size, cos, sin,
+        kv_heads, size, half, KV_HEADS, HALF, REST,
+    )  # fmt: skip
+
+
+@triton.jit
+def _rotate_heads(
+    states, stride, out, cos, sin, heads, size, half, HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr
+):
+    """Rotate all heads of a token: dimension i with dimension i + half. The other dimensions are copied."""
+    head = tl.arange(0, HEADS)[:, None]
+    dims = tl.arange(0, HALF)[None, :]
+    real = (head < heads) & (dims < half)
+    first = tl.load(states + head * stride + dims, mask=real, other=0.0)
+    second = tl.load(states + head * stride + half + dims, mask=real, other=0.0)
+    cos_first, cos_second = (tl.load(cos + dims, mask=dims < half), tl.load(cos + half + dims, mask=dims < half))
+    sin_first, sin_second = (tl.load(sin + dims, mask=dims < half), tl.load(sin + half + dims, mask=dims < half))
+    at = out + head * size + dims
+    tl.store(at, _sum(_product(first, cos_first), _product(-second, sin_first)), mask=real)
+    tl.store(at + half, _sum(_product(second, cos_second), _product(first, sin_second)), mask=real)
+    if REST:
+        others = 2 * half + tl.arange(0, REST)[None, :]
+        kept = (head < heads) & (others < size)
+        tl.store(out + head * size + others, tl.load(states + head * stride + others, mask=kept), mask=kept)
+
+
+@triton.jit
+def _product(one, two):
+    return (one.to(tl.float32) * two.to(tl.float32)).to(one.dtype)
+
+
+@triton.jit
+def _sum(one, two):
+    return (one.to(tl.float32) + two.to(tl.float32)).to(one.dtype)

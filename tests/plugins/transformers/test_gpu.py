@@ -16,12 +16,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
+from transformers import AutoModelForCausalLM, Cohere2Config, GemmaConfig, GPTNeoXConfig, LlamaConfig, PhiConfig  # noqa: E402
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm  # noqa: E402
 from transformers.models.llama.modeling_llama import LlamaRMSNorm  # noqa: E402
 
 from tutelage.records import Model, Sampling  # noqa: E402
 from tutelage_transformers.attention import segments  # noqa: E402
 from tutelage_transformers.attention.norms import fuse_norms  # noqa: E402
+from tutelage_transformers.attention.rotary import fuse_rotations  # noqa: E402
 from tutelage_transformers.attention.segments import Scores  # noqa: E402
 from tutelage_transformers.generation import paged  # noqa: E402
 from tutelage_transformers.generation.engine import Completion, generate, stop_tokens  # noqa: E402
@@ -206,6 +208,27 @@ def test_the_norm_kernel_computes_the_norms_of_transformers(dtype: Any, family: 
     got = model[0](states)
     assert torch.allclose(got.float(), expected.float(), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5)
     assert got.shape == expected.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", [LlamaConfig, PhiConfig, GemmaConfig, GPTNeoXConfig])
+def test_the_rotation_kernel_gives_the_bits_of_transformers_functions(dtype: Any, family: Any) -> None:
+    """Phi passes the rotated part of a head, GPT-NeoX the whole head, Llama rotates all of it."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 64, "hidden_size": 96, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = family(**shape, num_attention_heads=3, head_dim=32, num_key_value_heads=3)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).cuda().eval()
+    ids = torch.arange(40, device="cuda")[None]
+    with torch.inference_mode():
+        expected = model(ids, use_cache=False).logits
+        assert fuse_rotations(model) == 2
+        assert torch.equal(model(ids, use_cache=False).logits, expected)
+
+
+def test_a_rotation_of_neighbouring_dimensions_is_not_replaced() -> None:
+    shape = {"vocab_size": 64, "hidden_size": 96, "intermediate_size": 64, "num_hidden_layers": 1}
+    config = Cohere2Config(**shape, num_attention_heads=3, num_key_value_heads=3)
+    assert fuse_rotations(AutoModelForCausalLM.from_config(config).cuda()) == 0
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64])

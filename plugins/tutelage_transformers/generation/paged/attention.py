@@ -14,6 +14,7 @@ from attrs import define, frozen
 from tutelage_transformers.attention import probing, segments
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.attention.norms import fuse_norms
+from tutelage_transformers.attention.rotary import fuse_rotations
 from tutelage_transformers.attention.segments import Scores
 from tutelage_transformers.generation.memory import kv_shape
 
@@ -178,7 +179,7 @@ def unsupported_reason(model: Any) -> str | None:
 
 
 def install(model: Any) -> None:
-    """Make ``attend`` the attention of this model; on a GPU, fuse its activations and norms too."""
+    """Make ``attend`` the attention of this model; on a GPU, fuse its activations, norms and rotations too."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
@@ -186,3 +187,4 @@ def install(model: Any) -> None:
     if model.device.type == "cuda":
         fuse_activations(model)
         fuse_norms(model)
+        fuse_rotations(model)
