@@ -1,8 +1,9 @@
 """Batches of a training that several processes share: each step has the rows of a training by one process.
 
 accelerate would divide the rows into batches of one process and distribute these. The last step of an epoch, which has
-fewer rows, would then be filled with rows of the first step. Here the rows of each step are dealt out one by one. If
-their number is not a multiple of the processes, rows of the same step are counted twice.
+fewer rows, would then be filled with rows of the first step. Here the rows of each step are dealt out so that all
+processes compute about as many tokens, because each step waits for the slowest one. If the number of rows is not a
+multiple of the processes, rows of the same step are counted twice.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class SharedBatches:
 
     order: Any
     """A sampler of row indices with ``set_epoch``, the same in every process."""
+    tokens: Sequence[int]
+    """Number of tokens of each row."""
     step_rows: int
     """Number of rows of a step, over all processes."""
     device_rows: int
@@ -38,7 +41,7 @@ class SharedBatches:
         rows = iter(self.order)
         while step := list(islice(rows, self.step_rows)):
             filled = list(islice(cycle(step), self._share(len(step)) * self.processes))
-            mine = filled[self.rank :: self.processes]
+            mine = dealt(filled, self.tokens, self.processes)[self.rank]
             yield from (mine[start : start + self.device_rows] for start in range(0, len(mine), self.device_rows))
 
     def __len__(self) -> int:
@@ -52,6 +55,21 @@ class SharedBatches:
         return ceil(self._share(rows) / self.device_rows)
 
 
+def dealt(rows: Sequence[int], tokens: Sequence[int], processes: int) -> list[list[int]]:
+    """Deal out the rows of a step: each process gets as many of them, longest first, and about as many tokens.
+
+    In each round, the process with the fewest tokens gets the longest of the next rows. The number of rows is a
+    multiple of ``processes``.
+    """
+    shares: list[list[int]] = [[] for _ in range(processes)]
+    ordered = sorted(rows, key=tokens.__getitem__, reverse=True)
+    for start in range(0, len(ordered), processes):
+        fewest_first = sorted(shares, key=lambda share: sum(tokens[row] for row in share))
+        for row, share in zip(ordered[start : start + processes], fewest_first, strict=True):
+            share.append(row)
+    return shares
+
+
 def batches_of_rank(batches: Sequence[T], processes: int, rank: int) -> Iterator[tuple[T, bool]]:
     """Yield the batches of one process, and whether the result counts.
 
@@ -62,8 +80,11 @@ def batches_of_rank(batches: Sequence[T], processes: int, rank: int) -> Iterator
         yield batches[min(start + rank, len(batches) - 1)], start + rank < len(batches)
 
 
-def shared_loader(trainer: Any) -> Any:
-    """Return the data loader of one of several processes, in place of the one that accelerate would prepare."""
+def shared_loader(trainer: Any, tokens: Sequence[int]) -> Any:
+    """Return the data loader of one of several processes, in place of the one that accelerate would prepare.
+
+    ``tokens`` is the number of tokens of each row.
+    """
     from torch.utils.data import DataLoader, RandomSampler
 
     class Loader(DataLoader):  # type: ignore[misc]  # torch is not followed
@@ -78,7 +99,7 @@ def shared_loader(trainer: Any) -> Any:
     step_rows = rows * arguments.gradient_accumulation_steps * arguments.world_size
     return Loader(
         trainer._remove_unused_columns(trainer.train_dataset, description="training"),
-        batch_sampler=SharedBatches(order, step_rows, rows, arguments.world_size, arguments.process_index),
+        batch_sampler=SharedBatches(order, tokens, step_rows, rows, arguments.world_size, arguments.process_index),
         collate_fn=trainer.data_collator,
         pin_memory=arguments.dataloader_pin_memory,
     )

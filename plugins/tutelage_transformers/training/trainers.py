@@ -11,7 +11,7 @@ from tutelage.objectives import Objective
 from tutelage_transformers.devices.parallel import broadcast
 from tutelage_transformers.models.garbage_collection import without_garbage_collection
 from tutelage_transformers.training import finite, packing, pair_labels, pair_losses
-from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length
+from tutelage_transformers.training.batching import BucketSampler, by_rows, by_tokens, row_length, tokens_held
 from tutelage_transformers.training.pair_losses import WeightedLoss
 from tutelage_transformers.training.sharing import batches_of_rank, shared_loader
 from tutelage_transformers.training.shortcuts import without_visits
@@ -79,7 +79,10 @@ class TrainerChanges:
     def get_train_dataloader(self) -> Any:
         """Return TRL's loader, or with several processes one that gives each step the rows of a training by one."""
         trainer: Any = self
-        return shared_loader(trainer) if trainer.args.world_size > 1 else super().get_train_dataloader()  # type: ignore[misc]
+        if trainer.args.world_size == 1:
+            return super().get_train_dataloader()  # type: ignore[misc]
+        is_packed = packing.is_packed(trainer.data_collator)
+        return shared_loader(trainer, [tokens_held(row, is_packed) for row in rows_of(trainer.train_dataset)])
 
     def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
         """Load a training checkpoint, and keep the types of the weights, which PEFT would load as float32."""
