@@ -1,13 +1,15 @@
 """What the time of writing a checkpoint, and of reading it again, consists of. Random weights; the files are deleted.
 
     python tests/bench/bench_checkpoint.py --size phi-2 --folder /tmp                    # on a GPU
+    python tests/bench/bench_checkpoint.py --size phi-2 --folder /tmp --safetensors      # written by safetensors
     python tests/bench/bench_checkpoint.py --size phi-2 --layers 8 --folder /tmp --device cpu
 
 It prints a JSON line for each repetition, with the seconds of each part and its GB/s. ``write`` is the part that
 ``train_step`` does: copies from the GPU, and the files in the memory of the system. ``durable`` waits for the disk.
 ``write_again`` writes it once more. ``durable_and_digests`` waits for the disk and also computes the checksums
-of the files, which the run does before the next step. ``read`` loads the model from these files. On a GPU,
-``copy`` and ``copy_pinned`` are the copies alone, to memory as ``write`` uses it and through a pinned buffer.
+of the files, which the run does before the next step. ``read`` loads the model from these files. On a GPU, ``copy``
+and ``copy_pinned`` are the copies alone: to new memory as safetensors does, and through a pinned buffer as ``write``
+does. ``--safetensors`` lets safetensors write from the GPU, as it does for tensors on the CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import torch
 from tutelage.files.whole import make_folder_durable
 from tutelage.records import Model
 from tutelage.runs.integrity import durable_records_of
-from tutelage_transformers.models import loading, shards
+from tutelage_transformers.models import gpu_files, loading, shards
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.settings import TransformersSettings
 
@@ -89,7 +91,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, required=True, help="folder on the disk to measure")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--safetensors", action="store_true", help="let safetensors write from the GPU, to compare")
     options = parser.parse_args()
+    if options.safetensors:
+        gpu_files.DEVICE = "none"
     if options.layers is not None:
         random_student.SIZES[options.size]["num_hidden_layers"] = options.layers
     model = random_student.build(options.size, None, options.device)

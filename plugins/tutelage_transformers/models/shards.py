@@ -1,19 +1,23 @@
-"""Weights files that are written in parallel: copies from a GPU and writes of one file overlap those of the others."""
+"""Weights files that are written in parallel: copies from a GPU and writes of one file overlap those of the others.
+
+Files of tensors on a GPU are written by ``gpu_files``, all others by safetensors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tutelage.files.whole import begin_writing
+from tutelage_transformers.models.gpu_files import finish_work, is_writable, write_file
 
 SHARD_SIZE = "1GB"
 """Maximum size of a weights file. The checksums of several files are also computed in parallel."""
-_WRITERS = 4
-"""Each holds a copy of one file's tensors if they are on a GPU."""
+_WRITERS = 8
+"""Number of files that are written at a time. Tensors on a GPU need a buffer of 32 MB for each."""
 
 
 def save_weights(model: Any, output: Path) -> None:
@@ -41,7 +45,7 @@ def _parallel_writes() -> Iterator[None]:
 
     The disk begins with a file as soon as the system has it, long before it is made durable.
 
-    Before safetensors 0.8, writing holds the GIL, so that only the copies from a GPU overlap.
+    Before safetensors 0.8, its writing holds the GIL, so that files of tensors on the CPU are written one by one.
     """
     from transformers import modeling_utils
 
@@ -49,9 +53,12 @@ def _parallel_writes() -> Iterator[None]:
     writes: list[Future[None]] = []
 
     def start(tensors: Mapping[str, Any], file: Any, metadata: Any = None) -> None:
-        writes.append(threads.submit(write_one, tensors, Path(file), metadata))
+        from_gpu = is_writable(tensors)
+        if from_gpu:  # transformers may have started to change their layout, on a stream of this thread
+            finish_work(tensors)
+        writes.append(threads.submit(write_one, write_file if from_gpu else write, tensors, Path(file), metadata))
 
-    def write_one(tensors: Mapping[str, Any], file: Path, metadata: Any) -> None:
+    def write_one(write: Callable[..., object], tensors: Mapping[str, Any], file: Path, metadata: Any) -> None:
         write(tensors, file, metadata=metadata)
         begin_writing(file)
 
