@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from attrs import define, field, frozen
 
 from tutelage_transformers.devices.selection import is_nvidia
+from tutelage_transformers.models.experts import experts_of
 from tutelage_transformers.training.filling import Size, fill, size_of
 from tutelage_transformers.training.fitting import USABLE_SHARE, device_memory
 
@@ -62,7 +63,7 @@ def is_worth_it(trainer: Any, lengths: Sequence[int]) -> bool:
         and not trainer.is_fsdp_enabled
         and not trainer.is_deepspeed_enabled
         and not getattr(model, "is_quantized", False)
-        and not any(type(module).__name__.endswith("Experts") for module in model.modules())
+        and not experts_of(model)
     )
 
 
