@@ -42,6 +42,12 @@ def read_blocks(keys: Any, values: Any, block: Any, offset: Any) -> tuple[Any, A
 
 
 @triton.jit
+def _address(block, offset, token, head, dims, heads, block_size, size):
+    """Return the addresses of the numbers of a token in the blocks: (heads, dims)."""
+    return ((tl.load(block + token) * heads + head) * block_size + tl.load(offset + token)) * size + dims
+
+
+@triton.jit
 def _write_blocks(
     keys, values, block, offset, key, value, key_row, key_head, value_row, value_head, heads, block_size, size,
     HEADS: tl.constexpr, SIZE: tl.constexpr,
@@ -51,7 +57,7 @@ def _write_blocks(
     head = tl.arange(0, HEADS)[:, None]
     dims = tl.arange(0, SIZE)[None, :]
     real = (head < heads) & (dims < size)
-    address = ((tl.load(block + token) * heads + head) * block_size + tl.load(offset + token)) * size + dims
+    address = _address(block, offset, token, head, dims, heads, block_size, size)
     tl.store(keys + address, tl.load(key + token * key_row + head * key_head + dims, mask=real), mask=real)
     tl.store(values + address, tl.load(value + token * value_row + head * value_head + dims, mask=real), mask=real)
 
@@ -65,7 +71,7 @@ def _read_blocks(
     head = tl.arange(0, HEADS)[:, None]
     dims = tl.arange(0, SIZE)[None, :]
     real = (head < heads) & (dims < size)
-    address = ((tl.load(block + token) * heads + head) * block_size + tl.load(offset + token)) * size + dims
+    address = _address(block, offset, token, head, dims, heads, block_size, size)
     row = (token * heads + head) * size + dims
     tl.store(key + row, tl.load(keys + address, mask=real), mask=real)
     tl.store(value + row, tl.load(values + address, mask=real), mask=real)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tutelage_transformers.models.experts import experts_of
+
 _CAPABILITIES = (9, 10)
 """Major compute capabilities of the GPUs (H100, H200, B200) for which torch has a kernel of the grouped product."""
 
@@ -20,12 +22,11 @@ def can_be_captured(model: Any, capability: tuple[int, int]) -> bool:
     """
     import torch
 
-    experts = [module for module in model.modules() if type(module).__name__.endswith("Experts")]
     return all(
         capability[0] in _CAPABILITIES
         and _multiplies_groups(module)
         and all(weight.dtype == torch.bfloat16 for weight in module.parameters())
-        for module in experts
+        for module in experts_of(model)
     )
 
 
