@@ -60,8 +60,8 @@ ROOMS = {"runner": "tests/core/execution"}
 """Modules that are also tested by the test modules of their room that belong to no module alone."""
 ALSO = {"summarise": ("tests/core/execution/test_measuring.py",)}
 """Further test modules, which run what is tested: differences of measures."""
-ONLY_ON_A_GPU = {"capturing"}
-"""Modules of ``TRAINING`` whose tests need a GPU. They have no mutants."""
+ONLY_ON_A_GPU = {"capturing", "graphs"}
+"""Modules of ``TRAINING`` of which much is tested on a GPU only. They have no mutants."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")
 """Mutants that behave as the original does, each with the reason. Others take their places in the sample."""
 

@@ -11,7 +11,7 @@ the chosen sequence. The result is the same, and so is the gradient, which flows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from types import MethodType
 from typing import Any
@@ -92,15 +92,22 @@ def pack(model: Any) -> None:
     backbone.forward = MethodType(forward, backbone)
 
 
-def capture(model: Any, longest: int) -> None:
-    """Capture the training steps of ``model``, which is packed and may have an adapter (see ``capturing``).
+def capture(trainer: Any, longest: int) -> None:
+    """Capture the training steps of the trainer's model, which is packed and may have an adapter (see ``capturing``).
 
     ``longest`` is the number of tokens of the longest sequence of the training.
     """
+    model = trainer.model
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
     backbone = causal.base_model
     weights = [weight for weight in backbone.parameters() if weight.requires_grad]
-    setattr(backbone, _CAPTURED, CapturedBackbone(weights, longest))
+    captured = set(weights)
+    others = [weight for weight in model.parameters() if weight.requires_grad and weight not in captured]
+
+    def optimizer_state() -> Collection[Any]:
+        return () if trainer.optimizer is None else trainer.optimizer.state  # the optimizer is made at the start
+
+    setattr(backbone, _CAPTURED, CapturedBackbone(weights, longest, others, optimizer_state))
 
 
 def _output(states: Any) -> Any:

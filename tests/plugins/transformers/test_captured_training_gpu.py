@@ -5,6 +5,8 @@ On a GPU machine: ``python -m pytest tests/plugins/transformers/test_captured_tr
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,17 +38,32 @@ TOLERANCE = 2e-2
 order."""
 
 
-def trained(start: Path, objective: Objective, folder: Path, rows: list[str] | None = None, **changes: Any) -> Any:
-    """The trainer after a whole training on ``rows``, or on twelve ragged ones."""
+def built(
+    start: Path,
+    objective: Objective,
+    folder: Path,
+    rows: list[str] | None = None,
+    prepare: Callable[[Any], None] | None = None,
+    **changes: Any,
+) -> Any:
+    """The trainer of ``rows``, or of twelve ragged ones. ``prepare`` gets the model first."""
     folder.mkdir()
     file = (write_ragged_examples if isinstance(objective, Sft) else write_ragged_pairs)(folder / "rows.jsonl")
     if rows is not None:
         file.write_text("\n".join(rows) + "\n")
     settings = evolve(TransformersSettings(device="cuda"), **changes)
     loaded = read(Model("transformers", str(start)), settings, training_dtype(objective, settings))
+    if prepare is not None:
+        prepare(loaded.model)
     request = TrainingRequest(Model("transformers", str(start)), None, objective, file, folder, folder, settings)
     with quiet():
-        trainer = build(request, loaded, None, folder, Context())
+        return build(request, loaded, None, folder, Context())
+
+
+def trained(*arguments: Any, **changes: Any) -> Any:
+    """The trainer after a whole training."""
+    trainer = built(*arguments, **changes)
+    with quiet():
         trainer.train()
     return trainer
 
@@ -56,7 +73,7 @@ def captured_steps(trainer: Any) -> int:
         vars(module)["tutelage_captured"] for module in trainer.model.modules() if "tutelage_captured" in vars(module)
     ]
     assert all(isinstance(one, CapturedBackbone) for one in found)
-    return sum(len(one._steps) for one in found)
+    return sum(len(one._passes) for one in found)
 
 
 def losses(trainer: Any) -> list[float]:
@@ -104,18 +121,102 @@ def test_a_family_is_captured_with_the_same_losses(base: Path, tmp_path: Path, n
 
 
 def test_a_model_that_copies_values_to_the_cpu_is_trained_without_graphs(base: Path, tmp_path: Path) -> None:
-    from transformers.models.auto import modeling_auto  # noqa: F401
+    def prepare(model: Any) -> None:
+        model.base_model.layers[0].register_forward_hook(lambda *_: torch.ones(1, device="cuda").item() and None)
 
-    settings = TransformersSettings(device="cuda")
-    loaded = read(Model("transformers", str(base)), settings, torch.float32)
-    layer = loaded.model.base_model.layers[0]
-    layer.register_forward_hook(lambda *_: torch.ones(1, device="cuda").item() and None)
-    folder = tmp_path / "out"
-    folder.mkdir()
-    rows = write_ragged_pairs(folder / "rows.jsonl")
-    request = TrainingRequest(Model("transformers", str(base)), None, DPO, rows, folder, folder, settings)
-    with quiet():
-        trainer = build(request, loaded, None, folder, Context())
-        trainer.train()
+    trainer = trained(base, DPO, tmp_path / "out", prepare=prepare)
     assert captured_steps(trainer) == 0
     assert losses(trainer)[-1] < 0.8 * losses(trainer)[0]
+
+
+def first_losses(trainer: Any, without_gradients: bool) -> Any:
+    """The gradients of one batch, of which a pass is captured, and of one in the same order before its backward."""
+    model = trainer.model.train()
+    rows = [trainer.train_dataset[number] for number in range(8)]
+    names = trainer._signature_columns or list(rows[0])
+    rows = [{name: row[name] for name in row if name in names} for row in rows]
+
+    def loss(start: int) -> Any:
+        batch = trainer._prepare_inputs(trainer.data_collator(rows[start : start + 4]))
+        with trainer.compute_loss_context_manager():
+            return trainer.compute_loss(model, batch)
+
+    for _ in range(3):  # the first one is measured, the second one captured
+        model.zero_grad()
+        loss(0).backward()
+    model.zero_grad()
+    first = loss(0)
+    if without_gradients:
+        with torch.no_grad():
+            loss(4)
+    else:
+        loss(4).backward()
+    first.backward()
+    return torch.cat([weight.grad.float().flatten() for weight in model.parameters() if weight.grad is not None])
+
+
+@pytest.mark.parametrize("without_gradients", [False, True], ids=["two passes", "a pass without gradients"])
+@pytest.mark.parametrize("objective", [DPO, evolve(DPO, lora=LORA)], ids=["full", "adapter"])
+def test_a_pass_before_the_backward_of_a_captured_one_leaves_its_activations(
+    base: Path, tmp_path: Path, objective: Objective, without_gradients: bool
+) -> None:
+    graphs = built(base, objective, tmp_path / "graphs")
+    plain = built(base, objective, tmp_path / "plain", cuda_graphs=False)
+    found, expected = (first_losses(trainer, without_gradients) for trainer in (graphs, plain))
+    assert captured_steps(graphs) == 1
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def allocate_too_much(_: Any, __: Any, output: Any) -> None:
+    if torch.cuda.is_current_stream_capturing():
+        torch.empty(2**50, dtype=torch.uint8, device="cuda")
+
+
+def wait_in_forward(_: Any, __: Any, output: Any) -> None:
+    if torch.cuda.is_current_stream_capturing():
+        output.sum().item()
+
+
+def wait_in_backward(_: Any, __: Any, output: Any) -> None:
+    """The first batch does not show it, because its forward pass alone is observed."""
+
+    def wait(gradient: Any) -> None:
+        gradient.sum().item()
+
+    if output.requires_grad:
+        output.register_hook(wait)
+
+
+@pytest.mark.parametrize("fault", [allocate_too_much, wait_in_forward, wait_in_backward])
+def test_a_training_whose_capture_fails_continues_without_graphs(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Callable[..., None]
+) -> None:
+    """Dropout shows that the random numbers are those of a training without graphs."""
+    objective = evolve(DPO, lora=evolve(LORA, dropout=0.3))
+
+    def prepare(model: Any) -> None:
+        model.base_model.layers[1].mlp.register_forward_hook(fault)
+
+    stream = torch.cuda.current_stream()
+    failed = trained(base, objective, tmp_path / "failed", prepare=prepare)
+    assert torch.cuda.current_stream() == stream
+    assert captured_steps(failed) == 0
+    [notice] = [record.getMessage() for record in caplog.records if "CUDA graph" in record.getMessage()]
+    assert "continues without graphs: CUDA" in notice
+    plain = trained(base, objective, tmp_path / "plain", prepare=prepare, cuda_graphs=False)
+    assert losses(failed) == pytest.approx(losses(plain), rel=TOLERANCE, abs=5e-3)
+    graphs = trained(base, objective, tmp_path / "graphs")
+    assert captured_steps(graphs) >= 1, "a later training of the process is captured"
+
+
+def test_a_failed_capture_keeps_no_memory(base: Path, tmp_path: Path) -> None:
+    def prepare(model: Any) -> None:
+        model.base_model.layers[1].mlp.register_forward_hook(wait_in_backward)
+
+    reserved = []
+    for name in ("first", "second", "third"):
+        trained(base, DPO, tmp_path / name, prepare=prepare)
+        gc.collect()
+        torch.cuda.empty_cache()
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[2] <= reserved[1]

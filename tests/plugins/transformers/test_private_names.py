@@ -60,6 +60,8 @@ NAMES: dict[str, Callable[[str], bool]] = {
     "_attn_implementation": of_class(CONFIG),
     "_compute_loss": of_classes(DPO, KTO),
     "_experts_implementation": of_class(CONFIG),
+    "_cuda_endAllocateToPool": lambda name: hasattr(import_module("torch.cuda.memory"), name),
+    "_cuda_releasePool": lambda name: hasattr(import_module("torch.cuda.memory"), name),
     "_exit": lambda name: hasattr(import_module("os"), name),
     "_from_model_config": lambda name: hasattr(
         resolve("transformers.generation.configuration_utils:GenerationConfig")(), name
