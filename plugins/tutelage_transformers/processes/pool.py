@@ -69,8 +69,13 @@ class WorkerPool:
 
     @property
     def folder(self) -> Path:
-        """A folder for files that the processes share. It is made when it is first used, and deleted at their end."""
+        """A folder for files that the processes share. It is made when it is first used, and deleted at their end.
+
+        Raises ``StageError`` if they have ended: nothing would delete a new folder.
+        """
         with self._lock:
+            if not self.is_open:
+                raise StageError(f"the processes that work on {', '.join(self.devices)} have ended; try again")
             if self._files is None:
                 self._files = tempfile.TemporaryDirectory(prefix="tutelage-processes-")
             return Path(self._files.name)

@@ -133,6 +133,16 @@ def test_a_process_that_dies_between_two_requests_is_one_error() -> None:
     assert not pool.is_open
 
 
+def test_the_shared_folder_exists_until_the_processes_end() -> None:
+    pool = WorkerPool(["cpu", "cpu"], "bare_worker")
+    folder = pool.folder
+    assert folder.is_dir() and pool.folder == folder
+    pool.close()
+    assert not folder.exists()
+    with pytest.raises(StageError, match="the processes that work on cpu, cpu have ended; try again"):
+        _ = pool.folder
+
+
 @pytest.mark.slow  # each process imports torch
 def test_a_process_that_dies_is_one_error_and_the_next_call_succeeds(base: Path) -> None:
     stream = candidates(Model("transformers", str(base)), iter(PROMPTS), 2, GREEDY, Context(settings=TWO))
