@@ -57,6 +57,8 @@ def _variant(name: str, folder: Path, compared: dict[str, Any]) -> dict[str, Any
     summary = json.loads((folder / "summary.json").read_text())
     by_seed = {seed: _differences_of_pairs(folder, seed) for seed in summary["seeds"]}
     every = [difference for seed in by_seed.values() for difference in seed]
+    if not every:
+        raise ValueError(f"{folder}: no seed of the variant {name} has a pair, so there is no {MODEL}")
     return {
         "variant": name,
         "m1": _gold_score_of_m1(summary),
@@ -68,7 +70,9 @@ def _variant(name: str, folder: Path, compared: dict[str, Any]) -> dict[str, Any
         "pairs": len(every),
         "right": round(_right(every), 3),
         "equal": round(sum(one == 0 for one in every) / len(every), 3),
-        "trainings": [(_right(found), _gain(summary, "M1", seed)["value"]) for seed, found in by_seed.items()],
+        "trainings": [  # a seed without pairs has none
+            (_right(found), _gain(summary, "M1", seed)["value"]) for seed, found in by_seed.items() if found
+        ],
     }
 
 
