@@ -73,7 +73,7 @@ def captured_steps(trainer: Any) -> int:
         vars(module)["tutelage_captured"] for module in trainer.model.modules() if "tutelage_captured" in vars(module)
     ]
     assert all(isinstance(one, CapturedBackbone) for one in found)
-    return sum(len(one._steps) for one in found)
+    return sum(len(one._passes) for one in found)
 
 
 def losses(trainer: Any) -> list[float]:
