@@ -138,6 +138,51 @@ def test_an_error_shows_the_end_of_a_log_of_any_size(student: Model) -> None:
     assert tail == ["  last"] * 19 + ["  " + "y" * 500]
 
 
+DYING = """
+import http.server, json, os, sys
+class Dying(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_): ...
+    def reply(self, status, value):
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+    def do_GET(self):
+        self.reply(200, {"data": [{"id": "served"}]})
+    def do_POST(self):
+        self.reply(500, {"error": {"message": "EngineCore encountered an issue."}})
+        for prefix in ("(Worker pid=7) ERROR", "(EngineCore pid=6) ERROR"):
+            print(f"{prefix} torch.OutOfMemoryError: CUDA out of memory.")
+        print("(APIServer pid=5) ERROR EngineDeadError: See stack trace (above) for the root cause.")
+        print("(APIServer pid=5) INFO: Shutting down\\n" * 30, flush=True)
+        os._exit(0)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Dying).serve_forever()
+"""
+
+
+def test_a_server_whose_engine_dies_exits_with_status_0_and_its_error_shows_the_cause_and_keeps_the_log(
+    student: Model, stopped: None
+) -> None:
+    """As vLLM 0.25.1 ends: it logs the cause, then many lines of its shutdown, and exits with status 0."""
+    context = Context(settings=VllmSettings(command=(sys.executable, "-c", DYING, "{port}"), start_seconds=30.0))
+    with pytest.raises(StageError) as error:
+        list(plugin.generate_candidates(student, iter(PROMPTS[:1]), 1, SAMPLING, context))
+    message, *shown = str(error.value).splitlines()
+    assert "ended while it answered (exit status 0)" in message
+    assert shown[:3] == [
+        "  OutOfMemoryError: CUDA out of memory.",
+        "  EngineDeadError: See stack trace (above) for the root cause.",
+        "  ...",
+    ]
+    assert shown[3:] == ["  (APIServer pid=5) INFO: Shutting down"] * 20
+    answering.release_all()
+    log = Path(message.partition("of its log ")[2].rstrip(":"))
+    assert log.is_file()
+    log.unlink()
+    log.parent.rmdir()
+
+
 def test_a_user_who_stops_while_the_server_starts_waits_for_nothing(student: Model) -> None:
     context = Context(settings=VllmSettings(command=(sys.executable, "-c", "import time; time.sleep(60)")))
     stopping = Context(settings=context.settings, cancelled=lambda: True)
@@ -196,7 +241,7 @@ def test_vllm_is_started_on_the_folder_at_this_machine_alone_and_keeps_its_own_s
     settings = VllmSettings(python="/venv/bin/python", arguments=("--enforce-eager",), gpu_memory_utilization=0.5)
     sent = command_of(settings, Path("/run/checkpoint"), 4321)
     assert sent[:3] == ["/venv/bin/python", "-m", "vllm.entrypoints.openai.api_server"]
-    options = dict(zip(sent[3:-1:2], sent[4:-1:2], strict=True))
+    options = dict(zip(sent[3:-2:2], sent[4:-2:2], strict=True))
     assert options == {
         "--model": "/run/checkpoint",
         "--host": "127.0.0.1",
@@ -205,7 +250,7 @@ def test_vllm_is_started_on_the_folder_at_this_machine_alone_and_keeps_its_own_s
         "--gpu-memory-utilization": "0.5",
         "--generation-config": "vllm",
     }
-    assert sent[-1] == "--enforce-eager"
+    assert sent[-2:] == ["--disable-uvicorn-access-log", "--enforce-eager"]
 
 
 def test_another_command_gets_the_folder_and_the_port() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,8 +26,10 @@ _POLL_SECONDS = 0.1
 _CHECK_SECONDS = 5.0
 """Maximum time that a server which has just failed needs to end or to answer again."""
 _STOP_SECONDS = 30.0
-_TAIL_LINES, _TAIL_BYTES, _LINE_CHARACTERS = 20, 32_768, 500
+_TAIL_LINES, _TAIL_BYTES, _LINE_CHARACTERS = 20, 1_000_000, 500
 """How much of the end of a log an error shows. A log may have millions of lines, or one of many megabytes."""
+_ERROR, _ERROR_LINES = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .*"), 3
+"""The last line of a traceback, and how many of them an error shows. vLLM logs more than 20 lines after the cause."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """The server gets a folder with all files. It has no reason to connect to another machine."""
 _KEYS = ("VLLM_API_KEY", "SGLANG_API_KEY")
@@ -56,6 +59,8 @@ class Server:
     context: int | None = None
     """Maximum number of tokens of a prompt and its answer, if the server states it."""
     _stopping: bool = field(default=False, init=False)
+    _log_is_named: bool = field(default=False, init=False)
+    """Whether an error has named the log. It is kept then: vLLM exits with status 0 also if its engine has died."""
 
     @classmethod
     def start(
@@ -86,7 +91,7 @@ class Server:
         try:
             return server if server._wait(seconds, cancelled) else None
         except BaseException:
-            server.stop(keep_log=True)
+            server.stop()
             raise
 
     def _wait(self, seconds: float, cancelled: Callable[[], bool]) -> bool:
@@ -131,8 +136,11 @@ class Server:
                 raise StageError(self._ended("does not answer any more", finished=True))
             time.sleep(_POLL_SECONDS)
 
-    def stop(self, keep_log: bool = False) -> None:
-        """End the server and all of its processes. A server that has ended is fine."""
+    def stop(self) -> None:
+        """End the server and all of its processes. A server that has ended is fine.
+
+        Deletes its log unless the server has failed or an error has named the log.
+        """
         failed = self.process.poll() not in (None, 0)
         self._stopping = True
         self.process.terminate()
@@ -141,7 +149,7 @@ class Server:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        if not (keep_log or failed):
+        if not (failed or self._log_is_named):
             self.log.unlink(missing_ok=True)
             self.log.parent.rmdir()
 
@@ -182,22 +190,27 @@ class Server:
         return received
 
     def _ended(self, how: str, finished: bool = False) -> str:
+        self._log_is_named = True
         status = self.process.poll()
         with_status = f" (exit status {status})" if status is not None else ""
         kept = "; finished answers are kept, and the same command continues" if finished else ""
-        lines = self._last_lines()
+        lines = self._shown_lines()
         tail = "\n".join(f"  {line}" for line in lines) if lines else "  (it wrote nothing)"
         return (
             f"plugin vllm, model {self.name}: its server {how}{with_status}{kept}. The last lines of its log "
             f"{self.log}:\n{tail}"
         )
 
-    def _last_lines(self) -> list[str]:
+    def _shown_lines(self) -> list[str]:
+        """The last lines of the log, after those of the last different errors before them."""
         with self.log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-        return [line[-_LINE_CHARACTERS:] for line in text.strip().splitlines()[-_TAIL_LINES:]]
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        found = (_ERROR.search(line) for line in lines[:-_TAIL_LINES])
+        errors = list(dict.fromkeys(error[0] for error in found if error))[-_ERROR_LINES:]
+        shown = [*errors, "...", *lines[-_TAIL_LINES:]] if errors else lines[-_TAIL_LINES:]
+        return [line[-_LINE_CHARACTERS:] for line in shown]
 
 
 def _error_text(content: bytes) -> str:

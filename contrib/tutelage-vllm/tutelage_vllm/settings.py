@@ -29,7 +29,7 @@ class VllmSettings:
     arguments: tuple[str, ...] = ()
     """Further arguments of the server, such as `--enforce-eager`."""
     dtype: str = "auto"
-    """Type of the weights in vLLM: auto is that of the checkpoint."""
+    """Type of the weights in vLLM: auto is that of the checkpoint, but bfloat16 for a checkpoint of float32."""
     gpu_memory_utilization: float = field(default=0.9, validator=[validators.gt(0.0), validators.le(1.0)])
     """Share of the GPU's memory that vLLM takes."""
     start_seconds: float = field(default=600.0, validator=validators.gt(0))
@@ -58,6 +58,7 @@ def command_of(settings: VllmSettings, folder: Path, port: int) -> list[str]:
         *("--dtype", settings.dtype),
         *("--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"),
         *("--generation-config", "vllm"),  # else generation_config.json changes the sampling parameters
+        "--disable-uvicorn-access-log",  # a line per request would hide the cause of an error
         *settings.arguments,
     ]
 
