@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from attrs import define, field, frozen
 
 from tutelage_transformers.devices.selection import is_nvidia
-from tutelage_transformers.training.filling import Size, fill, size_of
+from tutelage_transformers.training.filling import TOKEN_SIZES, Size, fill, size_of
 from tutelage_transformers.training.fitting import USABLE_SHARE, device_memory
 
 _MIN_BATCHES = 24
@@ -28,6 +28,9 @@ _MIN_BATCHES = 24
 _MAX_OPERATIONS = 4e13
 """Operations of a pass forward and backward up to which the launches take longer: on an H100, 5,400 launches of a step
 of 2.7 billion weights took 0.2 s, in which the GPU computes about this number."""
+_LONG_TRAINING = 7e15
+"""Operations of a training in which half as many sizes of batches would add 5% of tokens, or 1.6 s on an H100: the time
+of eight captures."""
 _MAX_TRAINED = 500_000_000
 """Number of trained weights up to which steps are captured: the graphs keep one more gradient of each."""
 _ACTIVATION_MARGIN = 1.3
@@ -48,11 +51,7 @@ def is_worth_it(trainer: Any, lengths: Sequence[int]) -> bool:
     step, weights that are quantised or spread over GPUs, and activations that are computed again in the backward pass.
     """
     arguments, model = trainer.args, trainer.model
-    rows = arguments.per_device_train_batch_size
-    batches = len(lengths) * arguments.num_train_epochs / (rows * arguments.world_size)
-    tokens = rows * sum(lengths) / len(lengths)
-    # two operations per weight and token forward, two for the gradients of the activations, two for those of weights
-    operations = (4 if hasattr(model, "peft_config") else 6) * trainer.number_of_weights * tokens
+    batches, operations = _work(trainer, lengths)
     return (
         is_nvidia(model.device)
         and batches >= _MIN_BATCHES
@@ -66,6 +65,25 @@ def is_worth_it(trainer: Any, lengths: Sequence[int]) -> bool:
     )
 
 
+def token_sizes(trainer: Any, lengths: Sequence[int]) -> int:
+    """Return the number of sizes to which batches are filled, from one power of two to the next.
+
+    It is lower for a short training of a small model, in which a capture takes longer than the tokens that are added.
+    """
+    batches, operations = _work(trainer, lengths)
+    return TOKEN_SIZES if batches * operations >= _LONG_TRAINING else TOKEN_SIZES // 2
+
+
+def _work(trainer: Any, lengths: Sequence[int]) -> tuple[float, float]:
+    """Return the number of batches of a training on one device, and the operations of a batch."""
+    arguments = trainer.args
+    rows = arguments.per_device_train_batch_size
+    batches = len(lengths) * arguments.num_train_epochs / (rows * arguments.world_size)
+    tokens = rows * sum(lengths) / len(lengths)
+    # two operations per weight and token forward, two for the gradients of the activations, two for those of weights
+    return batches, (4 if hasattr(trainer.model, "peft_config") else 6) * trainer.number_of_weights * tokens
+
+
 @define(eq=False)
 class CapturedBackbone:
     """A packed model, without its head, whose passes in training are captured."""
@@ -74,6 +92,8 @@ class CapturedBackbone:
     """The weights that are trained."""
     longest: int
     """Number of tokens of the longest sequence of the training."""
+    token_sizes: int = TOKEN_SIZES
+    """Number of sizes of batches, from one power of two to the next."""
     _steps: dict[Size, _Step] = field(factory=dict)
     _gradients: list[Any] = field(factory=list)
     """A gradient for each weight. All graphs write into these tensors."""
@@ -86,7 +106,7 @@ class CapturedBackbone:
         """Return the hidden states of a batch, which ``compute`` computes; the gradient flows to ``weights``."""
         if self._token_bytes is None:
             return self._measured(compute, ids, packing)
-        size = size_of(packing, self.longest)
+        size = size_of(packing, self.longest, self.token_sizes)
         if size not in self._steps:
             if not self._fits(size):
                 return compute(ids, packing)

@@ -92,15 +92,16 @@ def pack(model: Any) -> None:
     backbone.forward = MethodType(forward, backbone)
 
 
-def capture(model: Any, longest: int) -> None:
+def capture(model: Any, longest: int, token_sizes: int) -> None:
     """Capture the training steps of ``model``, which is packed and may have an adapter (see ``capturing``).
 
-    ``longest`` is the number of tokens of the longest sequence of the training.
+    ``longest`` is the number of tokens of the longest sequence of the training, ``token_sizes`` the number of sizes of
+    its batches, from one power of two to the next.
     """
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
     backbone = causal.base_model
     weights = [weight for weight in backbone.parameters() if weight.requires_grad]
-    setattr(backbone, _CAPTURED, CapturedBackbone(weights, longest))
+    setattr(backbone, _CAPTURED, CapturedBackbone(weights, longest, token_sizes))
 
 
 def _output(states: Any) -> Any:
