@@ -76,7 +76,7 @@ class Context:
     early."""
     seeds: Mapping[str, int] = field(factory=dict)
     """Seeds of single items (prompts, items to judge, comparisons) by their ids, in place of that of ``sampling``. Only
-    for a plugin with the hook ``devices``, which gets the items of several chunks at once."""
+    for a plugin with the hook ``devices`` or ``requests_at_once``, which gets the items of several chunks at once."""
     pair_losses: Mapping[str, PairLoss] = field(factory=dict)
     """For a student with ``PluginInfo.trains_pair_losses``: the losses of plugins that ``Dpo.loss_type`` names, by this
     name. Their ``function`` is called with the ``PairBatch`` alone: it has its settings already."""

@@ -311,16 +311,20 @@ def devices(settings: Any) -> int | None:
 def requests_at_once(settings: Any) -> int | None:
     """Return the number of requests that a model answers together in about the time of one.
 
-    Called before a model writes prompts. Only what the replies contain shows how many requests are needed, so they are
-    asked in rounds of 32. A model that answers more at once gets as many rounds together as are expected to suffice,
-    and the replies that were not needed are dropped. It must draw by ``Context.seeds``, as for ``devices``.
+    Called before local work. A model on one device gets as many chunks at once as keep it busy, because few of the
+    requests of a call still run at its end. It must draw by ``Context.seeds``, as for ``devices``, so that results do
+    not depend on this number.
+
+    Also called before a model writes prompts. Only what the replies contain shows how many requests are needed, so they
+    are asked in rounds of 32. A model that answers more at once gets as many rounds together as are expected to
+    suffice, and the replies that were not needed are dropped.
 
     Arguments:
 
     - ``settings``: the plugin's settings.
 
-    Returns a number of at least 1. None, as without the hook: one round is asked after the other, as is right for
-    replies that are paid for.
+    Returns a number of at least 1. None, as without the hook: one chunk, and one round, is asked after the other, as is
+    right for replies that are paid for.
 
     ::
 

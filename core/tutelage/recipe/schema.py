@@ -265,7 +265,8 @@ class Recipe:
     that is not named here has its default settings, and wraps the roles that it names itself."""
     chunk: int = 512
     """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
-    together. A chunk that a kill interrupts is computed again."""
+    together. A chunk that a kill interrupts is computed again. A GPU gets several chunks at once if one is too short to
+    keep it busy."""
 
     def for_pipeline(self, name: str) -> MemberSettings:
         """Return the settings of a pipeline. Raises InputError if one of its overrides is wrong."""

@@ -3,12 +3,14 @@
 The answers of an API are stored one by one as they arrive. The results of local work are stored in chunks of a fixed
 size, and an unfinished chunk is computed again completely: a batch of other sequences is padded differently, which
 changes the last digits of the logits, so that a resumed run would end with other artifacts than an uninterrupted one.
-A model on several devices gets several chunks at once, so that each device has as much to do as one device alone.
+A model on several devices gets several chunks at once, so that each device has as much to do as one device alone. A
+model on one GPU gets as many as keep it busy, because the last requests of a call leave most of the GPU idle.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -21,7 +23,7 @@ from attrs import evolve, frozen
 from tutelage.context import Context
 from tutelage.errors import Interrupted, StageError
 from tutelage.files.jsonl import read_records, write_rows
-from tutelage.plugins.helpers import devices
+from tutelage.plugins.helpers import devices, requests_at_once
 from tutelage.plugins.registry import Registry
 from tutelage.records import Model, Outcome, Sampling
 from tutelage.runs.ahead import one_ahead
@@ -30,6 +32,9 @@ from tutelage.runs.store import Journal, Store
 
 CHUNK = 128
 """Default number of items of local work per chunk. In a run, the recipe's ``chunk`` is used."""
+_ROUNDS_PER_CALL = 8
+"""Minimum number of requests of a call, in relation to those that the model answers at once. At the end of a call, few
+run, until the longest answer is complete. More requests per call lose more work if the process is killed."""
 STOPPED = "stopped as requested; finished work is kept, and the same command continues"
 
 
@@ -90,10 +95,19 @@ class DurableStage:
         """Whether each result is stored separately. The plugin of an API asks for this."""
         return self.registry.info(self.model.plugin).item_by_item
 
-    @property
-    def chunks_at_once(self) -> int:
-        """Number of chunks that the plugin gets at once: the number of devices of the model. It changes no seed."""
-        return devices(self.registry, self.model, f"settings of {self.model.id or 'the model'}")
+    def _chunks_at_once(self, units: Sequence[Unit[Any]]) -> tuple[int, bool]:
+        """Return how many chunks the plugin gets at once, and whether it gets the next ones before these are finished.
+
+        Several devices get one chunk each, and the next ones ahead. One device gets as many chunks as keep it busy. No
+        seed depends on it.
+        """
+        where = f"settings of {self.model.id or 'the model'}"
+        if (count := devices(self.registry, self.model, where)) > 1:
+            return count, True
+        if (at_once := requests_at_once(self.registry, self.model, where)) == 1:
+            return 1, False
+        requests = self.chunk * max((len(unit.results) for unit in units), default=1)
+        return math.ceil(_ROUNDS_PER_CALL * at_once / requests), False
 
     def results(
         self,
@@ -125,7 +139,7 @@ class DurableStage:
         if self.item_by_item:
             results = one_by_one(units, ask, journal, refusals=not self.context.caller.ask_refused_again)
         else:
-            results = in_chunks(units, self.chunk, ask, journal, self.chunks_at_once)
+            results = in_chunks(units, self.chunk, ask, journal, *self._chunks_at_once(units))
         try:
             for yielded, result in enumerate(results, 1):
                 if yielded > advanced:  # an earlier process stored it
@@ -244,23 +258,33 @@ def kept(journal: Journal[ResultT], refusals: bool = True) -> dict[str, ResultT]
 
 
 def in_chunks(
-    units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT], at_once: int = 1
+    units: Iterable[Unit[ItemT]],
+    size: int,
+    ask: Ask[ItemT, ResultT],
+    journal: Journal[ResultT],
+    at_once: int = 1,
+    ahead: bool = False,
 ) -> Iterator[ResultT]:
     """Do local work in chunks of ``size`` items; yield the results of each finished chunk, including stored ones.
 
-    ``at_once`` chunks are computed together, without those that are stored.
+    ``at_once`` chunks are computed together, without those that are stored. If ``ahead`` is true, the next chunks are
+    requested before these are finished.
     """
-    for results in chunks(units, size, ask, journal, at_once):
+    for results in chunks(units, size, ask, journal, at_once, ahead):
         yield from results
 
 
 def chunks(
-    units: Iterable[Unit[ItemT]], size: int, ask: Ask[ItemT, ResultT], journal: Journal[ResultT], at_once: int = 1
+    units: Iterable[Unit[ItemT]],
+    size: int,
+    ask: Ask[ItemT, ResultT],
+    journal: Journal[ResultT],
+    at_once: int = 1,
+    ahead: bool = False,
 ) -> Iterator[list[ResultT]]:
     """Do local work as ``in_chunks``; yield the results of each ``at_once`` chunks as one list.
 
-    If ``at_once`` is more than 1, the next chunks are requested before these are finished: a device that has finished
-    its share does not wait for the others, nor for the journal.
+    ``ahead`` is for several devices: one that has finished its share does not wait for the others, nor for the journal.
     """
     done = kept(journal)
 
@@ -270,7 +294,7 @@ def chunks(
             stored, missing = _divided(group, done)
             yield stored, partial(_ask_all, ask, missing)
 
-    for stored, computed in one_ahead(groups()) if at_once > 1 else ((one, call()) for one, call in groups()):
+    for stored, computed in one_ahead(groups()) if ahead else ((one, call()) for one, call in groups()):
         if computed:
             journal.append(computed)
         yield [*stored, *computed]

@@ -10,6 +10,7 @@ from tutelage.errors import StageError
 from tutelage.exporting.model_card import hub_name
 from tutelage_transformers.models.finite import check_trained
 from tutelage_transformers.models.shards import save_weights, share_files
+from tutelage_transformers.models.tokenizers import keep_saved
 
 ADAPTER_FOLDER = "adapter"
 
@@ -35,6 +36,7 @@ def save(model: Any, tokenizer: Any, output: Path, dtype: Any, start: str) -> No
     share_files(output)
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(output)
+    keep_saved(tokenizer, output)
 
 
 def _merged(model: Any, output: Path, start: str) -> Any:

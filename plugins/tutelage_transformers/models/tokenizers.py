@@ -32,12 +32,27 @@ def read_tokenizer(name: str, local_only: bool) -> Any:
     if folder is None:
         return _read(name, local_only)
     key = value_digest(small_files(folder))
-    tokenizer = _kept.pop(key, None) or _read(name, local_only)
+    tokenizer = _kept.get(key) or _read(name, local_only)
     tokenizer.name_or_path = name
+    _keep(tokenizer, key)
+    return tokenizer
+
+
+def keep_saved(tokenizer: Any, folder: Path) -> None:
+    """Keep a tokenizer that was saved in ``folder``, with the other files of its model, so that it is not read again.
+
+    A tokenizer of a generic class, or without a fast backend, is read again: transformers may take another class for
+    its files.
+    """
+    if tokenizer.is_fast and type(tokenizer).__name__ not in _GENERIC_TOKENIZERS:
+        _keep(tokenizer, value_digest(small_files(folder)))
+
+
+def _keep(tokenizer: Any, key: str) -> None:
+    _kept.pop(key, None)
     _kept[key] = tokenizer
     while len(_kept) > _MOST_KEPT:
         del _kept[next(iter(_kept))]
-    return tokenizer
 
 
 def small_files(folder: Path) -> dict[str, str]:

@@ -27,7 +27,7 @@ from attrs import define, field
 from tutelage_transformers.devices.selection import is_nvidia
 from tutelage_transformers.models.experts import experts_of
 from tutelage_transformers.training import graphs
-from tutelage_transformers.training.filling import Size, fill, size_of
+from tutelage_transformers.training.filling import TOKEN_SIZES, Size, fill, size_of
 from tutelage_transformers.training.fitting import USABLE_SHARE, device_memory
 from tutelage_transformers.training.graphs import Activations, CapturedPass, Compute
 
@@ -36,6 +36,9 @@ _MIN_BATCHES = 24
 _MAX_OPERATIONS = 4e13
 """Operations of a pass forward and backward up to which the launches take longer: on an H100, 5,400 launches of a step
 of 2.7 billion weights took 0.2 s, in which the GPU computes about this number."""
+_LONG_TRAINING = 7e15
+"""Operations of a training in which half as many sizes of batches would add 5% of tokens, or 1.6 s on an H100: the time
+of eight captures."""
 _ACTIVATION_MARGIN = 1.3
 """Memory of a captured pass, in relation to the activations that the forward pass keeps."""
 _SYNCHRONISED = "called a synchronizing CUDA operation"
@@ -53,11 +56,7 @@ def is_worth_it(trainer: Any, lengths: Sequence[int]) -> bool:
     for each size of a batch (see ``CapturedBackbone``).
     """
     arguments, model = trainer.args, trainer.model
-    rows = arguments.per_device_train_batch_size
-    batches = len(lengths) * arguments.num_train_epochs / (rows * arguments.world_size)
-    tokens = rows * sum(lengths) / len(lengths)
-    # two operations per weight and token forward, two for the gradients of the activations, two for those of weights
-    operations = (4 if hasattr(model, "peft_config") else 6) * trainer.number_of_weights * tokens
+    batches, operations = _work(trainer, lengths)
     return (
         is_nvidia(model.device)
         and batches >= _MIN_BATCHES
@@ -68,6 +67,25 @@ def is_worth_it(trainer: Any, lengths: Sequence[int]) -> bool:
         and not getattr(model, "is_quantized", False)
         and not experts_of(model)
     )
+
+
+def token_sizes(trainer: Any, lengths: Sequence[int]) -> int:
+    """Return the number of sizes to which batches are filled, from one power of two to the next.
+
+    It is lower for a short training of a small model, in which a capture takes longer than the tokens that are added.
+    """
+    batches, operations = _work(trainer, lengths)
+    return TOKEN_SIZES if batches * operations >= _LONG_TRAINING else TOKEN_SIZES // 2
+
+
+def _work(trainer: Any, lengths: Sequence[int]) -> tuple[float, float]:
+    """Return the number of batches of a training on one device, and the operations of a batch."""
+    arguments = trainer.args
+    rows = arguments.per_device_train_batch_size
+    batches = len(lengths) * arguments.num_train_epochs / (rows * arguments.world_size)
+    tokens = rows * sum(lengths) / len(lengths)
+    # two operations per weight and token forward, two for the gradients of the activations, two for those of weights
+    return batches, (4 if hasattr(trainer.model, "peft_config") else 6) * trainer.number_of_weights * tokens
 
 
 def bytes_to_come(
@@ -110,6 +128,8 @@ class CapturedBackbone:
     """The trained weights of the model that are not in the backbone."""
     optimizer_state: Callable[[], Collection[Any]] = _no_state
     """Returns the weights whose moments the optimizer has allocated; as a mapping, with these as its keys."""
+    token_sizes: int = TOKEN_SIZES
+    """Number of sizes of batches, from one power of two to the next."""
     _passes: dict[Size, CapturedPass] = field(factory=dict)
     _gradients: list[Any] = field(factory=list)
     """A gradient for each weight. All graphs write into these tensors."""
@@ -132,7 +152,7 @@ class CapturedBackbone:
             return compute(ids, packing)
         if self._token_bytes is None:
             return self._measured(compute, ids, packing)
-        size = size_of(packing, self.longest)
+        size = size_of(packing, self.longest, self.token_sizes)
         if size not in self._passes and not (self._fits(size) and self._add(size, compute, ids, packing)):
             return compute(ids, packing)
         captured = self._passes[size]

@@ -12,10 +12,9 @@ from typing import Any
 
 from attrs import frozen
 
-_TOKEN_SIZES = 8
-"""Numbers of tokens from one power of two to the next. More sizes add fewer tokens, and need more captures."""
-_COPY_SIZES = 4
-"""Numbers of copies up to the number of tokens. Copies cost little."""
+TOKEN_SIZES = 8
+"""Numbers of tokens from one power of two to the next, by default. They add 5% of tokens on average, half of them 10%.
+More sizes need more captures."""
 _STEP = 64
 """Minimum difference of two sizes."""
 
@@ -33,17 +32,23 @@ class Size:
     """At least the number of tokens, and of keys, of each sequence."""
 
 
-def size_of(packing: Mapping[str, Any], longest: int) -> Size:
+def size_of(packing: Mapping[str, Any], longest: int, token_sizes: int = TOKEN_SIZES) -> Size:
     """Return the size to which a batch is filled. ``packing`` is the result of ``packing.plan``.
 
-    ``longest`` is at least the length of each sequence, and the same for all batches of a training.
+    ``longest`` is at least the length of each sequence. It is the same for all batches of a training, as is
+    ``token_sizes``, the number of sizes from one power of two to the next. The number of copies is a power of two, at
+    least a quarter of the tokens: a copy takes little time, and batches of as many tokens have about as many copies.
     """
     tokens, copies = len(packing["positions"]), len(packing["copied"]) if "copied" in packing else 0
-    token_step = max(_STEP, (1 << (tokens.bit_length() - 1)) // _TOKEN_SIZES)
+    token_step = max(_STEP, (1 << (tokens.bit_length() - 1)) // token_sizes)
     filled = _next_multiple(tokens + 1, token_step)  # the added sequence has a token at least
-    copy_step = max(_STEP, filled // _COPY_SIZES) if copies else 0
-    filled_copies = _next_multiple(copies, copy_step) if copies else 0
-    return Size(filled, filled_copies, len(packing["starts"]), max(longest, token_step + copy_step))
+    filled_copies = max(_power_of_two(copies), _power_of_two(filled // 4)) if copies else 0
+    return Size(filled, filled_copies, len(packing["starts"]), max(longest, token_step + filled_copies))
+
+
+def _power_of_two(number: int) -> int:
+    """Return the smallest power of two that is at least ``number``."""
+    return 1 << (number - 1).bit_length()
 
 
 def _next_multiple(number: int, step: int) -> int:

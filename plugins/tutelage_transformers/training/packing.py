@@ -92,10 +92,11 @@ def pack(model: Any) -> None:
     backbone.forward = MethodType(forward, backbone)
 
 
-def capture(trainer: Any, longest: int) -> None:
+def capture(trainer: Any, longest: int, token_sizes: int) -> None:
     """Capture the training steps of the trainer's model, which is packed and may have an adapter (see ``capturing``).
 
-    ``longest`` is the number of tokens of the longest sequence of the training.
+    ``longest`` is the number of tokens of the longest sequence of the training, ``token_sizes`` the number of sizes of
+    its batches, from one power of two to the next.
     """
     model = trainer.model
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
@@ -107,7 +108,7 @@ def capture(trainer: Any, longest: int) -> None:
     def optimizer_state() -> Collection[Any]:
         return () if trainer.optimizer is None else trainer.optimizer.state  # the optimizer is made at the start
 
-    setattr(backbone, _CAPTURED, CapturedBackbone(weights, longest, others, optimizer_state))
+    setattr(backbone, _CAPTURED, CapturedBackbone(weights, longest, others, optimizer_state, token_sizes))
 
 
 def _output(states: Any) -> Any:

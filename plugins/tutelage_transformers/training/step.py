@@ -227,7 +227,7 @@ def build(
         if packed and not trainer.is_fsdp_enabled:  # FSDP may keep an adapter's weights apart from its layer
             adapters.fuse_adapters(trainer.model)
     if packed and settings.cuda_graphs and capturing.is_worth_it(trainer, lengths):
-        packing.capture(trainer, max(map(sequence_length, rows)))
+        packing.capture(trainer, max(map(sequence_length, rows)), capturing.token_sizes(trainer, lengths))
     return trainer
 
 

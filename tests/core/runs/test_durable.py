@@ -107,10 +107,40 @@ class TwoDevices:
         return self.answers >= self.stops_at
 
 
-def candidates_by_seed(plugin: TwoDevices, journal: Journal[Candidate]) -> dict[str, int]:
+class OneDevice:
+    """A plugin that answers two prompts in the time of one. It keeps how many results were stored before each call."""
+
+    def __init__(self, journal: Journal[Candidate]) -> None:
+        self.journal = journal
+        self.handed: list[int] = []
+        self.stored: list[int] = []
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo(help="One device.")
+
+    @hookimpl
+    def requests_at_once(self) -> int:
+        return 2
+
+    @hookimpl
+    def generate_candidates(
+        self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
+    ) -> Iterator[Candidate]:
+        prompts = list(prompts)
+        self.handed.append(len(prompts))
+        self.stored.append(len(list(self.journal)))
+        for prompt in prompts:
+            yield Candidate(prompt.id, 0, str(context.seeds.get(prompt.id, sampling.seed)))
+
+    def cancelled(self) -> bool:
+        return False
+
+
+def candidates_by_seed(plugin: TwoDevices | OneDevice, journal: Journal[Candidate], count: int = 11) -> dict[str, int]:
     registry = Registry.empty()
     registry.register(plugin, "two")
-    prompts = [Prompt(str(number), id=str(number)) for number in range(11)]
+    prompts = [Prompt(str(number), id=str(number)) for number in range(count)]
 
     def stage(registry: Registry, model: Model, items: Sequence[Prompt], **given: Any) -> Iterator[Candidate]:
         return generate_candidates(registry, model, items, 1, **given)
@@ -127,6 +157,17 @@ def test_a_plugin_with_two_devices_gets_two_chunks_at_once_with_the_seed_of_each
         str(number): derive_seed("step", number // 2) for number in range(11)
     }
     assert sorted(plugin.handed) == [3, 4, 4]
+
+
+def test_a_device_gets_the_chunks_that_keep_it_busy_with_the_seed_of_each_and_the_next_ones_once_these_are_stored(
+    journal: Journal[Candidate],
+) -> None:
+    plugin = OneDevice(journal)
+    assert candidates_by_seed(plugin, journal, 40) == {
+        str(number): derive_seed("step", number // 2) for number in range(40)
+    }
+    assert plugin.handed == [16, 16, 8]
+    assert plugin.stored == [0, 16, 32]
 
 
 def test_chunks_that_were_finished_before_a_stop_are_not_computed_again_by_two_devices(

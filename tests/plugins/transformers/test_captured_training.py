@@ -51,6 +51,15 @@ def test_batches_that_keep_the_gpu_busy_are_not_captured(trainer_of: Callable[..
     assert is_captured(adapter, 2400) and not is_captured(adapter, 2600)
 
 
+def test_a_long_training_has_more_sizes_of_batches(trainer_of: Callable[..., Any]) -> None:
+    trainer = trainer_of(SFT)
+    rows = [500] * len(trainer.train_dataset)
+    trainer.number_of_weights = 10**8
+    assert capturing.token_sizes(trainer, rows) == 4, "24 batches of 10 ms"
+    trainer.args.num_train_epochs = 2100
+    assert capturing.token_sizes(trainer, rows) == 8, "6,300 batches"
+
+
 @pytest.mark.parametrize("reason", ["FSDP", "DeepSpeed", "quantised weights", "experts", "another device"])
 def test_what_a_graph_cannot_do_is_not_captured(
     trainer_of: Callable[..., Any], reason: str, monkeypatch: pytest.MonkeyPatch

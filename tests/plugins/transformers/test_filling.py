@@ -29,9 +29,10 @@ def states(model: Any, ids: Any, plan: dict[str, Any]) -> Any:
     )
 
 
+@pytest.mark.parametrize("token_sizes", [4, 8])
 @pytest.mark.parametrize("shared", [None, SHARED])
 def test_a_filled_batch_has_the_states_and_gradients_of_the_batch(
-    base: Path, tmp_path: Path, shared: list[int] | None
+    base: Path, tmp_path: Path, shared: list[int] | None, token_sizes: int
 ) -> None:
     model = Pair(base, None, Dpo(batch_size=4), write_ragged_pairs(tmp_path / "pairs.jsonl"), tmp_path).ours.model
     model.eval()
@@ -40,7 +41,7 @@ def test_a_filled_batch_has_the_states_and_gradients_of_the_batch(
     ids = torch.randint(0, 50, (len(plan["tokens"]),))
     upstream = torch.randn(len(ids), model.config.hidden_size)
     found = []
-    size = size_of(plan, max(LENGTHS))
+    size = size_of(plan, max(LENGTHS), token_sizes)
     assert size.tokens > len(ids)
     for batch in ((ids, plan), fill(ids, plan, size)):
         result = states(model, *batch)[: len(ids)]
@@ -51,14 +52,15 @@ def test_a_filled_batch_has_the_states_and_gradients_of_the_batch(
         assert torch.allclose(plain, filled, atol=1e-5)
 
 
-def test_a_filled_batch_has_the_shapes_and_numbers_of_its_size() -> None:
+@pytest.mark.parametrize("token_sizes", [4, 8])
+def test_a_filled_batch_has_the_shapes_and_numbers_of_its_size(token_sizes: int) -> None:
     shapes: dict[Size, Any] = {}
     draw = random.Random(0)
     for _ in range(200):
         lengths = [draw.randint(20, 200) for _ in range(8)]
         shared = [0] * 4 + [draw.randint(0, min(lengths[row], lengths[row + 4]) - 1) for row in range(4)]
         plan = packing.plan(lengths, max(lengths), shared)
-        size = size_of(plan, 200)
+        size = size_of(plan, 200, token_sizes)
         ids, filled = fill(torch.arange(len(plan["tokens"])), plan, size)
         shape = {name: value.shape if hasattr(value, "shape") else value for name, value in filled.items()}
         assert shapes.setdefault(size, (ids.shape, shape)) == (ids.shape, shape)
@@ -66,6 +68,19 @@ def test_a_filled_batch_has_the_shapes_and_numbers_of_its_size() -> None:
         assert int(filled["key_starts"].diff().max()) <= size.longest
         assert len(ids) <= 1.25 * len(plan["tokens"])
     assert len(shapes) <= 24
+
+
+def test_half_as_many_sizes_have_half_as_many_captures() -> None:
+    """Of the pairs of a training that are sorted by length: their prompts are about as long, their answers are not."""
+    draw = random.Random(0)
+    batches = []
+    for number in range(100):
+        prompts = [draw.randint(25, 60) for _ in range(16)]
+        lengths = [prompt + 20 + 2 * number + draw.randint(0, 20) for prompt in prompts * 2]
+        batches.append(packing.plan(lengths, max(lengths), [0] * 16 + [prompt - 1 for prompt in prompts]))
+    fine, coarse = ({size_of(batch, 300, sizes) for batch in batches} for sizes in (8, 4))
+    assert len(coarse) <= 0.6 * len(fine)
+    assert len(coarse) == len({size.tokens for size in coarse}), "the copies of a batch need no capture of their own"
 
 
 def test_sizes_of_a_batch_without_shared_tokens_have_no_copies() -> None:

@@ -82,7 +82,7 @@ def trainer_of(base: Path, tmp_path: Path) -> Callable[..., Any]:
     def build(objective: Dpo = DPO, graphs: bool = True) -> Any:
         trainer = Pair(base, None, objective, write_ragged_pairs(tmp_path / "rows.jsonl"), tmp_path).ours
         if graphs:
-            packing.capture(trainer, 200)
+            packing.capture(trainer, 200, capturing.TOKEN_SIZES)
             captured = backbone_of(trainer)
             captured._pool, captured._token_bytes = object(), 1.0
         return trainer

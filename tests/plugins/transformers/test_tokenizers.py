@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tutelage_transformers.models import tokenizers
-from tutelage_transformers.models.tokenizers import read_tokenizer
+from tutelage_transformers.models.tokenizers import keep_saved, read_tokenizer
+
+TEXT = "sort the words cat dog. <b> x  y\n\n é"
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +61,36 @@ def test_a_kept_tokenizer_is_saved_as_one_that_was_read(base: Path, tmp_path: Pa
         tokenizer.save_pretrained(tmp_path / name)
     saved = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("read", "kept")]
     assert saved[0] == saved[1] != {}
+
+
+@pytest.mark.parametrize("kind", ["GemmaTokenizer", "LlamaTokenizer", "GPT2Tokenizer", "Qwen2Tokenizer"])
+def test_a_saved_tokenizer_is_kept_and_equals_the_one_that_would_be_read(base: Path, tmp_path: Path, kind: str) -> None:
+    start = shutil.copytree(base, tmp_path / "start")
+    settings = json.loads((start / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (start / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": kind}), encoding="utf-8")
+    saved = read_tokenizer(str(start), local_only=True)
+    saved.padding_side = "left"
+    saved.save_pretrained(tmp_path / "M1")
+    keep_saved(saved, tmp_path / "M1")
+    assert read_tokenizer(str(tmp_path / "M1"), local_only=True) is saved
+
+    tokenizers._kept.clear()
+    read = read_tokenizer(str(tmp_path / "M1"), local_only=True)
+    assert type(read) is type(saved) and type(read).__name__ == kind
+    assert read(TEXT).input_ids == saved(TEXT).input_ids
+    assert read.chat_template == saved.chat_template
+    assert read.special_tokens_map == saved.special_tokens_map
+    files = []
+    for name, one in (("of-saved", saved), ("of-read", read)):
+        one.padding_side = "left"
+        one.save_pretrained(tmp_path / name)
+        files.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
+    assert files[0] == files[1] != {}
+
+
+def test_a_saved_tokenizer_of_a_generic_class_is_read_again(base: Path, tmp_path: Path) -> None:
+    saved = read_tokenizer(str(base), local_only=True)
+    assert type(saved).__name__ in tokenizers._GENERIC_TOKENIZERS
+    saved.save_pretrained(tmp_path / "M1")
+    keep_saved(saved, tmp_path / "M1")
+    assert read_tokenizer(str(tmp_path / "M1"), local_only=True) is not saved

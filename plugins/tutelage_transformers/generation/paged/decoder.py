@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 _PREFILL_TOKENS = 16384
 """Maximum number of prompt tokens that are computed in one pass."""
-_WARM_UPS = 2
-"""Steps before a capture: the libraries initialise themselves in the first."""
+_WARM_UPS = 1
+"""Steps before a capture, in which the libraries initialise themselves."""
 
 
 @frozen(eq=False)
