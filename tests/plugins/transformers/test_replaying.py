@@ -19,7 +19,7 @@ from stock_training import Pair, write_ragged_pairs
 from tutelage.objectives import Dpo, Lora
 from tutelage_transformers.training import capturing, graphs, packing
 from tutelage_transformers.training.capturing import CapturedBackbone, bytes_to_come, collected_warnings, reason_of
-from tutelage_transformers.training.filling import Size
+from tutelage_transformers.training.filling import TOKEN_SIZES, Size
 from tutelage_transformers.training.graphs import CapturedPass
 
 torch = pytest.importorskip("torch")
@@ -82,7 +82,7 @@ def trainer_of(base: Path, tmp_path: Path) -> Callable[..., Any]:
     def build(objective: Dpo = DPO, graphs: bool = True) -> Any:
         trainer = Pair(base, None, objective, write_ragged_pairs(tmp_path / "rows.jsonl"), tmp_path).ours
         if graphs:
-            packing.capture(trainer, 200, capturing.TOKEN_SIZES)
+            packing.capture(trainer, 200, TOKEN_SIZES)
             captured = backbone_of(trainer)
             captured._pool, captured._token_bytes = object(), 1.0
         return trainer

@@ -25,8 +25,6 @@ T = TypeVar("T")
 
 _PREFILL_TOKENS = 16384
 """Maximum number of prompt tokens that are computed in one pass."""
-_WARM_UPS = 1
-"""Steps before a capture, in which the libraries initialise themselves."""
 
 
 @frozen(eq=False)
@@ -235,7 +233,11 @@ class Decoder:
         return (tokens[:, None] == self.stop_tokens).any(1) | (tokens < 0)
 
     def _graph(self, size: int) -> Any:
-        """Return the captured step. The warm-up steps change no sequence, because none runs while they are done."""
+        """Return the captured step.
+
+        It is done once before it is captured, because the libraries initialise themselves in the first step. This
+        changes no sequence, because none runs meanwhile.
+        """
         import torch
 
         key = (size, self.greedy, self.sampling.top_k)
@@ -248,8 +250,7 @@ class Decoder:
             graph = torch.cuda.CUDAGraph()
             with torch.inference_mode():
                 with torch.cuda.stream(stream):
-                    for _ in range(_WARM_UPS):
-                        self._decode(state)
+                    self._decode(state)
                 torch.cuda.current_stream().wait_stream(stream)
                 with torch.cuda.graph(graph, pool=self._memory):
                     self._decode(state)
