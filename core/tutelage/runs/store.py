@@ -31,11 +31,13 @@ from tutelage.files.whole import commit_folder, fresh_folder
 from tutelage.planning.artifacts import LOCK, RECIPE, SCRATCH, STEP_LOG, metrics_beside, record_of
 from tutelage.planning.made_from import MadeFrom
 from tutelage.runs.integrity import FinishedStep, artifact_problems, durable_records_of
+from tutelage.runs.kept_records import KeptRecords
 
 T = TypeVar("T")
 
 _KEPT_BYTES = 2**22
 """Largest file of which the records are kept in memory."""
+_kept_records = KeptRecords(size=2**25)  # the embedded run has 12 MB
 
 
 @frozen
@@ -64,7 +66,7 @@ class Store:
             stat = path.stat()
             kind: Any = cls  # mypy takes no ``type[T]`` for hashable
             if stat.st_size <= _KEPT_BYTES and _is_immutable(kind):
-                return list(_records_in(path, kind, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+                return list(_kept_records.read(path, kind, stat))
         return list(read_records(path, cls))
 
     def complete(self, relative: str) -> Path:
@@ -306,12 +308,6 @@ def _is_immutable(kind: Any) -> bool:
     if origin in (tuple, Union, UnionType):
         return all(part is ... or _is_immutable(part) for part in get_args(kind))
     return isinstance(kind, type) and issubclass(kind, str | int | float | Enum | NoneType)
-
-
-@lru_cache(maxsize=32)
-def _records_in(path: Path, cls: type[Any], inode: int, changed: int, size: int) -> tuple[Any, ...]:
-    """Return the records of a JSON-lines file, read once for each state of the file."""
-    return tuple(read_records(path, cls))
 
 
 @lru_cache(maxsize=8)
