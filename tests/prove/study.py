@@ -70,7 +70,7 @@ def _variant(name: str, folder: Path, compared: dict[str, Any]) -> dict[str, Any
         "pairs": len(every),
         "right": round(_right(every), 3),
         "equal": round(sum(one == 0 for one in every) / len(every), 3),
-        "trainings": [  # a seed without pairs has none
+        "trainings": [  # a seed without pairs has no training
             (_right(found), _gain(summary, "M1", seed)["value"]) for seed, found in by_seed.items() if found
         ],
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,13 @@ from tutelage_vllm import answering
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def logs_of_failed_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logs of servers that fail are kept, in the folder of the test."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of processes that the test starts
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(scope="session")

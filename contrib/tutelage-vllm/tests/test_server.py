@@ -138,6 +138,17 @@ def test_an_error_shows_the_end_of_a_log_of_any_size(student: Model) -> None:
     assert tail == ["  last"] * 19 + ["  " + "y" * 500]
 
 
+def test_a_long_error_before_the_end_of_the_log_is_shown_from_its_beginning(student: Model) -> None:
+    """torch's message of a GPU without free memory has 600 characters, and its cause is at the beginning."""
+    error_line = "torch.OutOfMemoryError: CUDA out of memory." + " Tried to allocate 20 MiB." * 40
+    code = f"print('Worker ' + {error_line!r}); print('last\\n' * 20, end=''); raise SystemExit(1)"
+    with pytest.raises(StageError) as error:
+        list(plugin.generate_candidates(student, iter(PROMPTS), 1, SAMPLING, failing(code)))
+    _, first, *others = str(error.value).splitlines()
+    assert first == "  " + error_line.removeprefix("torch.")[:500]
+    assert others == ["  ...", *["  last"] * 20]
+
+
 DYING = """
 import http.server, json, os, sys
 class Dying(http.server.BaseHTTPRequestHandler):
@@ -179,8 +190,6 @@ def test_a_server_whose_engine_dies_exits_with_status_0_and_its_error_shows_the_
     answering.release_all()
     log = Path(message.partition("of its log ")[2].rstrip(":"))
     assert log.is_file()
-    log.unlink()
-    log.parent.rmdir()
 
 
 def test_a_user_who_stops_while_the_server_starts_waits_for_nothing(student: Model) -> None:

@@ -27,7 +27,8 @@ _CHECK_SECONDS = 5.0
 """Maximum time that a server which has just failed needs to end or to answer again."""
 _STOP_SECONDS = 30.0
 _TAIL_LINES, _TAIL_BYTES, _LINE_CHARACTERS = 20, 1_000_000, 500
-"""How much of the end of a log an error shows. A log may have millions of lines, or one of many megabytes."""
+"""How much of the end of a log an error shows, and of each line. A log may have millions of lines, or one of many
+megabytes."""
 _ERROR, _ERROR_LINES = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .*"), 3
 """The last line of a traceback, and how many of them an error shows. vLLM logs more than 20 lines after the cause."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -208,9 +209,9 @@ class Server:
             file.seek(max(0, size - _TAIL_BYTES))
             lines = file.read().decode(errors="replace").strip().splitlines()
         found = (_ERROR.search(line) for line in lines[:-_TAIL_LINES])
-        errors = list(dict.fromkeys(error[0] for error in found if error))[-_ERROR_LINES:]
-        shown = [*errors, "...", *lines[-_TAIL_LINES:]] if errors else lines[-_TAIL_LINES:]
-        return [line[-_LINE_CHARACTERS:] for line in shown]
+        errors = list(dict.fromkeys(error[0][:_LINE_CHARACTERS] for error in found if error))[-_ERROR_LINES:]
+        tail = [line[-_LINE_CHARACTERS:] for line in lines[-_TAIL_LINES:]]
+        return [*errors, "...", *tail] if errors else tail
 
 
 def _error_text(content: bytes) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -35,8 +38,9 @@ def test_a_folder_has_the_digest_of_its_names_and_contents_wherever_it_is(tmp_pa
     assert folder_digest(tmp_path / "one") != folder_digest(tmp_path / "two")
 
 
-def test_the_pieces_of_a_very_large_file_are_read_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest of 5.6 GB of weights, read by one thread, delayed the first step by 6 s."""
+def test_a_very_large_file_has_a_digest_of_its_pieces_that_every_byte_and_their_order_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(digests, "_PIECE", 1000)
     monkeypatch.setattr(digests, "_BUFFER", 300)
     content = b"".join(bytes([number]) * 700 for number in range(6))
@@ -55,6 +59,25 @@ def test_the_pieces_of_a_very_large_file_are_read_in_parallel(tmp_path: Path, mo
     assert len({digest_of(one) for one in (content, *others)}) == 1 + len(others)
     assert digest_of(content[:1000]) == digest_of(content[:1000]), "a file of one piece"
     assert digest_of(b"a", content) != digest_of(content, b"a")
+
+
+def test_the_pieces_of_a_very_large_file_are_read_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest of 5.6 GB of weights, read by one thread, delayed the first step by 6 s."""
+    monkeypatch.setattr(digests, "_PIECE", 1000)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    (tmp_path / "weights").write_bytes(bytes(2000))
+    both = Barrier(2, timeout=30)
+    opened = Path.open
+
+    def open_together(path: Path, mode: str = "r", **options: Any) -> Any:
+        if path.name == "weights":
+            both.wait()  # an error if the pieces are read one after the other
+        return opened(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_together)
+    assert len(folder_digest(tmp_path)) == digests.DIGITS
 
 
 def test_checksums_of_several_files_are_in_the_order_of_the_files(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_long_training_has_more_sizes_of_batches(trainer_of: Callable[..., Any
     trainer = trainer_of(SFT)
     rows = [500] * len(trainer.train_dataset)
     trainer.number_of_weights = 10**8
-    assert capturing.token_sizes(trainer, rows) == 4, "24 batches of 10 ms"
+    assert capturing.token_sizes(trainer, rows) == 4, "24 batches"
     trainer.args.num_train_epochs = 2100
     assert capturing.token_sizes(trainer, rows) == 8, "6,300 batches"
 

@@ -43,7 +43,7 @@ def test_a_run_that_trains_on_one_gpu_reads_the_libraries_once() -> None:
     assert readers() == [reader]
     reading.end()
     assert readers() == []
-    assert reader.poll() is not None, "it does not outlive this process"
+    assert reader.poll() not in (None, 0), "it is ended, and its imports are not waited for"
 
 
 @pytest.mark.parametrize(
