@@ -34,7 +34,7 @@ CHUNK = 128
 """Default number of items of local work per chunk. In a run, the recipe's ``chunk`` is used."""
 _ROUNDS_PER_CALL = 8
 """Minimum number of requests of a call, in relation to those that the model answers at once. At the end of a call, few
-run, until the longest answer is complete. More requests per call lose more work if the process is killed."""
+requests still run, until the longest answer is complete. A kill loses all results of a call, so it is not larger."""
 STOPPED = "stopped as requested; finished work is kept, and the same command continues"
 
 
@@ -267,24 +267,9 @@ def in_chunks(
 ) -> Iterator[ResultT]:
     """Do local work in chunks of ``size`` items; yield the results of each finished chunk, including stored ones.
 
-    ``at_once`` chunks are computed together, without those that are stored. If ``ahead`` is true, the next chunks are
-    requested before these are finished.
-    """
-    for results in chunks(units, size, ask, journal, at_once, ahead):
-        yield from results
-
-
-def chunks(
-    units: Iterable[Unit[ItemT]],
-    size: int,
-    ask: Ask[ItemT, ResultT],
-    journal: Journal[ResultT],
-    at_once: int = 1,
-    ahead: bool = False,
-) -> Iterator[list[ResultT]]:
-    """Do local work as ``in_chunks``; yield the results of each ``at_once`` chunks as one list.
-
-    ``ahead`` is for several devices: one that has finished its share does not wait for the others, nor for the journal.
+    ``at_once`` chunks are computed together, without those that are stored, and are stored when all are finished. If
+    ``ahead`` is true, the next chunks are requested before these are finished. This is for several devices: one that
+    has finished its share does not wait for the others, nor for the journal.
     """
     done = kept(journal)
 
@@ -297,7 +282,7 @@ def chunks(
     for stored, computed in one_ahead(groups()) if ahead else ((one, call()) for one, call in groups()):
         if computed:
             journal.append(computed)
-        yield [*stored, *computed]
+        yield from (*stored, *computed)
 
 
 def _divided(
