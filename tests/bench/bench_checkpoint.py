@@ -48,7 +48,7 @@ def seconds_of(function: Callable[[], object], device: str) -> float:
 
 def copy(tensors: list[torch.Tensor]) -> None:
     """Copy tensors as safetensors does, several at a time."""
-    with ThreadPoolExecutor(shards._WRITERS) as threads:
+    with ThreadPoolExecutor(shards._COPYING_WRITERS) as threads:
         list(threads.map(lambda tensor: tensor.to("cpu").numel(), tensors))
 
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,6 @@ from tutelage.errors import InputError
 from tutelage.files.jsonl import converter, dump
 from tutelage.files.user_cache import cached
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 DIGITS = 32
@@ -64,17 +64,17 @@ def folder_digest(path: Path) -> str:
     """
     files = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
     visible = [file for file in files if not any(part.startswith(".") for part in file.parts)]
-    very_large = {file for file in visible if (path / file).stat().st_size > _PIECE}
-    others = [file for file in visible if file not in very_large]
-    digests = dict(zip(others, _in_parallel(file_digest, [path / file for file in others]), strict=True))
-    digests |= {file: _digest_of_pieces(path / file) for file in very_large}
-    return value_digest({file.as_posix(): digests[file] for file in visible})
+    with _threads() as pieces:
+        digests = _in_parallel(partial(_digest_in_folder, pieces=pieces), [path / file for file in visible])
+    return value_digest({file.as_posix(): digest for file, digest in zip(visible, digests, strict=True)})
 
 
-def _digest_of_pieces(path: Path) -> str:
-    """Return the digest of the digests of a file's pieces, which are read in parallel."""
+def _digest_in_folder(path: Path, pieces: ThreadPoolExecutor) -> str:
+    """Return the digest of a file; of a very large file that of the digests of its pieces, read by ``pieces``."""
     with _explained(path):
         stat = path.stat()
+        if stat.st_size <= _PIECE:
+            return file_digest(path)
 
         def digest_of_piece(start: int) -> str:
             found = hashlib.sha256()
@@ -87,7 +87,7 @@ def _digest_of_pieces(path: Path) -> str:
             return found.hexdigest()
 
         def compute() -> str:
-            return value_digest(_in_parallel(digest_of_piece, range(0, stat.st_size, _PIECE)))
+            return value_digest(list(pieces.map(digest_of_piece, range(0, stat.st_size, _PIECE))))
 
         return str(cached("digests", [*_state(path, stat), _PIECE], compute))
 
@@ -116,10 +116,15 @@ def sha256_of_each(paths: Sequence[Path]) -> list[str]:
     return _in_parallel(sha256_of, paths)
 
 
-def _in_parallel(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Return the results of ``function`` in the order of the items. ``hashlib`` releases the GIL while it computes."""
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
-        return list(threads.map(function, items))
+def _in_parallel(function: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
+    """Return the results of ``function`` in the order of the paths."""
+    with _threads() as threads:
+        return list(threads.map(function, paths))
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Return threads that compute digests: ``hashlib`` releases the GIL while it computes."""
+    return ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
 
 
 def _read_digest(path: Path) -> str:

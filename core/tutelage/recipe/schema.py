@@ -266,7 +266,7 @@ class Recipe:
     chunk: int = 512
     """Number of items of local work (prompts to answer, answers to judge, comparisons) that are computed and stored
     together. A chunk that a kill interrupts is computed again. A GPU gets several chunks at once if one is too short to
-    keep it busy."""
+    keep it busy, and a kill interrupts all of them."""
 
     def for_pipeline(self, name: str) -> MemberSettings:
         """Return the settings of a pipeline. Raises InputError if one of its overrides is wrong."""

@@ -34,7 +34,7 @@ CHUNK = 128
 """Default number of items of local work per chunk. In a run, the recipe's ``chunk`` is used."""
 _ROUNDS_PER_CALL = 8
 """Minimum number of requests of a call, in relation to those that the model answers at once. At the end of a call, few
-run, until the longest answer is complete. More requests per call lose more work if the process is killed."""
+requests still run, until the longest answer is complete. A kill loses all results of a call, so it is not larger."""
 STOPPED = "stopped as requested; finished work is kept, and the same command continues"
 
 
@@ -62,6 +62,12 @@ class Unit(Generic[ItemT]):
 
     item: ItemT
     results: tuple[str, ...]
+
+
+_Chunks = Sequence[tuple[int, list[Unit[ItemT]]]]
+"""Chunks of units, each with its number."""
+_Asked = tuple[list[ResultT], BaseException | None]
+"""The results of a call, and the error by which it ended early."""
 
 
 class Ask(Protocol[ItemT_contra, ResultT_co]):
@@ -171,8 +177,7 @@ class DurableStage:
         done, numbered = kept(journal), enumerate(_batched(units, self.chunk))
         while group := list(islice(numbered, at_once())):
             stored, missing = _divided(group, done)
-            if computed := _ask_all(ask, missing):
-                journal.append(computed)
+            computed = _stored(journal, group, *_ask_all(ask, missing))
             found = {result.id: result for result in (*stored, *computed)}
             for _, chunk in group:
                 self._stop_if_cancelled(journal)
@@ -267,42 +272,24 @@ def in_chunks(
 ) -> Iterator[ResultT]:
     """Do local work in chunks of ``size`` items; yield the results of each finished chunk, including stored ones.
 
-    ``at_once`` chunks are computed together, without those that are stored. If ``ahead`` is true, the next chunks are
-    requested before these are finished.
-    """
-    for results in chunks(units, size, ask, journal, at_once, ahead):
-        yield from results
-
-
-def chunks(
-    units: Iterable[Unit[ItemT]],
-    size: int,
-    ask: Ask[ItemT, ResultT],
-    journal: Journal[ResultT],
-    at_once: int = 1,
-    ahead: bool = False,
-) -> Iterator[list[ResultT]]:
-    """Do local work as ``in_chunks``; yield the results of each ``at_once`` chunks as one list.
-
-    ``ahead`` is for several devices: one that has finished its share does not wait for the others, nor for the journal.
+    ``at_once`` chunks are computed together, without those that are stored, and are stored when all are finished. If an
+    error ends their work early, those that are complete are stored. If ``ahead`` is true, the next chunks are
+    requested before these are finished. This is for several devices: one that has finished its share does not wait for
+    the others, nor for the journal.
     """
     done = kept(journal)
 
-    def groups() -> Iterator[tuple[list[ResultT], Callable[[], list[ResultT]]]]:
-        """Yield the stored results of some chunks, and the function that computes the others."""
+    def groups() -> Iterator[tuple[tuple[_Chunks[ItemT], list[ResultT]], Callable[[], _Asked[ResultT]]]]:
+        """Yield some chunks with their stored results, and the function that computes the others."""
         for group in _batched(enumerate(_batched(units, size)), at_once):
             stored, missing = _divided(group, done)
-            yield stored, partial(_ask_all, ask, missing)
+            yield (group, stored), partial(_ask_all, ask, missing)
 
-    for stored, computed in one_ahead(groups()) if ahead else ((one, call()) for one, call in groups()):
-        if computed:
-            journal.append(computed)
-        yield [*stored, *computed]
+    for (group, stored), asked in one_ahead(groups()) if ahead else ((one, call()) for one, call in groups()):
+        yield from (*stored, *_stored(journal, group, *asked))
 
 
-def _divided(
-    group: Sequence[tuple[int, list[Unit[ItemT]]]], done: Mapping[str, ResultT]
-) -> tuple[list[ResultT], list[tuple[int, ItemT]]]:
+def _divided(group: _Chunks[ItemT], done: Mapping[str, ResultT]) -> tuple[list[ResultT], list[tuple[int, ItemT]]]:
     """Return the results of the stored ones of numbered chunks, and the (chunk number, item) pairs of the others."""
     stored = {number for number, chunk in group if all(id in done for unit in chunk for id in unit.results)}
     ids = [id for number, chunk in group if number in stored for unit in chunk for id in unit.results]
@@ -311,12 +298,34 @@ def _divided(
     ]
 
 
-def _ask_all(ask: Ask[ItemT, ResultT], missing: Sequence[tuple[int, ItemT]]) -> list[ResultT]:
-    """Return the results of (chunk number, item) pairs."""
+def _ask_all(ask: Ask[ItemT, ResultT], missing: Sequence[tuple[int, ItemT]]) -> _Asked[ResultT]:
+    """Return the results of (chunk number, item) pairs, and the error by which they ended early."""
+    results: list[ResultT] = []
     if not missing:
-        return []
+        return results, None
     numbers, items = [number for number, _ in missing], [item for _, item in missing]
-    return list(ask(items, numbers[0], numbers) if len(set(numbers)) > 1 else ask(items, numbers[0]))
+    try:
+        # if the iterator raises an error, the list has the results before it
+        results.extend(ask(items, numbers[0], numbers) if len(set(numbers)) > 1 else ask(items, numbers[0]))
+    except BaseException as error:
+        return results, error
+    return results, None
+
+
+def _stored(
+    journal: Journal[ResultT], group: _Chunks[Any], results: list[ResultT], error: BaseException | None
+) -> list[ResultT]:
+    """Store the results of numbered chunks and return them.
+
+    If they ended early by an error, those of the chunks that are complete are stored, and the error is raised.
+    """
+    if error is not None:
+        results, _ = _divided(group, {result.id: result for result in results})
+    if results:
+        journal.append(results)
+    if error is not None:
+        raise error
+    return results
 
 
 def _batched(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:

@@ -11,7 +11,8 @@ _FUNCTION = "apply_rotary_pos_emb"
 _SIZE = 64
 """Dimensions of a head of the random numbers."""
 _ROTATED = (24, _SIZE)
-"""How many of them are rotated. A function that refuses a part of a head gets whole heads, or the part alone."""
+"""Numbers of rotated dimensions that are tried, in this order. Some functions raise an error unless all dimensions that
+they get are rotated; their models call them with whole heads, or with the rotated part of each head."""
 
 Rotate = Callable[..., tuple[Any, Any]]
 """Returns queries and keys, rotated: (queries, keys, cosines, sines)."""

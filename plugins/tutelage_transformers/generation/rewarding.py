@@ -44,18 +44,30 @@ def judgements(
 
 
 def verdicts(model: Model, comparisons: Iterable[Comparison], context: Context) -> Iterator[Verdict]:
-    """Compare two answers by the Bradley-Terry probability of their scores: the logistic function of the difference."""
+    """Compare two answers by the Bradley-Terry probability of their scores: the logistic function of the difference.
+
+    A verdict is yielded as soon as both scores are computed.
+    """
     for window in windows(comparisons, settings_of(context)):
-        sides = [(one.prompt, answer) for one in window for answer in (one.first, one.second)]
-        distinct = list(dict.fromkeys(sides))
-        conversations = [(Message("user", prompt), Message("assistant", answer)) for prompt, answer in distinct]
-        found = {distinct[index]: score for index, score in _scores(model, conversations, context)}
+        comparisons_of: dict[tuple[str, str], list[Comparison]] = {}
         for one in window:
-            first, second = found.get((one.prompt, one.first)), found.get((one.prompt, one.second))
-            if first is None or second is None:
-                yield Verdict(one.id, None, Outcome.FAILED, detail=TOO_LONG)
-            else:
-                yield Verdict(one.id, 0.5 * (1 + math.tanh((first - second) / 2)))
+            for answer in dict.fromkeys((one.first, one.second)):
+                comparisons_of.setdefault((one.prompt, answer), []).append(one)
+        sides = list(comparisons_of)
+        conversations = [(Message("user", prompt), Message("assistant", answer)) for prompt, answer in sides]
+        scores: dict[tuple[str, str], float | None] = {}
+        for index, score in _scores(model, conversations, context):
+            scores[sides[index]] = score
+            for one in comparisons_of[sides[index]]:
+                first, second = (one.prompt, one.first), (one.prompt, one.second)
+                if first in scores and second in scores:
+                    yield _verdict(one.id, scores[first], scores[second])
+
+
+def _verdict(id: str, first: float | None, second: float | None) -> Verdict:
+    if first is None or second is None:
+        return Verdict(id, None, Outcome.FAILED, detail=TOO_LONG)
+    return Verdict(id, 0.5 * (1 + math.tanh((first - second) / 2)))
 
 
 def rubric_problem(rubric: Rubric) -> str:

@@ -17,7 +17,10 @@ from tutelage_transformers.models.gpu_files import finish_work, is_writable, wri
 SHARD_SIZE = "1GB"
 """Maximum size of a weights file. The checksums of several files are also computed in parallel."""
 _WRITERS = 8
-"""Number of files that are written at a time. Tensors on a GPU need a buffer of 32 MB for each."""
+"""Number of files that ``gpu_files`` writes at a time. Each needs a buffer of 32 MB."""
+_COPYING_WRITERS = 4
+"""Number of files that safetensors writes at a time. Each needs a copy of its tensors if they are not on the CPU, as on
+Apple's GPU."""
 
 
 def save_weights(model: Any, output: Path) -> None:
@@ -56,13 +59,14 @@ def _parallel_writes() -> Iterator[None]:
         from_gpu = is_writable(tensors)
         if from_gpu:  # transformers may have started to change their layout, on a stream of this thread
             finish_work(tensors)
-        writes.append(threads.submit(write_one, write_file if from_gpu else write, tensors, Path(file), metadata))
+        threads, function = (writers, write_file) if from_gpu else (copying_writers, write)
+        writes.append(threads.submit(write_one, function, tensors, Path(file), metadata))
 
-    def write_one(write: Callable[..., object], tensors: Mapping[str, Any], file: Path, metadata: Any) -> None:
-        write(tensors, file, metadata=metadata)
+    def write_one(function: Callable[..., object], tensors: Mapping[str, Any], file: Path, metadata: Any) -> None:
+        function(tensors, file, metadata=metadata)
         begin_writing(file)
 
-    with ThreadPoolExecutor(_WRITERS) as threads:
+    with ThreadPoolExecutor(_WRITERS) as writers, ThreadPoolExecutor(_COPYING_WRITERS) as copying_writers:
         modeling_utils.safe_save_file = start
         try:
             yield

@@ -44,7 +44,7 @@ def keep_saved(tokenizer: Any, folder: Path) -> None:
     A tokenizer of a generic class, or without a fast backend, is read again: transformers may take another class for
     its files.
     """
-    if tokenizer.is_fast and type(tokenizer).__name__ not in _GENERIC_TOKENIZERS:
+    if getattr(tokenizer, "is_fast", False) and type(tokenizer).__name__ not in _GENERIC_TOKENIZERS:
         _keep(tokenizer, value_digest(small_files(folder)))
 
 

@@ -222,8 +222,11 @@ class CapturedBackbone:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of an error of a capture; of the first one, if the end of the capture raised another."""
-    while error.__context__ is not None:
+    """Return the first line of an error of a capture; of the first one, if the end of the capture raised another.
+
+    An error that was raised ``from`` another one explains it, so it counts as the first one.
+    """
+    while error.__context__ is not None and not error.__suppress_context__:
         error = error.__context__
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

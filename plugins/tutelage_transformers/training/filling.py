@@ -13,8 +13,8 @@ from typing import Any
 from attrs import frozen
 
 TOKEN_SIZES = 8
-"""Numbers of tokens from one power of two to the next, by default. They add 5% of tokens on average, half of them 10%.
-More sizes need more captures."""
+"""Default number of sizes, in tokens, from one power of two to the next. It adds 5% of tokens on average; half as many
+sizes add 10%. More sizes need more captures."""
 _STEP = 64
 """Minimum difference of two sizes."""
 

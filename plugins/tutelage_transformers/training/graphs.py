@@ -133,7 +133,7 @@ def _graph(graph: Any, pool: Any) -> Iterator[None]:
 
 
 def _end_allocations(graph: Any, pool: Any) -> None:
-    """Do what torch does with the memory of a graph at the end of its capture, and does not if the capture is invalid.
+    """End the allocations of an invalid capture. torch does this at the end of a valid capture only.
 
     Otherwise the allocator would consider the capture as running, and would never free memory of the pool.
     """

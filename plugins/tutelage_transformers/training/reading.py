@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import subprocess
 import sys
+from contextlib import suppress
 
 from tutelage_transformers.processes.child import environment, own_session
 
@@ -20,13 +21,18 @@ _readers: list[subprocess.Popen[bytes]] = []
 
 
 def start() -> None:
-    """Start the process, unless it was started or this process has imported the libraries. Does not wait for it."""
+    """Start the process, unless it was started or this process has imported the libraries. Does not wait for it.
+
+    An error of the start or of the imports is ignored: the training raises it if it needs them.
+    """
     if _readers or "trl" in sys.modules:
         return
     none = subprocess.DEVNULL
-    command = [sys.executable, "-c", _IMPORT]
-    _readers.append(subprocess.Popen(command, stdin=none, stdout=none, stderr=none, env=environment(), **own_session()))
-    atexit.register(end)
+    command = [sys.executable, "-P", "-c", _IMPORT]  # -P: no modules from the current folder
+    with suppress(OSError):
+        reader = subprocess.Popen(command, stdin=none, stdout=none, stderr=none, env=environment(), **own_session())
+        _readers.append(reader)
+        atexit.register(end)
 
 
 def end() -> None:

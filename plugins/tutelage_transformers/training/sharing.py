@@ -56,10 +56,10 @@ class SharedBatches:
 
 
 def dealt(rows: Sequence[int], tokens: Sequence[int], processes: int) -> list[list[int]]:
-    """Deal out the rows of a step: each process gets as many of them, longest first, and about as many tokens.
+    """Deal out the rows of a step: all processes get the same number of rows, and about the same number of tokens.
 
     In each round, the process with the fewest tokens gets the longest of the next rows. The number of rows is a
-    multiple of ``processes``.
+    multiple of ``processes``. Returns the rows of each process, longest first.
     """
     shares: list[list[int]] = [[] for _ in range(processes)]
     ordered = sorted(rows, key=tokens.__getitem__, reverse=True)

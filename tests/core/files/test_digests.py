@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -78,6 +79,56 @@ def test_the_pieces_of_a_very_large_file_are_read_at_the_same_time(
 
     monkeypatch.setattr(Path, "open", open_together)
     assert len(folder_digest(tmp_path)) == digests.DIGITS
+
+
+def test_very_large_files_are_read_in_parallel_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another, the files of a model in many files of little more than a piece were read by two threads."""
+    monkeypatch.setattr(digests, "_PIECE", 1000)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(b"1" * 1001)
+    both_are_read = Barrier(2)
+
+    def wait_for_the_other(kind: str, inputs: object, compute: Callable[[], Any]) -> Any:
+        both_are_read.wait(timeout=20)
+        return compute()
+
+    monkeypatch.setattr(digests, "cached", wait_for_the_other)
+    assert folder_digest(tmp_path)
+
+
+def test_links_have_the_digest_of_the_files_that_they_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of the hub has links in its folders of models."""
+    monkeypatch.setattr(digests, "_PIECE", 1000)
+    for folder in ("files", "links", "blobs", "empty", "hidden/.git"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name, content in (("small", b"1"), ("large", b"2" * 2500)):
+        (tmp_path / "files" / name).write_bytes(content)
+        (tmp_path / "blobs" / name).write_bytes(content)
+        try:
+            (tmp_path / "links" / name).symlink_to(f"../blobs/{name}")
+        except OSError:  # Windows, without the right to make links
+            pytest.skip("links cannot be made")
+    assert folder_digest(tmp_path / "links") == folder_digest(tmp_path / "files")
+    assert folder_digest(tmp_path / "empty") == folder_digest(tmp_path / "hidden") == value_digest({})
+
+
+@pytest.mark.parametrize("size", [10, 2500], ids=["small", "very large"])
+def test_a_file_that_is_deleted_while_its_folder_is_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(digests, "_PIECE", 1000)
+    (tmp_path / "weights").write_bytes(b"1" * size)
+    is_file = Path.is_file
+
+    def delete(path: Path) -> bool:
+        found = is_file(path)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", delete)
+    with pytest.raises(InputError, match="weights: cannot be read"):
+        folder_digest(tmp_path)
 
 
 def test_checksums_of_several_files_are_in_the_order_of_the_files(tmp_path: Path) -> None:

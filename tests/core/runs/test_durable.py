@@ -64,6 +64,18 @@ def test_several_chunks_are_computed_at_once_with_the_results_of_single_ones(jou
     assert list(in_chunks(UNITS, 2, Worker(dies_after=0), journal)) == results, "all of them are stored"
 
 
+def test_chunks_that_were_finished_before_an_error_of_their_call_are_not_computed_again(
+    journal: Journal[Candidate],
+) -> None:
+    """A GPU gets up to 4,096 requests in a call: running out of memory for the last ones lost all of them."""
+    with pytest.raises(KeyboardInterrupt):
+        list(in_chunks(UNITS, 2, Worker(dies_after=7), journal, at_once=3))
+    again = Worker()
+    results = list(in_chunks(UNITS, 2, again, journal, at_once=3))
+    assert again.asked == [(("p2", "p3", "p4"), 1)]
+    assert results == list(in_chunks(UNITS, 2, Worker(), Store(journal.path.parent).journal("other", Candidate)))
+
+
 def test_work_that_was_stopped_with_other_devices_continues_with_the_chunks_that_are_not_stored(
     journal: Journal[Candidate],
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -67,8 +68,18 @@ def test_libraries_that_are_imported_are_not_read(monkeypatch: pytest.MonkeyPatc
     assert readers() == []
 
 
+def test_a_run_continues_if_the_process_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert ahead.start(TransformersSettings(), NEEDS, GPU) == ()
+    assert readers() == []
+
+
 @pytest.mark.slow  # it imports torch and TRL
-def test_the_process_that_reads_the_libraries_imports_them_without_an_error() -> None:
+def test_the_process_that_reads_the_libraries_imports_them_without_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trl.py").write_text("raise RuntimeError('a module of the current folder was imported')")
+    monkeypatch.chdir(tmp_path)
     reading.start()
     [reader] = readers()
     assert reader.wait(300) == 0

@@ -236,6 +236,24 @@ def test_the_reason_of_an_error_without_text_is_its_class() -> None:
     assert reason_of(NotImplementedError()) == "NotImplementedError"
 
 
+def test_the_reason_of_a_capture_is_its_first_error_and_not_what_this_error_explains() -> None:
+    def fail() -> None:
+        try:
+            raise KeyError("mask")
+        except KeyError as missing:
+            raise ValueError("this model needs a mask\nof its own") from missing
+
+    def end_of_capture() -> None:
+        try:
+            fail()
+        finally:
+            raise RuntimeError("the capture is invalid")
+
+    with pytest.raises(RuntimeError) as caught:
+        end_of_capture()
+    assert reason_of(caught.value) == "this model needs a mask"
+
+
 def weight(numbers: int, dtype: Any) -> Any:
     return torch.nn.Parameter(torch.zeros(numbers, dtype=dtype))
 

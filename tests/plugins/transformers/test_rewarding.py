@@ -123,6 +123,23 @@ def test_two_answers_are_compared_by_the_difference_of_their_rewards(classifier:
     assert found["x"] + found["y"] == pytest.approx(1.0)  # type: ignore[operator]
 
 
+def test_verdicts_arrive_while_other_answers_are_still_to_be_scored(classifier: Path) -> None:
+    """All verdicts of a call of 4,096 arrived at its end. If it was cancelled, answers counted as too long."""
+    answers = ["apple pear", "dog", "cat dog cow", "cow"]
+    comparisons = [Comparison(f"{one} or {other}", "please", one, other) for one in answers for other in answers]
+    model = Model("transformers", str(classifier), {"device": "cpu", "threads": 1, "batch_size": 1})
+    scored: list[int] = []
+    context = Context(advance=scored.append, cancelled=lambda: len(scored) == 3)
+    arrived, scored_before = [], []
+    for verdict in stages.evaluate(Registry.discover(), model, comparisons, PAIRWISE_RUBRIC, Sampling(), context):
+        arrived.append(verdict)
+        scored_before.append(len(scored))
+    assert scored_before[0] == 0 and len(scored) == 3
+    assert len(arrived) == 3 * 3, "the comparisons of three answers"
+    assert {one.outcome for one in arrived} == {Outcome.ANSWERED}
+    assert all(one.preference == 0.5 for one in arrived if len(set(one.id.split(" or "))) == 1)
+
+
 def test_a_rubric_with_limits_is_refused(classifier: Path) -> None:
     model = Model("transformers", str(classifier), {"device": "cpu"})
     with pytest.raises(InputError, match=r"'additive' has the scale 0 to 5, .* set the rubric to reward"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,31 @@ def test_the_error_of_one_file_is_raised_after_all_writes_have_ended(
         shards.save_weights(model, tmp_path)
     assert len(ended) == len(list(tmp_path.glob("*.safetensors"))) > 2
     assert modeling_utils.safe_save_file is failing
+
+
+def test_few_files_are_written_by_safetensors_at_a_time(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors copies the tensors of each file from Apple's GPU: eight files of 1 GB would need 8 GB."""
+    from transformers import modeling_utils
+
+    monkeypatch.setattr(shards, "SHARD_SIZE", "2KB")
+    write, lock, running, most = modeling_utils.safe_save_file, threading.Lock(), 0, 0
+
+    def slow(tensors: Any, file: Path, metadata: Any) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        write(tensors, file, metadata=metadata)
+        with lock:
+            running -= 1
+
+    monkeypatch.setattr(modeling_utils, "safe_save_file", slow)
+    shards.save_weights(model, tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 8
+    assert 1 < most <= 4
 
 
 def test_weights_are_readable_for_those_who_can_read_the_configuration(

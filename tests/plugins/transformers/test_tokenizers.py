@@ -94,3 +94,11 @@ def test_a_saved_tokenizer_of_a_generic_class_is_read_again(base: Path, tmp_path
     saved.save_pretrained(tmp_path / "M1")
     keep_saved(saved, tmp_path / "M1")
     assert read_tokenizer(str(tmp_path / "M1"), local_only=True) is not saved
+
+
+def test_a_saved_tokenizer_of_a_class_without_is_fast_is_read_again(base: Path) -> None:
+    """transformers' classes for Mistral and others derive from the base class alone, which has no such attribute."""
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    keep_saved(PreTrainedTokenizerBase(), base)
+    assert tokenizers._kept == {}
