@@ -1,4 +1,4 @@
-"""The command that installs an extra of tutelage, for messages about a missing library."""
+"""Commands that install an extra of tutelage or a plugin of its checkout, for messages about what is missing."""
 
 from __future__ import annotations
 
@@ -15,16 +15,29 @@ def install_command(extra: str) -> str:
     """Return the command that installs an extra of tutelage in the way in which tutelage itself was installed.
 
     It names the checkout, the file or the git address from which tutelage was installed (``direct_url.json``, PEP 610).
-    If the ``pip`` on the PATH is not that of this Python, the command runs pip with this Python.
     """
-    found = shutil.which("pip")
-    is_own = found is not None and Path(found).parent == Path(sys.executable).parent
-    pip = "pip" if is_own else f"{shlex.quote(sys.executable)} -m pip"
     try:
         text = distribution("tutelage").read_text("direct_url.json")
     except PackageNotFoundError:  # imported from a source tree that was never installed
         text = json.dumps({"url": Path(__file__).parents[2].as_uri(), "dir_info": {"editable": True}})
-    return f"{pip} install {requirement(extra, json.loads(text) if text else {})}"
+    return f"{_pip()} install {requirement(extra, json.loads(text) if text else {})}"
+
+
+def plugin_of_checkout(name: str) -> str | None:
+    """Return the command that installs the package ``contrib/tutelage-NAME`` of the checkout that tutelage runs from.
+
+    None if tutelage does not run from a checkout, or if that has no such package.
+    """
+    folder = Path(__file__).parents[2] / "contrib" / f"tutelage-{name}"
+    is_there = bool(name) and "/" not in name and (folder / "pyproject.toml").is_file()
+    return f"{_pip()} install {shlex.quote(str(folder))}" if is_there else None
+
+
+def _pip() -> str:
+    """The command ``pip``; if the one on the PATH is not that of this Python, pip is run with this Python."""
+    found = shutil.which("pip")
+    is_own = found is not None and Path(found).parent == Path(sys.executable).parent
+    return "pip" if is_own else f"{shlex.quote(sys.executable)} -m pip"
 
 
 def requirement(extra: str, origin: dict[str, object]) -> str:

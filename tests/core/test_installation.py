@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tutelage.installation import install_command, requirement
+from tutelage.installation import install_command, plugin_of_checkout, requirement
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,3 +67,10 @@ def test_no_page_and_no_message_installs_tutelage_from_the_package_index() -> No
     assert from_index.search("run: pip install 'tutelage[report]'")
     assert not from_index.search("pip install 'tutelage[report] @ git+ADDRESS'")
     assert [str(path) for path in (*pages, *modules) if from_index.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_plugin_of_the_checkout_is_installed_from_its_folder() -> None:
+    command = plugin_of_checkout("ifeval")
+    assert command is not None
+    assert Path(shlex.split(command)[-1]) == ROOT / "contrib/tutelage-ifeval"
+    assert [plugin_of_checkout(name) for name in ("nothing", "", "ifeval/../../core")] == [None, None, None]

@@ -239,6 +239,11 @@ def _load(
             _checked(f"{source}, example {number}", check, row)
         return found
     check_made(source)
+    if _may_name_a_set(source):
+        raise InputError(
+            f"{source}: no file has this path, and no plugin {source.partition('/')[0]!r} is installed, which a set of "
+            "this name would be from; `tutelage plugins` lists the installed ones"
+        )
     rows = []
     for number, values in read_rows(Path(source)):
         place = f"{source}, line {number}"
@@ -247,6 +252,12 @@ def _load(
         rows.append(row)
     random.Random(seed).shuffle(rows)
     return rows
+
+
+def _may_name_a_set(source: str) -> bool:
+    """Return whether a source looks like ``PLUGIN/NAME``, and no file has this path."""
+    looks_like_name = source.count("/") == 1 and not source.startswith((".", "/")) and not Path(source).suffix
+    return looks_like_name and not Path(source).exists()
 
 
 def _checked(place: str, function: Callable[[ValueT], ResultT], value: ValueT) -> ResultT:

@@ -118,13 +118,10 @@ def is_offered(name: str, group: Group | Literal["measures"], registry: Registry
 def unknown(name: str, group: Group | Literal["measures"], registry: Registry) -> str:
     """Return why a pipeline, control or measure does not exist."""
     try:
-        registry.find(group, name)
+        registry.get(group, name)
     except TutelageError as error:
         return str(error)
-    kind, (plugin, slash, _) = group.removesuffix("s"), name.partition("/")
-    if slash and registry.name_of(plugin) not in registry.names():
-        return f"no {kind} {name!r}: no plugin {plugin!r} is installed{nearest(plugin, registry.names())}"
-    return f"no {kind} {name!r}{nearest(name, registry.offered(group))}"
+    raise AssertionError(f"{name!r} exists")
 
 
 def _mirror_problems(name: str, mirrors: str, known: Declared) -> Iterator[str]:

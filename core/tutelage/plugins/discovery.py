@@ -12,6 +12,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from tutelage.hookspecs import ENTRY_POINT_GROUP
+from tutelage.installation import plugin_of_checkout
 
 OWN_DISTRIBUTION = "tutelage"
 """The distribution whose plugins keep their names if another distribution registers the same name."""
@@ -107,8 +108,8 @@ def resolve_clash(entry_points: Sequence[EntryPoint]) -> tuple[EntryPoint | None
 def installation_hint(name: str) -> str:
     """Return why a plugin is not found although there is something with its name, to append to a message.
 
-    It may be registered under another group, its distribution may register no plugin or one with another name, or it
-    may be a file in the working folder. The hint is empty if none of this is the case.
+    It may be registered under another group, its distribution may register no plugin or one with another name, it may
+    be a file in the working folder, or a package of tutelage's checkout. The hint is empty if none of this is the case.
     """
     if name in installed():
         return ""  # the registry was made without the installed plugins
@@ -132,7 +133,8 @@ def installation_hint(name: str) -> str:
             )
     if Path(f"{name}.py").is_file():
         return f"; {name}.py is a file in this folder, which `--plugin {name}.py` loads"
-    return ""
+    command = plugin_of_checkout(_normalized(name))
+    return f"; install it: {command}" if command else ""
 
 
 def _normalized(name: str) -> str:

@@ -117,10 +117,16 @@ class Offers(ABC):
     def get(self, kind: Literal["pipelines", "controls"], name: str) -> Pipeline: ...
 
     def get(self, kind: Offered, name: str) -> Any:
-        """Return what ``find`` returns. Raises ``InputError`` that names the nearest known name if nothing is found."""
+        """Return what ``find`` returns. Raises ``InputError`` with the reason, or the nearest name, if that is None."""
         found: Any = self.find(kind, name)
         if found is None:
-            raise InputError(f"no {_kind_words(kind)} {name!r}{nearest(name, self.offered(kind))}")
+            plugin, slash, _ = name.partition("/")
+            if slash and not self._knows(plugin):
+                known = (other for other in self._plugins() if other != built_in.NAME)
+                reason = f": no plugin {plugin!r} is installed{nearest(plugin, known)}"
+            else:
+                reason = nearest(name, self.offered(kind))
+            raise InputError(f"no {_kind_words(kind)} {name!r}{reason}")
         return found
 
     def offered(self, kind: Offered) -> dict[str, Any]:

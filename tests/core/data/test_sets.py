@@ -29,6 +29,17 @@ def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path: 
     assert first == load_prompts(NOTHING, path, 20, seed=1) != load_prompts(NOTHING, path, 20, seed=2)
 
 
+def test_a_set_of_a_plugin_that_is_not_installed_is_not_reported_as_a_missing_file_alone() -> None:
+    """`ifeval/train: cannot be read (No such file or directory)` did not say that a plugin was missing."""
+    with pytest.raises(
+        InputError, match=r"^somebody/words: no file has this path, and no plugin 'somebody' is installed"
+    ):
+        load_prompts(NOTHING, "somebody/words", 3, seed=0)
+    for path in ("data/words.jsonl", "./words", "words", "my/data/words"):
+        with pytest.raises(InputError, match="cannot be read"):
+            load_prompts(NOTHING, path, 3, seed=0)
+
+
 def test_too_few_rows_are_an_error_and_not_a_smaller_run(tmp_path: Path) -> None:
     path = file_of(tmp_path, [{"prompt": "a"}, {"prompt": "b"}])
     with pytest.raises(InputError, match="3 different rows are needed, but there are only 2; lower the count"):
