@@ -10,7 +10,6 @@ model on one GPU gets as many as keep it busy, because the last requests of a ca
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -33,8 +32,8 @@ from tutelage.runs.store import Journal, Store
 CHUNK = 128
 """Default number of items of local work per chunk. In a run, the recipe's ``chunk`` is used."""
 _ROUNDS_PER_CALL = 8
-"""Minimum number of requests of a call, in relation to those that the model answers at once. At the end of a call, few
-requests still run, until the longest answer is complete. A kill loses all results of a call, so it is not larger."""
+"""Maximum number of requests of a call of several chunks, in relation to those that the model answers at once. At the
+end of a call, few requests still run, until the longest answer is complete. A kill loses all results of a call."""
 STOPPED = "stopped as requested; finished work is kept, and the same command continues"
 
 
@@ -113,7 +112,7 @@ class DurableStage:
         if (at_once := requests_at_once(self.registry, self.model, where)) == 1:
             return 1, False
         requests = self.chunk * max((len(unit.results) for unit in units), default=1)
-        return math.ceil(_ROUNDS_PER_CALL * at_once / requests), False
+        return max(1, _ROUNDS_PER_CALL * at_once // requests), False
 
     def results(
         self,

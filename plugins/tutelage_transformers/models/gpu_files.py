@@ -134,7 +134,7 @@ def _contents(tensors: list[Any], device: Any) -> Iterator[memoryview]:
     import torch
 
     on_gpu = device.type == "cuda"
-    halves = [torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)]
+    halves = [_half_of_buffer(on_gpu) for _ in range(2)]
     stream = torch.cuda.Stream(device) if on_gpu else None
     if stream is not None:
         stream.wait_stream(torch.cuda.current_stream(device))
@@ -147,6 +147,18 @@ def _contents(tensors: list[Any], device: Any) -> Iterator[memoryview]:
         ready = half[: sum(piece.numel() for piece in batch)], copied
     if ready is not None:
         yield _content(*ready)
+
+
+def _half_of_buffer(pinned: bool) -> Any:
+    """Return a half of the buffer, in pinned memory if the system has some; copies to other memory are slower."""
+    import torch
+
+    try:
+        return torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=pinned)
+    except RuntimeError:
+        if not pinned:
+            raise
+        return _half_of_buffer(pinned=False)
 
 
 def _batches(tensors: list[Any]) -> Iterator[list[Any]]:

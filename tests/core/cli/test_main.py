@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 
@@ -114,3 +115,17 @@ def test_the_command_collects_garbage_less_often_than_python_does(monkeypatch: p
         assert gc.get_threshold()[0] >= 10 * before[0]
     finally:
         gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("set_by_the_user", [None, "7"])
+def test_threads_of_torch_do_not_keep_a_core_busy_while_they_wait(
+    set_by_the_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another program on one of two cores, `tutelage run embedded` took more than twice as long."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    if set_by_the_user is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setattr(sys, "argv", ["tutelage", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["GOMP_SPINCOUNT"] == (set_by_the_user or "1000")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from tutelage.errors import InputError
 from tutelage.records import Model, Sampling
@@ -256,3 +257,15 @@ def test_random_numbers_are_drawn_once_for_each_sequence(loaded: LoadedModel, mo
     monkeypatch.setattr("tutelage_transformers.generation.engine.uniforms", counted)
     complete(loaded, prompts_of(loaded, 10), 3, "paged", 8)
     assert len(drawn) == len(set(drawn)) == 30
+
+
+def test_only_an_engine_that_refills_its_batch_answers_many_requests_in_the_time_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Padded batches are computed one after the other, so a call of many chunks would only store results later."""
+    settings = TransformersSettings(device="cpu", processes=1)
+    monkeypatch.setattr(memory, "is_nvidia", lambda device: True)
+    assert memory.sequences_at_once(settings) == memory.MAX_SEQUENCES
+    assert memory.sequences_at_once(evolve(settings, engine="padded")) is None
+    monkeypatch.setattr(memory, "is_nvidia", lambda device: False)
+    assert memory.sequences_at_once(settings) is None
