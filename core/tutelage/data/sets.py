@@ -241,8 +241,8 @@ def _load(
     check_made(source)
     if _may_name_a_set(source):
         raise InputError(
-            f"{source}: no file has this path, and no plugin {source.partition('/')[0]!r} is installed, which a set of "
-            "this name would be from; `tutelage plugins` lists the installed ones"
+            f"{source}: not found: no file has this path, and no plugin {source.partition('/')[0]!r} is installed; "
+            "`tutelage plugins` lists the installed ones"
         )
     rows = []
     for number, values in read_rows(Path(source)):
