@@ -63,10 +63,14 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
     requests = 0
 
     def rounds() -> int:
-        """Return the number of rounds that are expected to bring the missing prompts."""
+        """Return the number of rounds that are expected to bring the missing prompts.
+
+        It is one more than that after the first replies: a third time, all would wait for a longest reply again.
+        """
         rate = len(intake.kept) / requests if requests else PROMPTS_A_REQUEST
         missing = step.count - len(intake.kept)
-        return math.ceil(missing / max(rate, 1 / REQUESTS_AT_ONCE) / REQUESTS_AT_ONCE)
+        expected = math.ceil(missing / max(rate, 1 / REQUESTS_AT_ONCE) / REQUESTS_AT_ONCE)
+        return expected + 1 if requests else expected
 
     for replies in _replies(step, at, settings, seeds, journal, rounds):
         requests += len(replies)

@@ -225,6 +225,25 @@ def test_a_writer_that_answers_many_requests_at_once_gets_as_many_rounds_as_are_
     assert len(fast.calls) < len(slow.calls) / 2
 
 
+def test_replies_that_bring_a_little_less_than_the_first_ones_need_no_third_call(
+    tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
+) -> None:
+    """Phi-2's size was asked 352, then 192, then 32 requests: the third call took seconds for a few prompts."""
+
+    def tired(prompt: Prompt, seed: int) -> Candidate:
+        number = int(prompt.id.removeprefix("request-"))
+        found = usual(prompt, seed)
+        return evolve(found, text="nothing") if number > 96 and number % 8 == 0 else found
+
+    plugin = FastScribe(scribe().info, tired)
+    numbers_registry.unregister("scribe")
+    numbers_registry.register(plugin, "scribe")
+    run(recipe_of(count=220), tmp_path / "run", numbers_registry)
+    assert plugin.calls[:2] == [96, 160]
+    assert counted(tmp_path / "run")["requests"] == 96 + 160, "the additional round was needed"
+    assert len(plugin.calls) == 4, "two calls for each of two iterations"
+
+
 def test_rounds_that_were_asked_together_are_asked_together_again_after_a_break(
     tmp_path: Path, numbers_registry: Registry, scribe: Callable[..., Scribe], recipe_of: Callable[..., Recipe]
 ) -> None:
