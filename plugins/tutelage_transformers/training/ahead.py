@@ -1,7 +1,6 @@
 """Start the processes of a run that trains on several devices while the run is checked.
 
-They import their libraries and form their process group meanwhile, which the first training would wait for. For a
-training on one GPU, the libraries are read from the disk meanwhile.
+They import their libraries and form their process group meanwhile, which the first training would wait for.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.capacity import Capacity
 from tutelage_transformers.processes import pool
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training import reading, together
+from tutelage_transformers.training import together
 
 
 def start(settings: TransformersSettings, needs: RunNeeds, capacity: Capacity | None) -> Sequence[str]:
@@ -25,12 +24,8 @@ def start(settings: TransformersSettings, needs: RunNeeds, capacity: Capacity | 
     Torch is not imported, because this process needs seconds for that, too. Returns the devices; none if nothing was
     started: before a command that only checks, or if the run does not train on several devices of this machine.
     """
-    if not _trains(settings, needs) or pool.current() is not None:
-        return ()
-    devices = _expected_devices(settings, capacity)
-    if len(devices) < 2:
-        if capacity is not None and capacity.is_gpu:
-            reading.start()
+    devices = _expected_devices(settings, capacity) if _trains(settings, needs) else ()
+    if len(devices) < 2 or pool.current() is not None:
         return ()
     with suppress(InputError):  # of a batch that they cannot share, which is reported by the check of the objective
         together.start_ahead(devices, _processes(len(devices), settings, needs))

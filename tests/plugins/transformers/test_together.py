@@ -28,7 +28,7 @@ from tutelage_transformers.devices.capacity import Capacity, capacity_of
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.processes import pool
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training import ahead, reading, together
+from tutelage_transformers.training import ahead, together
 from tutelage_transformers.training.request import TrainingRequest
 from tutelage_transformers.training.step import train
 
@@ -171,7 +171,6 @@ def test_no_process_starts_before_the_checks_if_several_devices_will_not_train(
     needs = RunNeeds(hooks=frozenset({"train_step"}), trainings=(evolve(SFT, batch_size=batch_size),))
     two_gpus = Capacity(8 * 2**30, "the GPU", True, devices=2)
     assert ahead.start(settings, needs, two_gpus) == ()
-    reading.end()
     assert process_ids() == []
 
 
