@@ -71,10 +71,10 @@ def main() -> None:
     and each full collection visits all of them: the collections took a sixth of the time of the imports. For the same
     reason the objects that exist at the end are kept out of the collections by which the interpreter ends.
 
-    Threads of libgomp, which torch uses on Linux, wait for each other in a loop. Here the loop ends after a few
-    microseconds: with other programs on the same cores, a thread would keep the core that the awaited thread needs.
+    Threads of libgomp, which torch uses on Linux, wait for each other in a loop before they sleep. Here the loop is
+    short: with other programs on the same cores, a waiting thread would keep the core that the awaited thread needs.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported; 300,000 by default
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported; 300,000 by GCC's manual
     gc.set_threshold(50_000)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a replaced stream may lack `reconfigure`
