@@ -88,7 +88,7 @@ def test_work_that_was_stopped_with_other_devices_continues_with_the_chunks_that
     assert [result.id for result in results] == [id for unit in UNITS for id in unit.results]
 
 
-class TwoDevices:
+class Seeds:
     """A plugin whose answers name the seed of their prompt; the user stops once some of them are there."""
 
     def __init__(self) -> None:
@@ -97,11 +97,7 @@ class TwoDevices:
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo(help="Two devices.")
-
-    @hookimpl
-    def devices(self) -> int:
-        return 2
+        return PluginInfo(help="Answers with seeds.")
 
     @hookimpl
     def generate_candidates(
@@ -109,44 +105,45 @@ class TwoDevices:
     ) -> Iterator[Candidate]:
         prompts = list(prompts)
         self.handed.append(len(prompts))
+        self.called()
         for prompt in prompts:
             self.answers += 1
             yield Candidate(prompt.id, 0, str(context.seeds.get(prompt.id, sampling.seed)))
             if context.cancelled():
                 return
 
+    def called(self) -> None:
+        """Is called at the start of each call."""
+
     def cancelled(self) -> bool:
         return self.answers >= self.stops_at
 
 
-class OneDevice:
-    """A plugin that answers two prompts in the time of one. It keeps how many results were stored before each call."""
-
-    def __init__(self, journal: Journal[Candidate]) -> None:
-        self.journal = journal
-        self.handed: list[int] = []
-        self.stored: list[int] = []
+class TwoDevices(Seeds):
+    """The same on two devices."""
 
     @hookimpl
-    def describe(self) -> PluginInfo:
-        return PluginInfo(help="One device.")
+    def devices(self) -> int:
+        return 2
+
+
+class OneDevice(Seeds):
+    """The same on one device, which answers two prompts in the time of one.
+
+    It keeps how many results were stored before each call.
+    """
+
+    def __init__(self, journal: Journal[Candidate]) -> None:
+        super().__init__()
+        self.journal = journal
+        self.stored: list[int] = []
 
     @hookimpl
     def requests_at_once(self) -> int:
         return 2
 
-    @hookimpl
-    def generate_candidates(
-        self, model: Model, prompts: Iterable[Prompt], n: int, sampling: Sampling, context: Context
-    ) -> Iterator[Candidate]:
-        prompts = list(prompts)
-        self.handed.append(len(prompts))
+    def called(self) -> None:
         self.stored.append(len(list(self.journal)))
-        for prompt in prompts:
-            yield Candidate(prompt.id, 0, str(context.seeds.get(prompt.id, sampling.seed)))
-
-    def cancelled(self) -> bool:
-        return False
 
 
 def candidates_by_seed(plugin: TwoDevices | OneDevice, journal: Journal[Candidate], count: int = 11) -> dict[str, int]:
