@@ -11,9 +11,10 @@ import pytest
 import torch
 from full_disk import PROBLEM, FullDisk
 from safetensors.torch import load_file, save_file
+from saved_files import assert_saved_as_by_transformers
 
 from tutelage.errors import StageError
-from tutelage_transformers.models import gpu_files, shards
+from tutelage_transformers.models import gpu_files
 from tutelage_transformers.models.gpu_files import is_writable, write_file
 
 METADATA = {"format": "pt"}
@@ -116,19 +117,10 @@ def test_the_permissions_are_those_of_a_new_file_and_a_mapped_file_is_kept(tmp_p
 def test_a_model_in_several_files_has_the_bytes_that_transformers_writes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import AutoModelForCausalLM, modeling_utils
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.bfloat16)
-    left_to_safetensors: list[Any] = []
-    with monkeypatch.context() as patched:
-        patched.setattr(shards, "SHARD_SIZE", "10KB")
-        patched.setattr(modeling_utils, "safe_save_file", lambda *given, **named: left_to_safetensors.append(given))
-        shards.save_weights(model, tmp_path / "ours")
-    model.save_pretrained(tmp_path / "theirs", max_shard_size="10KB")
-    ours, theirs = ({file.name: file.read_bytes() for file in (tmp_path / one).iterdir()} for one in ("ours", "theirs"))
-    assert ours == theirs
-    assert len([name for name in ours if name.endswith(".safetensors")]) > 3
-    assert not left_to_safetensors
+    assert_saved_as_by_transformers(model, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

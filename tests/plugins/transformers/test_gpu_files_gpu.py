@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 from safetensors.torch import save_file  # noqa: E402
+from saved_files import assert_saved_as_by_transformers  # noqa: E402
 
-from tutelage_transformers.models import gpu_files, shards  # noqa: E402
+from tutelage_transformers.models import gpu_files  # noqa: E402
 from tutelage_transformers.models.gpu_files import finish_work, is_writable, write_file  # noqa: E402
 
 METADATA = {"format": "pt"}
@@ -62,16 +63,7 @@ def test_a_file_has_the_values_that_are_computed_while_its_writing_starts(tmp_pa
 def test_a_model_on_a_gpu_has_the_files_that_transformers_writes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import AutoModelForCausalLM, modeling_utils
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.bfloat16).to("cuda")
-    monkeypatch.setattr(shards, "SHARD_SIZE", "10KB")
-    left_to_safetensors: list[Any] = []
-    with monkeypatch.context() as patched:
-        patched.setattr(modeling_utils, "safe_save_file", lambda *given, **named: left_to_safetensors.append(given))
-        shards.save_weights(model, tmp_path / "ours")
-    model.save_pretrained(tmp_path / "theirs", max_shard_size="10KB")
-    ours, theirs = ({file.name: file.read_bytes() for file in (tmp_path / one).iterdir()} for one in ("ours", "theirs"))
-    assert ours == theirs
-    assert len([name for name in ours if name.endswith(".safetensors")]) > 3
-    assert not left_to_safetensors
+    assert_saved_as_by_transformers(model, tmp_path, monkeypatch)
