@@ -241,7 +241,7 @@ def _load(
     check_made(source)
     if _may_name_a_set(source):
         raise InputError(
-            f"{source}: not found: no file has this path, and no plugin {source.partition('/')[0]!r} is installed; "
+            f"{source}: not found; no file has this path, and no plugin {source.partition('/')[0]!r} is installed; "
             "`tutelage plugins` lists the installed ones"
         )
     rows = []

@@ -32,7 +32,7 @@ def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path: 
 def test_a_set_of_a_plugin_that_is_not_installed_is_not_reported_as_a_missing_file_alone() -> None:
     """`ifeval/train: cannot be read (No such file or directory)` did not say that a plugin was missing."""
     with pytest.raises(
-        InputError, match=r"^somebody/words: not found: no file has this path, and no plugin 'somebody' is installed"
+        InputError, match=r"^somebody/words: not found; no file has this path, and no plugin 'somebody' is installed"
     ):
         load_prompts(NOTHING, "somebody/words", 3, seed=0)
     for path in ("data/words.jsonl", "./words", "words", "my/data/words"):
