@@ -65,7 +65,7 @@ def write_prompts(step: WritePrompts, at: StepContext) -> Artifact:
     def rounds() -> int:
         """Return the number of rounds that are expected to bring the missing prompts.
 
-        It is one more than that after the first replies: a third time, all would wait for a longest reply again.
+        After the first replies, one is added: another call would wait for its longest reply again.
         """
         rate = len(intake.kept) / requests if requests else PROMPTS_A_REQUEST
         missing = step.count - len(intake.kept)
