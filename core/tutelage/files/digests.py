@@ -26,10 +26,12 @@ T = TypeVar("T")
 DIGITS = 32
 _LARGE = 1 << 24
 """Size in bytes from which the digest of a file is remembered."""
-_PIECE = 1 << 30
-"""Size in bytes of the pieces of a very large file in a folder."""
+_VERY_LARGE = 1 << 30
+"""Size in bytes above which the pieces of a file in a folder are read in parallel."""
+_PIECE = 1 << 28
+"""Size in bytes of these pieces."""
 _BUFFER = 1 << 20
-_MAX_THREADS = 8
+_MAX_THREADS = 16
 
 
 def value_digest(value: Any) -> str:
@@ -73,7 +75,7 @@ def _digest_in_folder(path: Path, pieces: ThreadPoolExecutor) -> str:
     """Return the digest of a file; of a very large file that of the digests of its pieces, read by ``pieces``."""
     with _explained(path):
         stat = path.stat()
-        if stat.st_size <= _PIECE:
+        if stat.st_size <= _VERY_LARGE:
             return file_digest(path)
 
         def digest_of_piece(start: int) -> str:

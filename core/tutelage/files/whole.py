@@ -5,10 +5,8 @@ Errors of the disk are raised as ``StageError``, see ``disk_errors``.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,8 +16,6 @@ from typing import IO
 from tutelage.files.disk_errors import writing
 
 _MAX_THREADS = 8
-_SYNC_FILE_RANGE_WRITE = 2
-"""A flag of Linux's ``sync_file_range``: start the writes that are pending."""
 
 
 def temporary_beside(path: Path) -> Path:
@@ -92,21 +88,6 @@ def make_durable(path: Path) -> None:
     """Wait until a file is on the disk."""
     with _opened(path) as file:
         os.fsync(file.fileno())
-
-
-def begin_writing(path: Path) -> bool:
-    """Ask the system to write a large file to the disk now; a later ``make_durable`` then waits for less.
-
-    Returns whether the system does so, which Linux does. An error of the disk is raised by ``make_durable``.
-    """
-    if sys.platform != "linux":
-        return False
-    sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
-    if sync_file_range is None:
-        return False
-    sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    with path.open("rb") as file:
-        return bool(sync_file_range(file.fileno(), 0, 0, _SYNC_FILE_RANGE_WRITE) == 0)
 
 
 def _opened(path: Path) -> IO[bytes]:

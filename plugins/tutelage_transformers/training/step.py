@@ -208,12 +208,12 @@ def build(
         tracking.name_run(common["args"], request.tracking)
         common["callbacks"].append(tracking.tracking_callback()(request.tracking))
     if isinstance(objective, Sft):
-        with routing.kept_settings(start.model):
+        with routing.kept_settings(start.model), adapters.drawn_on_the_gpu(start.model.device):
             trainer = trainers.sft_trainer()(**common)
     else:
         trainers.disable_dropout(start.model)
         common |= {"objective": objective, "ref_model": reference.model if reference else None}
-        with explain_out_of_memory(objective, division.rows):
+        with explain_out_of_memory(objective, division.rows), adapters.drawn_on_the_gpu(start.model.device):
             if has_pairs:
                 trainer = trainers.dpo_trainer()(**common, pair_losses=_weighted_losses(objective, context))
             else:

@@ -18,6 +18,12 @@ from tutelage.files.jsonl import write_rows
 from tutelage.records import Prompt
 
 
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make files of more than 1000 bytes very large, and their pieces as long."""
+    for name in ("_VERY_LARGE", "_PIECE"):
+        monkeypatch.setattr(digests, name, 1000)
+
+
 def test_a_value_has_the_digest_of_its_content_and_not_of_the_order_of_its_keys() -> None:
     assert value_digest({"a": 1, "b": [2, None]}) == value_digest({"b": [2, None], "a": 1})
     assert len({value_digest(value) for value in (1, "1", 1.5, None, [1], {"1": 1}, [[1]])}) == 7
@@ -42,7 +48,7 @@ def test_a_folder_has_the_digest_of_its_names_and_contents_wherever_it_is(tmp_pa
 def test_a_very_large_file_has_a_digest_of_its_pieces_that_every_byte_and_their_order_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "_PIECE", 1000)
+    in_pieces(monkeypatch)
     monkeypatch.setattr(digests, "_BUFFER", 300)
     content = b"".join(bytes([number]) * 700 for number in range(6))
 
@@ -66,7 +72,7 @@ def test_the_pieces_of_a_very_large_file_are_read_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The digest of 5.6 GB of weights, read by one thread, delayed the first step by 6 s."""
-    monkeypatch.setattr(digests, "_PIECE", 1000)
+    in_pieces(monkeypatch)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     (tmp_path / "weights").write_bytes(bytes(2000))
     both = Barrier(2, timeout=30)
@@ -83,7 +89,7 @@ def test_the_pieces_of_a_very_large_file_are_read_at_the_same_time(
 
 def test_very_large_files_are_read_in_parallel_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after another, the files of a model in many files of little more than a piece were read by two threads."""
-    monkeypatch.setattr(digests, "_PIECE", 1000)
+    in_pieces(monkeypatch)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(b"1" * 1001)
@@ -99,7 +105,7 @@ def test_very_large_files_are_read_in_parallel_too(tmp_path: Path, monkeypatch: 
 
 def test_links_have_the_digest_of_the_files_that_they_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache of the hub has links in its folders of models."""
-    monkeypatch.setattr(digests, "_PIECE", 1000)
+    in_pieces(monkeypatch)
     for folder in ("files", "links", "blobs", "empty", "hidden/.git"):
         (tmp_path / folder).mkdir(parents=True)
     for name, content in (("small", b"1"), ("large", b"2" * 2500)):
@@ -117,7 +123,7 @@ def test_links_have_the_digest_of_the_files_that_they_name(tmp_path: Path, monke
 def test_a_file_that_is_deleted_while_its_folder_is_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(digests, "_PIECE", 1000)
+    in_pieces(monkeypatch)
     (tmp_path / "weights").write_bytes(b"1" * size)
     is_file = Path.is_file
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from tutelage.errors import StageError
-from tutelage.files.whole import begin_writing, make_durable, temporary_beside, whole_folder, write_whole
+from tutelage.files.whole import temporary_beside, whole_folder, write_whole
 
 
 def test_a_file_whose_writing_fails_keeps_its_earlier_content(tmp_path: Path) -> None:
@@ -51,11 +50,3 @@ def test_a_folder_replaces_an_empty_one_and_no_other(tmp_path: Path) -> None:
     ):
         (folder / "weights").write_text("2")
     assert (tmp_path / "empty" / "weights").read_text() == "1"
-
-
-def test_the_disk_begins_with_a_file_before_the_file_is_made_durable(tmp_path: Path) -> None:
-    path = tmp_path / "weights"
-    path.write_bytes(b"1" * 5_000_000)
-    assert begin_writing(path) is (sys.platform == "linux")
-    make_durable(path)
-    assert path.read_bytes() == b"1" * 5_000_000
