@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.adapters import adapter_dtype, cast_adapters, fuse_adapters
+from tutelage_transformers.training.adapters import adapter_dtype, cast_adapters, drawn_on_the_gpu, fuse_adapters
 
 
 def adapted_layer(dropout: float = 0.0, **options: Any) -> Any:
@@ -84,3 +84,25 @@ def test_the_type_of_an_adapter_is_float32_and_bfloat16_on_a_4_bit_base() -> Non
     assert adapter_dtype(TransformersSettings()) == torch.float32
     assert adapter_dtype(TransformersSettings(quantization="4bit")) == torch.bfloat16
     assert adapter_dtype(TransformersSettings(quantization="4bit", adapter_dtype="float32")) == torch.float32
+
+
+def test_on_a_cpu_a_new_adapter_has_the_weights_that_peft_draws() -> None:
+    """The embedded run must give the same summary to the digit."""
+    import torch
+    from peft.tuners.lora.layer import LoraLayer
+
+    original = LoraLayer.update_layer
+    with drawn_on_the_gpu(torch.device("cpu")):
+        found = adapted_layer().state_dict()
+    assert LoraLayer.update_layer is original
+    assert all(torch.equal(weight, found[name]) for name, weight in adapted_layer().state_dict().items())
+
+
+def test_peft_draws_on_the_cpu_again_after_an_adapter_could_not_be_drawn_on_the_gpu() -> None:
+    import torch
+    from peft.tuners.lora.layer import LoraLayer
+
+    original = LoraLayer.update_layer
+    with pytest.raises(ValueError, match="no such layers"), drawn_on_the_gpu(torch.device("cuda")):
+        raise ValueError("no such layers")
+    assert LoraLayer.update_layer is original

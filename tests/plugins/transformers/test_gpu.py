@@ -33,6 +33,7 @@ from tutelage_transformers.generation.weighing import reply_probabilities  # noq
 from tutelage_transformers.models.chat import encode, user_prompt  # noqa: E402
 from tutelage_transformers.models.loading import LoadedModel, read, release_all  # noqa: E402
 from tutelage_transformers.settings import TransformersSettings  # noqa: E402
+from tutelage_transformers.training.adapters import drawn_on_the_gpu  # noqa: E402
 
 TOLERANCE = 0.05
 """In bfloat16 the logit of a greedy token is below the largest logit by at most this share of the logits' range. The
@@ -300,3 +301,23 @@ def test_the_scores_of_the_paged_engine_have_the_probabilities_of_the_padded_one
     assert padded.keys() == paged_ones.keys() == set(range(40))
     for number, one in padded.items():
         assert paged_ones[number].probabilities == pytest.approx(one.probabilities, rel=1e-3, abs=1e-6)
+
+
+def test_a_new_adapter_is_drawn_on_the_gpu(base: Path) -> None:
+    """PEFT drew the adapter of a model of 2.7 billion weights on the CPU, for more than a second."""
+    from peft import LoraConfig, get_peft_model
+
+    def drawn(seed: int) -> dict[str, Any]:
+        model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True).to("cuda")
+        torch.manual_seed(seed)
+        with drawn_on_the_gpu(model.device):
+            adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+        return {name: weight for name, weight in adapted.named_parameters() if "lora_A" in name}
+
+    on_cpu = torch.manual_seed(3).get_state()
+    first = drawn(3)
+    assert torch.equal(torch.get_rng_state(), on_cpu), "nothing was drawn on the CPU"
+    assert {weight.device.type for weight in first.values()} == {"cuda"}
+    again, other = drawn(3), drawn(4)
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+    assert not any(torch.equal(weight, other[name]) for name, weight in first.items())
