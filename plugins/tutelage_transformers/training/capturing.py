@@ -238,6 +238,7 @@ def _synchronisations() -> Iterator[list[str]]:
 
     before = torch.cuda.get_sync_debug_mode()
     with collected_warnings(_SYNCHRONISED) as found:
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield found
