@@ -17,7 +17,6 @@ they get are rotated; their models call them with whole heads, or with the rotat
 Rotate = Callable[..., tuple[Any, Any]]
 """Returns queries and keys, rotated: (queries, keys, cosines, sines)."""
 
-
 Types = tuple[Any, Any]
 """The torch types of queries and keys, and of cosines and sines. They differ in mixed precision."""
 
