@@ -33,13 +33,45 @@ def rms_norm(states: Any, weight: Any, eps: float, offset: float) -> Any:
 def rotate(queries: Any, keys: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
     """Rotate the first dimensions of queries (1, heads, tokens, size) and keys (1, kv_heads, tokens, size).
 
-    ``cos`` and ``sin`` are (1, tokens, number of rotated dimensions). All have the same type, and their last dimension
-    is dense. Intermediate results are rounded as torch's operations round them. Returns new tensors of these shapes.
+    ``cos`` and ``sin`` are (1, tokens, number of rotated dimensions). The last dimension of all tensors is dense. They
+    are of float32 or smaller types, and a result has the type to which torch promotes its two. Intermediate results are
+    rounded as torch's operations round them. Returns new tensors of these shapes. The gradient flows to queries and
+    keys, not to ``cos`` and ``sin``.
     """
+    if torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad):
+        return _Rotation.apply(queries, keys, cos, sin)  # type: ignore[no-any-return]  # torch is not followed
+    return _launch_rotation(
+        queries, keys, cos, sin, *(torch.promote_types(one.dtype, cos.dtype) for one in (queries, keys))
+    )
+
+
+class _Rotation(torch.autograd.Function):  # type: ignore[misc]  # torch is not followed
+    """The rotation and its gradient, which is the transposed rotation."""
+
+    @staticmethod
+    def forward(context: Any, queries: Any, keys: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
+        context.save_for_backward(cos, sin)
+        context.types = queries.dtype, keys.dtype
+        return rotate(queries, keys, cos, sin)  # autograd calls this without gradients
+
+    @staticmethod
+    def backward(context: Any, *gradients: Any) -> tuple[Any, Any, None, None]:
+        cos, sin = context.saved_tensors
+        dense = (one if one.stride(-1) == 1 else one.contiguous() for one in gradients)
+        return *_launch_rotation(*dense, cos, sin, *context.types, is_transposed=True), None, None
+
+
+def _launch_rotation(
+    queries: Any, keys: Any, cos: Any, sin: Any, queries_type: Any, keys_type: Any, is_transposed: bool = False
+) -> tuple[Any, Any]:
+    """Return both in new tensors of the types, each with the heads of a token side by side."""
     _, heads, tokens, size = queries.shape
     kv_heads, half = keys.shape[1], cos.shape[-1] // 2
     outs = [
-        torch.empty(1, tokens, number, size, dtype=queries.dtype, device=queries.device) for number in (heads, kv_heads)
+        torch.empty_strided(
+            (1, number, tokens, size), (tokens * number * size, size, number * size, 1), dtype=dtype, device=cos.device
+        )
+        for number, dtype in ((heads, queries_type), (kv_heads, keys_type))
     ]
     rest = size - 2 * half
     _rotate[(tokens,)](
@@ -47,10 +79,10 @@ def rotate(queries: Any, keys: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
         queries.stride(1), queries.stride(2), keys.stride(1), keys.stride(2), cos.stride(1), sin.stride(1),
         heads, kv_heads, size, half,
         triton.next_power_of_2(heads), triton.next_power_of_2(kv_heads), triton.next_power_of_2(half),
-        triton.next_power_of_2(rest) if rest else 0,
+        triton.next_power_of_2(rest) if rest else 0, is_transposed,
         enable_fp_fusion=False,  # a fused multiply-add is not rounded between the two
     )  # fmt: skip
-    return outs[0].transpose(1, 2), outs[1].transpose(1, 2)
+    return outs[0], outs[1]
 
 
 @triton.jit
@@ -76,7 +108,7 @@ def _rms_norm(
 def _rotate(
     queries, keys, cos, sin, queries_out, keys_out,
     queries_head, queries_token, keys_head, keys_token, cos_token, sin_token, heads, kv_heads, size, half,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr, TRANSPOSED: tl.constexpr,
 ):  # fmt: skip
     """One program for each token."""
     token = tl.program_id(0).to(tl.int64)
@@ -84,18 +116,19 @@ def _rotate(
     sin += token * sin_token
     _rotate_heads(
         queries + token * queries_token, queries_head, queries_out + token * heads * size, cos, sin,
-        heads, size, half, HEADS, HALF, REST,
+        heads, size, half, HEADS, HALF, REST, TRANSPOSED,
     )  # fmt: skip
     _rotate_heads(
         keys + token * keys_token, keys_head, keys_out + token * kv_heads * size, cos, sin,
-        kv_heads, size, half, KV_HEADS, HALF, REST,
+        kv_heads, size, half, KV_HEADS, HALF, REST, TRANSPOSED,
     )  # fmt: skip
 
 
 @triton.jit
 def _rotate_heads(
-    states, stride, out, cos, sin, heads, size, half, HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr
-):
+    states, stride, out, cos, sin, heads, size, half,
+    HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr, TRANSPOSED: tl.constexpr,
+):  # fmt: skip
     """Rotate all heads of a token: dimension i with dimension i + half. The other dimensions are copied."""
     head = tl.arange(0, HEADS)[:, None]
     dims = tl.arange(0, HALF)[None, :]
@@ -104,9 +137,11 @@ def _rotate_heads(
     second = tl.load(states + head * stride + half + dims, mask=real, other=0.0)
     cos_first, cos_second = (tl.load(cos + dims, mask=dims < half), tl.load(cos + half + dims, mask=dims < half))
     sin_first, sin_second = (tl.load(sin + dims, mask=dims < half), tl.load(sin + half + dims, mask=dims < half))
+    if TRANSPOSED:
+        sin_first, sin_second = -sin_second, -sin_first
     at = out + head * size + dims
-    tl.store(at, _sum(_product(first, cos_first), _product(-second, sin_first)), mask=real)
-    tl.store(at + half, _sum(_product(second, cos_second), _product(first, sin_second)), mask=real)
+    tl.store(at, _sum(_product(first, cos_first, out), _product(-second, sin_first, out)), mask=real)
+    tl.store(at + half, _sum(_product(second, cos_second, out), _product(first, sin_second, out)), mask=real)
     if REST:
         others = 2 * half + tl.arange(0, REST)[None, :]
         kept = (head < heads) & (others < size)
@@ -114,8 +149,9 @@ def _rotate_heads(
 
 
 @triton.jit
-def _product(one, two):
-    return (one.to(tl.float32) * two.to(tl.float32)).to(one.dtype)
+def _product(one, two, out):
+    """Multiply, rounded to the type of the result: autograd rounds each of the gradients that it adds."""
+    return (one.to(tl.float32) * two.to(tl.float32)).to(out.dtype.element_ty)
 
 
 @triton.jit

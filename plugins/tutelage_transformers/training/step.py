@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -15,8 +16,9 @@ from tutelage.errors import InputError, StageError
 from tutelage.objectives import Dpo, Objective, PairLoss, Sft
 from tutelage.records import Model
 from tutelage_transformers.attention.activations import fuse_activations
+from tutelage_transformers.attention.rotary import fuse_rotations
 from tutelage_transformers.devices import parallel
-from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache
+from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache, is_nvidia
 from tutelage_transformers.generation import dispatch
 from tutelage_transformers.models import checkpoint, loading, model_card, quantizing, trial
 from tutelage_transformers.models.finding import require
@@ -198,7 +200,7 @@ def build(
     common = {
         "model": start.model,
         "args": trainer_arguments(objective, start.model, folder, settings, packed, division, _labels(rows)),
-        "data_collator": _collator(objective, start, reference, packed),
+        "data_collator": _collator(objective, start, reference, packed, dtype_of(settings)),
         "train_dataset": Dataset.from_list(rows),
         "processing_class": start.tokenizer,
         "peft_config": lora_config(objective.lora, start.model),
@@ -251,8 +253,13 @@ def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     return desirable, sum(row.get("label") is False for row in rows)
 
 
-def _collator(objective: Objective, start: LoadedModel, reference: LoadedModel | None, packed: bool) -> Any:
-    """Return the collator of the batches, None for TRL's own. For packed batches, the models are prepared."""
+def _collator(
+    objective: Objective, start: LoadedModel, reference: LoadedModel | None, packed: bool, trained_in: Any
+) -> Any:
+    """Return the collator of the batches, None for TRL's own. For packed batches, the models are prepared.
+
+    ``trained_in`` is the torch type in which the training computes.
+    """
     if not packed:
         has_pairs = objective.examples == "preferences"
         return pair_labels.collator()(start.tokenizer.pad_token_id) if has_pairs else None
@@ -260,6 +267,8 @@ def _collator(objective: Objective, start: LoadedModel, reference: LoadedModel |
         if loaded is not None:
             packing.pack(loaded.model)
             fuse_activations(loaded.model)
+            if is_nvidia(loaded.model.device) and importlib.util.find_spec("triton"):
+                fuse_rotations(loaded.model, trained_in)
     collator = packing.sft_collator if isinstance(objective, Sft) else packing.dpo_collator
     return collator(start.tokenizer.pad_token_id)
 
