@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 from tutelage.errors import InputError
@@ -56,6 +59,20 @@ def is_nvidia(device: Any) -> bool:
     import torch
 
     return bool(device.type == "cuda" and torch.version.hip is None)
+
+
+def kernels_problem(device: Any) -> str | None:
+    """Return why the plugin's Triton kernels cannot run on a torch device, or None if they can.
+
+    Triton compiles each kernel, and a small C program that starts it, when it is first used.
+    """
+    if not is_nvidia(device):
+        return f"its kernels are for NVIDIA GPUs, and {device} is another one"
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if sys.platform == "linux" and not (os.environ.get("CC") or which("gcc") or which("clang")):
+        return "triton needs a C compiler, and neither gcc nor clang is installed"
+    return None
 
 
 def dtype_of(settings: TransformersSettings) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,7 +17,7 @@ from tutelage.records import Model
 from tutelage_transformers.attention.activations import fuse_activations
 from tutelage_transformers.attention.rotary import fuse_rotations
 from tutelage_transformers.devices import parallel
-from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache, is_nvidia
+from tutelage_transformers.devices.selection import device_of, dtype_of, empty_cache, kernels_problem
 from tutelage_transformers.generation import dispatch
 from tutelage_transformers.models import checkpoint, loading, model_card, quantizing, trial
 from tutelage_transformers.models.finding import require
@@ -267,7 +266,7 @@ def _collator(
         if loaded is not None:
             packing.pack(loaded.model)
             fuse_activations(loaded.model)
-            if is_nvidia(loaded.model.device) and importlib.util.find_spec("triton"):
+            if kernels_problem(loaded.model.device) is None:
                 fuse_rotations(loaded.model, trained_in)
     collator = packing.sft_collator if isinstance(objective, Sft) else packing.dpo_collator
     return collator(start.tokenizer.pad_token_id)

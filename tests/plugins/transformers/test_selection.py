@@ -15,7 +15,7 @@ import torch
 
 from tutelage_transformers.attention import segments
 from tutelage_transformers.devices import capacity, selection
-from tutelage_transformers.devices.selection import device_of, dtype_of, half_dtype, is_nvidia
+from tutelage_transformers.devices.selection import device_of, dtype_of, half_dtype, is_nvidia, kernels_problem
 from tutelage_transformers.generation.sampling import device_of_sampling
 from tutelage_transformers.models.quantizing import four_bit_config
 from tutelage_transformers.settings import TransformersSettings
@@ -123,3 +123,25 @@ def test_the_memory_of_a_gpu_that_is_not_nvidias_is_not_known(
         (tmp_path / "kfd").touch()
     assert capacity.capacity_of(AUTO) is None
     assert capacity.capacity_of(TransformersSettings(device="cpu")) is not None
+
+
+@pytest.mark.skipif(torch.version.hip is not None, reason="torch for AMD")
+def test_kernels_need_an_nvidia_gpu_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "find_spec", lambda _: None)
+    assert "another one" in (kernels_problem(torch.device("mps")) or "")
+    assert kernels_problem(torch.device("cuda")) == "triton is not installed"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or torch.version.hip is not None, reason="on Linux, for NVIDIA GPUs")
+def test_kernels_need_a_c_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slim images of Python have none: the first kernel would fail in the middle of a run."""
+    monkeypatch.setattr(selection, "find_spec", lambda name: name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert "C compiler" in (kernels_problem(torch.device("cuda")) or "")
+    for name in ("gcc", "clang"):
+        (tmp_path / name).touch(0o755)
+        assert kernels_problem(torch.device("cuda")) is None
+        (tmp_path / name).unlink()
+    monkeypatch.setenv("CC", "/opt/cc")
+    assert kernels_problem(torch.device("cuda")) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
-from tutelage_transformers.devices.selection import empty_cache, is_nvidia
+from tutelage_transformers.devices.selection import empty_cache, is_nvidia, kernels_problem
 from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_for_blocks, bytes_per_token
 from tutelage_transformers.generation.paged import attention
 from tutelage_transformers.generation.paged.attention import BLOCK_SIZE
@@ -53,10 +52,8 @@ def check(loaded: LoadedModel) -> None:
 
 def _unsupported_reason(loaded: LoadedModel) -> str | None:
     device = loaded.model.device
-    if device.type != "cpu" and not is_nvidia(device):
-        return f"its kernels are for NVIDIA GPUs, and {device} is another one"
-    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        return "triton is not installed"
+    if device.type != "cpu" and (problem := kernels_problem(device)):
+        return problem
     return None if loaded in _kept else attention.unsupported_reason(loaded.model)
 
 
