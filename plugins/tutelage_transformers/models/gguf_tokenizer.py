@@ -18,7 +18,7 @@ from tutelage.errors import InputError
 # The kinds of tokens in GGUF (gguf.TokenType).
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
-_SPACE = "\u2581"
+SPACE = "\u2581"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _NO_SCORE = -1e6
 """The score of a token that no merge makes."""
@@ -82,7 +82,7 @@ def _is_sentencepiece(state: Mapping[str, Any]) -> bool:
     splits = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
     return (
         bool(state["model"].get("byte_fallback"))
-        and state["normalizer"] == {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+        and state["normalizer"] == {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
         and state["pre_tokenizer"] in (None, splits)  # no space is left to split at
     )
 
@@ -125,7 +125,7 @@ def _tokens(tokenizer: Any, rows: int, unknown: str | None, is_spm: bool) -> tup
             kinds.append(UNUSED)
         elif text == unknown:
             kinds.append(UNKNOWN)
-        elif number in added and not (is_spm and _SPACE in text):  # such a token has to be decoded to spaces
+        elif number in added and not (is_spm and SPACE in text):  # such a token has to be decoded to spaces
             kinds.append(CONTROL if added[number].special else USER_DEFINED)
         else:
             kinds.append(BYTE if is_spm and _BYTE.fullmatch(text) else NORMAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tutelage_transformers.models.garbage_collection import without_garbage_coll
 
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _TOKENIZED = "The first 12 words, read in order: a score (of 5) isn't 7.\n\n  Don't sort them!"
+_WORDS = "read the first words and sort them in this order"
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "additional_chat_templates/*")
 _MOST_KEPT = 2
 """Number of tokenizers that are kept: those of a student and of another model on this machine."""
@@ -67,6 +69,7 @@ def _read(name: str, local_only: bool) -> Any:
     with without_garbage_collection():
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
     tokenizer = _as_stored(tokenizer, name, local_only)
+    _check_longer_tokens(tokenizer, name)
     for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
         tokenizer.init_kwargs.pop(source, None)
     if not tokenizer(_TOKENIZED).input_ids:  # transformers makes one without a vocabulary if its files are missing
@@ -93,3 +96,32 @@ def _as_stored(tokenizer: Any, name: str, local_only: bool) -> Any:
         return tokenizer
     stored = PreTrainedTokenizerFast.from_pretrained(name, local_files_only=local_only)
     return tokenizer if stored(_TOKENIZED).input_ids == tokenizer(_TOKENIZED).input_ids else stored
+
+
+def _check_longer_tokens(tokenizer: Any, name: str) -> None:
+    """Raise ``InputError`` if each character is a token, but not for the tokenizer that ``tokenizer.json`` describes.
+
+    A class of transformers takes the vocabulary of the file, and leaves out what joins characters, if the file has
+    another kind of tokenizer than the class (Unigram and BPE).
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or _longest(backend) > 1:
+        return
+    folder = Path(name)
+    file = folder / "tokenizer.json" if folder.is_dir() else try_to_load_from_cache(name, "tokenizer.json")
+    if isinstance(file, str | Path) and Path(file).is_file() and _longest(Tokenizer.from_file(str(file))) > 1:
+        raise InputError(
+            f"tokenizer of {name}: as a {type(tokenizer).__name__} of transformers {version('transformers')}, it makes "
+            "a token of each character, but its tokenizer.json also makes longer ones; install another version of "
+            "transformers, or correct tokenizer_class in its tokenizer_config.json (PreTrainedTokenizerFast reads the "
+            "file as it is)"
+        )
+
+
+def _longest(backend: Any) -> int:
+    """The number of characters of the longest token of some words."""
+    offsets = backend.encode(_WORDS, add_special_tokens=False).offsets
+    return max((end - start for start, end in offsets), default=0)

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from small_models import QWEN2, fast_tokenizer, gpt2_tokenizer, sentencepiece_tokenizer, split_by
 
+from tutelage.errors import InputError
 from tutelage_transformers.models import tokenizers
 from tutelage_transformers.models.tokenizers import keep_saved, read_tokenizer
 
+SAVED: dict[str, Callable[[], Any]] = {
+    "GemmaTokenizer": sentencepiece_tokenizer,
+    "LlamaTokenizer": sentencepiece_tokenizer,
+    "GPT2Tokenizer": gpt2_tokenizer,
+    "Qwen2Tokenizer": lambda: split_by(QWEN2, False),
+}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXT = "sort the words cat dog. <b> x  y\n\n é"
 
 
@@ -63,9 +74,10 @@ def test_a_kept_tokenizer_is_saved_as_one_that_was_read(base: Path, tmp_path: Pa
     assert saved[0] == saved[1] != {}
 
 
-@pytest.mark.parametrize("kind", ["GemmaTokenizer", "LlamaTokenizer", "GPT2Tokenizer", "Qwen2Tokenizer"])
+@pytest.mark.parametrize("kind", SAVED)
 def test_a_saved_tokenizer_is_kept_and_equals_the_one_that_would_be_read(base: Path, tmp_path: Path, kind: str) -> None:
     start = shutil.copytree(base, tmp_path / "start")
+    fast_tokenizer(SAVED[kind]()).save_pretrained(start)
     settings = json.loads((start / "tokenizer_config.json").read_text(encoding="utf-8"))
     (start / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": kind}), encoding="utf-8")
     saved = read_tokenizer(str(start), local_only=True)
@@ -102,3 +114,34 @@ def test_a_saved_tokenizer_of_a_class_without_is_fast_is_read_again(base: Path) 
 
     keep_saved(PreTrainedTokenizerBase(), base)
     assert tokenizers._kept == {}
+
+
+def stored(base: Path, folder: Path, model: Any, kind: str) -> str:
+    """Write a copy of ``base`` with another tokenizer, and with the class that its configuration names."""
+    from tokenizers import Tokenizer
+
+    shutil.copytree(base, folder)
+    Tokenizer(model).save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": kind, "eos_token": "<eos>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return str(folder)
+
+
+def test_a_class_of_transformers_that_loses_what_joins_characters_is_an_error(base: Path, tmp_path: Path) -> None:
+    from tokenizers import models
+
+    unigram = models.Unigram([(text, -1.0) for text in ("<eos>", "<unk>", "the", "words", " ", *LETTERS)], unk_id=1)
+    name = stored(base, tmp_path / "lost", unigram, "GemmaTokenizer")
+    with pytest.raises(InputError, match=r"as a GemmaTokenizer of transformers [0-9.]+, it makes a token of each char"):
+        read_tokenizer(name, local_only=True)
+    name = stored(base, tmp_path / "whole", unigram, "PreTrainedTokenizerFast")  # as the message says
+    assert "words" in read_tokenizer(name, local_only=True).tokenize("sort the words")
+
+
+@pytest.mark.parametrize("kind", ["GemmaTokenizer", "PreTrainedTokenizerFast"])
+def test_a_tokenizer_that_is_meant_to_read_characters_is_accepted(base: Path, tmp_path: Path, kind: str) -> None:
+    from tokenizers import models
+
+    vocabulary = {text: number for number, text in enumerate(("<eos>", "<unk>", " ", "\u2581", *LETTERS))}
+    name = stored(base, tmp_path / "letters", models.BPE(vocabulary, [], unk_token="<unk>"), kind)
+    assert read_tokenizer(name, local_only=True).tokenize("dog") == ["d", "o", "g"]
