@@ -148,8 +148,7 @@ def test_a_packed_step_has_the_gradients_of_the_step_without_the_kernel(
     config = config_of(next(family for family in FAMILIES if family.model_type == name))
     plain = AutoModelForCausalLM.from_config(config, dtype=dtype).cuda().train()
     model = copy.deepcopy(plain)
-    is_replaced = name != "olmo2" or dtype == torch.float32  # OLMo 2 rotates in float32
-    assert fuse_rotations(model, torch.bfloat16) == (config.num_hidden_layers if is_replaced else 0)
+    assert fuse_rotations(model, torch.bfloat16) == config.num_hidden_layers
     gradients = []
     for one in (model, plain):
         packing.pack(one)
