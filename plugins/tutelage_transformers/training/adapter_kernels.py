@@ -266,7 +266,7 @@ def _row_keys(seed, row, THRESHOLD: tl.constexpr):
 
 @triton.jit
 def _hash(word):
-    """Mix the bits of a word, with the multipliers and shifts of lowbias32 (Wellons, 2018, Hash Function Prospector)."""
+    """Mix the bits of a word by lowbias32 (C. Wellons, Hash Function Prospector, 2018)."""
     word = (word ^ (word >> 16)) * 0x7FEB352D
     word = (word ^ (word >> 15)) * 0x846CA68B
     return word ^ (word >> 16)
