@@ -17,10 +17,10 @@ from torch.autograd.function import once_differentiable
 _SEEDS = 2**63 - 1
 _STEPS = 2**16
 """The probability of dropout is rounded to a multiple of 1 / ``_STEPS``: 16 random bits decide on each number."""
-_BUSY_PROGRAMS = 264
-"""Number of programs that keep a GPU busy: two for each processor of an H100."""
-_BLOCK = 64
-"""Rows that a program computes at once."""
+_BUSY_PROGRAMS = 528
+"""Number of programs that keep a GPU busy: four for each processor of an H100. Each has a part of the gradient."""
+_BLOCK = 32
+"""Rows whose gradients a program computes at once; with more, their numbers do not fit into registers."""
 _HALF: tl.constexpr = tl.constexpr(64)
 """Columns that are computed at once, twice: one random word decides on a number in each half."""
 _COLUMNS = 128
@@ -61,17 +61,10 @@ class AdaptedLinear(torch.autograd.Function):
         x, weight, down, half_up, inner, seed = context.saved_tensors
         scaling, dropout, up_type = context.options
         rows, gradient = _rows(x), _rows(gradient)
-        d_x = d_down = d_up = None
-        d_inner = gradient @ half_up
-        if context.needs_input_grad[0]:
-            d_x = gradient @ weight
-            add_input_gradient(d_x, d_inner, down, seed, scaling, dropout)
-            d_x = d_x.view(x.shape)
-        if context.needs_input_grad[3]:
-            d_down = down_gradient(rows, d_inner, seed, scaling, dropout).to(down.dtype)
-        if context.needs_input_grad[4]:
-            d_up = (gradient.t() @ inner).to(up_type)
-        return d_x, None, None, d_down, d_up, None, None
+        d_x = gradient @ weight if context.needs_input_grad[0] else None
+        d_down = gradients(rows, d_x, gradient @ half_up, down, seed, scaling, dropout).to(down.dtype)
+        d_up = (gradient.t() @ inner).to(up_type)
+        return d_x if d_x is None else d_x.view(x.shape), None, None, d_down, d_up, None, None
 
 
 def project(x: Any, down: Any, seed: Any, scale: float, dropout: float) -> Any:
@@ -91,38 +84,26 @@ def project(x: Any, down: Any, seed: Any, scale: float, dropout: float) -> Any:
     return out
 
 
-def down_gradient(x: Any, d_inner: Any, seed: Any, scale: float, dropout: float) -> Any:
-    """Return ``d_inner.T @ dropout(x) * scale`` (rank, size) in float32, with the mask of ``project``.
+def gradients(x: Any, d_x: Any, d_inner: Any, down: Any, seed: Any, scale: float, dropout: float) -> Any:
+    """Add ``mask * (d_inner @ down) * scale`` to ``d_x``, and return ``d_inner.T @ dropout(x) * scale``.
 
-    ``x`` is (rows, size) and ``d_inner`` (rows, rank), both contiguous and of one type. Groups of rows are added up in
-    a fixed order.
+    The mask is that of ``project``. ``x`` and ``d_x`` are (rows, size), ``d_inner`` is (rows, rank), of one type;
+    ``down`` is (rank, size). All are contiguous. If ``d_x`` is None, nothing is added to it. What is returned is
+    (rank, size) in float32. Groups of rows are added up in a fixed order.
     """
     rows, size = x.shape
-    rank = d_inner.shape[1]
+    rank = len(down)
     threshold, scale = _chance(dropout, scale)
     groups = triton.cdiv(size, _COLUMNS)
     blocks = triton.cdiv(rows, _BLOCK)
-    blocks_of_part = triton.cdiv(blocks, triton.cdiv(_BUSY_PROGRAMS, groups))
-    parts = triton.cdiv(blocks, max(blocks_of_part, 1))
+    blocks_of_part = max(1, triton.cdiv(blocks * groups, _BUSY_PROGRAMS))
+    parts = triton.cdiv(blocks, blocks_of_part)
     partial = torch.empty((parts, rank, size), dtype=torch.float32, device=x.device)
-    _down_gradient[(groups, parts)](
-        x, d_inner, seed, partial, rows, size, rank, blocks_of_part * _BLOCK, scale,
-        threshold, _padded(rank), _BLOCK, num_warps=4 if rank <= 64 else 8,
+    _gradients[(groups, parts)](
+        x, x if d_x is None else d_x, d_inner, down, seed, partial, rows, size, rank, blocks_of_part * _BLOCK, scale,
+        threshold, d_x is not None, _padded(rank), _BLOCK, num_warps=4 if rank <= 32 else 8, num_stages=2,
     )  # fmt: skip
     return partial.sum(0)
-
-
-def add_input_gradient(d_x: Any, d_inner: Any, down: Any, seed: Any, scale: float, dropout: float) -> None:
-    """Add ``mask * (d_inner @ down) * scale`` to ``d_x`` (rows, size), with the mask of ``project``.
-
-    ``d_inner`` is (rows, rank), ``down`` is (rank, size). All three are contiguous.
-    """
-    rows, size = d_x.shape
-    rank = len(down)
-    threshold, scale = _chance(dropout, scale)
-    _add_input_gradient[(triton.cdiv(rows, _BLOCK), triton.cdiv(size, _COLUMNS))](
-        d_x, d_inner, down, seed, rows, size, rank, scale, threshold, _padded(rank), _BLOCK, num_warps=4
-    )
 
 
 def _rows(states: Any) -> Any:
@@ -149,7 +130,8 @@ def _project(
     keys = _row_keys(seed, row, THRESHOLD)
     total = tl.zeros((BLOCK, RANK), tl.float32)
     for start in range(0, size, 2 * _HALF):
-        left, right = _dropped(x, row, keys, start, rows, size, THRESHOLD)
+        left, right = _columns(x, row, start, rows, size), _columns(x, row, start + _HALF, rows, size)
+        left, right = _dropped(left, right, _mask(keys, start, THRESHOLD), THRESHOLD)
         total = tl.dot(left, tl.trans(_columns(down, ranks, start, rank, size).to(left.dtype)), total)
         total = tl.dot(right, tl.trans(_columns(down, ranks, start + _HALF, rank, size).to(left.dtype)), total)
     at = out + row.to(tl.int64)[:, None] * rank + ranks[None, :]
@@ -157,9 +139,9 @@ def _project(
 
 
 @triton.jit(do_not_specialize=["rows", "rows_of_part"])
-def _down_gradient(
-    x, d_inner, seed, partial, rows, size, rank, rows_of_part, scale,
-    THRESHOLD: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr,
+def _gradients(
+    x, d_x, d_inner, down, seed, partial, rows, size, rank, rows_of_part, scale,
+    THRESHOLD: tl.constexpr, ADDS: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program for each group of columns and each part of the rows."""
     start = tl.program_id(0) * 2 * _HALF
@@ -167,40 +149,28 @@ def _down_gradient(
     ranks = tl.arange(0, RANK)
     left_total = tl.zeros((RANK, _HALF), tl.float32)
     right_total = tl.zeros((RANK, _HALF), tl.float32)
+    left_down = _columns(down, ranks, start, rank, size).to(x.dtype.element_ty)
+    right_down = _columns(down, ranks, start + _HALF, rank, size).to(x.dtype.element_ty)
     first = part * rows_of_part
     for begin in range(first, tl.minimum(first + rows_of_part, rows), BLOCK):
         row = begin + tl.arange(0, BLOCK)
-        keys = _row_keys(seed, row, THRESHOLD)
-        left, right = _dropped(x, row, keys, start, rows, size, THRESHOLD)
-        upstream = tl.trans(_inner(d_inner, row, ranks, rows, rank))
-        left_total = tl.dot(upstream, left, left_total)
-        right_total = tl.dot(upstream, right, right_total)
+        keeps = _mask(_row_keys(seed, row, THRESHOLD), start, THRESHOLD)
+        left, right = _columns(x, row, start, rows, size), _columns(x, row, start + _HALF, rows, size)
+        left, right = _dropped(left, right, keeps, THRESHOLD)
+        upstream = _inner(d_inner, row, ranks, rows, rank)
+        left_total = tl.dot(tl.trans(upstream), left, left_total)
+        right_total = tl.dot(tl.trans(upstream), right, right_total)
+        if ADDS:
+            left = tl.dot(upstream, left_down) * scale
+            right = tl.dot(upstream, right_down) * scale
+            left, right = _dropped(left, right, keeps, THRESHOLD)
+            left += _columns(d_x, row, start, rows, size).to(tl.float32)
+            right += _columns(d_x, row, start + _HALF, rows, size).to(tl.float32)
+            _store_columns(d_x, row, start, left, rows, size)
+            _store_columns(d_x, row, start + _HALF, right, rows, size)
     partial += part.to(tl.int64) * rank * size
     _store_columns(partial, ranks, start, left_total * scale, rank, size)
     _store_columns(partial, ranks, start + _HALF, right_total * scale, rank, size)
-
-
-@triton.jit(do_not_specialize=["rows"])
-def _add_input_gradient(
-    d_x, d_inner, down, seed, rows, size, rank, scale,
-    THRESHOLD: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One program for each block of rows and each group of columns."""
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    start = tl.program_id(1) * 2 * _HALF
-    ranks = tl.arange(0, RANK)
-    upstream = _inner(d_inner, row, ranks, rows, rank)
-    left = tl.dot(upstream, _columns(down, ranks, start, rank, size).to(upstream.dtype)) * scale
-    right = tl.dot(upstream, _columns(down, ranks, start + _HALF, rank, size).to(upstream.dtype)) * scale
-    if THRESHOLD:
-        keys = _row_keys(seed, row, THRESHOLD)
-        keeps_left, keeps_right = _mask(keys, start, THRESHOLD)
-        left = tl.where(keeps_left, left, 0.0)
-        right = tl.where(keeps_right, right, 0.0)
-    left += _columns(d_x, row, start, rows, size).to(tl.float32)
-    right += _columns(d_x, row, start + _HALF, rows, size).to(tl.float32)
-    _store_columns(d_x, row, start, left, rows, size)
-    _store_columns(d_x, row, start + _HALF, right, rows, size)
 
 
 @triton.jit
@@ -226,14 +196,10 @@ def _store_columns(matrix, row, start, values, rows, size):
 
 
 @triton.jit
-def _dropped(x, row, keys, start, rows, size, THRESHOLD: tl.constexpr):
-    """Return both halves of a group of columns of ``x``, with zeros where it is dropped, without the scale."""
-    left = _columns(x, row, start, rows, size)
-    right = _columns(x, row, start + _HALF, rows, size)
+def _dropped(left, right, keeps, THRESHOLD: tl.constexpr):
+    """Return both halves of a group of columns with zeros where they are dropped, without the scale."""
     if THRESHOLD:
-        keeps_left, keeps_right = _mask(keys, start, THRESHOLD)
-        left = tl.where(keeps_left, left, 0.0)
-        right = tl.where(keeps_right, right, 0.0)
+        return tl.where(keeps[0], left, 0.0), tl.where(keeps[1], right, 0.0)
     return left, right
 
 
