@@ -96,25 +96,29 @@ def _one_node() -> Any:
 
     plain = _fused()
 
-    def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        base = self.base_layer
-        weight, bias = base.weight, base.bias
+    def forward(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        # modules and weights are read from torch's dictionaries: as attributes they take a fifth of the call's time
+        modules = layer._modules
+        base = modules["base_layer"]._parameters
+        weight, bias = base["weight"], base["bias"]
         if (
-            self.disable_adapters
-            or self.merged
+            layer.disable_adapters
+            or layer.merged
             or args
             or kwargs
-            or len(self.active_adapters) != 1
+            or len(layer.active_adapters) != 1
             or x.dtype != weight.dtype
             or not x.is_cuda
             or weight.requires_grad
             or (bias is not None and bias.requires_grad)
             or (torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype)
         ):
-            return plain(self, x, *args, **kwargs)
-        (adapter,) = self.active_adapters
-        down, up, dropout = self.lora_A[adapter].weight, self.lora_B[adapter].weight, self.lora_dropout[adapter]
+            return plain(layer, x, *args, **kwargs)
+        (adapter,) = layer.active_adapters
+        down, up, dropout = (modules[name]._modules[adapter] for name in ("lora_A", "lora_B", "lora_dropout"))
         chance = getattr(dropout, "p", 0.0) if dropout.training else 0.0  # without dropout, PEFT has an Identity
-        return AdaptedLinear.apply(x, weight, bias, down, up, self.scaling[adapter], chance)
+        return AdaptedLinear.apply(
+            x, weight, bias, down._parameters["weight"], up._parameters["weight"], layer.scaling[adapter], chance
+        )
 
     return forward
