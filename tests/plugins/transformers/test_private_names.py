@@ -46,7 +46,7 @@ def set_by_init(*paths: str) -> Callable[[str], bool]:
 def of_module(name: str) -> bool:
     """The name is an attribute of every module of torch: the dictionary of the modules in it."""
     layer = resolve("torch.nn:Linear")(1, 1)
-    return getattr(resolve("torch.nn:ModuleDict")({"layer": layer}), name) == {"layer": layer}
+    return bool(getattr(resolve("torch.nn:ModuleDict")({"layer": layer}), name) == {"layer": layer})
 
 
 def resolve(path: str) -> Any:
