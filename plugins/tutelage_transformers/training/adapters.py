@@ -3,6 +3,9 @@
 PEFT computes ``base(x) + up(down(dropout(x))) * scaling``. That passes over the layer's output three times more than
 the matrix product needs, and casts a half-precision input to the adapter's float32. Here the matrix product adds to the
 base's output, in the base's precision. The weights keep their own type.
+
+On an NVIDIA GPU, a layer in half precision is one node of autograd, with kernels that compute the mask of the dropout
+when they need it (see ``adapter_kernels``). The CPU has fewer kernels to start, and no dropped input is kept.
 """
 
 from __future__ import annotations
@@ -10,21 +13,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from types import MethodType
 from typing import Any
 
-from tutelage_transformers.devices.selection import device_of, half_dtype
+from tutelage_transformers.devices.selection import device_of, half_dtype, is_nvidia
 from tutelage_transformers.settings import TransformersSettings
 
+_MAX_RANK = 128
+"""Rank up to which the kernels' blocks fit into the shared memory of a GPU's processor."""
 
-def fuse_adapters(model: Any) -> int:
-    """Replace the forward pass of plain LoRA layers; returns how many. Other kinds (4-bit, DoRA) stay as they are."""
+
+def fuse_adapters(model: Any, with_kernels: bool = True) -> int:
+    """Replace the forward pass of plain LoRA layers; returns how many. Other kinds (4-bit, DoRA) stay as they are.
+
+    ``with_kernels`` lets layers that ``has_kernels`` names use them. They do not call the base layer as a module, so
+    hooks of it do not run.
+    """
     from peft.tuners.lora.layer import Linear
 
     layers = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
     for layer in layers:
-        layer.forward = MethodType(_fused(), layer)
+        weight = layer.base_layer.weight
+        is_one_node = with_kernels and has_kernels(weight.device, weight.dtype, max(layer.r.values()))
+        layer.forward = MethodType(_one_node() if is_one_node else _fused(), layer)
     return len(layers)
+
+
+def has_kernels(device: Any, dtype: Any, rank: int) -> bool:
+    """Return whether a layer of this type on this device, with an adapter of this rank, can use ``adapter_kernels``."""
+    import torch
+
+    is_half = dtype in (torch.bfloat16, torch.float16)
+    return is_nvidia(device) and is_half and rank <= _MAX_RANK and find_spec("triton") is not None
 
 
 def adapter_dtype(settings: TransformersSettings) -> Any:
@@ -90,5 +111,41 @@ def _fused() -> Any:
         inner = linear(self.lora_dropout[adapter](rows).to(result.dtype), down)
         # in place, which autograd allows here: the gradient of a linear layer does not need its output
         return result.addmm_(inner, up.t(), alpha=self.scaling[adapter]).unflatten(0, x.shape[:-1])
+
+    return forward
+
+
+@cache
+def _one_node() -> Any:
+    import torch
+
+    from tutelage_transformers.training.adapter_kernels import AdaptedLinear
+
+    plain = _fused()
+
+    def forward(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        # modules and weights are read from torch's dictionaries: as attributes they take a fifth of the call's time
+        modules = layer._modules
+        base = modules["base_layer"]._parameters
+        weight, bias = base["weight"], base["bias"]
+        if (
+            layer.disable_adapters
+            or layer.merged
+            or args
+            or kwargs
+            or len(layer.active_adapters) != 1
+            or x.dtype != weight.dtype
+            or not x.is_cuda
+            or weight.requires_grad
+            or (bias is not None and bias.requires_grad)
+            or (torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype)
+        ):
+            return plain(layer, x, *args, **kwargs)
+        (adapter,) = layer.active_adapters
+        down, up, dropout = (modules[name]._modules[adapter] for name in ("lora_A", "lora_B", "lora_dropout"))
+        chance = getattr(dropout, "p", 0.0) if dropout.training else 0.0  # without dropout, PEFT has an Identity
+        return AdaptedLinear.apply(
+            x, weight, bias, down._parameters["weight"], up._parameters["weight"], layer.scaling[adapter], chance
+        )
 
     return forward

@@ -17,7 +17,7 @@ from tutelage.errors import InputError
 from tutelage.objectives import Lora, Objective
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training import cpu_memory
+from tutelage_transformers.training import adapters, cpu_memory
 from tutelage_transformers.training.objectives import section_of, smallest_batch
 
 _BUSY_TOKENS = 4096
@@ -169,7 +169,8 @@ def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, 
     layers, hidden, vocabulary = (
         int(size) for size in (config.num_hidden_layers, config.hidden_size, config.vocab_size)
     )
-    layer = _activation_bytes(config, adapted, packed)
+    drops_again = objective.lora is not None and packed and _drops_again(model, objective.lora)
+    layer = _activation_bytes(config, adapted, packed, drops_again)
     kept = layers * hidden * (2 if adapted else 4) + layer if checkpointing else layers * layer
     gradients = 6 * _inner_size(config) + 8 * hidden
     head = 6 * min(tokens, 4096) * min(vocabulary, 32_768)
@@ -192,17 +193,32 @@ def state_bytes(objective: Objective, footprint: int, adapter: int) -> int:
     return 4 * footprint + footprint // 2  # float32, and autocast's copies in half precision
 
 
-def _activation_bytes(config: Any, adapted: bool, packed: bool) -> int:
+def _activation_bytes(config: Any, adapted: bool, packed: bool, drops_again: bool) -> int:
     """Return the bytes of one token in one layer, in half precision.
 
     The coefficients were measured with ``torch.autograd.graph.saved_tensors_hooks``. With an adapter and its dropout
-    the inputs of all its layers are kept, each with a mask. Without packing, autocast and the unfused activation keep
-    about half as much again.
+    the inputs of all its layers are kept, each with a mask; if ``drops_again``, the inputs alone, which some layers
+    share. Without packing, autocast and the unfused activation keep about half as much again.
     """
     hidden, inner = int(config.hidden_size), _inner_size(config)
+    if drops_again:
+        return 28 * hidden + 9 * inner // 2
     if adapted:
         return 40 * hidden + 5 * inner if packed else 60 * hidden + 10 * inner
     return 46 * hidden + 4 * inner if packed else 58 * hidden + 5 * inner
+
+
+def _drops_again(model: Any, lora: Lora) -> bool:
+    """Return whether the layers of a packed training compute the mask of their dropout again in the backward pass.
+
+    They then keep no dropped input and no mask. Training in float16 uses autocast, which gives some layers an input in
+    float32: these keep both.
+    """
+    import torch
+
+    if model.dtype != torch.bfloat16 or getattr(model, "is_quantized", False):
+        return False
+    return adapters.has_kernels(model.device, model.dtype, lora.r)
 
 
 def _inner_size(config: Any) -> int:

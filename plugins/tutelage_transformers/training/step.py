@@ -226,7 +226,8 @@ def build(
     if objective.lora is not None:
         adapters.cast_adapters(trainer.model, adapters.adapter_dtype(settings))
         if packed and not trainer.is_fsdp_enabled:  # FSDP may keep an adapter's weights apart from its layer
-            adapters.fuse_adapters(trainer.model)
+            # DeepSpeed may gather the base's weights in a hook, which the kernels would pass by
+            adapters.fuse_adapters(trainer.model, with_kernels=not trainer.is_deepspeed_enabled)
     if packed and settings.cuda_graphs and capturing.is_worth_it(trainer, lengths):
         packing.capture(trainer, max(map(sequence_length, rows)), capturing.token_sizes(trainer, lengths))
     return trainer

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import evolve
 from model_families import FAMILIES, config_of
+from saved_activations import kept_by_autograd
 
 from tutelage.errors import InputError
 from tutelage.objectives import Dpo, Lora, Sft
@@ -199,22 +199,6 @@ def kept_on_cpu(name: str, layers: int, tokens: int, adapted: bool) -> int:
     model.train()
     ids = torch.zeros(1, tokens, dtype=torch.long)
     return kept_by_autograd(model, lambda: backbone(ids, attention_mask=torch.ones_like(ids), use_cache=False))
-
-
-def kept_by_autograd(model: Any, forward: Callable[[], Any]) -> int:
-    """Bytes that autograd keeps of a forward pass, the weights aside."""
-    import torch
-
-    weights = {weight.data_ptr() for weight in model.parameters()}
-    kept: dict[int, Any] = {}
-
-    def keep(tensor: Any) -> Any:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward()
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
 
 
 def test_an_adapters_size_is_that_of_pefts_adapter() -> None:

@@ -43,6 +43,12 @@ def set_by_init(*paths: str) -> Callable[[str], bool]:
     return lambda name: all(f"self.{name} = " in inspect.getsource(resolve(path).__init__) for path in paths)
 
 
+def of_module(name: str) -> bool:
+    """The name is an attribute of every module of torch: the dictionary of the modules in it."""
+    layer = resolve("torch.nn:Linear")(1, 1)
+    return bool(getattr(resolve("torch.nn:ModuleDict")({"layer": layer}), name) == {"layer": layer})
+
+
 def resolve(path: str) -> Any:
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
@@ -69,6 +75,7 @@ NAMES: dict[str, Callable[[str], bool]] = {
     "_get_train_sampler": of_class(TRAINER),
     "_load_from_checkpoint": of_class(TRAINER),
     "_metrics": set_by_init(DPO, KTO, SFT),
+    "_modules": of_module,
     "_n_gpu": lambda name: f"self.{name} = " in inspect.getsource(resolve(ARGUMENTS)),
     "_name_or_path": lambda name: f"self.{name} = " in inspect.getsource(resolve(CONFIG)),
     "_precompute_ref_logps": of_classes(DPO, KTO),
