@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from types import MethodType
 from typing import Any
 
-from tutelage_transformers.devices.selection import device_of, half_dtype, is_nvidia
+from tutelage_transformers.devices.selection import device_of, half_dtype, kernels_problem
 from tutelage_transformers.settings import TransformersSettings
 
 _MAX_RANK = 128
@@ -44,8 +43,7 @@ def has_kernels(device: Any, dtype: Any, rank: int) -> bool:
     """Return whether a layer of this type on this device, with an adapter of this rank, can use ``adapter_kernels``."""
     import torch
 
-    is_half = dtype in (torch.bfloat16, torch.float16)
-    return is_nvidia(device) and is_half and rank <= _MAX_RANK and find_spec("triton") is not None
+    return dtype in (torch.bfloat16, torch.float16) and rank <= _MAX_RANK and kernels_problem(device) is None
 
 
 def adapter_dtype(settings: TransformersSettings) -> Any:
