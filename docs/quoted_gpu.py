@@ -105,7 +105,9 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
     for step in iteration["steps"]:
         counts = ", ".join(f"{count:,} {name}" for name, count in step["counts"].items())
         lines.append(f"| `{step['output']}` | {step['seconds']} | {counts} |")
-    return "\n".join([*lines, f"| the whole of `tutelage run` | {iteration['seconds']} | |"]) + "\n"
+    lines.append(f"| the whole of `tutelage run` | {iteration['seconds']} | |")
+    first = f"The first run on this machine, which compiles the kernels, took {iteration['first_seconds']} s."
+    return "\n".join([*lines, "", first]) + "\n"
 
 
 def gpu_rivals(proof: dict[str, Any]) -> str:
