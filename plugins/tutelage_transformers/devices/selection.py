@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from importlib.util import find_spec
+from pathlib import Path
 from shutil import which
 from typing import Any
 
@@ -64,14 +66,19 @@ def is_nvidia(device: Any) -> bool:
 def kernels_problem(device: Any) -> str | None:
     """Return why the plugin's Triton kernels cannot run on a torch device, or None if they can.
 
-    Triton compiles each kernel, and a small C program that starts it, when it is first used.
+    Triton compiles each kernel, and a small extension of Python in C that starts it, when it is first used.
     """
     if not is_nvidia(device):
         return f"its kernels are for NVIDIA GPUs, and {device} is another one"
     if find_spec("triton") is None:
         return "triton is not installed"
-    if sys.platform == "linux" and not (os.environ.get("CC") or which("gcc") or which("clang")):
+    if sys.platform != "linux":  # Triton for Windows has a compiler of its own
+        return None
+    if not (os.environ.get("CC") or which("gcc") or which("clang")):
         return "triton needs a C compiler, and neither gcc nor clang is installed"
+    elsewhere = any(os.environ.get(name) for name in ("CPATH", "C_INCLUDE_PATH"))
+    if not (elsewhere or Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").is_file()):
+        return "triton needs Python.h, which is not installed (a package such as python3-dev has it)"
     return None
 
 

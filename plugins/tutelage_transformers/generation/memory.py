@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tutelage_transformers.devices.parallel import device_names
-from tutelage_transformers.devices.selection import device_of, is_nvidia
+from tutelage_transformers.devices.selection import device_of, kernels_problem
 from tutelage_transformers.settings import TransformersSettings
 
 MAX_SEQUENCES = 512
@@ -25,9 +25,10 @@ _GPU_RESERVE = 0.12
 def sequences_at_once(settings: TransformersSettings) -> int | None:
     """Return the number of sequences that GPUs decode in about the time of one; None if batches are padded.
 
-    The padded engine, on CPUs and the GPUs of other makers, works through its batches one after the other.
+    The padded engine, on CPUs and GPUs without the kernels of the other engine, works through its batches one after the
+    other.
     """
-    if settings.engine == "padded" or not is_nvidia(device_of(settings)):
+    if settings.engine == "padded" or kernels_problem(device_of(settings)):
         return None
     return (settings.batch_size or MAX_SEQUENCES) * len(device_names(settings))
 

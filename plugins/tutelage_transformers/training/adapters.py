@@ -26,8 +26,8 @@ _MAX_RANK = 128
 def fuse_adapters(model: Any, with_kernels: bool = True) -> int:
     """Replace the forward pass of plain LoRA layers; returns how many. Other kinds (4-bit, DoRA) stay as they are.
 
-    ``with_kernels`` lets layers that ``has_kernels`` names use them. They do not call the base layer as a module, so
-    hooks of it do not run.
+    With ``with_kernels``, the layers that can use ``adapter_kernels`` do (see ``has_kernels``). They do not call the
+    base layer as a module, so hooks of the base layer do not run.
     """
     from peft.tuners.lora.layer import Linear
 
@@ -40,10 +40,19 @@ def fuse_adapters(model: Any, with_kernels: bool = True) -> int:
 
 
 def has_kernels(device: Any, dtype: Any, rank: int) -> bool:
-    """Return whether a layer of this type on this device, with an adapter of this rank, can use ``adapter_kernels``."""
+    """Return whether a layer of this type on this device, with an adapter of this rank, can use ``adapter_kernels``.
+
+    A GPU before NVIDIA's Ampere, which does not compute in bfloat16, cannot: its processors have too little shared
+    memory (64 KiB on a T4; the kernel of the gradients takes 80 KiB for a rank above 64).
+    """
     import torch
 
-    return dtype in (torch.bfloat16, torch.float16) and rank <= _MAX_RANK and kernels_problem(device) is None
+    return (
+        dtype in (torch.bfloat16, torch.float16)
+        and rank <= _MAX_RANK
+        and kernels_problem(device) is None
+        and half_dtype(device) == torch.bfloat16
+    )
 
 
 def adapter_dtype(settings: TransformersSettings) -> Any:

@@ -264,8 +264,8 @@ def test_only_an_engine_that_refills_its_batch_answers_many_requests_in_the_time
 ) -> None:
     """Padded batches are computed one after the other, so a call of many chunks would only store results later."""
     settings = TransformersSettings(device="cpu", processes=1)
-    monkeypatch.setattr(memory, "is_nvidia", lambda device: True)
+    monkeypatch.setattr(memory, "kernels_problem", lambda device: None)
     assert memory.sequences_at_once(settings) == memory.MAX_SEQUENCES
     assert memory.sequences_at_once(evolve(settings, engine="padded")) is None
-    monkeypatch.setattr(memory, "is_nvidia", lambda device: False)
+    monkeypatch.setattr(memory, "kernels_problem", lambda device: "triton is not installed")
     assert memory.sequences_at_once(settings) is None

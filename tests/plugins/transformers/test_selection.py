@@ -19,7 +19,7 @@ from tutelage_transformers.devices.selection import device_of, dtype_of, half_dt
 from tutelage_transformers.generation.sampling import device_of_sampling
 from tutelage_transformers.models.quantizing import four_bit_config
 from tutelage_transformers.settings import TransformersSettings
-from tutelage_transformers.training.adapters import adapter_dtype
+from tutelage_transformers.training.adapters import adapter_dtype, has_kernels
 
 AUTO = TransformersSettings()
 QLORA = TransformersSettings(quantization="4bit", device="cuda:0")
@@ -132,10 +132,20 @@ def test_kernels_need_an_nvidia_gpu_and_triton(monkeypatch: pytest.MonkeyPatch) 
     assert kernels_problem(torch.device("cuda")) == "triton is not installed"
 
 
-@pytest.mark.skipif(sys.platform != "linux" or torch.version.hip is not None, reason="on Linux, for NVIDIA GPUs")
-def test_kernels_need_a_c_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slim images of Python have none: the first kernel would fail in the middle of a run."""
+@pytest.fixture
+def headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of Python's headers, on a machine with Triton."""
     monkeypatch.setattr(selection, "find_spec", lambda name: name)
+    monkeypatch.setattr(selection.sysconfig, "get_path", lambda *_: str(tmp_path))
+    for name in ("CPATH", "C_INCLUDE_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "Python.h").touch()
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux" or torch.version.hip is not None, reason="on Linux, for NVIDIA GPUs")
+def test_kernels_need_a_c_compiler(headers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slim images of Python have none: the first kernel would fail in the middle of a run."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     assert "C compiler" in (kernels_problem(torch.device("cuda")) or "")
@@ -145,3 +155,27 @@ def test_kernels_need_a_c_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / name).unlink()
     monkeypatch.setenv("CC", "/opt/cc")
     assert kernels_problem(torch.device("cuda")) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux" or torch.version.hip is not None, reason="on Linux, for NVIDIA GPUs")
+def test_kernels_need_the_headers_of_python(headers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux distributions have them in a package of their own."""
+    monkeypatch.setenv("CC", "/opt/cc")
+    (headers / "Python.h").unlink()
+    assert "Python.h" in (kernels_problem(torch.device("cuda")) or "")
+    monkeypatch.setenv("CPATH", "/opt/include")
+    assert kernels_problem(torch.device("cuda")) is None
+
+
+def test_adapters_have_kernels_in_half_precision_on_gpus_of_ampere_or_later(
+    gpu: Gpu, headers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels do not fit into a processor of a T4."""
+    monkeypatch.setenv("CC", "/opt/cc")
+    device = torch.device("cuda:0")
+    gpu.cuda(bfloat16=True)
+    assert has_kernels(device, torch.bfloat16, rank=1) and has_kernels(device, torch.float16, rank=128)
+    assert not has_kernels(device, torch.float32, rank=16)
+    assert not has_kernels(device, torch.float16, rank=129)
+    gpu.cuda(bfloat16=False)
+    assert not has_kernels(device, torch.bfloat16, rank=16) and not has_kernels(device, torch.float16, rank=16)
