@@ -15,6 +15,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.objectives import Lora, Objective
+from tutelage_transformers.models.experts import experts_of
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, cpu_memory
@@ -212,11 +213,14 @@ def _drops_again(model: Any, lora: Lora) -> bool:
     """Return whether the layers of a packed training compute the mask of their dropout again in the backward pass.
 
     They then keep no dropped input and no mask. Training in float16 uses autocast, which gives some layers an input in
-    float32: these keep both.
+    float32: these keep both, as do GPT-2's layers. Experts of a mixture have adapters of another kind.
     """
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    if model.dtype != torch.bfloat16 or getattr(model, "is_quantized", False):
+    if model.dtype != torch.bfloat16 or getattr(model, "is_quantized", False) or experts_of(model):
+        return False
+    if any(isinstance(module, Conv1D) for module in model.modules()):
         return False
     return adapters.has_kernels(model.device, model.dtype, lora.r)
 

@@ -221,6 +221,32 @@ def test_the_estimate_of_activations_is_near_what_autograd_keeps(checkpointing: 
     assert (estimates[1] - estimates[0]) / (kept[1] - kept[0]) == pytest.approx(1, abs=0.2)
 
 
+def test_masks_are_counted_unless_kernels_compute_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers of GPT-2, of quantised models and of experts have none of these kernels."""
+    import torch
+
+    lora = Lora(r=8)
+    packed = Sft(lora=lora)
+
+    def step_bytes(model: Any, is_packed: bool = True) -> int:
+        return fitting.training_bytes(packed, model, 256, is_packed, False)
+
+    def saved_by_kernels(model: Any, is_packed: bool = True) -> int:
+        with monkeypatch.context() as patch:
+            without = step_bytes(model, is_packed)
+            patch.setattr(adapters, "has_kernels", lambda device, dtype, rank: rank == lora.r)
+            return without - step_bytes(model, is_packed)
+
+    model = wide_family("llama", 2).to(torch.bfloat16)
+    assert saved_by_kernels(model) > 0
+    assert saved_by_kernels(model, is_packed=False) == 0
+    assert saved_by_kernels(wide_family("llama", 2).to(torch.float16)) == 0
+    for name in ("gpt2", "qwen2_moe"):
+        assert saved_by_kernels(wide_family(name, 2).to(torch.bfloat16)) == 0
+    model.is_quantized = True
+    assert saved_by_kernels(model) == 0
+
+
 def wide_model(layers: int) -> Any:
     import torch
     from transformers import PhiConfig, PhiForCausalLM
