@@ -171,9 +171,10 @@ def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, 
         int(size) for size in (config.num_hidden_layers, config.hidden_size, config.vocab_size)
     )
     drops_again = objective.lora is not None and packed and _drops_again(model, objective.lora)
-    layer = _activation_bytes(config, adapted, packed, drops_again)
+    inner = _inner_size(model)
+    layer = _activation_bytes(hidden, inner, adapted, packed, drops_again)
     kept = layers * hidden * (2 if adapted else 4) + layer if checkpointing else layers * layer
-    gradients = 6 * _inner_size(config) + 8 * hidden
+    gradients = 6 * inner + 8 * hidden
     head = 6 * min(tokens, 4096) * min(vocabulary, 32_768)
     return _state_bytes(objective, model) + tokens * (kept + gradients) + head
 
@@ -194,14 +195,13 @@ def state_bytes(objective: Objective, footprint: int, adapter: int) -> int:
     return 4 * footprint + footprint // 2  # float32, and autocast's copies in half precision
 
 
-def _activation_bytes(config: Any, adapted: bool, packed: bool, drops_again: bool) -> int:
+def _activation_bytes(hidden: int, inner: int, adapted: bool, packed: bool, drops_again: bool) -> int:
     """Return the bytes of one token in one layer, in half precision.
 
     The coefficients were measured with ``torch.autograd.graph.saved_tensors_hooks``. With an adapter and its dropout
     the inputs of all its layers are kept, each with a mask; if ``drops_again``, the inputs alone, which some layers
     share. Without packing, autocast and the unfused activation keep about half as much again.
     """
-    hidden, inner = int(config.hidden_size), _inner_size(config)
     if drops_again:
         return 28 * hidden + 9 * inner // 2
     if adapted:
@@ -225,11 +225,14 @@ def _drops_again(model: Any, lora: Lora) -> bool:
     return adapters.has_kernels(model.device, model.dtype, lora.r)
 
 
-def _inner_size(config: Any) -> int:
-    """Return the width of the feed-forward block, twice that for a gated one (Llama's)."""
-    gated = "silu" in str(getattr(config, "hidden_act", "")) or "swi" in str(getattr(config, "hidden_act", ""))
+def _inner_size(model: Any) -> int:
+    """Return the width of the feed-forward block, twice that for a gated one (Llama's, Gemma's)."""
+    config = model.config.get_text_config()
+    activation = str(getattr(config, "hidden_act", ""))
+    gated = "silu" in activation or "swi" in activation
+    gated = gated or any(name.endswith("gate_proj") for name, _ in model.named_modules())  # gated GELU is not named so
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
-    return int(inner) * (2 if gated else 1)
+    return int(max(inner) if isinstance(inner, list) else inner) * (2 if gated else 1)
 
 
 def adapter_size(model: Any, lora: Lora) -> int:

@@ -221,6 +221,15 @@ def test_the_estimate_of_activations_is_near_what_autograd_keeps(checkpointing: 
     assert (estimates[1] - estimates[0]) / (kept[1] - kept[0]) == pytest.approx(1, abs=0.2)
 
 
+def test_a_gated_block_of_gemma_is_counted_as_that_of_llama() -> None:
+    """Its activation, a GELU, does not tell: StarCoder 2 has the same one in a block that is not gated."""
+    llama, gemma, ungated = (
+        fitting.training_bytes(SFT, model, 256, True, False) - fitting._state_bytes(SFT, model)
+        for model in (wide_family(name, 2) for name in ("llama", "gemma", "starcoder2"))
+    )
+    assert llama == gemma > ungated
+
+
 def test_masks_are_counted_unless_kernels_compute_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The layers of GPT-2, of quantised models and of experts have none of these kernels."""
     import torch
