@@ -136,7 +136,7 @@ def test_kernels_need_an_nvidia_gpu_and_triton(monkeypatch: pytest.MonkeyPatch) 
 def headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of Python's headers, on a machine with Triton."""
     monkeypatch.setattr(selection, "find_spec", lambda name: name)
-    monkeypatch.setattr(selection.sysconfig, "get_path", lambda *_: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
     for name in ("CPATH", "C_INCLUDE_PATH"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "Python.h").touch()
