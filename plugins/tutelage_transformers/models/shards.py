@@ -45,8 +45,8 @@ def share_files(folder: Path) -> None:
 def _parallel_writes() -> Iterator[None]:
     """Make transformers continue with the next file while files are written, and wait for all at the end.
 
-    Nothing waits for the disk here, where 5.6 GB take a tenth of the time: the checksums of the files are computed
-    while they are made durable.
+    Files are complete for readers, but not yet on the disk: waiting for it would take ten times as long. They are made
+    durable later, while their checksums are computed.
 
     Before safetensors 0.8, its writing holds the GIL, so that files of tensors on the CPU are written one by one.
     """
