@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tutelage.errors import InputError, TutelageError
 from tutelage.files.jsonl import read_json
-from tutelage.objectives import Objective
+from tutelage.objectives import Lora, Objective
 from tutelage.plugin_info import Finding, RunNeeds
 from tutelage.preferences.expected_scores import score_replies
 from tutelage.records import Model
@@ -17,7 +17,7 @@ from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
 from tutelage_transformers.generation import rewarding
 from tutelage_transformers.models import finding, loading, quantizing, rewards, trial
-from tutelage_transformers.models.counting import count_tokens, is_readable
+from tutelage_transformers.models.counting import count_tokens, is_readable, read_config
 from tutelage_transformers.models.weights import BadWeights, WeightShapes, read_shapes
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 from tutelage_transformers.training import ahead, arguments, launching
@@ -144,7 +144,8 @@ def _run_problems(
         return
     adapters = {objective.lora: objective for objective in needs.trainings if objective.lora is not None}
     for lora, objective in adapters.items():
-        for problem in shapes.target_problems(lora):
+        problems = list(shapes.target_problems(lora)) or list(_dropout_problems(lora, shapes, location, settings))
+        for problem in problems:
             yield Finding("adapter", False, f"{section_of(objective)}.{problem}")
     if capacity is not None:
         yield from memory_findings(location, shapes, settings, needs, capacity)
@@ -153,6 +154,14 @@ def _run_problems(
         existing = next(folder for folder in (output, *output.parents) if folder.exists())
         on_gpu = capacity is not None and capacity.is_gpu
         yield from disk_findings(shapes, settings, needs, existing, shutil.disk_usage(existing).free, on_gpu)
+
+
+def _dropout_problems(lora: Lora, shapes: WeightShapes, location: str, settings: TransformersSettings) -> Iterator[str]:
+    """The problem of an adapter's dropout with a mixture of experts. For other models, PEFT need not be imported."""
+    if lora.dropout and any(".experts." in name for name in shapes.shapes):
+        problem = arguments.dropout_problem(lora, read_config(location, settings.local_files_only))
+        if problem is not None:
+            yield problem
 
 
 def _judge_problems(location: str, needs: RunNeeds, is_reward: bool) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from tutelage.errors import InputError, nearest
 from tutelage.objectives import DIVERGENCES, SCHEDULERS, Dpo, Lora, Objective, Sft
 from tutelage_transformers.devices.selection import dtype_of
+from tutelage_transformers.models.experts import experts_of
 from tutelage_transformers.models.weights import ALL_LINEAR, target_problems
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.fitting import StepDivision
@@ -241,12 +242,11 @@ def _kto_options(objective: Objective, labels: tuple[int, int]) -> dict[str, Any
 def lora_config(lora: Lora | None, model: Any) -> Any:
     """Return a ``peft.LoraConfig`` for the layers that the recipe names, or None for full fine-tuning.
 
-    Raises ``InputError`` for a name that matches no linear layer of the model.
+    Raises ``InputError`` for a name that matches no linear layer of the model, and for dropout that PEFT does not have.
     """
     if lora is None:
         return None
     import torch
-    from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
@@ -257,6 +257,41 @@ def lora_config(lora: Lora | None, model: Any) -> Any:
     ]
     if problems := list(target_problems(lora, layers)):
         raise InputError("\n".join(problems))
+    if experts_of(model) and (problem := dropout_problem(lora, model.config)):
+        raise InputError(problem)
+    return _peft_config(lora, model)
+
+
+def dropout_problem(lora: Lora, config: Any) -> str | None:
+    """Return why PEFT cannot make an adapter with dropout for a model of this configuration, or None if it can.
+
+    In some mixtures of experts (Mixtral, Qwen 3 MoE), the weights of all experts are one tensor, and PEFT adapts it
+    without dropout only. The model is made without memory for its weights.
+    """
+    import torch
+    from peft import get_peft_model
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+    if not lora.dropout:
+        return None
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    try:
+        get_peft_model(model, _peft_config(lora, model), low_cpu_mem_usage=True)
+    except ValueError as error:
+        if "lora_dropout" not in str(error):
+            raise
+        return (
+            f"lora.dropout: PEFT adapts the experts of this model (type {config.model_type}) without dropout; set it "
+            "to 0, or name the layers of its attention in lora.target_modules"
+        )
+    return None
+
+
+def _peft_config(lora: Lora, model: Any) -> Any:
+    from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
+
     every = list(_PHI_LAYERS) if model.config.model_type == "phi" else ALL_LINEAR
     return LoraConfig(
         exclude_modules=excluded_layers(model) or None,

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from attrs import evolve, fields
+from model_families import FAMILIES, config_of
+from transformers import AutoModelForCausalLM
 
 from tutelage.context import Context
 from tutelage.errors import InputError
@@ -172,6 +174,16 @@ def test_a_layer_that_gets_no_adapter_is_refused_before_training(
     objective = Sft(lora=Lora(target_modules=("q_proj", name)))
     with pytest.raises(InputError, match=f"lora.target_modules: '{name}' is no linear layer of the model"):
         train(Model("transformers", str(base)), None, objective, sft_file, tmp_path, Context(settings=SETTINGS))
+
+
+def test_dropout_of_experts_is_refused_when_the_model_is_read() -> None:
+    """A model of the hub is not on the machine when a run is checked."""
+    config = config_of(next(family for family in FAMILIES if family.model_type == "mixtral"))
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(InputError, match=r"lora\.dropout: PEFT adapts the experts .* set it to 0"):
+        lora_config(Lora(dropout=0.1), model)
+    assert lora_config(Lora(dropout=0.0), model).lora_dropout == 0
+    assert lora_config(Lora(dropout=0.1, target_modules=("q_proj",)), model).lora_dropout == 0.1
 
 
 @pytest.mark.parametrize(

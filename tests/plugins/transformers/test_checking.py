@@ -184,6 +184,27 @@ def test_the_disk_must_hold_every_checkpoint(
     assert finding.detail.startswith(f"folder {tmp_path}: {len(trainings)} checkpoints need about {gib:.1f} GiB, and ")
 
 
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
+def test_dropout_that_adapters_of_experts_cannot_have_is_found_before_a_run(name: str, tmp_path: Path) -> None:
+    """The default dropout ended the first training of such a model with an error of PEFT."""
+    family = next(family for family in FAMILIES if family.model_type == name)
+    folder = str(write_family(family, tmp_path))
+    [found] = checking.check_run(None, folder, needs(Dpo(lora=Lora(dropout=0.05))))
+    assert not found.ok and found.detail == (
+        f"dpo.lora.dropout: PEFT adapts the experts of this model (type {name}) without dropout; set it to 0, or name "
+        "the layers of its attention in lora.target_modules"
+    )
+    attention = Lora(dropout=0.05, target_modules=("q_proj", "v_proj"))
+    assert list(checking.check_run(None, folder, needs(Dpo(lora=Lora(dropout=0.0)), Sft(lora=attention)))) == []
+
+
+def test_an_adapter_may_have_dropout_if_peft_leaves_the_experts_out(tmp_path: Path) -> None:
+    family = next(family for family in FAMILIES if family.model_type == "granitemoe")
+    assert (
+        list(checking.check_run(None, str(write_family(family, tmp_path)), needs(Dpo(lora=Lora(dropout=0.05))))) == []
+    )
+
+
 def test_the_shapes_in_the_headers_are_those_of_the_model(base: Path, loaded: LoadedModel) -> None:
     shapes = read_shapes(base)
     assert shapes.parameters == loaded.model.num_parameters()
