@@ -1,7 +1,7 @@
 """The files of a model or a set that are made on this machine: fetched, accepted, made, and put in place as a whole.
 
-A call that is interrupted leaves the wheels that it fetched, and no incomplete folder. The next call continues. Each call
-makes the files in a folder of its own: a process that a killed call has started may still write.
+A call that is interrupted leaves the wheels that it fetched, and no incomplete folder. The next call continues. Each
+call makes the files in a folder of its own: a process that a killed call has started may still write.
 """
 
 from __future__ import annotations
