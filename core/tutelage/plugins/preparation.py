@@ -1,6 +1,7 @@
 """The files of a model or a set that are made on this machine: fetched, accepted, made, and put in place as a whole.
 
-A call that is interrupted leaves the wheels that it fetched, and no incomplete folder. The next call continues.
+A call that is interrupted leaves the wheels that it fetched, and no incomplete folder. The next call continues. Each
+call makes the files in a folder of its own: a process that a killed call has started may still write.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.locking import LockHeldError, hold_lock
 from tutelage.files.prepared import prepared_folder
-from tutelage.files.whole import whole_folder
+from tutelage.files.whole import commit_folder
 from tutelage.plugin_info import Package, Preparation
 from tutelage.plugins.packages import fetch, find_wheel, unpack
 
@@ -68,8 +69,11 @@ def prepare(preparation: Preparation, accept: Accept, report: Callable[[str], No
 def _make(
     preparation: Preparation, target: Path, downloads: Path, accept: Accept, report: Callable[[str], None]
 ) -> None:
+    for stale in downloads.iterdir():
+        if stale.is_dir():  # of a call that was killed
+            shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=downloads) as work:
-        unpacked = Path(work, "files")
+        unpacked, output = Path(work, "files"), Path(work, "made")
         accepted = not preparation.terms
         for number, package in enumerate(preparation.packages, 1):
             report(_fetching(package, number, len(preparation.packages), downloads))
@@ -80,8 +84,10 @@ def _make(
                 accepted = True
         if not accepted:
             raise PluginError(f"{target.name}: its packages have no file {preparation.terms}, the text of the licence")
-        with whole_folder(target) as output:
-            preparation.make(unpacked, output, report)
+        with writing(output):
+            output.mkdir()
+        preparation.make(unpacked, output, report)
+        commit_folder(output, target)
     shutil.rmtree(downloads, ignore_errors=True)
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tutelage.errors import StageError
+from tutelage.files.disk_errors import error_text
 from tutelage.plugin_info import Package
 from tutelage_transformers.models.finding import require
 from tutelage_transformers.models.shards import share_files
@@ -40,10 +41,10 @@ def convert_gguf(file: Path, output: Path, path: Path, weights: str, tokens: Map
     from tutelage_transformers.models.tokenizers import read_tokenizer
 
     require("torch", "transformers", "safetensors")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(path), os.environ.get("PYTHONPATH"))))}
+    search = os.pathsep.join(filter(None, (str(path), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-m", "tutelage_transformers.models.gguf_import", str(file), str(output)],
-        env=environment,
+        env={**os.environ, "PYTHONPATH": search, "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -112,4 +113,7 @@ def _convert(file: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    _convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        _convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    except Exception as error:
+        sys.exit(error_text(error))

@@ -28,7 +28,8 @@ def read_tokenizer(name: str, local_only: bool) -> Any:
 
     All checkpoints of a run have the same tokenizer. A large vocabulary takes seconds to read, so that one whose files
     have the content of one before is not read again: the same object is returned, with ``name`` as its name. Raises
-    ``InputError`` if it has no vocabulary or no end token, or if its template fails or loses messages.
+    ``InputError`` if its files cannot be read, if it has no vocabulary or no end token, or if its template fails or
+    loses messages.
     """
     folder = folder_of(name)
     if folder is None:
@@ -66,8 +67,17 @@ def small_files(folder: Path) -> dict[str, str]:
 def _read(name: str, local_only: bool) -> Any:
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-    with without_garbage_collection():
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    try:
+        with without_garbage_collection():
+            tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError):  # they say what is wrong
+        raise
+    except Exception as error:  # the library tokenizers raises no class of its own
+        raise InputError(
+            f"tokenizer of {name}: it cannot be read ({type(error).__name__}: {error}); copy its files again, install "
+            "other versions of tokenizers and transformers, or correct tokenizer_class in its tokenizer_config.json "
+            "(PreTrainedTokenizerFast reads tokenizer.json as it is)"
+        ) from error
     tokenizer = _as_stored(tokenizer, name, local_only)
     _check_longer_tokens(tokenizer, name)
     for source in ("local_files_only", "is_local"):  # transformers would save these with the tokenizer
@@ -122,6 +132,6 @@ def _check_longer_tokens(tokenizer: Any, name: str) -> None:
 
 
 def _longest(backend: Any) -> int:
-    """The number of characters of the longest token of some words."""
+    """The number of characters of the longest token of some words, without spaces: some offsets do not include them."""
     offsets = backend.encode(_WORDS, add_special_tokens=False).offsets
-    return max((end - start for start, end in offsets), default=0)
+    return max((len(_WORDS[start:end].strip()) for start, end in offsets), default=0)

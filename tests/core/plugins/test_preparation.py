@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,12 +95,26 @@ def test_an_interrupted_preparation_leaves_no_folder_and_keeps_what_was_fetched(
     assert (prepare(parts, yes, print) / "whole.txt").read_text() == "one two"
 
 
-def test_a_preparation_that_was_killed_leaves_nothing_that_counts_as_complete(parts: Preparation) -> None:
-    killed = prepared_folder("words").with_name(".words.tmp")
-    killed.mkdir()
-    (killed / "whole.txt").write_text("half")
+def test_the_files_of_a_call_that_was_killed_are_deleted_first_and_its_processes_write_elsewhere(
+    parts: Preparation, fetched: Path
+) -> None:
+    made: list[Path] = []
+
+    def killed(packages: Path, output: Path, report: Callable[[str], None]) -> None:
+        made.append(output)
+        (output / "whole.txt").write_text("half")
+        shutil.copytree(output.parent, fetched / "tmp-killed")  # as a kill leaves it
+        raise KeyboardInterrupt
+
+    def again(packages: Path, output: Path, report: Callable[[str], None]) -> None:
+        assert output not in made
+        assert [path for path in fetched.iterdir() if path.is_dir()] == [output.parent]
+        join(packages, output, report)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(evolve(parts, make=killed), yes, print)
     assert not is_prepared(parts)
-    assert (prepare(parts, yes, print) / "whole.txt").read_text() == "one two"
+    assert (prepare(evolve(parts, make=again), yes, print) / "whole.txt").read_text() == "one two"
 
 
 def test_packages_without_the_text_of_the_licence_are_an_error_of_the_plugin(parts: Preparation) -> None:

@@ -155,10 +155,21 @@ def test_a_tokenizer_that_reads_a_text_otherwise_is_refused_with_the_versions_th
     assert f"transformers {version('transformers')} and tokenizers {version('tokenizers')}" in str(raised.value)
 
 
-def test_a_file_that_is_no_gguf_is_one_error(tmp_path: Path) -> None:
+def test_a_file_that_is_no_gguf_is_an_error_of_two_lines(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF and nothing else")
-    with pytest.raises(StageError, match=r"broken\.gguf: it cannot be converted \(the process ended with code 1"):
+    expected = (
+        r"^broken\.gguf: it cannot be converted \(the process ended with code 1;.*:\n.*\(gguf_import\.py, line \d+\)$"
+    )
+    with pytest.raises(StageError, match=expected):
         convert_gguf(tmp_path / "broken.gguf", tmp_path / "out", package(), NOWHERE, {})
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_two_lines(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "out/model.safetensors").mkdir(parents=True)
+    with pytest.raises(StageError, match=r"^tiny\.gguf: it cannot be .*:\nSafetensorError: .*Is a directory") as raised:
+        convert_gguf(tmp_path / "tiny.gguf", tmp_path / "out", package(), NOWHERE, {})
+    assert str(raised.value).count("\n") == 1
 
 
 def test_the_model_of_the_recipe_is_pinned_and_shows_its_licence() -> None:

@@ -145,3 +145,34 @@ def test_a_tokenizer_that_is_meant_to_read_characters_is_accepted(base: Path, tm
     vocabulary = {text: number for number, text in enumerate(("<eos>", "<unk>", " ", "\u2581", *LETTERS))}
     name = stored(base, tmp_path / "letters", models.BPE(vocabulary, [], unk_token="<unk>"), kind)
     assert read_tokenizer(name, local_only=True).tokenize("dog") == ["d", "o", "g"]
+
+
+def test_a_space_and_a_letter_are_no_longer_token(base: Path, tmp_path: Path) -> None:
+    """RobertaTokenizer leaves out the space in the place of a token, which tokenizer.json includes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {text: number for number, text in enumerate(("<eos>", "<unk>", "\u0120", *LETTERS, "\u0120t"))}
+    name = stored(base, tmp_path / "letters", models.BPE(vocabulary, [("\u0120", "t")]), "RobertaTokenizer")
+    file = str(Path(name, "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(file)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
+    tokenizer.save(file)
+    config = json.loads(Path(name, "config.json").read_text(encoding="utf-8"))
+    Path(name, "config.json").write_text(json.dumps(config | {"model_type": "roberta"}), encoding="utf-8")
+    assert read_tokenizer(name, local_only=True).tokenize("the t") == ["t", "h", "e", "\u0120t"]
+
+
+def test_files_that_no_tokenizer_can_be_made_of_are_an_error_with_the_name_of_the_model(
+    base: Path, tmp_path: Path
+) -> None:
+    from tokenizers import models
+
+    unigram = models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0)
+    name = stored(base, tmp_path / "unknown", unigram, "PreTrainedTokenizerFast")
+    file = Path(name, "tokenizer.json")
+    state = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(state | {"pre_tokenizer": {"type": "OfALaterVersion"}}), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"tokenizer of .*unknown: it cannot be read .*; copy its files again, install"
+    ):
+        read_tokenizer(name, local_only=True)
