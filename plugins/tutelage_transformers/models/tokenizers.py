@@ -65,12 +65,13 @@ def small_files(folder: Path) -> dict[str, str]:
 
 
 def _read(name: str, local_only: bool) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
     try:
         with without_garbage_collection():
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError):  # they say what is wrong
+    except (OSError, ValueError, KeyError, ImportError, StrictDataclassError):  # they say what is wrong
         raise
     except Exception as error:  # the library tokenizers raises no class of its own
         raise InputError(
