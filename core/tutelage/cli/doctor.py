@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from attrs import asdict
 
 from tutelage.cli.options import ROLES, as_json, load_plugin_files, plugin_file_option, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
-from tutelage.errors import PluginError
+from tutelage.errors import InputError, PluginError
+from tutelage.files.prepared import prepared_folder
 from tutelage.planning.checks import without_unknown
 from tutelage.planning.declared import declared
+from tutelage.planning.preparations import preparations
 from tutelage.planning.roles import GENERATOR, bound_model, jurors, wrappers_of
 from tutelage.planning.wrapping import wrapping_roles
+from tutelage.plugin_info import Finding
 from tutelage.plugins.doctor import Diagnosis, examine
+from tutelage.plugins.preparation import is_prepared
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.schema import Recipe
@@ -35,7 +40,7 @@ def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registr
     its settings; a missing item is then an error. Each check makes at most one API call, which is free of charge.
     """
     load_plugin_files(registry, plugin_files, Path(recipe) if recipe else None, needs_all=False)
-    diagnoses = examine(registry, _models(load_recipe(recipe_path(recipe)), registry) if recipe else ())
+    diagnoses = _of_recipe(recipe, registry) if recipe else examine(registry)
     if as_json:
         print_line(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))
     else:
@@ -44,6 +49,25 @@ def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registr
     missing = [diagnosis for diagnosis in diagnoses if not diagnosis.finding.ok]
     if recipe and missing:
         raise PluginError(f"{recipe}: {len(missing)} of {len(diagnoses)} items are missing")
+
+
+def _of_recipe(name: str, registry: Registry) -> list[Diagnosis]:
+    """Check the models of a recipe. Files that have to be prepared are named with the command that prepares them."""
+    recipe = load_recipe(recipe_path(name))
+    found = examine(registry, _models(recipe, registry))
+    try:
+        missing = {one: made for one, made in preparations(recipe, registry).items() if not is_prepared(made)}
+    except (InputError, PluginError):  # of a plugin that is not installed, which is one of the diagnoses
+        missing = {}
+    command = shlex.join(["tutelage", "recipes", "prepare", name])
+    folders = [str(prepared_folder(made.folder)) for made in missing.values()]
+    return [
+        *(one for one in found if one.finding.ok or not any(folder in one.finding.detail for folder in folders)),
+        *(
+            Diagnosis(one.partition("/")[0], "", Finding("files", False, f"{one}: not on this machine; run: {command}"))
+            for one in missing
+        ),
+    ]
 
 
 def _models(recipe: Recipe, registry: Registry) -> list[Model]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import oasst_trees
@@ -102,3 +103,15 @@ def test_the_data_files_of_a_built_in_recipe_are_made_from_the_hubs_files_or_the
         Path(name).write_text('{"prompt": "Name a lake."}\n')
     again = prepare()
     assert (again.exit_code, again.stdout.count(": in place"), again.stderr) == (0, 4, "")
+
+
+def test_the_doctor_names_what_has_to_be_prepared_and_the_command(world: PreparedWorld) -> None:
+    """It said that there is no such folder, for a path that the user had never seen."""
+    before = CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"])
+    [missing] = [row["finding"] for row in json.loads(before.stdout) if not row["finding"]["ok"]]
+    assert missing["detail"] == "prepared/novice: not on this machine; run: tutelage recipes prepare mine.yaml"
+    assert before.exit_code == 3
+    prepare("--accept-license")
+    after = CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"])
+    assert all(row["finding"]["ok"] for row in json.loads(after.stdout))
+    assert after.exit_code == 0
