@@ -32,10 +32,11 @@ def fuse_adapters(model: Any, with_kernels: bool = True) -> int:
     from peft.tuners.lora.layer import Linear
 
     layers = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
+    can_use_kernels = cache(has_kernels)  # it looks for a compiler, and most layers are alike
     for layer in layers:
         weight = layer.base_layer.weight
-        is_one_node = with_kernels and has_kernels(weight.device, weight.dtype, max(layer.r.values()))
-        layer.forward = MethodType(_one_node() if is_one_node else _fused(), layer)
+        uses_kernels = with_kernels and can_use_kernels(weight.device, weight.dtype, max(layer.r.values()))
+        layer.forward = MethodType(_by_kernels() if uses_kernels else _fused(), layer)
     return len(layers)
 
 
@@ -123,7 +124,7 @@ def _fused() -> Any:
 
 
 @cache
-def _one_node() -> Any:
+def _by_kernels() -> Any:
     import torch
 
     from tutelage_transformers.training.adapter_kernels import AdaptedLinear
