@@ -51,10 +51,12 @@ def check(loaded: LoadedModel) -> None:
 
 
 def _unsupported_reason(loaded: LoadedModel) -> str | None:
+    if loaded in _kept:
+        return None
     device = loaded.model.device
     if device.type != "cpu" and (problem := kernels_problem(device)):
         return problem
-    return None if loaded in _kept else attention.unsupported_reason(loaded.model)
+    return attention.unsupported_reason(loaded.model)
 
 
 def generate(
