@@ -32,9 +32,9 @@ def test_a_file_of_prompts_is_drawn_by_seed_and_never_gives_one_twice(tmp_path: 
 def test_a_set_of_a_plugin_that_is_not_installed_is_not_reported_as_a_missing_file_alone() -> None:
     """`ifeval/train: cannot be read (No such file or directory)` did not say that a plugin was missing."""
     with pytest.raises(
-        InputError, match=r"^somebody/words: not found; no file has this path, and no plugin 'somebody' is installed"
+        InputError, match=r"^absent/words: not found; no file has this path, and no plugin 'absent' is installed"
     ):
-        load_prompts(NOTHING, "somebody/words", 3, seed=0)
+        load_prompts(NOTHING, "absent/words", 3, seed=0)
     for path in ("data/words.jsonl", "./words", "words", "my/data/words"):
         with pytest.raises(InputError, match="cannot be read"):
             load_prompts(NOTHING, path, 3, seed=0)
