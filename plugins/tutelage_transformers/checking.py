@@ -137,6 +137,10 @@ def _run_problems(
     kind = read_json(Path(folder, "config.json")).get("model_type", "")
     if (overflow := loading.float16_problem(kind, settings)) is not None:
         yield Finding("dtype", False, f"model {location}: {overflow}")
+    if settings.attention == "sdpa":
+        config = read_config(location, settings.local_files_only)
+        if (uncapped := loading.attention_problem(config, settings)) is not None:
+            yield Finding("attention", False, f"model {location}: {uncapped}")
     try:
         shapes = read_shapes(folder)
     except BadWeights as error:

@@ -41,7 +41,8 @@ class TransformersSettings:
     """Type of the weights: auto is bfloat16 on a GPU (float16 on one before NVIDIA's Ampere), and float32 on a CPU and
     on Apple's GPU."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    """Attention of transformers: auto is eager on a CPU, where it decodes fastest, and sdpa on a GPU."""
+    """Attention of transformers: auto is eager on a CPU, where it decodes fastest, and for a model that caps its
+    attention scores (Gemma 2), and sdpa otherwise."""
     engine: Literal["auto", "paged", "padded"] = "auto"
     """How completions are generated: auto is paged (a batch that stays full) on an NVIDIA GPU if the model supports
     it (docs/models.md), and padded batches otherwise."""

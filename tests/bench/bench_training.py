@@ -248,7 +248,8 @@ def estimate(kind: str, way: str, model: Any, rows: list[dict[str, list[int]]], 
     lengths = sorted((tokens_held(row, packed) for row in rows), reverse=True)
     division = fitting.divide_step(objective, model, lengths, packed, settings_of(options, packed))
     held = sum(lengths[: division.rows])
-    return fitting.training_bytes(objective, model, held, packed, division.checkpointing)
+    longest = fitting.longest_sequence(objective, lengths)
+    return fitting.training_bytes(objective, model, held, longest, packed, division.checkpointing)
 
 
 def real_tokens(row: dict[str, list[int]]) -> int:

@@ -82,11 +82,6 @@ def unsupported_reason(model: Any) -> str | None:
     return None
 
 
-def caps_scores(model: Any) -> bool:
-    """Return whether the model caps its attention scores, which neither torch's kernels nor transformers' sdpa do."""
-    return bool(getattr(model.config.get_text_config(), "attn_logit_softcapping", None))
-
-
 def _has_kernel(values: Any, scores: Scores) -> bool:
     """Return whether torch's kernel, which is flash attention, supports type and size of these values, and the GPU."""
     import torch

@@ -93,9 +93,11 @@ def read(
         config = _read_config(name, local_only, is_reward)
         if (problem := float16_problem(config.model_type, settings)) is not None:
             raise InputError(f"model {name}: {problem}")
+        if (problem := attention_problem(config, settings)) is not None:
+            raise InputError(f"model {name}: {problem}")
         tokenizer = read_tokenizer(name, local_only)
         options = {"dtype": dtype or dtype_of(settings)}
-        if (attention := _attention(settings, device)) is not None:
+        if (attention := _attention(settings, device, config)) is not None:
             options["attn_implementation"] = attention
         if quantization is not None:
             options["quantization_config"] = quantization
@@ -135,6 +137,16 @@ def float16_problem(kind: str, settings: TransformersSettings) -> str | None:
     if kind not in support.OVERFLOWS_FLOAT16 or str(dtype_of(settings)) != "torch.float16":
         return None
     return f"its hidden states are too large for float16 (type {kind!r}); set settings.dtype to float32"
+
+
+def attention_problem(config: Any, settings: TransformersSettings) -> str | None:
+    """Return why a model of this configuration cannot use the attention of the settings, or None if it can.
+
+    sdpa of transformers 5.0 to 5.20 leaves the cap of Gemma 2's attention scores out, without a warning.
+    """
+    if settings.attention != "sdpa" or not support.caps_scores(config):
+        return None
+    return "it caps its attention scores, which sdpa does not; leave settings.attention out"
 
 
 def context_length(config: Any) -> int:
@@ -206,8 +218,8 @@ def _add_special_tokens(weights: Any, tokenizer: Any) -> None:
             config.eos_token_id = tokenizer.eos_token_id
 
 
-def _attention(settings: TransformersSettings, device: Any) -> str | None:
+def _attention(settings: TransformersSettings, device: Any, config: Any) -> str | None:
     """Return the attention to load a model with. None: transformers' choice, which is sdpa if the model supports it."""
-    if settings.attention == "auto":
-        return "eager" if device.type == "cpu" else None
-    return settings.attention
+    if settings.attention != "auto":
+        return settings.attention
+    return "eager" if device.type == "cpu" or support.caps_scores(config) else None

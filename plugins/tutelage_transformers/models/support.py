@@ -76,6 +76,11 @@ def padding_is_exact(config: Any) -> bool:
     return config.get_text_config().model_type not in _STATE_SEES_PADDING
 
 
+def caps_scores(config: Any) -> bool:
+    """Return whether a model caps its attention scores, which neither torch's kernels nor transformers' sdpa do."""
+    return bool(getattr(config.get_text_config(), "attn_logit_softcapping", None))
+
+
 def _quantised(config: Any) -> str | None:
     """Return the reason for quantised weights (GPTQ, AWQ, bitsandbytes, FP8, ...), which are not trained on."""
     stored = getattr(config, "quantization_config", None)

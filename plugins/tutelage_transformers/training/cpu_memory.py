@@ -10,6 +10,7 @@ from typing import Any
 
 from tutelage.objectives import Objective
 from tutelage_transformers.devices.capacity import capacity_of_machine
+from tutelage_transformers.models.support import caps_scores
 
 _USABLE_SHARE = 0.75
 """Usable share of the machine's memory, or of a container's limit: other programs take the rest."""
@@ -47,7 +48,7 @@ def step_bytes(objective: Objective, model: Any, adapter: int, tokens: int, long
     adapted = objective.lora is not None
     state = footprint + 16 * adapter if adapted else 4 * footprint
     layer = 4 * ((30 if adapted else 18) * hidden + 4 * _inner_size(config, hidden))
-    scores = 4 * heads * longest * (3 if _drops_scores(config) else 1)
+    scores = 4 * heads * longest * ((3 if _drops_scores(config) else 1) + caps_scores(config))
     one_layer = layer + scores
     kept = layers * 4 * hidden + one_layer if checkpointing else layers * one_layer
     passing = 8 * hidden + 2 * scores  # gradients of activations, in one layer at a time

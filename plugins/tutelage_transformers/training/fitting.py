@@ -16,6 +16,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.objectives import Lora, Objective
 from tutelage_transformers.models.experts import experts_of
+from tutelage_transformers.models.support import caps_scores
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, cpu_memory
@@ -56,6 +57,7 @@ def divide_step(
             f"{least} at once: raise batch_size, or use fewer processes"
         )
     checkpointing = settings.gradient_checkpointing
+    sequence = longest_sequence(objective, lengths)
     if settings.accelerate_config is None and model.device.type == "cuda":
         capacity = int(USABLE_SHARE * device_memory(model.device))
         return fastest_division(
@@ -63,23 +65,26 @@ def divide_step(
             checkpointing,
             lengths,
             capacity,
-            lambda tokens, checkpointing: training_bytes(objective, model, tokens, packed, checkpointing),
+            lambda tokens, checkpointing: training_bytes(objective, model, tokens, sequence, packed, checkpointing),
         )
     usable = cpu_memory.usable_bytes(settings.processes or 1) if model.device.type == "cpu" else None
     if settings.accelerate_config is not None or usable is None:
         large = int(model.num_parameters()) > _CHECKPOINTING_FROM
         rows = objective.micro_batch_size or objective.batch_size
         return StepDivision(rows, large if checkpointing is None else checkpointing)
-    longest = max(lengths)
-    sequence = longest // 2 if objective.examples == "preferences" else longest  # a pair has two sequences
     adapter = 0 if objective.lora is None else adapter_size(model, objective.lora)
 
     def needed(tokens: int, checkpointing: bool) -> int:
         return cpu_memory.step_bytes(objective, model, adapter, tokens, sequence, checkpointing)
 
     return fastest_division(
-        objective, checkpointing, [longest] * len(lengths), usable, needed, busy_tokens=1, device="this machine"
+        objective, checkpointing, [max(lengths)] * len(lengths), usable, needed, busy_tokens=1, device="this machine"
     )
+
+
+def longest_sequence(objective: Objective, lengths: Sequence[int]) -> int:
+    """Return the tokens of the longest sequence; ``lengths`` are those of each row, and a pair has two sequences."""
+    return max(lengths) // 2 if objective.examples == "preferences" else max(lengths)
 
 
 def fastest_division(
@@ -158,12 +163,14 @@ def device_memory(device: Any) -> int:
     return int(share * torch.cuda.get_device_properties(device).total_memory)
 
 
-def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, checkpointing: bool) -> int:
+def training_bytes(
+    objective: Objective, model: Any, tokens: int, longest: int, packed: bool, checkpointing: bool
+) -> int:
     """Estimate the bytes of a training step that holds ``tokens`` tokens at once; meant to be slightly too high.
 
-    ``model`` is the base before an adapter is added. The sum of: its weights; what is trained (weights, gradients and
-    Adam's two moments, in the type of the weights); the activations that are kept for the backward pass; the gradients
-    of activations; and the tiles of the head.
+    The tokens are in sequences of at most ``longest``. ``model`` is the base before an adapter is added. The sum of:
+    its weights; what is trained (weights, gradients and Adam's two moments, in the type of the weights); the
+    activations that are kept for the backward pass; the gradients of activations; and the tiles of the head.
     """
     config = model.config.get_text_config()
     adapted = objective.lora is not None
@@ -172,9 +179,10 @@ def training_bytes(objective: Objective, model: Any, tokens: int, packed: bool, 
     )
     drops_again = objective.lora is not None and packed and _drops_again(model, objective.lora)
     inner = _inner_size(model)
-    layer = _activation_bytes(hidden, inner, adapted, packed, drops_again)
+    scores = 0 if packed else _score_bytes(config, longest)
+    layer = _activation_bytes(hidden, inner, adapted, packed, drops_again) + scores
     kept = layers * hidden * (2 if adapted else 4) + layer if checkpointing else layers * layer
-    gradients = 6 * inner + 8 * hidden
+    gradients = 6 * inner + 8 * hidden + 2 * scores
     head = 6 * min(tokens, 4096) * min(vocabulary, 32_768)
     return _state_bytes(objective, model) + tokens * (kept + gradients) + head
 
@@ -207,6 +215,17 @@ def _activation_bytes(hidden: int, inner: int, adapted: bool, packed: bool, drop
     if adapted:
         return 40 * hidden + 5 * inner if packed else 60 * hidden + 10 * inner
     return 46 * hidden + 4 * inner if packed else 58 * hidden + 5 * inner
+
+
+def _score_bytes(config: Any, longest: int) -> int:
+    """Return the bytes of one token's attention scores in one layer, which only transformers' eager attention keeps.
+
+    It keeps the probabilities in float32 and in half precision, and the capped scores in half precision.
+    """
+    if config._attn_implementation != "eager":
+        return 0
+    heads = int(getattr(config, "num_attention_heads", None) or 0)  # Mamba has none
+    return heads * longest * (8 if caps_scores(config) else 6)
 
 
 def _drops_again(model: Any, lora: Lora) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 from tutelage.errors import InputError
 from tutelage_transformers.attention import packed, probing, segments
 from tutelage_transformers.devices.selection import is_nvidia
+from tutelage_transformers.models import support
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import pair_labels
 from tutelage_transformers.training.capturing import CapturedBackbone
@@ -48,7 +49,7 @@ def _unsupported_reason(model: Any) -> str | None:
     config = model.config.get_text_config()
     if any(getattr(config, name, 0.0) for name in _ATTENTION_DROPOUT):
         return "it drops attention weights in training"
-    if segments.caps_scores(model):
+    if support.caps_scores(model.config):
         return "it caps its attention scores, which no kernel for packed batches does"
     return segments.unsupported_reason(model) or probing.unsupported_reason(model)
 

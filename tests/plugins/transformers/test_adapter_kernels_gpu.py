@@ -271,7 +271,7 @@ def test_the_estimate_of_activations_is_near_above_what_autograd_keeps(config: t
     kept, estimates = [], []
     for layers in (2, 4):
         model = small_model(config, layers)
-        estimate = fitting.training_bytes(Dpo(lora=lora), model, tokens, True, checkpointing)
+        estimate = fitting.training_bytes(Dpo(lora=lora), model, tokens, tokens, True, checkpointing)
         estimates.append(estimate - fitting._state_bytes(Dpo(lora=lora), model))
         packing.pack(model)
         fuse_activations(model)

@@ -130,6 +130,16 @@ def test_a_model_whose_hidden_states_exceed_float16_is_refused_before_the_run_an
     assert list(checking.check_run(evolve(half, dtype="float32"), folder, needs())) == []
 
 
+def test_an_attention_that_leaves_out_the_cap_of_a_models_scores_is_refused_before_the_run(tmp_path: Path) -> None:
+    families = {family.model_type: family for family in FAMILIES}
+    capped, other = (str(write_family(families[name], tmp_path / name)) for name in ("gemma2", "gemma3_text"))
+    sdpa = TransformersSettings(device="cpu", attention="sdpa")
+    [finding] = checking.check_run(sdpa, capped, needs())
+    problem = "it caps its attention scores, which sdpa does not; leave settings.attention out"
+    assert (finding.what, finding.detail) == ("attention", f"model {capped}: {problem}")
+    assert list(checking.check_run(sdpa, other, needs())) == []
+
+
 def test_a_model_on_the_hub_is_not_checked_without_downloads() -> None:
     [finding] = checking.check_run(None, "nobody/nothing", needs(Sft(), download=False))
     assert (finding.what, finding.ok) == ("model", None)

@@ -154,7 +154,7 @@ def test_the_estimate_for_a_cpu_is_above_what_autograd_keeps_but_not_by_far(fami
     assert 0.98 < (estimates[1] - estimates[0]) / (kept[1] - kept[0]) < 1.6
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text", "phi", "gpt2"])
 def test_the_estimate_for_a_cpu_has_the_attention_probabilities_that_autograd_keeps(family: str) -> None:
     """The part that grows with the square of the length, without what both have for each token."""
 
@@ -172,6 +172,30 @@ def test_the_estimate_for_a_cpu_has_the_attention_probabilities_that_autograd_ke
     assert 1 <= (estimate(128) - 2 * estimate(64)) / (kept(128) - 2 * kept(64)) < 1.05
 
 
+@pytest.mark.parametrize(("family", "checkpointing"), [("gemma2", False), ("llama", False), ("llama", True)])
+def test_the_estimate_for_a_gpu_has_the_scores_that_eager_attention_keeps(family: str, checkpointing: bool) -> None:
+    """Gemma 2 is trained with eager attention on a GPU, too: 2,048 tokens of its 2B model keep 7 GB of scores."""
+    import torch
+
+    def kept(tokens: int) -> int:
+        two, four = (kept_on_cpu(family, layers, tokens, False, torch.bfloat16) for layers in (2, 4))
+        return four - two
+
+    def estimate(tokens: int, attention: str = "eager") -> int:
+        few, many = (wide_family(family, layers) for layers in (2, 4))
+        for model in (few, many):
+            model.config._attn_implementation = attention
+        of_layers = [fitting.training_bytes(SFT, model, tokens, tokens, False, checkpointing) for model in (few, many)]
+        return of_layers[1] - of_layers[0] - (fitting._state_bytes(SFT, many) - fitting._state_bytes(SFT, few))
+
+    of_scores = estimate(128) - 2 * estimate(64)
+    assert estimate(128, "sdpa") == 2 * estimate(64, "sdpa")
+    if checkpointing:  # those of one layer alone, whatever the number of layers
+        assert of_scores == 0
+    else:
+        assert 1 <= of_scores / (kept(128) - 2 * kept(64)) < 1.05
+
+
 def wide_family(name: str, layers: int) -> Any:
     """A model of a family whose layers are wide enough for small tensors not to matter."""
     from transformers import AutoModelForCausalLM
@@ -187,12 +211,12 @@ def wide_family(name: str, layers: int) -> Any:
     return model
 
 
-def kept_on_cpu(name: str, layers: int, tokens: int, adapted: bool) -> int:
-    """Bytes that autograd keeps of a padded forward pass in float32, the weights aside."""
+def kept_on_cpu(name: str, layers: int, tokens: int, adapted: bool, dtype: Any = None) -> int:
+    """Bytes that autograd keeps of a padded forward pass, in float32 or ``dtype``, the weights aside."""
     import torch
     from peft import get_peft_model
 
-    model = wide_family(name, layers)
+    model = wide_family(name, layers).to(dtype)
     backbone = model.base_model
     if adapted:
         model = get_peft_model(model, lora_config(Lora(r=4), model))
@@ -214,7 +238,7 @@ def test_the_estimate_of_activations_is_near_what_autograd_keeps(checkpointing: 
     kept = [kept_bytes(layers, tokens, checkpointing) for layers in (2, 4)]
     objective = Dpo(lora=Lora(r=4))
     estimates = [
-        fitting.training_bytes(objective, wide_model(layers), tokens, True, checkpointing)
+        fitting.training_bytes(objective, wide_model(layers), tokens, tokens, True, checkpointing)
         - fitting._state_bytes(objective, wide_model(layers))
         for layers in (2, 4)
     ]
@@ -224,7 +248,7 @@ def test_the_estimate_of_activations_is_near_what_autograd_keeps(checkpointing: 
 def test_a_gated_block_of_gemma_is_counted_as_that_of_llama() -> None:
     """Its activation, a GELU, does not tell: StarCoder 2 has the same one in a block that is not gated."""
     llama, gemma, ungated = (
-        fitting.training_bytes(SFT, model, 256, True, False) - fitting._state_bytes(SFT, model)
+        fitting.training_bytes(SFT, model, 256, 256, True, False) - fitting._state_bytes(SFT, model)
         for model in (wide_family(name, 2) for name in ("llama", "gemma", "starcoder2"))
     )
     assert llama == gemma > ungated
@@ -238,7 +262,7 @@ def test_masks_are_counted_unless_kernels_compute_them_again(monkeypatch: pytest
     packed = Sft(lora=lora)
 
     def step_bytes(model: Any, is_packed: bool = True) -> int:
-        return fitting.training_bytes(packed, model, 256, is_packed, False)
+        return fitting.training_bytes(packed, model, 256, 256, is_packed, False)
 
     def saved_by_kernels(model: Any, is_packed: bool = True) -> int:
         with monkeypatch.context() as patch:
