@@ -7,6 +7,7 @@ keeps its input, which it often shares with other layers, and no dropped copy of
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -61,10 +62,11 @@ class AdaptedLinear(torch.autograd.Function):
         x, weight, down, half_up, inner, seed = context.saved_tensors
         scaling, dropout, up_type = context.options
         rows, gradient = _rows(x), _rows(gradient)
-        d_x = gradient @ weight if context.needs_input_grad[0] else None
+        is_needed = context.needs_input_grad[0]
+        d_x = gradient @ weight if is_needed else torch.empty_like(rows)  # the kernel adds to it in both cases
         d_down = gradients(rows, d_x, gradient @ half_up, down, seed, scaling, dropout).to(down.dtype)
         d_up = (gradient.t() @ inner).to(up_type)
-        return d_x if d_x is None else d_x.view(x.shape), None, None, d_down, d_up, None, None
+        return d_x.view(x.shape) if is_needed else None, None, None, d_down, d_up, None, None
 
 
 def project(x: Any, down: Any, seed: Any, scale: float, dropout: float) -> Any:
@@ -88,8 +90,8 @@ def gradients(x: Any, d_x: Any, d_inner: Any, down: Any, seed: Any, scale: float
     """Add ``mask * (d_inner @ down) * scale`` to ``d_x``, and return ``d_inner.T @ dropout(x) * scale``.
 
     The mask is that of ``project``. ``x`` and ``d_x`` are (rows, size), ``d_inner`` is (rows, rank), of one type;
-    ``down`` is (rank, size). All are contiguous. If ``d_x`` is None, nothing is added to it. What is returned is
-    (rank, size) in float32. Groups of rows are added up in a fixed order.
+    ``down`` is (rank, size). All are contiguous. What is returned is (rank, size) in float32. Groups of rows are added
+    up in a fixed order.
     """
     rows, size = x.shape
     rank = len(down)
@@ -100,10 +102,22 @@ def gradients(x: Any, d_x: Any, d_inner: Any, down: Any, seed: Any, scale: float
     parts = triton.cdiv(blocks, blocks_of_part)
     partial = torch.empty((parts, rank, size), dtype=torch.float32, device=x.device)
     _gradients[(groups, parts)](
-        x, x if d_x is None else d_x, d_inner, down, seed, partial, rows, size, rank, blocks_of_part * _BLOCK, scale,
-        threshold, d_x is not None, _padded(rank), _BLOCK, num_warps=4 if rank <= 32 else 8, num_stages=2,
+        x, d_x, d_inner, down, seed, partial, rows, size, rank, blocks_of_part * _BLOCK, scale,
+        threshold, _padded(rank), _BLOCK, num_warps=4 if rank <= 32 else 8, num_stages=2,
     )  # fmt: skip
     return partial.sum(0)
+
+
+def first_calls(device: Any, dtype: Any, adapter_dtype: Any, rank: int, dropout: float) -> Sequence[Callable[[], Any]]:
+    """Return a call of each kernel on one row, for which Triton compiles what layers of these types need."""
+    x, d_x = torch.zeros(2, 1, _COLUMNS, dtype=dtype, device=device)
+    d_inner = torch.zeros(1, rank, dtype=dtype, device=device)
+    down = torch.zeros(rank, _COLUMNS, dtype=adapter_dtype, device=device)
+    seed = torch.zeros(1, dtype=torch.int64, device=device) if dropout else None
+    return (
+        lambda: project(x, down, seed, 1.0, dropout),
+        lambda: gradients(x, d_x, d_inner, down, seed, 1.0, dropout),
+    )
 
 
 def _rows(states: Any) -> Any:
@@ -141,7 +155,7 @@ def _project(
 @triton.jit(do_not_specialize=["rows", "rows_of_part"])
 def _gradients(
     x, d_x, d_inner, down, seed, partial, rows, size, rank, rows_of_part, scale,
-    THRESHOLD: tl.constexpr, ADDS: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr,
+    THRESHOLD: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program for each group of columns and each part of the rows."""
     start = tl.program_id(0) * 2 * _HALF
@@ -160,14 +174,13 @@ def _gradients(
         upstream = _inner(d_inner, row, ranks, rows, rank)
         left_total = tl.dot(tl.trans(upstream), left, left_total)
         right_total = tl.dot(tl.trans(upstream), right, right_total)
-        if ADDS:
-            left = tl.dot(upstream, left_down) * scale
-            right = tl.dot(upstream, right_down) * scale
-            left, right = _dropped(left, right, keeps, THRESHOLD)
-            left += _columns(d_x, row, start, rows, size).to(tl.float32)
-            right += _columns(d_x, row, start + _HALF, rows, size).to(tl.float32)
-            _store_columns(d_x, row, start, left, rows, size)
-            _store_columns(d_x, row, start + _HALF, right, rows, size)
+        left = tl.dot(upstream, left_down) * scale
+        right = tl.dot(upstream, right_down) * scale
+        left, right = _dropped(left, right, keeps, THRESHOLD)
+        left += _columns(d_x, row, start, rows, size).to(tl.float32)
+        right += _columns(d_x, row, start + _HALF, rows, size).to(tl.float32)
+        _store_columns(d_x, row, start, left, rows, size)
+        _store_columns(d_x, row, start + _HALF, right, rows, size)
     partial += part.to(tl.int64) * rank * size
     _store_columns(partial, ranks, start, left_total * scale, rank, size)
     _store_columns(partial, ranks, start + _HALF, right_total * scale, rank, size)

@@ -16,7 +16,9 @@ from functools import cache
 from types import MethodType
 from typing import Any
 
-from tutelage_transformers.devices.selection import device_of, half_dtype, kernels_problem
+from tutelage.objectives import Lora
+from tutelage_transformers.devices.compiling import compiled_beside
+from tutelage_transformers.devices.selection import device_of, dtype_of, half_dtype, kernels_problem
 from tutelage_transformers.settings import TransformersSettings
 
 _MAX_RANK = 128
@@ -54,6 +56,23 @@ def has_kernels(device: Any, dtype: Any, rank: int) -> bool:
         and kernels_problem(device) is None
         and half_dtype(device) == torch.bfloat16
     )
+
+
+@contextmanager
+def kernels_compiled(lora: Lora | None, settings: TransformersSettings) -> Iterator[None]:
+    """Compile the kernels of a training's LoRA layers while the context runs, unless it cannot use them.
+
+    They are used if the model can be packed, too, which is known when it has been read.
+    """
+    device, dtype = device_of(settings), dtype_of(settings)
+    may_use = settings.packing is not False and settings.quantization == "none" and settings.accelerate_config is None
+    if lora is None or not may_use or not has_kernels(device, dtype, lora.r):
+        yield
+        return
+    from tutelage_transformers.training.adapter_kernels import first_calls
+
+    with compiled_beside(device, first_calls(device, dtype, adapter_dtype(settings), lora.r, lora.dropout)):
+        yield
 
 
 def adapter_dtype(settings: TransformersSettings) -> Any:

@@ -99,15 +99,16 @@ def train_here(request: TrainingRequest, context: Context) -> None:
 def _train(request: TrainingRequest, context: Context) -> None:
     settings, objective = request.settings, request.objective
     dtype = training_dtype(objective, settings)
-    start = quantizing.read(request.model, settings, dtype)
-    if problem := trial.generation_problem(start.model.generation_config):
-        raise InputError(f"model {loading.location(request.model)}: {problem}")
-    reference = None
-    if _needs_reference(request):
-        assert request.reference is not None
-        reference = quantizing.read(request.reference, settings, dtype)
-    folder = training_folder(request)
-    trainer = build(request, start, reference, folder.path, context)
+    with adapters.kernels_compiled(objective.lora, settings):
+        start = quantizing.read(request.model, settings, dtype)
+        if problem := trial.generation_problem(start.model.generation_config):
+            raise InputError(f"model {loading.location(request.model)}: {problem}")
+        reference = None
+        if _needs_reference(request):
+            assert request.reference is not None
+            reference = quantizing.read(request.reference, settings, dtype)
+        folder = training_folder(request)
+        trainer = build(request, start, reference, folder.path, context)
     del reference  # its memory is for the training
     with explain_out_of_memory(objective, trainer.args.per_device_train_batch_size):
         _run(trainer, folder, settings, context)

@@ -11,12 +11,14 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
+from tutelage_transformers.devices.compiling import compiled_beside
 from tutelage_transformers.devices.selection import empty_cache, is_nvidia, kernels_problem
 from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_for_blocks, bytes_per_token
 from tutelage_transformers.generation.paged import attention
 from tutelage_transformers.generation.paged.attention import BLOCK_SIZE
 from tutelage_transformers.generation.paged.blocks import BlockPool
 from tutelage_transformers.generation.paged.decoder import ActiveSequence, Decoder
+from tutelage_transformers.generation.paged.first_calls import first_calls
 from tutelage_transformers.generation.paged.scheduler import Scheduler, batch_size_for
 from tutelage_transformers.generation.paged.state import State
 from tutelage_transformers.generation.requests import GeneratedTokens, GenerationRequest, OnTokens, WeighedTokens
@@ -169,6 +171,9 @@ def _new(model: Any, stop_tokens: frozenset[int], sampling: Sampling, slots: int
         try:
             decoder = Decoder.empty(model, stop_tokens, blocks, slots, width, blocks_per_sequence)
             decoder.set_sampling(sampling)
+            if is_nvidia(model.device):
+                with compiled_beside(model.device, first_calls(decoder)):
+                    pass  # four kernels are compiled in the time of one
             decoder.prepare(slots)
             return _Kept(decoder, BlockPool(blocks, BLOCK_SIZE))
         except torch.OutOfMemoryError:

@@ -124,7 +124,7 @@ def sample_from_nucleus(logits: Any, temperature: Any, top_p: Any, min_p: Any, u
     sequences, vocabulary = logits.shape
     chosen = torch.empty(sequences, dtype=torch.int64, device=logits.device)
     blocks = triton.cdiv(vocabulary, _VOCABULARY_BLOCK)
-    peaks, masses = torch.empty(2, sequences, blocks, dtype=torch.float32, device=logits.device)
+    peaks, masses = (torch.empty(sequences, blocks, dtype=torch.float32, device=logits.device) for _ in range(2))
     _sample_from_nucleus[(sequences,)](
         logits, temperature, top_p, min_p, uniform.contiguous(), peaks, masses, chosen,
         logits.stride(0), vocabulary, blocks,
