@@ -1,13 +1,14 @@
 """Packed batches of few sizes: a batch is filled up with tokens that nothing attends to and whose output is dropped.
 
-A captured step computes batches of one size only (see ``capturing``). The tokens and keys that are added are one more
-sequence, of the token 0. Its output gets no gradient, so it changes neither the results of the other sequences nor the
-gradients of the weights.
+A captured step computes batches of one size only (see ``capturing``). The tokens and keys that are added are a few more
+sequences, of the token 0. Their output gets no gradient, so they change neither the results of the other sequences nor
+the gradients of the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from attrs import frozen
@@ -17,6 +18,8 @@ TOKEN_SIZES = 8
 sizes add 10%. More sizes need more captures."""
 _STEP = 64
 """Minimum difference of two sizes."""
+_ADDED = 8
+"""Number of sequences that are added. The attention of one long sequence would take as long as that of the batch."""
 
 
 @frozen
@@ -27,7 +30,7 @@ class Size:
     copies: int
     """Keys that a sequence repeats from another one; 0 if no sequence does."""
     sequences: int
-    """Number of sequences, including the one that is added."""
+    """Number of sequences, including those that are added."""
     longest: int
     """At least the number of tokens, and of keys, of each sequence."""
 
@@ -41,9 +44,10 @@ def size_of(packing: Mapping[str, Any], longest: int, token_sizes: int = TOKEN_S
     """
     tokens, copies = len(packing["positions"]), len(packing["copied"]) if "copied" in packing else 0
     token_step = max(_STEP, (1 << (tokens.bit_length() - 1)) // token_sizes)
-    filled = _next_multiple(tokens + 1, token_step)  # the added sequence has a token at least
+    filled = _next_multiple(tokens + _ADDED, token_step)  # each added sequence has a token at least
     filled_copies = max(_power_of_two(copies), _power_of_two(filled // 4)) if copies else 0
-    return Size(filled, filled_copies, len(packing["starts"]), max(longest, token_step + filled_copies))
+    longest_added = max(_parts(token_step + _ADDED - 1)) + max(_parts(filled_copies))
+    return Size(filled, filled_copies, len(packing["starts"]) - 1 + _ADDED, max(longest, longest_added))
 
 
 def _power_of_two(number: int) -> int:
@@ -55,36 +59,43 @@ def _next_multiple(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
+def _parts(number: int) -> Sequence[int]:
+    """Divide a number into equal parts, one for each added sequence."""
+    return [number // _ADDED + (part < number % _ADDED) for part in range(_ADDED)]
+
+
 def fill(ids: Any, packing: Mapping[str, Any], size: Size) -> tuple[Any, dict[str, Any]]:
     """Return the token ids and the ``packing`` of a batch, filled to ``size``. The first tokens are those of ``ids``.
 
-    ``ids`` is (tokens,) int64. The result has the keys of ``packing`` that the attention reads, and ``positions``.
+    ``ids`` is (tokens,) int64. The result has the keys of ``packing`` that the attention reads, and ``positions``. Of
+    the keys of an added sequence, the first ones repeat its tokens in turn, so that no token has many gradients.
     """
+    import numpy as np
     import torch
 
     tokens = len(ids)
-    spare = size.tokens - tokens
+    keys, copies = (len(packing["keys"]), len(packing["copied"])) if size.copies else (tokens, 0)
+    own, copied = _parts(size.tokens - tokens), _parts(size.copies - copies)
+    ends = list(accumulate(own, initial=tokens))
+    key_ends = list(accumulate((sum(pair) for pair in zip(own, copied, strict=True)), initial=keys))
 
-    def extended(name: str, *parts: Any) -> Any:
-        return torch.cat([packing[name], *parts])
+    def extended(name: str, parts: Sequence[Any]) -> Any:
+        before = packing[name]
+        return torch.cat([before, torch.as_tensor(np.concatenate(parts)).to(before, non_blocking=True)])
 
-    def repeated(value: int, count: int, like: Any) -> Any:
-        return torch.full((count,), value, dtype=like.dtype, device=like.device)
-
-    def counted(first: int, count: int) -> Any:
-        return torch.arange(first, first + count, device=ids.device)
-
+    zeros = ids.new_zeros(size.tokens - tokens)
     filled: dict[str, Any] = {
-        "positions": extended("positions", repeated(0, spare, ids)),
-        "starts": extended("starts", repeated(size.tokens, 1, packing["starts"])),
-        "key_starts": extended("key_starts", repeated(size.tokens + size.copies, 1, packing["key_starts"])),
+        "positions": torch.cat([packing["positions"], zeros]),
+        "starts": extended("starts", [ends[1:]]),
+        "key_starts": extended("key_starts", [key_ends[1:]]),
         "longest": size.longest,
         "longest_keys": size.longest,
     }
     if size.copies:
-        keys, copies = len(packing["keys"]), len(packing["copied"])
-        spare_copies = size.copies - copies
-        filled["keys"] = extended("keys", repeated(tokens, spare_copies, ids), counted(tokens, spare))
-        filled["own"] = extended("own", counted(keys + spare_copies, spare))
-        filled["copied"] = extended("copied", counted(keys, spare_copies))
-    return torch.cat([ids, repeated(0, spare, ids)]), filled
+        added = list(zip(ends, key_ends, own, copied, strict=False))
+        filled["keys"] = extended(
+            "keys", [first + np.r_[np.arange(more) % count, :count] for first, _, count, more in added]
+        )
+        filled["own"] = extended("own", [first + more + np.arange(count) for _, first, count, more in added])
+        filled["copied"] = extended("copied", [first + np.arange(more) for _, first, _, more in added])
+    return torch.cat([ids, zeros]), filled
