@@ -38,6 +38,9 @@ TOLERANCE = 1e-3
 """Relative difference, in float32, of each step's loss and of the checkpoint's loss from those of one process: sums
 over two GPUs are rounded in another order, and Adam amplifies the rounding of gradients that are almost 0."""
 
+BFLOAT16_TOLERANCE = 0.03
+"""The same for the loss of each step in bfloat16, whose numbers have 8 bits."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def ended() -> Iterator[None]:
@@ -132,6 +135,19 @@ def test_kept_processes_on_two_gpus_learn_what_one_learns(trainings: Trainings) 
     again = trainings.train("again", TWO)
     trainings.assert_equal(again, expected, "again")
     assert kept.process_ids == processes
+
+
+@pytest.mark.parametrize("training", ["sft-lora", "dpo-lora"], indirect=True)
+def test_lora_layers_in_bfloat16_which_use_kernels_learn_on_two_gpus_what_they_learn_on_one(
+    trainings: Trainings,
+) -> None:
+    one, two = (
+        trainings.train(name, evolve(settings, dtype="bfloat16")) for name, settings in (("one", ONE), ("two", TWO))
+    )
+    assert [row["step"] for row in one] == [row["step"] for row in two]
+    for row, other in zip(one, two, strict=True):
+        assert math.isclose(row["loss"], other["loss"], rel_tol=BFLOAT16_TOLERANCE), row["step"]
+    assert one[-1]["loss"] < one[0]["loss"]
 
 
 @pytest.mark.parametrize("version", [1, 2])
