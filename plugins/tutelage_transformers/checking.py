@@ -17,7 +17,7 @@ from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
 from tutelage_transformers.generation import rewarding
 from tutelage_transformers.models import finding, loading, quantizing, rewards, trial
-from tutelage_transformers.models.counting import count_tokens, is_readable, read_config
+from tutelage_transformers.models.counting import count_tokens, is_readable
 from tutelage_transformers.models.weights import BadWeights, WeightShapes, read_shapes
 from tutelage_transformers.settings import DEFAULT_MODEL, TransformersSettings
 from tutelage_transformers.training import ahead, arguments, launching
@@ -138,7 +138,7 @@ def _run_problems(
     if (overflow := loading.float16_problem(kind, settings)) is not None:
         yield Finding("dtype", False, f"model {location}: {overflow}")
     if settings.attention == "sdpa":
-        config = read_config(location, settings.local_files_only)
+        config = loading.read_config(location, settings.local_files_only)
         if (uncapped := loading.attention_problem(config, settings)) is not None:
             yield Finding("attention", False, f"model {location}: {uncapped}")
     try:
@@ -163,7 +163,7 @@ def _run_problems(
 def _dropout_problems(lora: Lora, shapes: WeightShapes, location: str, settings: TransformersSettings) -> Iterator[str]:
     """The problem of an adapter's dropout with a mixture of experts. For other models, PEFT need not be imported."""
     if lora.dropout and any(".experts." in name for name in shapes.shapes):
-        problem = arguments.dropout_problem(lora, read_config(location, settings.local_files_only))
+        problem = arguments.dropout_problem(lora, loading.read_config(location, settings.local_files_only))
         if problem is not None:
             yield problem
 

@@ -7,29 +7,43 @@ Python's lock.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
+Calls = Sequence[Callable[[], object]]
+
 
 @contextmanager
-def compiled_beside(device: Any, calls: Sequence[Callable[[], object]]) -> Iterator[None]:
-    """Make each of the calls, which start kernels on a GPU, in a thread of its own while the context runs.
+def compiled_beside(device: Any, first_calls: Callable[[], Calls]) -> Iterator[None]:
+    """Make calls that start kernels on a GPU, each in a thread of its own, while the context runs.
 
-    The context ends when all of them have ended. An error of a call is dropped: the program itself calls the kernels
-    later, and gets it again.
+    ``first_calls`` returns them. The context ends when all of them have ended. An error is dropped: the program itself
+    calls the kernels later, and gets it again.
     """
     import torch
-    import triton
 
-    triton.runtime.driver.active.get_current_device()  # or each of the threads would initialise Triton
+    gpu = torch.cuda.current_device() if device.index is None else device.index
 
     def make(call: Callable[[], object]) -> None:
-        with suppress(Exception), torch.cuda.device(device):  # the current GPU is that of a thread
+        with suppress(Exception), torch.cuda.device(gpu):  # a thread has a current GPU of its own
             call()
 
-    with ThreadPoolExecutor(max(1, len(calls))) as threads:
-        for call in calls:
-            threads.submit(make, call)
+    # Triton's compiler changes Python's filters of warnings, and restores them in the order of one thread
+    with warnings.catch_warnings(), ThreadPoolExecutor() as threads:
+        with suppress(Exception):
+            _initialise_triton()
+            for call in first_calls():
+                threads.submit(make, call)
         yield
+
+
+def _initialise_triton() -> None:
+    """Do what each thread would do otherwise: build Triton's driver, and compute the checksum of its library."""
+    import triton
+    from triton.runtime.cache import triton_key
+
+    triton.runtime.driver.active.get_current_device()
+    triton_key()

@@ -14,6 +14,7 @@ from tutelage_transformers.devices import parallel
 from tutelage_transformers.generation.dispatch import completer_for, weigher_for
 from tutelage_transformers.generation.engine import Completion
 from tutelage_transformers.generation.weighing import ReplyProbabilities
+from tutelage_transformers.models import loading
 from tutelage_transformers.settings import TransformersSettings, settings_of
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ def _id_of(key: object) -> str:
 
 
 def _not_finite(model: Model, where: str, settings: TransformersSettings) -> StageError:
-    attention = "" if settings.attention == "eager" else ", settings.attention eager"
+    attention = "" if loading.uses_eager(model, settings) else ", settings.attention eager"
     return StageError(
         f"plugin transformers, model {model.name}: its logits are NaN or infinite {where}, so there is no answer. "
         f"Check that its weights are finite and whole; try settings.dtype float32{attention}"

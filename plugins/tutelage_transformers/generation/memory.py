@@ -16,6 +16,8 @@ one."""
 _LOGIT_BYTES = 40
 """Of one vocabulary entry of a sequence while its token is sampled: logit, probability, both sorted with their indices,
 and their sum in float64."""
+_SCORE_BYTES = 8
+"""Of one score while a prompt is computed: the score, and its probability in float32 and in the type of the model."""
 _GPU_SHARE = 0.6
 """Share of the GPU memory beside the weights; activations and copies of the cache take the rest."""
 _GPU_RESERVE = 0.12
@@ -34,13 +36,18 @@ def sequences_at_once(settings: TransformersSettings) -> int | None:
 
 
 def sequences_that_fit(model: Any, length: int) -> int:
-    """Return how many sequences of ``length`` tokens have room for keys, values and logits, 1 to ``MAX_SEQUENCES``.
+    """Return how many sequences of ``length`` tokens have room for keys, values, scores and logits.
+
+    At least 1, at most ``MAX_SEQUENCES``. Only transformers' eager attention keeps scores, those of one layer.
 
     The number depends on the model and the device alone, not on the memory that is free at the moment: a repeated run
     must have the same batches.
     """
-    logits = _LOGIT_BYTES * int(model.config.get_text_config().vocab_size)
-    return max(1, min(MAX_SEQUENCES, _cache_bytes(model) // (length * bytes_per_token(model) + logits)))
+    config = model.config.get_text_config()
+    needed = length * bytes_per_token(model) + _LOGIT_BYTES * int(config.vocab_size)
+    if config._attn_implementation == "eager":
+        needed += _SCORE_BYTES * int(getattr(config, "num_attention_heads", None) or 0) * length**2
+    return max(1, min(MAX_SEQUENCES, _cache_bytes(model) // needed))
 
 
 def bytes_per_token(model: Any) -> int:

@@ -48,7 +48,7 @@ def _counts(location: str, local_only: bool, rows: Sequence[Mapping[str, Any]]) 
     with finding.explain_read_errors(location), quiet():
         tokenizer = read_tokenizer(location, local_only)
         check_template(tokenizer, with_answer=True)
-        config = read_config(location, local_only)
+        config = loading.read_config(location, local_only)
     return TokenCounts(tuple(_lengths(tokenizer, rows)), loading.context_length(config))
 
 
@@ -59,13 +59,6 @@ def is_readable(location: str) -> bool:
     except PluginError:
         return False
     return Path(location).is_dir() or finding.can_only_be_a_path(location) or finding.is_cached(location)
-
-
-def read_config(location: str, local_only: bool) -> Any:
-    """Return transformers' configuration of a model. Code of its repository is not run."""
-    from transformers.models.auto.configuration_auto import AutoConfig
-
-    return AutoConfig.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
 
 
 def _lengths(tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> Iterator[int]:

@@ -90,7 +90,7 @@ def read(
     if device.type == "cpu":
         keep_freed_memory()
     with explain_read_errors(name), quiet():
-        config = _read_config(name, local_only, is_reward)
+        config = _checked_config(name, local_only, is_reward)
         if (problem := float16_problem(config.model_type, settings)) is not None:
             raise InputError(f"model {name}: {problem}")
         if (problem := attention_problem(config, settings)) is not None:
@@ -149,6 +149,12 @@ def attention_problem(config: Any, settings: TransformersSettings) -> str | None
     return "it caps its attention scores, which sdpa does not; leave settings.attention out"
 
 
+def uses_eager(model: Model, settings: TransformersSettings) -> bool:
+    """Return whether a model is read with transformers' eager attention."""
+    config = read_config(location(model), settings.local_files_only)
+    return _attention(settings, device_of(settings), config) == "eager"
+
+
 def context_length(config: Any) -> int:
     """Return the number of positions of a model, or a very large one if its configuration does not name it."""
     text = config.get_text_config()
@@ -163,11 +169,16 @@ def location(model: Model) -> str:
     return str(folder) if folder.is_dir() else name
 
 
-def _read_config(name: str, local_only: bool, is_reward: bool) -> Any:
-    """Return the configuration. Raises ``InputError`` if it is not that of a student, or of a reward model."""
+def read_config(location: str, local_only: bool) -> Any:
+    """Return transformers' configuration of a model. Code of its repository is not run."""
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    config = AutoConfig.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+    return AutoConfig.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
+
+
+def _checked_config(name: str, local_only: bool, is_reward: bool) -> Any:
+    """Return the configuration. Raises ``InputError`` if it is not that of a student, or of a reward model."""
+    config = read_config(name, local_only)
     if is_reward:
         rewards.check_is_reward_model(name, config)
     elif rewards.is_classifier(config.architectures):

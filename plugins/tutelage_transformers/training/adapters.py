@@ -60,9 +60,9 @@ def has_kernels(device: Any, dtype: Any, rank: int) -> bool:
 
 @contextmanager
 def kernels_compiled(lora: Lora | None, settings: TransformersSettings) -> Iterator[None]:
-    """Compile the kernels of a training's LoRA layers while the context runs, unless it cannot use them.
+    """Compile the kernels of the LoRA layers of a packed training while the context runs, unless it cannot use them.
 
-    They are used if the model can be packed, too, which is known when it has been read.
+    Whether the model can be packed is known when it has been read.
     """
     device, dtype = device_of(settings), dtype_of(settings)
     may_use = settings.packing is not False and settings.quantization == "none" and settings.accelerate_config is None
@@ -71,7 +71,8 @@ def kernels_compiled(lora: Lora | None, settings: TransformersSettings) -> Itera
         return
     from tutelage_transformers.training.adapter_kernels import first_calls
 
-    with compiled_beside(device, first_calls(device, dtype, adapter_dtype(settings), lora.r, lora.dropout)):
+    types = dtype, adapter_dtype(settings)
+    with compiled_beside(device, lambda: first_calls(device, *types, lora.r, lora.dropout)):
         yield
 
 

@@ -16,6 +16,7 @@ from attrs import define, field
 from tutelage.errors import StageError
 from tutelage.files.jsonl import read_rows
 from tutelage_transformers.devices.selection import device_of, dtype_of
+from tutelage_transformers.models import loading
 from tutelage_transformers.models.finite import listed, weights_not_finite
 from tutelage_transformers.training.objectives import section_of
 from tutelage_transformers.training.request import TrainingRequest
@@ -228,10 +229,9 @@ def _advice(error: NotFiniteError, request: TrainingRequest) -> str:
     ]
     advice = advice if error.updated else []
     advice += [f"set models.student.settings.dtype to {wider} (now {dtype})"] if wider else []
-    on_gpu = device_of(settings).type != "cpu"
-    is_eager = settings.attention == "eager" or (settings.attention == "auto" and not on_gpu)
+    is_eager = loading.uses_eager(request.model, settings)
     advice += [] if is_eager else ["set models.student.settings.attention to eager"]
-    may_pack = settings.packing or (settings.packing is None and on_gpu)
+    may_pack = settings.packing or (settings.packing is None and device_of(settings).type != "cpu")
     advice += ["set models.student.settings.packing to false"] if may_pack else []
     advice += [f"check that the loss of {kind} is finite for these examples"] if objective.has_loss else []
     advice += ["look at the examples above, and leave out those that are damaged"]

@@ -63,7 +63,7 @@ def divide_step(
         return fastest_division(
             objective,
             checkpointing,
-            lengths,
+            lengths if packed else padded_lengths(lengths),
             capacity,
             lambda tokens, checkpointing: training_bytes(objective, model, tokens, sequence, packed, checkpointing),
         )
@@ -78,8 +78,13 @@ def divide_step(
         return cpu_memory.step_bytes(objective, model, adapter, tokens, sequence, checkpointing)
 
     return fastest_division(
-        objective, checkpointing, [max(lengths)] * len(lengths), usable, needed, busy_tokens=1, device="this machine"
+        objective, checkpointing, padded_lengths(lengths), usable, needed, busy_tokens=1, device="this machine"
     )
+
+
+def padded_lengths(lengths: Sequence[int]) -> Sequence[int]:
+    """Return the tokens that each row takes in a batch that may have the longest row and is padded to its length."""
+    return [max(lengths)] * len(lengths)
 
 
 def longest_sequence(objective: Objective, lengths: Sequence[int]) -> int:

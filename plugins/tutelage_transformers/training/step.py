@@ -99,7 +99,7 @@ def train_here(request: TrainingRequest, context: Context) -> None:
 def _train(request: TrainingRequest, context: Context) -> None:
     settings, objective = request.settings, request.objective
     dtype = training_dtype(objective, settings)
-    with adapters.kernels_compiled(objective.lora, settings):
+    with adapters.kernels_compiled(objective.lora if _can_be_packed(objective) else None, settings):
         start = quantizing.read(request.model, settings, dtype)
         if problem := trial.generation_problem(start.model.generation_config):
             raise InputError(f"model {loading.location(request.model)}: {problem}")
@@ -194,7 +194,7 @@ def build(
     has_pairs = objective.examples == "preferences"
     if has_pairs:
         pair_labels.check(objective, context.pair_losses, rows, request.examples)
-    packed = packing.is_wanted(start.model, settings) and (has_pairs or isinstance(objective, Sft))
+    packed = _can_be_packed(objective) and packing.is_wanted(start.model, settings)
     lengths = [tokens_held(row, packed) for row in rows]
     division = divide_step(parallel.share_of_objective(objective, settings), start.model, lengths, packed, settings)
     common = {
@@ -232,6 +232,10 @@ def build(
     if packed and settings.cuda_graphs and capturing.is_worth_it(trainer, lengths):
         packing.capture(trainer, max(map(sequence_length, rows)), capturing.token_sizes(trainer, lengths))
     return trainer
+
+
+def _can_be_packed(objective: Objective) -> bool:
+    return objective.examples == "preferences" or isinstance(objective, Sft)
 
 
 def _rows(objective: Objective, examples: Path, tokenizer: Any, limit: int) -> Sequence[dict[str, Any]]:

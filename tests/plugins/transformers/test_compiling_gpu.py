@@ -5,6 +5,7 @@ On a GPU machine: ``python -m pytest tests/plugins/transformers/test_compiling_g
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,9 +93,30 @@ def test_an_error_of_a_first_call_is_dropped() -> None:
     def fail() -> None:
         raise RuntimeError("this kernel cannot be compiled")
 
-    with compiled_beside(torch.device("cuda:0"), [fail, lambda: made.append(torch.cuda.current_device())]):
+    with compiled_beside(torch.device("cuda"), lambda: [fail, lambda: made.append(torch.cuda.current_device())]):
         pass
     assert made == [0]
+
+
+@pytest.mark.parametrize("fails", ["triton.runtime.cache.triton_key", "torch.zeros"])
+def test_an_error_before_the_first_call_is_dropped(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that uses no kernel must not end because the C compiler of Triton fails, or because of no memory."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no compiler")
+
+    monkeypatch.setattr(fails, fail)
+    with adapters.kernels_compiled(Lora(), SETTINGS):
+        pass
+
+
+def test_the_filters_of_warnings_are_as_before_although_triton_changes_them(compilations: Counter[str]) -> None:
+    before = list(warnings.filters)
+    for _ in range(3):
+        with adapters.kernels_compiled(Lora(r=8), SETTINGS):
+            pass
+    assert compilations
+    assert warnings.filters == before
 
 
 def test_nothing_is_compiled_for_a_training_that_cannot_use_the_kernels(compilations: Counter[str]) -> None:

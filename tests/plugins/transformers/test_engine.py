@@ -210,11 +210,27 @@ def test_random_numbers_depend_on_seed_prompt_and_sample() -> None:
     assert torch.equal(rows[2], uniforms(7, "b", 0, 50)[:5])
 
 
-def test_the_number_of_sequences_that_fit_depends_on_model_and_length(loaded: Student) -> None:
+def test_the_number_of_sequences_that_fit_depends_on_model_and_length(
+    loaded: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert bytes_per_token(loaded.model) == 2 * 2 * 32 * 4
     assert sequences_that_fit(loaded.model, 100) == 512
-    assert sequences_that_fit(loaded.model, 2**20 - 8) == 4
     assert sequences_that_fit(loaded.model, 2**40) == 1
+    monkeypatch.setattr(loaded.model.config, "_attn_implementation", "sdpa")
+    assert sequences_that_fit(loaded.model, 2**20 - 8) == 4
+
+
+def test_the_scores_of_eager_attention_leave_room_for_fewer_sequences(
+    loaded: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 prompts of 2,000 tokens were to run at once on a GPU of 24 GB, with 13 GB of scores in a layer of Gemma 2."""
+    counts = {}
+    for name in ("sdpa", "eager"):
+        monkeypatch.setattr(loaded.model.config, "_attn_implementation", name)
+        counts[name] = [sequences_that_fit(loaded.model, length) for length in (200, 4096)]
+    heads = loaded.model.config.num_attention_heads
+    assert counts["sdpa"] == [512, 512]
+    assert counts["eager"] == [512, 2**31 // (4096 * bytes_per_token(loaded.model) + 40 * 64 + 8 * heads * 4096**2)]
 
 
 def test_a_large_vocabulary_leaves_room_for_fewer_sequences(make_grouped: Callable[[], Any]) -> None:

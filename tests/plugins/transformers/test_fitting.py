@@ -55,6 +55,20 @@ def test_the_longest_rows_may_be_in_one_batch() -> None:
     assert fastest_division(SFT, False, [100] * 24 + [900] * 16, 16 * 900 * 10 - 1, by_tokens) == StepDivision(8, False)
 
 
+@pytest.mark.parametrize(("packed", "rows"), [(True, 16), (False, 4)])
+def test_all_rows_of_a_padded_batch_take_as_much_as_its_longest_one(
+    packed: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen rows of Gemma 2, one of them of 2,048 tokens, were to take 13 GiB of a GPU, and took 35."""
+    import torch
+
+    model = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(fitting, "device_memory", lambda device: 10 * 8192 / fitting.USABLE_SHARE)
+    monkeypatch.setattr(fitting, "training_bytes", lambda objective, model, tokens, *_: 10 * tokens)
+    settings = TransformersSettings(gradient_checkpointing=False)
+    assert fitting.divide_step(SFT, model, [2048] + [400] * 15, packed, settings).rows == rows
+
+
 def test_a_gpu_that_is_too_small_is_one_error_with_advice() -> None:
     with pytest.raises(InputError, match=r"too small.* 1 at once.*try settings.quantization: 4bit"):
         fastest_division(SFT, None, LENGTHS, 999, by_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -172,7 +173,7 @@ def _new(model: Any, stop_tokens: frozenset[int], sampling: Sampling, slots: int
             decoder = Decoder.empty(model, stop_tokens, blocks, slots, width, blocks_per_sequence)
             decoder.set_sampling(sampling)
             if is_nvidia(model.device):
-                with compiled_beside(model.device, first_calls(decoder)):
+                with compiled_beside(model.device, partial(first_calls, decoder)):
                     pass  # four kernels are compiled in the time of one
             decoder.prepare(slots)
             return _Kept(decoder, BlockPool(blocks, BLOCK_SIZE))

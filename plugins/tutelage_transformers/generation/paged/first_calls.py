@@ -15,7 +15,7 @@ def first_calls(decoder: Decoder) -> Sequence[Callable[[], Any]]:
     """Return the calls, for one sequence without tokens. They write to the null block alone.
 
     Triton compiles a kernel for the types of its arguments, for constants such as the size of a head, and for whether
-    numbers and addresses are multiples of 16. These are as in the passes of the decoder.
+    numbers and addresses are multiples of 16. These are as in the passes of a decoder whose heads are multiples of 16.
     """
     import torch
 

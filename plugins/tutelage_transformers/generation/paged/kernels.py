@@ -46,7 +46,7 @@ def decode_attention(query: Any, keys: Any, values: Any, block_table: Any, lengt
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["window"])
 def _decode_attention(
     query, keys, values, block_table, lengths, out, scaling, window, cap,
     row_stride, head_stride, table_stride, kv_heads, group,
