@@ -59,6 +59,7 @@ COVERED_BY = {
     "tutelage.cli.lazy_group": "cli/test_main.py",
     "tutelage.cli.ledger": "cli/test_ledger_command.py",
     "tutelage.cli.metrics": "cli/test_evaluate.py",
+    "tutelage.cli.missing_files": "cli/test_recipes_prepare.py",
     "tutelage.cli.models": "cli/test_stage.py",
     "tutelage.cli.options": "cli/test_run.py",
     "tutelage.cli.plan": "cli/test_run.py",

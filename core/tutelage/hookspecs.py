@@ -96,8 +96,8 @@ def describe() -> PluginInfo:  # type: ignore[empty-body]
     settings.
 
     A ``NamedModel`` or ``NamedSet`` whose files are not part of the plugin has a ``Preparation``: pinned packages of
-    the package index, their licence, and a function that makes the files. ``tutelage recipes prepare`` uses it. A run
-    does not start while the files are missing.
+    the package index, their licence, and a function that makes the files. ``tutelage recipes prepare`` uses it, and
+    adds a hidden list of the files. A run does not start while one of them is missing or shorter than it was made.
 
     If the hook raises an exception, or returns another type or an invalid description, the plugin is not loaded.
     ``tutelage plugins`` shows the error; a recipe that uses the plugin fails with ``PluginError``.

@@ -237,6 +237,7 @@ def test_the_recipes_can_be_planned_once_their_files_are_prepared(
     assert missing == ["transformers/gemma-3-270m", "ifeval/ifeval"]
     for one in preparations(recipe, registry).values():
         prepared_folder(one.folder).mkdir(parents=True)
+        (prepared_folder(one.folder) / "config.json").touch()
     rows = [{"prompt": f"Write about {n}.", "instruction_id_list": [], "kwargs": []} for n in range(541)]
     file = prepared_folder(sets.IFEVAL.folder) / "ifeval.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 from attrs import asdict
 
+from tutelage.cli.missing_files import prepare_command
 from tutelage.cli.options import ROLES, as_json, load_plugin_files, plugin_file_option, plugin_options, recipe_path
 from tutelage.cli.output import Table, print_line, print_table
+from tutelage.data.known_files import known_files
 from tutelage.errors import InputError, PluginError
-from tutelage.files.prepared import prepared_folder
 from tutelage.planning.checks import without_unknown
 from tutelage.planning.declared import declared
-from tutelage.planning.preparations import preparations
+from tutelage.planning.preparations import missing_files
 from tutelage.planning.roles import GENERATOR, bound_model, jurors, wrappers_of
 from tutelage.planning.wrapping import wrapping_roles
 from tutelage.plugin_info import Finding
 from tutelage.plugins.doctor import Diagnosis, examine
-from tutelage.plugins.preparation import is_prepared
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.schema import Recipe
@@ -37,10 +36,11 @@ def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registr
     """Check what the plugins need: SDK, key, endpoint, model, GPU.
 
     With RECIPE (a file, the name of a built-in recipe, or the folder of a run), check only what its models need, with
-    its settings; a missing item is then an error. Each check makes at most one API call, which is free of charge.
+    its settings, and the files that `tutelage recipes prepare` gets; a missing item is then an error. Each check makes
+    at most one API call, which is free of charge.
     """
     load_plugin_files(registry, plugin_files, Path(recipe) if recipe else None, needs_all=False)
-    diagnoses = _of_recipe(recipe, registry) if recipe else examine(registry)
+    diagnoses = _of_recipe(recipe, registry, plugin_files) if recipe else examine(registry)
     if as_json:
         print_line(json.dumps([asdict(diagnosis) for diagnosis in diagnoses], indent=2))
     else:
@@ -51,23 +51,30 @@ def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registr
         raise PluginError(f"{recipe}: {len(missing)} of {len(diagnoses)} items are missing")
 
 
-def _of_recipe(name: str, registry: Registry) -> list[Diagnosis]:
-    """Check the models of a recipe. Files that have to be prepared are named with the command that prepares them."""
+def _of_recipe(name: str, registry: Registry, plugin_files: Sequence[str]) -> list[Diagnosis]:
+    """Check the models of a recipe. Files that have to be prepared are named with the command that prepares them.
+
+    They replace the finding on the model that they belong to, which names a folder that the user has never seen.
+    """
     recipe = load_recipe(recipe_path(name))
-    found = examine(registry, _models(recipe, registry))
+    models = _models(recipe, registry)
     try:
-        missing = {one: made for one, made in preparations(recipe, registry).items() if not is_prepared(made)}
+        missing = missing_files(recipe, registry)
     except (InputError, PluginError):  # of a plugin that is not installed, which is one of the diagnoses
-        missing = {}
-    command = shlex.join(["tutelage", "recipes", "prepare", name])
-    folders = [str(prepared_folder(made.folder)) for made in missing.values()]
+        missing = []
+    offered = registry.offered("models")
+    locations = {offered[one].location for one in missing if one in offered}
+    replaced = {(model.plugin, model.id, "model") for model in models if model.name in locations}
+    run = f"missing or incomplete; run: {prepare_command(name, plugin_files)}"
     return [
-        *(one for one in found if one.finding.ok or not any(folder in one.finding.detail for folder in folders)),
-        *(
-            Diagnosis(one.partition("/")[0], "", Finding("files", False, f"{one}: not on this machine; run: {command}"))
-            for one in missing
-        ),
+        *(one for one in examine(registry, models) if (one.plugin, one.role, one.finding.what) not in replaced),
+        *(Diagnosis(_plugin_of(one), "", Finding("files", False, f"{one}: {run}")) for one in missing),
     ]
+
+
+def _plugin_of(name: str) -> str:
+    """Return the plugin of a model or a set; an empty text for a data file, which belongs to none."""
+    return "" if known_files(name) else name.partition("/")[0]
 
 
 def _models(recipe: Recipe, registry: Registry) -> list[Model]:

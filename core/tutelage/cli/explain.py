@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tutelage.cli.missing_files import naming_missing_files
 from tutelage.cli.options import PATH, as_json, load_plugin_files, plugin_file_option, plugin_options, run_argument
 from tutelage.cli.output import Table, print_line, print_table, print_text
 from tutelage.errors import InputError, nearest
@@ -60,7 +61,8 @@ def command(
     of_wrappers = Problems()
     check_wrappers(chosen, registry, sources.declared, of_wrappers)
     of_wrappers.raise_all()
-    found = changes(store, make_plan(chosen, sources.counts(), sources.declared), sources)
+    with naming_missing_files(chosen, str(recipe or run), path, registry, plugin_files):
+        found = changes(store, make_plan(chosen, sources.counts(), sources.declared), sources)
     if artifact is None:
         _print_all(found, as_json)
     else:

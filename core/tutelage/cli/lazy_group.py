@@ -86,7 +86,8 @@ class LazyGroup(CommandGroup):
         except TutelageError as error:
             from tutelage.cli.output import print_error, print_status
 
-            (print_status if isinstance(error, Interrupted) else print_error)(str(error))
+            lines = [str(error), *getattr(error, "__notes__", ())]
+            (print_status if isinstance(error, Interrupted) else print_error)("\n".join(lines))
             ctx.exit(error.exit_code)
 
 

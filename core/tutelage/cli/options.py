@@ -12,6 +12,7 @@ from typing import Any
 import click
 from attrs import frozen
 
+from tutelage.cli.missing_files import naming_missing_files
 from tutelage.cli.models import find_model, split_run
 from tutelage.cli.output import print_status
 from tutelage.cli.progress import item_bar
@@ -128,7 +129,9 @@ def recipe_options(command: Command) -> Command:
         load_plugin_files(registry, plugin_files, folder)
         if registry.files:  # their plugins may have aliases
             loaded = load_recipe(path, changes, roles, registry.name_of)
-        return command(options=RecipeOptions(loaded, folder, registry), **others)
+        name = recipe or directory or DEFAULT_RECIPE
+        with naming_missing_files(loaded, name, path, registry, plugin_files):
+            return command(options=RecipeOptions(loaded, folder, registry), **others)
 
     decorated = plugin_file_option(plugin_options(with_recipe))
     help = "Maximum cost of API calls in US dollars; the run stops before a call that could exceed it."

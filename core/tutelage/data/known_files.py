@@ -43,10 +43,9 @@ def known_files(source: str) -> KnownFiles | None:
 
 
 def check_made(source: str) -> None:
-    """Raise ``InputError`` with the command that makes the file, if the source is a known file that does not exist."""
+    """Raise ``InputError`` if the source is a known file that does not exist. The message says how it is made."""
     files = known_files(source)
     if files is not None and not Path(source).exists():
         raise InputError(
-            f"{source}: does not exist; `tutelage recipes prepare RECIPE`, where RECIPE is the recipe that uses it, "
-            f"makes {files.content}"
+            f"{source}: does not exist; `tutelage recipes prepare` makes the files of a recipe, here {files.content}"
         )

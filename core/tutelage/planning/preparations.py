@@ -3,26 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from tutelage.data.known_files import known_files
 from tutelage.data.sets import Sets
+from tutelage.planning.checks import without_unknown
 from tutelage.planning.declared import declared
 from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.roles import usable_binding
+from tutelage.planning.sources import sets_of
 from tutelage.plugin_info import Preparation
+from tutelage.plugins.preparation import is_prepared
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
+from tutelage.recipe.variants import variants_of
 
 
 def preparations(recipe: Recipe, registry: Registry) -> dict[str, Preparation]:
-    """Return the preparations of the recipe's models and sets, by the name of the model or set.
+    """Return the preparations of the models and sets of the recipe and its variants, by the name of the model or set.
 
-    Raises InputError or PluginError if the recipe names a plugin, a model or a set that does not exist.
+    Pipelines and controls that do not exist are left out; the checks before a run report them. Raises InputError or
+    PluginError if the recipe names a plugin, a model or a set that does not exist.
     """
-    return {name: one for name, one in _found(recipe, registry) if one is not None}
+    found = (one for each in _with_variants(recipe) for one in _found(each, registry))
+    return {name: one for name, one in found if one is not None}
+
+
+def missing_files(recipe: Recipe, registry: Registry) -> list[str]:
+    """Return the models, sets and data files of the recipe that ``recipes prepare`` would fetch or make.
+
+    Raises as ``preparations`` does.
+    """
+    prepared = [name for name, one in preparations(recipe, registry).items() if not is_prepared(one)]
+    files = [path for path in data_files(recipe, sets_of(registry)) if known_files(path) and not Path(path).exists()]
+    return [*prepared, *files]
 
 
 def data_files(recipe: Recipe, sets: Sets) -> list[str]:
-    """Return the paths of the data files that the recipe reads, each once; sets of plugins are not files."""
+    """Return the paths of the data files that the recipe and its variants read, each once.
+
+    Sets of plugins are not files.
+    """
+    return list(dict.fromkeys(path for each in _with_variants(recipe) for path in _data_files(each, sets)))
+
+
+def _with_variants(recipe: Recipe) -> list[Recipe]:
+    return [recipe, *(one.recipe for one in variants_of(recipe))]
+
+
+def _data_files(recipe: Recipe, sets: Sets) -> list[str]:
     data, evaluation = recipe.data, recipe.evaluation
     prompts = [one.source for one in (data.prompts, evaluation and evaluation.prompts) if one]
     prompts += data.decontaminate.against if data.decontaminate else ()
@@ -30,11 +59,12 @@ def data_files(recipe: Recipe, sets: Sets) -> list[str]:
     found += [one.source for one in (data.eft,) if one and sets.rated(one.source) is None]
     found += [one.source for one in (data.preferences,) if one and sets.preferences(one.source) is None]
     found += [source for source in prompts if sets.prompts(source) is None]
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _found(recipe: Recipe, registry: Registry) -> Iterator[tuple[str, Preparation | None]]:
-    for role, hooks in roles_needed(recipe, declared(recipe, registry)).items():
+    known = declared(recipe, registry)
+    for role, hooks in roles_needed(without_unknown(recipe, known), known).items():
         bound = usable_binding(recipe, role, hooks, registry)
         if (model := registry.find("models", bound.model)) is not None:
             yield bound.model, model.preparation

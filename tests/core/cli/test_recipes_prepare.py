@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import echoing_world
 import oasst_trees
 import pytest
 import yaml
@@ -15,6 +18,8 @@ from wheels import use_only
 
 from tutelage.cli import cli
 from tutelage.files.prepared import prepared_folder
+from tutelage.hookspecs import hookimpl
+from tutelage.plugin_info import Finding
 from tutelage.plugins.registry import Registry
 
 
@@ -71,7 +76,58 @@ def test_a_model_whose_files_are_missing_is_not_loaded_by_any_command(world: Pre
     options = ("--model", "numbers:prepared/novice", "--out", "out.jsonl")
     result = CliRunner().invoke(cli, ["stage", "generate", "prompts.jsonl", *options])
     assert result.exit_code == 2
-    assert "prepared/novice: its files are not on this machine" in result.stderr
+    missing = "`tutelage recipes prepare` fetches the files of a recipe"
+    assert result.stderr == f"error: prepared/novice: its files are missing or incomplete; {missing}\n"
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_the_error_of_a_recipe_that_lacks_files_ends_with_the_command_for_this_recipe(
+    command: str, world: PreparedWorld, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").rename(tmp_path / "my own.yaml")
+    result = CliRunner().invoke(cli, [command, "my own.yaml"])
+    assert result.exit_code == 2
+    assert "models.student.model: prepared/novice: its files are missing or incomplete" in result.stderr
+    *_, last = result.stderr.splitlines()
+    assert last == "get the files of this recipe with: tutelage recipes prepare 'my own.yaml'"
+
+
+def test_the_command_for_a_run_names_its_folder_also_when_its_artifacts_are_explained(world: PreparedWorld) -> None:
+    recipe = numbers_recipe(data={**numbers_recipe()["data"], "prompts": {"source": "prepared/train", "count": 20}})
+    Path("mine.yaml").write_text(yaml.safe_dump({**recipe, "iterations": 1}))
+    prepare("--accept-license")
+    assert CliRunner().invoke(cli, ["run", "mine.yaml", "--run", "first", "--quiet"]).exit_code == 0
+    shutil.rmtree(prepared_folder("prompts"))
+    for arguments in (["run", "--run", "first", "--set", "seeds=[1]"], ["explain", "first", "--set", "seeds=[1]"]):
+        result = CliRunner().invoke(cli, arguments)
+        assert result.stderr.endswith("get the files of this recipe with: tutelage recipes prepare first\n")
+
+
+def test_a_data_file_that_can_be_made_is_reported_with_the_command_for_the_recipe(world: PreparedWorld) -> None:
+    data = {**numbers_recipe()["data"], "decontaminate": {"against": ["data/alpaca_eval.jsonl"]}}
+    Path("mine.yaml").write_text(yaml.safe_dump(numbers_recipe(data=data)))
+    result = CliRunner().invoke(cli, ["plan", "mine.yaml"])
+    assert "data/alpaca_eval.jsonl: does not exist; `tutelage recipes prepare` makes" in result.stderr
+    assert result.stderr.endswith("get the files of this recipe with: tutelage recipes prepare mine.yaml\n")
+    rows = json.loads(CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"]).stdout)
+    [missing] = [(row["plugin"], row["finding"]["detail"]) for row in rows if not row["finding"]["ok"]]
+    run = "missing or incomplete; run: tutelage recipes prepare mine.yaml"
+    assert missing == ("", f"data/alpaca_eval.jsonl: {run}")
+
+
+def test_files_that_only_an_option_needs_are_no_files_of_the_recipe(world: PreparedWorld) -> None:
+    Path("mine.yaml").write_text(yaml.safe_dump(numbers_recipe()))
+    result = CliRunner().invoke(cli, ["plan", "mine.yaml", "--student", "numbers:prepared/novice"])
+    assert "prepared/novice: its files are missing or incomplete" in result.stderr
+    assert "get the files of this recipe" not in result.stderr
+
+
+def test_an_error_of_a_recipe_whose_files_are_in_place_has_no_command_for_them(world: PreparedWorld) -> None:
+    prepare("--accept-license")
+    result = CliRunner().invoke(cli, ["plan", "mine.yaml", "--set", "data.ift.source=mine.jsonl"])
+    assert result.exit_code == 2
+    assert "mine.jsonl" in result.stderr
+    assert "recipes prepare" not in result.stderr
 
 
 def test_a_recipe_that_needs_no_files_says_so(world: PreparedWorld, tmp_path: Path) -> None:
@@ -109,9 +165,35 @@ def test_the_doctor_names_what_has_to_be_prepared_and_the_command(world: Prepare
     """It said that there is no such folder, for a path that the user had never seen."""
     before = CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"])
     [missing] = [row["finding"] for row in json.loads(before.stdout) if not row["finding"]["ok"]]
-    assert missing["detail"] == "prepared/novice: not on this machine; run: tutelage recipes prepare mine.yaml"
+    assert missing["detail"] == "prepared/novice: missing or incomplete; run: tutelage recipes prepare mine.yaml"
     assert before.exit_code == 3
     prepare("--accept-license")
     after = CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"])
     assert all(row["finding"]["ok"] for row in json.loads(after.stdout))
     assert after.exit_code == 0
+
+
+def test_the_doctor_shows_no_other_finding_on_a_model_that_has_to_be_prepared(
+    world: PreparedWorld, numbers_registry: Registry
+) -> None:
+    """A folder with a part of the files may pass the check of the plugin."""
+
+    class Checked:
+        @hookimpl
+        def check(self, name: str) -> Iterator[Finding]:
+            yield Finding("GPU", True, "none")
+            yield Finding("model", True, f"{name} is on this machine")
+
+        train_step = staticmethod(echoing_world.train_step)
+
+    numbers_registry.register(Checked(), "checked")
+    models = {**numbers_recipe()["models"], "student": {"plugin": "checked", "model": "prepared/novice"}}
+    Path("mine.yaml").write_text(yaml.safe_dump(numbers_recipe(models=models)))
+
+    def student() -> list[str]:
+        rows = json.loads(CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"]).stdout)
+        return [row["finding"]["what"] for row in rows if row["plugin"] in ("checked", NAME)]
+
+    assert student() == ["GPU", "files"]
+    prepare("--accept-license")
+    assert student() == ["GPU", "model"]

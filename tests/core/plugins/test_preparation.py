@@ -68,9 +68,37 @@ def test_the_files_are_made_from_all_packages_and_nothing_else_is_left(
 
 def test_files_that_are_in_place_are_not_made_again(parts: Preparation) -> None:
     folder = prepare(parts, yes, print)
-    (folder / "whole.txt").write_text("mine")
+    (folder / "whole.txt").write_text("mine, and longer")
     assert prepare(parts, lambda name, terms: False, print) == folder
-    assert (folder / "whole.txt").read_text() == "mine"
+    assert (folder / "whole.txt").read_text() == "mine, and longer"
+
+
+def test_an_empty_folder_is_not_taken_for_the_files(parts: Preparation) -> None:
+    folder = prepared_folder("words")
+    folder.mkdir()
+    assert not is_prepared(parts)
+    assert (prepare(parts, yes, print) / "whole.txt").read_text() == "one two"
+
+
+def test_a_folder_that_lost_a_file_is_replaced_and_the_user_is_told(parts: Preparation, fetched: Path) -> None:
+    folder = prepare(parts, yes, print)
+    (folder / "whole.txt").unlink()
+    (folder / "left.txt").write_text("left")
+    assert not is_prepared(parts)
+    lines: list[str] = []
+    prepare(words_in(fetched), yes, lines.append)
+    assert f"replacing {folder}, which was not complete" in lines
+    assert (folder / "whole.txt").read_text() == "one two"
+    assert not (folder / "left.txt").exists()
+    assert is_prepared(parts)
+
+
+def test_a_folder_that_is_not_complete_stays_until_its_files_are_made(parts: Preparation, fetched: Path) -> None:
+    folder = prepare(parts, yes, print)
+    (folder / "whole.txt").write_text("one")
+    with pytest.raises(InputError, match="was not accepted"):
+        prepare(words_in(fetched), lambda name, terms: False, print)
+    assert (folder / "whole.txt").read_text() == "one"
 
 
 def test_without_the_licence_nothing_after_it_is_fetched(
@@ -129,7 +157,9 @@ def test_two_processes_do_not_prepare_the_same_files(parts: Preparation) -> None
 
 
 def test_missing_files_are_named_with_the_command_that_fetches_them(parts: Preparation) -> None:
-    with pytest.raises(InputError, match=r"^words/all: its files are not on this machine.*recipes prepare RECIPE"):
+    with pytest.raises(
+        InputError, match=r"^words/all: its files are missing or incomplete; `tutelage recipes prepare`"
+    ):
         check_prepared("words/all", parts)
     prepare(parts, yes, print)
     check_prepared("words/all", parts)
