@@ -69,6 +69,16 @@ def cache_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def shadowing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a module that no process may import: it has the name of one of the standard library."""
+    folder = tmp_path / "shadowing"
+    folder.mkdir()
+    (folder / "json.py").write_text("raise SystemExit('json.py of the current folder was imported')")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
 def numbers_registry() -> Registry:
     """A registry with the echoing world alone, under the name ``numbers``."""
     import echoing_world

@@ -7,7 +7,6 @@ the run, and frees the memory of the model at its end.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import deque
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict
 
 from tutelage import Context, InputError, Interrupted, Model, StageError
+from tutelage.child_processes import python_environment
 
 if TYPE_CHECKING:
     from tutelage_lm_eval import TaskSettings
@@ -63,7 +63,7 @@ def evaluated(model: Model, settings: TaskSettings, context: Context) -> list[tu
 def _run(request: dict[str, Any], folder: Path, scratch: Path, log: Path, context: Context) -> int:
     """Run the worker in the folder of the task. It ends with this process, because its standard input then ends."""
     Path(request["output"]).unlink(missing_ok=True)
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**python_environment(), "TOKENIZERS_PARALLELISM": "false"}
     if request["folder"] is not None:  # data from the hub stays in the user's cache
         environment["HF_DATASETS_CACHE"] = str(scratch / "datasets")
     with log.open("w", encoding="utf-8") as output:

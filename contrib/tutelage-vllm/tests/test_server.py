@@ -283,6 +283,45 @@ def test_the_server_gets_no_key_and_may_not_connect_to_a_hub(
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == "1"
 
 
+NAMES_ITS_MODULE = "import other; raise SystemExit(f'imported {other.__file__}')"
+"""A server that ends with the place from which it imports the module ``other``."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (("-c", NAMES_ITS_MODULE), "installed"),
+        (("-m", "program"), "installed"),
+        (("-c", "import subprocess, sys; subprocess.run([sys.executable, '-m', 'program'])"), "installed"),
+        (("-u", "scripts/serve.py"), "scripts"),
+    ],
+    ids=["-c", "-m", "a process of the server", "a script"],
+)
+def test_a_server_imports_nothing_from_the_current_folder(
+    tmp_path: Path, student: Model, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], folder: str
+) -> None:
+    for name in ("installed", "scripts", "."):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "other.py").touch()
+    (tmp_path / "installed/program.py").write_text(NAMES_ITS_MODULE)
+    (tmp_path / "scripts/serve.py").write_text(NAMES_ITS_MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+    context = Context(settings=VllmSettings(command=(sys.executable, *arguments), start_seconds=30.0))
+    with pytest.raises(StageError) as error:
+        list(plugin.generate_candidates(student, iter(PROMPTS), 1, SAMPLING, context))
+    assert str(error.value).splitlines()[-1] == f"  imported {tmp_path / folder / 'other.py'}"
+
+
+def test_a_folder_of_the_current_folder_is_not_the_installed_vllm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vllm").mkdir()
+    monkeypatch.chdir(tmp_path)
+    [finding] = check(VllmSettings(python=sys.executable), "any")
+    assert "has no vllm" in finding.detail
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from tutelage import Finding, RunNeeds
-from tutelage_vllm.settings import VllmSettings, interpreter
+from tutelage_vllm.settings import SAFE_PATH, VllmSettings, interpreter
 
 _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 _SECONDS = 30.0
@@ -56,8 +57,9 @@ def check(settings: VllmSettings | None, name: str) -> Iterator[Finding]:
 
 
 def _has_vllm(python: str) -> bool:
+    command = [python, "-c", _HAS_VLLM]
     try:
-        done = subprocess.run([python, "-c", _HAS_VLLM], capture_output=True, timeout=_SECONDS)
+        done = subprocess.run(command, env={**os.environ, **SAFE_PATH}, capture_output=True, timeout=_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

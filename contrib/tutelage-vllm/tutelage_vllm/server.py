@@ -20,6 +20,7 @@ from attrs import define, field
 
 from tutelage import StageError
 from tutelage_vllm import keeper
+from tutelage_vllm.settings import path_variables
 
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.1
@@ -78,10 +79,12 @@ class Server:
         """
         port = _free_port()
         log = Path(tempfile.mkdtemp(prefix="tutelage-vllm-")) / "server.log"
-        environment = {name: value for name, value in os.environ.items() if name not in _KEYS} | _OFFLINE
+        own = command(port)
+        environment = {name: value for name, value in os.environ.items() if name not in _KEYS}
+        environment |= _OFFLINE | path_variables(own)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, str(keeper.__file__), str(os.getpid()), *command(port)],
+                [sys.executable, str(keeper.__file__), str(os.getpid()), *own],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

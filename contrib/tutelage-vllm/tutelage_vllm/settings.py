@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import field, frozen, validators
@@ -40,6 +41,12 @@ class VllmSettings:
     """Maximum number of requests in flight."""
 
 
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Python then imports nothing from the current folder, nor from the folder of a script. A variable, not the option
+``-P``: processes that the server starts inherit it, and Python before 3.11 ignores it instead of ending with an error.
+"""
+
+
 def interpreter(settings: VllmSettings) -> str:
     """Return the Python interpreter of the server."""
     return str(Path(settings.python).expanduser()) if settings.python else sys.executable
@@ -61,6 +68,16 @@ def command_of(settings: VllmSettings, folder: Path, port: int) -> list[str]:
         "--disable-uvicorn-access-log",  # a line per request would hide the cause of an error
         *settings.arguments,
     ]
+
+
+def path_variables(command: Sequence[str]) -> dict[str, str]:
+    """Return the environment variables that decide from where the server of a command imports modules.
+
+    Nothing is imported from the folder in which the user calls tutelage. A script, as in ``serve.py`` or ``python -u
+    serve.py``, may import the modules beside it.
+    """
+    program = [part for part in command if not part.startswith("-")][:2]
+    return {} if any(part.endswith(".py") for part in program) else SAFE_PATH
 
 
 def _filled(part: str, values: dict[str, str]) -> str:

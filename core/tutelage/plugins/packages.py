@@ -49,7 +49,8 @@ def fetch(package: Package, folder: Path) -> Path:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         requirement.write_text(f"{pinned} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
+    # -P: a file pip.py in the current folder is not pip. It is no variable, so programs that pip starts are as usual.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--require-hashes", "--dest", str(folder), "--requirement", str(requirement)]
     shown = sys.stderr.isatty()  # pip's progress bar
     done = subprocess.run(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import subprocess
 import sys
 from itertools import product
 
+from tutelage.child_processes import python_environment
 from tutelage.files.settings import describe_settings
 from tutelage.hookspecs import STAGES
 from tutelage.planning.trial import rubric_problems
@@ -65,8 +65,8 @@ def light_entry_module(subject: Subject, hook: str) -> None:
     if subject.module is None:
         return
     program = f"import sys, {subject.module}\nprint({_END_OF_PRINTS!r}, *set({HEAVY!r}).intersection(sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=python_environment(), capture_output=True, text=True)
     expect(done.returncode == 0, done.stderr)
     printed, _, heavy = done.stdout.partition(_END_OF_PRINTS)
     expect(not heavy.strip(), f"importing {subject.module} imports {heavy.strip()}: import it inside the hooks")

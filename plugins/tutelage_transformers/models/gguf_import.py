@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from tutelage.child_processes import python_environment
 from tutelage.errors import StageError
 from tutelage.files.disk_errors import error_text
 from tutelage.plugin_info import Package
@@ -41,10 +42,11 @@ def convert_gguf(file: Path, output: Path, path: Path, weights: str, tokens: Map
     from tutelage_transformers.models.tokenizers import read_tokenizer
 
     require("torch", "transformers", "safetensors")
-    search = os.pathsep.join(filter(None, (str(path), os.environ.get("PYTHONPATH"))))
+    environment = python_environment()
+    search = os.pathsep.join((str(path.resolve()), environment["PYTHONPATH"]))
     done = subprocess.run(
         [sys.executable, "-m", "tutelage_transformers.models.gguf_import", str(file), str(output)],
-        env={**os.environ, "PYTHONPATH": search, "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        env={**environment, "PYTHONPATH": search, "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

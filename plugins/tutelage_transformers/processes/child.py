@@ -8,15 +8,18 @@ import subprocess
 from collections.abc import Mapping
 from typing import IO, Any
 
+from tutelage.child_processes import python_environment
+
 _TAIL_LINES = 20
 
 
 def environment() -> Mapping[str, str]:
-    """Return the environment of a child: one thread per process, unless the user sets another number.
+    """Return the environment of a child: its modules are those of this process, and it has one thread.
 
-    Several processes with many threads each would compete for the same cores.
+    The user may set another number of threads. Several processes with many threads each would compete for the same
+    cores.
     """
-    return {"OMP_NUM_THREADS": "1", **os.environ}
+    return {"OMP_NUM_THREADS": "1", **python_environment()}
 
 
 def own_session() -> dict[str, Any]:

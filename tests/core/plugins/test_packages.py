@@ -29,6 +29,12 @@ def test_a_package_is_fetched_once_and_its_files_are_unpacked(index: Path, tmp_p
     assert (tmp_path / "files/some_data/text.txt").read_text() == "content"
 
 
+def test_pip_is_not_taken_from_the_current_folder(index: Path, tmp_path: Path, shadowing_folder: Path) -> None:
+    (shadowing_folder / "json.py").rename(shadowing_folder / "pip.py")  # pip itself removes the folder from its path
+    package = write_wheel(index, "some-data", {"a": "b"})
+    assert find_wheel(package, fetch(package, tmp_path / "downloads").parent)
+
+
 def test_a_package_with_other_content_is_refused(index: Path, tmp_path: Path) -> None:
     package = evolve(write_wheel(index, "some-data", {"a": "b"}), sha256="0" * 64)
     with pytest.raises(StageError, match=r"some-data==1\.0: it cannot be fetched .*(hash|HASH|Expected sha256)"):

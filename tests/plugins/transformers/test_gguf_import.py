@@ -164,6 +164,11 @@ def test_a_file_that_is_no_gguf_is_an_error_of_two_lines(tmp_path: Path) -> None
         convert_gguf(tmp_path / "broken.gguf", tmp_path / "out", package(), NOWHERE, {})
 
 
+def test_the_conversion_imports_nothing_from_the_current_folder(tmp_path: Path, shadowing_folder: Path) -> None:
+    with pytest.raises(StageError, match=r"\(gguf_import\.py, line \d+\)$"):
+        convert_gguf(tmp_path / "missing.gguf", tmp_path / "out", package(), NOWHERE, {})
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_of_two_lines(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf")
     (tmp_path / "out/model.safetensors").mkdir(parents=True)

@@ -133,6 +133,12 @@ def test_a_process_that_dies_between_two_requests_is_one_error() -> None:
     assert not pool.is_open
 
 
+def test_kept_processes_import_nothing_from_the_current_folder(shadowing_folder: Path) -> None:
+    pool = WorkerPool(["cpu"], "bare_worker")
+    with closing(pool):
+        assert list(pool.run("worker_probe:repeat", {0: "a"}, "probing")) == [(0, f"a {n}") for n in range(3)]
+
+
 def test_the_shared_folder_exists_until_the_processes_end() -> None:
     pool = WorkerPool(["cpu", "cpu"], "bare_worker")
     folder = pool.folder

@@ -23,9 +23,11 @@ from tutelage.records import Model
 from tutelage_transformers.devices.parallel import share_of_objective, training_processes
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
+from tutelage_transformers.processes.child import last_lines
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training.arguments import trainer_arguments
 from tutelage_transformers.training.fitting import divide_step
+from tutelage_transformers.training.launching import accelerate, running
 from tutelage_transformers.training.request import STOP, TrainingRequest, failures
 from tutelage_transformers.training.step import train
 
@@ -234,6 +236,14 @@ def test_a_users_accelerate_config_launches_the_training_in_which_a_further_mach
     assert reported == [8] + [1] * 8
     assert_close(rows, expected)
     assert not list(scratch.iterdir())
+
+
+def test_launched_processes_import_nothing_from_the_current_folder(tmp_path: Path, shadowing_folder: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_processes: 1\nuse_cpu: true\n")
+    command = [*accelerate(str(config)), "-m", "json.tool", "--help"]
+    with (tmp_path / "log").open("w+b") as log, running(command, log) as launcher:
+        assert launcher.wait() == 0, last_lines(log)
 
 
 @pytest.mark.slow  # test_together.py has an error of the request that is raised in the kept processes

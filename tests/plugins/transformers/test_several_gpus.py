@@ -7,7 +7,6 @@ accelerate's launcher, which takes about ten seconds.
 from __future__ import annotations
 
 import math
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,9 +180,8 @@ def test_two_gpus_give_the_answers_of_one(base: Path, engine: Any, temperature: 
     assert found[0] == found[1]
 
 
-def test_released_processes_hold_no_memory_of_their_gpus(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_released_processes_hold_no_memory_of_their_gpus(base: Path) -> None:
     pool.end_all()
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "fixtures"), prepend=os.pathsep)
     model, prompts = Model("transformers", str(base)), [Prompt("sort the words"), Prompt("sort the cat")]
     list(candidates(model, prompts, 1, Sampling(max_new_tokens=2), Context(settings=TWO)))
     kept = pool.current()

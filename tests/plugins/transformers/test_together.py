@@ -43,12 +43,9 @@ Training = Callable[..., tuple[list[Any], Path]]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def probed_and_ended() -> Iterator[None]:
-    """New processes find the module ``worker_probe``."""
+def ended() -> Iterator[None]:
     pool.end_all()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "fixtures"))
-        yield
+    yield
     pool.end_all()
 
 
