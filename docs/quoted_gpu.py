@@ -168,8 +168,9 @@ def gpu_captured(proof: dict[str, Any]) -> str:
     seconds = whole["seconds"]
     since = (
         "LoRA layers and rotations had no kernels of their own then. With these, the 63 steps of DPO of an iteration\n"
-        f"(16 pairs per step) took {seconds['launched']} s with kernels launched one by one, and {seconds['captured']} s "
-        f"with CUDA graphs,\n{whole['seconds_of_captures']} s of which were {whole['captures']} captures."
+        f"(16 pairs per step) took {seconds['launched']} s with kernels launched one by one, and "
+        f"{seconds['captured']} s with CUDA graphs,\n"
+        f"{whole['seconds_of_captures']} s of which were {whole['captures']} captures."
     )
     return "\n".join([*lines, "", f"A capture takes about {measured['seconds_of_a_capture']} s.", "", since]) + "\n"
 
