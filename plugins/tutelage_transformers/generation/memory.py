@@ -35,18 +35,17 @@ def sequences_at_once(settings: TransformersSettings) -> int | None:
     return (settings.batch_size or MAX_SEQUENCES) * len(device_names(settings))
 
 
-def sequences_that_fit(model: Any, length: int) -> int:
-    """Return how many sequences of ``length`` tokens have room for keys, values, scores and logits.
+def sequences_that_fit(model: Any, prompt: int, new_tokens: int) -> int:
+    """Return how many sequences have room for keys, values, scores and logits, 1 to ``MAX_SEQUENCES``.
 
-    At least 1, at most ``MAX_SEQUENCES``. Only transformers' eager attention keeps scores, those of one layer.
-
-    The number depends on the model and the device alone, not on the memory that is free at the moment: a repeated run
-    must have the same batches.
+    A sequence has up to ``prompt`` tokens at first, and then gets ``new_tokens``. Only transformers' eager attention
+    keeps scores: those of one layer, while the prompts are computed. The number depends on the model and the device
+    alone, not on the memory that is free at the moment: a repeated run must have the same batches.
     """
     config = model.config.get_text_config()
-    needed = length * bytes_per_token(model) + _LOGIT_BYTES * int(config.vocab_size)
+    needed = (prompt + new_tokens) * bytes_per_token(model) + _LOGIT_BYTES * int(config.vocab_size)
     if config._attn_implementation == "eager":
-        needed += _SCORE_BYTES * int(getattr(config, "num_attention_heads", None) or 0) * length**2
+        needed += _SCORE_BYTES * int(getattr(config, "num_attention_heads", None) or 0) * prompt**2
     return max(1, min(MAX_SEQUENCES, _cache_bytes(model) // needed))
 
 

@@ -78,7 +78,7 @@ def weigh(
 
 def _at_once(loaded: LoadedModel, lengths: Sequence[int], n: int, new_tokens: int, batch_size: int | None) -> int:
     """Return how many of the prompts run at once, from the first, which is the longest; each is completed n times."""
-    at_once = max(1, (batch_size or sequences_that_fit(loaded.model, lengths[0] + new_tokens)) // n)
+    at_once = max(1, (batch_size or sequences_that_fit(loaded.model, lengths[0], new_tokens)) // n)
     return at_once if padding_is_exact(loaded.model.config) else lengths[:at_once].count(lengths[0])
 
 

@@ -214,10 +214,10 @@ def test_the_number_of_sequences_that_fit_depends_on_model_and_length(
     loaded: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert bytes_per_token(loaded.model) == 2 * 2 * 32 * 4
-    assert sequences_that_fit(loaded.model, 100) == 512
-    assert sequences_that_fit(loaded.model, 2**40) == 1
+    assert sequences_that_fit(loaded.model, 60, 40) == 512
+    assert sequences_that_fit(loaded.model, 2**40, 0) == sequences_that_fit(loaded.model, 0, 2**40) == 1
     monkeypatch.setattr(loaded.model.config, "_attn_implementation", "sdpa")
-    assert sequences_that_fit(loaded.model, 2**20 - 8) == 4
+    assert sequences_that_fit(loaded.model, 2**19, 2**19 - 8) == 4
 
 
 def test_the_scores_of_eager_attention_leave_room_for_fewer_sequences(
@@ -227,17 +227,18 @@ def test_the_scores_of_eager_attention_leave_room_for_fewer_sequences(
     counts = {}
     for name in ("sdpa", "eager"):
         monkeypatch.setattr(loaded.model.config, "_attn_implementation", name)
-        counts[name] = [sequences_that_fit(loaded.model, length) for length in (200, 4096)]
+        counts[name] = [sequences_that_fit(loaded.model, *tokens) for tokens in ((200, 0), (4000, 96), (96, 4000))]
     heads = loaded.model.config.num_attention_heads
-    assert counts["sdpa"] == [512, 512]
-    assert counts["eager"] == [512, 2**31 // (4096 * bytes_per_token(loaded.model) + 40 * 64 + 8 * heads * 4096**2)]
+    fewer = 2**31 // (4096 * bytes_per_token(loaded.model) + 40 * 64 + 8 * heads * 4000**2)
+    assert counts == {"sdpa": [512, 512, 512], "eager": [512, fewer, 512]}
+    assert fewer < 20
 
 
 def test_a_large_vocabulary_leaves_room_for_fewer_sequences(make_grouped: Callable[[], Any]) -> None:
     model = make_grouped()
-    assert sequences_that_fit(model, 100) == 512
+    assert sequences_that_fit(model, 60, 40) == 512
     model.config.vocab_size = 262_144
-    assert 100 < sequences_that_fit(model, 100) < 250
+    assert 100 < sequences_that_fit(model, 60, 40) < 250
 
 
 def test_keys_and_values_of_grouped_heads_are_counted_once(make_grouped: Callable[[], Any]) -> None:
