@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from family_checks import DPO, SFT, compare_engine, compare_saved, compare_training, load, lora_targets
-from model_families import FAMILIES, config_of, write_family
+from model_families import FAMILIES, Family, config_of, write_family
 from stock_training import write_ragged_examples, write_ragged_pairs
 
 from tutelage.errors import InputError
+from tutelage_transformers.models import loading
 from tutelage_transformers.models.support import WITHOUT_CACHE, cache_argument, unsupported_reason
+from tutelage_transformers.settings import TransformersSettings
 
 NAMES = ("llama", "gemma3_text", "gpt2")
 
@@ -63,6 +65,32 @@ def test_an_adapter_is_on_all_linear_layers_but_the_head(family: tuple[str, Path
     gated = {"q_proj": 3, "k_proj": 3, "v_proj": 3, "o_proj": 3, "gate_proj": 3, "up_proj": 3, "down_proj": 3}
     expected = {"gpt2": {"c_attn": 3, "c_proj": 6, "c_fc": 3}}
     assert lora_targets(family[1]) == expected.get(family[0], gated)
+
+
+@pytest.mark.parametrize("family_of_all", FAMILIES, ids=lambda family: family.model_type)
+def test_the_attention_of_a_gpu_computes_what_eager_attention_does(family_of_all: Family) -> None:
+    """sdpa of transformers 5.0 to 5.20 left out the cap on the scores of Gemma 2 and VaultGemma."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = config_of(family_of_all)
+    chosen = loading._attention(TransformersSettings(), torch.device("cuda"), config)
+    torch.manual_seed(0)
+    options = {} if chosen is None else {"attn_implementation": chosen}  # as models are read
+    model = AutoModelForCausalLM.from_config(config, **options).eval()
+    ids = torch.randint(3, 60, (2, 40))
+    mask = torch.ones_like(ids)
+    mask[1, :13] = 0
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask.bool()]
+        return found
+
+    found = logits()
+    if model.config._attn_implementation != "eager":
+        model.set_attn_implementation("eager")
+    assert torch.allclose(found, logits(), atol=1e-4 * float(found.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["mixtral", "granitemoe"])
