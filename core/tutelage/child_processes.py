@@ -1,26 +1,69 @@
-"""The environment of the Python processes that tutelage starts: they import the same modules as this process.
+"""Start Python processes that import the same modules as this process, and none from the current folder.
 
-``python -m MODULE`` and ``python -c`` put the current folder first on ``sys.path``, before the standard library. A file
-``random.py`` in the folder in which the user calls tutelage would be imported by a worker process, though the command
-``tutelage`` does not import it.
+``python -m MODULE`` puts the current folder first on ``sys.path``, before the standard library: a file ``random.py`` in
+the folder in which the user calls tutelage would be imported by a worker process, though the command ``tutelage`` does
+not import it. So a child runs this file as a script. It takes over the path of its parent, and then runs the module.
+
+The path is not handed over in ``PYTHONPATH``. Python reads that variable before it has started, so a file of the user
+such as ``types.py`` would end the child, and other versions of Python that a library starts would import our library.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
+import site
 import sys
+from collections.abc import Sequence
+
+_PATH = "TUTELAGE_SYS_PATH"
 
 
-def python_environment() -> dict[str, str]:
-    """Return the environment variables of a child process that runs this interpreter (``sys.executable``).
+def python_command(program: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module, or a script (a path that ends with .py), in a child of this interpreter.
 
-    Its ``sys.path`` is that of this process: ``PYTHONSAFEPATH`` adds neither the current folder nor that of a script,
-    and ``PYTHONPATH`` has the whole path. So a child finds each plugin that this process finds, also one beside the
-    user's script, and the current folder only if it is on the path here, as after ``python -m tutelage``. Processes
-    that the child starts inherit both variables; this suits no other interpreter, because the path includes the
-    standard library. It has to: the order is kept, and a launcher that appends the current folder to ``PYTHONPATH``, as
-    accelerate does for DeepSpeed, replaces no module.
+    It needs the variables of ``python_environment``.
+    """
+    return [sys.executable, *python_script(program, *arguments)]
+
+
+def python_script(program: str, *arguments: str) -> list[str]:
+    """Return the same without the interpreter, for a launcher that starts scripts."""
+    return [__file__, program, *arguments]
+
+
+def python_environment(first: Sequence[str] = ()) -> dict[str, str]:
+    """Return the environment variables of a child, and of processes that it starts by ``python_command``.
+
+    The path of the child has the folders ``first`` and the entries of the path of this process: the current folder only
+    if it is on the path here, as after ``python -m tutelage``. Entries that Python does not add by itself come after
+    the standard library, so that no file beside the user's script or notebook replaces a module of it.
     """
     # absolute, because a child may have another current folder; an import ignores what is not a text
-    path = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]  # noqa: PTH100
-    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(path)}
+    path = [os.path.abspath(entry) for entry in (*first, *sys.path) if isinstance(entry, str)]  # noqa: PTH100
+    return {**os.environ, "PYTHONSAFEPATH": "1", _PATH: json.dumps(path)}
+
+
+def _taken_over(own: Sequence[str], parent: Sequence[str]) -> list[str]:
+    """Return the path of a child that has ``own`` at its start, and whose parent has ``parent``.
+
+    The current folder, which accelerate adds for DeepSpeed, is left out if the parent does not have it.
+    """
+    libraries = {os.path.abspath(folder) for folder in (*site.getsitepackages(), site.getusersitepackages())}  # noqa: PTH100
+    kept = [entry for entry in dict.fromkeys(map(os.path.abspath, own)) if entry in parent or entry != os.getcwd()]  # noqa: PTH109
+    missing = [entry for entry in dict.fromkeys(parent) if entry not in kept]
+    first_library = next((number for number, entry in enumerate(parent) if entry in libraries), len(parent))
+    before = [entry for entry in missing if parent.index(entry) < first_library]
+    after = [entry for entry in missing if entry not in before]
+    place = next((number for number, entry in enumerate(kept) if entry in libraries), len(kept))
+    return [*kept[:place], *before, *kept[place:], *after]
+
+
+if __name__ == "__main__":
+    sys.path[:] = _taken_over(sys.path, json.loads(os.environ[_PATH]))
+    del sys.argv[0]
+    if sys.argv[0].endswith(".py"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

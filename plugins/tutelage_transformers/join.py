@@ -12,6 +12,7 @@ import signal
 import time
 from pathlib import Path
 
+from tutelage.child_processes import python_script
 from tutelage.errors import InputError
 from tutelage_transformers.training.launching import WORKER, accelerate, running
 from tutelage_transformers.training.request import REQUEST
@@ -48,7 +49,7 @@ def take_part(run: Path, launcher: list[str]) -> None:
             if folder not in joined:
                 joined.add(folder)
                 print(f"taking part in {folder}", flush=True)
-                with running([*launcher, "-m", WORKER, str(folder)]) as process:
+                with running([*launcher, *python_script(WORKER, str(folder))]) as process:
                     print(f"ended with status {process.wait()}", flush=True)
         time.sleep(_POLL_SECONDS)
 

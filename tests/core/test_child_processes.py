@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,24 +10,45 @@ from pathlib import Path
 
 import pytest
 
+from tutelage.child_processes import _taken_over, python_environment
+
+CORE = Path(__file__).parents[2] / "core"
 PROGRAM = """
-import os, subprocess, sys
-from tutelage.child_processes import python_environment
+import os, random, subprocess, sys
+from tutelage.child_processes import python_command, python_environment
 sys.path.append("added")
-print(*map(os.path.abspath, sys.path), sep=os.pathsep, flush=True)
-subprocess.run([sys.executable, "-m", "probe"], env=python_environment(), check=True)
+print(os.pathsep.join(map(os.path.abspath, sys.path)), flush=True)
+subprocess.run(python_command("probe", "argument"), env=python_environment(), check=True)
+"""
+PROBE = """
+import os, random, sys
+import beside
+assert random.__file__ == os.__file__.replace("os.py", "random.py")
+assert sys.argv[1:] == ["argument"]
+print(os.pathsep.join(sys.path))
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a program, and others with the module that it runs."""
+    """A folder with a program, and others with the modules that it runs."""
     for name in ("here", "elsewhere", "named", "here/added"):
         (tmp_path / name).mkdir()
     for name in ("here", "elsewhere"):
         (tmp_path / name / "program.py").write_text(PROGRAM)
-    (tmp_path / "named/probe.py").write_text("import os, sys; print(*sys.path, sep=os.pathsep)")
+        (tmp_path / name / "beside.py").touch()
+    (tmp_path / "named/probe.py").write_text(PROBE)
     return tmp_path
+
+
+def printed(folder: Path, *command: str) -> list[list[str]]:
+    """What a program printed that Python ran in the folder ``here``: paths, one in each line."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["../named", str(CORE)])}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder / "here", env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.split(os.pathsep) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -35,18 +57,70 @@ def folder(tmp_path: Path) -> Path:
         (("../elsewhere/program.py",), "elsewhere"),
         (("-m", "program"), "here"),
         (("-c", PROGRAM), "here"),
-        (("-P", "../elsewhere/program.py"), "named"),
     ],
-    ids=["a script, as the command tutelage", "-m", "-c", "a safe path"],
+    ids=["a script, as the command tutelage", "-m", "-c"],
 )
-def test_a_child_has_the_path_of_its_parent_whichever_way_that_was_started(
+def test_a_child_finds_what_its_parent_finds_whichever_way_that_was_started(
     folder: Path, command: tuple[str, ...], first: str
 ) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["../named", str(Path(__file__).parents[2] / "core")])}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=folder / "here", env=environment, capture_output=True, text=True, check=True
-    )
-    own, of_child = (line.split(os.pathsep) for line in done.stdout.splitlines())
+    own, of_child = printed(folder, *command)
     assert own[0] == str(folder / first)
-    assert own[-1] == str(folder / "here/added")
+    assert own[-1] == of_child[-1] == str(folder / "here/added")
+    assert sorted(of_child) == sorted(own)
+    library = str(Path(os.__file__).parent)
+    assert of_child.index(library) < of_child.index(own[0]), "no file of the user replaces a module of the library"
+
+
+def test_a_child_of_a_safe_path_has_no_current_folder(folder: Path) -> None:
+    (folder / "named/beside.py").touch()
+    own, of_child = printed(folder, "-P", "../elsewhere/program.py")
     assert of_child == own
+    assert not {str(folder / "here"), str(folder / "elsewhere")}.intersection(own)
+
+
+@pytest.mark.parametrize("name", ["types", "contextlib", "sitecustomize"])
+def test_a_file_of_the_user_that_python_imports_when_it_starts_does_not_end_the_child(folder: Path, name: str) -> None:
+    """The parent has such a folder on its path when it has started; Python reads ``PYTHONPATH`` before that."""
+    (folder / f"elsewhere/{name}.py").write_text("raise SystemExit('not the module of the library')")
+    program = folder / "elsewhere/program.py"
+    program.write_text(
+        "import sys\nown = sys.path.pop(0)\nimport contextlib, os, subprocess, types\nsys.path.insert(0, own)\n"
+        + PROGRAM
+    )
+    assert len(printed(folder, "../elsewhere/program.py")) == 2
+
+
+def test_a_folder_with_the_separator_of_paths_in_its_name_is_found(folder: Path) -> None:
+    (folder / "elsewhere").rename(folder / "run-05:31")
+    own, of_child = (":".join(paths) for paths in printed(folder, "../run-05:31/program.py"))
+    assert str(folder / "run-05:31") in own and str(folder / "run-05:31") in of_child
+
+
+def test_other_interpreters_that_a_child_starts_do_not_get_this_standard_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/the/user")
+    assert python_environment()["PYTHONPATH"] == "/of/the/user"
+    monkeypatch.delenv("PYTHONPATH")
+    assert "PYTHONPATH" not in python_environment()
+
+
+def test_the_path_has_the_given_folders_first_and_only_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["", Path("/not/a/text"), "relative", "/absolute"])
+    path = json.loads(python_environment(["more"])["TUTELAGE_SYS_PATH"])
+    assert path == [str(Path("more").absolute()), str(Path.cwd()), str(Path("relative").absolute()), "/absolute"]
+
+
+def test_entries_behind_the_installed_packages_stay_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    import site
+
+    monkeypatch.setattr(site, "getsitepackages", lambda: ["/packages"])
+    own, parent = ["/library", "/packages", "/of/a/pth"], ["/script", "/library", "/packages", "/of/a/pth", "/late"]
+    assert _taken_over(own, parent) == ["/library", "/script", "/packages", "/of/a/pth", "/late"]
+
+
+def test_the_current_folder_is_left_out_if_the_parent_does_not_have_it() -> None:
+    """accelerate adds it to ``PYTHONPATH`` of a training with DeepSpeed."""
+    here = str(Path.cwd())
+    assert _taken_over([here, "/library"], ["/library"]) == ["/library"]
+    assert _taken_over(["/named", here, "/library"], ["/library", here]) == ["/named", here, "/library"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict
 
 from tutelage import Context, InputError, Interrupted, Model, StageError
-from tutelage.child_processes import python_environment
+from tutelage.child_processes import python_command, python_environment
 
 if TYPE_CHECKING:
     from tutelage_lm_eval import TaskSettings
@@ -67,7 +66,7 @@ def _run(request: dict[str, Any], folder: Path, scratch: Path, log: Path, contex
     if request["folder"] is not None:  # data from the hub stays in the user's cache
         environment["HF_DATASETS_CACHE"] = str(scratch / "datasets")
     with log.open("w", encoding="utf-8") as output:
-        command = [sys.executable, str(WORKER), json.dumps(request)]
+        command = python_command(str(WORKER), json.dumps(request))
         with subprocess.Popen(
             command, cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
         ) as process:

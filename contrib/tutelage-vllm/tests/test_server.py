@@ -293,9 +293,10 @@ NAMES_ITS_MODULE = "import other; raise SystemExit(f'imported {other.__file__}')
         (("-c", NAMES_ITS_MODULE), "installed"),
         (("-m", "program"), "installed"),
         (("-c", "import subprocess, sys; subprocess.run([sys.executable, '-m', 'program'])"), "installed"),
-        (("-u", "scripts/serve.py"), "scripts"),
+        (("scripts/serve.py",), "scripts"),
+        (("-W", "ignore", "scripts/serve.py"), "scripts"),
     ],
-    ids=["-c", "-m", "a process of the server", "a script"],
+    ids=["-c", "-m", "a process of the server", "a script", "a script after options"],
 )
 def test_a_server_imports_nothing_from_the_current_folder(
     tmp_path: Path, student: Model, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], folder: str

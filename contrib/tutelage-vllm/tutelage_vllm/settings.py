@@ -73,11 +73,10 @@ def command_of(settings: VllmSettings, folder: Path, port: int) -> list[str]:
 def path_variables(command: Sequence[str]) -> dict[str, str]:
     """Return the environment variables that decide from where the server of a command imports modules.
 
-    Nothing is imported from the folder in which the user calls tutelage. A script, as in ``serve.py`` or ``python -u
-    serve.py``, may import the modules beside it.
+    ``python -m`` and ``python -c`` import nothing from the folder in which the user calls tutelage. Another command may
+    run a script, which may import the modules beside it; it is left as it is.
     """
-    program = [part for part in command if not part.startswith("-")][:2]
-    return {} if any(part.endswith(".py") for part in program) else SAFE_PATH
+    return SAFE_PATH if command[1:2] in (["-m"], ["-c"]) else {}
 
 
 def _filled(part: str, values: dict[str, str]) -> str:

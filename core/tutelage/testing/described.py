@@ -7,7 +7,6 @@ import subprocess
 import sys
 from itertools import product
 
-from tutelage.child_processes import python_environment
 from tutelage.files.settings import describe_settings
 from tutelage.hookspecs import STAGES
 from tutelage.planning.trial import rubric_problems
@@ -64,9 +63,10 @@ def light_entry_module(subject: Subject, hook: str) -> None:
     """the entry module imports no heavy libraries, and prints nothing when it is imported"""
     if subject.module is None:
         return
-    program = f"import sys, {subject.module}\nprint({_END_OF_PRINTS!r}, *set({HEAVY!r}).intersection(sys.modules))"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=python_environment(), capture_output=True, text=True)
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    program = f"import sys\nsys.path[:] = {path!r}\nimport {subject.module}\n"
+    program += f"print({_END_OF_PRINTS!r}, *set({HEAVY!r}).intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True)
     expect(done.returncode == 0, done.stderr)
     printed, _, heavy = done.stdout.partition(_END_OF_PRINTS)
     expect(not heavy.strip(), f"importing {subject.module} imports {heavy.strip()}: import it inside the hooks")

@@ -7,14 +7,13 @@ process of its own (``python -m`` this module), on whose path an unpacked ``gguf
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from tutelage.child_processes import python_environment
+from tutelage.child_processes import python_command, python_environment
 from tutelage.errors import StageError
 from tutelage.files.disk_errors import error_text
 from tutelage.plugin_info import Package
@@ -42,11 +41,9 @@ def convert_gguf(file: Path, output: Path, path: Path, weights: str, tokens: Map
     from tutelage_transformers.models.tokenizers import read_tokenizer
 
     require("torch", "transformers", "safetensors")
-    environment = python_environment()
-    search = os.pathsep.join((str(path.resolve()), environment["PYTHONPATH"]))
     done = subprocess.run(
-        [sys.executable, "-m", "tutelage_transformers.models.gguf_import", str(file), str(output)],
-        env={**environment, "PYTHONPATH": search, "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        python_command("tutelage_transformers.models.gguf_import", str(file), str(output)),
+        env={**python_environment([str(path)]), "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -12,7 +12,6 @@ import atexit
 import json
 import math
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread
 from typing import Any
 
+from tutelage.child_processes import python_command
 from tutelage.errors import StageError, TutelageError
 from tutelage.files.jsonl import converter, dump
 from tutelage_transformers.processes.child import environment, last_lines, own_session
@@ -207,7 +207,7 @@ class _Worker:
         self.device = device
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by end
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, device],
+            python_command(module, device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

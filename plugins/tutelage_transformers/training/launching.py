@@ -7,7 +7,6 @@ process holds, so none outlives it.
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from tutelage.child_processes import python_command, python_script
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError, TutelageError
 from tutelage.files.locking import hold_lock
@@ -46,7 +46,7 @@ def launch(request: TrainingRequest, config: str, context: Context) -> None:
         folder = Path(name)
         request.write(folder)
         with (folder / "log.txt").open("w+b") as log:
-            status = _follow([*command, "-m", WORKER, str(folder)], folder, log, context)
+            status = _follow([*command, *python_script(WORKER, str(folder))], folder, log, context)
             if status:
                 raise _error(folder, log, status)
 
@@ -58,7 +58,7 @@ def accelerate(config: str) -> list[str]:
         raise InputError(
             f"plugin transformers, settings.accelerate_config: {file}: no such file; `accelerate config` makes one"
         )
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
+    return python_command("accelerate.commands.launch", "--config_file", str(file))
 
 
 def _follow(command: list[str], folder: Path, log: IO[bytes], context: Context) -> int:

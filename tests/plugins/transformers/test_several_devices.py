@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 from ranks import train_together
 
+from tutelage.child_processes import python_script
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
 from tutelage.objectives import Dpo, Lora, Objective, Sft
@@ -241,7 +242,7 @@ def test_a_users_accelerate_config_launches_the_training_in_which_a_further_mach
 def test_launched_processes_import_nothing_from_the_current_folder(tmp_path: Path, shadowing_folder: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_processes: 1\nuse_cpu: true\n")
-    command = [*accelerate(str(config)), "-m", "json.tool", "--help"]
+    command = [*accelerate(str(config)), *python_script("json.tool", "--help")]
     with (tmp_path / "log").open("w+b") as log, running(command, log) as launcher:
         assert launcher.wait() == 0, last_lines(log)
 
