@@ -66,6 +66,18 @@ _reported: set[str] = set()
 """Templates for which it was logged that system messages are merged; the checkpoints of a run share one."""
 
 
+def _is_first(record: logging.LogRecord) -> bool:
+    """Return whether no earlier warning, of this process or sent by a child, was about the same template."""
+    template = getattr(record, "once", None)
+    is_first = template not in _reported
+    if template is not None:
+        _reported.add(template)
+    return is_first
+
+
+_log.addFilter(_is_first)
+
+
 def ensure_chat(tokenizer: Any) -> None:
     """Give ``tokenizer`` a chat template, and a pad token that is not its end token, if it lacks them.
 
@@ -179,14 +191,12 @@ def _without_system(tokenizer: Any, messages: Conversation) -> Conversation:
     system, *turns = messages
     if not turns or turns[0]["role"] != "user":
         return messages
-    template = str(tokenizer.chat_template)
-    if template not in _reported:
-        _reported.add(template)
-        _log.warning(
-            "tokenizer of %s: its chat template has no system role; system messages are put before the first user "
-            "message, in training, sampling and judging",
-            tokenizer.name_or_path,
-        )
+    _log.warning(
+        "tokenizer of %s: its chat template has no system role; system messages are put before the first user "
+        "message, in training, sampling and judging",
+        tokenizer.name_or_path,
+        extra={"once": str(tokenizer.chat_template)},
+    )
     return [{**turns[0], "content": f"{system['content'].strip()}\n\n{turns[0]['content']}"}, *turns[1:]]
 
 

@@ -2,8 +2,9 @@
 
 Sampling, judging and training all use them, so that torch and transformers are imported once per run, and all processes
 load a model at the same time. A request is sent through a pipe, as a JSON line, and its results come back through
-another. A process ends when its pipe of requests is closed, so none outlives this process. If one fails or dies, all
-are ended, and new ones are started when they are next needed.
+another, as do the warnings that the process logs meanwhile: they are logged again here. A process ends when its pipe of
+requests is closed, so none outlives this process. If one fails or dies, all are ended, and new ones are started when
+they are next needed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tutelage.errors import StageError, TutelageError
 from tutelage.files.jsonl import converter, dump
 from tutelage_transformers.processes.child import environment, last_lines, own_session
 from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.processes.warned import log_again
 
 WORKER = "tutelage_transformers.processes.serving"
 _POLL_SECONDS = 0.1
@@ -52,6 +54,8 @@ class WorkerPool:
         """(process, message) as they arrive, for each request that is waited for, by its number."""
         self._failed: dict[_Worker, Any] = {}
         """The last message of each process that failed; None if it died without one."""
+        self._warnings: list[Any] = []
+        """The warnings that were logged, as messages. The processes of a request may send the same one."""
         self._raised: TutelageError | None = None
         self._request = 0
         """Number of the last request."""
@@ -144,12 +148,16 @@ class WorkerPool:
             return self._request
 
     def _receive(self, worker: _Worker, message: Any) -> None:
-        """Pass a message of a process, or None once it has ended, to the requests that it is about."""
+        """Pass a message of a process, or None once it has ended, to the requests that it is about; log a warning."""
         with self._lock:
             if message is None or "failed" in message:
                 self._failed.setdefault(worker, message)
                 for inbox in self._inboxes.values():
                     inbox.put((worker, message))
+            elif "warning" in message:
+                if message not in self._warnings:
+                    self._warnings.append(message)
+                    log_again(message["warning"])
             elif inbox_of_request := self._inboxes.get(message["request"]):
                 inbox_of_request.put((worker, message))
 

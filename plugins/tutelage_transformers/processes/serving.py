@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import IO, Any
 
 from attrs import frozen
@@ -22,6 +22,7 @@ from tutelage.files.jsonl import dump
 from tutelage_transformers.models.garbage_collection import without_garbage_collection
 from tutelage_transformers.processes.child import ignore_stop_signals
 from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.processes.warned import sent_by
 
 
 @frozen
@@ -37,6 +38,10 @@ class Job:
     def send(self, value: Any) -> None:
         """Send a result, which may be any value that ``tutelage.files.jsonl`` can write."""
         self.write({"request": self.number, "value": value})
+
+    def warn(self, warning: Any) -> None:
+        """Send a warning, as ``warned.sent_by`` gives it."""
+        self.write({"request": self.number, "warning": warning})
 
     def cancelled(self) -> bool:
         """Return whether the parent has cancelled this request."""
@@ -71,9 +76,12 @@ def main(device: str) -> None:
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like a message
 
+        writing = Lock()  # any thread may log a warning
+
         def write(message: Any) -> None:
-            out.write(dump(message) + "\n")
-            out.flush()
+            with writing:
+                out.write(dump(message) + "\n")
+                out.flush()
 
         inbox = Inbox(sys.stdin)
         _prepare(device)
@@ -81,7 +89,8 @@ def main(device: str) -> None:
             message = inbox.messages.get()
             job = Job(message["request"], inbox, write)
             try:
-                _function(message["function"])(message["arguments"], job)
+                with sent_by(job.warn):
+                    _function(message["function"])(message["arguments"], job)
             except Exception as error:
                 traceback.print_exc()
                 write({"request": job.number, "failed": Failure.of(error)})

@@ -5,7 +5,7 @@ A training by processes of accelerate's launcher has a folder of its own. Its fi
 request.json     the ``TrainingRequest``, written before the processes start
 alive            locked by the parent process: if the lock is free, the parent has ended
 stop             exists once the user has cancelled
-progress.jsonl   steps and metrics, one JSON list per line, written by the first process
+progress.jsonl   steps, metrics and warnings, one JSON list per line, written by the first process
 failed-RANK.json the ``Failure`` of a process
 """
 
@@ -33,6 +33,7 @@ from tutelage.plugins.files import MODULE_PREFIX
 from tutelage.plugins.registry import Registry
 from tutelage.records import Model
 from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.processes.warned import log_again
 from tutelage_transformers.settings import TransformersSettings
 
 REQUEST, ALIVE, STOP, PROGRESS, FAILED = "request.json", "alive", "stop", "progress.jsonl", "failed-{rank}.json"
@@ -144,8 +145,8 @@ def failures(folder: Path) -> list[Failure]:
 
 
 def reports_of(context: Context) -> Mapping[str, Callable[[Any], None]]:
-    """Return the functions of a context by which the processes of a training report, by the names that they send."""
-    return {"expect": context.expect, "advance": context.advance, "log": context.log}
+    """Return the functions by which the processes of a training report to a context, by the names that they send."""
+    return {"expect": context.expect, "advance": context.advance, "log": context.log, "warn": log_again}
 
 
 def progress_of(line: str) -> tuple[str, Any]:

@@ -1,6 +1,7 @@
 """One of several processes that train together, started by accelerate's launcher: ``-m`` this module ``FOLDER``.
 
-``FOLDER`` is described in ``request``. Only the first process reports progress, and only it writes the checkpoint.
+``FOLDER`` is described in ``request``. Only the first process reports progress and warnings, and only it writes the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,7 @@ from tutelage.plugins.pair_losses import bound_pair_losses
 from tutelage.plugins.registry import Registry
 from tutelage_transformers.devices import parallel, selection
 from tutelage_transformers.processes.failure import Failure
+from tutelage_transformers.processes.warned import sent_by
 from tutelage_transformers.training import step
 from tutelage_transformers.training.request import ALIVE, FAILED, PROGRESS, STOP, TrainingRequest
 
@@ -48,10 +51,11 @@ def main(folder: Path) -> int:
 def _train(request: TrainingRequest, folder: Path) -> None:
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         context = Context(cancelled=(folder / STOP).exists, pair_losses=pair_losses_of(request))
+        writer = partial(_writer, file)
         if _rank() == 0:
-            writer = partial(_writer, file)
             context = evolve(context, expect=writer("expect"), advance=writer("advance"), log=writer("log"))
-        train_as_member(request, int(os.environ.get("WORLD_SIZE", "1")), context)
+        with sent_by(writer("warn")) if _rank() == 0 else nullcontext():
+            train_as_member(request, int(os.environ.get("WORLD_SIZE", "1")), context)
         _leave_group()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import chat_templates
 import pytest
 
 from tutelage.files.jsonl import write_rows
@@ -160,6 +161,13 @@ def conversation(number: int) -> list[dict[str, str]]:
 def system_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model that has a token for the system role."""
     return write_base(tmp_path_factory.mktemp("system"), special=WITH_SYSTEM)
+
+
+@pytest.fixture(scope="session")
+def merging_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model whose chat template has no system role: system messages are merged, and a warning says so."""
+    folder = tmp_path_factory.mktemp("merging")
+    return write_base(folder, special=chat_templates.GEMMA_TOKENS, template=chat_templates.GEMMA)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -26,7 +27,9 @@ from tutelage.runs.store import Store
 from tutelage_transformers.generation import dispatch
 from tutelage_transformers.generation.answering import candidates
 from tutelage_transformers.generation.shared_model import split_evenly
+from tutelage_transformers.models import chat
 from tutelage_transformers.processes.pool import WORKER, WorkerPool, current, end_all
+from tutelage_transformers.processes.warned import sent_by
 from tutelage_transformers.settings import TransformersSettings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -131,6 +134,64 @@ def test_a_process_that_dies_between_two_requests_is_one_error() -> None:
     with pytest.raises(StageError, match="probing: the process that works on cpu died; the last lines of its log:"):
         list(pool.run("worker_probe:repeat", {0: "one", 1: "two"}, "probing"))
     assert not pool.is_open
+
+
+def test_a_warning_of_several_processes_is_logged_once_for_each_request(caplog: pytest.LogCaptureFixture) -> None:
+    """It is one message, whatever its text; a surrogate, which cannot be sent, is shown as stderr shows it."""
+    hostile = '100%s\n{"request": 1, "failed": null}\r\u2028\x1b[2J'
+    logger, expected = "tutelage_transformers.models.probe", []
+    with closing(WorkerPool(["cpu", "cpu"], "bare_worker")) as pool:
+        for by_second in ("by both", "by one"):
+            arguments = {0: [hostile, "by both"], 1: [hostile, by_second]}
+            assert sorted(pool.run("worker_probe:warn", arguments, "probing")) == [(0, "done"), (1, "done")]
+            texts = {f"a model wrote \\ud800 {text}" for text in (hostile, "by both", by_second)}
+            expected += [(logger, logging.WARNING, text) for text in texts] + [(logger, logging.ERROR, "an error")]
+            assert sorted(caplog.record_tuples) == sorted(expected)
+
+
+def test_a_warning_about_a_template_is_logged_once_though_each_text_names_another_checkpoint(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_reported", set())
+    for names in ({0: "M0", 1: "M1"}, {0: "M2"}):
+        with closing(WorkerPool(["cpu", "cpu"], "bare_worker")) as pool:
+            list(pool.run("worker_probe:warn_of_template", names, "probing"))
+    [text] = caplog.messages
+    assert text in ("the template of M0", "the template of M1")
+
+
+def test_a_warning_about_a_request_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with closing(WorkerPool(["cpu"], "bare_worker")) as pool:
+        pool.post("worker_probe:warn", {0: ["unasked"]})
+        list(pool.run("worker_probe:repeat", {0: "next"}, "probing"))
+    assert [text for text in caplog.messages if text.endswith("unasked")]
+
+
+def test_a_warning_that_cannot_be_shown_does_not_end_the_work() -> None:
+    shown: list[str] = []
+
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            shown.append(record.getMessage())
+            raise ValueError("I/O operation on closed file")
+
+    handler, logger = Failing(), logging.getLogger("tutelage_transformers")
+    logger.addHandler(handler)
+    try:
+        with closing(WorkerPool(["cpu"], "bare_worker")) as pool:
+            assert list(pool.run("worker_probe:warn", {0: ["first"]}, "probing")) == [(0, "done")]
+    finally:
+        logger.removeHandler(handler)
+    assert len(shown) == 2
+
+
+def test_a_warning_that_cannot_be_sent_does_not_end_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with sent_by(lambda warning: os.write(writer, str(warning).encode())):
+        logging.getLogger("tutelage_transformers.models.probe").warning("lost")
+    os.close(writer)
+    assert "BrokenPipeError" in capsys.readouterr().err
 
 
 def test_kept_processes_import_nothing_from_the_current_folder(shadowing_folder: Path) -> None:

@@ -22,6 +22,7 @@ from tutelage.errors import InputError, StageError
 from tutelage.objectives import Dpo, Lora, Objective, Sft
 from tutelage.records import Model
 from tutelage_transformers.devices.parallel import share_of_objective, training_processes
+from tutelage_transformers.models import chat
 from tutelage_transformers.models.loading import LoadedModel
 from tutelage_transformers.models.quiet import quiet
 from tutelage_transformers.processes.child import last_lines
@@ -198,11 +199,20 @@ def test_a_missing_accelerate_config_is_refused(base: Path, sft_file: Path, tmp_
         train(Model("transformers", str(base)), None, SFT, sft_file, tmp_path, context)
 
 
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
+    """Logger, level and text of the warnings of the plugin; libraries log warnings, too."""
+    return [warning for warning in caplog.record_tuples if warning[0].startswith("tutelage_transformers")]
+
+
 # Tests with a real launcher, or with new processes, which take ten seconds each time
 
 
 def test_a_users_accelerate_config_launches_the_training_in_which_a_further_machine_takes_part(
-    base: Path, sft_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    merging_base: Path,
+    sft_chats: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -220,14 +230,18 @@ def test_a_users_accelerate_config_launches_the_training_in_which_a_further_mach
     rows: list[Any] = []
     reported: list[int] = []
     settings = TransformersSettings(device="cpu", accelerate_config=str(machines[0]))
-    both = Both(base, SFT, sft_file, tmp_path)
+    both = Both(merging_base, SFT, sft_chats, tmp_path)
+    monkeypatch.setattr(chat, "_reported", set())
     expected = both.by_one(TWO)
+    [warning] = warnings_of(caplog)
+    caplog.clear()
+    monkeypatch.setattr(chat, "_reported", set())
     command = [sys.executable, "-m", "tutelage_transformers.join", str(tmp_path / "run"), str(machines[1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as joining:
         context = Context(
             settings=settings, scratch=scratch, log=rows.append, expect=reported.append, advance=reported.append
         )
-        trained = train(both.model, None, SFT, sft_file, both.output("two"), context)
+        trained = train(both.model, None, SFT, sft_chats, both.output("two"), context)
         assert joining.stdout is not None
         assert [joining.stdout.readline().split()[0] for _ in range(2)] == ["waiting", "taking"]
         assert joining.stdout.readline() == "ended with status 0\n"
@@ -236,6 +250,7 @@ def test_a_users_accelerate_config_launches_the_training_in_which_a_further_mach
     assert trained.name == str(tmp_path / "two")
     assert reported == [8] + [1] * 8
     assert_close(rows, expected)
+    assert warnings_of(caplog) == [warning], "of two processes, as of one"
     assert not list(scratch.iterdir())
 
 

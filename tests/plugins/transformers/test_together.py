@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -16,16 +17,20 @@ from ranks import train_together
 
 from tutelage.context import Context
 from tutelage.errors import InputError, StageError
+from tutelage.files.trl_format import message
 from tutelage.objectives import Dpo, Lora, Objective, Sft
 from tutelage.plugin_info import RunNeeds
 from tutelage.plugins.files import PluginFile
 from tutelage.plugins.registry import Registry
 from tutelage.plugins.stages import train_step
-from tutelage.records import Model, Prompt, Sampling
+from tutelage.records import Message, Model, Prompt, Sampling
 from tutelage_transformers.checking import check_run
 from tutelage_transformers.devices import parallel
 from tutelage_transformers.devices.capacity import Capacity, capacity_of
 from tutelage_transformers.generation.answering import candidates
+from tutelage_transformers.models import chat
+from tutelage_transformers.models.chat import prompt_text
+from tutelage_transformers.models.tokenizers import read_tokenizer
 from tutelage_transformers.processes import pool
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import ahead, together
@@ -219,6 +224,30 @@ def test_trainings_one_after_the_other_give_the_weights_that_new_processes_give(
     assert (second, weights(dpo)) == expected["dpo"]
     assert process_ids() == processes and len(processes) == 2
     assert groups_formed() == 1 and sizes_of_groups() == {0: 2, 1: 2}, "one group did all trainings"
+
+
+def test_a_warning_of_the_processes_is_logged_once_for_all_their_work(
+    merging_base: Path,
+    sft_chats: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both processes train. They, and this process, then render the template of a checkpoint with another name."""
+    monkeypatch.setattr(chat, "_reported", set())
+    start = Model("transformers", str(merging_base))
+    context = Context(settings=TWO, scratch=tmp_path)
+    (tmp_path / "M1").mkdir()
+    trained = train(start, None, SFT, sft_chats, tmp_path / "M1", context)
+    [(logger, level, text)] = caplog.record_tuples
+    assert (logger, level) == (chat.__name__, logging.WARNING)
+    assert text.startswith(f"tokenizer of {merging_base}: its chat template has no system role; ")
+    conversations = [[Message("system", "sort the words"), Message("user", words)] for words in ("cat", "dog")]
+    prompts = [Prompt.of_messages(messages) for messages in conversations]
+    assert len(list(candidates(trained, prompts, 1, Sampling(max_new_tokens=2), context))) == 2
+    tokenizer = read_tokenizer(trained.name, local_only=True)
+    assert "sort" in prompt_text(tokenizer, [*message("system", "sort"), *message("user", "cat")])
+    assert len(caplog.records) == 1
 
 
 def test_progress_is_reported_and_a_cancelled_training_continues(sft_file: Path, trained: Training) -> None:
