@@ -8,9 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tutelage.errors import InputError, PluginError
+from tutelage.plugins.files import PluginFile
 from tutelage.plugins.registry import Registry
-from tutelage.recipe.loading import load_recipe
+from tutelage.recipe.loading import built_in, load_recipe
 from tutelage.recipe.schema import Recipe
+from tutelage.runs.store import is_run
 
 
 def prepare_command(name: str, plugin_files: Sequence[str]) -> str:
@@ -26,15 +28,32 @@ def naming_missing_files(
     """Add the command that gets the missing files to an error of the block, if ``recipe`` lacks files.
 
     ``name`` and ``path`` are the recipe as the user named it and its file. Only files that the file itself needs count:
-    the command does not know the other options of the command line.
+    the command does not know the other options of the command line. For another file, such as that of the model of
+    ``--student``, the command names a built-in recipe that needs it.
     """
     try:
         yield
     except (InputError, PluginError) as error:
         from tutelage.planning.preparations import missing_files  # not imported by commands without a recipe
 
+        missing: set[str] = set()
         with suppress(Exception):  # the recipe may have any mistake, and the error of the block is the one to show
-            in_file = missing_files(load_recipe(path, name_of=registry.name_of), registry)
-            if set(in_file).intersection(missing_files(recipe, registry)):
-                error.add_note(f"get the files of this recipe with: {prepare_command(name, plugin_files)}")
+            missing.update(missing_files(recipe, registry))
+        for candidate, file in [(name, path), *sorted(built_in().items())] if missing else []:
+            with suppress(Exception):
+                if missing.intersection(missing_files(load_recipe(file, name_of=registry.name_of), registry)):
+                    command = prepare_command(candidate, _files_to_name(candidate, plugin_files, registry))
+                    error.add_note(f"get the missing files with: {command}")
+                    break
         raise
+
+
+def _files_to_name(recipe: str, given: Sequence[str], registry: Registry) -> Sequence[str]:
+    """Return the plugin files that a command for ``recipe`` needs, as the user gave them: those of a run have paths.
+
+    A command for the folder of a run loads those of the run by itself.
+    """
+    if is_run(Path(recipe)):
+        return given
+    as_given = {PluginFile.of(one).path: one for one in given}
+    return [as_given.get(file.path, file.module or str(file.path)) for file in registry.files]

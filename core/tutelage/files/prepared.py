@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from tutelage.files.disk_errors import writing
@@ -18,22 +19,57 @@ def prepared_folder(name: str) -> Path:
 
 
 def list_files(folder: Path) -> None:
-    """Write the names and sizes (bytes) of all files in a folder into it, for ``is_complete``."""
+    """Write the names and sizes (bytes) of all files in a folder into it, for ``fault_of``."""
     with writing(folder):
         files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
         sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
         (folder / _LIST).write_text(json.dumps(sizes, indent=2), encoding="utf-8")
 
 
-def is_complete(folder: Path) -> bool:
-    """Return whether a folder has every file of its list, and none of them is shorter: a copy may be cut.
+def fault_of(folder: Path) -> str | None:
+    """Return what is wrong with the files of a folder ("its files are ..."), or None if none of its list is missing.
 
-    A folder without a list, of an earlier version or made by hand, only has to contain something.
+    A file that is shorter than in the list counts as cut; a longer or further one does not matter. A folder without a
+    list, of an earlier version or made by hand, only has to contain something.
     """
+    if not folder.is_dir():
+        return "not on this machine"
     try:
-        if not (folder / _LIST).exists():
-            return any(folder.iterdir())
-        sizes = json.loads((folder / _LIST).read_bytes())
-        return all((folder / name).stat().st_size >= size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
+        incomplete = _incomplete(folder)
+    except ValueError:
+        incomplete = f"{folder / _LIST} is damaged"
+    except OSError as error:
+        incomplete = f"{folder} cannot be read ({error.strerror})"
+    return f"incomplete ({incomplete})" if incomplete else None
+
+
+def _incomplete(folder: Path) -> str | None:
+    if not (folder / _LIST).exists():
+        return None if any(folder.iterdir()) else f"{folder} is empty"
+    sizes = json.loads((folder / _LIST).read_bytes())
+    if not (isinstance(sizes, dict) and sizes and all(isinstance(size, int) for size in sizes.values())):
+        raise ValueError
+    for name, size in sizes.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{file} is missing"
+        if (found := file.stat().st_size) < size:
+            return f"{file} has {found:,} of {size:,} bytes"
+    return None
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename what is at the place of a folder of prepared files, and return its new path.
+
+    None if nothing is there, or an empty folder, which is removed. It is not deleted: the user may have changed it.
+    """
+    if not os.path.lexists(folder):
+        return None
+    with writing(folder):
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
+            return None
+        names = (f"{folder.name}.replaced{number}" for number in ("", *(f"-{count}" for count in range(2, 1000))))
+        free = next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
+        folder.rename(free)
+    return free

@@ -14,7 +14,7 @@ from pathlib import Path
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.locking import LockHeldError, hold_lock
-from tutelage.files.prepared import is_complete, list_files, prepared_folder
+from tutelage.files.prepared import fault_of, list_files, prepared_folder, set_aside
 from tutelage.files.whole import commit_folder
 from tutelage.plugin_info import Package, Preparation
 from tutelage.plugins.packages import fetch, find_wheel, unpack
@@ -27,15 +27,13 @@ Accept = Callable[[str, Path], bool]
 
 def is_prepared(preparation: Preparation) -> bool:
     """Return whether all files are on this machine. Their names and sizes are looked at, not their content."""
-    return is_complete(prepared_folder(preparation.folder))
+    return fault_of(prepared_folder(preparation.folder)) is None
 
 
 def check_prepared(name: str, preparation: Preparation | None) -> None:
     """Raise ``InputError`` if the files of the model or set ``name`` are not all on this machine."""
-    if preparation is not None and not is_prepared(preparation):
-        raise InputError(
-            f"{name}: its files are missing or incomplete; `tutelage recipes prepare` fetches the files of a recipe"
-        )
+    if preparation is not None and (fault := fault_of(prepared_folder(preparation.folder))) is not None:
+        raise InputError(f"{name}: its files are {fault}; `tutelage recipes prepare` fetches the files of a recipe")
 
 
 def to_fetch(preparation: Preparation) -> int:
@@ -47,7 +45,7 @@ def to_fetch(preparation: Preparation) -> int:
 def prepare(preparation: Preparation, accept: Accept, report: Callable[[str], None]) -> Path:
     """Make the files of a preparation and return their folder. Does nothing if they are in place.
 
-    A folder that is not complete is replaced once the files are made.
+    A folder that is not complete is renamed, and replaced, once the files are made.
 
     Raises ``InputError`` if the user does not accept the licence, ``StageError`` if a package cannot be fetched or
     another process prepares the same files, and the errors of the plugin that makes the files.
@@ -89,10 +87,9 @@ def _make(
             output.mkdir()
         preparation.make(unpacked, output, report)
         list_files(output)
-        if target.is_dir():
-            report(f"replacing {target}, which was not complete")
-            with writing(target):
-                shutil.rmtree(target)
+        fault = fault_of(target)
+        if (aside := set_aside(target)) is not None:
+            report(f"the files were {fault}; what was there is now in {aside}, which you can delete")
         commit_folder(output, target)
     shutil.rmtree(downloads, ignore_errors=True)
 

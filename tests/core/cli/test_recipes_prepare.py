@@ -20,6 +20,7 @@ from tutelage.cli import cli
 from tutelage.files.prepared import prepared_folder
 from tutelage.hookspecs import hookimpl
 from tutelage.plugin_info import Finding
+from tutelage.plugins.files import PluginFile, as_stored
 from tutelage.plugins.registry import Registry
 
 
@@ -77,7 +78,7 @@ def test_a_model_whose_files_are_missing_is_not_loaded_by_any_command(world: Pre
     result = CliRunner().invoke(cli, ["stage", "generate", "prompts.jsonl", *options])
     assert result.exit_code == 2
     missing = "`tutelage recipes prepare` fetches the files of a recipe"
-    assert result.stderr == f"error: prepared/novice: its files are missing or incomplete; {missing}\n"
+    assert result.stderr == f"error: prepared/novice: its files are not on this machine; {missing}\n"
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -87,9 +88,9 @@ def test_the_error_of_a_recipe_that_lacks_files_ends_with_the_command_for_this_r
     (tmp_path / "mine.yaml").rename(tmp_path / "my own.yaml")
     result = CliRunner().invoke(cli, [command, "my own.yaml"])
     assert result.exit_code == 2
-    assert "models.student.model: prepared/novice: its files are missing or incomplete" in result.stderr
+    assert "models.student.model: prepared/novice: its files are not on this machine" in result.stderr
     *_, last = result.stderr.splitlines()
-    assert last == "get the files of this recipe with: tutelage recipes prepare 'my own.yaml'"
+    assert last == "get the missing files with: tutelage recipes prepare 'my own.yaml'"
 
 
 def test_the_command_for_a_run_names_its_folder_also_when_its_artifacts_are_explained(world: PreparedWorld) -> None:
@@ -100,7 +101,24 @@ def test_the_command_for_a_run_names_its_folder_also_when_its_artifacts_are_expl
     shutil.rmtree(prepared_folder("prompts"))
     for arguments in (["run", "--run", "first", "--set", "seeds=[1]"], ["explain", "first", "--set", "seeds=[1]"]):
         result = CliRunner().invoke(cli, arguments)
-        assert result.stderr.endswith("get the files of this recipe with: tutelage recipes prepare first\n")
+        assert result.stderr.endswith("get the missing files with: tutelage recipes prepare first\n")
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_the_command_for_a_recipe_names_the_plugin_files_also_those_of_the_run_that_is_continued(
+    world: PreparedWorld, is_given: bool
+) -> None:
+    """Without them it ended with "no plugin is installed": a run keeps its plugin files, a recipe does not."""
+    data = {**numbers_recipe()["data"], "prompts": {"source": "prepared/train", "count": 20}}
+    Path("mine.yaml").write_text(yaml.safe_dump(numbers_recipe(data=data, iterations=1)))
+    Path("marker.py").write_text("from tutelage import hookimpl\n\n@hookimpl\ndef requests_at_once(): ...\n")
+    options = ["--plugin", "marker.py"] if is_given else []
+    if not is_given:
+        Path("first").mkdir()
+        Path("first/run.json").write_text(json.dumps({"plugin_files": as_stored([PluginFile.of("marker.py")])}))
+    result = CliRunner().invoke(cli, ["run", "mine.yaml", "--run", "first", "--quiet", *options])
+    named = "marker.py" if is_given else Path("marker.py").resolve()
+    assert result.stderr.endswith(f"tutelage recipes prepare mine.yaml --plugin {named}\n")
 
 
 def test_a_data_file_that_can_be_made_is_reported_with_the_command_for_the_recipe(world: PreparedWorld) -> None:
@@ -108,7 +126,7 @@ def test_a_data_file_that_can_be_made_is_reported_with_the_command_for_the_recip
     Path("mine.yaml").write_text(yaml.safe_dump(numbers_recipe(data=data)))
     result = CliRunner().invoke(cli, ["plan", "mine.yaml"])
     assert "data/alpaca_eval.jsonl: does not exist; `tutelage recipes prepare` makes" in result.stderr
-    assert result.stderr.endswith("get the files of this recipe with: tutelage recipes prepare mine.yaml\n")
+    assert result.stderr.endswith("get the missing files with: tutelage recipes prepare mine.yaml\n")
     rows = json.loads(CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"]).stdout)
     [missing] = [(row["plugin"], row["finding"]["detail"]) for row in rows if not row["finding"]["ok"]]
     run = "missing or incomplete; run: tutelage recipes prepare mine.yaml"
@@ -118,8 +136,16 @@ def test_a_data_file_that_can_be_made_is_reported_with_the_command_for_the_recip
 def test_files_that_only_an_option_needs_are_no_files_of_the_recipe(world: PreparedWorld) -> None:
     Path("mine.yaml").write_text(yaml.safe_dump(numbers_recipe()))
     result = CliRunner().invoke(cli, ["plan", "mine.yaml", "--student", "numbers:prepared/novice"])
-    assert "prepared/novice: its files are missing or incomplete" in result.stderr
-    assert "get the files of this recipe" not in result.stderr
+    assert "prepared/novice: its files are not on this machine" in result.stderr
+    assert "get the missing files" not in result.stderr
+
+
+def test_files_that_only_an_option_needs_are_those_of_a_built_in_recipe_if_there_is_one(
+    cache_path: Path,
+) -> None:
+    options = ["--student", "transformers:transformers/gemma-3-270m"]
+    result = CliRunner().invoke(cli, ["plan", "embedded", *options])
+    assert result.stderr.endswith("get the missing files with: tutelage recipes prepare real/gemma-270m\n")
 
 
 def test_an_error_of_a_recipe_whose_files_are_in_place_has_no_command_for_them(world: PreparedWorld) -> None:

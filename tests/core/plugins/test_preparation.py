@@ -87,9 +87,12 @@ def test_a_folder_that_lost_a_file_is_replaced_and_the_user_is_told(parts: Prepa
     assert not is_prepared(parts)
     lines: list[str] = []
     prepare(words_in(fetched), yes, lines.append)
-    assert f"replacing {folder}, which was not complete" in lines
+    aside = folder.with_name("words.replaced")
+    fault = f"incomplete ({folder / 'whole.txt'} is missing)"
+    assert lines[-1] == f"the files were {fault}; what was there is now in {aside}, which you can delete"
     assert (folder / "whole.txt").read_text() == "one two"
     assert not (folder / "left.txt").exists()
+    assert (aside / "left.txt").read_text() == "left"
     assert is_prepared(parts)
 
 
@@ -157,9 +160,7 @@ def test_two_processes_do_not_prepare_the_same_files(parts: Preparation) -> None
 
 
 def test_missing_files_are_named_with_the_command_that_fetches_them(parts: Preparation) -> None:
-    with pytest.raises(
-        InputError, match=r"^words/all: its files are missing or incomplete; `tutelage recipes prepare`"
-    ):
+    with pytest.raises(InputError, match=r"^words/all: its files are not on this machine; `tutelage recipes prepare`"):
         check_prepared("words/all", parts)
     prepare(parts, yes, print)
     check_prepared("words/all", parts)
