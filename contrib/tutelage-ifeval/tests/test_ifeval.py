@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tutelage_ifeval
+from click.testing import CliRunner
 from if_verifiable import IFEvalSample, evaluate_output_for_sample
 from tutelage_ifeval import sets
 from tutelage_ifeval.measures import MEASURES, of_instructions, of_prompt
@@ -40,6 +41,7 @@ from tutelage import (
     render,
     reply,
 )
+from tutelage.cli import cli
 from tutelage.files.prepared import prepared_folder
 from tutelage.planning.preparations import preparations
 from tutelage.testing import check_plugin
@@ -223,6 +225,14 @@ def test_of_ifevals_prompts_all_but_three_kinds_are_checked(monkeypatch: pytest.
         "change_case:capital_word_frequency": 25,
         "keywords:letter_frequency": 2,
     }
+
+
+def test_the_files_of_a_model_that_only_an_option_names_are_those_of_a_recipe_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path))
+    result = CliRunner().invoke(cli, ["plan", "embedded", "--student", "transformers:transformers/gemma-3-270m"])
+    assert result.stderr.endswith("get the missing files with: tutelage recipes prepare real/gemma-270m\n")
 
 
 @pytest.mark.parametrize("name", ["real/gemma-270m", "real/gemma-270m-cpu"])

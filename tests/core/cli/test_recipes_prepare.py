@@ -140,14 +140,6 @@ def test_files_that_only_an_option_needs_are_no_files_of_the_recipe(world: Prepa
     assert "get the missing files" not in result.stderr
 
 
-def test_files_that_only_an_option_needs_are_those_of_a_built_in_recipe_if_there_is_one(
-    cache_path: Path,
-) -> None:
-    options = ["--student", "transformers:transformers/gemma-3-270m"]
-    result = CliRunner().invoke(cli, ["plan", "embedded", *options])
-    assert result.stderr.endswith("get the missing files with: tutelage recipes prepare real/gemma-270m\n")
-
-
 def test_an_error_of_a_recipe_whose_files_are_in_place_has_no_command_for_them(world: PreparedWorld) -> None:
     prepare("--accept-license")
     result = CliRunner().invoke(cli, ["plan", "mine.yaml", "--set", "data.ift.source=mine.jsonl"])
