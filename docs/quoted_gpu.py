@@ -107,10 +107,10 @@ def gpu_iteration(proof: dict[str, Any]) -> str:
         lines.append(f"| `{step['output']}` | {step['seconds']} | {counts} |")
     lines.append(f"| the whole of `tutelage run` | {iteration['seconds']} | |")
     first = f"The first run on this machine, which compiles the kernels, took {iteration['first_seconds']} s."
-    present = iteration["present"]
+    present = iteration["first_run_since"]
     steps = ", ".join(f"{name} {seconds}" for name, seconds in present["seconds_of_steps"].items())
     since = (
-        "Since then the kernels are compiled in parallel, and DPO's steps are captured. The first run on another\n"
+        "Since then kernels are compiled in threads, and DPO's steps are captured. The first run on another\n"
         f"machine, while tests ran on its second GPU, took {present['seconds']} s ({steps})."
     )
     return "\n".join([*lines, "", first, since]) + "\n"

@@ -6,6 +6,7 @@ not import it. So a child runs this file as a script. It takes over the path of 
 
 The path is not handed over in ``PYTHONPATH``. Python reads that variable before it has started, so a file of the user
 such as ``types.py`` would end the child, and other versions of Python that a library starts would import our library.
+Other programs that a child starts are not affected.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import runpy
 import site
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _PATH = "TUTELAGE_SYS_PATH"
 
@@ -40,9 +41,16 @@ def python_environment(first: Sequence[str] = ()) -> dict[str, str]:
     if it is on the path here, as after ``python -m tutelage``. Entries that Python does not add by itself come after
     the standard library, so that no file beside the user's script or notebook replaces a module of it.
     """
-    # absolute, because a child may have another current folder; an import ignores what is not a text
-    path = [os.path.abspath(entry) for entry in (*first, *sys.path) if isinstance(entry, str)]  # noqa: PTH100
-    return {**os.environ, "PYTHONSAFEPATH": "1", _PATH: json.dumps(path)}
+    path = _absolute(entry for entry in (*first, *sys.path) if isinstance(entry, str))  # an import ignores others
+    environment = {**os.environ, _PATH: json.dumps(path, separators=(",", ":"))}  # accelerate drops values with a space
+    if "PYTHONPATH" in environment:
+        environment["PYTHONPATH"] = os.pathsep.join(_absolute(environment["PYTHONPATH"].split(os.pathsep)))
+    return environment
+
+
+def _absolute(path: Iterable[str]) -> list[str]:
+    """Return the entries as absolute paths: a child may have another current folder."""
+    return [os.path.abspath(entry) for entry in path]  # noqa: PTH100
 
 
 def _taken_over(own: Sequence[str], parent: Sequence[str]) -> list[str]:
@@ -50,8 +58,8 @@ def _taken_over(own: Sequence[str], parent: Sequence[str]) -> list[str]:
 
     The current folder, which accelerate adds for DeepSpeed, is left out if the parent does not have it.
     """
-    libraries = {os.path.abspath(folder) for folder in (*site.getsitepackages(), site.getusersitepackages())}  # noqa: PTH100
-    kept = [entry for entry in dict.fromkeys(map(os.path.abspath, own)) if entry in parent or entry != os.getcwd()]  # noqa: PTH109
+    libraries = set(_absolute([*site.getsitepackages(), site.getusersitepackages()]))
+    kept = [entry for entry in dict.fromkeys(_absolute(own)) if entry in parent or entry != os.getcwd()]  # noqa: PTH109
     missing = [entry for entry in dict.fromkeys(parent) if entry not in kept]
     first_library = next((number for number, entry in enumerate(parent) if entry in libraries), len(parent))
     before = [entry for entry in missing if parent.index(entry) < first_library]
@@ -61,7 +69,10 @@ def _taken_over(own: Sequence[str], parent: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.path[:] = _taken_over(sys.path, json.loads(os.environ[_PATH]))
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder of this file
+    if (parent := os.environ.get(_PATH)) is not None:  # a launcher of several machines may not pass it on
+        sys.path[:] = _taken_over(sys.path, json.loads(parent))
     del sys.argv[0]
     if sys.argv[0].endswith(".py"):
         runpy.run_path(sys.argv[0], run_name="__main__")

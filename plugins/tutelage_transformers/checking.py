@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tutelage.errors import InputError, TutelageError
@@ -138,8 +138,10 @@ def _run_problems(
     if (overflow := loading.float16_problem(kind, settings)) is not None:
         yield Finding("dtype", False, f"model {location}: {overflow}")
     if settings.attention == "sdpa":
-        config = loading.read_config(location, settings.local_files_only)
-        if (uncapped := loading.attention_problem(config, settings)) is not None:
+        uncapped = None
+        with suppress(OSError, ValueError):  # a configuration that cannot be read is reported above
+            uncapped = loading.attention_problem(loading.read_config(location, settings.local_files_only), settings)
+        if uncapped is not None:
             yield Finding("attention", False, f"model {location}: {uncapped}")
     try:
         shapes = read_shapes(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tutelage.child_processes import _taken_over, python_environment
+from tutelage.child_processes import _taken_over, python_command, python_environment
 
 CORE = Path(__file__).parents[2] / "core"
 PROGRAM = """
@@ -18,7 +18,7 @@ import os, random, subprocess, sys
 from tutelage.child_processes import python_command, python_environment
 sys.path.append("added")
 print(os.pathsep.join(map(os.path.abspath, sys.path)), flush=True)
-subprocess.run(python_command("probe", "argument"), env=python_environment(), check=True)
+subprocess.run(python_command("probe", "argument"), env=python_environment(), cwd="..", check=True)
 """
 PROBE = """
 import os, random, sys
@@ -103,6 +103,29 @@ def test_other_interpreters_that_a_child_starts_do_not_get_this_standard_library
     assert python_environment()["PYTHONPATH"] == "/of/the/user"
     monkeypatch.delenv("PYTHONPATH")
     assert "PYTHONPATH" not in python_environment()
+
+
+def test_a_program_that_a_child_starts_finds_the_modules_beside_it(folder: Path) -> None:
+    (folder / "named/probe.py").write_text(
+        f"import subprocess, sys; subprocess.run([sys.executable, {str(folder / 'named/tool.py')!r}])"
+    )
+    (folder / "named/tool.py").write_text("import helper")
+    (folder / "named/helper.py").write_text("print('found')")
+    assert printed(folder, "../elsewhere/program.py")[1:] == [["found"]]
+
+
+def test_a_script_is_run_with_its_arguments(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys; print(__name__, *sys.argv[1:])")
+    command = python_command(str(tmp_path / "script.py"), "one", "two")
+    done = subprocess.run(command, env=python_environment(), capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("__main__ one two\n", "")
+
+
+def test_a_launcher_that_passes_no_variable_on_runs_the_module_all_the_same() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TUTELAGE_SYS_PATH"}
+    done = subprocess.run(python_command("json.tool", "--help"), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert " " not in python_environment()["TUTELAGE_SYS_PATH"], "accelerate drops values with a space, for DeepSpeed"
 
 
 def test_the_path_has_the_given_folders_first_and_only_texts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,8 +73,8 @@ def command_of(settings: VllmSettings, folder: Path, port: int) -> list[str]:
 def path_variables(command: Sequence[str]) -> dict[str, str]:
     """Return the environment variables that decide from where the server of a command imports modules.
 
-    ``python -m`` and ``python -c`` import nothing from the folder in which the user calls tutelage. Another command may
-    run a script, which may import the modules beside it; it is left as it is.
+    A command that begins with ``python -m`` or ``python -c`` imports nothing from the folder in which the user calls
+    tutelage. Another command may run a script, which may import the modules beside it; it is left as it is.
     """
     return SAFE_PATH if command[1:2] in (["-m"], ["-c"]) else {}
 

@@ -54,21 +54,22 @@ def command(recipe: str | None, plugin_files: tuple[str, ...], registry: Registr
 def _of_recipe(name: str, registry: Registry, plugin_files: Sequence[str]) -> list[Diagnosis]:
     """Check the models of a recipe. Files that have to be prepared are named with the command that prepares them.
 
-    They replace the finding on the model that they belong to, which names a folder that the user has never seen.
+    Such a line replaces the plugin's own finding on the model, which would name a folder in tutelage's cache.
     """
     recipe = load_recipe(recipe_path(name))
     models = _models(recipe, registry)
     try:
         missing = missing_files(recipe, registry)
     except (InputError, PluginError):  # of a plugin that is not installed, which is one of the diagnoses
-        missing = []
+        missing = {}
     offered = registry.offered("models")
     locations = {offered[one].location for one in missing if one in offered}
     replaced = {(model.plugin, model.id, "model") for model in models if model.name in locations}
-    run = f"missing or incomplete; run: {prepare_command(name, plugin_files)}"
+    command = prepare_command(name, plugin_files)
+    files = {one: Finding("files", False, f"{one}: {fault}; run: {command}") for one, fault in missing.items()}
     return [
         *(one for one in examine(registry, models) if (one.plugin, one.role, one.finding.what) not in replaced),
-        *(Diagnosis(_plugin_of(one), "", Finding("files", False, f"{one}: {run}")) for one in missing),
+        *(Diagnosis(_plugin_of(one), "", finding) for one, finding in files.items()),
     ]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tutelage.errors import InputError, PluginError
@@ -34,18 +35,25 @@ def naming_missing_files(
     try:
         yield
     except (InputError, PluginError) as error:
-        from tutelage.planning.preparations import missing_files  # not imported by commands without a recipe
-
-        missing: set[str] = set()
-        with suppress(Exception):  # the recipe may have any mistake, and the error of the block is the one to show
-            missing.update(missing_files(recipe, registry))
+        missing = _missing(lambda: recipe, registry) | _missing(
+            partial(load_recipe, path, name_of=registry.name_of), registry
+        )
         for candidate, file in [(name, path), *sorted(built_in().items())] if missing else []:
-            with suppress(Exception):
-                if missing.intersection(missing_files(load_recipe(file, name_of=registry.name_of), registry)):
-                    command = prepare_command(candidate, _files_to_name(candidate, plugin_files, registry))
-                    error.add_note(f"get the missing files with: {command}")
-                    break
+            if missing & _missing(partial(load_recipe, file, name_of=registry.name_of), registry):
+                command = prepare_command(candidate, _files_to_name(candidate, plugin_files, registry))
+                error.add_note(f"get the missing files with: {command}")
+                break
         raise
+
+
+def _missing(load: Callable[[], Recipe], registry: Registry) -> set[str]:
+    """Return the missing files of a recipe; none if it has a mistake, as the error of the block is shown."""
+    from tutelage.planning.preparations import missing_files  # not imported by commands without a recipe
+
+    try:
+        return set(missing_files(load(), registry))
+    except Exception:
+        return set()
 
 
 def _files_to_name(recipe: str, given: Sequence[str], registry: Registry) -> Sequence[str]:

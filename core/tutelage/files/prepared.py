@@ -18,7 +18,7 @@ def prepared_folder(name: str) -> Path:
     return cache_folder() / "prepared" / name
 
 
-def list_files(folder: Path) -> None:
+def write_list(folder: Path) -> None:
     """Write the names and sizes (bytes) of all files in a folder into it, for ``fault_of``."""
     with writing(folder):
         files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
@@ -27,10 +27,10 @@ def list_files(folder: Path) -> None:
 
 
 def fault_of(folder: Path) -> str | None:
-    """Return what is wrong with the files of a folder ("its files are ..."), or None if none of its list is missing.
+    """Return why a folder of prepared files is not complete, in words that follow "its files are", or None if it is.
 
-    A file that is shorter than in the list counts as cut; a longer or further one does not matter. A folder without a
-    list, of an earlier version or made by hand, only has to contain something.
+    A file that is shorter than in the list counts as cut. Longer files and further files are accepted. A folder without
+    a list, of an earlier version or made by hand, is complete if it is not empty.
     """
     if not folder.is_dir():
         return "not on this machine"

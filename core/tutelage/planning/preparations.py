@@ -13,7 +13,7 @@ from tutelage.planning.pipelines import roles_needed
 from tutelage.planning.roles import usable_binding
 from tutelage.planning.sources import sets_of
 from tutelage.plugin_info import Preparation
-from tutelage.plugins.preparation import is_prepared
+from tutelage.plugins.preparation import fault_of_files
 from tutelage.plugins.registry import Registry
 from tutelage.recipe.schema import Recipe
 from tutelage.recipe.variants import variants_of
@@ -29,14 +29,14 @@ def preparations(recipe: Recipe, registry: Registry) -> dict[str, Preparation]:
     return {name: one for name, one in found if one is not None}
 
 
-def missing_files(recipe: Recipe, registry: Registry) -> list[str]:
-    """Return the models, sets and data files of the recipe that ``recipes prepare`` would fetch or make.
+def missing_files(recipe: Recipe, registry: Registry) -> dict[str, str]:
+    """Return the models, sets and data files of the recipe that ``recipes prepare`` would make, with the reason.
 
     Raises as ``preparations`` does.
     """
-    prepared = [name for name, one in preparations(recipe, registry).items() if not is_prepared(one)]
+    faults = {name: fault_of_files(one) for name, one in preparations(recipe, registry).items()}
     files = [path for path in data_files(recipe, sets_of(registry)) if known_files(path) and not Path(path).exists()]
-    return [*prepared, *files]
+    return {name: fault for name, fault in faults.items() if fault} | dict.fromkeys(files, "does not exist")
 
 
 def data_files(recipe: Recipe, sets: Sets) -> list[str]:

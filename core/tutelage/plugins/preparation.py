@@ -14,7 +14,7 @@ from pathlib import Path
 from tutelage.errors import InputError, PluginError, StageError
 from tutelage.files.disk_errors import check_writable, writing
 from tutelage.files.locking import LockHeldError, hold_lock
-from tutelage.files.prepared import fault_of, list_files, prepared_folder, set_aside
+from tutelage.files.prepared import fault_of, prepared_folder, set_aside, write_list
 from tutelage.files.whole import commit_folder
 from tutelage.plugin_info import Package, Preparation
 from tutelage.plugins.packages import fetch, find_wheel, unpack
@@ -25,15 +25,26 @@ Accept = Callable[[str, Path], bool]
 """Called with the name of a licence and the file of its text; returns whether the user accepts it."""
 
 
+def fault_of_files(preparation: Preparation) -> str | None:
+    """Return why files are not complete, in words that follow "its files are", or None if all are on this machine.
+
+    Their names and sizes are looked at, not their content.
+    """
+    return fault_of(prepared_folder(preparation.folder))
+
+
 def is_prepared(preparation: Preparation) -> bool:
-    """Return whether all files are on this machine. Their names and sizes are looked at, not their content."""
-    return fault_of(prepared_folder(preparation.folder)) is None
+    """Return whether all files are on this machine."""
+    return fault_of_files(preparation) is None
 
 
 def check_prepared(name: str, preparation: Preparation | None) -> None:
     """Raise ``InputError`` if the files of the model or set ``name`` are not all on this machine."""
-    if preparation is not None and (fault := fault_of(prepared_folder(preparation.folder))) is not None:
-        raise InputError(f"{name}: its files are {fault}; `tutelage recipes prepare` fetches the files of a recipe")
+    if preparation is not None and (fault := fault_of_files(preparation)) is not None:
+        raise InputError(
+            f"{name}: its files are {fault}; get them with `tutelage recipes prepare RECIPE`, where RECIPE is a recipe "
+            "that uses them"
+        )
 
 
 def to_fetch(preparation: Preparation) -> int:
@@ -86,7 +97,9 @@ def _make(
         with writing(output):
             output.mkdir()
         preparation.make(unpacked, output, report)
-        list_files(output)
+        if not any(file.is_file() for file in output.rglob("*")):
+            raise PluginError(f"{target.name}: the function `make` of its preparation wrote no file")
+        write_list(output)
         fault = fault_of(target)
         if (aside := set_aside(target)) is not None:
             report(f"the files were {fault}; what was there is now in {aside}, which you can delete")

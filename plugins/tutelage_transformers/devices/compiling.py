@@ -17,7 +17,7 @@ Calls = Sequence[Callable[[], object]]
 
 
 @contextmanager
-def compiled_beside(device: Any, first_calls: Callable[[], Calls]) -> Iterator[None]:
+def compiling_in_threads(device: Any, first_calls: Callable[[], Calls]) -> Iterator[None]:
     """Make calls that start kernels on a GPU, each in a thread of its own, while the context runs.
 
     ``first_calls`` returns them. The context ends when all of them have ended. An error is dropped: the program itself

@@ -1,7 +1,7 @@
 """A folder that transformers loads, from a GGUF file of a Gemma model. The tensors are dequantised to bfloat16.
 
 transformers reads GGUF files with the package ``gguf``, which the plugin does not require. So the conversion runs in a
-process of its own (``python -m`` this module), on whose path an unpacked ``gguf`` is: nothing is installed.
+process of its own (started by ``python_command``), on whose path an unpacked ``gguf`` is: nothing is installed.
 """
 
 from __future__ import annotations

@@ -151,8 +151,10 @@ def attention_problem(config: Any, settings: TransformersSettings) -> str | None
 
 def uses_eager(model: Model, settings: TransformersSettings) -> bool:
     """Return whether a model is read with transformers' eager attention."""
-    config = read_config(location(model), settings.local_files_only)
-    return _attention(settings, device_of(settings), config) == "eager"
+    if settings.attention != "auto":
+        return settings.attention == "eager"
+    device = device_of(settings)
+    return device.type == "cpu" or support.caps_scores(read_config(location(model), settings.local_files_only))
 
 
 def context_length(config: Any) -> int:

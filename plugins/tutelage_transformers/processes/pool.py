@@ -54,8 +54,8 @@ class WorkerPool:
         """(process, message) as they arrive, for each request that is waited for, by its number."""
         self._failed: dict[_Worker, Any] = {}
         """The last message of each process that failed; None if it died without one."""
-        self._warnings: list[Any] = []
-        """The warnings that were logged, as messages. The processes of a request may send the same one."""
+        self._warnings: set[tuple[int, str, str]] = set()
+        """Request, logger and text of each warning that was logged. Processes of a request may send the same one."""
         self._raised: TutelageError | None = None
         self._request = 0
         """Number of the last request."""
@@ -155,9 +155,11 @@ class WorkerPool:
                 for inbox in self._inboxes.values():
                     inbox.put((worker, message))
             elif "warning" in message:
-                if message not in self._warnings:
-                    self._warnings.append(message)
-                    log_again(message["warning"])
+                warning = message["warning"]
+                key = message["request"], warning["logger"], warning["text"]
+                if key not in self._warnings:
+                    self._warnings.add(key)
+                    log_again(warning)
             elif inbox_of_request := self._inboxes.get(message["request"]):
                 inbox_of_request.put((worker, message))
 

@@ -17,7 +17,7 @@ from types import MethodType
 from typing import Any
 
 from tutelage.objectives import Lora
-from tutelage_transformers.devices.compiling import compiled_beside
+from tutelage_transformers.devices.compiling import compiling_in_threads
 from tutelage_transformers.devices.selection import device_of, dtype_of, half_dtype, kernels_problem
 from tutelage_transformers.settings import TransformersSettings
 
@@ -72,7 +72,7 @@ def kernels_compiled(lora: Lora | None, settings: TransformersSettings) -> Itera
     from tutelage_transformers.training.adapter_kernels import first_calls
 
     types = dtype, adapter_dtype(settings)
-    with compiled_beside(device, lambda: first_calls(device, *types, lora.r, lora.dropout)):
+    with compiling_in_threads(device, lambda: first_calls(device, *types, lora.r, lora.dropout)):
         yield
 
 

@@ -34,9 +34,9 @@ from tutelage_transformers.training.graphs import Activations, CapturedPass, Com
 _MIN_BATCHES = 24
 """Minimum number of batches of a training whose steps are captured, because the captures of all sizes take time."""
 _MAX_OPERATIONS = 6e13
-"""Operations of a pass forward and backward up to which the launches take longer. For 2.7 billion weights, a step took
-0.26 to 0.33 s whose kernels were launched one by one, which depends on the CPU. In 0.25 s, captured passes compute
-about this number on an H100, added tokens included."""
+"""Maximum number of operations of a pass forward and backward that is captured. With 2.7 billion weights, a step whose
+kernels were launched one by one took 0.26 to 0.33 s, depending on the CPU. In captured passes, an H100 computes about
+6e13 operations in 0.25 s, with those of added tokens."""
 _LONG_TRAINING = 7e15
 """Operations of a training in which half as many sizes of batches would add 5% of tokens, or 1.6 s on an H100: the time
 of eight captures."""

@@ -1,7 +1,7 @@
-"""One of several processes that train together, started by accelerate's launcher: ``-m`` this module ``FOLDER``.
+"""One of several processes that train together, started by accelerate's launcher through ``python_script``.
 
-``FOLDER`` is described in ``request``. Only the first process reports progress and warnings, and only it writes the
-checkpoint.
+Its argument is a folder, which ``request`` describes. Only the first process reports progress and warnings, and only it
+writes the checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 from attrs import evolve
@@ -51,7 +52,7 @@ def main(folder: Path) -> int:
 def _train(request: TrainingRequest, folder: Path) -> None:
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         context = Context(cancelled=(folder / STOP).exists, pair_losses=pair_losses_of(request))
-        writer = partial(_writer, file)
+        writer = partial(_writer, file, Lock())
         if _rank() == 0:
             context = evolve(context, expect=writer("expect"), advance=writer("advance"), log=writer("log"))
         with sent_by(writer("warn")) if _rank() == 0 else nullcontext():
@@ -95,12 +96,13 @@ def _leave_group() -> None:
     state.destroy_process_group()
 
 
-def _writer(file: IO[str], name: str) -> Callable[[Any], None]:
+def _writer(file: IO[str], writing: Lock, name: str) -> Callable[[Any], None]:
     """Return a function of a context that writes its argument into the file, as a line of ``progress.jsonl``."""
 
     def write(value: Any) -> None:
-        file.write(dump([name, value]) + "\n")
-        file.flush()
+        with writing:  # any thread may log a warning
+            file.write(dump([name, value]) + "\n")
+            file.flush()
 
     return write
 

@@ -77,7 +77,7 @@ def test_a_model_whose_files_are_missing_is_not_loaded_by_any_command(world: Pre
     options = ("--model", "numbers:prepared/novice", "--out", "out.jsonl")
     result = CliRunner().invoke(cli, ["stage", "generate", "prompts.jsonl", *options])
     assert result.exit_code == 2
-    missing = "`tutelage recipes prepare` fetches the files of a recipe"
+    missing = "get them with `tutelage recipes prepare RECIPE`, where RECIPE is a recipe that uses them"
     assert result.stderr == f"error: prepared/novice: its files are not on this machine; {missing}\n"
 
 
@@ -91,6 +91,12 @@ def test_the_error_of_a_recipe_that_lacks_files_ends_with_the_command_for_this_r
     assert "models.student.model: prepared/novice: its files are not on this machine" in result.stderr
     *_, last = result.stderr.splitlines()
     assert last == "get the missing files with: tutelage recipes prepare 'my own.yaml'"
+
+
+def test_another_mistake_beside_the_missing_files_does_not_hide_the_command(world: PreparedWorld) -> None:
+    result = CliRunner().invoke(cli, ["plan", "mine.yaml", "--set", "models.teacher.plugin=nothing"])
+    assert "models.teacher.plugin: no plugin 'nothing' is installed" in result.stderr
+    assert result.stderr.endswith("get the missing files with: tutelage recipes prepare mine.yaml\n")
 
 
 def test_the_command_for_a_run_names_its_folder_also_when_its_artifacts_are_explained(world: PreparedWorld) -> None:
@@ -125,11 +131,11 @@ def test_a_data_file_that_can_be_made_is_reported_with_the_command_for_the_recip
     data = {**numbers_recipe()["data"], "decontaminate": {"against": ["data/alpaca_eval.jsonl"]}}
     Path("mine.yaml").write_text(yaml.safe_dump(numbers_recipe(data=data)))
     result = CliRunner().invoke(cli, ["plan", "mine.yaml"])
-    assert "data/alpaca_eval.jsonl: does not exist; `tutelage recipes prepare` makes" in result.stderr
+    assert "data/alpaca_eval.jsonl: does not exist; `tutelage recipes prepare RECIPE` makes" in result.stderr
     assert result.stderr.endswith("get the missing files with: tutelage recipes prepare mine.yaml\n")
     rows = json.loads(CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"]).stdout)
     [missing] = [(row["plugin"], row["finding"]["detail"]) for row in rows if not row["finding"]["ok"]]
-    run = "missing or incomplete; run: tutelage recipes prepare mine.yaml"
+    run = "does not exist; run: tutelage recipes prepare mine.yaml"
     assert missing == ("", f"data/alpaca_eval.jsonl: {run}")
 
 
@@ -183,7 +189,7 @@ def test_the_doctor_names_what_has_to_be_prepared_and_the_command(world: Prepare
     """It said that there is no such folder, for a path that the user had never seen."""
     before = CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"])
     [missing] = [row["finding"] for row in json.loads(before.stdout) if not row["finding"]["ok"]]
-    assert missing["detail"] == "prepared/novice: missing or incomplete; run: tutelage recipes prepare mine.yaml"
+    assert missing["detail"] == "prepared/novice: not on this machine; run: tutelage recipes prepare mine.yaml"
     assert before.exit_code == 3
     prepare("--accept-license")
     after = CliRunner().invoke(cli, ["doctor", "mine.yaml", "--json"])

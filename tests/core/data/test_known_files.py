@@ -34,7 +34,7 @@ def test_a_missing_file_is_reported_with_the_command_that_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"^data/alpaca_eval.jsonl: does not exist; `tutelage recipes prepare`"):
+    with pytest.raises(InputError, match=r"^data/alpaca_eval.jsonl: does not exist; `tutelage recipes prepare RECIPE`"):
         check_made("data/alpaca_eval.jsonl")
     check_made("mine.jsonl")
     Path("data").mkdir()

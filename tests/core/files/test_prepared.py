@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tutelage.files.digests import folder_digest
-from tutelage.files.prepared import fault_of, list_files, prepared_folder, set_aside
+from tutelage.files.prepared import fault_of, prepared_folder, set_aside, write_list
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "more").mkdir(parents=True)
     (folder / "one.txt").write_text("one")
     (folder / "more/two.txt").write_text("two")
-    list_files(folder)
+    write_list(folder)
     return folder
 
 

@@ -72,7 +72,7 @@ def test_the_check_of_a_recipe_names_every_missing_file_and_the_command(
     with pytest.raises(InputError) as raised:
         checked_plan(recipe, numbers_registry)
     lines = str(raised.value).splitlines()
-    missing = "its files are not on this machine; `tutelage recipes prepare`"
+    missing = "its files are not on this machine; get them with `tutelage recipes prepare RECIPE`"
     assert any(line.startswith(f"models.student.model: prepared/novice: {missing}") for line in lines)
     assert any(line.startswith(f"data.prompts: prepared/train: {missing}") for line in lines)
     for one in (world.weights, world.prompts):

@@ -153,6 +153,13 @@ def test_packages_without_the_text_of_the_licence_are_an_error_of_the_plugin(par
         prepare(evolve(parts, terms="words_one/LICENCE"), yes, print)
 
 
+def test_a_preparation_that_makes_no_file_is_an_error_of_the_plugin(parts: Preparation) -> None:
+    nothing = evolve(parts, make=lambda *_: None)
+    with pytest.raises(PluginError, match="the function `make` of its preparation wrote no file"):
+        prepare(nothing, yes, print)
+    assert not prepared_folder("words").exists()
+
+
 def test_two_processes_do_not_prepare_the_same_files(parts: Preparation) -> None:
     lock = prepared_folder("words").with_name(".words.lock")
     with hold_lock(lock), pytest.raises(StageError, match=r"process \d+ prepares it; wait until it ends"):
@@ -160,7 +167,7 @@ def test_two_processes_do_not_prepare_the_same_files(parts: Preparation) -> None
 
 
 def test_missing_files_are_named_with_the_command_that_fetches_them(parts: Preparation) -> None:
-    with pytest.raises(InputError, match=r"^words/all: its files are not on this machine; `tutelage recipes prepare`"):
+    with pytest.raises(InputError, match=r"^words/all: its files are not on this machine; get them with `tutelage"):
         check_prepared("words/all", parts)
     prepare(parts, yes, print)
     check_prepared("words/all", parts)

@@ -138,6 +138,12 @@ def test_an_attention_that_leaves_out_the_cap_of_a_models_scores_is_refused_befo
     problem = "it caps its attention scores, which sdpa does not; leave settings.attention out"
     assert (finding.what, finding.detail) == ("attention", f"model {capped}: {problem}")
     assert list(checking.check_run(sdpa, other, needs())) == []
+    config = Path(other, "config.json")
+    config.write_text(config.read_text().replace('"gemma3_text"', '"unknown"'))
+    for settings in (sdpa, evolve(sdpa, attention="auto")):
+        assert ["cannot be read" in finding.detail for finding in checking.check_run(settings, other, needs())] == [
+            True
+        ]
 
 
 def test_a_model_on_the_hub_is_not_checked_without_downloads() -> None:

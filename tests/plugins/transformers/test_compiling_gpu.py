@@ -22,7 +22,7 @@ from peft import LoraConfig, get_peft_model  # noqa: E402
 
 from tutelage.objectives import Lora  # noqa: E402
 from tutelage.records import Sampling  # noqa: E402
-from tutelage_transformers.devices.compiling import compiled_beside  # noqa: E402
+from tutelage_transformers.devices.compiling import compiling_in_threads  # noqa: E402
 from tutelage_transformers.generation.dispatch import release_all  # noqa: E402
 from tutelage_transformers.generation.engine import generate  # noqa: E402
 from tutelage_transformers.settings import TransformersSettings  # noqa: E402
@@ -93,7 +93,7 @@ def test_an_error_of_a_first_call_is_dropped() -> None:
     def fail() -> None:
         raise RuntimeError("this kernel cannot be compiled")
 
-    with compiled_beside(torch.device("cuda"), lambda: [fail, lambda: made.append(torch.cuda.current_device())]):
+    with compiling_in_threads(torch.device("cuda"), lambda: [fail, lambda: made.append(torch.cuda.current_device())]):
         pass
     assert made == [0]
 

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from tutelage.errors import InputError
 from tutelage.records import Sampling
-from tutelage_transformers.devices.compiling import compiled_beside
+from tutelage_transformers.devices.compiling import compiling_in_threads
 from tutelage_transformers.devices.selection import empty_cache, is_nvidia, kernels_problem
 from tutelage_transformers.generation.memory import MAX_SEQUENCES, bytes_for_blocks, bytes_per_token
 from tutelage_transformers.generation.paged import attention
@@ -173,7 +173,7 @@ def _new(model: Any, stop_tokens: frozenset[int], sampling: Sampling, slots: int
             decoder = Decoder.empty(model, stop_tokens, blocks, slots, width, blocks_per_sequence)
             decoder.set_sampling(sampling)
             if is_nvidia(model.device):
-                with compiled_beside(model.device, partial(first_calls, decoder)):
+                with compiling_in_threads(model.device, partial(first_calls, decoder)):
                     pass  # four kernels are compiled in the time of one
             decoder.prepare(slots)
             return _Kept(decoder, BlockPool(blocks, BLOCK_SIZE))
