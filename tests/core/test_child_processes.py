@@ -114,6 +114,11 @@ def test_a_program_that_a_child_starts_finds_the_modules_beside_it(folder: Path)
     assert printed(folder, "../elsewhere/program.py")[1:] == [["found"]]
 
 
+def test_no_module_beside_the_script_has_the_name_of_one_of_the_library() -> None:
+    """The folder of the script is first on the path until the script has imported what it needs."""
+    assert not {file.stem for file in (CORE / "tutelage").iterdir()} & sys.stdlib_module_names
+
+
 def test_a_script_is_run_with_its_arguments(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import sys; print(__name__, *sys.argv[1:])")
     command = python_command(str(tmp_path / "script.py"), "one", "two")

@@ -35,11 +35,10 @@ def naming_missing_files(
     try:
         yield
     except (InputError, PluginError) as error:
-        missing = _missing(lambda: recipe, registry) | _missing(
-            partial(load_recipe, path, name_of=registry.name_of), registry
-        )
+        load = partial(load_recipe, name_of=registry.name_of)
+        missing = _missing(lambda: recipe, registry) | _missing(partial(load, path), registry)
         for candidate, file in [(name, path), *sorted(built_in().items())] if missing else []:
-            if missing & _missing(partial(load_recipe, file, name_of=registry.name_of), registry):
+            if missing & _missing(partial(load, file), registry):
                 command = prepare_command(candidate, _files_to_name(candidate, plugin_files, registry))
                 error.add_note(f"get the missing files with: {command}")
                 break
