@@ -59,7 +59,7 @@ def test_the_longest_rows_may_be_in_one_batch() -> None:
 def test_all_rows_of_a_padded_batch_take_as_much_as_its_longest_one(
     packed: bool, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sixteen rows of Gemma 2, one of them of 2,048 tokens, were to take 13 GiB of a GPU, and took 35."""
+    """Sixteen rows of Gemma 2, one of them of 2,048 tokens, were estimated at 13 GiB, and padded they are at 35 GiB."""
     import torch
 
     model = SimpleNamespace(device=torch.device("cuda"))
