@@ -188,7 +188,7 @@ def test_the_estimate_for_a_cpu_has_the_attention_probabilities_that_autograd_ke
 
 @pytest.mark.parametrize(("family", "checkpointing"), [("gemma2", False), ("llama", False), ("llama", True)])
 def test_the_estimate_for_a_gpu_has_the_scores_that_eager_attention_keeps(family: str, checkpointing: bool) -> None:
-    """Gemma 2 is trained with eager attention on a GPU, too: 2,048 tokens of its 2B model keep 7 GB of scores."""
+    """Gemma 2 is trained with eager attention on a GPU, too: 2,048 tokens of its 2B model have 7 GB of scores."""
     import torch
 
     def kept(tokens: int) -> int:
