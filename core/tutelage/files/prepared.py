@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import chain, count
 from pathlib import Path
 
 from tutelage.files.disk_errors import writing
+from tutelage.files.jsonl import write_json
 from tutelage.files.user_cache import cache_folder
 
 _LIST = ".prepared"
@@ -20,10 +22,8 @@ def prepared_folder(name: str) -> Path:
 
 def write_list(folder: Path) -> None:
     """Write the names and sizes (bytes) of all files in a folder into it, for ``fault_of``."""
-    with writing(folder):
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
-        (folder / _LIST).write_text(json.dumps(sizes, indent=2), encoding="utf-8")
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    write_json(folder / _LIST, {file.relative_to(folder).as_posix(): file.stat().st_size for file in files})
 
 
 def fault_of(folder: Path) -> str | None:
@@ -69,7 +69,7 @@ def set_aside(folder: Path) -> Path | None:
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             folder.rmdir()
             return None
-        names = (f"{folder.name}.replaced{number}" for number in ("", *(f"-{count}" for count in range(2, 1000))))
+        names = (f"{folder.name}.replaced{number}" for number in chain([""], (f"-{number}" for number in count(2))))
         free = next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
         folder.rename(free)
     return free
