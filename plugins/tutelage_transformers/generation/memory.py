@@ -6,6 +6,7 @@ from typing import Any
 
 from tutelage_transformers.devices.parallel import device_names
 from tutelage_transformers.devices.selection import device_of, kernels_problem
+from tutelage_transformers.models.support import query_heads
 from tutelage_transformers.settings import TransformersSettings
 
 MAX_SEQUENCES = 512
@@ -45,7 +46,7 @@ def sequences_that_fit(model: Any, prompt: int, new_tokens: int) -> int:
     config = model.config.get_text_config()
     needed = (prompt + new_tokens) * bytes_per_token(model) + _LOGIT_BYTES * int(config.vocab_size)
     if config._attn_implementation == "eager":
-        needed += _SCORE_BYTES * int(getattr(config, "num_attention_heads", None) or 0) * prompt**2
+        needed += _SCORE_BYTES * query_heads(config) * prompt**2
     return max(1, min(MAX_SEQUENCES, _cache_bytes(model) // needed))
 
 
@@ -58,7 +59,7 @@ def bytes_per_token(model: Any) -> int:
 def kv_shape(model: Any) -> tuple[int, int, int]:
     """Return (layers, key-value heads per layer, head dimension). A model without attention (Mamba) has no heads."""
     config = model.config.get_text_config()
-    queries = getattr(config, "num_attention_heads", None)
+    queries = query_heads(config)
     if not queries:
         return int(config.num_hidden_layers), 0, 0
     heads = getattr(config, "num_key_value_heads", None) or queries

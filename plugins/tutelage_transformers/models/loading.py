@@ -151,10 +151,10 @@ def attention_problem(config: Any, settings: TransformersSettings) -> str | None
 
 def uses_eager(model: Model, settings: TransformersSettings) -> bool:
     """Return whether a model is read with transformers' eager attention."""
-    if settings.attention != "auto":
-        return settings.attention == "eager"
     device = device_of(settings)
-    return device.type == "cpu" or support.caps_scores(read_config(location(model), settings.local_files_only))
+    depends_on_model = settings.attention == "auto" and device.type != "cpu"
+    config = read_config(location(model), settings.local_files_only) if depends_on_model else None
+    return _attention(settings, device, config) == "eager"
 
 
 def context_length(config: Any) -> int:

@@ -81,6 +81,11 @@ def caps_scores(config: Any) -> bool:
     return bool(getattr(config.get_text_config(), "attn_logit_softcapping", None))
 
 
+def query_heads(config: Any) -> int:
+    """Return the number of heads of queries in each layer; 0 for a model without attention (Mamba)."""
+    return int(getattr(config.get_text_config(), "num_attention_heads", None) or 0)
+
+
 def _quantised(config: Any) -> str | None:
     """Return the reason for quantised weights (GPTQ, AWQ, bitsandbytes, FP8, ...), which are not trained on."""
     stored = getattr(config, "quantization_config", None)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tutelage.objectives import Objective
 from tutelage_transformers.devices.capacity import capacity_of_machine
-from tutelage_transformers.models.support import caps_scores
+from tutelage_transformers.models.support import caps_scores, query_heads
 
 _USABLE_SHARE = 0.75
 """Usable share of the machine's memory, or of a container's limit: other programs take the rest."""
@@ -43,12 +43,11 @@ def step_bytes(objective: Objective, model: Any, adapter: int, tokens: int, long
     layers, hidden, vocabulary = (
         int(size) for size in (config.num_hidden_layers, config.hidden_size, config.vocab_size)
     )
-    heads = int(getattr(config, "num_attention_heads", None) or 0)
     footprint = int(model.get_memory_footprint())
     adapted = objective.lora is not None
     state = footprint + 16 * adapter if adapted else 4 * footprint
     layer = 4 * ((30 if adapted else 18) * hidden + 4 * _inner_size(config, hidden))
-    scores = 4 * heads * longest * ((3 if _drops_scores(config) else 1) + caps_scores(config))
+    scores = 4 * query_heads(config) * longest * ((3 if _drops_scores(config) else 1) + caps_scores(config))
     one_layer = layer + scores
     kept = layers * 4 * hidden + one_layer if checkpointing else layers * one_layer
     passing = 8 * hidden + 2 * scores  # gradients of activations, in one layer at a time

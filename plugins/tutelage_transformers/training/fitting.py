@@ -16,7 +16,7 @@ from attrs import frozen
 from tutelage.errors import InputError
 from tutelage.objectives import Lora, Objective
 from tutelage_transformers.models.experts import experts_of
-from tutelage_transformers.models.support import caps_scores
+from tutelage_transformers.models.support import caps_scores, query_heads
 from tutelage_transformers.models.weights import is_target
 from tutelage_transformers.settings import TransformersSettings
 from tutelage_transformers.training import adapters, cpu_memory
@@ -229,8 +229,7 @@ def _score_bytes(config: Any, longest: int) -> int:
     """
     if config._attn_implementation != "eager":
         return 0
-    heads = int(getattr(config, "num_attention_heads", None) or 0)  # Mamba has none
-    return heads * longest * (8 if caps_scores(config) else 6)
+    return query_heads(config) * longest * (8 if caps_scores(config) else 6)
 
 
 def _drops_again(model: Any, lora: Lora) -> bool:
