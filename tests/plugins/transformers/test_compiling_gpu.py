@@ -106,8 +106,10 @@ def test_an_error_before_the_first_call_is_dropped(fails: str, monkeypatch: pyte
         raise OSError("no compiler")
 
     monkeypatch.setattr(fails, fail)
+    reached = []
     with adapters.kernels_compiled(Lora(), SETTINGS):
-        pass
+        reached.append("the training")
+    assert reached == ["the training"]
 
 
 def test_the_filters_of_warnings_are_as_before_although_triton_changes_them(compilations: Counter[str]) -> None:

@@ -160,7 +160,7 @@ def test_a_warning_about_a_template_is_logged_once_though_each_text_names_anothe
     assert text in ("the template of M0", "the template of M1")
 
 
-def test_a_warning_about_a_request_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_about_a_request_without_a_waiting_caller_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with closing(WorkerPool(["cpu"], "bare_worker")) as pool:
         pool.post("worker_probe:warn", {0: ["unasked"]})
         list(pool.run("worker_probe:repeat", {0: "next"}, "probing"))
